@@ -44,7 +44,7 @@ def cache_home(environ: Mapping[str, str]) -> Optional[str]:
 
 
 def _base(environ: Mapping[str, str], variable: str, usual: str) -> Optional[str]:
-    """Return the directory that `variable` names, else `usual` under the home.
+    """Return the directory that `variable` names, else `usual` under the home; None without either.
 
     The specification says to ignore a relative path in the variable.
     """

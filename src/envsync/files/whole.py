@@ -1,4 +1,4 @@
-"""Atomic writes: after a crash, and for any reader, a file is the old one or the new one."""
+"""Atomic writes: a reader finds the old file or the new one, also after the writer was killed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def whole_file(path: AnyStr, *, sync: bool = False) -> Iterator[IO[bytes]]:
 def _temporary_file(directory: Union[str, bytes]) -> Tuple[int, bytes]:
     """Create a temporary file as `mkstemp` does.
 
-    Importing `tempfile` would take half as long as importing all of this layer.
+    `tempfile` is not used, because importing it would slow down every start.
     """
     name = TEMPORARY + os.urandom(8).hex()
     path = os.path.join(os.fsencode(directory), name.encode())

@@ -27,7 +27,7 @@ EXIT_OLD_PYTHON = 70
 
 _FIRST_LINE = "import sys;sys.version_info>=(3,8) or sys.exit(%d);exec(bytes.fromhex('%s'))"
 
-# The loader writes its first output before it imports anything that the interpreter lacks: the
+# The loader writes its first output before it imports anything that is not loaded already: the
 # modules are sent while it imports the rest.
 _LOADER = """\
 import posix, sys

@@ -47,9 +47,9 @@ def _gc(service: Service, request: Request) -> Answer:
 
 
 def _names(prefix: str) -> Tuple[Set[str], List[str]]:
-    """Return the environments of a prefix, and the directories that are closed to this user.
+    """Return the environments of a prefix, and the first directory closed to this user, if any.
 
-    The former include those of which only earlier versions are left.
+    The environments include those of which only earlier versions are left.
     """
     names: Set[str] = set()
     closed: List[str] = []

@@ -2,7 +2,7 @@
 
 It ends with its input, or when it has received nothing for a minute: then it stops writing within a
 tenth of a second, and the kernel drops its locks. Only two things are finished first: what follows
-a switch and, without a lock, storing what is to be remembered of a hashed tree.
+a switch and, once the lock is released, storing what is to be remembered of a hashed tree.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Process:
     def _lost(self, error: EnvsyncError) -> None:
         """End, because nobody listens any more, unless a switch is being finished.
 
-        The loss of a peer that left after its answer may be noticed before the answer is done with.
+        The loss of a peer that left after its answer may be noticed while `serve` is still busy
+        with the answer, so it is given a moment.
         """
         self._gone = error
         if self._waits.wait(_LAST_ANSWER_SECONDS):

@@ -1,8 +1,8 @@
 """Operations that rebuild an environment with the server's own tools.
 
 They are called in this order, after `target.inspect` with its lock: `tool`, `create` until it
-succeeds, perhaps `pip` until it does, `stage`; then `build.complete` and `build.publish`. `discard`
-gives up.
+succeeds, perhaps `pip` until it does, and `check`; `stage`; then `build.complete` and
+`build.publish`. `discard` gives up.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _tool(service: Service, request: Request) -> Answer:
 
 
 def _create(service: Service, request: Request) -> Answer:
-    """Run the tool once, into an empty directory."""
+    """Run the tool once, at a path where nothing is yet."""
     arguments = request.arguments
     tool = from_json(ToolFacts, arguments["tool"])
     service.build = build = SideBuild(service.push.locked_places())
@@ -109,7 +109,7 @@ def _texts(value: object) -> Tuple[str, ...]:
 
 
 def _is_line(text: object) -> bool:
-    """Return False for what a tool would parse as an option, or as more than one line."""
+    """Return False for what a tool would parse as a long option, or as more than one line."""
     return isinstance(text, str) and text.isprintable() and not text.startswith("--")
 
 

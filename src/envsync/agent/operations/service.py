@@ -118,7 +118,7 @@ class Service:
         stream: Stream = lambda: None,
         pending: Pending = lambda: True,
     ) -> Answer:
-        """Carry out one operation. Raises `EnvsyncError`."""
+        """Carry out one operation. Raises `EnvsyncError`, and OSError that is no disk trouble."""
         handler = _handler(operation)
         try:
             return handler(self, Request(arguments, payload, stream, pending))
@@ -160,7 +160,7 @@ class Service:
         return self._push
 
     def leave(self) -> None:
-        """End, because nothing more will be asked, unless a push has begun.
+        """Close, because nothing more will be asked, unless a push has begun.
 
         Parts of such a push may still be at work: they and its lock end with the process.
         """

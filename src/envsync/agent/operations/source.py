@@ -62,7 +62,7 @@ def _confirm(service: Service, request: Request) -> Answer:
 
 
 def _manifest(service: Service, request: Request) -> Answer:
-    """Return the manifest, without the directories whose references are in the payload."""
+    """Return the manifest, with references for the directories that the payload refers to."""
     known, there = frozenset(_references(request.payload)), request.read(AtPath).there
     return Answer({}, service.source.version.encoded_manifest(known, there))
 
@@ -151,7 +151,7 @@ def _rsync(service: Service, request: Request) -> Answer:
 
 
 def _sample(service: Service, request: Request) -> Answer:
-    """Return the encoded sizes of the files in the payload with `steps`, or as `send` would do."""
+    """Return how a sample of the files in the payload compresses with `steps`, or as in `send`."""
     from envsync.agent.source.sending import items_of, own_step
 
     asked = request.read(AskSample)

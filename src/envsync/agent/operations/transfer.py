@@ -157,8 +157,8 @@ def _bundle(service: Service, request: Request) -> Answer:
 def _take_over(found: bytes, path: bytes) -> int:
     """Copy an earlier file: a process that still writes to it must not reach the new one.
 
-    Returns 0 if it is not a file: in a group's directory, a link could lead to any file of this
-    user's.
+    Returns its size, or 0 if it is not a file: in a group's directory, a link could lead to any
+    file of this user's.
     """
     try:
         old_fd = os.open(found, READ_FLAGS)
@@ -201,7 +201,7 @@ def _rsync(service: Service, request: Request) -> Answer:
 
 
 def _stamp(service: Service, request: Request) -> Answer:
-    """Give files that rsync brought their mode and mtime; those that did not come are failed."""
+    """Give files that rsync brought their mode and mtime; those missing or cut off are failed."""
     writer = service.push.staging.writer
     items = _items(service, request)
     failed = [path for path, entry in items if not _stamped(writer, path, entry)]

@@ -47,9 +47,9 @@ def _why(ran: Ran) -> str:
 
 
 def tools(prefix: str) -> Iterator[ToolFacts]:
-    """Yield each tool found, in the order in which a rebuild tries them.
+    """Yield the first tool of each name, in the order in which a rebuild tries them.
 
-    The version of the prefix's own tools is read from conda's records.
+    The version of one of the prefix's own is read from conda's records; others are asked for it.
     """
     seen = set()
     for name, path in _candidates(prefix):

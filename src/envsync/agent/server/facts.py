@@ -54,7 +54,7 @@ def user_name(number: Optional[int] = None) -> str:
 
 
 def running_processes() -> Iterator[Process]:
-    """Yield this user's processes, as far as /proc shows them."""
+    """Yield this user's other processes, as far as /proc shows them."""
     for pid in _own_pids():
         with contextlib.suppress(OSError):
             with open("/proc/%d/cmdline" % pid, "rb") as file:
@@ -177,6 +177,7 @@ def _maps(pid: int) -> bytes:
 
 
 def _own_pids() -> List[int]:
+    """Return the PIDs of all processes of this user but this one."""
     own = os.geteuid()
     pids = []
     for name in os.listdir("/proc"):

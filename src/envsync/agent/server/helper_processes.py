@@ -1,7 +1,7 @@
 """Helper processes that share the agent's scans and copies, which are mostly system calls.
 
-They are forked while the agent has no threads yet, so that they inherit no held locks, and they
-end with the agent, because their pipes then close. The pipes carry marshal data, as both sides
+They are forked while their parent has no threads yet, so that they inherit no held locks, and they
+end with it, because their pipes then close. The pipes carry marshal data, as both sides
 are the same program.
 """
 
@@ -45,7 +45,7 @@ class HelperProcesses:
 
     @classmethod
     def fork(cls, work: Work, caller_shares: bool = True) -> HelperProcesses:
-        """Fork a helper for each further processor; none if threads are running already.
+        """Fork a helper for each further processor, up to three; none if threads already run.
 
         Without `caller_shares`, because the caller has other work for its own interpreter, there
         is one helper even on a single processor.

@@ -18,7 +18,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def load(path: Optional[str], magic: bytes) -> Optional[bytes]:
-    """Return what was stored; None if the file is missing, damaged or not private. Never raises."""
+    """Return what was stored; None if it is missing or damaged, or others could write it."""
     if path is None:
         return None
     with contextlib.suppress(OSError), open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Runs this server's rsync once, and makes sure that it does not outlive the caller."""
+"""Runs this machine's rsync once, and makes sure that it does not outlive the caller."""
 
 from __future__ import annotations
 

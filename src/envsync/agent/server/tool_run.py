@@ -12,8 +12,8 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence
 OUTPUT_BYTES = 256 << 10
 _POLL_SECONDS = 0.2
 
-# Its stdin is a pipe that only this process holds open: when this process dies, for whatever
-# reason, the pipe closes, and everything in the tool's process group is killed.
+# Its stdin is a pipe that only this process holds open: when this process closes it, or dies for
+# whatever reason, everything in the tool's process group is killed.
 _WATCHED = """\
 umask 022
 exec 3<&0

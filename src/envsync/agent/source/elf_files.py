@@ -79,7 +79,7 @@ class ElfFiles(NamedTuple):
 
 
 def _read(place: bytes, entry: Entry, answer: Callable[[elf.Read], bytes]) -> Tuple[bytes, bool]:
-    """Return a file's answer, and whether the file is certainly the one in the manifest."""
+    """Return a file's answer, and whether by size and mtime it is the file in the manifest."""
     try:
         fd = os.open(place, READ_FLAGS)
     except OSError:

@@ -20,7 +20,7 @@ from envsync.tree.revision import CACHE_DIRECTORY
 class FilesWithPrefix:
     """The files with the prefix in one state of a source, found by `find`.
 
-    `files` contain the prefix, those in `widely` in UTF-16 or UTF-32. `records` are conda's and
+    `files` contain the prefix; those in `widely` do in UTF-16 or UTF-32. `records` are conda's and
     pip's own, which are not searched. `links` are the new entries of symlinks into the prefix.
     """
 

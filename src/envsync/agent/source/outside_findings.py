@@ -24,7 +24,7 @@ _RUN_PATHS = Question(b"envsync run paths 1\n", "4a7b", lambda read: b":".join(e
 
 
 def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, ...]:
-    """Return a finding for each; `there` is the environment's path on the target, if another."""
+    """Return a finding for each lead; `there` is the path on the target, empty if the same."""
     moved = source.relocation(there).link_target if there else _stays
     standing = os.fsencode(there) or source.known_as
     leads = [lead._replace(leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
@@ -85,7 +85,7 @@ def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[Lead
 
 
 def _kernelspecs(source: SourceVersion) -> Iterator[str]:
-    """Yield descriptions of kernelspecs outside that lead into it, which are not sent."""
+    """Yield descriptions of kernelspecs outside the environment that lead into it; none is sent."""
     here = source.known_as
     base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))
     places = kernelspecs.directories(os.environ, home(os.environ), base)

@@ -45,7 +45,11 @@ from envsync.tree.manifest import Manifest
 
 
 class Relocated(NamedTuple):
-    """A relocated tree. `paths` are the files whose contents differ from the source's."""
+    """A relocated tree.
+
+    `paths` are the files whose contents differ from the source's, or that are links there.
+    `rewrite` returns the content of one, given the descriptor of the source's directory.
+    """
 
     manifest: Manifest
     facts: RelocationFacts

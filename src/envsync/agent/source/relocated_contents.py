@@ -75,7 +75,10 @@ class Contents:
         return content
 
     def room(self, top_fd: int, digest: bytes) -> Optional[Placeholder]:
-        """Return what conda's records say of a content; `SourceRefused` if they have changed."""
+        """Return what conda's records say of a content; None if nothing.
+
+        Raises `SourceRefused` if they have changed.
+        """
         if self._placeholders is None:
             found: Dict[bytes, Placeholder] = {}
             for record, entry in self._conda_records:

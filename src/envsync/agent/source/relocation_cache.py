@@ -34,7 +34,7 @@ class Searched(NamedTuple):
 
 
 class Records(NamedTuple):
-    """The rewritten records of conda or pip; `basis` is a digest of the files that they list."""
+    """The rewritten records of conda or pip; `basis` is a digest of the rewritten files."""
 
     basis: str
     files: Dict[bytes, Rewritten]

@@ -1,7 +1,7 @@
 """Finds conda's soft links into its package cache, which are sent as the files they lead to.
 
-With `always_softlink`, or if its cache is on another filesystem, conda makes symlinks to its
-package cache instead of hard links. Another server has no such cache.
+With `always_softlink`, or with `allow_softlinks` and its cache on another filesystem, conda makes
+symlinks to its package cache instead of hard links. Another server has no such cache.
 """
 
 from __future__ import annotations

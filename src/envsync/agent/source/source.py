@@ -117,8 +117,8 @@ class Source:
     ) -> SourceState:
         """Return the source's state, which is provisional until `confirm` returns True.
 
-        `fresh` ignores all earlier hashes. `on_change` is called as soon as it is clear that
-        something has to be hashed.
+        `on_change` is called as soon as it is clear that something has to be hashed. With `fresh`,
+        all earlier hashes are ignored, and neither callback is called.
         Raises `NotFound` if there is no such environment, and `SourceRefused` if it is no conda
         environment, keeps changing, or cannot be read.
         """
@@ -162,7 +162,7 @@ class Source:
         *,
         fresh: bool,
     ) -> Snapshot:
-        """Return a snapshot of the tree; its hashes are stored only by `confirm`."""
+        """Return a snapshot; unless `fresh`, its hashes are stored only by `confirm`."""
         self._hashing = Hashing()
         if fresh:
             snapshot, self._hashed = self._trees.snapshot(self.path, fresh=True), None

@@ -1,9 +1,9 @@
 """Block-wise transfer of large files of which the target has most already.
 
 The target reports the block digests of the file that it has at a path: what an interrupted push
-left, or the live version's. The source answers with the blocks to copy from there and the bytes
-that it sends. A block is found at any multiple of the block size, but nowhere else, so bytes that
-were inserted make everything after them new; rsync would find it.
+left, or the live or an earlier version's. The source answers with the blocks to copy from there and
+the bytes that it sends. A block is found at any multiple of the block size, but nowhere else, so
+bytes that were inserted make everything after them new; rsync would find it.
 """
 
 from __future__ import annotations

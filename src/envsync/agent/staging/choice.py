@@ -1,6 +1,6 @@
 """Chooses the tree that a push builds on.
 
-The first of these that can be used: what an interrupted push left or an earlier one set aside; the
+The first of these that can be used: what an interrupted push left, or a copy set aside ahead; the
 version that `keep` would drop once this one is published (double buffering: only what changed is
 written anew); a new directory.
 """
@@ -122,9 +122,9 @@ def _next_to_go(
 ) -> Optional[Record]:
     """Return the earlier version that `keep` would drop after the next publish, or None.
 
-    Versions that are kept for a reason of their own, even the live one, do not count. Nor does the
-    live one if the same revision is published again: of two trees of one revision, the earlier one
-    is dropped.
+    That is one of the revision `wanted`, else the oldest. Versions that are kept for a reason of
+    their own, even the live one, do not count. Nor does the live one if the same revision is
+    published again: of two trees of one revision, the earlier one is dropped.
     """
     earlier = [r for r in records if not r.kept_because and (live is None or r.inode != live.inode)]
     counts = live is not None and not live.kept_because and live.revision != wanted

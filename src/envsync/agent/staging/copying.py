@@ -102,7 +102,7 @@ class Copying:
         return self._site.path, self._site.lock, self._holdings[batch[0].holding], files
 
     def _collect(self, batch: Sequence[Copy], answer: Optional[Tuple[Any, ...]]) -> bool:
-        """Add what a helper did; return False if it could not do it."""
+        """Add what a helper did; return False if it did nothing. Raises OSError if it failed."""
         if answer is None:
             return False
         written, failed, error_number = answer
@@ -163,7 +163,7 @@ def _each(copies: Iterable[Copies]) -> Iterator[Copy]:
 
 
 def _batches(copies: Sequence[Copies]) -> List[List[Copies]]:
-    """Divide copies into batches, each from one holding and in path order; the largest last."""
+    """Divide copies into batches, each from one holding, in the plan's order; the largest last."""
     found: List[List[Copies]] = []
     files = size_bytes = 0
     for some in sorted(copies, key=lambda some: some.holding):

@@ -35,7 +35,7 @@ class Incoming:
 
     @property
     def files(self) -> int:
-        """The number of files that have arrived so far."""
+        """The number of files that have arrived so far, including those that `failed`."""
         return self._next
 
     def feed(self, data: bytes) -> None:

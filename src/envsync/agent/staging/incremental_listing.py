@@ -41,7 +41,7 @@ class IncrementalListing:
         self.known: Dict[bytes, Known] = {}
 
     def look(self, files: int) -> bool:
-        """List one more directory if one is complete after `files` files; return whether it was."""
+        """Stamp and list one directory complete after `files` files; return whether one was."""
         if not self._waiting or self._waiting[-1].files > files:
             return False
         path = self._waiting.pop().path

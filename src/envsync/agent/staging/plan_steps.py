@@ -35,7 +35,7 @@ def _gone_first(work: Plan) -> Iterator[Make]:
 
 
 def after_contents(writer: TreeWriter, work: Plan) -> None:
-    """Copy repeated contents within the tree, make hard links, and set modes and mtimes."""
+    """Copy repeated contents within the tree, make hard links, restamp kept files and symlinks."""
     for path, entry, _, source in work.repeats:
         writer.copy_file(writer.top_fd, source, path, entry)
     for link in work.links:

@@ -66,7 +66,7 @@ class Candidate(NamedTuple):
 
 
 class Alike(NamedTuple):
-    """A tree that was published under another name; `is_close` if it has few other packages."""
+    """A published tree other than the live version; `is_close` if it has few other packages."""
 
     path: bytes
     name: str
@@ -75,7 +75,7 @@ class Alike(NamedTuple):
 
 
 class Elsewhere:
-    """The other trees of a prefix, besides one environment; nothing is changed in them."""
+    """The other trees of a prefix, besides one live version; nothing is changed in them."""
 
     def __init__(self, prefix: str, places: Layout, trees: Trees) -> None:
         self._prefix = os.fsencode(prefix)
@@ -95,7 +95,7 @@ class Elsewhere:
         return bool(packages) and 2 * best >= len(packages)
 
     def likeliest(self, packages: FrozenSet[bytes]) -> Optional[Alike]:
-        """Return the published tree with most of these packages, or None if none has half."""
+        """Return the published tree with most of these packages; None if no tree has half."""
         for candidate in self._ranked(packages) if self._has_half(packages) else ():
             published = self._published(candidate)
             if published is not None:
@@ -248,5 +248,5 @@ def _is_directory(path: bytes) -> bool:
 
 
 def _read(path: bytes) -> bytes:
-    """Read a small file; b"" if it does not exist."""
+    """Read a small file; b"" if it cannot be read."""
     return read_start(path, _NOTE_BYTES_MAX) or b""

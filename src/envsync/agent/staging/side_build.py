@@ -6,7 +6,7 @@ no size changes, in scripts, binaries and `.pyc` files alike. After that, it is 
 other tree.
 
 STATE/side.json names the path before it exists, so that the next push can remove what was left
-there, and STATE/side-wanted.txt, which lists what the tool is asked for.
+there. STATE/side-wanted.txt lists what the tool is asked for.
 """
 
 from __future__ import annotations

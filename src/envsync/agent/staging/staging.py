@@ -79,7 +79,7 @@ class Staging:
                 self._looked.found.known()
 
     def begin_to_look(self, live: Optional[Record], keep: int) -> None:
-        """Start to search that tree for changes in the background, and return at once."""
+        """Start to search the tree that `look` takes for changes, in the background."""
         if self._is_at_rest():
             self._choice.begin(live, keep)
 
@@ -253,7 +253,7 @@ class Staging:
             stamp_directories(writer, work, self._touched, wanted)
 
     def regroup(self, gid: int) -> None:
-        """Change the group of entries that an earlier version left in another one."""
+        """Give to group `gid` the entries that an earlier version left in another group."""
         self._touched.update(split(path)[0] for path in regroup(self.path, gid))
 
     def leave_group(self) -> None:

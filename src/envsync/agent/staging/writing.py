@@ -47,7 +47,7 @@ class TreeWriter:
         self._parent: Optional[bytes] = None
         self._parent_fd = -1
         self._buffer = bytearray(BLOCK_BYTES)
-        # False once cloning was refused, because the reason does not change within a tree.
+        # False once cloning was refused, as it then usually is for every file.
         self._can_clone = True
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class TreeWriter:
         return True
 
     def copy_file(self, source_fd: int, source: bytes, path: bytes, entry: Entry) -> bool:
-        """Copy a file of another tree, hashing it; False if it is unreadable or not the entry's."""
+        """Copy the file at `source`, hashing it; False if it is unreadable or not the entry's."""
         try:
             old = os.open(source, READ_FLAGS, dir_fd=source_fd)
         except OSError:
@@ -131,7 +131,10 @@ class TreeWriter:
         return self.end_file(new, path, entry, digest)
 
     def _copy(self, old: int, new: int) -> bytes:
-        """Copy all bytes and return their digest, or b"" if the file cannot be read."""
+        """Copy all bytes and return their digest, or b"" if the file cannot be read.
+
+        If it was cloned, OSError if the clone cannot be read.
+        """
         if self._can_clone and clone(old, new):
             return hash_open_file(new)
         self._can_clone = False

@@ -6,15 +6,15 @@ from typing import NamedTuple, Optional, Tuple
 
 
 class Keeping(NamedTuple):
-    """How many earlier versions to keep; the next version is built on the first one to drop."""
+    """How many earlier versions to keep; the next version may be built on the first one to drop."""
 
     keep: int
 
 
 class Build(NamedTuple):
-    """Asks to build the manifest in the payload, which is compressed if `packed`.
+    """Asks to build what the manifest in the payload describes, or what that would take.
 
-    `keep` is how many earlier versions to keep.
+    The manifest is compressed if `packed`. `keep` is how many earlier versions to keep.
     """
 
     keep: int

@@ -72,7 +72,7 @@ class Channel:
         threading.Thread(target=self._watch, name="silence", daemon=True).start()
 
     def close(self) -> None:
-        """Stop the heartbeat; a waiting read ends when the caller closes the session."""
+        """Stop heartbeat and watch; a waiting read ends when the caller closes the session."""
         self._closed.set()
 
     def send(self, kind: bytes, data: bytes = b"") -> None:
@@ -144,7 +144,7 @@ class Channel:
         return None
 
     def pending(self) -> bool:
-        """Return whether a frame has arrived that was not received yet."""
+        """Return whether a frame, or the error that ended the channel, waits to be received."""
         return not self._frames.empty()
 
     def _payload(self, document: Dict[str, Any]) -> bytes:

@@ -32,7 +32,8 @@ _HEAD = struct.Struct("<BII")
 BLOCK_BYTES_MAX = (1 << 20) - 1024
 _OVERHEAD_BYTES_MAX = 512
 _WINDOW_LOG = 20
-"""How far back a streamed block refers: no farther than both ends keep in memory anyway."""
+"""How far back a streamed block refers, as a power of two: no farther than both ends keep in memory
+anyway."""
 _WINDOW_BYTES_MAX = 1 << _WINDOW_LOG
 _TRIED = b"tried " * 20
 _TRIED_STREAM = (
@@ -45,9 +46,9 @@ _TRIED_LEVEL = -5
 
 
 def undone() -> Tuple[str, ...]:
-    """Return the codecs that this interpreter can decode, the best first.
+    """Return the codecs that this interpreter or the command can decode, the best first.
 
-    Each is tried, because the module may be for another Python, or of a release that lacks
+    The module is tried, because it may be for another Python, or of a release that lacks
     functions used here. The first call loads the module, which takes some milliseconds, so make it
     only when contents are about to be sent.
     """
@@ -58,7 +59,7 @@ def undone() -> Tuple[str, ...]:
 
 
 def encodable() -> Tuple[str, ...]:
-    """Return the codecs that this interpreter can encode, the best first; each is tried."""
+    """Return the codecs that this interpreter can encode, the best first; the module is tried."""
     return (*(name for name in (STREAMED, ZSTD) if _module_makes(name)), ZLIB, NONE)
 
 
@@ -69,8 +70,8 @@ def _zstandard() -> Any:
         # The agent runs like this, and then sys.path lacks the site-packages directories.
         import site
 
-        # `usual` is for virtual environments, about which `getsitepackages` knows nothing, and
-        # because Debian's Python returns only Debian's own directories.
+        # Debian's `getsitepackages` leaves out `usual`, even in a virtual environment, which is not
+        # recognized without `site`.
         prefix = os.path.dirname(os.path.dirname(sys.executable))
         usual = os.path.join(prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
         found = [usual, *site.getsitepackages([prefix, sys.prefix])]
@@ -235,7 +236,7 @@ class Decoder:
         return [content]
 
     def _unpack(self, name: str, packed: bytes, size_bytes: int) -> bytes:
-        """Return the content; b"" or less than `size_bytes` if it has another size."""
+        """Return the content; if it has not `size_bytes`, something of another length."""
         try:
             if name == ZLIB:
                 return _inflated(packed, size_bytes)
@@ -249,7 +250,7 @@ class Decoder:
 
 
 def _whole(module: Any, machine: Any, frame: bytes, size_bytes: int) -> bytes:
-    """Return a frame's content; b"" if it has another size."""
+    """Return a frame's content; b"" if it claims another size."""
     # Check first, because the module at once allocates the size that the frame claims.
     if module.frame_content_size(frame) != size_bytes:
         return b""
@@ -266,7 +267,10 @@ class _Streamed:
         self._reader = machine.stream_reader(self, read_size=BLOCK_BYTES_MAX)
 
     def block(self, packed: bytes, size_bytes: int) -> bytes:
-        """Return the content of the next block; less than `size_bytes` if it has less."""
+        """Return the content of the next block; less than `size_bytes` only at the stream's end.
+
+        Raises `TransferFailed` if it has less.
+        """
         self._packed = packed
         content: bytes = self._reader.read(size_bytes)
         return content

@@ -16,7 +16,8 @@ FOREIGN_OWNER = "foreign-owner"
 GROUP_OWNED = "group-owned"
 """A kind of finding: the live version is another user's, but this user may replace it."""
 SHARED = "shared"
-"""A kind of finding: envsync shared the live version, or one that it keeps, with a group."""
+"""A kind of finding: envsync shared the live version, or what it keeps of the environment, with a
+group."""
 DAMAGED_RECORD = "damaged-record"
 """A kind of finding: the record of what was published there may be lost."""
 
@@ -47,7 +48,7 @@ class PlatformFacts(NamedTuple):
 
 
 class ProcessUse(NamedTuple):
-    """A process of this user that runs from, works in, or has files open in an environment."""
+    """A process of this user that runs from, works in, maps or has open files of an environment."""
 
     pid: int
     command: str
@@ -104,8 +105,8 @@ class SourceState(NamedTuple):
 class RelocationFacts(NamedTuple):
     """What a source's tree becomes at another path.
 
-    `problems` says which files cannot be relocated and why; `left` are files that contain the old
-    path and stay as they are, because it does not matter.
+    `problems` says which files cannot be relocated and why, which forbids the push. `left` are
+    files that cannot be rewritten and go on naming the old path, which does not forbid it.
     """
 
     revision: str
@@ -132,10 +133,10 @@ class RecordFacts(NamedTuple):
 class TargetState(NamedTuple):
     """The state of a target.
 
-    `revision` and `totals` are the live tree's, or empty if there is none. `record` is that of
-    the version last published there, whether or not it was changed since; None if envsync never
-    published there. `nonce` is in the push lock: a source that finds it at its own path is the
-    same directory. `same_place_as` is the server name under which the same command last had the
+    `revision` and `totals` are the live tree's, or empty if there is none. `record` is the live
+    version's, whether or not it was changed since; None if there is no live version or it is not
+    on record. `nonce` is in the push lock: a source that finds it at its own path is the same
+    directory. `same_place_as` is another server name, under which the same command last had the
     lock, or empty.
     """
 
@@ -160,8 +161,9 @@ class TargetState(NamedTuple):
 class PlanFacts(NamedTuple):
     """What a push has to do on a target; bytes are those of contents.
 
-    `reused_bytes` is the part of `copy_bytes` that comes from outside the environment's own trees:
-    from `reused_from`, other environments or the package cache, the largest contribution first.
+    `reused_bytes` is the part of `copy_bytes` that comes neither from the live version nor from the
+    staging tree, but from `reused_from`: environments (its own name stands for earlier versions) or
+    the package cache, the largest contribution first.
     """
 
     origin: str

@@ -10,7 +10,7 @@ from envsync.agent.wire.messages import DirectoryIdentity, Finding, ProcessUse
 class SourceOpened(NamedTuple):
     """An opened source: `place` is None if there is no such environment.
 
-    `stands_at` is its path with symlinks resolved.
+    `stands_at` is its path with symlinks resolved (see `SourcePaths`).
     """
 
     place: Optional[DirectoryIdentity]
@@ -34,7 +34,7 @@ class CredentialFacts(NamedTuple):
 
 
 class GlibcFacts(NamedTuple):
-    """The file that needs the newest glibc, and that version, such as `(2, 34)`."""
+    """The file that needs the newest glibc, and that version, such as `(2, 34)`; empty if none."""
 
     path: str
     version: Tuple[int, ...]
@@ -55,8 +55,9 @@ class DoneFacts(NamedTuple):
 
 
 class ReferencesFacts(NamedTuple):
-    """Accompanies a target's references: whether it has half of the packages, whether an earlier
-    push left something to resume from, and the codecs it can decode, the best first."""
+    """Accompanies a target's references: whether it has half of a new environment's packages,
+    whether a tree to build on was left or set aside, and the codecs it can decode, the best first.
+    """
 
     has_most: bool
     has_begun: bool
@@ -97,7 +98,7 @@ class RunFacts(NamedTuple):
 
 
 class RsyncFacts(NamedTuple):
-    """A server's rsync: its path and the version that it reports; both may be empty."""
+    """A server's rsync: its path and what its `--version` prints; both may be empty."""
 
     path: str
     version: str

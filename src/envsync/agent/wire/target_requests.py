@@ -26,8 +26,8 @@ class OpenTarget(NamedTuple):
 class InspectTarget(NamedTuple):
     """Asks for the target's state; with `lock`, nobody else can push until the end is closed.
 
-    `source` identifies the source's directory, for a push. With `keep`, the tree that the next
-    version will be built on is examined too.
+    `source` identifies the source's directory, for a push. With `keep`, the target also begins
+    to examine the tree that the next version will be built on.
     """
 
     lock: bool
@@ -38,14 +38,15 @@ class InspectTarget(NamedTuple):
 class AskReferences(NamedTuple):
     """Asks for the directories that the target has, before a manifest is sent.
 
-    With `keep`, the tree that the next version will be built on is examined too.
+    The payload names the packages of the environment. With `keep`, the target also begins
+    to examine the tree that the next version will be built on.
     """
 
     keep: Optional[int] = None
 
 
 class AskExisting(NamedTuple):
-    """Asks which of these paths exist; relative ones are not looked up."""
+    """Asks which of these paths exist; relative ones are not looked up and count as missing."""
 
     paths: Tuple[str, ...]
 
