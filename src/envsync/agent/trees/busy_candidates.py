@@ -9,7 +9,7 @@ from envsync.conda import busy
 from envsync.tree.entry import join
 
 BusyCandidates = Tuple[Tuple[bytes, int], ...]
-"""Relative paths, each with the time of its last change in nanoseconds."""
+"""Relative paths, each with the newer of its mtime and ctime in nanoseconds."""
 
 _HISTORY_DIRECTORY = busy.HISTORY.rpartition(b"/")[0]
 

@@ -1,4 +1,4 @@
-"""The file format of a content cache: a JSON head, then each directory's packed rows."""
+"""The file format of a content cache: a JSON head, then what is known of each directory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Known(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What is known of the whole tree; the rows are valid in the boot with the ID `boot`."""
+    """What is known of the whole tree.
+
+    The rows are valid in the boot with the ID `boot`, or in any if that is "any".
+    """
 
     signature: str
     revision: str
@@ -45,16 +48,16 @@ class Head(NamedTuple):
 
 
 class CacheFile:
-    """A cache file. Reading never raises OSError; writing never disturbs a reader.
+    """A cache file. Reading never raises OSError, and a damaged file counts as missing.
 
-    A damaged file counts as missing.
+    `write` never disturbs a reader; one that reads during `change_head` can find a damaged file.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     def head(self) -> Optional[Head]:
-        """Return the head, without reading the rest."""
+        """Return the head, without reading the rest; None if it is missing or damaged."""
         try:
             with open(self._path, "rb") as file:
                 return _read_head(file)
@@ -62,7 +65,7 @@ class CacheFile:
             return None
 
     def whole(self) -> Optional[Tuple[Head, Dict[bytes, Known]]]:
-        """Return the head and what is known of each directory, which is empty if damaged."""
+        """Return the head and each directory (none if these are damaged); None without a head."""
         try:
             with open(self._path, "rb") as file:
                 head = _read_head(file)
@@ -82,7 +85,7 @@ class CacheFile:
             file.write(_packed_head(whole, room_bytes))
 
     def change_head(self, change: Callable[[Head], Head]) -> None:
-        """Overwrite the head with a changed one, if it fits.
+        """Overwrite the head with a changed one, if it fits; no error if that fails.
 
         One file descriptor is used to read and write, so that a file with which another process
         replaces this one meanwhile is not touched.
@@ -124,7 +127,10 @@ def _read_head(file: IO[bytes]) -> Optional[Head]:
 
 
 def _packed_head(head: Head, room_bytes: int = 0) -> bytes:
-    """Return the head with magic and checksum, padded with blanks, as a later one may be longer."""
+    """Return the head with magic and checksum, padded with blanks to `room_bytes`.
+
+    Without `room_bytes`, some blanks are added, because a later head may be longer.
+    """
     text = json.dumps(head._asdict()).encode()
     text = text.ljust(room_bytes - _START_BYTES if room_bytes else len(text) + _SPARE_BYTES)
     return MAGIC + _SUMS.pack(len(text), zlib.crc32(text)) + text

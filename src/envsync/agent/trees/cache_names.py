@@ -27,6 +27,6 @@ def cache_start(directory: Optional[str], tree: Tree) -> Optional[str]:
 
 
 def tree_of(name: str) -> Optional[Tree]:
-    """Return the tree that a file belongs to, or None for a temporary file."""
+    """Return the tree that a file belongs to; None for any other file, such as a temporary one."""
     matched = _NAME.match(name)
     return None if matched is None else (int(matched[1], 16), int(matched[2], 16))

@@ -1,4 +1,4 @@
-"""Removes content-cache files of trees that are gone.
+"""Removes cache files of trees that are gone.
 
 A file names its tree by device and inode only. The tree of another prefix, or on a disk that is
 not mounted right now, cannot be told from one that is gone, so only files that were not used for
@@ -26,7 +26,10 @@ class Swept(NamedTuple):
 def sweep_cache(
     directory: Optional[str], alive: Collection[Tree], now_seconds: float, *, dry_run: bool
 ) -> Swept:
-    """Remove cache files that belong to no tree in `alive` and that were not used lately."""
+    """Remove cache files that belong to no tree in `alive` and that were not used lately.
+
+    With `dry_run`, only count them.
+    """
     files = size_bytes = 0
     names = []
     if directory is not None:

@@ -93,8 +93,7 @@ class Search:
         """Start the search, from a file descriptor of the tree's top.
 
         It finds what changed before its own `moment`, and perhaps later changes. The tree is
-        divided by `partition` among several processes if there are enough processors; all are
-        used if it `is_urgent`.
+        divided by `partition` among several processes if `processes` allows more than one.
         """
         self.moment = Moment.now()._replace(read_ns=since.read_ns)
         self._top_fd = os.dup(top_fd)
@@ -110,8 +109,9 @@ class Search:
     def touched(self) -> Optional[Set[bytes]]:
         """Return the directories in which something changed, if only its status. Call it once.
 
-        None if that cannot be told: on another kind of filesystem, if mounts hide a part of the
-        tree, if the clock was set, without GNU find, or if a directory cannot be read.
+        None if that cannot be told: on another kind of filesystem, if something is mounted in the
+        tree, after a reboot, if the clock was set, if the last full read was more than a day ago,
+        without GNU find, or if a directory cannot be read.
         """
         running, self._running = self._running, None
         answers = [None] if running is None else [find.answer() for find in running]
@@ -132,10 +132,10 @@ class Search:
 
 
 def processes(*, is_urgent: bool = False) -> int:
-    """Return how many processes to use.
+    """Return how many processes to divide the parts of a tree among, at most `PARTS`.
 
     That is one for every second processor, because the other end and other users need some too,
-    or one for each if it `is_urgent`, with everybody waiting; at most `PARTS`.
+    or one for each if it `is_urgent`, with everybody waiting.
     """
     processors = len(os.sched_getaffinity(0))
     return max(1, min(PARTS, processors if is_urgent else processors // 2))
@@ -165,7 +165,7 @@ def _is_there(top_fd: int, place: bytes) -> bool:
 
 
 class _Find:
-    """One find process, which prints kind and path of each entry with a newer ctime, then a NUL."""
+    """One find process, which prints kind, path and a NUL for each entry with a newer ctime."""
 
     def __init__(
         self, top_fd: int, places: Sequence[bytes], depth: List[bytes], since_ns: int
@@ -199,7 +199,7 @@ class _Find:
             os.close(their_output)
 
     def answer(self) -> Optional[Set[bytes]]:
-        """Return the directories that changed or hold something that did; None if find failed."""
+        """Wait, and return the directories that changed or hold what did; None if find failed."""
         if not self._pid:
             return None
         with os.fdopen(self._output, "rb") as file:

@@ -1,11 +1,11 @@
-"""The content cache: earlier hashes by file status, in one file per tree in the user's cache.
+"""The content cache: earlier hashes by file status, in files in the user's cache.
 
-A tree is identified by device and inode of its top directory, so its cache survives a rename. A
-row is valid only while inode, size, mtime and ctime are unchanged (ctime may differ if a changed
-link count explains it and the inode is older than the row). A file that changed so shortly
-before it was hashed that a later change could have the same timestamp gets no row. Rows are void
-after a reboot unless a sync of the filesystem followed the hashing. A damaged cache file counts
-as missing.
+There is one file for each tree and set of local paths. A tree is identified by device and inode of
+its top directory, so its cache survives a rename. A row is valid only while inode, size, mtime and
+ctime are unchanged (ctime may differ if a changed link count explains it and the inode is not known
+to be newer than the row). A file that changed so shortly before it was hashed that a later change
+could have the same timestamp gets no valid row. Rows are void after a reboot unless a sync of the
+filesystem followed the hashing. A damaged cache file counts as missing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class StoredRows(Mapping[bytes, bytes]):
     """The packed rows of each directory, as in a scan, read from the cache when first needed.
 
     `busy_candidates` and `partition` are derived from these rows but available without reading
-    them. `compared` means that a further scan read some of the rows again and found no change.
+    them. `compared` means that a further scan read some directories again and found no change.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class StoredRows(Mapping[bytes, bytes]):
 
 
 class ContentCache:
-    """The cache of one tree. Reading never raises OSError; writing never disturbs a reader."""
+    """The cache of one tree. Neither reading nor writing raises OSError."""
 
     def __init__(self, directory: Optional[str], device: int, inode: int, local: LocalPaths):
         patterns = hashlib.sha256("\0".join(local.patterns).encode("utf-8", "replace"))

@@ -31,13 +31,13 @@ class ForeignDevice(Exception):
 
 
 def open_directory(path: bytes, top_fd: int | None = None) -> int:
-    """Open a directory, refusing symbolic links; `path` is relative to `top_fd` if given."""
+    """Open a directory, but not a symlink to one; `path` is relative to `top_fd` if given."""
     return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
 
 
 @contextlib.contextmanager
 def opened_directory(path: bytes) -> Iterator[int]:
-    """Open a directory, refusing symbolic links, until the block ends."""
+    """Open a directory, but not a symlink to one, until the block ends."""
     fd = open_directory(path)
     try:
         yield fd

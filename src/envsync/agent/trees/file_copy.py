@@ -35,8 +35,8 @@ def opened_file(path: bytes, directory_fd: Optional[int] = None) -> Iterator[int
 def copy_file(path: bytes, from_fd: int, to_fd: int) -> None:
     """Copy a file to the same path below another open directory, where nothing exists yet.
 
-    An entry that is no longer a regular file is skipped. If the copy fails with an OSError, nothing
-    is left there.
+    A directory or pipe that has taken the file's place is skipped; a symlink raises OSError. If the
+    copy fails, nothing of it is left.
     """
     with opened_file(path, from_fd) as old:
         if not stat.S_ISREG(os.fstat(old).st_mode):

@@ -40,7 +40,8 @@ def answer(request):
     finally:
         os.close(fd)
 """
-"""`hash_file` for a worker (`server.file_workers`), where a request is `INODE/PATH`."""
+"""`hash_file` for a worker (`server.file_workers`): a request is `INODE/PATH`, and the answer
+`MISSING` in place of None."""
 
 
 def hash_open_file(fd: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Hashes many files with SHA-256, on all processors if there is enough to do."""
+"""Hashes many files with SHA-256, on several processors if there is enough to do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Hashing:
     def each(
         self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None
     ) -> Iterator[Unhashed]:
-        """Give each of these files its digest, and yield each part once all of its files have one.
+        """Give each of these files its digest, and yield each part once that is done.
 
         Digests are taken from threads that are `reading`; the other files are hashed by `files`.
         """
@@ -69,7 +69,7 @@ class Hashing:
         yield from rest
 
     def _directories_read(self) -> Iterator[bytes]:
-        """Yield the directories that have been read, as long as a thread is `reading`."""
+        """Yield the directories that have been read; wait for more while a thread is `reading`."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._read_through or not self._readers)

@@ -32,7 +32,7 @@ class Build:
     """One attempt to turn directories' packed rows into listings, hashing what is not known.
 
     After it, `unreadable` has the paths that could not be read, and `changed` the directories
-    that were not known as they are.
+    whose rows are not those that were known.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Build:
         self._linked: Dict[int, bool] = {}
 
     def directories(self) -> Dict[bytes, Known]:
-        """Return what each directory is now.
+        """Return what is now known of each directory.
 
         One directory is decoded at a time: 200,000 files as objects would take more memory than
         a server should have to provide.
@@ -84,7 +84,7 @@ class Build:
         return result
 
     def outline(self, scanned: Scan) -> Tuple[Manifest, Totals]:
-        """Return the manifest by the scan alone, with placeholders for the files' contents."""
+        """Return manifest and totals without hashing: contents of files are placeholders."""
         groups = self._link_groups(self._rows)
         directories: Dict[bytes, bytes] = {}
         files = size_bytes = 0
@@ -172,7 +172,7 @@ class Build:
         return content if is_it else None
 
     def _is_the_same_file(self, path: bytes, old: Row) -> bool:
-        """Return whether the inode is older than the row.
+        """Return whether the inode is older than the row, or of unknown age.
 
         A newer one is another file of the same size and mtime that got the inode number of a
         removed one, as can happen when packages are reinstalled.

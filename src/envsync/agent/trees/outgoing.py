@@ -1,8 +1,8 @@
 """Makes one stream of the contents of many files, while they are read.
 
-For each file, in the order agreed on: its number, its size, its bytes. A file that is gone
-has the size `GONE` and no bytes. One that has become shorter is padded with zeros, and the
-receiver will notice by the hash.
+For each file, in the order agreed on: its number, its size, its bytes. A file that is gone or
+cannot be opened has the size `GONE` and no bytes. One that has become shorter is padded with
+zeros, and the receiver will notice by the hash.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _as_long(content: bytes, size_bytes: int) -> bytes:
 def _block(fd: int, size_bytes: int) -> Tuple[bytes, bool]:
     """Read exactly that many bytes; return them, and whether all of them are the file's.
 
-    If the file ends early or cannot be read, the rest is zeros.
+    If the file ends early, the rest is zeros; if it cannot be read, all of them are.
     """
     try:
         block = os.read(fd, size_bytes)

@@ -1,4 +1,4 @@
-"""Partitions a tree among processes that scan or search it at once."""
+"""Partitions a tree among processes that search it at once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _sizes(directories: Mapping[bytes, bytes]) -> Tuple[Dict[bytes, int], Dict[b
 
 
 def _dealt(pieces: List[bytes], sizes: Mapping[bytes, int]) -> Tuple[Tuple[bytes, ...], ...]:
-    """Combine the pieces into equal parts: the largest first, each added to the smallest part."""
+    """Combine pieces into about equal parts: the largest first, each added to the smallest part."""
     parts: List[List[bytes]] = [[] for _ in range(PARTS)]
     held = [0] * PARTS
     for piece in sorted(pieces, key=lambda path: sizes[path], reverse=True):

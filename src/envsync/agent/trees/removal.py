@@ -14,11 +14,11 @@ from envsync.tree.entry import join
 
 
 def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
-    """Remove a directory and everything below it; absence is fine.
+    """Remove a directory and everything below it, or a file; absence is fine.
 
-    `path` may be relative to an open directory. Directories without write permission get it
-    first. Raises OSError if an entry cannot be removed; another call continues. If something is
-    mounted there or below, it raises OSError (EBUSY) and removes nothing.
+    `path` may be relative to an open directory. Directories first get the mode 0700, where that is
+    permitted. Raises OSError if an entry cannot be removed; another call continues. If something
+    is mounted there or below, it raises OSError (EBUSY) and removes nothing.
     """
     if directory_fd is None:
         _refuse(mounted_within(path))

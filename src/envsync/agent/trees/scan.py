@@ -45,9 +45,10 @@ def scan(
     """Scan the tree below an open directory.
 
     Entries that vanish during the pass are left out; the pass after hashing notices that. A
-    directory that cannot be read raises `SourceRefused`. With `helpers`, the tree (which
-    they open by its `path`) is divided among them. A directory that holds nothing but local paths
-    counts as local itself, here and in the other scans, unless `directories_of` names it.
+    directory that cannot be read raises `SourceRefused`, or OSError if the disk is the reason. With
+    `helpers`, the tree (which they open by its `path`) is divided among them. A directory that
+    holds nothing but local paths counts as local itself, here and in the other scans, unless
+    `directories_of` names it.
     """
     pass_ = ScanPass(top_fd, local, directories_of)
     if len(helpers):
@@ -112,9 +113,9 @@ class _Shared:
 
 
 def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
-    """Do a helper's part of a scan; return it for `ScanPass.merge`, then the directories left over.
+    """Do a helper's part of a scan: return what `ScanPass.merge` takes, and the directories left.
 
-    None means that the caller has to read the share elsewhere.
+    None means that the share has to be read by others.
     """
     path, inode, patterns, pending, entries_max = share
     try:
@@ -144,7 +145,7 @@ def scan_again(
     """Scan a tree again, taking over from the scan `before` what has not changed since.
 
     `search` is a search for changes that was started already; without one, a search is started,
-    which uses all processors if `is_urgent`. The other parameters are those of `scan`.
+    with more processes if it `is_urgent`. The other parameters are those of `scan`.
     """
     if search is None:
         parts = partial(partition_of, before)
@@ -168,7 +169,7 @@ def rescan(
 ) -> Scan:
     """Scan again only the directories that were `touched` in a tree that nobody else writes to.
 
-    A directory is touched if an entry in it was created, removed or given another timestamp.
+    A directory is touched if an entry in it was created, removed or given another status.
     """
     # A directory's own status is in its parent's rows.
     parents = {split(_nearest(path, before.directories))[0] for path in touched}
@@ -183,7 +184,7 @@ def glance_again(
     some: Collection[bytes],
     directories_of: DirectoriesOf = no_version,
 ) -> Scan:
-    """Scan again the contents of some directories, and nothing else of the tree."""
+    """Scan again the contents of some directories and of new ones below, and nothing else."""
     return _rescan(top_fd, local, before, some, before.moment, directories_of)
 
 
@@ -216,7 +217,8 @@ def _nearest(path: bytes, directories: Collection[bytes]) -> bytes:
 def are_directories_unchanged(top_fd: int, before: Scan) -> bool:
     """Return whether no entry was created, removed or renamed in the tree since a scan.
 
-    This costs a fraction of a scan. It does not notice files that were written in place.
+    This costs a fraction of a scan. It does not notice files that were written in place. False
+    also if a directory's own status has changed.
     """
     top = os.fstat(top_fd)
     if (top.st_ino, bounded_ns(top.st_mtime_ns)) != (before.inode, before.mtime_ns):

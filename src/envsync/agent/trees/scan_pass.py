@@ -50,8 +50,8 @@ class Scan(NamedTuple):
 
     `directories` maps relative paths to packed rows (see `unpack`). Not part of the environment
     are: `local`, the paths that belong to this server; `special`, which are sockets, pipes and
-    devices; and `foreign`, directories on another filesystem. `newest_ns` is the latest ctime
-    seen. Changes made after `moment` may be missing.
+    devices; and what is in `foreign`, directories on another filesystem. `newest_ns` is the latest
+    ctime seen. Changes made after `moment` may be missing.
     """
 
     directories: Mapping[bytes, bytes]

@@ -98,8 +98,9 @@ class Attempts:
     ) -> Hashed:
         """Hash the tree until the passes before and after agree; the result may be kept.
 
-        With `glance`, the second pass sees only the directories that files were hashed in.
-        Raises `SourceRefused` if no two passes agree, or if some files cannot be read.
+        With `glance`, the second pass sees only the directories in which something was not known.
+        Raises `SourceRefused` if no two passes agree or files cannot be read, and `StorageFailed`
+        if that is the disk's fault.
         """
         for _ in range(ATTEMPTS):
             hashed = self._attempt(first, known, margin_seconds)
@@ -132,7 +133,7 @@ class Attempts:
     def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         """Make one attempt without a second pass, and store nothing in the cache.
 
-        Raises `SourceRefused` if something cannot be read.
+        Raises `SourceRefused` if something cannot be read, `StorageFailed` if a disk fails.
         """
         hashed = self._attempt(scanned, known, margin_seconds)
         _require_readable(self._top_fd, hashed.unreadable)

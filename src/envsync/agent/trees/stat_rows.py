@@ -1,6 +1,6 @@
 """The status of a directory's entries, packed into bytes that are small and comparable.
 
-Layout, little-endian: the number of rows, then column by column the mode, inode, size,
+Layout, little-endian: the number of rows in 32 bits, then column by column the mode, inode, size,
 mtime, ctime and link count of each row in 64 bits, then the names separated by NUL.
 """
 

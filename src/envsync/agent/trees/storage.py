@@ -77,7 +77,7 @@ def _megabytes(size_bytes: int) -> str:
 class Trouble(NamedTuple):
     """A disk's trouble in a few words, and what has to be done before the next push.
 
-    `cure` is the template of a hint.
+    `kind` is the class of the error to raise, `cure` the template of a hint.
     """
 
     kind: Type[EnvsyncError]
@@ -99,7 +99,7 @@ def trouble(error: OSError) -> Optional[Trouble]:
 
 
 def is_of_entry(error: OSError) -> bool:
-    """Return whether the error is due to an entry's owner or a changed kind.
+    """Return whether the error is due to the entry: its owner, mode or kind, or what is in the way.
 
     That is, not to a disk, nor to a machine that lacks memory or file descriptors.
     """
@@ -116,7 +116,7 @@ def words(error: Union[EnvsyncError, OSError]) -> str:
 
 
 def storage_failure(error: OSError) -> Optional[EnvsyncError]:
-    """Return the error for people, if nothing was switched; None if it is no disk trouble."""
+    """Return the error for people when nothing was switched; None if it is no disk trouble."""
     found = trouble(error)
     if found is None:
         return None
@@ -128,7 +128,7 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
 
 
 def failure_after_switch(error: OSError) -> Optional[EnvsyncError]:
-    """Return the error for people, if the new version is published but could not be recorded.
+    """Return the error for people when the new version is published but could not be recorded.
 
     None if it is no disk trouble.
     """
@@ -143,7 +143,7 @@ def failure_after_switch(error: OSError) -> Optional[EnvsyncError]:
 
 
 def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
-    """Raise `StorageFailed` if some of these files cannot be read because of disk trouble."""
+    """Raise `StorageFailed` if a disk fails to read one of these files; the first 10 are tried."""
     bad: List[str] = []
     found: Optional[Trouble] = None
     for path in unreadable[:_PATHS_MAX]:

@@ -65,7 +65,7 @@ class Trees:
             self._unstored.popitem()[1].keep()
 
     def cache(self, device: int, inode: int) -> ContentCache:
-        """Return the content cache of the tree with that top directory."""
+        """Return the cache of the tree with that top directory, having stored what was put off."""
         unstored = self._unstored.pop((device, inode), None)
         if unstored is not None:
             unstored.keep()
@@ -74,7 +74,7 @@ class Trees:
     def scan_again(self, path: bytes, before: Scan, *, is_urgent: bool = False) -> Scan:
         """Make a further stat pass over a tree that was scanned `before`, hashing nothing.
 
-        If `is_urgent`, it uses all processors where the tree is large enough.
+        If `is_urgent`, it uses more processors where the tree is large enough.
         """
         with opened_directory(path) as top_fd:
             return scan_again(
@@ -113,8 +113,8 @@ class Trees:
         The pass after hashing covers the whole tree, as publishing requires; with `glance` it
         covers only the directories in which something was new.
 
-        Raises `SourceRefused` if the tree keeps changing or cannot be read, and the OSError of
-        opening it if it does not exist.
+        Raises `SourceRefused` if the tree keeps changing or cannot be read, `StorageFailed` if a
+        disk fails, and the OSError of opening the tree if it does not exist.
         """
         margin_seconds = mount_of(path).stamp_margin_seconds
         with opened_directory(path) as top_fd:
@@ -186,12 +186,12 @@ class Trees:
         return Attempts(top_fd, path, cache, self.local, NO_WRITTEN_DIGESTS, progress, hashing, of)
 
     def begin(self, path: bytes) -> None:
-        """Start to search for changes in a tree, in the background, for a later `snapshot`."""
+        """Start to search for changes in a tree, in the background, for a later look at it."""
         with contextlib.suppress(OSError), opened_directory(path) as top_fd:
             self._searches.begin(top_fd, path, self.cache)
 
     def read_ahead(self) -> None:
-        """Read the content caches of the trees being searched, which will be needed."""
+        """Read the content caches of the trees being searched, in case something changed."""
         self._searches.read_ahead()
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class Unhashed:
         self.size_bytes = size_bytes
 
     def items(self, read: Mapping[bytes, Tuple[int, bytes]] = _NOTHING_READ) -> List[Item]:
-        """Return the files, the largest first, without those whose inode and digest were `read`."""
+        """Return the files to hash, the largest first; those that were `read` get that digest."""
         digests, size = self.digests, len(MISSING)
         found: List[Item] = []
         for number, row in enumerate(unpack(self.rows)):

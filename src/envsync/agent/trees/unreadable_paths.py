@@ -11,7 +11,8 @@ from envsync.agent.server.facts import user_name
 def how_to_read_files(top_fd: int, path: bytes) -> str:
     """Return a hint for unreadable files, of which `path`, below the open directory, is one.
 
-    Such are compiled files that root's Python left, whose mode this user cannot change.
+    For instance, root's Python leaves compiled files whose mode this user cannot change. Raises
+    OSError if the file is gone.
     """
     owner = os.stat(path, dir_fd=top_fd, follow_symlinks=False).st_uid
     if owner == os.geteuid():
@@ -20,7 +21,7 @@ def how_to_read_files(top_fd: int, path: bytes) -> str:
 
 
 def how_to_read_directory(top_fd: int, path: bytes) -> str:
-    """Return a hint for an unreadable directory, such as another member made with umask 077."""
+    """Return a hint for an unreadable directory, such as one made by another member."""
     own = "chmod u+rx on it"
     try:
         status = os.stat(path or b".", dir_fd=top_fd, follow_symlinks=False)
