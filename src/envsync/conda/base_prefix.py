@@ -71,7 +71,7 @@ def follows(base: bytes) -> bytes:
 
 
 def is_condas(base: bytes, path: bytes) -> bool:
-    """Return whether a path is the base prefix or one of conda's own places below it."""
+    """Return whether conda is meant by a path, the base prefix or one below it (see `follows`)."""
     return path.startswith(base) and re.match(follows(base), path[len(base) :]) is not None
 
 

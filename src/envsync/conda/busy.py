@@ -50,8 +50,8 @@ def signs(paths: Iterable[Tuple[bytes, float]], now_seconds: float) -> Tuple[Bus
     """Return every sign in an environment; empty if there is none.
 
     `paths` are all its relative paths (or those for which `is_sign` is true), each with the
-    newer of its mtime and ctime: a renamed directory keeps its mtime, so that by mtime pip's
-    `~numpy` looks as old as numpy was.
+    newer of its mtime and ctime in seconds: a renamed directory keeps its mtime, so that by mtime
+    pip's `~numpy` looks as old as numpy was.
     """
     found = []
     leftovers, has_history = _leftovers(paths)

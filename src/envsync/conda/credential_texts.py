@@ -122,7 +122,7 @@ def _without_value(match: Match[str]) -> str:
 
 
 def _without_parameters(text: str) -> str:
-    """Hide each VALUE of NAME=VALUE whose name says that it is secret, also inside a URL."""
+    """Hide VALUE in NAME=VALUE and NAME: VALUE if the name says it is secret, also inside a URL."""
     parts, end, plain_end = [], 0, 0
     for match in _ASSIGNED.finditer(text):
         # The rest of a value that is not secret is not searched again, which could take long.
@@ -139,7 +139,7 @@ def _without_parameters(text: str) -> str:
 
 
 def _names_secret(match: Match[str]) -> bool:
-    """Return whether the name of an assignment says that its value is secret.
+    """Return whether the name of an assignment says that its value is secret, and the value may be.
 
     A path with a colon after it is no name, and a switch, a version or a path is no secret.
     """

@@ -45,7 +45,7 @@ class _Section(NamedTuple):
 
 
 def needed_glibc(read: Read) -> Version:
-    """Return the newest glibc version that a file needs, as (2, 34); empty if it names none."""
+    """Return the newest glibc that a file needs, as (2, 34); empty if none or if it is damaged."""
     try:
         return max(_needed(read), default=())
     except _DAMAGE:
@@ -53,7 +53,7 @@ def needed_glibc(read: Read) -> Version:
 
 
 def run_paths(read: Read) -> Tuple[bytes, ...]:
-    """Return the directories of a file's RUNPATH, or else of its RPATH, as they are written."""
+    """Return the directories of a file's RUNPATH, else of its RPATH, as written; empty if none."""
     try:
         return _run_paths(read)
     except _DAMAGE:

@@ -21,7 +21,8 @@ _DIGEST_BYTES = 32
 def in_conda_record(content: bytes) -> Iterator[FileDigest]:
     """Yield the digests in a `conda-meta` record, or in `info/paths.json` of the package cache.
 
-    If conda wrote the prefix into a file, the digest is that of the file as installed.
+    If conda wrote the prefix into a file, a record has the digest of the file as installed,
+    `paths.json` as packaged.
     """
     try:
         document = json.loads(content)

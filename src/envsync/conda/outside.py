@@ -97,11 +97,11 @@ class Names(NamedTuple):
 
 
 def in_run_path(path: bytes, run_path: bytes, names: Names) -> Optional[LeadsOutside]:
-    """Return one directory of a binary's `run_path`, if it is outside the environment; else None.
+    """Return where one directory of a binary's RPATH leads, if outside the environment; else None.
 
     `$ORIGIN` is resolved to the path on the target. An absolute path can be left over from the
-    build, so the caller has to check that it exists here. Directories of the system and of the
-    prefix do not count, because every server has them.
+    build, so the caller has to check that it exists here. If it is one of the system's or the
+    prefix's directories it does not count, because every server has them.
     """
     # The values of $LIB and $PLATFORM depend on the machine.
     run_path = run_path.partition(b"/$LIB")[0].partition(b"/$PLATFORM")[0]

@@ -135,7 +135,7 @@ class Relocation:
 
     @property
     def old_names(self) -> Sequence[bytes]:
-        """The paths that the environment has on the source and not on the target."""
+        """The old paths of the environment that are replaced."""
         return [move.old for move in self._environment]
 
     def names_any(self, content: bytes) -> bool:
@@ -143,7 +143,7 @@ class Relocation:
         return any(True for _ in self._found(content))
 
     def names_any_widely(self, content: bytes) -> bool:
-        """Return whether it names one in UTF-16 or UTF-32, which `rewrite` does not replace."""
+        """Return whether `content` names one in UTF-16 or UTF-32, which `rewrite` leaves."""
         return any(map(self.names_any, wide_texts(self.needles.plain, content)))
 
     def link_target(self, target: bytes) -> bytes:

@@ -134,7 +134,7 @@ def _of_conda(record: Dict[str, Any]) -> CondaRequirement:
 
 
 def _metadata_of(record: Dict[str, Any]) -> Set[bytes]:
-    """Return the Python metadata directories that a conda package installed, by any name."""
+    """Return the Python metadata directories that a conda package installed, under any name."""
     files = record.get("files")
     found = set()
     for path in files if isinstance(files, list) else ():
@@ -163,7 +163,7 @@ def _channel(url: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Return the URL without user, password, token and query.
+    """Return the URL without user, password, token and query, and for http without fragment.
 
     The user stays if it lets nobody in by itself; the result is empty if `url` is malformed.
     """

@@ -23,7 +23,7 @@ _SH_BYTES_MAX = 1 << 16
 
 
 def end(content: bytes) -> int:
-    """Return the length of a file's `#!` line in bytes; 0 if it has none."""
+    """Return the length of a file's `#!` line, or our lines for `/bin/sh`, in bytes; 0 if none."""
     if not content.startswith(b"#!"):
         return 0
     for_sh = _FOR_SH.match(content[:_SH_BYTES_MAX])

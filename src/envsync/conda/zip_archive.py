@@ -30,7 +30,7 @@ def start(content: bytes) -> Optional[int]:
 def _start(content: bytes, end_at: int) -> Optional[int]:
     """Return the archive's start according to the end record at `end_at`.
 
-    None if there is no end record, or the archive is empty.
+    None if it is no end record, or the archive is empty.
     """
     if end_at + _END.size > len(content):
         return None
