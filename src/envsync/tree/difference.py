@@ -13,7 +13,7 @@ from envsync.tree.revision import CACHE_DIRECTORY, counted, source_of
 
 
 class Difference(NamedTuple):
-    """Sorted paths: only in the second manifest, only in the first, in both with other content."""
+    """Sorted paths: only in the second manifest, only in the first, in both but not the same."""
 
     added: Tuple[bytes, ...]
     removed: Tuple[bytes, ...]

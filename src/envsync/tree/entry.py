@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
 
 def check_name(name: bytes) -> None:
-    """Refuse a name that is not exactly one component of a path."""
+    """Raise `InvalidEntry` for a name that is too long or not exactly one component of a path."""
     if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
         raise InvalidEntry("not a file name: %r" % (name[:80],))
     if len(name) > NAME_MAX_BYTES:
@@ -51,7 +51,7 @@ def check_name(name: bytes) -> None:
 
 
 def check_entry(entry: Entry) -> None:
-    """Refuse an entry that a scan of a real directory could not have given."""
+    """Raise `InvalidEntry` for an entry that a scan of a real directory could not have given."""
     check_name(entry.name)
     if entry.mode & ~MODE_MASK:
         raise InvalidEntry("mode %o of %r" % (entry.mode, entry.name))

@@ -42,8 +42,7 @@ class Held(Protocol):
 def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Held] = ()) -> Plan:
     """Return the steps from `staged` to `wanted`, copying from `holdings` what they have.
 
-    A file that a holding has under the same path is preferred over one elsewhere, and an earlier
-    holding over a later one.
+    An earlier holding is preferred over a later one, and in one holding the same path over others.
     """
     work = _Work(wanted, staged, holdings)
     for directory in sorted(set(wanted.directories) | set(staged.directories)):
@@ -94,7 +93,7 @@ class _Work:
             self._need(directory, needed)
 
     def _is_needed(self, path: bytes, new: Entry, old: Entry | None) -> bool:
-        """Return whether `new` is a plain file that has to be made; plan any other step."""
+        """Return whether `new` is a file of no link group that must be made; plan other steps."""
         if new == old:
             return False
         if new.link_group:

@@ -1,9 +1,10 @@
 """The environment's identity: what makes two trees the same version.
 
 A revision is a digest over path, kind, owner-execute bit and content or link target. It does not
-cover mtimes, other mode bits, owners, hard-link groups, or `__pycache__` files whose source is in
-the manifest, because Python writes those by itself wherever the environment is used. `.nfs*` names
-and what `local:` names are not in a manifest to begin with.
+cover mtimes, other mode bits, owners or hard-link groups. Nor does it cover `__pycache__`
+directories and the files in them whose source is in the manifest, because Python writes those by
+itself wherever the environment is used. `.nfs*` names and what `local:` names are not in a manifest
+to begin with.
 """
 
 from __future__ import annotations

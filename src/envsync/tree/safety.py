@@ -8,11 +8,11 @@ from envsync.tree.manifest import Totals
 
 SHRINK_FRACTION = 0.5
 SHRINK_FILES_MIN = 200
-"""A source that lost half of its files, and at least this many, looks ruined. Removing one
-large package (torch is 15,000 of 90,000 files) stays below it."""
+"""A source that lost more than half of its files, and at least this many, looks ruined. Removing
+one large package (torch is 15,000 of 90,000 files) stays below it."""
 EMPTIED_FRACTION = 0.1
 EMPTIED_FILES_MIN = 10
-"""The least size of a tree that can count as emptied: one that lost fewer than SHRINK_FILES_MIN
+"""A tree that had fewer files never counts as emptied. One that lost fewer than SHRINK_FILES_MIN
 files is emptied if hardly anything is left of it."""
 
 

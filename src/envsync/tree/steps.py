@@ -18,7 +18,7 @@ COPIES_MAX = 200
 
 
 class Make(NamedTuple):
-    """A path to make, and the entry that it becomes."""
+    """A path, and the entry that it becomes; or, in `Plan.remove`, the one that is removed."""
 
     path: bytes
     entry: Entry
@@ -217,7 +217,7 @@ class Plan(NamedTuple):
         return sum(copies.size_bytes for copies in self.copies) + repeated_bytes
 
     def new_bytes(self) -> int:
-        """Return the bytes of disk that the plan takes before it gives any back."""
+        """Return the bytes of the files that the plan makes; what it removes is not deducted."""
         return self.fetch_bytes() + self.copy_bytes()
 
     def new_inodes(self) -> int:
