@@ -1,1 +1,1 @@
-"""Ways to bring files' contents into a staging tree: stream, rsync, scp."""
+"""Ways to bring files' contents into a staging tree: stream, rsync, scp, direct."""

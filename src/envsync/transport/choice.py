@@ -35,8 +35,8 @@ def transports() -> tuple[Transport, ...]:
 def choose(name: str, job: Job) -> Choice:
     """Return the transport of that name, or for `auto` the one that fits the job.
 
-    Nothing is sent yet, but a named transport can ask the agent what is on the target. Raises
-    `UsageError` for an unknown name, `TransferFailed` if the named transport cannot serve.
+    Nothing is sent yet, but agents can be asked what is on their servers, and to try a login.
+    Raises `UsageError` for an unknown name, `TransferFailed` if the named transport cannot serve.
     """
     if name == AUTO:
         return _automatic(job)
@@ -54,7 +54,7 @@ def choose(name: str, job: Job) -> Choice:
 
 
 def _automatic(job: Job) -> Choice:
-    """Return stream, which serves any job, or between two other servers direct, if possible."""
+    """Return stream, or, between two other servers, direct if it is possible and worthwhile."""
     if job.direct is None or job.link is None:
         return Choice(StreamTransport(), _WHY_AUTO)
     if job.size_bytes < WORTHWHILE_BYTES:

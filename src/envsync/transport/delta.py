@@ -35,7 +35,8 @@ Known = Mapping[bytes, Blocks]
 def known_blocks(job: Job) -> Known:
     """Return the blocks that the target has of the job's large files, by path.
 
-    Files of which it has little are left out.
+    Files of which it has little are left out. Nothing is returned for a source on another server,
+    or if the target is this machine.
     """
     if not job.has_versions or job.link is None or job.relayed is not None:
         return {}
@@ -72,7 +73,7 @@ def _is_alike(job: Job, path: bytes, blocks: Blocks) -> bool:
 
 @contextlib.contextmanager
 def _opened(job: Job, path: bytes) -> Iterator[int]:
-    """Open a file of the source: yield its descriptor, or -1 if it is gone."""
+    """Open a file of the source: yield its descriptor, or -1 if that fails."""
     fd = -1
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):

@@ -2,8 +2,8 @@
 
 The source's server logs in to the target with its own ssh, keys and known hosts. If those do not
 suffice and the user's ssh configuration forwards the agent to that server, it gets the user's
-agent for as long as the transfer takes, and nothing else. Whether it has reached the right
-target is decided there: the writer that starts rsync finds the staging tree with this push's
+agent while it tries to log in and while it sends, and nothing else. Whether it has reached the
+right target is decided there: the writer that starts rsync finds the staging tree with this push's
 token, or writes nothing (`agent.staging.writer_guard`).
 """
 

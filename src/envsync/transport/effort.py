@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 SMALL_BYTES = 64 << 20
-"""A smaller stream is compressed hard whatever the link: it ends before the link is measured."""
+"""A smaller stream starts with a hard step: much of it is sent before the link is measured."""
 
 CRAWLING_BYTES_PER_SECOND = 30e6
 """At this rate and below, any processor keeps up with the link at every step."""

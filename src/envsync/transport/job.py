@@ -105,8 +105,9 @@ class Direct(Protocol):
 class Sent:
     """The result of a transfer. `wire_bytes` is what it put on the wire, None if unknown.
 
-    `failed` are paths whose contents arrived wrong because the source changed them. `instead`
-    says why stream sent everything in place of another transport; empty if it did not.
+    `failed` are paths whose contents arrived wrong or not at all, usually because the source
+    changed. `instead` says why stream sent everything in place of another transport; empty if it
+    did not.
     """
 
     wire_bytes: int | None
@@ -167,7 +168,8 @@ class Transport(Protocol):
     nothing else there. The agent sets modes and mtimes and verifies the files afterwards. `send`
     can be called again for some of the items. After a failure the staging tree can hold any part
     of them, whole files or not: the next push checks what it finds. Raises `TransferFailed`,
-    `ConnectionLost` or `NoSpace`. Every wait in it is bounded.
+    `Locked` if another push has begun there, `NoSpace`, `ConnectionLost`, and the agents' errors.
+    Every wait in it is bounded.
     """
 
     @property

@@ -14,7 +14,10 @@ _BLOCK_BYTES = 256 << 10
 
 
 def bytes_per_second(job: Job) -> float:
-    """Return the link's rough rate, a round trip included; takes little more than 0.25 s."""
+    """Return the link's rough rate, a round trip included.
+
+    It sends for 0.25 s (at most 16 MiB), and waits until all of that has arrived.
+    """
     sent_bytes = 0
 
     def blocks() -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """The transport rsync: the system's rsync on both ends, over the system's ssh.
 
-It sends only contents, each file as a new one; a file of which the live tree has an older
-version goes as a delta. What rsync could not send goes by stream.
+It sends only contents, each file as a new one. If one of the files has 1 MiB or more, those of
+which the live tree has an older version go as a delta. What rsync could not send goes by stream.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _command(job: Job) -> RsyncCommand:
 
 
 def _compresses(job: Job, program: str, said_there: str) -> bool:
-    """Return whether to compress: if both rsyncs have zstd, and the link is slower than zstd."""
+    """Return whether to compress: if both have zstd, and much goes over a slow or limited link."""
     if job.size_bytes < _PROBE_FROM_BYTES or not rsync_command.speaks_zstd(said_there):
         return False
     if not rsync_command.speaks_zstd(version_text(program)):

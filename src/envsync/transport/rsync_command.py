@@ -17,7 +17,7 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]*")
 
 @dataclass(frozen=True, slots=True)
 class RsyncCommand:
-    """One run of rsync, from `source` on this machine to the staging tree on the target.
+    """One run of rsync, from `source` where it is started to the staging tree on the target.
 
     `tree` is the staging tree's path; `python` and `rsync` are programs on the target. With
     `delta`, files are compared with the live tree's, which costs time for each file.

@@ -23,7 +23,7 @@ def is_full(said: str) -> bool:
 
 
 def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> EnvsyncError:
-    """Return the error for an exit code other than 0 and `PARTIAL_EXIT_CODES`.
+    """Return the error for a run that failed: by its exit code, or because a disk is full.
 
     `is_link_alive` says whether envsync's own session with the server still answers.
     """

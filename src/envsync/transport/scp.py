@@ -1,4 +1,4 @@
-"""The transport scp: one bundle, sent by SFTP and unpacked there, where little else works.
+"""The transport scp, for where little else works: one bundle, sent by SFTP and unpacked there.
 
 The bundle is the stream of `stream`, written to a file on this machine first. The part of it
 that arrived before an interruption is not sent again.
@@ -95,7 +95,7 @@ def _bundle(job: Job) -> IO[bytes]:
 
 
 def _directory() -> str:
-    """Return TMPDIR if it is set, else our cache, because /tmp is often small and in memory."""
+    """Return TMPDIR if set, else our cache if usable, because /tmp is often small and in memory."""
     cache = cache_directory(os.environ)
     if os.environ.get("TMPDIR") or cache is None:
         return tempfile.gettempdir()

@@ -112,7 +112,7 @@ def steps(job: Job) -> tuple[Step, ...]:
 
 
 def failed_paths(document: Mapping[str, Any]) -> tuple[bytes, ...]:
-    """Return the paths whose contents arrived wrong, from the answer to a transfer."""
+    """Return the paths whose contents arrived wrong or not at all, by the answer to a transfer."""
     failed = from_json(ReceiveFacts, document).failed
     return tuple(path.encode("utf-8", "surrogateescape") for path in failed)
 
@@ -147,7 +147,7 @@ class _Block(NamedTuple):
 
 
 class _Ahead:
-    """A thread that reads and a few that compress, at most `_BLOCKS_AHEAD` unsent blocks ahead."""
+    """A thread that reads and a few that compress, about `_BLOCKS_AHEAD` unsent blocks ahead."""
 
     def __init__(self, job: Job, effort: Effort) -> None:
         self._job = job
