@@ -12,8 +12,8 @@ AT_ONCE = 8
 """How many servers are served at a time, as long as they answer."""
 
 PATIENCE_SECONDS = 3.0
-"""How long a server keeps its slot without an answer. Most answer sooner; one that never does is
-given up after a minute or so."""
+"""How long a server keeps its slot while it is only waited for. Most answer sooner; connecting to
+one that never does is given up after a minute or so."""
 
 THREADS_MAX = 64
 """The most threads, including those whose server has given up its slot."""
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class ServerPool(Generic[P, T]):
-    """Call `begin`, `finish` and `results`; or, at any time, `abandon`, which waits for nothing."""
+    """Serves places. Call `begin`, `finish` and `results`; or, at any time, `abandon`."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class ServerPool(Generic[P, T]):
         is_waiting: Callable[[P], bool] = lambda _: True,
         at_once: int = AT_ONCE,
     ) -> None:
-        """`is_waiting` says of a place that is being served whether that costs nothing but time."""
+        """`is_waiting` says whether serving a place is, at present, only waiting for its server."""
         self._serve = serve
         self._is_waiting = is_waiting
         self._at_once = at_once
@@ -73,7 +73,7 @@ class ServerPool(Generic[P, T]):
         return [future.result() for future in self._futures]
 
     def abandon(self) -> None:
-        """Start no more, and let those that are running run on."""
+        """Start no more, let those that are running run on, and wait for none."""
         self._left.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -27,7 +27,7 @@ class CircuitBreaker:
         self._got_in = False
 
     def call(self, attempt: Callable[[], ReachFacts]) -> ReachFacts:
-        """Return what the attempt finds. It is not made once the circuit is open."""
+        """Return what the attempt finds; once the circuit is open, a failure without an attempt."""
         if self._silent >= _SILENT_MAX and not self._got_in:
             return ReachFacts(-1, "nor did it get an answer from others")
         began_seconds = self._clock()

@@ -36,7 +36,7 @@ class CommandLocks:
         self._over[server].set()
 
     def stop(self) -> None:
-        """Release all waiting threads."""
+        """Let all waiting threads go on."""
         for event in self._over.values():
             event.set()
 
@@ -44,7 +44,7 @@ class CommandLocks:
         """Return what `look`, which takes the lock on the target, finds.
 
         If the same command holds the lock for another server, wait until that server's work is
-        over. Raises `Locked` if anybody else holds it.
+        over. Raises `Locked` if anybody else holds it, or if it is held even `_GONE_SECONDS` later.
         """
         deadlines: dict[str, float] = {}
         while True:

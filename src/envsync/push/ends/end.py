@@ -76,7 +76,7 @@ class LocalEnd:
     """This machine's environments, through the agent's own code in this process."""
 
     def __init__(self, server: str, helpers: HelperProcesses = NO_HELPERS) -> None:
-        """`helpers` scan while this interpreter is busy otherwise."""
+        """`helpers` take part in its scans and copies."""
         self._server = server
         self._progress: Progress = _ignore
         self.service = Service(self._tell, helpers)

@@ -13,7 +13,9 @@ NOISE_BYTES_MAX = 64 << 10
 """How much a server's login files may print before the agent's first byte."""
 
 START_SECONDS = 120.0
-"""How long login files and the start of Python on a slow disk may take together."""
+"""How long login files and the start of Python on a slow disk may take together.
+
+If they are silent for `Timeouts.silence_seconds`, the session ends earlier."""
 
 # The exit statuses of a forced command that succeeds, of nologin, and of a shell for git only.
 _LOGIN_STATUS = (0, 1, 128)

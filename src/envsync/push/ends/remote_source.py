@@ -1,8 +1,8 @@
 """A source on another server: its own agent inspects it, reads it and encodes what is sent.
 
-Contents go from there to the target through this machine as one stream, encoded once. A source on
-another server is trusted no more than a target: its manifest is checked entry by entry, and its
-revision is computed here.
+Contents go from there to the target straight (`remote_direct`), or through this machine as one
+stream, encoded once. A source on another server is trusted no more than a target: its manifest is
+checked entry by entry, and its revision is computed here.
 """
 
 from __future__ import annotations

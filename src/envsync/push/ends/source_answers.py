@@ -1,4 +1,4 @@
-"""Queries about the version found on a source, each asked once and answered for all pushes."""
+"""Queries about the version found on a source, most of them asked once for all pushes."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ class SourceAnswers:
 def _left(paths: Sequence[str]) -> tuple[Finding, ...]:
     """Return a finding about files that nobody can rewrite.
 
-    These are compiled code without its source, archives, and files that contain the path in UTF-16
-    or UTF-32.
+    These are compiled code without its source, archives, files that contain the path in UTF-16 or
+    UTF-32, and files without room for the base prefix there.
     """
     if not paths:
         return ()

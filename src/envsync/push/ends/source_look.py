@@ -42,7 +42,10 @@ class SourceLook:
         local: Sequence[str],
         before: Callable[[], None] = _stands_there,
     ) -> None:
-        """`before` is called ahead of every look; it may first have to make the environment."""
+        """`before` is called ahead of each inspection by `state` or `renewed`.
+
+        It may first have to make the environment.
+        """
         self._end = end
         self._before = before
         self._lock = threading.Lock()
@@ -102,7 +105,7 @@ class SourceLook:
         return self._is_hashing
 
     def confirmed(self, state: SourceState) -> bool:
-        """Return whether the source was in this state while hashed, by a stat pass after hashing.
+        """Return whether a stat pass after hashing found the source in this state.
 
         The pass is made once, however many ask. False also if another push has found the source
         changed.

@@ -37,7 +37,8 @@ class KnownThere(NamedTuple):
     """What a target has of a source's content.
 
     `references` stand for directories of the source's manifest. `has_most` says that half of its
-    packages are on the target under other names, `has_begun` that an earlier push left something.
+    packages are on the target under another name or in conda's cache, `has_begun` that an earlier
+    push left something.
     """
 
     references: bytes

@@ -109,8 +109,9 @@ class TargetEnd:
     ) -> TargetState:
         """Return the target's state. With `lock`, nobody else can push until the end is closed.
 
-        With `keep`, the target also looks at what `stage` will build on. Raises `PreflightRefused`,
-        with nothing written, if the environment is the `source` itself.
+        The lock is not taken if a finding forbids the push. With `keep`, the target also looks at
+        what `stage` will build on. Raises `PreflightRefused`, with nothing written, if the
+        environment is the `source` itself.
         """
         asked = InspectTarget(lock, source, keep)
         answer = self._end.call("target.inspect", asked, on_progress=on_progress)
@@ -166,7 +167,8 @@ class TargetEnd:
     def share(self, share: Share) -> tuple[bool, tuple[str, ...]]:
         """Have what is built shared like this.
 
-        Returns whether the live version is already, and warnings.
+        With the lock, access to what envsync keeps there is changed accordingly, and at once.
+        Returns whether the live version is already shared so, and warnings.
         """
         told = from_json(ShareFacts, self._end.call("build.share", share).document)
         return told.is_shared, told.warnings
@@ -174,7 +176,8 @@ class TargetEnd:
     def unshare(self) -> tuple[bool, tuple[str, ...]]:
         """Have what is built shared with no group.
 
-        Returns whether the live version is already unshared, and warnings.
+        With the lock, what envsync keeps there is closed to groups at once. Returns whether the
+        live version is already unshared, and warnings.
         """
         told = from_json(ShareFacts, self._end.call("build.unshare").document)
         return told.is_shared, told.warnings

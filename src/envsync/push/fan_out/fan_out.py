@@ -52,7 +52,8 @@ class FanOut:
         """`open_source` opens a link to the source; None if that is on this machine.
 
         Until `start_signal` is given, everything is prepared: the source is inspected, and agents
-        are started on the targets, but they are asked nothing and hold no lock.
+        are started on the targets, but they look at nothing and hold no lock. Raises what is wrong
+        with the source if that shows when it is opened.
         """
         self._settings = settings
         self._start_signal = start_signal
@@ -79,8 +80,7 @@ class FanOut:
     ) -> list[PushReport]:
         """Push to all of them; return the reports in the same order. A failure is never raised.
 
-        Raises what is wrong with the source itself, before any server is touched, if that can be
-        told at once.
+        A bug met on one server is raised once the others are done.
         """
         self._source.look.serves_several = len(destinations) > 1
         self._command_locks = CommandLocks([destination.server for destination in destinations])
@@ -137,7 +137,7 @@ class FanOut:
         return thread
 
     def _inspect_source(self, on_progress: OnProgress) -> None:
-        """Inspect the source while the links are opened. Whoever needs it meets the error."""
+        """Inspect the source while the links are opened. Whoever needs its state meets an error."""
 
         def relay(told: Mapping[str, Any]) -> None:
             hashed = told.get("hash_bytes", 0)

@@ -23,7 +23,7 @@ from envsync.push.packing.extraction import path_inside
 
 UNPACK = "bin/conda-unpack"
 _HISTORY = "conda-meta/history"
-_NAMES_MAX = 8  # an environment has three; further names in a made-up archive are not looked for
+_NAMES_MAX = 8  # an environment has up to three; more, as in a made-up archive, are ignored
 _GROWTH_MAX_BYTES = 32 << 20
 _RECORDS_OF_FILE_MAX = 100  # conda-pack has one for each package that brought it, envsync some more
 _ITS_OWN = (UNPACK, "bin/conda_unpack_progress.py")
@@ -46,7 +46,7 @@ def has_conda_unpack(top: Path) -> bool:
 
 
 def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
-    """Replace the prefix where the archive was packed by `top`, and remove conda-pack's own files.
+    """Put `top` in place of the prefix from before packing, and remove conda-pack's own files.
 
     Returns the paths where the environment was, if the archive says them: what conda-pack does not
     rewrite may still contain them. Raises `SourceRefused` if the archive states something
@@ -72,7 +72,7 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
 
 
 def _settle_files(top: Path, records: Iterable[_Record], moved: Relocation) -> None:
-    """Do what `conda-unpack` does, and give scripts that take any Python the environment's."""
+    """Do what `conda-unpack` does, and have `/usr/bin/env python` scripts use this Python."""
     room = _Room()
     by_path = defaultdict(list)
     for record in records:
@@ -134,7 +134,10 @@ class _Room:
         self._known: set[str] = set()
 
     def take(self, path: str, size_bytes: int, grows_bytes: int) -> None:
-        """Take room up to a file's own size, and some more. Raises `SourceRefused` beyond that."""
+        """Take room for the growth of a file, which adds its own size to what there is.
+
+        Raises `SourceRefused` if there is not enough.
+        """
         if path not in self._known:
             self._known.add(path)
             self._left_bytes += size_bytes
@@ -184,7 +187,7 @@ def _rewritten(data: bytes, record: _Record, top: Path, moved: Relocation, room:
 
 
 def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Replace a file's content and keep its mode and times, by which bytecode is found valid."""
+    """Replace a file's content and keep its mode and mtime, by which bytecode is found valid."""
     with path.open("rb") as file:
         before = file.read()
     after = change(before)

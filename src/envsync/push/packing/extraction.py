@@ -119,7 +119,7 @@ _DESCRIBING = (
 class Extracted(NamedTuple):
     """The paths of the symlinks, which lead wherever the archive says.
 
-    `is_proven` says that something in the archive proves it to be as it was written.
+    `is_proven` says that a checksum proves the archive to be as it was written, or none is needed.
     """
 
     symlinks: tuple[str, ...]
@@ -131,7 +131,7 @@ def extract(archive: Path, top: Path, *, is_own: bool = False) -> Extracted:
 
     An archive that this command itself has just made (`is_own`) needs no proof. Raises
     `SourceRefused` if the archive is damaged or an entry would be outside `top`, `NotFound` if
-    there is no archive.
+    there is no archive, `NoSpace` if there is no room.
     """
     with _opened(archive, is_own=is_own) as (tar, proof):
         extraction = _Extraction(top)
@@ -193,7 +193,7 @@ class _Tar(tarfile.TarFile):
 
 @contextmanager
 def _made(name: str) -> Iterator[None]:
-    """Treat an entry that nobody can create as one that no conda-pack packed."""
+    """Raise `SourceRefused` for an entry that nobody can create: no conda-pack packed it."""
     try:
         yield
     except (ValueError, OverflowError) as error:

@@ -1,6 +1,6 @@
 """Packs an environment into an archive, using the conda-pack library.
 
-The only module that imports it. Faults that it finds in an environment are reported in its words.
+Faults that it finds in an environment are reported in its words.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _naming(file: Any, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 def _every_name_recorded(names: Sequence[str]) -> Iterator[None]:
     """Let conda-pack record every name by which a file may name the environment.
 
-    It looks for one path only, and an environment behind a link has two.
+    It looks for one path only, and an environment behind a link has more.
     """
     from conda_pack.core import Packer
 
@@ -237,7 +237,7 @@ def _every_name_recorded(names: Sequence[str]) -> Iterator[None]:
         known = len(self.prefixes)
         before(self, file)
         records = [*self.prefixes[known:], *_naming(file, names)]
-        # Longest first: one name may end like another, and conda-unpack replaces whatever it finds.
+        # Longest first: one name may be part of another, and conda-unpack replaces all it finds.
         self.prefixes[known:] = sorted(records, key=lambda record: -len(record[1]))
 
     Packer.add = add

@@ -249,7 +249,7 @@ def _other_platform(top: Path) -> PlatformFacts | None:
 
 
 def at_rest(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:
-    """Pack an environment that is not busy, and is the same before and after (P4).
+    """Pack an environment; raises `SourceRefused` if it is busy, or differs afterwards (P4).
 
     `pack` is given the source as it was found before.
     """

@@ -1,8 +1,8 @@
 """A checksum in the last block of a plain tar: proves that it is as it was written.
 
-gzip, bzip2, xz and zstd have checksums of their own; a tar has one of its headers only. Therefore
-one more block follows its end, where no reader of tars looks, with the digest of all that precedes
-it. The block is not unpacked.
+gzip, bzip2 and xz have checksums of their own, and zstd can have one; a tar has one of its headers
+only. Therefore one more block follows its end, where no reader of tars looks, with the digest of
+all that precedes it. The block is not unpacked.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def await_unused(
 ) -> tuple[ProcessUse, ...]:
     """Return the processes that use the environment, after waiting or refusing as `in_use` says.
 
-    `on_wait` is called once, with the processes waited for and the most seconds to wait. Raises
+    A wait begins with a call of `on_wait`: the processes, and the most seconds to wait. Raises
     `EnvironmentInUse` if `in_use` forbids them, or if they still use it when the time is up.
     """
     deadline = time.monotonic() + settings.in_use_wait_seconds

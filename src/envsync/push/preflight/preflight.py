@@ -193,7 +193,10 @@ def has_drifted(target: TargetState) -> bool:
 
 
 def require_permission(settings: PushSettings, source: SourceState, target: TargetState) -> None:
-    """Refuse what only a person may decide: held, shrunk, drifted, not a fast-forward."""
+    """Refuse what only a person may decide: held, shrunk, removed, drifted, not a fast-forward.
+
+    A base that exists is always refused.
+    """
     if settings.environment == BASE and target.exists:
         raise PreflightRefused(ANOTHER_BASE, hint="a base that is in use is conda's to update")
     _require_not_held(settings, source, target)

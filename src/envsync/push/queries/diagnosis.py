@@ -50,7 +50,10 @@ class Complaint:
 
 
 def complaints(found: Examination, here: PlatformFacts | None) -> tuple[Complaint, ...]:
-    """Return a server's complaints, failures first. `here` is the platform of this machine."""
+    """Return a server's complaints, failures first.
+
+    `here` is the platform of this machine; None leaves the comparison out.
+    """
     if found.error is not None:
         return (Complaint(found.server, found.error.message, found.error.hint, fails=True),)
     health = found.health
@@ -122,7 +125,7 @@ def _about_space(found: Examination, health: HealthFacts) -> _Told:
 
 
 def _size(size_bytes: int) -> str:
-    """Return the size in a unit in which it is not zero."""
+    """Return the size in GB, or in MB if it is below one GB."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 

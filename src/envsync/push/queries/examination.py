@@ -25,7 +25,8 @@ from envsync.push.request.places import HERE, Place
 from envsync.ssh.session import Link, Reached
 
 EXAMINATION_SECONDS = 120.0
-"""The time limit of an examination: with a disk that hangs, an agent is silent but alive."""
+"""The time limit of an examination over a link: with a disk that hangs, an agent is silent but
+alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Examination:
 
 
 def examine(place: Place, asked: AskEnvironments, publishers: str = "") -> Examination:
-    """Examine a place; `asked` names its environments. Never raises an `EnvsyncError`."""
+    """Examine a place; `asked` has the patterns of local paths. Never raises an `EnvsyncError`."""
     found = Examination(place.server, place.prefix, publishers=publishers)
     try:
         if place.open_link is None:

@@ -2,8 +2,8 @@
 
     the source's requirements -> create there, relaxing what fails -> pip -> into the staging tree
 
-Each try asks for everything at once. The pins that the tool reports as unavailable are relaxed by
-one step, and the next try is made. Every step is reported and recorded.
+Each try asks for everything at once. The pins that the tool reports as unavailable or in conflict
+are relaxed by one step, and the next try is made. Every step is reported and recorded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from envsync.push.rebuilding.solver_messages import (
 )
 
 TRIES_MAX = 40
-"""The most tries. A solver may name one package at a time, and takes seconds for it."""
+"""The most tries of one tool. A solver may name one package at a time, and takes seconds for it."""
 
 OUTPUT_LINES = 15
 _LINE_CHARACTERS = 300
@@ -107,7 +107,7 @@ class Rebuild:
         self._relaxed: list[Relaxation] = []
 
     def run(self) -> Rebuilt:
-        """Build it and bring it into the staging tree. After a failure, nothing is left behind."""
+        """Build it and bring it into the staging tree; after a failure, remove what was built."""
         tool = find_tool(self._ask, self._request.prefix)
         try:
             self._create(tool)
@@ -158,7 +158,7 @@ class Rebuild:
         self._until_it_succeeds(tool_label(tool), pins, create, solver_messages.read_conda)
 
     def _install(self) -> tuple[str, ...]:
-        """Install pip's packages; return what `pip check` reports if any pin was relaxed."""
+        """Install pip's packages; return what `pip check` reports if one of them was relaxed."""
         request = self._request
         pins = pip_pins(
             self._requirements,

@@ -1,8 +1,9 @@
 """Relaxes pins, one step at a time and only those that were in the way.
 
 A package is first asked for exactly as the source has it: version and build. When a tool reports
-that it is unavailable, the build is relaxed first, then the version to a compatible range, and
-last, on another platform, the package is dropped: some exist for one platform only.
+that it is unavailable or in conflict, the build is relaxed first, then the version to a compatible
+range. Last, on another platform, a package that is unavailable is dropped: some exist for one
+platform only. Builds for one platform are not asked for on another in the first place.
 
 Where a package comes from is never relaxed: one that was installed from a file, a directory or a
 repository may have a namesake on an index, made by anybody.
@@ -193,7 +194,7 @@ def names(pins: Sequence[Pin]) -> tuple[str, ...]:
 def relax_missing(
     pins: Sequence[Pin], missing: Collection[str], places: Collection[str], reason: str
 ) -> Outcome:
-    """Relax every pin that was named by one step."""
+    """Relax by one step every pin that was named."""
     named = {normalized(name) for name in missing}
     return _relax(pins, [pin for pin in pins if _is_named(pin, named, places)], reason)
 
@@ -228,7 +229,7 @@ def from_places(
 
 
 def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: str) -> Outcome:
-    """Relax, of the conflicting pins, those that are strictest at present."""
+    """Relax by one step, of the conflicting pins, those that are strictest at present."""
     named = {normalized(name) for name in conflicting}
     candidates = [pin for pin in pins if normalized(pin.name) in named and pin.may_give_way]
     # A package is dropped only if it is unavailable, never because of a conflict.

@@ -23,7 +23,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A target: its name, its prefix, how to open a link to it, and its own limit.
+    """A target: its name, its prefix, how to open a link to it, and what is set for it alone.
 
     `open_link` is None for this machine.
     """

@@ -18,9 +18,9 @@ Sample = Callable[[Collection[Item], Sequence[str], Sequence[tuple[str, int]]], 
 
 
 def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | None:
-    """Return the predicted bytes on the wire; None if nothing can tell.
+    """Return the predicted bytes on the wire; None for rsync.
 
-    rsync finds out by comparing, which is half of sending.
+    rsync finds out only by comparing, which is half of sending.
     """
     if isinstance(choice.transport, (RsyncTransport, DirectTransport)):
         return None
@@ -50,7 +50,7 @@ def _bytes_per_second(job: Job) -> float | None:
 def likely_step(
     ladder: Sequence[Step], sample: SampleFacts, size_bytes: int, bytes_per_second: float | None
 ) -> int:
-    """Return the step of the ladder that the sender will settle on (see `transport.effort`)."""
+    """Return the index of the step that the sender will settle on (see `transport.effort`)."""
     at = Effort.starts_at(ladder, size_bytes)
     if bytes_per_second is None:
         return at

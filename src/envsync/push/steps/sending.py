@@ -204,7 +204,8 @@ class Sending:
     def verify(self, sent: Sent) -> None:
         """Have the staging tree finished and hashed.
 
-        Files that are wrong are sent once more; if they still are, the error is raised.
+        Files that were sent and are wrong are sent once more. If that does not help, raises
+        `StorageFailed` or `TransferFailed` if the source is the cause, else `VerificationFailed`.
         """
         self._progress.begin("verify")
         for repair in range(REPAIRS_MAX):

@@ -79,7 +79,7 @@ class ResolvedPublication:
 
 
 def look_locked(target: TargetEnd) -> TargetState:
-    """Return the target's state once nothing is under way there any more."""
+    """Return the target's state, with the lock; raises `Locked` while something is under way."""
     return target.inspect(lock=True)
 
 
@@ -99,8 +99,8 @@ def state_after_loss(
     """
     deadline = time.monotonic() + PATIENCE_SECONDS + check_timeout_seconds
     while True:
-        # Read the clock before the try, so that a machine that slept past the deadline tries once
-        # more when it wakes.
+        # Read the clock before the try, so that a process that was suspended past the deadline
+        # tries once more when it goes on.
         is_last = time.monotonic() > deadline
         try:
             with reopen() as target:
@@ -153,7 +153,7 @@ def resolve_publication(
 
 
 def _look(publication: Publication, target: TargetEnd) -> TargetState:
-    """Return the target's state once nothing is under way there, or once the record is written."""
+    """Return the target's state, locked or once the record is written; else raise `Locked`."""
     try:
         return look_locked(target)
     except Locked:

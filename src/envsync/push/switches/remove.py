@@ -56,7 +56,7 @@ def remove_environment(
     If the answer is lost, the target tells whether it happened. `command_locks` covers what the
     same command removes on other servers, some of which may be the same place.
     """
-    # Look without a lock first: it would leave a file behind, even for a name that never existed.
+    # Look without the lock first: taking it leaves a file behind, even if the name never existed.
     state = target.inspect(lock=False)
     if not removal.dry_run and (state.exists or state.generations):
         state = command_locks.await_lock(target, lambda: target.inspect(lock=True))

@@ -22,7 +22,7 @@ def roll_back(
     If the answer is lost, the target tells whether it happened: repeating the rollback would go
     back once more. Raises `ConnectionLost` if it did not happen or nobody can say.
     """
-    # Look without a lock first: it would leave a file behind, even for a name that never existed.
+    # Look without the lock first: taking it leaves a file behind, even if the name never existed.
     _require_some_version(target, target.inspect(lock=False))
     before = target.inspect(lock=True).record
     try:
