@@ -36,7 +36,8 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
     """Return the environments with `watch: true` whose source is this machine.
 
     Raises `UsageError` if `own` is None, that is, if it is not clear which server of the
-    inventory this machine is: a daemon that guesses could push from the wrong machine.
+    inventory this machine is: a daemon that guesses could push from the wrong machine. Raises
+    `InventoryError` if the inventory does not say where conda is on it.
     """
     if own is None:
         listed = ", ".join(server.name for server in inventory.servers)

@@ -1,4 +1,4 @@
-"""The daemon's control socket: for this user only, with one request and answer per connection.
+"""The daemon's control socket: for this user and root, one request and answer per connection.
 
 Both are a JSON document on one line.
 """
@@ -33,7 +33,7 @@ class ControlSocket:
     def __init__(self, path: Path) -> None:
         """Listen at `path`, in place of the socket of a daemon that is gone.
 
-        The caller holds the daemon's lock, so no live daemon can have that socket.
+        The caller holds the daemon's lock, so no live daemon with the same state has that socket.
         """
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class ControlSocket:
 def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS) -> Answer | None:
     """Send a request to the daemon, and return its answer; None if no daemon runs.
 
-    Raises the error that the daemon answers with.
+    Raises the error that the daemon answers with, or an `EnvsyncError` if it does not answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(within_seconds)
@@ -122,7 +122,10 @@ def _answered(request: Any, handle: Callable[[Request], Answer]) -> Answer:
 
 
 def _line(connection: socket.socket, within_seconds: float, bytes_max: int) -> bytes:
-    """Return one line, or less if the peer closes; TimeoutError if it takes longer in total."""
+    """Return one line, or less if the peer closes.
+
+    Raises TimeoutError if it takes longer in total, ValueError if it is longer than `bytes_max`.
+    """
     deadline = time.monotonic() + within_seconds
     received = b""
     while not received.endswith(b"\n"):

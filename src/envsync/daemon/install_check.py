@@ -1,7 +1,7 @@
 """Checks whether an installer is at work in a source, or has left something half done.
 
 Cheap enough for the daemon's own process, because it reads only /proc and a few directories.
-The push itself checks everything once more.
+The push itself looks for installers and what they left once more.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from envsync.daemon.triggers import Observation
 from envsync.daemon.watch_points import site_packages
 
 HISTORY_SECONDS = 60.0
-"""How long after its record was written a package may still be missing from the history."""
+"""How long a package with a new record that the history does not mention counts as half done."""
 
 CHECKS_SPARED_MAX = 20
-"""Number of checks in a row that only test whether the installer seen before still runs."""
+"""While an installer runs, one check in so many is full; the others only test whether it runs."""
 
 _RECORD_BYTES_MAX = 64 << 20
 _HISTORY_BYTES_MAX = 16 << 20
@@ -176,7 +176,7 @@ class InstallCheck:
     def _incomplete(self, dist_info: str) -> Iterator[str]:
         """Yield what a distribution lacks of the files in its RECORD.
 
-        A complete distribution is not read again until it changes.
+        A complete distribution is not read again until its `.dist-info` directory changes.
         """
         try:
             changed_ns = os.stat(dist_info).st_mtime_ns

@@ -89,9 +89,9 @@ class MessageHandler:
             self._hint(message.environment)
 
     def _source_failed(self, name: str, error: EnvsyncError) -> None:
-        """Record a source's failure, and check it again later.
+        """Record a source's failure, and have it checked again later.
 
-        Not if the source is gone, because the watcher notices when it comes back.
+        A source that is gone is not checked again: the watcher notices when it comes back.
         """
         source = self._sources[name]
         source.scans.failed()

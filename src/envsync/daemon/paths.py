@@ -80,10 +80,10 @@ class DaemonPaths:
             return self.socket
 
     def take_over(self, environments: Collection[str]) -> None:
-        """Take over the database of an older daemon, which kept one place for all machines.
+        """Take over the database of an earlier release, which had one place for all machines.
 
         It is this machine's if it has one of these environments, because each has one source.
-        Raises `Locked` if that daemon still runs, because it pushes them and knows what is paused.
+        Raises `Locked` if its daemon still runs, because it pushes them and knows what is paused.
         """
         before = self.database.parents[1] / self.database.name
         if self.database.exists() or not set(environments) & read(before).sources.keys():

@@ -57,7 +57,7 @@ class Scheduler:
     # Events from outside
 
     def adopt(self, assignments: Assignments) -> None:
-        """Put other assignments in force; new environments are checked at once."""
+        """Put other assignments in force; new environments are scanned in the next turn."""
         moved = self.sync_state.adopt(assignments)
         for name in [name for name in self._sources if name not in assignments.by_name]:
             del self._sources[name]
@@ -186,7 +186,7 @@ class Scheduler:
         return is_going_to_rest and bool(row.revision) and not row.paused
 
     def _make_ready(self, name: str, source: TrackedSource, now: float) -> None:
-        """Make a worker ready, connected by the time the source has settled."""
+        """Make a worker ready before the source has settled; dismiss one that is not needed."""
         if self._standby.has(name):
             is_waited_for = source.is_changed or self._may_make_ready(name, source)
             if self._standby.is_expired(name) or not is_waited_for:
@@ -224,7 +224,7 @@ class Scheduler:
         return tuple(server for server in servers if server not in saturated)
 
     def _start_push(self, name: str, servers: tuple[str, ...]) -> bool:
-        """Start a push in the worker made ready for it, else in another; return if it began."""
+        """Start a push in the worker made ready for it, else in another; return whether it did."""
         task = Task((name,), servers)
         if self._standby.start(name, task):
             return True

@@ -70,7 +70,7 @@ class Spares:
     # The workers that make them
 
     def locked_servers(self, environment: str) -> frozenset[str]:
-        """Return the servers on which a worker is making one, and so holds the lock."""
+        """Return the servers on which a worker has to make one, and so may hold the lock."""
         return frozenset(
             server for worker in self._making(environment) for server in worker.task.servers
         )

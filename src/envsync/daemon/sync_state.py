@@ -129,7 +129,10 @@ class SyncState:
     # Due work
 
     def servers_due(self, environment: str, *, changed: bool) -> tuple[str, ...]:
-        """Return the servers to push to now; if the source has `changed`, all reachable ones."""
+        """Return the servers to push to now, none that is being pushed to.
+
+        If the source has `changed`, these are all that can be reached.
+        """
         now = self._now()
         revision = self.source(environment).revision
         return tuple(
@@ -207,7 +210,7 @@ class SyncState:
         self.store.put_source(replace(row, checked_seconds=self._now()))
 
     def source_failed(self, environment: str, error: EnvsyncError) -> None:
-        """Note that the source is not at rest or missing, so that it cannot be pushed."""
+        """Note why the source cannot be pushed, unless an unfinished installation is noted."""
         row = self.source(environment)
         if not row.unfinished:
             self._put_failure(row, error)

@@ -1,7 +1,7 @@
 """The state transitions of one environment on one server, as pure functions.
 
 Seconds are wall-clock time, because they are kept across restarts. At a start, a next try that is
-further away than `SLOW_MAX_SECONDS` or a rescan comes at once, because the clock was set back;
+further away than `SLOW_MAX_SECONDS` and a rescan comes at once, because the clock was set back;
 while the daemon runs, `daemon.sync_state` handles that.
 """
 
@@ -50,7 +50,8 @@ SLOW_MAX_SECONDS = 600.0
 Python."""
 
 IN_USE_SECONDS = 15.0
-"""The first pause after an environment was in use; it doubles up to `SLOW_MAX_SECONDS`."""
+"""The pause after an environment was in use; each earlier failure in a row, of whatever kind,
+doubles it, up to `SLOW_MAX_SECONDS`."""
 
 _JITTER = 0.2
 

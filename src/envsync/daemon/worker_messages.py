@@ -33,7 +33,7 @@ class DigestTaken(NamedTuple):
 
 
 class SourceScanned(NamedTuple):
-    """The revision of the source, found by a scan."""
+    """The revision of the source, found by a scan or a push."""
 
     environment: str
     revision: str

@@ -215,7 +215,7 @@ class WorkerPool:
         return worker.terminated_seconds + END_MAX_SECONDS - self._clock()
 
     def next_seconds(self) -> float:
-        """Return the seconds until a worker may have to be killed."""
+        """Return the seconds until a worker that was told to end may have to be killed."""
         return min(map(self._seconds_to_end, self._workers.values()), default=float("inf"))
 
     def has_moved(self, environment: str, server: str) -> None:

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 END_SECONDS = 4.0
-"""How long a worker can take to end by itself, so that the daemon ends well within 10 s."""
+"""How long a worker may run on after it closed its stdout; the daemon, which has to end within
+10 s, waits for it."""
 
 KILL_SECONDS = 1.5
 """How long to wait for a worker that was killed."""
