@@ -20,7 +20,7 @@ _ANSWER_SECONDS = 5.0
 
 
 def may_forward_agent(route: ResolvedRoute) -> bool:
-    """Return whether the configuration forwards an agent to that server and it answers here."""
+    """Return whether `ssh` can forward an agent to the server: one is configured, and answers."""
     path = _forwarded_socket(route.last.settings, route.config)
     return path is not None and route.config.ssh_command is not None and _is_answered(path)
 

@@ -19,7 +19,7 @@ _OTHER_NAMES = {
 
 
 class NoneAllowed(IncompatiblePeer):
-    """The ssh configuration excludes all that paramiko has; the server was not contacted."""
+    """The ssh configuration excludes all that paramiko has; nothing was sent to the server."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"{key} of the ssh configuration leaves none that paramiko has")

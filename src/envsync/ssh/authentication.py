@@ -47,7 +47,11 @@ class PublicKeys:
     allowed: list[str] = field(default_factory=list)
 
     def authenticate(self, transport: Transport) -> None:
-        """Log in; raises `AuthenticationRefused`, or `ConnectionFailed` if it takes too long."""
+        """Log in.
+
+        Raises `AuthenticationRefused`, or `ConnectionFailed` if it takes too long or the server
+        hangs up.
+        """
         deadline = time.monotonic() + self.timeout_seconds
         with contextlib.closing(_Agent(self._agent_socket(), self.timeout_seconds)) as agent:
             for name, key in self._candidates(agent, transport):
@@ -61,7 +65,7 @@ class PublicKeys:
         raise refusals.authentication_refused(self.place, self.tried, self.locked, allowed)
 
     def _ways_in(self, transport: Transport) -> list[str]:
-        """Return the methods that the server accepts besides these keys; empty if unknown."""
+        """Return the authentication methods that the server accepts; empty if unknown."""
         try:
             transport.auth_none(self.place.settings.user)
         except BadAuthenticationType as error:
@@ -147,7 +151,10 @@ def agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
 
 
 def _public_blob(path: Path) -> bytes | None:
-    """Return an identity's public half, from the file beside it, which needs no passphrase."""
+    """Return an identity's public half, from the file beside it, which needs no passphrase.
+
+    None if there is no such file.
+    """
     file = path if path.suffix == ".pub" else Path(f"{path}.pub")
     try:
         return base64.b64decode(file.read_bytes().split()[1], validate=True)
@@ -156,7 +163,7 @@ def _public_blob(path: Path) -> bytes | None:
 
 
 class _AgentKey(AgentKey):
-    """An agent's key, whose use the user or the owner may refuse.
+    """An agent's key, with which the agent may refuse to sign.
 
     paramiko signs in its reader thread, where an exception ends the connection. An empty signature
     is refused by the server instead, and the next key is tried.

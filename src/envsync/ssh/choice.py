@@ -18,10 +18,10 @@ class HopFacts:
     """The facts about one host of the route that decide the choice.
 
     `host` is the user's name for it. `only_by_authority`: known_hosts has no key for it, but an
-    authority that may have signed one. `only_by_command`, `only_by_dns`: known_hosts has neither,
-    but a KnownHostsCommand or the DNS may supply a key. `connects_by`: the setting that changes how
-    the connection is made. `identities`: the types of the key files that exist (`ssh-ed25519`).
-    `has_ticket` is set only if the configuration allows GSSAPI.
+    authority that may have signed one. `only_by_command`, `only_by_dns`: known_hosts has no key,
+    but a KnownHostsCommand or the DNS may supply one. `connects_by`: the setting that changes how
+    the connection is made. `identities`: the types of the key files that exist (`ssh-ed25519`), or
+    `unknown`. `has_ticket` is set only if the configuration allows GSSAPI.
     """
 
     host: str

@@ -1,7 +1,7 @@
 """Opens one hop of a route: a connection by fabric over paramiko.
 
 By default fabric accepts any host key, on jump hosts too, loads no known_hosts and sets no time
-limit. Every argument that it gets here, on every hop, mends one of these.
+limit. What it is given here, on every hop, mends that.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> Envsync
 def silence(
     hops: Sequence[tuple[Place, Words]], timeouts: Timeouts, seconds: float
 ) -> ConnectionFailed:
-    """Return what the first unfinished hop was waiting for when the time was over."""
+    """Return the error that says what the first unfinished hop did not do in time."""
     place, words = next(
         (hop for hop in hops if not hop[1].find("^(Authenticated to |Authentication succeeded)")),
         hops[-1],
@@ -174,7 +174,10 @@ def _no_banner(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
 
 
 def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
-    """No packet was sent; mostly there is no route from the local address that was asked for."""
+    """Return the error for a connect that sent no packet.
+
+    Mostly there is no route from the local address that was asked for.
+    """
     settings = place.settings
     if settings.bind_address is None and settings.bind_interface is None:
         return _by(OSError(errno.EHOSTUNREACH, ""))(match, words, place)

@@ -49,7 +49,7 @@ def open_route(
 def open_forwarding(route: ResolvedRoute, timeouts: Timeouts) -> OpensshLink | None:
     """Return a link over an ssh of our own whose sessions have the user's agent.
 
-    It is what `session.Link.with_agent_forwarding` promises.
+    It is what `session.Link.with_agent_forwarding` promises; None where that says so.
     """
     if not may_forward_agent(route):
         return None
@@ -231,7 +231,7 @@ class OpensshLink:
             raise refusals.lost(self.server, self._why_lost(connection) or error) from error
 
     def _why_lost(self, connection: Connection) -> str | None:
-        """Return why the connection was lost; None if it is still up."""
+        """Return why the connection was lost; None if its ssh still runs."""
         if self._closed:
             return "the link was closed here"
         if mux.is_alive(connection.control_path, _ALIVE_SECONDS):

@@ -59,7 +59,10 @@ class Master:
     def __init__(
         self, argv: Callable[[Path], Sequence[str]], host: str, environ: Mapping[str, str]
     ) -> None:
-        """Start ssh; `argv` returns its options, given the directory for the logs of its hops."""
+        """Start ssh to `host`; `argv` returns the rest of its command line.
+
+        `argv` is given the directory for the logs of the hops.
+        """
         self.directory = Path(tempfile.mkdtemp(prefix="envsync-", dir=_directory(environ)))
         self.control_path = self.directory / "control"
         self._said: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -84,7 +87,10 @@ class Master:
         self._listener.start()
 
     def await_connection(self, timeout_seconds: float) -> None:
-        """Wait until the connection is established and the user logged in."""
+        """Wait until the connection is established and the user logged in.
+
+        Raises `MasterEnded`, or `MasterSilent` after `timeout_seconds`.
+        """
         deadline = time.monotonic() + timeout_seconds
         while not self.control_path.exists():
             if self._ended.wait(_POLL_SECONDS):
@@ -102,7 +108,7 @@ class Master:
         return list(self._said)
 
     def log(self, name: str) -> list[str]:
-        """Return the lines that `ssh -v -E NAME` wrote about one hop."""
+        """Return the lines that `ssh -v -E NAME` wrote about one hop, the first 64 KiB of them."""
         with contextlib.suppress(OSError), (self.directory / name).open("rb") as file:
             text = file.read(_LOG_BYTES).decode("utf-8", "replace")
             return [line.strip() for line in text.splitlines()]
@@ -143,7 +149,7 @@ def quiet(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _directory(environ: Mapping[str, str]) -> str:
-    """Return a directory for a private one whose socket paths the kernel accepts."""
+    """Return a directory to make a private one in, with a path short enough for its sockets."""
     for directory in (environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()):
         if (
             directory

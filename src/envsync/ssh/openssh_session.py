@@ -18,7 +18,7 @@ _JOIN_SECONDS = 1.0
 
 
 class OpensshSession:
-    """A session; `why_lost` returns why the link is lost, or None if it is still up."""
+    """A session; `why_lost` returns why the link is lost, or None if its ssh still runs."""
 
     def __init__(
         self,

@@ -30,8 +30,9 @@ def parsed_values(
 ) -> dict[str, list[str]]:
     """Return the values for a host, as lists by their names in lower case.
 
-    The lines `insisted` come before all files and so take precedence (also for `Match user`).
-    Raises `ConnectionFailed` if a file cannot be read, or needs more than this parser.
+    The lines `insisted` come before all files and so take precedence (also for `Match user`). A
+    file that is missing, or that this user may not read, is left out. Raises `ConnectionFailed` if
+    one cannot be parsed, or needs more than this parser.
     """
     parser = SSHConfig()
     parser.parse(["Host *", *insisted])

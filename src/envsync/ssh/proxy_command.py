@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 
-# How long the command may take to end once its input has ended, in seconds.
+# How long the command may take to end once its input has ended, before it is told to.
 _END_SECONDS = 0.2
 _SAID_BYTES = 500
 
@@ -25,9 +25,9 @@ class ProxyCommandSocket:
         ours, theirs = socket.socketpair()
         self.command = command
         self._socket = ours
-        # A file needs no reader, however much the command writes, unlike a pipe.
         self._last_words = ""
         self._closing = threading.Lock()
+        # A file needs no reader, however much the command writes, unlike a pipe.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             # As in OpenSSH: the user's shell, replaced by the command.

@@ -105,7 +105,7 @@ def unknown_host_key(
 
 
 def _accept(place: Place) -> str:
-    """Return the command that makes the host's key known."""
+    """Return the step, mostly a command, that makes the host's key known."""
     settings = place.settings
     file = next((file for file in settings.user_known_hosts if _can_hold(file)), None)
     if file is None:
@@ -118,7 +118,7 @@ def _accept(place: Place) -> str:
 
 
 def _make(directory: Path) -> list[str]:
-    """Return the command that makes `~/.ssh`, and the home if that is missing too."""
+    """Return the command, if needed, that makes `~/.ssh`, and the home if that is missing too."""
     if directory.is_dir():
         return []
     parents = [] if directory.parent.is_dir() else ["-p"]

@@ -22,8 +22,8 @@ _USER = re.compile(r"(?!-)[\w.@\\+$-]+\Z")
 def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]:
     """Return the hops in the order in which they are opened; the last one is the server.
 
-    Raises `UsageError` for names that cannot be hosts or users, `ConnectionFailed` if the
-    configuration is unusable, `AuthenticationRefused` if the identity file is missing.
+    Raises `UsageError` for what cannot be a host, user or port, `ConnectionFailed` if the
+    configuration is unusable, `AuthenticationRefused` if the given identity cannot be read.
     """
     first = Destination(
         address.host, address.user, address.port, address.jump, address.identity_file

@@ -91,7 +91,7 @@ def _options(
         "StrictHostKeyChecking": "yes",
         "NoHostAuthenticationForLocalhost": "no",
         "UpdateHostKeys": "no",
-        # A master that somebody else runs may be used, but none is left behind.
+        # A master that already runs may be used, but none is left behind.
         "ControlMaster": "no",
         "ClearAllForwardings": "yes",
         "ForwardAgent": _quoted(Path(forward_agent or "no")),

@@ -14,8 +14,8 @@ def connect(
 ) -> socket.socket:
     """Connect to the first address of the host, in the configured family, that answers.
 
-    Unlike this, paramiko stops at the first address that does not answer. Raises the OSError of the
-    last address.
+    paramiko itself stops at the first address that does not answer. Raises the OSError of the last
+    address, or of the lookup.
     """
     sock = _connected(settings, connect_seconds)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
