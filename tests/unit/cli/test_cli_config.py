@@ -39,6 +39,18 @@ def test_check(envsync: Envsync, home: Path) -> None:
     assert document["result"]["servers"] == ["server1", "gpu1", "gpu2"]
 
 
+def test_an_environment_that_is_watched_for_nobody_is_named(envsync: Envsync, home: Path) -> None:
+    file = home / ".config/envsync/config.yaml"
+    file.write_text(VALID + "  torch24: {source: server1, watch: true}\n")
+    ended = envsync("config", "check")
+    assert ended.status == 0
+    assert ended.err == (
+        "warning: torch24: watch is true, but push_to is empty: the daemon pushes it to no server\n"
+    )
+    (warning,) = check_document(envsync("config", "check", "--json").out)["result"]["warnings"]
+    assert warning.startswith("torch24: ")
+
+
 def test_path(envsync: Envsync, home: Path) -> None:
     file = home / ".config/envsync/config.yaml"
     file.write_text(VALID)

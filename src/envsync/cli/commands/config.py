@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
 from envsync.cli.invocation.invocation import Invocation
@@ -9,6 +12,9 @@ from envsync.cli.invocation.lazy_group import Entry, LazyGroup
 from envsync.cli.invocation.options import common_options, json_option
 from envsync.cli.output.wording import count
 from envsync.errors import NotFound
+
+if TYPE_CHECKING:
+    from envsync.inventory import Inventory
 
 _PLACES = (
     "--config FILE",
@@ -53,14 +59,26 @@ def check(invocation: Invocation) -> None:
     if file is None:
         raise _no_file()
     inventory = load(file)
+    warnings = list(_pushed_nowhere(inventory))
     invocation.result = {
         "path": str(file),
         "servers": [server.name for server in inventory.servers],
         "environments": [environment.name for environment in inventory.environments],
+        "warnings": warnings,
     }
     servers = count(len(inventory.servers), "server")
     environments = count(len(inventory.environments), "environment")
     invocation.terminal.say(f"{file}: valid, {servers}, {environments}")
+    for warning in warnings:
+        invocation.terminal.warning(warning)
+
+
+def _pushed_nowhere(inventory: Inventory) -> Iterator[str]:
+    """Yield a warning for each environment that is watched although it has no targets."""
+    for environment in inventory.environments:
+        if environment.watch and not environment.push_to:
+            name = environment.name
+            yield f"{name}: watch is true, but push_to is empty: the daemon pushes it to no server"
 
 
 @click.command()
