@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+
+_READING_INVENTORY = (
+    "push", "pull", "pack", "unpack", "diff", "verify", "list", "history", "rollback", "remove",
+    "gc", "bootstrap", "doctor",
+)  # fmt: skip
+_COMMAND = rf"envsync (?=(?:{'|'.join(_READING_INVENTORY)})\b)"
+_ANYWHERE = re.compile(rf"\b{_COMMAND}")
+_QUOTED = re.compile(rf"(?:(?<=`)|(?<=→ )){_COMMAND}")
 
 
 def command_line(*words: str) -> str:
@@ -18,3 +27,13 @@ def published_diff(environment: str, server: str) -> str:
 def what_there_is(server: str) -> str:
     """Return a hint that tells how to list what is on `server`."""
     return f"`{command_line('list', server)}` shows what there is"
+
+
+def with_config(hint: str, config: str) -> str:
+    """Return a hint whose commands read the inventory at `config`, as the command itself did."""
+    return _ANYWHERE.sub(lambda _: f"envsync --config {shlex.quote(config)} ", hint)
+
+
+def with_config_where_quoted(line: str, config: str) -> str:
+    """Return a line whose commands in backticks, or after an arrow, read that inventory."""
+    return _QUOTED.sub(lambda _: f"envsync --config {shlex.quote(config)} ", line)

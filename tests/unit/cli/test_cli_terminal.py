@@ -39,9 +39,9 @@ def test_nothing_escapes_the_escaping(text: str) -> None:
     escaped(text).encode()
 
 
-def _terminal(**options: bool) -> tuple[Terminal, io.StringIO, io.StringIO]:
+def _terminal(*, quiet: bool = False) -> tuple[Terminal, io.StringIO, io.StringIO]:
     out, err = io.StringIO(), io.StringIO()
-    return Terminal(out, err, {}, **options), out, err
+    return Terminal(out, err, {}, quiet=quiet), out, err
 
 
 def test_an_error_is_told_with_its_details_and_the_way_out() -> None:
@@ -192,3 +192,18 @@ def test_a_number_and_its_unit_stay_together(columns: int) -> None:
     assert len(lines) > 1
     assert not {line.split()[0].rstrip(",;") for line in lines} & {"MB", "s"}
     assert "\xa0" not in out.getvalue()
+
+
+def test_commands_to_be_copied_name_the_inventory_that_was_given() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    terminal = Terminal(out, err, {}, config="my lab.yaml")
+    terminal.error(EnvsyncError("it differs", hint="envsync push myenv server2 --overwrite"))
+    terminal.say("kept until `envsync gc server2`; another envsync push goes on")
+    terminal.note("  → envsync doctor server2")
+    assert err.getvalue() == (
+        "envsync: it differs\n  → envsync --config 'my lab.yaml' push myenv server2 --overwrite\n"
+        "envsync:   → envsync --config 'my lab.yaml' doctor server2\n"
+    )
+    assert out.getvalue() == (
+        "kept until `envsync --config 'my lab.yaml' gc server2`; another envsync push goes on\n"
+    )

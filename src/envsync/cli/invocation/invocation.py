@@ -38,7 +38,8 @@ class Invocation:
 
     @functools.cached_property
     def terminal(self) -> Terminal:
-        return Terminal(sys.stdout, sys.stderr, self.environ, quiet=self.json)
+        config = "" if self.config is None else str(self.config)
+        return Terminal(sys.stdout, sys.stderr, self.environ, quiet=self.json, config=config)
 
     def inventory(self) -> Inventory:
         """Return the inventory, or zero configuration if there is no file."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import click
 
 from envsync.conda.credentials import redacted
+from envsync.hint_commands import with_config, with_config_where_quoted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,10 +85,20 @@ def _transposed(
 
 
 class Terminal:
-    """stdout and stderr of one run; a quiet one (`--json`) prints only what it must."""
+    """stdout and stderr of one run; a quiet one (`--json`) prints only what it must.
+
+    `config` is the inventory that the run was told to use, or "": commands that are printed to be
+    copied name it, too.
+    """
 
     def __init__(
-        self, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str], *, quiet: bool = False
+        self,
+        stdout: TextIO,
+        stderr: TextIO,
+        environ: Mapping[str, str],
+        *,
+        quiet: bool = False,
+        config: str = "",
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
@@ -95,6 +106,7 @@ class Terminal:
         self._can_move = environ.get("TERM") != "dumb"
         self._has_colour = self._can_move and not environ.get("NO_COLOR")
         self._quiet = quiet
+        self._config = config
         self._console: Console | None = None
 
     @property
@@ -105,7 +117,7 @@ class Terminal:
     def say(self, line: str = "") -> None:
         """Print a line of the answer."""
         if not self._quiet:
-            told = self._folded(escaped(line), self._stdout)
+            told = self._folded(escaped(self._copyable(line)), self._stdout)
             if self._console is not None:
                 self._console.print(told, markup=False, soft_wrap=True)
                 return
@@ -115,13 +127,18 @@ class Terminal:
     def note(self, line: str) -> None:
         """Print a line that is not part of the answer."""
         if not self._quiet:
-            self._stderr.write(self._folded(f"envsync: {escaped(line)}", self._stderr) + "\n")
+            told = escaped(self._copyable(line))
+            self._stderr.write(self._folded(f"envsync: {told}", self._stderr) + "\n")
 
     def warning(self, text: str) -> None:
         if not self._quiet:
-            told = self._folded(f"warning: {escaped(text)}", self._stderr)
+            told = escaped(self._copyable(text))
+            told = self._folded(f"warning: {told}", self._stderr)
             head, rest = told[: len("warning:")], told[len("warning:") :]
             self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
+
+    def _copyable(self, line: str) -> str:
+        return with_config_where_quoted(line, self._config) if self._config else line
 
     def errors(self, errors: Sequence[EnvsyncError]) -> None:
         """Print each distinct error once, with all the servers that it happened on."""
@@ -150,7 +167,8 @@ class Terminal:
             lines.append(f"  and {more:,} more: all of them with --json")
         if error.hint:
             # The hint stays on one line, however long, because it is copied and pasted.
-            lines.append(f"  → {_shortened(error.hint)}")
+            hint = with_config(error.hint, self._config) if self._config else error.hint
+            lines.append(f"  → {_shortened(hint)}")
         self._stderr.write("\n".join(lines) + "\n")
 
     def table(
