@@ -27,7 +27,7 @@ exist; no way to a server; a full disk; anything else."""
 
 _NOT_FOUND = re.compile(r"PackagesNotFound\w*Error|ResolvePackageNotFound")
 _UNSATISFIABLE = re.compile(r"Unsatisfiable\w*Error|incompatible|conflict", re.IGNORECASE)
-_LISTED = re.compile(r"^\s*- (?P<spec>\S.*)$", re.MULTILINE)
+_LISTED = re.compile(r"^[^\S\n]*- (?P<spec>\S.*)$", re.MULTILINE)
 _NAME = r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)"
 _STEM = r"(?P<stem>[A-Za-z0-9_][A-Za-z0-9_.!+-]*-[^-\s]+-[^-\s,]+)"
 _TREE = re.compile(rf"^(?P<indent>[ │|]*)[├└]─+ *{_NAME}(?P<rest>[^\n]*)$", re.MULTILINE)
@@ -43,10 +43,7 @@ _NETWORK = re.compile(
     r"|Failed to establish a new connection|Connection refused|NewConnectionError"
     r"|ConnectTimeout|Download error \((?:6|7|28|35)\)|error sending request"
 )
-_CHANNEL = re.compile(
-    r"UnavailableInvalidChannel: (?P<what>[^\n]*)|"
-    r"(?P<which>\S+repodata\.json\S*)[^\n]*(?:404|Not Found)"
-)
+_CHANNEL = re.compile(r"UnavailableInvalidChannel: |repodata\.json[^\n]*(?:404|Not Found)")
 _SPACE = re.compile(r"No space left on device|NoSpaceLeftError|Disk quota exceeded")
 
 _PIP_ERROR = re.compile(r"^ *(?:ERROR|error): (?P<what>.*)$", re.MULTILINE)
