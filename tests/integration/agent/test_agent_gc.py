@@ -18,7 +18,7 @@ from envsync.agent.operations.bootstrap import preamble
 from envsync.agent.operations.service import Service
 from envsync.agent.places.layout import layout
 from envsync.agent.places.locks import PushLock
-from envsync.agent.server.facts import AGENT_MARK
+from envsync.agent.server.facts import AGENT_MARK, SEARCH_OPTIONS
 from envsync.agent.server.filesystem import Mount
 from envsync.agent.staging import scratch_files, side_build
 from envsync.agent.target import gc as collecting
@@ -271,6 +271,16 @@ def test_an_agent_that_only_looks_is_no_user(server: Server) -> None:
     hidden = f"exec(bytes.fromhex('{script.encode().hex()}'))"
     with process(sys.executable, "-c", hidden):
         assert collect(server).generations == (1,)
+
+
+def test_an_agents_search_is_no_user(server: Server) -> None:
+    pushed(server, 3)
+    top = str(tree(server, 1))
+    # A shell in place of find, which would be over: it has the tree's directory open all the time.
+    script = 'exec 3< "$0"; echo here; read line'
+    for options, freed in (((), ()), ((*map(os.fsdecode, SEARCH_OPTIONS), "@1.000000000"), (1,))):
+        with process("/bin/sh", "-c", script, top, *options):
+            assert collect(server).generations == freed
 
 
 def test_what_an_interrupted_transfer_still_writes_to_stays(server: Server) -> None:

@@ -13,6 +13,9 @@ from envsync.conda.credentials import redacted
 AGENT_MARK = b"exec(bytes.fromhex('"
 """Marks the command line of every agent (`operations.bootstrap`), which opens files only to scan
 or read them."""
+SEARCH_OPTIONS = (b"-ignore_readdir_race", b"-newerct")
+"""Mark the command line of a `find` that an agent started (`trees.changes`): it only looks."""
+_READERS = (AGENT_MARK, b"\0".join((b"", *SEARCH_OPTIONS, b"@")))
 _ARGV_BYTES_MAX = 16 << 10
 _COMMAND_CHARACTERS_MAX = 400
 
@@ -97,7 +100,8 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
         with contextlib.suppress(OSError):
             with open("/proc/%d/cmdline" % pid, "rb") as file:
                 argv = file.read()
-            held, mapped = _held_paths(pid, with_files=AGENT_MARK not in argv), _maps(pid)
+            only_reads = any(mark in argv for mark in _READERS)
+            held, mapped = _held_paths(pid, with_files=not only_reads), _maps(pid)
             command = shown_command(argv)
             for path, top in inside.items():
                 if top in mapped or any((link + b"/").startswith(top) for link in held):

@@ -16,6 +16,7 @@ import time
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from envsync.agent.server import boot
+from envsync.agent.server.facts import SEARCH_OPTIONS
 from envsync.agent.server.filesystem import holds_mounts, mount_of
 from envsync.agent.trees.partition import PARTS, Partition
 from envsync.tree.entry import split
@@ -176,8 +177,7 @@ class _Find:
         self._start_bytes = len(top)
         newer = b"@%d.%09d" % divmod(since_ns, 1_000_000_000)
         # An entry that vanishes meanwhile is ignored: it changes the ctime of its directory.
-        options = [*depth, b"-xdev", b"-ignore_readdir_race"]
-        asked = [*options, b"-newerct", newer, b"-printf", b"%y%p\\0"]
+        asked = [*depth, b"-xdev", *SEARCH_OPTIONS, newer, b"-printf", b"%y%p\\0"]
         program = next((path for path in _FINDS if os.access(path, os.X_OK)), None)
         if program is not None:
             self._begin([program, *(top + place for place in places), *asked])
