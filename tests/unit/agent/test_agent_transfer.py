@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -239,6 +240,22 @@ def test_a_reflink_is_hashed_too(monkeypatch: pytest.MonkeyPatch) -> None:
         writer = TreeWriter(top_fd)
         assert not writer.copy_file(holding, b"old", b"new", entry(b"new", old))
         assert writer.copy_file(holding, b"old", b"new", entry(b"new", new))
+        writer.close()
+
+
+def test_a_reflink_of_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloning reads nothing, so a bad block shows only afterwards."""
+
+    def fail(_: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(writing, "clone", lambda *_: True)
+    monkeypatch.setattr(writing, "hash_open_file", fail)
+    content = b"content" * 9999
+    with directory({b"old": content}) as holding, directory() as top_fd:
+        writer = TreeWriter(top_fd)
+        assert not writer.copy_file(holding, b"old", b"new", entry(b"new", content))
+        assert os.listdir(top_fd) == [], "and what cannot be read is not left there"
         writer.close()
 
 
