@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -93,6 +94,50 @@ def test_a_link_that_was_another_for_a_moment(
     found = looks.snapshot(top)
     monkeypatch.undo()
     assert found.manifest() == truth(top)
+
+
+@pytest.mark.parametrize("change", ["vanished", "replaced"])
+def test_what_changed_before_it_was_read_is_looked_at_again(
+    change: str, looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without a second pass: it is not taken for a file that may not be read."""
+    path = top + b"/lib/m.py"
+
+    def happen() -> None:
+        os.rename(path, top + b"/lib/away")
+        if change == "replaced":
+            disk.write(path, b"another")
+
+    monkeypatch.setattr(hashing, "hash_file", just_before(happen, times=1))
+    found, hashed = looks.unconfirmed(top)
+    assert hashed is not None
+    assert found.manifest() == truth(top)
+
+
+def test_what_goes_on_vanishing_is_refused(
+    looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, numbers = top + b"/lib/m.py", itertools.count()
+
+    def happen() -> None:
+        os.rename(path, top + b"/%d" % next(numbers))
+        disk.write(path, b"another")
+
+    monkeypatch.setattr(hashing, "hash_file", just_before(happen, times=ATTEMPTS))
+    with pytest.raises(SourceRefused, match="changing"):
+        looks.unconfirmed(top)
+
+
+def just_before(happen: Callable[[], object], *, times: int) -> Callable[..., bytes | None]:
+    """A `hash_file` for which something happens just before `lib/m.py` is hashed."""
+    left = iter(range(times))
+
+    def meddled(top_fd: int, path: bytes, *rest: int) -> bytes | None:
+        if path == b"lib/m.py" and next(left, None) is not None:
+            happen()
+        return file_hash.hash_file(top_fd, path, *rest)
+
+    return meddled
 
 
 def test_what_goes_on_changing_is_refused(looks: Trees, top: bytes) -> None:

@@ -102,8 +102,31 @@ class Attempts:
         Raises `SourceRefused` if no two passes agree or files cannot be read, and `StorageFailed`
         if that is the disk's fault.
         """
+        return self._until(lambda _: False, first, known, margin_seconds, glance=glance)
+
+    def until_readable(
+        self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float
+    ) -> Hashed:
+        """Hash the tree without a second pass; store nothing in the cache.
+
+        If a file cannot be read, a second pass tells whether it is gone or another one by now, and
+        then the tree is hashed again. Raises the errors of `until_confirmed`.
+        """
+        return self._until(lambda hashed: not hashed.unreadable, scanned, known, margin_seconds)
+
+    def _until(
+        self,
+        is_enough: Callable[[Hashed], bool],
+        first: Scan,
+        known: Dict[bytes, Known],
+        margin_seconds: float,
+        *,
+        glance: bool = False,
+    ) -> Hashed:
         for _ in range(ATTEMPTS):
             hashed = self._attempt(first, known, margin_seconds)
+            if is_enough(hashed):
+                return hashed
             second = self._second(first, hashed, glance=glance)
             if second.signature == first.signature:
                 _require_readable(self._top_fd, hashed.unreadable)
@@ -129,15 +152,6 @@ class Attempts:
             first,
             directories_of=self._directories_of,
         )
-
-    def once(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
-        """Make one attempt without a second pass, and store nothing in the cache.
-
-        Raises `SourceRefused` if something cannot be read, `StorageFailed` if a disk fails.
-        """
-        hashed = self._attempt(scanned, known, margin_seconds)
-        _require_readable(self._top_fd, hashed.unreadable)
-        return hashed
 
     def _attempt(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         settled_ns = let_stamps_settle(scanned, margin_seconds)

@@ -236,7 +236,7 @@ class Trees:
             on_change(first)
             attempts = self._attempts(top_fd, path, cache, progress, hashing)
             known = cache.directories() if before is None else before.for_retry()
-            hashed = attempts.once(first, known, mount_of(path).stamp_margin_seconds)
+            hashed = attempts.until_readable(first, known, mount_of(path).stamp_margin_seconds)
             return hashed.snapshot, hashed
 
     def snapshot_private(
@@ -266,9 +266,9 @@ class Trees:
             cache = self.cache(scanned.device, scanned.inode)
             known = before.known() if before is not None else known or {}
             attempts = Attempts(top_fd, path, cache, self.local, written, progress)
-            hashed = attempts.once(scanned, known, 0.0)
+            hashed = attempts.until_readable(scanned, known, 0.0)
             # Nobody else writes there, so no file can change and keep its timestamps.
-            hashed._replace(settled_ns=scanned.newest_ns).keep()
+            hashed._replace(settled_ns=hashed.snapshot.scan.newest_ns).keep()
             return hashed.snapshot
 
     def seconds_to_settle(self, path: bytes, scanned: Scan) -> float:

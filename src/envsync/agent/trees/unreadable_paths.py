@@ -11,12 +11,15 @@ from envsync.agent.server.facts import user_name
 def how_to_read_files(top_fd: int, path: bytes) -> str:
     """Return a hint for unreadable files, of which `path`, below the open directory, is one.
 
-    For instance, root's Python leaves compiled files whose mode this user cannot change. Raises
-    OSError if the file is gone.
+    For instance, root's Python leaves compiled files whose mode this user cannot change.
     """
-    owner = os.stat(path, dir_fd=top_fd, follow_symlinks=False).st_uid
+    own = "chmod u+r on them"
+    try:
+        owner = os.stat(path, dir_fd=top_fd, follow_symlinks=False).st_uid
+    except OSError:
+        return own
     if owner == os.geteuid():
-        return "chmod u+r on them"
+        return own
     return "they belong to %s, who has to run there: chmod a+r on them" % user_name(owner)
 
 
