@@ -256,14 +256,21 @@ def helpers() -> Iterator[HelperProcesses]:
     forked.close()
 
 
-def test_an_answer_that_nobody_waited_for_is_nobody_elses(helpers: HelperProcesses) -> None:
-    helpers.begin(0, "given up")
-    assert helpers.finish(0, helpers.begin(0, "asked for")) == "asked for"
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_an_answer_that_nobody_waited_for_is_nobody_elses(
+    size: int, helpers: HelperProcesses
+) -> None:
+    """Nor does it keep the helper from reading the next request, if both fill their pipes."""
+    helpers.begin(0, "given up" * size)
+    helpers.begin(0, "asked for" * size)
+    assert helpers.finish(0) == "asked for" * size
+    assert helpers.finish(0) is None, "as there is no other"
 
 
 def test_a_helper_that_died_gives_nothing(helpers: HelperProcesses) -> None:
-    assert helpers.finish(0, helpers.begin(0, "die")) is None
-    assert helpers.finish(0, helpers.begin(0, "anything")) is None
+    for request in ("die", "anything"):
+        helpers.begin(0, request)
+        assert helpers.finish(0) is None
 
 
 @pytest.mark.parametrize("caller_shares", [True, False])

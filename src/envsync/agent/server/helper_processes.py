@@ -14,7 +14,18 @@ import select
 import signal
 import struct
 import threading
-from typing import Any, Callable, Iterable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Iterable,
+    List,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 PROCESSES_MAX = 4
 SCAN, COPY = "scan", "copy"
@@ -41,7 +52,7 @@ class HelperProcesses:
     def __init__(self, helpers: Sequence[_Helper] = (), caller_shares: bool = True) -> None:
         self._helpers = list(helpers)
         self.caller_shares = caller_shares
-        self._serial = 0
+        self._owing: Set[int] = set()
 
     @classmethod
     def fork(cls, work: Work, caller_shares: bool = True) -> HelperProcesses:
@@ -64,14 +75,15 @@ class HelperProcesses:
     def __len__(self) -> int:
         return len(self._helpers)
 
-    def begin(self, number: int, request: Any) -> int:
-        """Give a helper work; return the ticket for `finish`, or 0 if the helper is gone."""
-        self._serial += 1
-        try:
-            _send(self._helpers[number].requests, (self._serial, request))
-        except OSError:
-            return 0
-        return self._serial
+    def begin(self, number: int, request: Any) -> None:
+        """Give a helper work; wait first for any answer that nobody collected, and drop it.
+
+        An unread answer may fill its pipe, and then the helper would never read the request.
+        """
+        self.finish(number)
+        with contextlib.suppress(OSError):
+            _send(self._helpers[number].requests, request)
+            self._owing.add(number)
 
     def answered(self, numbers: Iterable[int], may_wait: bool) -> List[int]:
         """Return which of these helpers have answered or died; if `may_wait`, wait for one."""
@@ -81,19 +93,15 @@ class HelperProcesses:
             poll.register(fd, select.POLLIN)
         return [by_fd[fd] for fd, _ in poll.poll(None if may_wait else 0)]
 
-    def finish(self, number: int, ticket: int) -> Optional[Any]:
-        """Return a helper's answer, or None if it died.
-
-        Answers to earlier work that nobody collected are dropped.
-        """
+    def finish(self, number: int) -> Optional[Any]:
+        """Return a helper's answer, or None if it died or was given no work."""
+        if number not in self._owing:
+            return None
+        self._owing.remove(number)
         try:
-            while ticket:
-                serial, answer = _receive(self._helpers[number].answers)
-                if serial == ticket:
-                    return answer
+            return _receive(self._helpers[number].answers)
         except (OSError, EOFError, ValueError, TypeError):
-            pass
-        return None
+            return None
 
     def close(self) -> None:
         """End the helpers. May be called more than once."""
@@ -141,8 +149,7 @@ def _serve(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _keep_only(requests, answers)
         while True:
-            serial, request = _receive(requests)
-            _send(answers, (serial, work(request)))
+            _send(answers, work(_receive(requests)))
     finally:
         os._exit(0)
 

@@ -82,16 +82,17 @@ class Copying:
     def _share(self, pending: List[List[Copies]], fds: Sequence[int]) -> None:
         """Share the batches: helpers take the largest, from the end, this process the others."""
         idle = list(range(len(self._helpers)))
-        busy: Dict[int, Tuple[int, List[Copy]]] = {}
+        busy: Dict[int, List[Copy]] = {}
         while pending or busy:
             while pending and idle:
-                number, batch = idle.pop(), list(_each(pending.pop()))
-                busy[number] = self._helpers.begin(number, (COPY, self._order(batch))), batch
+                number = idle.pop()
+                busy[number] = list(_each(pending.pop()))
+                self._helpers.begin(number, (COPY, self._order(busy[number])))
             if pending:
                 self._copy(_each(pending.pop(0)), fds)
             for number in self._helpers.answered(busy, may_wait=not pending) if busy else ():
-                ticket, batch = busy.pop(number)
-                if self._collect(batch, self._helpers.finish(number, ticket)):
+                batch = busy.pop(number)
+                if self._collect(batch, self._helpers.finish(number)):
                     idle.append(number)
                 else:
                     # The helper died or must not write, so this process copies its batch.

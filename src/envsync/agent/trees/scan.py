@@ -69,7 +69,7 @@ class _Shared:
         self._helpers = helpers
         self._pending: List[bytes] = [b""]
         self._idle = list(range(len(helpers)))
-        self._busy: Dict[int, Tuple[int, List[bytes]]] = {}
+        self._busy: Dict[int, List[bytes]] = {}
 
     def run(self) -> None:
         while self._pending or self._busy:
@@ -96,12 +96,11 @@ class _Shared:
             takers = kept + 1 + len(self._idle)
             count = -(-len(self._pending) // takers)
             share, self._pending = self._pending[:count], self._pending[count:]
-            ticket = self._helpers.begin(number, (SCAN, (*self._tree, share, SHARE_ENTRIES)))
-            self._busy[number] = ticket, share
+            self._helpers.begin(number, (SCAN, (*self._tree, share, SHARE_ENTRIES)))
+            self._busy[number] = share
 
     def _collect(self, number: int) -> None:
-        ticket, share = self._busy.pop(number)
-        found = self._helpers.finish(number, ticket)
+        share, found = self._busy.pop(number), self._helpers.finish(number)
         if found is None:
             # The helper died or failed, so its share has to be read by others.
             self._pending += share
