@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,45 @@ def test_links_from_elsewhere_do_not_rehash(looks: Trees, top: bytes) -> None:
     os.link(top + b"/lib/m.py", top + b"-clone")
     assert looks.snapshot(top).hashed_bytes == 0
     assert looks.snapshot(top, fresh=True).hashed_bytes == TREE_BYTES
+
+
+def _renamed(top: bytes) -> None:
+    os.rename(top + b"/lib", top + b"/zlib")
+
+
+def _moved_out(top: bytes) -> None:
+    os.rename(top + b"/lib", top + b"-lib")
+
+
+def _moved_in(top: bytes) -> None:
+    os.rename(top + b"-other", top + b"/other")
+
+
+def _replaced(top: bytes) -> None:
+    os.rename(top + b"/lib", top + b"-lib")
+    os.rename(top + b"/empty", top + b"/lib")
+
+
+def _exchanged(top: bytes) -> None:
+    os.rename(top + b"/lib", top + b"/away")
+    os.rename(top + b"/empty", top + b"/lib")
+    os.rename(top + b"/away", top + b"/empty")
+
+
+@pytest.mark.parametrize("change", [_renamed, _moved_out, _moved_in, _replaced, _exchanged])
+def test_a_directory_that_moves_takes_its_files_out_of_their_link_groups(
+    change: Callable[[bytes], None], looks: Trees, top: bytes
+) -> None:
+    """The files' own status is as before, in whichever directories they have their other names."""
+    os.mkdir(top + b"/sub")
+    os.mkdir(top + b"-other")
+    os.link(top + b"/lib/m.py", top + b"/sub/m.py")
+    os.link(top + b"/bin/tool", top + b"-other/tool")
+    looks.snapshot(top)
+    change(top)
+    found, true = looks.snapshot(top), disk.uncached().snapshot(top)
+    assert found.manifest() == true.manifest()
+    assert found.totals == true.totals
 
 
 def test_another_file_with_the_number_of_one_that_was_removed(

@@ -32,7 +32,7 @@ class Build:
     """One attempt to turn directories' packed rows into listings, hashing what is not known.
 
     After it, `unreadable` has the paths that could not be read, and `changed` the directories
-    whose rows are not those that were known.
+    whose listings were made anew.
     """
 
     def __init__(
@@ -70,6 +70,9 @@ class Build:
                 result[path] = known if known.rows is packed else known._replace(rows=packed)
             else:
                 changed.append(path)
+        for path in self._regrouped(changed, result):
+            del result[path]
+            changed.append(path)
         self.changed = set(changed)
         every = {path: known.listing for path, known in result.items()}
         for path, entries in self._decoded(sorted(changed)):
@@ -234,11 +237,34 @@ class Build:
             self.unreadable.append(path)
             return b"?"
 
+    def _regrouped(self, changed: Iterable[bytes], unchanged: Mapping[bytes, Known]) -> List[bytes]:
+        """Return the `unchanged` directories in which a file's link group may be another now.
+
+        A file that gets or loses a name changes its status, which all of its names show. But not
+        if a directory with the name is renamed, or moved into the tree or out of it.
+        """
+        if not unchanged:
+            return []
+        now = {name for path in changed for name in _linked_names(path, self._rows[path])}
+        before = {
+            name
+            for path, known in self._known.items()
+            if path not in unchanged
+            for name in _linked_names(path, known.rows)
+        }
+        inodes = {inode for _, inode in now ^ before}
+        if not inodes:
+            return []
+        return [
+            path
+            for path, known in unchanged.items()
+            if any(inode in inodes for _, inode in linked_files(known.rows))
+        ]
+
     def _link_groups(self, among: Iterable[bytes]) -> Dict[int, bytes]:
         """Return the link group of each inode with several names in the tree, by inode.
 
-        Only files with a name in the directories `among` are considered. That these are the changed
-        ones is enough, as adding or removing a name changes the status of all the others too.
+        Only files with a name in the directories `among` are considered.
         """
         rows = self._rows
         wanted = {inode for directory in among for _, inode in linked_files(rows[directory])}
@@ -255,6 +281,12 @@ class Build:
                         path = min(path, first[inode])
                     first[inode] = path
         return {inode: listings.link_group(first[inode]) for inode in several}
+
+
+def _linked_names(directory: bytes, rows: bytes) -> Iterator[Tuple[bytes, int]]:
+    """Yield path and inode of each file in a directory that has other names too, anywhere."""
+    for name, inode in linked_files(rows):
+        yield join(directory, name), inode
 
 
 def _repeated_bytes(path: bytes, entries: Sequence[Entry]) -> int:
