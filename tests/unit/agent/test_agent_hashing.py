@@ -22,6 +22,7 @@ from envsync.agent.trees.scan import scan
 from envsync.agent.trees.stat_rows import Row, pack, unpack
 from envsync.agent.trees.unhashed import Unhashed
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
+from envsync.errors import AgentFailed
 from envsync.tree.entry import join, split
 from envsync.tree.local import LocalPaths
 from envsync.tree.revision import combine, revision_of
@@ -168,14 +169,17 @@ def test_the_largest_come_first() -> None:
     assert [item.size_bytes for item in part.items()] == [9, 5, 3]
 
 
+@pytest.mark.parametrize("name_bytes", [1, 200])
 def test_a_worker_that_dies_is_an_error_and_no_answer(
-    top_fd: int, monkeypatch: pytest.MonkeyPatch
+    name_bytes: int, top_fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Before it has read what it was asked, or afterwards."""
     monkeypatch.setattr(hashing, "processors", lambda: 2)
     monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
-    monkeypatch.setattr(hashing, "WORKER_CODE", "os._exit(1)")
-    with pytest.raises(OSError, match=r"ended early|Broken pipe"):
-        hashed(top_fd, CONTENTS)
+    monkeypatch.setattr(hashing, "WORKER_CODE", "os.kill(os.getpid(), 9)")
+    with pytest.raises(AgentFailed, match="exit status -9") as failed:
+        hashed(top_fd, [b"%0*d" % (name_bytes, number) for number in range(2000)])
+    assert failed.value.hint
 
 
 def test_who_prepares_waits_for_all_who_go_first() -> None:

@@ -7,11 +7,14 @@ because the parent has threads that may hold OpenSSL's locks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
 import threading
 from typing import Callable, Generic, List, NamedTuple, Sequence, TypeVar
+
+from envsync.errors import AgentFailed
 
 _BATCH_BYTES = 16 << 20
 _BATCH_FILES = 2000
@@ -140,19 +143,29 @@ class _Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> int:
+        """End the worker; return its exit status, negative if a signal ended it."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
         assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait()
+        return self._process.wait()
 
     def ask(self, requests: Sequence[bytes]) -> List[bytes]:
+        """Return the answers; `AgentFailed` if the worker ended before it gave them all."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        size_bytes, request = self._answer_bytes, b"\0".join(requests)
-        self._process.stdin.write(struct.pack("<I", len(request)) + request)
-        self._process.stdin.flush()
-        answer = self._process.stdout.read(size_bytes * len(requests))
+        size_bytes, request, answer = self._answer_bytes, b"\0".join(requests), b""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(struct.pack("<I", len(request)) + request)
+            self._process.stdin.flush()
+            answer = self._process.stdout.read(size_bytes * len(requests))
         if len(answer) != size_bytes * len(requests):
-            raise OSError("a worker that reads files ended early")
+            raise AgentFailed(
+                "a process that reads files ended by itself (exit status %d)" % self._end(),
+                hint="if memory is short there (`dmesg` tells), free some; then try again",
+            )
         return [answer[at : at + size_bytes] for at in range(0, len(answer), size_bytes)]
