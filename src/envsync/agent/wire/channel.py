@@ -8,7 +8,6 @@ connection.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import queue
 import threading
@@ -59,7 +58,9 @@ class Channel:
         self._heartbeat_seconds = heartbeat_seconds
         self._silence_seconds = silence_seconds
         self._patience_seconds = patience_seconds
-        self._frames: queue.Queue[Union[Frame, EnvsyncError]] = queue.Queue(_QUEUED_FRAMES)
+        self._frames: queue.Queue[Union[Frame, EnvsyncError]] = queue.Queue()
+        # Limits the frames, but not the error that ends the channel and comes after them.
+        self._room = threading.Semaphore(_QUEUED_FRAMES)
         self._kept: Optional[Frame] = None
         self._heard = time.monotonic()
         self._closed = threading.Event()
@@ -101,7 +102,8 @@ class Channel:
     def receive(self) -> Frame:
         """Return the next frame that is not a heartbeat, or raise the error that ended the channel.
 
-        Raises `AgentFailed` if the other side is alive but sent nothing for `patience_seconds`.
+        The error comes after every frame that arrived before it. Raises `AgentFailed` if the other
+        side is alive but sent nothing for `patience_seconds`.
         """
         kept, self._kept = self._kept, None
         if kept is not None:
@@ -114,9 +116,9 @@ class Channel:
                 hint="look at what the server is doing, then run the same command again",
             ) from None
         if isinstance(item, EnvsyncError):
-            with contextlib.suppress(queue.Full):
-                self._frames.put_nowait(item)
+            self._frames.put(item)
             raise item
+        self._room.release()
         return item
 
     def receive_message(self) -> Tuple[Dict[str, Any], bytes]:
@@ -177,8 +179,8 @@ class Channel:
     def _hand_over(self, frame: Frame) -> None:
         """Queue a frame; while the queue is full, the other side does not count as silent."""
         while not self._closed.is_set():
-            with contextlib.suppress(queue.Full):
-                self._frames.put(frame, timeout=1.0)
+            if self._room.acquire(timeout=1.0):
+                self._frames.put(frame)
                 return
             self._heard = time.monotonic()
 
@@ -204,14 +206,7 @@ class Channel:
             else:
                 self._lost = error
                 self._on_lost(error)
-        while True:
-            try:
-                self._frames.put_nowait(error)
-                return
-            except queue.Full:
-                # The receiver must learn of the error; queued frames no longer matter.
-                with contextlib.suppress(queue.Empty):
-                    self._frames.get_nowait()
+        self._frames.put(error)
 
 
 def _document(data: bytes) -> Dict[str, Any]:
