@@ -29,7 +29,7 @@ class Frame(NamedTuple):
 
 
 class EndOfInput(Exception):
-    """The other side closed the session between two frames."""
+    """The session ended, between two frames or within one."""
 
 
 class FrameReader:
@@ -40,21 +40,18 @@ class FrameReader:
 
     def frame(self) -> Frame:
         """Return the next frame; raises `EndOfInput`, or `AgentFailed` if it is malformed."""
-        head = self._exactly(_HEAD.size, at_start=True)
-        kind, size = _HEAD.unpack(head)
+        kind, size = _HEAD.unpack(self._exactly(_HEAD.size))
         if kind not in _KINDS or size > FRAME_BYTES_MAX:
             raise AgentFailed("the other side does not speak the protocol")
         return Frame(bytes((kind,)), self._exactly(size))
 
-    def _exactly(self, size: int, at_start: bool = False) -> bytes:
+    def _exactly(self, size: int) -> bytes:
         parts = []
         left = size
         while left:
             part = self._read(left)
             if not part:
-                if at_start and left == size:
-                    raise EndOfInput
-                raise AgentFailed("a frame was cut short")
+                raise EndOfInput
             parts.append(part)
             left -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
