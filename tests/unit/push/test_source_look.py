@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from envsync.agent.trees.stable_hashing import Attempts
 from envsync.errors import SourceRefused
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.source_look import SourceLook
@@ -54,6 +56,27 @@ def test_it_is_changed_where_something_had_to_be_hashed(prefix: Path, end: Local
     again = SourceLook(end, str(prefix), NAME, ())
     again.state()
     assert not again.is_changed
+
+
+def test_reading_it_all_again_reports_how_far_it_is(prefix: Path, end: LocalEnd) -> None:
+    look = SourceLook(end, str(prefix), NAME, ())
+    look.state()
+    told: list[Mapping[str, Any]] = []
+    assert not look.changed(told.append)
+    assert {key for one in told for key in one} == {"hash_bytes"}
+
+
+def test_a_look_that_failed_leaves_nothing_to_be_outlined(
+    prefix: Path, end: LocalEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise SourceRefused("it goes on changing")
+
+    monkeypatch.setattr(Attempts, "until_readable", refuse)
+    look = SourceLook(end, str(prefix), NAME, ())
+    with pytest.raises(SourceRefused):
+        look.state()
+    assert end.service.source.outline() is None
 
 
 def test_what_goes_wrong_before_a_look_is_told_of_where_the_source_is(

@@ -118,7 +118,7 @@ class Source:
         """Return the source's state, which is provisional until `confirm` returns True.
 
         `on_change` is called as soon as it is clear that something has to be hashed. With `fresh`,
-        all earlier hashes are ignored, and neither callback is called.
+        all earlier hashes are ignored, and `on_change` is not called.
         Raises `NotFound` if there is no such environment, and `SourceRefused` if it is no conda
         environment, keeps changing, or cannot be read.
         """
@@ -165,21 +165,24 @@ class Source:
         """Return a snapshot; unless `fresh`, its hashes are stored only by `confirm`."""
         self._hashing = Hashing()
         if fresh:
-            snapshot, self._hashed = self._trees.snapshot(self.path, fresh=True), None
+            snapshot = self._trees.snapshot(self.path, fresh=True, progress=progress)
+            self._hashed = None
             return snapshot
 
         def changed(scanned: Scan) -> None:
             self._scanned = scanned
             on_change()
 
-        snapshot, self._hashed = self._trees.unconfirmed(
-            self.path,
-            self._hashed,
-            progress=progress,
-            on_change=changed,
-            hashing=self._hashing,
-        )
-        self._scanned = None
+        try:
+            snapshot, self._hashed = self._trees.unconfirmed(
+                self.path,
+                self._hashed,
+                progress=progress,
+                on_change=changed,
+                hashing=self._hashing,
+            )
+        finally:
+            self._scanned = None
         return snapshot
 
     def _platform(self) -> PlatformFacts:

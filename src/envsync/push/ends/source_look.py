@@ -136,13 +136,15 @@ class SourceLook:
             if is_changed or any(finding.blocking for finding in found):
                 self._state = None
 
-    def changed(self) -> bool:
+    def changed(self, on_progress: Progress | None = None) -> bool:
         """Return whether the source differs from what was inspected, with every byte hashed anew.
 
         This finds a change that left no trace in a file's times, and it is known from then on.
         """
         assert self._state is not None
-        answer = self.ask("source.inspect", InspectSource(fresh=True))
+        with self._lock:
+            again = InspectSource(fresh=True)
+            answer = self._end.call("source.inspect", again, on_progress=on_progress)
         return from_json(SourceState, answer.document).revision != self._state.revision
 
     def may_name_another(self, there: str) -> bool:

@@ -291,7 +291,9 @@ class Sending:
         self._source.answers.require_readable(
             [path.encode("utf-8", "surrogateescape") for path in error.details]
         )
-        if self._source.look.changed() or self._sent_otherwise.issuperset(error.details):
+        self._progress.begin("inspect")
+        has_changed = self._source.look.changed(self._progress.relay)
+        if has_changed or self._sent_otherwise.issuperset(error.details):
             return TransferFailed(
                 "the source changed during the push; nothing was published",
                 hint="push again when it is at rest",
