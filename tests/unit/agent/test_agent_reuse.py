@@ -150,6 +150,24 @@ def test_where_most_is_there_already_nothing_goes_ahead(server: Server) -> None:
     assert not target.elsewhere().has_most_of(wanted_packages(manifest_of(environment({}))))
 
 
+def test_a_published_tree_with_few_of_the_packages_is_not_taken_for_one_with_most(
+    server: Server,
+) -> None:
+    """Because the tree that has most of them has no record."""
+    other, big = b"conda-meta/other-%d-0.json", b"conda-meta/big-1.0-0.json"
+    wanted = environment({big: file(b"{}"), **{other % n: file(b"{}") for n in range(3)}})
+    packages = wanted_packages(manifest_of(wanted))
+    server.push(environment({big: file(b"{}")}))
+    envs = server.prefix / "envs"
+    for above in (envs, envs / ".envsync"):
+        (above / "myenv").rename(above / "older")
+    make(server, "by-hand", wanted)
+    elsewhere = server.target().elsewhere()
+    assert elsewhere.likeliest(packages) is None
+    assert elsewhere.has_most_of(packages)
+    assert elsewhere.likeliest(frozenset([big])) is not None
+
+
 def test_a_manifest_refers_to_what_was_published_under_another_name(server: Server) -> None:
     server.push(WANTED)
     envs = server.prefix / "envs"

@@ -85,18 +85,18 @@ class Elsewhere:
 
     def has_most_of(self, packages: FrozenSet[bytes]) -> bool:
         """Return whether some tree or the package cache has half of these packages, by name."""
-        if self._has_half(packages):
+        if self._with_half(packages):
             return True
         cached = sum(1 for package in packages if self._is_cached(package))
         return bool(packages) and 2 * cached >= len(packages)
 
-    def _has_half(self, packages: FrozenSet[bytes]) -> bool:
-        best = max((len(c.packages & packages) for c in self._candidates()), default=0)
-        return bool(packages) and 2 * best >= len(packages)
+    def _with_half(self, packages: FrozenSet[bytes]) -> List[Candidate]:
+        half = len(packages) / 2
+        return [one for one in self._ranked(packages) if len(one.packages & packages) >= half]
 
     def likeliest(self, packages: FrozenSet[bytes]) -> Optional[Alike]:
-        """Return the published tree with most of these packages; None if no tree has half."""
-        for candidate in self._ranked(packages) if self._has_half(packages) else ():
+        """Return the published tree with most of these packages; None if none has half."""
+        for candidate in self._with_half(packages):
             published = self._published(candidate)
             if published is not None:
                 is_close = 2 * len(candidate.packages - packages) <= len(packages)
