@@ -263,6 +263,9 @@ class _Counter:
 
     def _pieces(self, block: bytes) -> Iterator[bytes]:
         """Yield the block whole, or in pieces of about 0.1 s of the limit."""
-        step = max(4096, self._limit // 80) if self._limit else len(block)
+        if not self._limit:
+            yield block
+            return
+        step = max(4096, self._limit // 80)
         for start in range(0, len(block), step):
             yield block[start : start + step]
