@@ -20,15 +20,20 @@ _LEFTOVER = re.compile(
 _INSTALLER = re.compile(rb"(conda|mamba|micromamba|conda-env|pip[0-9.]*|uv)(?:\.exe)?")
 _PYTHON = re.compile(rb"(?:python|pypy)[0-9.]*t?")
 _CHANGING = frozenset(b"add create install remove rename sync uninstall update upgrade".split())
+# An option of one letter, perhaps after others that take no value: `-n`, `-nmyenv`, `-yqnmyenv`.
+_SHORT_OPTION = re.compile(rb"-[CIOSUdhkqvy]*([fnpt])=?(.*)", re.DOTALL)
 _NAME_OPTIONS = (b"-n", b"--name")
 _PATH_OPTIONS = (b"-p", b"--prefix", b"--python", b"--target", b"-t")
+_FILE_OPTIONS = (b"-f", b"--file")
+_NAME_IN_FILE = re.compile(rb"^name:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _ENVIRONMENT_VARIABLES = (b"CONDA_PREFIX", b"VIRTUAL_ENV", b"UV_PROJECT_ENVIRONMENT")
 
 
 class Process(NamedTuple):
     """A running process; fields that the kernel did not let us read are empty.
 
-    `program` is its executable file, `directory` its working directory.
+    `program` is its executable file, `directory` its working directory. `environment_file` is the
+    start of the file at `environment_file(process)`; None if that cannot be read.
     """
 
     pid: int
@@ -36,6 +41,7 @@ class Process(NamedTuple):
     environ: Mapping[bytes, bytes]
     program: bytes = b""
     directory: bytes = b""
+    environment_file: Optional[bytes] = None
 
 
 class BusySign(NamedTuple):
@@ -89,14 +95,37 @@ def installer_at_work(process: Process, environment: bytes) -> Optional[str]:
     """Return the installer's name if the process changes this environment, else None.
 
     If only `-n NAME` is known, an environment of that name under another prefix counts too:
-    waiting for an unrelated installer is better than publishing half an installation.
+    waiting for an unrelated installer is better than publishing half an installation. For the same
+    reason, an installer counts if it takes the name from a file that cannot be read.
     """
+    name, arguments = _installer(process)
+    return name if name and _concerns(name, process, arguments, environment) else None
+
+
+def environment_file(process: Process) -> bytes:
+    """Return the path of the file from which an installer takes the name; b"" if there is none.
+
+    As for `conda env update -f environment.yml`.
+    """
+    name, arguments = _installer(process)
+    if not name or name.startswith(("pip", "uv")):
+        return b""
+    if _values(arguments, _NAME_OPTIONS) or _values(arguments, _PATH_OPTIONS):
+        return b""
+    by_default = [b"environment.yml"] if name == "conda-env" or arguments[0] == b"env" else []
+    for path in _values(arguments, _FILE_OPTIONS) or by_default:
+        if path.endswith((b".yml", b".yaml")):
+            return posixpath.join(process.directory, path)
+    return b""
+
+
+def _installer(process: Process) -> Tuple[str, Sequence[bytes]]:
+    """Return an installer's name and its arguments; no name if the process installs nothing."""
     program, arguments = _program(process.argv)
     match = _INSTALLER.fullmatch(program)
     if match is None or not _CHANGING.intersection(arguments):
-        return None
-    name = match.group(1).decode("ascii")
-    return name if _concerns(name, process, arguments, environment) else None
+        return "", ()
+    return match.group(1).decode("ascii"), arguments
 
 
 def _program(argv: Sequence[bytes]) -> Tuple[bytes, Sequence[bytes]]:
@@ -125,6 +154,12 @@ def _concerns(name: str, process: Process, arguments: Sequence[bytes], environme
         return posixpath.basename(environment) in names or any(
             _is_within(path, environment) for path in absolute
         )
+    if environment_file(process):
+        if process.environment_file is None:
+            return True
+        named = _NAME_IN_FILE.search(process.environment_file)
+        if named and named.group(1) == posixpath.basename(environment):
+            return True
     interpreter = _interpreter(process)
     if any(_is_within(argument, environment) for argument in (interpreter, *process.argv)):
         return True
@@ -148,15 +183,14 @@ def _interpreter(process: Process) -> bytes:
 
 def _values(arguments: Sequence[bytes], options: Sequence[bytes]) -> List[bytes]:
     """Return the values of options: `-n NAME`, `-nNAME`, `--name NAME` and `--name=NAME`."""
-    found = [
-        value for option, value in zip(arguments, arguments[1:]) if option in options and value
-    ]
-    for argument in arguments:
-        option, equals, value = argument.partition(b"=")
-        if equals and option in options:
-            found.append(value)
-        elif argument[:2] in options and len(argument) > 2:
-            found.append(argument[2:])
+    found = []
+    for argument, following in zip(arguments, [*arguments[1:], b""]):
+        option, _, value = argument.partition(b"=")
+        short = _SHORT_OPTION.fullmatch(argument)
+        if short:
+            option, value = b"-" + short.group(1), short.group(2)
+        if option in options and (value or following):
+            found.append(value or following)
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.conda.busy import Process, installer_at_work, is_sign, signs
+from envsync.conda.busy import Process, environment_file, installer_at_work, is_sign, signs
 
 ENVIRONMENT = b"/workspace/alice/miniconda3/envs/myenv"
 BASE = b"/workspace/alice/miniconda3"
@@ -34,6 +34,9 @@ PIP = process(b"ENV/bin/python ENV/bin/pip install x")
         ("pip that only looks", b"ENV/bin/python -m pip list", b"", None),
         ("conda by name", b"BASE/bin/python BASE/bin/conda install -y -n myenv x", b"", "conda"),
         ("by an attached name", b"conda install -nmyenv x", b"", "conda"),
+        ("by a name after other letters", b"conda install -yn myenv x", b"", "conda"),
+        ("by a name attached to others", b"mamba install -yqnmyenv x", BASE, "mamba"),
+        ("for another after other letters", b"conda install -yn other x", ENVIRONMENT, None),
         ("by a long name", b"mamba update --name=myenv --all", b"", "mamba"),
         ("by path", b"micromamba create -p ENV x", b"", "micromamba"),
         ("by path, with =", b"conda env update --prefix=ENV/ -f e.yml", b"", "conda"),
@@ -77,6 +80,36 @@ def test_where_relative_paths_lead(
         directory=directory.replace(b"ENV", ENVIRONMENT),
     )
     assert installer_at_work(running, ENVIRONMENT) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        (b"BASE/bin/python BASE/bin/conda env update -f environment.yml", b"/job/environment.yml"),
+        (b"mamba env update --file=/tmp/e.yaml --prune", b"/tmp/e.yaml"),
+        (b"micromamba create -yf e.yml", b"/job/e.yml"),
+        (b"conda env create", b"/job/environment.yml"),
+        (b"conda-env update", b"/job/environment.yml"),
+        (b"conda env update -f e.yml -n other", b""),
+        (b"conda env update -f e.yml -p /other", b""),
+        (b"conda env list", b""),
+        (b"conda install --file requirements.txt", b""),
+        (b"ENV/bin/python -m pip install -f e.yml x", b""),
+    ],
+)
+def test_a_name_that_only_a_file_tells(command: bytes, path: bytes) -> None:
+    running = process(command)._replace(directory=b"/job")
+    assert environment_file(running) == path
+    for content, expected in (
+        (b"channels: [x]\nname: myenv\n", True),
+        (b"name:   'myenv' # ours\r\n", True),
+        (b"name: other\ndependencies:\n- name: myenv\n", False),
+        (b"dependencies: []\n", False),
+        (None, True),  # it cannot be told from one that changes this environment
+    ):
+        known = running._replace(environment_file=content)
+        is_at_work = installer_at_work(known, ENVIRONMENT) is not None
+        assert is_at_work == (expected if path else b"pip" in command)
 
 
 @pytest.mark.parametrize(

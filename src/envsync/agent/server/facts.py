@@ -6,8 +6,9 @@ import contextlib
 import os
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
+from envsync.agent.server.reading import read_start
 from envsync.agent.wire.messages import PlatformFacts, ProcessUse
-from envsync.conda.busy import Process
+from envsync.conda.busy import Process, environment_file
 from envsync.conda.credentials import redacted
 
 AGENT_MARK = b"exec(bytes.fromhex('"
@@ -18,6 +19,7 @@ SEARCH_OPTIONS = (b"-ignore_readdir_race", b"-newerct")
 _READERS = (AGENT_MARK, b"\0".join((b"", *SEARCH_OPTIONS, b"@")))
 _ARGV_BYTES_MAX = 16 << 10
 _COMMAND_CHARACTERS_MAX = 400
+_ENVIRONMENT_FILE_BYTES_MAX = 64 << 10
 
 
 def platform_facts() -> PlatformFacts:
@@ -69,7 +71,12 @@ def running_processes() -> Iterator[Process]:
                     if separator:
                         environ[name] = value
             if argv:
-                yield Process(pid, argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
+                process = Process(pid, argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
+                path = environment_file(process)
+                if os.path.isabs(path):
+                    content = read_start(path, _ENVIRONMENT_FILE_BYTES_MAX)
+                    process = process._replace(environment_file=content)
+                yield process
 
 
 def shown_command(argv: bytes) -> str:
