@@ -14,15 +14,18 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places import locks
+from envsync.agent.places.layout import Layout
 from envsync.agent.places.staging_note import set_aside_inode
 from envsync.agent.server.filesystem import Space
+from envsync.agent.staging import choice
 from envsync.agent.staging.staging import Staging
 from envsync.agent.target import health, spare
 from envsync.agent.target import target as targets
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.push import TargetPush
+from envsync.agent.target.queries import dry_plan
 from envsync.agent.target.target import Target
-from envsync.agent.wire.messages import Finding, PlanFacts
+from envsync.agent.wire.messages import ORIGIN_NEW, Finding, PlanFacts
 from envsync.errors import Locked, PreflightRefused, VerificationFailed
 from tests.lab.namespaces import wait_until
 from tests.support import disk
@@ -67,6 +70,31 @@ def test_the_next_push_is_built_on_it(server: Server) -> None:
     assert (facts.origin, facts.copy_files, facts.fetch_files) == ("spare", 0, 1)
     server.push(VERSIONS[2], keep=3)
     assert server.manifest() == manifest_of(VERSIONS[2])
+
+
+@pytest.mark.parametrize("keep", [1, 3], ids=["an earlier version", "a spare"])
+@pytest.mark.parametrize(
+    ("place", "function"),
+    [(Layout, "other_trees"), (choice, "may_build_on")],
+    ids=["once it is found", "once it is chosen"],
+)
+def test_a_dry_run_does_without_it_if_another_push_takes_it_meanwhile(
+    place: object, function: str, keep: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run holds no lock."""
+    server.push(VERSIONS[1], keep=keep)
+    assert keep == 1 or server.make_spare(keep=keep)
+    plain, trees = getattr(place, function), server.state / "trees"
+
+    def meddled(*arguments: object) -> object:
+        found = plain(*arguments)
+        if trees.exists():
+            trees.rename(trees.with_name("taken"))
+        return found
+
+    monkeypatch.setattr(place, function, meddled)
+    facts, _ = dry_plan(server.target(), manifest_of(VERSIONS[2]), keep)
+    assert facts.origin == ORIGIN_NEW
 
 
 def test_it_takes_the_room_of_an_earlier_version(server: Server) -> None:

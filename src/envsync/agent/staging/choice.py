@@ -48,7 +48,10 @@ NOTHING = Candidate(None, ORIGIN_NEW, None)
 
 
 class StagingChoice:
-    """Looks for the tree to build on, changing nothing."""
+    """Looks for the tree to build on, changing nothing.
+
+    Without the push lock, another push may take a tree away meanwhile; it is then left out.
+    """
 
     def __init__(self, places: Layout, trees: Trees, records: Records) -> None:
         self._places = places
@@ -74,7 +77,7 @@ class StagingChoice:
         `wanted` is the revision that will be built, given if it may be on record already.
         """
         for tree, origin, revision in self._possible(live, keep, wanted):
-            with contextlib.suppress(SourceRefused, StorageFailed):
+            with contextlib.suppress(SourceRefused, StorageFailed, FileNotFoundError):
                 snapshot = self._trees.snapshot(tree)
                 is_it = revision in (None, snapshot.revision)
                 if is_it and not has_names_elsewhere(snapshot.scan.directories):
@@ -99,22 +102,23 @@ class StagingChoice:
         note = find_staging(self._places)
         if note is None or note.inode in {record.inode for record in records}:
             return None
+        origin = ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED
         for path in self._places.other_trees():
-            status = os.lstat(path)
-            is_it = status.st_ino == note.inode and stat.S_ISDIR(status.st_mode)
-            if is_it and may_build_on(path):
-                return _Possible(path, ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED, None)
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                is_it = status.st_ino == note.inode and stat.S_ISDIR(status.st_mode)
+                if is_it and may_build_on(path):
+                    return _Possible(path, origin, None)
         return None
 
     def _surplus(self, record: Optional[Record]) -> Optional[_Possible]:
         """Return the tree of the version to be dropped next, or None if it may still be needed."""
         tree = None if record is None else self._records.tree(record)
-        if record is None or tree is None or not may_build_on(tree):
-            return None
-        if may_be_written_to(tree):
-            # A job that started with this version would write into the next one.
-            return None
-        return _Possible(tree, ORIGIN_SPARE, record.revision)
+        with contextlib.suppress(FileNotFoundError):
+            # A job that started with this version and may write there would write into the next.
+            if record and tree and may_build_on(tree) and not may_be_written_to(tree):
+                return _Possible(tree, ORIGIN_SPARE, record.revision)
+        return None
 
 
 def _next_to_go(
