@@ -204,10 +204,10 @@ class Relocation:
         return bool(end) and not self.names_any(content[end:])
 
     def _first_line(self, content: bytes) -> bytes:
-        """Return the content with its `#!` line replaced by one of the same length, if possible.
+        """Return the content with its `#!` line replaced by one of the same length, or a longer.
 
         An archive after it knows its distance from the start of the file, which can grow but
-        not shrink.
+        not shrink. The kernel ignores blanks at the end of the line.
         """
         end = shebang.end(content)
         try:
@@ -216,6 +216,8 @@ class Relocation:
             )
         except CannotRelocate:
             line = self._text(content[:end])
+            if len(line) < end:
+                line = line.rstrip(b"\n").ljust(end - 1) + b"\n"
         return line + content[end:]
 
     def _declared(self, content: bytes, placeholder: Placeholder) -> Iterator[_Edit]:

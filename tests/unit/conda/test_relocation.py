@@ -240,6 +240,16 @@ def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> Non
     assert to(SHORT).rewrite(PYTHON % OLD + archive) == PYTHON % (SHORT + b"//////") + archive
 
 
+def test_an_archive_behind_a_line_for_env_begins_no_earlier() -> None:
+    """Such a line, in place of a path that is too long for one, may be shorter than before."""
+    script = zipped(b"#!" + OLD + b"/bin/node\n")
+    there = to(b"/d" + LONG * 5).rewrite(script)
+    assert there.splitlines()[0].split() == [b"#!/usr/bin/env", b"node"]
+    assert len(there) == len(script)
+    with zipfile.ZipFile(io.BytesIO(there)) as archive:
+        assert archive.read("__main__.py") == b"x"
+
+
 def test_only_what_is_in_an_archive_stays() -> None:
     with pytest.raises(StaysAsItIs, match="archive"):
         to(SHORT).rewrite(zipped(content=b"\n" + OLD + b"\n"))
