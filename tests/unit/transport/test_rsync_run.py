@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.server import rsync_run
 from envsync.agent.source.direct_send import reach
 from tests.lab.namespaces import children, wait_until
 
@@ -31,6 +32,14 @@ def test_it_ends_with_whoever_started_it(number: signal.Signals) -> None:
             wait_until(lambda: not _runs(command), "the command has ended")
         finally:
             starter.kill()
+
+
+def test_one_that_has_said_its_last_and_does_not_end_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rsync_run, "_STALL_SECONDS", 0.5)
+    run = rsync_run.RsyncRun([b"sh", b"-c", b"exec >&-; exec sleep 600"], lambda _: None)
+    assert run.finish([]) == -signal.SIGKILL
 
 
 def _sleeping(pid: int) -> list[int]:

@@ -67,7 +67,7 @@ class RsyncRun:
                 self._heard = time.monotonic()
                 self._on_output(data)
                 data = os.read(process.stdout.fileno(), 64 << 10)
-            exit_code = process.wait(_STALL_SECONDS)
+            exit_code = process.wait()  # not for ever, as the watchdog ends it
             listener.join(_STALL_SECONDS)
         return exit_code
 
