@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import os
 import time
@@ -51,18 +52,15 @@ def _blocks(top_fd: int, items: Sequence[Tuple[bytes, int]]) -> Iterator[bytes]:
 def _parts(
     top_fd: int, items: Sequence[Tuple[bytes, int]], ends: List[int], start: int
 ) -> Iterator[bytes]:
-    """Yield the parts of the block that begins at `start`, skipping files that are gone."""
+    """Yield the parts of the block that begins at `start`, skipping files that cannot be read."""
     end = min(start + BLOCK_BYTES, ends[-1])
     number = bisect.bisect_right(ends, start)
     while start < end:
         path, size_bytes = items[number]
         begin = ends[number] - size_bytes
         length = min(end, ends[number]) - start
-        try:
+        with contextlib.suppress(OSError):
             fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
-        except OSError:
-            pass
-        else:
             try:
                 yield os.pread(fd, length, start - begin)
             finally:
