@@ -441,6 +441,25 @@ def test_what_was_read_again_and_is_the_same_keeps_its_rows(top: bytes, looks: T
     assert dict(touched_.scan.directories) == dict(whole(top + b"-2").directories)
 
 
+@pytest.mark.parametrize("look", ["snapshot", "unconfirmed"])
+def test_a_cache_that_another_removes_once_nothing_was_found_changed(
+    look: str, top: bytes, looks: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows were still to be taken from it."""
+    before = looks.snapshot(top).manifest()
+    plain = Trees._first
+
+    def meddled(self: Trees, path: bytes, top_fd: int, **options: bool) -> object:
+        found = plain(self, path, top_fd, **options)
+        for cached in (tmp_path / "cache").iterdir():
+            cached.unlink()
+        return found
+
+    monkeypatch.setattr(Trees, "_first", meddled)
+    found = getattr(looks, look)(top)
+    assert (found if look == "snapshot" else found[0]).manifest() == before
+
+
 @pytest.mark.parametrize(("processors", "usual", "urgent"), [(1, 1, 1), (2, 1, 2), (16, 4, 4)])
 def test_who_is_waited_for_by_all_takes_all_processors(
     processors: int, usual: int, urgent: int, monkeypatch: pytest.MonkeyPatch

@@ -122,6 +122,7 @@ class Trees:
             unchanged = None if fresh else self._unchanged(path, first, cache)
             if unchanged is not None:
                 return unchanged
+            first = self._readable(path, top_fd, first)
             known = {} if fresh else cache.directories()
             attempts = self._attempts(top_fd, path, cache, progress)
             hashed = attempts.until_confirmed(first, known, margin_seconds, glance=glance)
@@ -156,6 +157,16 @@ class Trees:
                 of = self.directories_of
                 return cache, scan_again(top_fd, self.local, path, before, self.helpers, search, of)
         return cache, scan(top_fd, self.local, path, self.helpers, self.directories_of)
+
+    def _readable(self, path: bytes, top_fd: int, first: Scan) -> Scan:
+        """Return a first scan whose rows can be read, after the cached snapshot was of no use.
+
+        Another process may have replaced the cache from which they were still to be read.
+        """
+        with contextlib.suppress(CacheLost):
+            first.directories.items()  # read now, and kept by the cache
+            return first
+        return scan(top_fd, self.local, path, self.helpers, self.directories_of)
 
     def _mistook(self, begun: RunningSearch) -> bool:
         """Return whether the cached scan took a directory of the version for a local path.
@@ -233,6 +244,7 @@ class Trees:
             unchanged = self._unchanged(path, first, cache)
             if unchanged is not None:
                 return unchanged, None
+            first = self._readable(path, top_fd, first)
             on_change(first)
             attempts = self._attempts(top_fd, path, cache, progress, hashing)
             known = cache.directories() if before is None else before.for_retry()
