@@ -26,6 +26,7 @@ from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
+from tests.lab.namespaces import children
 from tests.support import disk
 from tests.support.changes import CHANGES, TREE, Change
 from tests.support.trees import file, with_parents
@@ -415,6 +416,15 @@ def test_what_was_read_ahead_is_not_read_again(
     looks.read_ahead()
     monkeypatch.setattr(CacheFile, "whole", lambda _: pytest.fail("it is read once"))
     assert looks.snapshot(top).manifest() == before
+
+
+def test_what_was_given_up_leaves_no_process_behind(top: bytes) -> None:
+    with opened_directory(top) as top_fd:
+        search = Search(top_fd, top, Moment.now())
+    pids = [find._pid for find in search._running or ()]
+    search.give_up()
+    assert pids
+    assert not set(pids) & set(children(os.getpid()))
 
 
 def test_what_was_begun_long_ago_is_begun_anew(

@@ -223,4 +223,4 @@ class _Find:
             os.close(self._output)
             with contextlib.suppress(OSError):
                 os.kill(self._pid, signal.SIGKILL)
-                os.waitpid(self._pid, os.WNOHANG)
+                os.waitpid(self._pid, 0)
