@@ -45,6 +45,10 @@ class SocketSession:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
 
+    def set_silence(self, seconds: float) -> None:
+        """Let a read give up after so long."""
+        self._end.settimeout(seconds)
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         try:
             self._end.sendall(data)

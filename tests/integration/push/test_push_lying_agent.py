@@ -27,6 +27,7 @@ from envsync.cli.output.terminal import Terminal
 from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.ends import opening
+from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.steps.report import PUSHED, PushReport
 from envsync.push.switches import in_doubt
@@ -37,6 +38,7 @@ from tests.integration.push.lying import (
     Lie,
     LyingAgent,
     Scene,
+    SocketSession,
     answer,
     begin,
     frame,
@@ -344,6 +346,41 @@ def test_slow_noise_is_no_reason_to_wait_for_ever(
 
     with pytest.raises(AgentFailed, match="did not start within"):
         scene.push(drip, scene.target())
+
+
+class SilentLink(FakeLink):
+    """A link on which reads give up soon, and whose server may grant one session only."""
+
+    grants_another = True
+
+    def run(self, command: str) -> SocketSession:
+        if self.threads and not self.grants_another:
+            raise ConnectionLost("gone", server=self.server)
+        session = super().run(command)
+        session.set_silence(0.2)
+        return session
+
+
+@pytest.mark.parametrize(
+    ("grants_another", "error"), [(True, AgentFailed), (False, ConnectionLost)]
+)
+def test_login_files_that_hang_in_silence_are_no_outage(
+    grants_another: bool, error: type[EnvsyncError], scene: Scene
+) -> None:
+    """A server that is cut off is as silent, but grants no further session."""
+    asked_to_end = threading.Event()
+
+    def hang(far: socket.socket) -> None:
+        asked_to_end.wait(30)
+
+    link = SilentLink(hang)
+    link.grants_another = grants_another
+    with pytest.raises(error) as caught:
+        RemoteEnd(cast("Link", link), str(scene.target()))
+    asked_to_end.set()
+    link.close()
+    assert caught.value.server == "server2"
+    assert ("did not start within" in str(caught.value)) is grants_another
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5, 6, 12])

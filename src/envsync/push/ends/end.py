@@ -124,7 +124,7 @@ class RemoteEnd:
         self._server = link.server
         self._session = link.run(command)
         self._calls = 0
-        opening = Opening(self._session, self._server)
+        opening = Opening(link, self._session)
         try:
             token = "envsync-" + secrets.token_hex(16)
             python = f"{prefix}/bin/python"

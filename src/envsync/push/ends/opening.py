@@ -7,28 +7,30 @@ import time
 
 from envsync.agent.operations import bootstrap
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
-from envsync.ssh.session import Session
+from envsync.ssh.session import Link, Session
 
 NOISE_BYTES_MAX = 64 << 10
 """How much a server's login files may print before the agent's first byte."""
 
 START_SECONDS = 120.0
-"""How long login files and the start of Python on a slow disk may take together.
-
-If they are silent for `Timeouts.silence_seconds`, the session ends earlier."""
+"""How long login files and the start of Python on a slow disk may take together, if they print
+something now and then. Silent, they may take `Timeouts.silence_seconds`."""
 
 # The exit statuses of a forced command that succeeds, of nologin, and of a shell for git only.
 _LOGIN_STATUS = (0, 1, 128)
 _LINES_TOLD = 8
+# Shows whether a link is alive: the server grants it before any login file runs.
+_NOTHING = "exec /bin/sh -c 'exit 0'"
 
 
 class Opening:
     """Reads what comes before the first frame; limited in bytes and in time."""
 
-    def __init__(self, session: Session, server: str) -> None:
+    def __init__(self, link: Link, session: Session) -> None:
+        self._link = link
         self._session = session
-        self._server = server
-        self._deadline = time.monotonic() + START_SECONDS
+        self._server = link.server
+        self._began = time.monotonic()
 
     def await_token(self, token: bytes) -> bytes:
         """Skip and return what login files print. The agent's output begins after its token."""
@@ -53,7 +55,12 @@ class Opening:
 
     def _read(self, size: int, seen: bytes) -> bytes:
         self._require_time()
-        part = self._session.read(size)
+        try:
+            part = self._session.read(size)
+        except ConnectionLost:
+            if self._is_link_alive():
+                raise self._too_slow() from None
+            raise
         if not part:
             raise ConnectionLost(
                 "the agent did not start", server=self._server, details=_lines(seen)
@@ -61,12 +68,23 @@ class Opening:
         return part
 
     def _require_time(self) -> None:
-        if time.monotonic() > self._deadline:
-            raise AgentFailed(
-                f"the agent did not start within {START_SECONDS:.0f} s",
-                hint="log in there and see what takes so long",
-                server=self._server,
-            )
+        if time.monotonic() > self._began + START_SECONDS:
+            raise self._too_slow()
+
+    def _too_slow(self) -> AgentFailed:
+        return AgentFailed(
+            f"the agent did not start within {time.monotonic() - self._began:.0f} s",
+            hint="log in there and see what takes so long",
+            server=self._server,
+        )
+
+    def _is_link_alive(self) -> bool:
+        """Return whether the server still grants sessions: a silent one can also be cut off."""
+        try:
+            self._link.run(_NOTHING).close()
+        except EnvsyncError:
+            return False
+        return True
 
     def explain(self, error: ConnectionLost) -> EnvsyncError:
         """Return the reason why the agent did not start, judged by its command's exit status."""
