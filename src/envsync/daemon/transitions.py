@@ -50,8 +50,7 @@ SLOW_MAX_SECONDS = 600.0
 Python."""
 
 IN_USE_SECONDS = 15.0
-"""The pause after an environment was in use; each earlier failure in a row, of whatever kind,
-doubles it, up to `SLOW_MAX_SECONDS`."""
+"""The first pause after an environment was in use."""
 
 _JITTER = 0.2
 
@@ -121,7 +120,12 @@ def after_failure(
 ) -> ServerRow:
     """Return the row after an error of this server; `jitter` is a random number from 0 to 1."""
     state = _state(error.code)
-    pause = _pause(error.code, state, row.attempts, rescan_seconds)
+    first, longest = pauses = _pauses(error.code)
+    before = (row.error or {}).get("code", "")
+    attempts = row.attempts if _pauses(before) == pauses else 0
+    pause = min(first * 2.0 ** min(attempts, 30), longest)
+    if state in (HELD, HALTED):
+        pause = rescan_seconds  # a person may have mended it in the meantime
     stays = state == row.state or (row.state == PUSHING and state in (RETRYING, WAITING))
     return replace(
         row,
@@ -129,7 +133,7 @@ def after_failure(
         refused=source_revision if state in (HELD, HALTED) else "",
         since_seconds=row.since_seconds if stays and row.since_seconds else now,
         next_try_seconds=now + pause * (1 + _JITTER * (2 * jitter - 1)),
-        attempts=row.attempts + 1,
+        attempts=attempts + 1,
         error=error.to_json(),
     )
 
@@ -147,12 +151,11 @@ def _state(code: str) -> str:
     return WAITING if code == EnvironmentInUse.code else RETRYING
 
 
-def _pause(code: str, state: str, attempts: int, rescan_seconds: float) -> float:
-    if state in (HELD, HALTED):
-        return rescan_seconds  # a person may have mended it in the meantime
-    first = IN_USE_SECONDS if state == WAITING else FIRST_SECONDS
-    ceiling = UNREACHABLE_MAX_SECONDS if code in _QUICK else SLOW_MAX_SECONDS
-    return min(first * 2.0 ** min(attempts, 30), ceiling)
+def _pauses(code: str) -> tuple[float, float]:
+    """Return the first and the longest pause; failures in a row with the same ones double it."""
+    if code == EnvironmentInUse.code:
+        return IN_USE_SECONDS, SLOW_MAX_SECONDS
+    return FIRST_SECONDS, UNREACHABLE_MAX_SECONDS if code in _QUICK else SLOW_MAX_SECONDS
 
 
 def is_push_due(row: ServerRow, source_revision: str, now: float) -> bool:

@@ -78,6 +78,18 @@ def test_an_environment_in_use_is_asked_for_ever_more_rarely() -> None:
     assert row.since_seconds == ROW.since_seconds  # since when it lags
 
 
+@pytest.mark.parametrize(("code", "pause"), [("in-use", 15.0), ("no-space", 2.0)])
+def test_an_outage_does_not_lengthen_the_pauses_of_what_is_met_after_it(
+    code: str, pause: float
+) -> None:
+    row = ROW
+    for number in range(20):
+        row = after("connection-lost" if number % 2 else "connection-failed", row)
+    assert row.attempts == 20  # both say that it is out of reach
+    row = after(code, row)
+    assert (row.next_try_seconds, row.attempts) == (NOW + pause, 1)
+
+
 def test_every_class_of_errors_is_tried_again_within_a_rescan() -> None:
     for error in all_errors():
         if error.code != "source-refused":
