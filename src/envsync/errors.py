@@ -177,11 +177,17 @@ class ConnectionFailed(EnvsyncError):
 
 
 class HostKeyRefused(EnvsyncError):
+    """`is_about_server`: not about a jump host, nor known before the server was contacted."""
+
+    is_about_server = False
     code = "host-key-refused"
     exit_code = 4
 
 
 class AuthenticationRefused(EnvsyncError):
+    """`is_about_server`: not about a jump host, nor known before the server was contacted."""
+
+    is_about_server = False
     code = "authentication-refused"
     exit_code = 5
 

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from paramiko.ssh_exception import SSHException
 
@@ -93,14 +94,26 @@ def no_command(place: Place, error: BaseException) -> ConnectionFailed:
     )
 
 
+_RefusedT = TypeVar("_RefusedT", HostKeyRefused, AuthenticationRefused)
+
+
+def _refused(
+    kind: type[_RefusedT], place: Place, message: str, hint: str, details: Sequence[str]
+) -> _RefusedT:
+    error = kind(message, hint=hint, details=details, server=place.server)
+    error.is_about_server = not place.is_jump
+    return error
+
+
 def unknown_host_key(
     place: Place, kind: str, fingerprint: str, details: Sequence[str] = ()
 ) -> HostKeyRefused:
-    return HostKeyRefused(
+    return _refused(
+        HostKeyRefused,
+        place,
         f"the {kind} host key of {place.subject} is not in known_hosts",
         hint=f"compare that fingerprint with its administrator's, then: {_accept(place)}",
         details=[f"its fingerprint: {fingerprint}", *details],
-        server=place.server,
     )
 
 
@@ -139,20 +152,22 @@ def changed_host_key(
         shlex.join(["ssh-keygen", "-R", name, *(["-f", file] if file else [])])
         for file in sorted(named) or [""]
     ]
-    return HostKeyRefused(
+    return _refused(
+        HostKeyRefused,
+        place,
         f"the host key of {place.subject} has changed: somebody may be in between",
         hint=f"if the server was really installed anew: {'; '.join(remove)}",
         details=[f"offered: {offered}", *(f"known:   {line}" for line in known)],
-        server=place.server,
     )
 
 
 def revoked_host_key(place: Place, offered: str, where: str) -> HostKeyRefused:
-    return HostKeyRefused(
+    return _refused(
+        HostKeyRefused,
+        place,
         f"the host key of {place.subject} is marked as revoked",
         hint=f"do not connect; ask who runs it, and see {where}",
         details=[f"offered: {offered}"],
-        server=place.server,
     )
 
 
@@ -188,19 +203,21 @@ def authentication_refused(
     details += [f"needs a passphrase, not tried: {name}" for name in locked]
     if allowed and "publickey" not in allowed:
         details.append(f"it accepts only: {', '.join(allowed)}")
-    return AuthenticationRefused(
+    return _refused(
+        AuthenticationRefused,
+        place,
         f"{place.subject} does not let {settings.user!r} in",
         hint=hint,
         details=details,
-        server=place.server,
     )
 
 
 def too_many_keys(place: Place, tried: Sequence[str]) -> AuthenticationRefused:
-    return AuthenticationRefused(
+    return _refused(
+        AuthenticationRefused,
+        place,
         f"{place.subject} hung up after {len(tried)} keys of {place.settings.user!r}",
         hint=f"name the right key: IdentityFile and IdentitiesOnly yes for "
         f"{place.settings.alias} in ~/.ssh/config",
         details=[f"tried: {name}" for name in tried],
-        server=place.server,
     )

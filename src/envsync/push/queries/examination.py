@@ -124,11 +124,16 @@ def _asked(found: Examination, end: End, asked: AskEnvironments) -> Examination:
 
 
 def _reach(error: EnvsyncError) -> tuple[bool | None, bool | None]:
-    """Return whether the server answers and whether its key is known, when no link was made."""
+    """Return whether the server answers and whether its key is known, when no link was made.
+
+    None where that did not come to light: a jump host refused, or nothing was contacted.
+    """
     if isinstance(error, ConnectionFailed):
         return False, None
-    if isinstance(error, HostKeyRefused):
+    if isinstance(error, HostKeyRefused) and error.is_about_server:
         return True, False
-    if isinstance(error, AuthenticationRefused | ConnectionLost):
+    if isinstance(error, AuthenticationRefused) and error.is_about_server:
+        return True, True
+    if isinstance(error, ConnectionLost):
         return True, True
     return None, None

@@ -1,0 +1,46 @@
+"""What `doctor` finds out about a server that it does not get into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.wire.server_requests import AskEnvironments
+from envsync.errors import AuthenticationRefused, EnvsyncError
+from envsync.push.queries.examination import examine
+from envsync.push.request.places import Place as ServerPlace
+from envsync.ssh import refusals
+from envsync.ssh.host_settings import HostSettings
+from envsync.ssh.refusals import Place
+from envsync.ssh.session import Link
+
+SETTINGS = HostSettings("gpu02", "gpu02", "alice", 22, user_known_hosts=(Path("/known"),))
+SERVER = Place("gpu02", SETTINGS)
+JUMP = Place("gpu02", SETTINGS, is_jump=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "reach"),
+    [
+        (refusals.authentication_refused(SERVER, [], [], []), (True, True)),
+        (refusals.authentication_refused(JUMP, [], [], []), (None, None)),
+        (refusals.too_many_keys(JUMP, []), (None, None)),
+        (AuthenticationRefused("the identity file cannot be read"), (None, None)),
+        (refusals.unknown_host_key(SERVER, "ed25519", "SHA256:x"), (True, False)),
+        (refusals.changed_host_key(JUMP, "gpu02", "SHA256:x", []), (None, None)),
+        (refusals.revoked_host_key(JUMP, "SHA256:x", "known_hosts"), (None, None)),
+        (refusals.known_hosts_unreadable("/known", ""), (None, None)),
+        (refusals.unreached(SERVER, "does not answer"), (False, None)),
+        (refusals.lost("gpu02"), (True, True)),
+    ],
+)
+def test_only_what_was_said_of_the_server_itself_counts(
+    error: EnvsyncError, reach: tuple[bool | None, bool | None]
+) -> None:
+    def open_link() -> Link:
+        raise error
+
+    found = examine(ServerPlace("gpu02", "/conda", open_link), AskEnvironments("/conda", (), {}))
+    assert (found.is_reached, found.is_key_known) == reach
+    assert found.error is error
