@@ -155,12 +155,10 @@ class FanOut:
                 return self._push_here(destination, on_progress, started)
             with self._targets.link(destination, on_progress) as link:
                 return self._push_over(link, destination, on_progress, started)
-        except EnvsyncError as error:
+        except (EnvsyncError, OSError) as error:
             self._may_begin.wait()  # until then, nobody has asked for the push
-            error.server = error.server or destination.server
-            return self._failed(destination, error, started)
-        except OSError as error:
-            failure = EnvsyncError(str(error), server=destination.server)
+            failure = error if isinstance(error, EnvsyncError) else EnvsyncError(str(error))
+            failure.server = failure.server or destination.server
             return self._failed(destination, failure, started)
 
     def _counted_from(self, started: float) -> float:
