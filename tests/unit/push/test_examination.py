@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from envsync.agent.wire.server_requests import AskEnvironments
-from envsync.errors import AuthenticationRefused, EnvsyncError
+from envsync.errors import AgentFailed, AuthenticationRefused, EnvsyncError
+from envsync.push.ends.end import LocalEnd
+from envsync.push.queries import examination
 from envsync.push.queries.examination import examine
 from envsync.push.request.places import Place as ServerPlace
 from envsync.ssh import refusals
@@ -44,3 +47,14 @@ def test_only_what_was_said_of_the_server_itself_counts(
     found = examine(ServerPlace("gpu02", "/conda", open_link), AskEnvironments("/conda", (), {}))
     assert (found.is_reached, found.is_key_known) == reach
     assert found.error is error
+
+
+def test_a_disk_here_that_hangs_does_not_hang_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_back = threading.Event()
+    monkeypatch.setattr(examination, "EXAMINATION_SECONDS", 0.1)
+    monkeypatch.setattr(LocalEnd, "call", lambda *_: is_back.wait(30))
+    found = examine(ServerPlace("server1", "/conda"), AskEnvironments("/conda", (), {}))
+    is_back.set()
+    assert isinstance(found.error, AgentFailed)
+    assert "did not finish within" in found.error.message
+    assert (found.server, found.is_reached) == ("server1", True)

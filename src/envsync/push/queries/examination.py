@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 
 from envsync.agent.target.health import HealthFacts
@@ -25,8 +26,7 @@ from envsync.push.request.places import HERE, Place
 from envsync.ssh.session import Link, Reached
 
 EXAMINATION_SECONDS = 120.0
-"""The time limit of an examination over a link: with a disk that hangs, an agent is silent but
-alive."""
+"""The time limit of an examination: with a disk that hangs, an agent is silent but alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,28 @@ def examine(place: Place, asked: AskEnvironments, publishers: str = "") -> Exami
     found = Examination(place.server, place.prefix, publishers=publishers)
     try:
         if place.open_link is None:
-            here = replace(found, connection=HERE, is_reached=True)
-            return _asked(here, LocalEnd(place.server), asked)
+            return _here(replace(found, connection=HERE, is_reached=True), asked)
         return _over_link(found, place.open_link, asked)
     except EnvsyncError as error:
         error.server = place.server
         is_reached, is_key_known = _reach(error)
         return replace(found, is_reached=is_reached, is_key_known=is_key_known, error=error)
+
+
+def _here(found: Examination, asked: AskEnvironments) -> Examination:
+    answered: Future[Examination] = Future()
+
+    def ask() -> None:
+        try:
+            answered.set_result(_asked(found, LocalEnd(found.server), asked))
+        except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the answer
+            answered.set_exception(error)
+
+    # Nothing wakes a thread that waits for a disk: it is left behind, also when the process ends.
+    threading.Thread(target=ask, daemon=True).start()
+    if not wait([answered], EXAMINATION_SECONDS).done:
+        return replace(found, error=_too_slow(found))
+    return answered.result()
 
 
 def _over_link(
@@ -90,7 +105,7 @@ def _over_link(
 def _too_slow(found: Examination) -> EnvsyncError:
     return AgentFailed(
         f"it did not finish within {EXAMINATION_SECONDS:.0f} s",
-        hint=f"log in there and see whether its disks answer: ls {found.prefix}/envs",
+        hint=f"see there whether its disks answer: ls {found.prefix}/envs",
         server=found.server,
     )
 
