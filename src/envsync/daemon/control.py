@@ -35,24 +35,28 @@ class ControlSocket:
 
         The caller holds the daemon's lock, so no live daemon with the same state has that socket.
         """
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
+            self._bind()
         except OSError as error:
+            self._socket.close()
             raise StorageFailed(
                 f"{path} cannot be made: {error.strerror}",
                 hint="set XDG_RUNTIME_DIR to a directory that this user can write",
             ) from error
-        self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.listen(16)
+        self._socket.setblocking(False)
+
+    def _bind(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
-            with _short(path) as name:
+            with _short(self._path) as name:
                 self._socket.bind(name)
         finally:
             os.umask(before)
-        self._socket.listen(16)
-        self._socket.setblocking(False)
 
     @property
     def fd(self) -> int:

@@ -124,12 +124,13 @@ class DaemonPaths:
                 hint="set XDG_STATE_HOME to a directory on a disk of this machine",
             ) from error
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk is no reason not to run
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
 
 
 def _runs_already(lock_fd: int) -> Locked:
-    pid = os.pread(lock_fd, 20, 0).decode("ascii", "replace").strip()
+    pid = os.pread(lock_fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
     return Locked(
         f"a daemon of this user runs already (process {pid})",
         hint="`envsync status` shows what it does; after an upgrade it has to be started again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -351,3 +352,50 @@ def test_a_closed_stdout_is_told(tmp_path: Path, arguments: list[str]) -> None:
     )
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == "envsync: the output cannot be written: stdout is closed\n"
+
+
+FAILING = """\
+import os, sys
+from envsync.cli.run import entry
+
+def fail(arguments, invocation):
+    raise OSError(int(sys.argv[1]), os.strerror(int(sys.argv[1])))
+
+entry._invoke = fail
+entry.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [
+        (errno.ENOSPC, 16, "envsync: a disk of this machine cannot be used: No space left on"),
+        (errno.EIO, 22, "envsync: a disk of this machine cannot be used: Input/output error"),
+        (errno.EPIPE, 1, "envsync: this is a bug in envsync: BrokenPipeError"),
+    ],
+)
+def test_what_cannot_be_written_is_not_always_the_output(
+    number: int, status: int, told: str, tmp_path: Path
+) -> None:
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    argv = [sys.executable, "-c", FAILING, str(number)]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False, env=environ)
+    assert (ran.returncode, ran.stdout) == (status, "")
+    assert ran.stderr.startswith(told)
+
+
+def test_an_output_that_cannot_be_written_is_told() -> None:
+    program = str(Path(sys.executable).with_name("envsync"))
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [program, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ran.returncode == 1
+    assert ran.stderr == "envsync: the output cannot be written: No space left on device\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [program, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (141, "")

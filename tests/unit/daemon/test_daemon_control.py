@@ -205,6 +205,22 @@ def test_a_place_where_nothing_can_be_locked(
         DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1").lock()
 
 
+def test_a_full_disk_is_no_reason_not_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
+    paths.lock()
+    with pytest.raises(Locked, match="runs already"):
+        paths.lock()
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(StorageFailed, match="cannot be made: No space left on device"):
+        ControlSocket(tmp_path / "control")
+
+
 def test_what_was_kept_for_all_machines_in_one_place(tmp_path: Path) -> None:
     before = Store(tmp_path / "envsync/daemon.sqlite")
     before.put_source(SourceRow("mine", paused=True))

@@ -23,6 +23,7 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.run.crash import save_traceback
+from envsync.cli.run.output_stream import OutputFailed, OutputStream
 from envsync.cli.run.program import COMMANDS, program
 from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
 from envsync.inventory.names import suggestion
@@ -109,9 +110,10 @@ def main() -> NoReturn:
     umask = os.umask(0o077)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # library warnings are for developers, not for users
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = OutputStream(sys.stdout)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = OutputStream(sys.stderr)
     # The thread that waits for a failed one meets its error again; its traceback is not for users.
     threading.excepthook = _save_thread_failure
     stopper = Stopper()
@@ -170,12 +172,11 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
         invocation.json = True  # before parsing, so that a wrong option is an error in JSON, too
     try:
         return _conclude(invocation, _carry_out(arguments, invocation))
-    except BrokenPipeError:
-        # The reader of our output has gone (`envsync list | head`), so there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED_EXIT_CODE
-    except OSError as error:
-        # The disk that stdout is redirected to is full, or the terminal went away.
+    except OutputFailed as error:
+        if error.errno == errno.EPIPE:
+            # The reader has gone (`envsync list | head`), so there is nobody to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED_EXIT_CODE
         with contextlib.suppress(OSError):
             sys.stderr.write(f"envsync: the output cannot be written: {error.strerror}\n")
         return EnvsyncError.exit_code
@@ -219,20 +220,24 @@ def _carry_out(
         return _usage_error(error, path)
     except KeyboardInterrupt as how:
         return Interruption(how, invocation.command)
-    except BrokenPipeError:
+    except OutputFailed:
         raise
     except OSError as error:
-        if _is_about_output(error):
-            raise
-        return _bug(error, invocation)
+        return _disk_failure(error) or _bug(error, invocation)
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
         return _bug(error, invocation)
     return None
 
 
-def _is_about_output(error: OSError) -> bool:
-    """Return whether the error is from writing to a stream; any other names its file."""
-    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+def _disk_failure(error: OSError) -> EnvsyncError | None:
+    """Return the error for a disk of this machine; None if that was not the cause."""
+    from envsync.agent.trees.storage import trouble, words
+
+    found = trouble(error)
+    return found and found.kind(
+        f"a disk of this machine cannot be used: {words(error)}",
+        hint="`df -h`, `df -i` and `dmesg` show which, and why",
+    )
 
 
 def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:

@@ -1,0 +1,36 @@
+"""Output streams whose own failures can be told from those of any other file."""
+
+from __future__ import annotations
+
+import io
+
+
+class OutputFailed(OSError):
+    """stdout or stderr cannot be written: its disk is full, its terminal or its reader has gone."""
+
+
+class OutputStream(io.TextIOWrapper):
+    """Takes the place of `stream`; raises `OutputFailed`, and can write any text."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        encoding, by_lines = stream.encoding, stream.line_buffering
+        through = stream.write_through
+        super().__init__(
+            stream.detach(),
+            encoding=encoding,
+            errors="backslashreplace",
+            line_buffering=by_lines,
+            write_through=through,
+        )
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise OutputFailed(error.errno, error.strerror) from error
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise OutputFailed(error.errno, error.strerror) from error
