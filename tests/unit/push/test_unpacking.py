@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
+import fcntl
 import gzip
 import io
 import itertools
@@ -460,6 +462,19 @@ def test_no_place_to_unpack_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a home that is read-only."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
     with pytest.raises(StorageFailed, match=r"/proc/envsync/.* cannot be made") as caught:
+        UnpackPlace("myenv")
+    assert "XDG_CACHE_HOME" in caught.value.hint
+
+
+def test_no_place_where_it_could_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a home on NFS without its lock service."""
+
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageFailed, match=r"nothing can be locked in .*: No locks") as caught:
         UnpackPlace("myenv")
     assert "XDG_CACHE_HOME" in caught.value.hint
 

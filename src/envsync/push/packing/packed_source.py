@@ -81,6 +81,12 @@ class UnpackPlace:
         except BlockingIOError:
             self._lock.close()
             raise Locked(f"another envsync is unpacking {name} on this machine") from None
+        except OSError as error:  # a network filesystem without its lock service
+            self._lock.close()
+            raise StorageFailed(
+                f"nothing can be locked in {self.prefix}: {error.strerror}",
+                hint="set XDG_CACHE_HOME to a directory on a disk of this machine",
+            ) from error
 
     def clear(self) -> None:
         """Remove all that is unpacked, even if it is still being unpacked: Ctrl-C waits for nobody.
