@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from envsync.agent.server.filesystem import mount_of
 from envsync.daemon.watch_points import DirectoryId, signature, watch_points
@@ -46,16 +47,15 @@ _LIMITS = {
 class _EventHandler:
     """Handles the events of one directory for one name, in watchdog's thread."""
 
-    def __init__(self, hint: Callable[[], None], only: bytes | None) -> None:
-        """`only` is the one entry that counts; None if all count."""
+    def __init__(self, hint: Callable[[], None], counts: Callable[[bytes], bool]) -> None:
+        """`counts` says whether an entry of the directory matters."""
         self._hint = hint
-        self._only = only
+        self._counts = counts
 
     def on_event(self, event: InotifyEvent) -> None:
         is_about_itself = event.is_delete_self or event.is_move_self
-        if event.name in _IGNORED or (self._only not in (None, event.name) and not is_about_itself):
-            return
-        self._hint()
+        if event.name not in _IGNORED and (is_about_itself or self._counts(event.name)):
+            self._hint()
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:  # noqa: ARG002
         self._hint()
@@ -196,7 +196,9 @@ class Watcher:
                 wd = self._instance().add_callback(
                     os.fsencode(path),
                     _mask(),
-                    _EventHandler(lambda: self._hint(name), self._only(name, watch_set, path)),
+                    _EventHandler(
+                        partial(self._hint, name), partial(_counts, name, watch_set.path, path)
+                    ),
                     _identity(name, path),
                 )
             except OSError as error:
@@ -207,20 +209,6 @@ class Watcher:
                 return f"{path} may not be read"
             watch_set.watches[path] = (identity, wd)
         return ""
-
-    @staticmethod
-    def _only(name: str, watch_set: _WatchSet, directory: str) -> bytes | None:
-        """Return the one entry that counts in a directory; None if all count.
-
-        In the parent directory, other environments come and go.
-        """
-        if name == INVENTORY:
-            for file in (watch_set.path, os.path.realpath(watch_set.path)):
-                if os.path.dirname(file) == directory:
-                    return os.fsencode(os.path.basename(file))
-        if directory == os.path.dirname(watch_set.path):
-            return os.fsencode(os.path.basename(watch_set.path))
-        return None
 
     def _instance(self) -> InotifyFD:
         if self._inotify is None:
@@ -242,6 +230,16 @@ class Watcher:
             self._hinted.add(name)
         if is_news:
             self._wake()
+
+
+def _counts(name: str, path: str, directory: str, entry: bytes) -> bool:
+    """Return whether an entry of a directory matters: beside `path`, others come and go.
+
+    An inventory that is a link can have its file beside it, and another one later.
+    """
+    files = {path, os.path.realpath(path)} if name == INVENTORY else {path}
+    beside = {os.path.basename(file) for file in files if os.path.dirname(file) == directory}
+    return not beside or os.fsdecode(entry) in beside
 
 
 def _mask() -> Mask:

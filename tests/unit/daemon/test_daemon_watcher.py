@@ -170,12 +170,13 @@ def test_an_environment_that_is_a_link(hints: Hints, tmp_path: Path) -> None:
     assert hints.hinted("one") == {"one"}
 
 
-@pytest.mark.parametrize("way", ["in-place", "rename", "link"])
+@pytest.mark.parametrize("way", ["in-place", "rename", "link", "link-beside-it"])
 def test_the_inventory_as_editors_write_it(hints: Hints, way: str) -> None:
-    if way == "link":
-        (hints.envs.parent / "real").mkdir()
-        hints.inventory.rename(hints.envs.parent / "real" / "envsync.yaml")
-        hints.inventory.symlink_to(hints.envs.parent / "real" / "envsync.yaml")
+    if way.startswith("link"):
+        place = hints.inventory.parent if way == "link-beside-it" else hints.envs.parent / "real"
+        place.mkdir(exist_ok=True)
+        hints.inventory.rename(place / "real.yaml")
+        hints.inventory.symlink_to(place / "real.yaml")
     hints.watch()
     for _ in range(2):
         file = hints.inventory.resolve()
@@ -188,6 +189,24 @@ def test_the_inventory_as_editors_write_it(hints: Hints, way: str) -> None:
         assert hints.hinted(INVENTORY) == {INVENTORY}
         hints.settle()
     (hints.inventory.parent / "notes.txt").write_text("x")
+    assert hints.settle() == set()
+
+
+def test_an_inventory_that_is_a_link_to_another_file_now(hints: Hints) -> None:
+    beside, new = hints.inventory.parent, hints.inventory.with_name("new")
+    hints.inventory.rename(beside / "1.yaml")
+    hints.inventory.symlink_to("1.yaml")
+    hints.watch()
+    (beside / "2.yaml").write_text("two")
+    new.symlink_to("2.yaml")
+    assert hints.settle() == set()
+    new.rename(hints.inventory)
+    assert hints.hinted(INVENTORY) == {INVENTORY}
+    hints.settle()
+    (beside / "2.yaml").write_text("three")
+    assert hints.hinted(INVENTORY) == {INVENTORY}
+    hints.settle()
+    (beside / "1.yaml").write_text("x")
     assert hints.settle() == set()
 
 
