@@ -306,8 +306,9 @@ ASLEEP = Unreachable(ConnectionLost("asleep"), seconds=1e6)
 
 def test_a_rollback_or_a_removal_is_asked_for_like_a_push() -> None:
     """Until it can be told, also by who slept through the time."""
-    back = state(record(4, OLD), live=record(5, NEW))
-    assert OtherwiseSwitched(BEFORE, BEFORE, ASLEEP, back).roll_back() == record(5, NEW)
+    before = state(record(3, NEW), live=record(4, OLD))
+    back = state(record(4, OLD), live=record(3, NEW))
+    assert OtherwiseSwitched(before, before, ASLEEP, back).roll_back() == record(3, NEW)
     gone = state(record(4, OLD))
     assert OtherwiseSwitched(BEFORE, BEFORE, ASLEEP, gone).remove_environment() == record(4, OLD)
 
@@ -329,6 +330,16 @@ def test_a_removal_after_a_rollback_tells_of_the_version_that_stood_there(
     removed = remove_environment(cast(TargetEnd, target), target.reopen, removal, ALONE)
     assert removed.record is not None
     assert removed.record.number == number
+
+
+def test_what_somebody_published_meanwhile_is_no_rollback() -> None:
+    before = state(record(3, NEW), live=record(4, OLD))
+    theirs = state(record(3, NEW), record(4, OLD), live=record(5, OTHER, "server3:/envs/myenv"))
+    with pytest.raises(ConnectionLost, match="another version was published") as raised:
+        OtherwiseSwitched(before, before, theirs).roll_back()
+    assert "`envsync history myenv server2`" in raised.value.hint
+    with pytest.raises(ConnectionLost, match="nothing was rolled back"):
+        OtherwiseSwitched(before, before, before).roll_back()
 
 
 def test_a_removal_that_did_not_happen_is_none() -> None:

@@ -177,14 +177,18 @@ def _not_published(
             hint=HELD_THERE,
         )
     if state.record is not None and state.record not in _records(publication.before):
-        history = command_line("history", publication.environment, lost.server or "SERVER")
-        return still_lost(
-            lost,
-            "the connection was lost, and meanwhile another version was published there",
-            f"`{history}` tells what happened",
-        )
+        return published_meanwhile(lost, publication.environment)
     return still_lost(
         lost, "the connection was lost before the switch; nothing was published", lost.default_hint
+    )
+
+
+def published_meanwhile(lost: ConnectionLost, environment: str) -> ConnectionLost:
+    history = command_line("history", environment, lost.server or "SERVER")
+    return still_lost(
+        lost,
+        "the connection was lost, and meanwhile another version was published there",
+        f"`{history}` tells what happened",
     )
 
 

@@ -7,7 +7,13 @@ from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.hint_commands import command_line, published_diff, what_there_is
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight.refusal_hints import see_difference
-from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss, still_lost
+from envsync.push.switches.in_doubt import (
+    InDoubt,
+    Reopen,
+    published_meanwhile,
+    state_after_loss,
+    still_lost,
+)
 
 _IN_DOUBT = InDoubt(
     "the version before stands there or the earlier one, whole", ", before you go back once more"
@@ -20,11 +26,12 @@ def roll_back(
     """Put back generation `number`, or the newest earlier one; return the live version's record.
 
     If the answer is lost, the target tells whether it happened: repeating the rollback would go
-    back once more. Raises `ConnectionLost` if it did not happen or nobody can say.
+    back once more. Raises `ConnectionLost` if it did not happen or nobody can say, as where another
+    version was published meanwhile.
     """
     # Look without the lock first: taking it leaves a file behind, even if the name never existed.
     _require_some_version(target, target.inspect(lock=False))
-    before = target.inspect(lock=True).record
+    before = target.inspect(lock=True)
     try:
         return target.rollback(number, by, overwrite)
     except NotFound as error:
@@ -36,12 +43,15 @@ def roll_back(
         raise
     except ConnectionLost as lost:
         record = state_after_loss(lost, reopen, _IN_DOUBT).record
-        if record is None or (before is not None and record.number == before.number):
+        known = {earlier.number for earlier in before.generations}
+        if record is None or (before.record is not None and record.number == before.record.number):
             raise still_lost(
                 lost,
                 "the connection was lost before the switch; nothing was rolled back",
                 lost.default_hint,
             ) from lost
+        if record.number not in known:
+            raise published_meanwhile(lost, target.name) from lost
         return record
 
 
