@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from envsync.errors import EnvsyncError, NotFound, StorageFailed, from_json
+from envsync.errors import EnvsyncError, Locked, NotFound, StorageFailed, from_json
 
 ANSWER_SECONDS = 10.0
 _REQUEST_BYTES_MAX = 1 << 16
@@ -33,8 +33,13 @@ class ControlSocket:
     def __init__(self, path: Path) -> None:
         """Listen at `path`, in place of the socket of a daemon that is gone.
 
-        The caller holds the daemon's lock, so no live daemon with the same state has that socket.
+        Raises `Locked` if one listens there: it has its state, and so its lock, elsewhere.
         """
+        if _is_served(path):
+            raise Locked(
+                f"another daemon of this user listens at {path}",
+                hint="end it, or give this one an XDG_RUNTIME_DIR of its own, too",
+            )
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -107,6 +112,19 @@ def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS)
         raise from_json(answer["error"])
     assert isinstance(answer, dict)
     return answer
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_SEND_SECONDS)
+        try:
+            with _short(path) as name:
+                connection.connect(name)
+        except (BlockingIOError, TimeoutError):
+            return True  # one that is too busy to accept more
+        except OSError:
+            return False
+    return True
 
 
 def _unanswered(why: str) -> EnvsyncError:

@@ -240,6 +240,21 @@ def test_what_was_kept_for_all_machines_in_one_place(tmp_path: Path) -> None:
     assert not (tmp_path / "envsync/daemon.sqlite").exists()
 
 
+def test_a_daemon_that_keeps_its_state_elsewhere_keeps_its_door(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    first = ControlSocket(path)
+    with pytest.raises(Locked, match="another daemon of this user listens"):
+        ControlSocket(path)
+    thread = threading.Thread(target=first.serve_one, args=(dict,))  # of whoever looked
+    thread.start()
+    thread.join()
+    thread = answering(first)
+    assert ask(path, {"verb": "status"}) == {"heard": {"verb": "status"}}
+    thread.join()
+    first._socket.close()  # as by a kill: its file stays
+    ControlSocket(path).close()
+
+
 def test_no_place_for_the_door() -> None:
     with pytest.raises(StorageFailed, match="cannot be made"):
         ControlSocket(Path("/proc/envsync/control"))
