@@ -61,11 +61,19 @@ class PublicKeys:
                 transport.auth_timeout = remaining
                 if self._offer(transport, name, key):
                     return
-        allowed = self.allowed or self._ways_in(transport)
+                if self.allowed and "publickey" not in self.allowed:
+                    break
+        ways = self._ways_in(transport)
+        if transport.is_authenticated():
+            return
+        allowed = self.allowed or ways
         raise refusals.authentication_refused(self.place, self.tried, self.locked, allowed)
 
     def _ways_in(self, transport: Transport) -> list[str]:
-        """Return the authentication methods that the server accepts; empty if unknown."""
+        """Return the authentication methods that the server accepts; empty if unknown.
+
+        This logs in where the server asks for nothing: Tailscale's ssh, or an empty password.
+        """
         try:
             transport.auth_none(self.place.settings.user)
         except BadAuthenticationType as error:
@@ -80,9 +88,6 @@ class PublicKeys:
             self.allowed = list(transport.auth_publickey(self.place.settings.user, key))
         except BadAuthenticationType as error:
             self.allowed = list(error.allowed_types)
-            raise refusals.authentication_refused(
-                self.place, self.tried, self.locked, self.allowed
-            ) from error
         except (SSHException, EOFError, OSError) as error:
             if "timeout" in str(error).lower():
                 raise self._too_slow() from error

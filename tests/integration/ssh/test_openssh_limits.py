@@ -14,7 +14,8 @@ from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Timeouts
-from tests.integration.ssh.test_ssh_timeouts import home, server, stalling_server
+from tests.integration.ssh.paramiko_server import server
+from tests.integration.ssh.test_ssh_timeouts import home, stalling_server
 from tests.lab.loopback_sshd import LoopbackSshd
 
 __all__ = ["home"]

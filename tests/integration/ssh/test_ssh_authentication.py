@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,12 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import paramiko
 import pytest
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import AuthenticationRefused
-from envsync.ssh.fabric_link import FabricLink
+from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.session import Address
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add
+from tests.integration.ssh.paramiko_server import paramiko_server
 from tests.lab.loopback_sshd import LoopbackSshd
 
 Connect = Callable[..., FabricLink]
@@ -197,3 +202,38 @@ def test_a_second_factor_is_not_passed_by(tmp_path: Path, connect: Connect) -> N
     ):
         connect(sshd)
     assert "it accepts only: password" in caught.value.details
+
+
+class LetsInWithoutAKey(paramiko.ServerInterface):
+    """As Tailscale's ssh does, and an sshd for a user whose password is empty."""
+
+    def __init__(self, allowed: str) -> None:
+        self.allowed = allowed
+
+    def get_allowed_auths(self, username: str) -> str:
+        return self.allowed
+
+    def check_auth_none(self, username: str) -> int:
+        return AUTH_SUCCESSFUL
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+@pytest.mark.parametrize("allowed", ["publickey", "password"])
+def test_a_server_that_asks_for_no_key(tmp_path: Path, has_key: bool, allowed: str) -> None:
+    (tmp_path / ".ssh").mkdir()
+    if has_key:
+        make_key(tmp_path / ".ssh/id_ed25519")
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    with paramiko_server(LetsInWithoutAKey(allowed), tmp_path) as port:
+        link = open_link(Address("server2", "127.0.0.1", port=port), environ=environ)
+        with contextlib.closing(link):
+            link.run("exec /bin/sh -c true").close()

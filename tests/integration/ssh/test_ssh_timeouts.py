@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
@@ -18,6 +18,7 @@ from envsync.errors import ConnectionFailed, EnvsyncError
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.session import Address, Timeouts
+from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.session_contract import sh
 from tests.lab.loopback_sshd import free_port
 
@@ -27,26 +28,6 @@ AMPLE_SECONDS = 2.0
 # Above every limit here, below paramiko's own (15 s, 30 s, one hour, never) and our usual ones.
 SOON_SECONDS = 12.0
 ONCE = HandshakeLimiter(attempts=1)
-
-
-@contextlib.contextmanager
-def server(serve: Callable[[socket.socket], object]) -> Iterator[int]:
-    """A port on which each connection is handed to `serve`."""
-    open_sockets: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    open_sockets.append(connection)
-                    serve(connection)
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    for sock in open_sockets:
-        sock.close()
 
 
 class Stalling(paramiko.ServerInterface):
@@ -82,23 +63,10 @@ class Stalling(paramiko.ServerInterface):
 
 @contextlib.contextmanager
 def stalling_server(step: str, home: Path) -> Iterator[int]:
-    key = paramiko.ECDSAKey.generate()
     stalling = Stalling(step)
-    transports: list[paramiko.Transport] = []
-
-    def serve(connection: socket.socket) -> None:
-        transport = paramiko.Transport(connection)
-        transports.append(transport)
-        transport.add_server_key(key)
-        transport.start_server(server=stalling, event=threading.Event())
-
-    with server(serve) as port:
-        line = f"[127.0.0.1]:{port} {key.get_name()} {key.get_base64()}\n"
-        (home / ".ssh" / "known_hosts").write_text(line)
+    with paramiko_server(stalling, home) as port:
         yield port
         stalling.stall.set()
-        for transport in transports:
-            transport.close()
 
 
 @pytest.fixture
