@@ -176,3 +176,18 @@ def _local_user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return os.environ.get("USER", "")
+
+
+def account_home() -> Path | None:
+    """Return the home that the password database has for this user; None if it has no such user."""
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
+
+
+def how_to_get_ssh() -> str:
+    """Return the step that gives this user an ssh command that runs."""
+    if account_home() is None:
+        return f"add the uid {os.getuid()} to /etc/passwd: the ssh command runs for no other"
+    return "install openssh-client on this machine"

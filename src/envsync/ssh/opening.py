@@ -9,6 +9,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh import choice, choice_facts
+from envsync.ssh.config_values import how_to_get_ssh
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
@@ -68,7 +69,7 @@ def _without_ssh(
         return _by_fabric(route, timeouts, limiter)
     except (AuthenticationRefused, HostKeyRefused) as error:
         if reason is not None:
-            error.hint = "install openssh-client: its ssh command can do what is needed here"
+            error.hint = f"{how_to_get_ssh()}; it can do what is needed here"
             error.details = (*error.details, f"needs the system's ssh: {reason}")
         raise
     except EnvsyncError as error:

@@ -18,6 +18,7 @@ from paramiko import SSHConfig
 from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
 
 from envsync.errors import ConnectionFailed
+from envsync.ssh.config_values import how_to_get_ssh
 
 _LINE = re.compile(r"\s*(\w+)\s*[=\s]\s*(.*?)\s*\Z")
 # What `Match` may test here; the others need a shell, the network or a newer ssh.
@@ -96,7 +97,7 @@ def _included(value: str, file: Path, home: Path) -> list[str]:
 def needs_ssh(where: str, what: str) -> ConnectionFailed:
     return ConnectionFailed(
         f"{where} has {what}, which only the ssh command understands, and there is none",
-        hint="install openssh-client on this machine",
+        hint=how_to_get_ssh(),
     )
 
 

@@ -7,13 +7,12 @@ next OpenSSH adds. Elsewhere paramiko's parser does (`parsed_config`).
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from envsync.ssh.config_values import ConfigValues, Home
+from envsync.ssh.config_values import ConfigValues, Home, account_home
 from envsync.ssh.host_settings import Destination, HostSettings
 from envsync.ssh.parsed_config import parsed_values, unreadable
 
@@ -29,12 +28,12 @@ class UserConfig:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
-        account = _account_home()
+        account = account_home()
         self._home = Home(Path(environ.get("HOME") or account or "/"), account)
-        self.ssh_command = shutil.which("ssh", path=environ.get("PATH"))
         # OpenSSH's programs refuse to run for a user who is not in the password database.
-        keygen = shutil.which("ssh-keygen", path=environ.get("PATH"))
-        self.keygen_command = None if account is None else keygen
+        path = environ.get("PATH") if account is not None else ""
+        self.ssh_command = shutil.which("ssh", path=path)
+        self.keygen_command = shutil.which("ssh-keygen", path=path)
 
     @property
     def home(self) -> Path:
@@ -57,7 +56,7 @@ class UserConfig:
 
     def lookup(self, destination: Destination) -> HostSettings:
         """Return the settings to reach a host; raises `ConnectionFailed` for unreadable files."""
-        if self.ssh_command and self._home.account is not None:
+        if self.ssh_command is not None:
             values = self._ask_ssh(destination)
         else:
             values = self._ask_paramiko(destination)
@@ -134,10 +133,3 @@ def _run(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.Complete
     except OSError as error:
         said = str(error)
     return subprocess.CompletedProcess(list(argv), 255, "", said)
-
-
-def _account_home() -> Path | None:
-    try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        return None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envsync.errors import ConnectionFailed
+from envsync.ssh.config_values import how_to_get_ssh
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.session import Address, Timeouts
 from envsync.ssh.ssh_config import UserConfig
@@ -34,8 +35,8 @@ def ssh_argv(
     """
     if config.ssh_command is None:
         raise ConnectionFailed(
-            "there is no ssh command on this machine",
-            hint="install openssh-client, or use a transport that needs none",
+            "there is no ssh command on this machine that could be used",
+            hint=f"{how_to_get_ssh()}; or use a transport that needs none",
             server=address.server,
         )
     lent = route[-1].forward_agent if forwards_agent else None

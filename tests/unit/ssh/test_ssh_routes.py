@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.errors import AuthenticationRefused, UsageError
+from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
 from envsync.ssh import tcp_connection
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.host_keys import KnownHosts, KnownKey, known_hosts
@@ -22,6 +22,7 @@ from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.route import find_route, parse_jump
 from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
+from envsync.ssh.system_ssh import ssh_argv
 
 
 def config_in(home: Path, text: str) -> UserConfig:
@@ -108,6 +109,27 @@ def test_an_identity_file_of_another_user(tmp_path: Path) -> None:
     assert settings.identity_agent == f"{me.pw_dir}/agent"
     gone = config.lookup(Destination("h", identity_file=Path("~nobody-here/key")))
     assert gone.given_identity == Path("~nobody-here/key")
+
+
+def test_a_user_without_a_name_has_no_use_for_openssh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its programs refuse to run for a uid that is not in the password database."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("ssh", "ssh-keygen"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    environ = {"HOME": str(tmp_path), "PATH": str(tmp_path)}
+    assert UserConfig(environ).ssh_command == str(tmp_path / "ssh")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    config = UserConfig(environ)
+    assert (config.ssh_command, config.keygen_command) == (None, None)
+    with pytest.raises(ConnectionFailed, match="no ssh command") as caught:
+        ssh_argv(Address("s", "h"), (), config, Timeouts())
+    assert caught.value.hint.startswith(f"add the uid {os.getuid()} to /etc/passwd")
 
 
 @pytest.mark.parametrize("family", ["any", "inet", "inet6"])
