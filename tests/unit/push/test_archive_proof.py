@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import lzma
 import os
 import tarfile
 from pathlib import Path
@@ -122,16 +123,23 @@ def pip_line(path: str, content: bytes) -> str:
     return f"{path},sha256={digest},{len(content)}\n"
 
 
+def _without_checksum(data: bytes) -> tuple[bytes, bytes]:
+    return (
+        zstandard.ZstdCompressor(write_checksum=False).compress(data),
+        lzma.compress(data, check=lzma.CHECK_NONE),
+    )
+
+
 def test_without_a_checksum_records_tell(tmp_path: Path) -> None:
     content = bytes(range(256)) * 8
     record = ("conda-meta/x-1-0.json", conda_record(said("lib/x.so", content)))
     data = plain(record, ("lib/x.so", content))
     damaged = flipped(data, data.index(content) + 700)
     archive = tmp_path / "archive"
-    for whole in (data, zstandard.ZstdCompressor(write_checksum=False).compress(data)):
+    for whole in (data, *_without_checksum(data)):
         archive.write_bytes(whole)
         assert (unpacked(archive, f"whole{len(whole)}") / "lib/x.so").read_bytes() == content
-    for broken in (damaged, zstandard.ZstdCompressor(write_checksum=False).compress(damaged)):
+    for broken in (damaged, *_without_checksum(damaged)):
         archive.write_bytes(broken)
         with pytest.raises(SourceRefused, match=r"is damaged: .* on record of lib/x\.so"):
             unpacked(archive, f"broken{len(broken)}")

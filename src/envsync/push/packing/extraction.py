@@ -258,7 +258,9 @@ def _decompressed(file: BinaryIO) -> tuple[IO[bytes], bool]:
         return cast("IO[bytes]", reader), has_checksum
     for start, opener in _OPENERS:
         if magic.startswith(start):
-            return cast("IO[bytes]", opener(file, "rb")), True
+            # The last of the 8 bytes with which xz begins says which check it has; 0 is none.
+            has_checksum = opener is not _xz or bool(magic[7:8].strip(b"\0"))
+            return cast("IO[bytes]", opener(file, "rb")), has_checksum
     for start, what in _OTHERS:
         if magic.startswith(start):
             raise SourceRefused(
