@@ -138,6 +138,14 @@ def test_on_another_platform_what_is_not_there_is_left_out() -> None:
     assert changes[-1].startswith("numpy=1.* -> left out")
 
 
+def test_what_cannot_be_asked_for_is_told_as_left_out() -> None:
+    odd = CondaRequirement("x y", "1.0", "0", "noarch")
+    wanted = WANTED._replace(conda=(*WANTED.conda, odd))
+    order = RebuildRequest("/p", 1, from_history=False, other_platform=False)
+    (change,) = Rebuild(Target(), wanted, order, lambda _: None).run().changes
+    assert change.startswith("'x y' '1.0' of conda -> left out (")
+
+
 def test_there_is_a_limit() -> None:
     many = tuple(CondaRequirement(f"p{n}", "1.2.3", "0", "linux-64") for n in range(TRIES_MAX))
     target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])

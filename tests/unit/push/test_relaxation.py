@@ -15,6 +15,7 @@ from envsync.push.rebuilding.relaxation import (
     conda_pins,
     from_places,
     names,
+    never_asked_for,
     pip_pins,
     relax_conflict,
     relax_missing,
@@ -106,6 +107,18 @@ def test_no_name_becomes_an_option(name: str) -> None:
     conda = CondaRequirement(name, "1.0", "0", "noarch")
     assert pip_pins(asked(pip=pip), other_platform=False, from_history=False) == ()
     assert conda_pins(asked(conda), other_platform=False, from_history=False) == ()
+    told = [str(one) for one in never_asked_for(asked(conda, pip=pip), from_history=False)]
+    why = "left out (no tool can be asked for that name, version or build)"
+    assert told == [f"{name!r} '1.0' of {tool} -> {why}" for tool in ("conda", "pip")]
+
+
+def test_what_is_asked_for_is_not_told_as_left_out() -> None:
+    nowhere = PipRequirement("nowhere", "", "", False, True)
+    requirements = asked(NUMPY, PYTHON, SIX, JPEG, EPOCH, pip=(WHEEL, EDITABLE, CLONE, nowhere))
+    (told,) = never_asked_for(requirements, from_history=False)
+    assert told.before == "'nowhere' '' of pip"
+    pins = pip_pins(requirements, other_platform=True, from_history=False)
+    assert names(pins) == ("mylab", "tool", "lib")
 
 
 def test_only_what_was_named_gives_way() -> None:

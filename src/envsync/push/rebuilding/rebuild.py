@@ -30,6 +30,7 @@ from envsync.push.rebuilding.relaxation import (
     from_places,
     is_at,
     names,
+    never_asked_for,
     pip_pins,
     relax_conflict,
     relax_missing,
@@ -133,6 +134,7 @@ class Rebuild:
 
     def _create(self, tool: ToolFacts) -> None:
         request, requirements = self._request, self._requirements
+        self._relaxed += never_asked_for(requirements, from_history=request.from_history)
         if request.other_platform and not request.from_history:
             self._relaxed += built_for_another(requirements)
         pins = conda_pins(

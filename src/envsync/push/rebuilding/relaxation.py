@@ -91,12 +91,34 @@ def conda_pins(
     return tuple(
         Pin(package.name.lower(), tuple(_conda_steps(package, other_platform)))
         for package in requirements.conda
-        if _is_plain(package.name, package.version, package.build)
+        if _is_plain_conda(package)
     )
 
 
 def _is_plain(*parts: str) -> bool:
     return all(_PLAIN.match(part) for part in parts)
+
+
+def _is_plain_conda(package: CondaRequirement) -> bool:
+    return _is_plain(package.name, package.version, package.build)
+
+
+def _is_plain_pip(package: PipRequirement) -> bool:
+    has_version = _is_plain(package.version) if package.version else bool(package.url)
+    return has_version and _is_plain(package.name)
+
+
+def never_asked_for(requirements: Requirements, *, from_history: bool) -> tuple[Relaxation, ...]:
+    """Return the packages without a pin: no tool could be asked for them, or takes them amiss."""
+    conda = [] if from_history else requirements.conda
+    odd = [("conda", p.name, p.version) for p in conda if not _is_plain_conda(p)]
+    pip = _wanted_pip(requirements, from_history=from_history)
+    odd += [("pip", p.name, p.version) for p in pip if not _is_plain_pip(p)]
+    reason = "no tool can be asked for that name, version or build"
+    return tuple(
+        Relaxation(name, f"{name[:80]!r} {version[:80]!r} of {tool}", DROPPED, reason)
+        for tool, name, version in odd
+    )
 
 
 def _requested(spec: str, other_platform: bool) -> Pin:
@@ -147,19 +169,21 @@ def pip_pins(
     requirements: Requirements, *, other_platform: bool, from_history: bool
 ) -> tuple[Pin, ...]:
     """Return a pin for each pip package, or for those that a person asked for."""
-    # A package with its own place is pinned even if it came as a dependency: otherwise pip would
-    # look for it on an index.
-    wanted = [one for one in requirements.pip if one.requested or one.url or not from_history]
-    pins = (
+    return tuple(
         Pin(
             normalized(one.name),
             tuple(_pip_steps(one, other_platform, from_history=from_history)),
             place=one.url,
         )
-        for one in wanted
-        if _is_plain(one.name) and (not one.version or _is_plain(one.version))
+        for one in _wanted_pip(requirements, from_history=from_history)
+        if _is_plain_pip(one)
     )
-    return tuple(pin for pin in pins if pin.steps)
+
+
+def _wanted_pip(requirements: Requirements, *, from_history: bool) -> list[PipRequirement]:
+    # A package with its own place is pinned even if it came as a dependency: otherwise pip would
+    # look for it on an index.
+    return [one for one in requirements.pip if one.requested or one.url or not from_history]
 
 
 def _pip_steps(
@@ -173,10 +197,9 @@ def _pip_steps(
         if other_platform and not from_history:
             yield DROPPED
         return
-    if package.version:
-        yield f"{package.name}=={package.version}"
-        for version in _ranges("", package.version):
-            yield f"{package.name}=={version}.*"
+    yield f"{package.name}=={package.version}"
+    for version in _ranges("", package.version):
+        yield f"{package.name}=={version}.*"
     if other_platform:
         yield DROPPED
 
