@@ -271,13 +271,18 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
             return key.get_base64().encode() in content.split()
         if self.config.keygen_command is None:
             return True
-        done = subprocess.run(
-            [self.config.keygen_command, "-Q", "-f", str(file), "/dev/stdin"],
-            input=f"{key.get_name()} {key.get_base64()}\n".encode(),
-            capture_output=True,
-            check=False,
-            timeout=_QUERY_SECONDS,
-        )
+        try:
+            done = subprocess.run(
+                [self.config.keygen_command, "-Q", "-f", str(file), "/dev/stdin"],
+                input=f"{key.get_name()} {key.get_base64()}\n".encode(),
+                capture_output=True,
+                check=False,
+                timeout=_QUERY_SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            refused = refusals.known_hosts_unreadable(str(file), str(error))
+            refused.server = self.place.server
+            raise refused from error
         return done.returncode != 0
 
 

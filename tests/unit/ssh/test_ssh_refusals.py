@@ -1,14 +1,18 @@
-"""What an unknown host key is told with."""
+"""What an unknown or revoked host key is told with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from paramiko import ECDSAKey, SSHClient
 
-from envsync.ssh import refusals
+from envsync.errors import HostKeyRefused
+from envsync.ssh import host_keys, refusals
+from envsync.ssh.host_keys import KnownHosts, RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.refusals import Place
+from envsync.ssh.ssh_config import UserConfig
 
 
 @pytest.mark.parametrize("has_directory", [True, False])
@@ -30,3 +34,21 @@ def test_it_makes_a_home_that_is_not_there_yet(tmp_path: Path) -> None:
     settings = HostSettings("gpu02", "gpu02", "alice", 22, user_known_hosts=(known,))
     command = refusals._accept(Place("gpu02", settings, is_direct=True))
     assert command.startswith(f"mkdir -p -m 700 {known.parent}; ")
+
+
+@pytest.mark.parametrize("keygen", ["#!/bin/sh\nexec sleep 60\n", "#!/no/such/interpreter\n"])
+def test_a_list_of_revoked_keys_that_nobody_reads_refuses_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keygen: str
+) -> None:
+    """ssh-keygen hangs, or cannot be started."""
+    monkeypatch.setattr(host_keys, "_QUERY_SECONDS", 0.2)
+    (tmp_path / "ssh-keygen").write_text(keygen)
+    (tmp_path / "ssh-keygen").chmod(0o755)
+    config = UserConfig({"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"})
+    revoked = tmp_path / "krl"
+    revoked.write_bytes(host_keys._KRL_MAGIC)
+    settings = HostSettings("gpu02", "gpu02", "alice", 22, revoked_host_keys=revoked)
+    policy = RefuseUnlessKnown(Place("gpu02", settings), KnownHosts("gpu02"), config)
+    with pytest.raises(HostKeyRefused, match="krl cannot be read") as caught:
+        policy.missing_host_key(SSHClient(), "gpu02", ECDSAKey.generate())
+    assert caught.value.server == "gpu02"
