@@ -17,7 +17,15 @@ from envsync.errors import AgentFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Direct, Job, Sent
 from envsync.transport.names import DIRECT
-from envsync.transport.rsync import DELTA_FROM_BYTES, Receiver, failed_run, follow, is_old, stamped
+from envsync.transport.rsync import (
+    DELTA_FROM_BYTES,
+    Receiver,
+    after_rsync,
+    failed_run,
+    follow,
+    is_old,
+    stamped,
+)
 from envsync.transport.rsync_command import RsyncCommand
 from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, is_full
 from envsync.transport.rsync_output import Output
@@ -75,8 +83,9 @@ class DirectTransport:
             raise failed_run(job, ended.exit_code, ended.said)
         # What rsync did not bring goes through this machine.
         if ended.exit_code in (0, *PARTIAL_EXIT_CODES):
-            return stamped(job, output.wire_bytes)
-        return replace(StreamTransport().send(job), instead=_failed(direct.server, ended))
+            return stamped(job, output)
+        again = after_rsync(job, job.items, output)
+        return replace(StreamTransport().send(again), instead=_failed(direct.server, ended))
 
 
 def _failed(server: str, ended: RsyncEnded) -> str:

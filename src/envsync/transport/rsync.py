@@ -7,6 +7,7 @@ which the live tree has an older version go as a delta. What rsync could not sen
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.short_answers import RsyncFacts
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError, TransferFailed
 from envsync.transport import rsync_command
-from envsync.transport.job import Job, Sent
+from envsync.transport.job import Item, Job, Sent
 from envsync.transport.link_rate import bytes_per_second
 from envsync.transport.names import RSYNC
 from envsync.transport.rsync_command import RsyncCommand
@@ -60,14 +61,15 @@ class RsyncTransport:
         exit_code = run.finish(path for path, _ in job.items)
         if exit_code not in (0, *PARTIAL_EXIT_CODES) or is_full(run.said):
             raise failed_run(job, exit_code, run.said)
-        return stamped(job, output.wire_bytes)
+        return stamped(job, output)
 
     def _send_both(self, job: Job, elsewhere: tuple[bytes, ...]) -> Sent:
         """Send by rsync the files that the source has as they are, and the others by stream."""
         items = tuple(item for item in job.items if item[0] not in job.elsewhere)
         part = replace(job, items=items, all_fetches=False, elsewhere=frozenset())
         sent = self.send(part) if items else Sent(0)
-        made = _send_rest(job, elsewhere, sent.wire_bytes)
+        others = replace(job, items=_items(job, elsewhere), all_fetches=False)
+        made = _streamed(others, sent.wire_bytes)
         return Sent(made.wire_bytes, (*sent.failed, *made.failed))
 
 
@@ -79,23 +81,50 @@ def follow(job: Job, output: Output, data: bytes) -> None:
         job.on_files(output.files - files_before)
 
 
-def stamped(job: Job, wire_bytes: int | None) -> Sent:
-    """Have the agent stamp the files that rsync brought; send by stream those it did not."""
+def stamped(job: Job, output: Output) -> Sent:
+    """Have the agent stamp the files that rsync brought; send by stream those it did not.
+
+    Those are paths beyond its limits, and files that changed size.
+    """
     failed = failed_paths(job.ask("transfer.stamp", {}, job.selection()).document)
     if not failed:
-        return Sent(wire_bytes)
-    return _send_rest(job, failed, wire_bytes)
+        return Sent(output.wire_bytes)
+    return _streamed(after_rsync(job, _items(job, failed), output), output.wire_bytes)
 
 
-def _send_rest(job: Job, failed: tuple[bytes, ...], wire_bytes: int | None) -> Sent:
-    """Send by stream what rsync did not: paths beyond its limits, files that changed size."""
-    wanted = set(failed)
-    items = tuple(item for item in job.items if item[0] in wanted)
-    rest = StreamTransport().send(
-        replace(
-            job, items=items, all_fetches=False, on_sent=lambda _: None, on_files=lambda _: None
-        )
+def after_rsync(job: Job, items: Collection[Item], output: Output) -> Job:
+    """Return the job for the files that have to be sent again, which rsync may have counted."""
+    again = replace(job, items=items, all_fetches=job.all_fetches and len(items) == len(job.items))
+    counted_bytes = output.sent_bytes - (job.size_bytes - again.size_bytes)
+    counted_files = output.files - (len(job.items) - len(items))
+    return replace(
+        again,
+        on_sent=_beyond(counted_bytes, job.on_sent),
+        on_files=_beyond(counted_files, job.on_files),
     )
+
+
+def _beyond(counted: int, report: Callable[[int], None]) -> Callable[[int], None]:
+    """Return a `report` that leaves out what was counted already."""
+    left = max(0, counted)
+
+    def report_rest(number: int) -> None:
+        nonlocal left
+        known = min(left, number)
+        left -= known
+        report(number - known)
+
+    return report_rest
+
+
+def _items(job: Job, paths: Iterable[bytes]) -> tuple[Item, ...]:
+    wanted = set(paths)
+    return tuple(item for item in job.items if item[0] in wanted)
+
+
+def _streamed(job: Job, wire_bytes: int | None) -> Sent:
+    """Send by stream what rsync did not; `wire_bytes` is what rsync has put on the wire."""
+    rest = StreamTransport().send(job)
     both = None if wire_bytes is None or rest.wire_bytes is None else wire_bytes + rest.wire_bytes
     return Sent(both, rest.failed)
 

@@ -13,12 +13,12 @@ _TOTAL = re.compile(rb"Total bytes (sent|received): (\d{1,18})")
 class Output:
     """Parses the stdout of `--info=progress2,stats2`, in blocks of any size.
 
-    `files` is the number of files sent so far.
+    `files` and `sent_bytes` are the files, and the bytes of content, sent so far.
     """
 
     def __init__(self) -> None:
         self._line = b""
-        self._sent_bytes = 0
+        self.sent_bytes = 0
         self.files = 0
         self._totals: dict[bytes, int] = {}
 
@@ -29,13 +29,13 @@ class Output:
 
     def feed(self, data: bytes) -> int:
         """Parse more output; return the bytes of content sent since the last call."""
-        before = self._sent_bytes
+        before = self.sent_bytes
         *lines, rest = re.split(rb"[\r\n]", self._line + data)
         self._line = rest[-_LINE_BYTES_MAX:]
         for line in lines:
             if found := _PROGRESS.match(line):
-                self._sent_bytes = max(self._sent_bytes, int(found[1]))
+                self.sent_bytes = max(self.sent_bytes, int(found[1]))
                 self.files = max(self.files, int(found[2] or 0))
             elif found := _TOTAL.match(line):
                 self._totals[found[1]] = int(found[2])
-        return self._sent_bytes - before
+        return self.sent_bytes - before
