@@ -77,11 +77,9 @@ class Spares:
 
     def terminate(self, environment: str) -> None:
         """End the workers that make one: they hold the lock, and copy a tree soon outdated."""
-        making = self._making(environment)
-        for worker in making:
+        for worker in self._making(environment):
             self._pool.terminate(worker)
-        if making:
-            self._trees[environment].made.clear()
+            self._trees[environment].made.difference_update(worker.task.servers)
 
     def _making(self, environment: str) -> list[Worker]:
         """Return the workers that are making one.
