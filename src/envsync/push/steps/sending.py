@@ -26,7 +26,7 @@ from envsync.transport.stream import Hear, StreamTransport
 from envsync.tree import outline as outlines
 from envsync.tree.manifest import Manifest, encode
 
-REPAIRS_MAX = 2
+VERIFICATIONS_MAX = 2
 SENT_AHEAD = "nothing was there yet, so it was sent while the source was hashed"
 
 
@@ -208,14 +208,14 @@ class Sending:
         `StorageFailed` or `TransferFailed` if the source is the cause, else `VerificationFailed`.
         """
         self._progress.begin("verify")
-        for repair in range(REPAIRS_MAX):
+        for number in range(1, VERIFICATIONS_MAX + 1):
             try:
                 self._target.complete(on_progress=self._progress.relay)
                 return
             except VerificationFailed as error:
                 wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
                 items = tuple(item for item in sent.job.items if item[0] in wrong)
-                if repair + 1 == REPAIRS_MAX or not items:
+                if number == VERIFICATIONS_MAX or not items:
                     raise self._why_wrong(error) from error
                 # Stream them: that transport knows of each file whether it arrived.
                 stream = replace(sent.choice, transport=StreamTransport())
