@@ -120,10 +120,11 @@ class Job:
     """One transfer of files of the source into a staging tree.
 
     `link` is None if the target is this machine. `all_fetches` is true if `items` is everything
-    that the target asked for. `tree` is the staging tree's path on the target, `token` the mark
-    in it: a late writer of an earlier push finds another mark and writes nothing. `python` is an
-    interpreter on the target. `on_sent` is called with the bytes of content sent since its last
-    call, `on_files` with the files received since its last call, by transports that know.
+    that the target asked for. `tree` is the staging tree's path on the target, `token` the mark in
+    it: a late writer of an earlier push finds another mark and writes nothing. `python` is an
+    interpreter on the target, and login files there print something if `prints_at_login`. `on_sent`
+    is called with the bytes of content sent since its last call, `on_files` with the files received
+    since its last call, by transports that know.
 
     If the source is on another server, contents come from `relayed`, `contents` and
     `source_path` are of no use, and `direct`, if not None, may let it send by itself.
@@ -149,6 +150,7 @@ class Job:
     direct: Direct | None = None
     elsewhere: Container[bytes] = frozenset()
     has_versions: bool = False
+    prints_at_login: bool = False
     on_files: Callable[[int], None] = lambda _: None
     is_taken: Callable[[], bool] = lambda: True
 

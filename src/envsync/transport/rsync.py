@@ -189,4 +189,10 @@ def failed_run(job: Job, exit_code: int, said: str) -> EnvsyncError:
             job.ask("hello")
         except ConnectionLost:
             is_link_alive = False
-    return failure(exit_code, said, job.link.server, is_link_alive=is_link_alive)
+    return failure(
+        exit_code,
+        said,
+        job.link.server,
+        is_link_alive=is_link_alive,
+        prints_at_login=job.prints_at_login,
+    )

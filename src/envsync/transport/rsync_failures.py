@@ -22,10 +22,13 @@ def is_full(said: str) -> bool:
     return any(text in line for line in there for text in _FULL)
 
 
-def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> EnvsyncError:
+def failure(
+    exit_code: int, said: str, server: str, *, is_link_alive: bool, prints_at_login: bool
+) -> EnvsyncError:
     """Return the error for a run that failed: by its exit code, or because a disk is full.
 
-    `is_link_alive` says whether envsync's own session with the server still answers.
+    `is_link_alive` says whether envsync's own session with the server still answers,
+    `prints_at_login` whether that began with what login files print.
     """
     details = _lines(said)
     if REFUSED in said:
@@ -40,6 +43,13 @@ def failure(exit_code: int, said: str, server: str, *, is_link_alive: bool) -> E
         )
     if not is_link_alive:
         return ConnectionLost("the connection was lost", details=details, server=server)
+    if _NOT_CLEAN in said and not prints_at_login:
+        return TransferFailed(
+            "its rsync prints something before it begins, or is none",
+            hint="`command -v rsync` there shows which one it is; or leave --transport out",
+            details=details,
+            server=server,
+        )
     if _NOT_CLEAN in said:
         return TransferFailed(
             "its login files print something, which rsync cannot pass over",

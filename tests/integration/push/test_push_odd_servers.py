@@ -122,6 +122,16 @@ def test_chatty_login_files(envsync: Envsync, source: Stamped, target: LabHost) 
     assert version_at(target) == version - 1
 
 
+def test_a_chatty_rsync(envsync: Envsync, source: Stamped, target: LabHost) -> None:
+    """Login files are not to blame where they print nothing."""
+    set_login_shell(target, "/bin/bash")
+    script = '[ "$1" != --server ] || echo hello\nexec /usr/bin/rsync "$@"\n'
+    target.write_file("/run/lab/bin/rsync", f"#!/bin/sh\n{script}", 0o755)
+    target.write_file(f"{target.home()}/.bashrc", "PATH=/run/lab/bin:$PATH\n")
+    ran = envsync.push("server2", "--transport", "rsync", expect=17)
+    assert ran.error["message"].startswith("its rsync prints something before it begins")
+
+
 def test_slow_login_files(envsync: Envsync, source: Stamped, target: LabHost) -> None:
     set_login_shell(target, "/bin/bash")
     target.write_file(f"{target.home()}/.bashrc", "echo good morning; sleep 2\n")

@@ -195,11 +195,23 @@ FULL = 'rsync: [receiver] write failed on "x": No space left on device (28)\nrsy
 def test_failures(
     exit_code: int, said: str, alive: bool, expected: type[EnvsyncError], words: str
 ) -> None:
-    error = failure(exit_code, said, "server2", is_link_alive=alive)
+    error = failure(exit_code, said, "server2", is_link_alive=alive, prints_at_login=False)
     assert type(error) is expected
     assert words in error.message
     assert error.server == "server2"
     assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("prints_at_login", "words"),
+    [(True, "its login files print something"), (False, "its rsync prints something")],
+)
+def test_who_it_is_that_prints_before_rsync_speaks(prints_at_login: bool, words: str) -> None:
+    said = "protocol version mismatch -- is your shell clean?\n(see the rsync manpage)\n"
+    error = failure(2, said, "server2", is_link_alive=True, prints_at_login=prints_at_login)
+    assert type(error) is TransferFailed
+    assert error.message.startswith(words)
+    assert "leave --transport out" in error.hint
 
 
 def test_an_rsync_that_does_not_say_what_it_can_sends_uncompressed(

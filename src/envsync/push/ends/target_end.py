@@ -99,6 +99,11 @@ class TargetEnd:
         """Whether the target is on this machine."""
         return not self._is_remote
 
+    @property
+    def prints_at_login(self) -> bool:
+        """Whether login files there print something."""
+        return isinstance(self._end, RemoteEnd) and bool(self._end.noise)
+
     def inspect(
         self,
         *,

@@ -260,6 +260,7 @@ class Sending:
             on_sent=self._progress.sent,
             relayed=supply.relayed,
             direct=supply.direct,
+            prints_at_login=self._target.prints_at_login,
         )
 
     def _has_versions(self, plan: PlanFacts) -> bool:
