@@ -1,8 +1,8 @@
-"""Every failure that a user can meet, each with its exit code and the way out.
+"""Every failure that a user can meet, each with its exit code and its usual hint.
 
     EnvsyncError                        1   unexpected: a bug
     ├── UsageError                      2   the command line makes no sense
-    │   └── InventoryError              2   the inventory is invalid or does not name it
+    │   └── InventoryError              2   the inventory is invalid or lacks a name
     ├── ConnectionFailed                3   the server could not be reached
     ├── HostKeyRefused                  4   the server's key is unknown, changed or revoked
     ├── AuthenticationRefused           5   the server does not let this user in
@@ -11,7 +11,7 @@
     ├── PreflightRefused                8   something about either end forbids the push
     ├── SourceRefused                   9   the source is broken, busy or changing
     │   ├── SourceShrunk               10   the source lost so much that it looks ruined
-    │   └── InstallUnfinished           9   an installation in it did not come to its end
+    │   └── InstallUnfinished           9   an installation in it was not completed
     ├── TargetDrifted                  11   the target was changed by hand
     ├── NotFastForward                 12   the target holds a version this source never had
     ├── RevisionHeld                   13   that revision was rolled back or failed there
@@ -26,10 +26,10 @@
     ├── ServiceFailed                  23   systemd did not do what it was asked to
     ├── RebuildFailed                  24   the target's own tools cannot make the environment
     └── SomeServersFailed              20   of several servers, at least one failed
-    (Interrupted                      130   Ctrl-C, 143 SIGTERM; everything is resumable)
+    (no class                         130   Ctrl-C; 143 SIGTERM, 129 SIGHUP)
 
-`code` is the stable name of a class: it is what crosses the wire and what `--json`
-prints. This module is part of the agent: stdlib only, Python 3.8.
+`code` is the stable name of a class, on the wire and in `--json`. This module is part of the
+agent: stdlib only, Python 3.8.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class EnvsyncError(Exception):
     """The root of the tree.
 
     `message` is one sentence without the server's name. `hint` is the command or the step that
-    mends the failure, or empty. `details` are further lines (paths, packages) that a person may
+    solves the problem, or empty. `details` are further lines (paths, packages) that a person may
     need. `server` is filled in by the caller that knows it; the hint then names it, too.
     """
 
@@ -133,12 +133,12 @@ class EnvsyncError(Exception):
         self.advice = hint
 
     def leaves_open(self, slot: str) -> bool:
-        """Return whether the hint has the slot `slot` and nobody has filled it yet."""
+        """Return whether the hint has the slot `slot` and it is not filled yet."""
         hint = self.advice
         return isinstance(hint, Hint) and slot not in hint.known and f"{{{slot}}}" in hint.template
 
     def fill(self, **slots: str) -> None:
-        """Fill these slots of the hint; those already filled stay as they are."""
+        """Fill these slots of the hint, except those that are filled already."""
         if isinstance(self.advice, Hint):
             self.advice = self.advice._replace(known={**slots, **self.advice.known})
 

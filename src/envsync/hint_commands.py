@@ -1,4 +1,4 @@
-"""envsync's own commands as hints show them; they are quoted here and nowhere else."""
+"""envsync's own commands as hints show them, quoted for a shell."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def published_diff(environment: str, server: str) -> str:
 
 
 def what_there_is(server: str) -> str:
-    """Return a hint that tells how to list what is on `server`."""
+    """Return a hint with the command that lists what is on `server`."""
     return f"`{command_line('list', server)}` shows what there is"
 
 
 def with_config(hint: str, config: str) -> str:
-    """Return a hint whose commands read the inventory at `config`, as the command itself did."""
+    """Return `hint` with `--config` in every command of it that reads an inventory."""
     return _ANYWHERE.sub(lambda _: f"envsync --config {shlex.quote(config)} ", hint)
 
 
 def with_config_where_quoted(line: str, config: str) -> str:
-    """Return a line whose commands in backticks, or after an arrow, read that inventory."""
+    """Return `line` with `--config` in those of its commands that follow a backtick or an arrow."""
     return _QUOTED.sub(lambda _: f"envsync --config {shlex.quote(config)} ", line)
