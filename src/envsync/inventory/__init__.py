@@ -1,7 +1,7 @@
 """The inventory: servers, environments and how they are kept, from one YAML file.
 
-Importing this package costs no YAML and no pydantic; both are imported by `load`, so a
-push without an inventory never pays for them.
+Importing this package does not import YAML and pydantic; `load` imports both, and only to validate
+a file that it has not seen before.
 """
 
 from __future__ import annotations

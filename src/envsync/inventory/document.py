@@ -1,8 +1,8 @@
 """A YAML text as plain values, each with its line.
 
-Every scalar stays text as written, or None where nothing is written. The schema decides what it
-means, so that no `no` becomes False, no `0123` octal and no `check: true` a boolean. Depth and size
-are bounded, after aliases are followed.
+Every scalar is text as written, or None where nothing (or `null`) is written. The schema decides
+what it means, so that no `no` becomes False, no `0123` octal and no `check: true` a boolean. Depth
+and size are bounded, also after aliases are followed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Value = Union[None, str, "list[Value]", "dict[str, Value]"]
 
 MAX_DEPTH = 16
 MAX_VALUES = 50_000
-"""The limit after aliases are followed: about what 2000 servers with every key need."""
+"""The limit after aliases are followed: enough for more than 2000 servers with every key."""
 
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 _TAG = "tag:yaml.org,2002:"
@@ -45,9 +45,9 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
     def locate(self, path: KeyPath) -> tuple[KeyPath, int]:
-        """Return the part of `path` that makes sense in the file, and the nearest line.
+        """Return the part of `path` that the file has, and the nearest line.
 
-        A missing key keeps its name; steps inside a scalar (the short form of a server) are
+        A missing key counts as part of it; steps into a scalar (the short form of a server) are
         dropped.
         """
         value, line, shown = self.value, self.lines.get((), 1), path
@@ -60,7 +60,7 @@ class Document:
 
 
 def parse(text: str) -> Document:
-    """Return the document of `text`; an unusable text gives the value None and the reason."""
+    """Return the document of `text`; for unusable text, the value None and a problem."""
     reader = _Reader()
     try:
         node = _compose(text)
@@ -75,7 +75,7 @@ def parse(text: str) -> Document:
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """A loader that refuses deep nesting before Python's own recursion limit would."""
+    """A loader that refuses deep nesting before Python's recursion limit is reached."""
 
     depth = 0
 

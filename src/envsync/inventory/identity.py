@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def own_server_names(entries: Sequence[tuple[str, str]], hostname: str) -> list[str]:
-    """Return the names among `entries` (name, host) that fit the hostname best; mostly none or one.
+    """Return the names in `entries` (name, host) that fit the hostname best; usually none or one.
 
     A name counts more than a host, and an exact match more than a match up to the domain. Two full
     names with different domains never match.

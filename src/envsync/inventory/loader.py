@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 1024 * 1024
 SYSTEM_FILE = Path("/etc/envsync/config.yaml")
 
-# Errors for a directory above the file, and for a name that no file can have.
+# Errors that count as "no such file": a directory above it is closed, or its name is too long.
 _NONE_THERE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
@@ -50,9 +50,10 @@ def find(
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether `path` is a file; a dangling link raises `InventoryError`.
+    """Return whether `path` is a file.
 
-    Whoever made such a link did not mean another file to be used.
+    Raises `InventoryError` if this cannot be found out, or for a dangling link: whoever made it did
+    not mean another file to be used.
     """
     try:
         if path.is_symlink() and not path.exists():
@@ -84,7 +85,7 @@ def _refuse_foreign(path: Path) -> None:
 def load(path: Path, environ: Mapping[str, str] | None = os.environ) -> Inventory:
     """Return the inventory in a file; content that was valid before is not validated again.
 
-    `environ` says where inventories are remembered; with None, none is. Raises an `InventoryError`
+    `environ` gives the directory of the cache; with None, none is used. Raises an `InventoryError`
     whose message and details give every fault with file, line, key path and what was expected.
     """
     content = _read(path)

@@ -34,7 +34,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An entry of the inventory. None means "what the ssh configuration says"."""
+    """An entry of the inventory, or a host without one.
+
+    A `user`, `port`, `jump` or `identity_file` of None means "what the ssh configuration says".
+    """
 
     name: str
     host: str
@@ -42,7 +45,7 @@ class Server:
     port: int | None = None
     jump: str | None = None
     identity_file: Path | None = None
-    """The path as written, with its `~`, so that an inventory means the same in every home."""
+    """The path as written, with its `~`, so that an inventory means the same for every user."""
     prefix: str | None = None
     """conda's base directory there; None if neither entry nor inventory gives one."""
     groups: tuple[str, ...] = ()
@@ -112,7 +115,7 @@ class Inventory:
         return tuple(chosen.values())
 
     def server(self, name: str, unlisted: Sequence[Server] = ()) -> Server:
-        """Return the server of that name, which is no group or range; `unlisted` as in `select`."""
+        """Return one server by its name, not a group or range; `unlisted` as in `select`."""
         found = self._by_name(unlisted).get(name)
         if found is not None:
             return found
@@ -121,7 +124,10 @@ class Inventory:
         raise self._unknown([name])
 
     def environment(self, name: str) -> Environment:
-        """Return the entry of that name, or the defaults if the inventory does not list it."""
+        """Return the entry of that name, or the defaults if the inventory does not list it.
+
+        Raises `InventoryError` for `base` and for an invalid name.
+        """
         listed = {environment.name: environment for environment in self.environments}
         if name == names.BASE:
             raise InventoryError(
@@ -132,14 +138,20 @@ class Inventory:
         return listed.get(name) or Environment(_checked(names.environment_name, name))
 
     def publishers(self, server: str) -> str:
-        """Return the group that may publish on a server, as the file says; "" if there is none."""
+        """Return a group that may publish on `server`, or "".
+
+        The server's own `share` comes first, then those of all environments in order.
+        """
         shares = [entry.share for entry in self.servers if entry.name == server]
         shares += [entry.share for entry in self.environments]
         groups = (share.group for share in shares if share is not None and share.mode == "write")
         return next(groups, "")
 
     def targets(self, environment_name: str) -> tuple[Server, ...]:
-        """Return the servers of the environment's `push_to`, without its source."""
+        """Return the servers of the environment's `push_to`, without its source.
+
+        Raises `InventoryError` if there is no `push_to`, or a name in it is unknown.
+        """
         environment = self.environment(environment_name)
         if not environment.push_to:
             listed = [entry.name for entry in self.environments if entry.push_to]
@@ -161,7 +173,7 @@ class Inventory:
         """Return the entry that is this machine: by `--as`, `$ENVSYNC_SELF`, else by its hostname.
 
         Returns None if no entry fits. Raises `InventoryError` if a given name is not in the
-        inventory or the hostname fits two entries.
+        inventory or the hostname fits several entries.
         """
         given = as_name or environ.get("ENVSYNC_SELF")
         if given:

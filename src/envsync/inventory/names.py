@@ -1,6 +1,6 @@
 """The rules for names: servers, groups, environments, hosts, users and paths.
 
-Every function returns its text in its final form, or raises a `ValueError` whose text completes
+Every check returns its text in its final form, or raises a `ValueError` whose text completes
 "expected ...". Names end up in file names, in ssh's arguments and on terminals, so the rules list
 what is allowed, not what is forbidden.
 """

@@ -9,7 +9,7 @@ import stat
 def who_else_wrote(status: os.stat_result) -> str | None:
     """Return why somebody else could have written the file, to complete "the file ..."; else None.
 
-    Root does not count, because it can always write.
+    Root does not count, because it can always write. Neither does write access for the group.
     """
     if status.st_uid not in (os.geteuid(), 0):
         return "belongs to another user"

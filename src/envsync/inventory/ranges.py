@@ -21,7 +21,7 @@ def is_range(text: str) -> bool:
 
 
 def expand(text: str) -> tuple[str, ...]:
-    """Return the names in a range, in the order written; a plain name is itself.
+    """Return the names in a range, in the order written; for a plain name, that name alone.
 
     Zero padding is kept. Several brackets give every combination, the last one varying fastest.
     Raises a `ValueError` whose text completes "expected ...".

@@ -50,7 +50,7 @@ class _Known:
 
 
 def find_problems(document: Document) -> list[Problem]:
-    """Return a problem for each duplicate or unknown name and each environment without a target."""
+    """Return a problem for each name that is duplicate, unknown or missing, and each unfit host."""
     top = _mapping(document.value)
     servers = _mapping(top.get("servers"))
     problems: list[Problem] = []
@@ -74,7 +74,7 @@ def misplaced(document: Document) -> Iterator[Problem]:
     """Yield a problem for each server key that is probably a setting indented too little.
 
     `user: alice` at the level of the servers would be a server named `user`. A bastion may really
-    be called `jump`, so `jump` and `host` count only below a server without settings.
+    be called `jump`, so `jump` and `host` count only right after a server without settings.
     """
     before: Value = ""
     for key, entry in _mapping(_mapping(document.value).get("servers")).items():
@@ -101,7 +101,7 @@ def _duplicates(servers: Mapping[str, Value], document: Document) -> Iterator[Pr
 
 
 def _shared_hosts(servers: Mapping[str, Value]) -> Iterator[Problem]:
-    """Yield a problem for each range of servers with one host: one machine under several names."""
+    """Yield a problem for each entry that does not give one host for each of its servers."""
     for key, entry in servers.items():
         host = entry if isinstance(entry, str) else _mapping(entry).get("host")
         members = _expanded(key)

@@ -1,10 +1,10 @@
 """A cache of validated inventories by content, because validating one takes 0.2 s.
 
 Each inventory is a file in the user's own cache directory, named by the digest of everything that
-its meaning depends on: its content and the code that reads it. Nothing in it depends on the home or
-the machine, so a cache that moves with its home, or that two machines share, is right in both. A
-damaged file is ignored, and so is one that somebody else could have written, as in a cache
-directory that several users share, because its checks would run as this user.
+its meaning depends on: its content, and the version and files of the code that reads it. Nothing in
+it depends on the home or the machine, so a cache that moves with its home, or that two machines
+share, stays correct. A damaged file is ignored. So is one that somebody else could have written (in
+a cache directory that several users share), because its checks would run as this user.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Remembered:
 
 
 def _rules() -> list[str]:
-    """Return a fingerprint of the modules here, which say what is valid.
+    """Return a fingerprint of the modules here, which decide what is valid.
 
     The version alone is not enough: it stays the same when a clone is updated. The ctime is
     included because some package managers give all files one mtime.

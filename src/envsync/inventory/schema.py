@@ -24,9 +24,9 @@ _KEY_OF_SORTS = re.compile(r"(?!host:)(\w+)[\s:=]\s*(\S+)")
 
 
 def _text(parse: Callable[[str], object]) -> BeforeValidator:
-    """Return a validator of strings by `parse`.
+    """Return a validator that applies `parse` to a string, and to "" in place of any other value.
 
-    Any other value gets the same complaint as a wrong string.
+    Any other value therefore gets the complaint about a wrong string.
     """
 
     def validate(value: object) -> object:
@@ -186,7 +186,7 @@ class InventoryFile(_Entry):
 
 
 def validate(value: object) -> InventoryFile | list[Problem]:
-    """Return the validated file, or a list of everything that is wrong with it."""
+    """Return the validated file, or a problem for each key and value that is wrong."""
     try:
         return InventoryFile.model_validate(value)
     except ValidationError as error:
@@ -202,7 +202,7 @@ def validate(value: object) -> InventoryFile | list[Problem]:
 
 
 def _problem(detail: Mapping[str, Any]) -> Problem:
-    """Return a pydantic complaint in envsync's words."""
+    """Return pydantic's complaint in envsync's words."""
     path, kind, value = _path(detail), detail["type"], detail["input"]
     if _is_unknown(detail):
         return Problem(path, _unknown_key(path))

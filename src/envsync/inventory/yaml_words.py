@@ -1,6 +1,6 @@
-"""YAML parser complaints in plain words: which line to mend, and how.
+"""The YAML parser's complaints in plain words: which line to correct, and how.
 
-A parser reports what its grammar expected; the person has forgotten a colon.
+The parser reports what its grammar expected; the person has forgotten a colon.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
     said = " ".join(part.strip() for part in (error.context, error.problem) if part)
     if began is not None and (
         mark is None
-        or mark.index >= len(text.rstrip())  # what is never closed is mended where it begins
+        or mark.index >= len(text.rstrip())  # what is never closed is corrected where it begins
         or "could not find expected ':'" in said  # the parser looks for it up to the next line
     ):
         mark = began
@@ -83,7 +83,7 @@ def yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
 
 
 def _slip(text: str, error: yaml.MarkedYAMLError) -> str | None:
-    """Return the way out of two likely mistakes that the parser does not name, or None."""
+    """Return the text about two likely mistakes that the parser does not name, or None."""
     mark = error.problem_mark
     if mark is None:
         return None
