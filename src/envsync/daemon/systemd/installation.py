@@ -1,4 +1,4 @@
-"""Installs a unit and lets systemd run it; installing it again changes nothing."""
+"""Installs a unit and lets systemd run it; installing the same unit again changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A unit file after `write`; `before` is the copy of the replaced file, None without one."""
+    """A unit file after `write`; `before` is the copy of the replaced file, None if none."""
 
     path: Path
     changed: bool
@@ -47,7 +47,7 @@ def activate(systemctl: Systemctl, unit: Unit, *, changed: bool) -> str:
     if is_active and not changed:
         return "running"
     if systemctl.property(unit.name, "LoadState") == "loaded":
-        # Otherwise earlier failures would count, and delay the start.
+        # Otherwise earlier failures would still be counted, and delay the start.
         systemctl.do("reset-failed", unit.name)
     systemctl.do("restart", unit.name)
     return "restarted" if is_active else "started"
@@ -69,9 +69,9 @@ def _write(file: UnitFile) -> Written:
 
 
 def _keep_before(file: UnitFile) -> Path | None:
-    """Copy the present file aside, because somebody may have edited it.
+    """Copy the file that is about to be replaced, because somebody may have edited it.
 
-    Returns the path of the copy; None if there was nothing to keep.
+    Returns the path of the copy; None if no copy is wanted or there is nothing to keep.
     """
     if file.before is None:
         return None

@@ -1,4 +1,4 @@
-"""The protocol of sd_notify(3), by which a service reports to systemd, without libsystemd.
+"""The protocol of sd_notify(3), with which a service reports to systemd, without libsystemd.
 
 A message is one datagram of `NAME=value` lines to the socket that $NOTIFY_SOCKET names.
 """
@@ -31,16 +31,16 @@ class Notifier:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Notifier:
-        """Return a notifier as systemd set it up for this process, not for its children."""
+        """Return a notifier for $NOTIFY_SOCKET, and for a watchdog that is set for this process."""
         address = environ.get("NOTIFY_SOCKET", "")
         usable = address if address[:1] in ("/", "@") and len(address) > 1 else None
         return cls(usable, None if usable is None else _watchdog_seconds(environ))
 
     @property
     def watchdog_interval_seconds(self) -> float | None:
-        """How long systemd waits for `watchdog` before it kills: call it at least twice as often.
+        """How long systemd waits for `watchdog` before it kills the service, None for no limit.
 
-        None if no watchdog is set.
+        Call `watchdog` at least twice in that time.
         """
         return self._watchdog_interval_seconds
 

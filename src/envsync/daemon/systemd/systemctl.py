@@ -15,14 +15,14 @@ _LOG_LINES = 8
 
 
 class Systemctl:
-    """One systemd. Every call has a timeout; a failure is a `ServiceFailed` with its message."""
+    """One systemd. Every call has a timeout, and raises `ServiceFailed` after it."""
 
     def __init__(self, environ: Mapping[str, str], *, of_user: bool) -> None:
         self.of_user = of_user
         self._scope = ("--user",) if of_user else ()
         self._environ = {**environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
         if of_user:
-            # `su` and `sudo -u` leave it unset although the user's systemd runs.
+            # Under `su` and `sudo -u` it is unset, although the user's systemd may run.
             self._environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
 
     def runs(self) -> bool:
@@ -35,13 +35,13 @@ class Systemctl:
             return False
 
     def do(self, verb: str, *units: str) -> None:
-        """Run `systemctl VERB UNIT...`, and wait for it."""
+        """Run `systemctl VERB UNIT...`; if it fails, raise `ServiceFailed` with its messages."""
         done = self._run(["systemctl", verb, *units], _START_SECONDS)
         if done.returncode != 0:
             raise self._failure(f"`{self.shown(verb, *units)}` failed", done.stderr, units)
 
     def property(self, unit: str, name: str) -> str:
-        """Return a unit's property as `systemctl show` prints it; empty if it is not set."""
+        """Return a unit's property as `systemctl show` prints it; empty if unset or unreadable."""
         argv = ["systemctl", "show", f"--property={name}", "--value", unit]
         return self._run(argv, _QUESTION_SECONDS).stdout.strip()
 

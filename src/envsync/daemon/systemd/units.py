@@ -1,7 +1,7 @@
 """The service's units: the shipped files unchanged, and a drop-in with what differs here.
 
-The unit itself is the same on every machine (in this package, and in the repository's
-`systemd/`). The drop-in has what is specific to a machine and user: the program, the inventory,
+The unit itself is the same on every machine (it is in this package; the repository's `systemd/` has
+links to it). The drop-in has what is specific to a machine and user: the program, the inventory,
 and the paths that the service can write to.
 """
 
@@ -40,7 +40,7 @@ class Account:
 class ServiceSpec:
     """What the service runs, as whom, and with which files. Paths are absolute.
 
-    `own_name` is this machine's name in the inventory, None if its hostname tells. `variables`
+    `own_name` is this machine's name in the inventory, None if its hostname gives it. `variables`
     are the user's environment variables that change where files are kept.
     `program_directories` contain the program's own files.
     """
@@ -72,7 +72,7 @@ class ServiceSpec:
 
     @property
     def linked_directories(self) -> tuple[Path, ...]:
-        """The real paths of envsync's own directories that symlinks lead elsewhere."""
+        """The real paths of envsync's own directories that are outside those, behind symlinks."""
         found = []
         for directory in self.written_directories:
             own = Path(os.path.realpath(directory / "envsync"))
@@ -82,7 +82,7 @@ class ServiceSpec:
 
     @property
     def temporary_directories(self) -> tuple[Path, ...]:
-        """The program's directories in /tmp or /var/tmp, of which the service has private ones."""
+        """The program's directories in /tmp or /var/tmp, which PrivateTmp= hides from a service."""
         found = [
             path
             for path in self.program_directories
@@ -93,7 +93,7 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True)
 class UnitFile:
-    """A file of a unit; `before` is where a replaced file is kept, None if only we write it."""
+    """A file of a unit; `before` is where a replaced file is kept, None if it need not be."""
 
     path: Path
     content: str
@@ -109,7 +109,7 @@ class Unit:
 
 
 def system_unit(service: ServiceSpec) -> Unit:
-    """Return `envsync@USER.service`; `UsageError` if a value cannot be written into a unit."""
+    """Return `envsync@USER.service`; raises `UsageError` if a value cannot be part of a unit."""
     if _ACCOUNT_NAME.fullmatch(service.account.name) is None:
         raise UsageError(
             f"the name {service.account.name!r} cannot be part of a unit's name",
@@ -129,12 +129,12 @@ def system_unit(service: ServiceSpec) -> Unit:
 
 
 def user_unit(service: ServiceSpec, directory: Path) -> Unit:
-    """Return `envsync.service` for the user's own systemd."""
+    """Return `envsync.service` for the user's own systemd; raises `UsageError` as `system_unit`."""
     return _unit(_USER_UNIT, _USER_UNIT, directory, ["[Service]", *_service_lines(service)])
 
 
 def user_directory(home: Path, environ: Mapping[str, str]) -> Path:
-    """Return the directory of the user's own units."""
+    """Return the directory of the user's own units, by `$XDG_CONFIG_HOME` or `home`."""
     base = Path(environ.get("XDG_CONFIG_HOME", ""))
     return (base if base.is_absolute() else home / ".config") / "systemd" / "user"
 
@@ -156,7 +156,7 @@ def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Uni
 def _head() -> str:
     """Return the first line, which names the version.
 
-    So the file differs after an upgrade, and the old daemon is restarted.
+    This makes the file differ after an upgrade, so that the running daemon is restarted.
     """
     return (
         f"# Written by `envsync daemon install` of envsync {__version__}: "
@@ -183,7 +183,7 @@ def _word(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text so that systemd reads it back: quoted if needed, with `%` doubled."""
+    """Return `text` as a unit has to spell it: quoted if needed, with `%` doubled."""
     if not text.isprintable():
         raise UsageError(f"{text!r} cannot be written into a unit")
     text = text.replace("%", "%%")
