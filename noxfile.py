@@ -21,7 +21,7 @@ MEMORY = "/dev/shm"
 
 
 def compile_once(session: nox.Session) -> None:
-    """Compile bytecode for the hundreds of commands that tests start, which must write none."""
+    """Compile bytecode for the hundreds of commands that tests start, which write none."""
     session.run(sys.executable, "-m", "compileall", "-q", "src", "bench", silent=True)
 
 
@@ -48,11 +48,12 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """The pure layers, by table and by property."""
+    """The tests without servers."""
     # The tests' files are in memory, because the speed of a disk is not what is tested.
     compile_once(session)
     env = {"TMPDIR": MEMORY} if os.access(MEMORY, os.W_OK) else {}
-    env["PYTHONDONTWRITEBYTECODE"] = ""  # or each process would rewrite the tests' assertions
+    # Or each process would have to rewrite the tests' assertions itself.
+    env["PYTHONDONTWRITEBYTECODE"] = ""
     # One more process than processors, because they wait a third of the time.
     options = [f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal"]
     session.run("pytest", *options, *which("tests/unit", session.posargs), env=env)
@@ -60,9 +61,9 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Real environments over real sshds."""
+    """The tests with real environments and real sshds."""
     compile_once(session)
-    # By module, because its tests share hosts. Three processes, because tests often wait.
+    # By module, because its tests share hosts. Three processes, because the tests often wait.
     # The longest modules come first (tests/conftest.py).
     options = ["--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder"]
     session.run("pytest", *options, *which("tests/integration", session.posargs))
