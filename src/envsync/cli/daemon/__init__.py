@@ -1,1 +1,1 @@
-"""The commands below `envsync daemon`: for people, and for its own children."""
+"""The subcommands of `envsync daemon`: for people, and for its own child processes."""

@@ -74,7 +74,7 @@ class ServicePlan:
 
 
 def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> ServicePlan:
-    """Return the plan; everything that can be wrong is reported before anything is changed."""
+    """Return the plan, or raise what is wrong with it, before anything is changed."""
     if of_user and os.geteuid() == 0:
         raise UsageError(
             "root's own systemd would run it as root, and envsync needs no root",
@@ -105,7 +105,7 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
 
 
 def _user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the environment in which the user's own files are found, also under `sudo`."""
+    """Return the environment variables by which the user's files are found, also under `sudo`."""
     sudoer = environ.get("SUDO_USER", "")
     if os.geteuid() != 0 or sudoer in ("", "root"):
         return environ
@@ -127,7 +127,7 @@ def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, In
             else "write one (see config.example.yaml); `envsync config path` says where",
         )
     path = path.absolute()
-    # Nothing is cached: under sudo that would leave root's files in the user's cache.
+    # Without the cache: under sudo, root's files would be left in the user's cache.
     return path, load(path, None)
 
 
@@ -141,7 +141,7 @@ def _nameless(path: Path, hostname: str) -> InventoryError:
 def _account(prefix: str) -> Account:
     """Return the account to run the service as.
 
-    That is the caller, also one who uses `sudo`, else the owner of the environments.
+    That is the user who runs the command, also with `sudo`, else the owner of the environments.
     """
     uid = os.geteuid() or int(os.environ.get("SUDO_UID") or 0) or _owner(f"{prefix}/envs")
     if uid == 0:
@@ -164,7 +164,7 @@ def _owner(path: str) -> int:
 
 
 def _program() -> Path:
-    """Return the path of this program, one that lasts."""
+    """Return the path of the `envsync` command beside this Python, else of the one on the PATH."""
     beside = Path(sys.executable).with_name("envsync")
     if beside.is_file():
         return beside
@@ -181,7 +181,7 @@ def _program_directories() -> tuple[Path, ...]:
 
 
 def _targets(inventory: Inventory, own: str) -> tuple[Server, ...]:
-    """Return every server that the daemon of this machine pushes to."""
+    """Return every server that this machine's daemon pushes to, each once."""
     found: dict[str, Server] = {}
     for environment in inventory.environments:
         if environment.watch and environment.source == own and environment.push_to:

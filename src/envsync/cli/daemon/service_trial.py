@@ -1,7 +1,7 @@
-"""Tests whether a systemd service can log in to servers, from a child with what a service has.
+"""Tests whether a systemd service can log in to servers, from a child that has what a service has.
 
-The child has no agent, passphrase, ticket or connection left open, and none of the caller's
-variables; it has the user's files, and the PATH that systemd gives.
+The child has the user's files, the PATH that systemd gives, and the variables of the unit. It has
+no ssh-agent, passphrase, ticket or open connection of the caller's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_TICKET = "FILE:/nonexistent/ticket"
 
 
 class Trial:
-    """A trial of all servers in one child: `run` it."""
+    """A trial of all servers in one child process."""
 
     def __init__(self, service: ServiceSpec, own_name: str, servers: Sequence[Server]) -> None:
         self._service = service
@@ -38,7 +38,7 @@ class Trial:
     def run(self) -> list[tuple[str, EnvsyncError | None]]:
         """Return each server with the reason why the service cannot log in there, or None.
 
-        Raises `ServiceFailed` if the program itself cannot be run this way.
+        Raises `ServiceFailed` if the program cannot be run this way, or the error that ended it.
         """
         service = self._service
         names = [server.name for server in self._servers]
@@ -95,7 +95,7 @@ class Trial:
 
 
 def _mended(document: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
-    """Return the error with a hint that helps a service: unlocking a key for a session does not."""
+    """Return the error, with a hint that helps a service: unlocking a key in a session does not."""
     if document is None:
         return None
     error = from_json(document)

@@ -1,4 +1,4 @@
-"""`envsync daemon work`: one task of the daemon, in a process of its own. Not for people.
+"""`envsync daemon work`: one task of the daemon, in its own process. Not for people.
 
 It reports as JSON documents, one per line, and ends when its stdin does.
 """
@@ -98,7 +98,10 @@ def _send(message: Message) -> None:
 
 
 def _is_unchanged(environment: str, path: str, before: str) -> bool:
-    """Return whether the digest is unchanged, and report it for the next comparison."""
+    """Return whether the digest is `before`, and send it for the next comparison.
+
+    Without a `path` there is nothing to compare: return False.
+    """
     if not path:
         return False
     found = change_digest.digest(path)
@@ -108,9 +111,9 @@ def _is_unchanged(environment: str, path: str, before: str) -> bool:
 
 
 def _scan(site: Site, environment: str) -> None:
-    """Report the source's revision, found by a stat pass that reads only what is new.
+    """Send the source's revision, found by a stat pass that reads only what is new.
 
-    Raises the reason if there is none: a scan that ends silently is taken for one that broke down.
+    Raises an error if there is none: a scan that sends nothing would count as one that crashed.
     """
     from envsync.push.ends.local_source import open_local
     from envsync.push.preflight.preflight import require_source
@@ -134,7 +137,7 @@ def _scan(site: Site, environment: str) -> None:
 def _push(
     site: Site, environment: str, servers: tuple[str, ...], start_signal: StartSignal
 ) -> None:
-    """Push as `envsync push` does, with nobody to ask."""
+    """Push as `envsync push` does, unattended."""
     from envsync.agent.operations.python_gc import collect_rarely
 
     collect_rarely()
@@ -170,7 +173,7 @@ def _push(
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
-    """Make spare trees; a failure is reported per server, and only makes the next push slower."""
+    """Make spare trees; a failure is sent for each server, and only makes the next push slower."""
     from envsync.cli.pushing.request import PushOptions, resolve_push
     from envsync.push.fan_out.spare import make_spares
     from envsync.push.queries.servers import Outcome
@@ -186,7 +189,7 @@ def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None
 def _end_with_the_daemon(start_signal: StartSignal) -> None:
     """Treat SIGTERM and the end of stdin, whose other end the daemon holds, as Ctrl-C.
 
-    A line before that end is the signal to start.
+    A line on stdin is the signal to start. After its end, the process has `END_SECONDS` left.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -202,7 +205,7 @@ def _end_with_the_daemon(start_signal: StartSignal) -> None:
 
 
 def _leave() -> NoReturn:
-    """Exit and kill everything started from here, such as rsync."""
+    """Exit, and kill everything that was started from here, such as rsync."""
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
