@@ -70,10 +70,7 @@ class Size(NamedTuple):
 
 
 def make(path: Path) -> str:
-    """Make the environment at a path that does not exist; return its description for a person.
-
-    Raises `SourceRefused` if this machine's Python does not run from a copy.
-    """
+    """Make the environment at a path that does not exist; return its description for a person."""
     library = Path("lib") / _PYTHON
     copied = [*_copy_python(path), *_copy_library(path, library)]
     (path / library / "site-packages").mkdir()
@@ -87,7 +84,7 @@ def make(path: Path) -> str:
 
 
 def copy(environment: Path, path: Path) -> str:
-    """Copy a user's environment, which stays untouched; return a description for a person."""
+    """Copy a user's environment, which is not touched; return a description for a person."""
     done = subprocess.run(
         ["/bin/cp", "-a", "--reflink=auto", "--", str(environment), str(path)],
         stdin=subprocess.DEVNULL,
@@ -106,7 +103,8 @@ def copy(environment: Path, path: Path) -> str:
 def install(environment: Path, version: str) -> None:
     """Install `version` of the package in place of any other, and test it.
 
-    Every file is written anew and renamed into place, as pip does.
+    Every file is written anew and renamed into place, as pip does. Raises `SourceRefused` if the
+    environment has no Python or its Python does not run.
     """
     site_packages = _site_packages(environment)
     for other in site_packages.glob(f"{PACKAGE}-*.dist-info"):

@@ -26,8 +26,8 @@ Binds = Sequence[tuple[Path, Path]]
 def isolate(binds: Binds, hostname: str | None = None) -> None:
     """Give this process and its future children a view of the file system of their own.
 
-    The process must have no other threads. Raises `OSError` if the kernel refuses; the process may
-    be in half a namespace then and should end.
+    With `hostname`, they also get that host name. The process must have no other threads. Raises
+    `OSError` if the kernel refuses; the process may then be in half a namespace and should end.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     flags = _CLONE_NEWNS if hostname is None else _CLONE_NEWNS | _CLONE_NEWUTS

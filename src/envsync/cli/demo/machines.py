@@ -1,8 +1,8 @@
-"""The demo's place: one temporary directory, and servers in it.
+"""The demo's temporary directory, and the servers in it.
 
 home/          keys, known_hosts, ssh configuration and caches of the demo's user
-miniconda3/    the prefix on this machine
-server1/       home, and the contents of that same prefix there
+conda/         the prefix on this machine
+server1/       that server's home, and its own prefix, of which it may use only `envs`
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _END_SECONDS = 15.0
 
 
 class NotIsolated(Exception):
-    """The kernel does not let a server have its own directory at the common prefix."""
+    """The kernel does not let a server have its own `envs` at the common prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _order(directory: Path, prefix: Path, name: str, client_key: str, isolated: 
 
 
 def make_prefix(path: Path) -> None:
-    """Make what envsync takes for a conda installation, with the Python that runs this."""
+    """Make what envsync recognizes as a conda installation, with the Python that runs this."""
     (path / "envs").mkdir(parents=True, exist_ok=True)
     (path / "conda-meta").mkdir(exist_ok=True)
     (path / "conda-meta" / "history").touch()
@@ -134,7 +134,7 @@ def own_surroundings(directory: Path) -> Iterator[None]:
 
 
 def _environ(directory: Path) -> Mapping[str, str]:
-    """Return the demo user's environment: its own HOME, and no agent with other keys."""
+    """Return the demo user's environment variables: its own HOME, and no ssh-agent."""
     return {"HOME": str(directory / "home"), "PATH": os.environ.get("PATH", os.defpath)}
 
 

@@ -14,7 +14,7 @@ from envsync.errors import EnvsyncError
 
 
 class Narration:
-    """Prints lines for a person, and collects the same steps as values for `--json`."""
+    """Prints lines for a person, and collects the steps as values for `--json`."""
 
     def __init__(self, terminal: Terminal, *, is_coloured: bool) -> None:
         self._terminal = terminal

@@ -88,7 +88,7 @@ def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -
 
 
 class _Play:
-    """The steps, on a stage that is set up."""
+    """The steps, on a stage that is ready."""
 
     def __init__(self, the_stage: Stage, narration: Narration) -> None:
         self._stage = the_stage
@@ -237,7 +237,7 @@ class _Play:
                     f"{self._name} on {server}: back at {short(record.revision)} "
                     f"({_contents(record.totals)})"
                 )
-        # On server2 the version with the edit is back, because it is what the overwrite replaced.
+        # On server2 that is the version with the edit, because the overwrite replaced it.
         self._run_there(server1="1.0", server2="1.1")
         self._narration.command(f"ssh {self._second.name} tail -n 1 {self._edited}")
         line = self._second.run(f"tail -n 1 {shlex.quote(str(self._edited))}")
@@ -267,7 +267,7 @@ class _Play:
 
 
 def _refusal_lines(error: EnvsyncError) -> list[str]:
-    """Return the lines that `Terminal.error` writes; here they belong to the answer."""
+    """Return the lines that `Terminal.error` would write; here they are part of the output."""
     lines = [f"envsync: {error.server}: {error.message}"]
     lines += [f"  {detail}" for detail in error.details]
     return [*lines, f"  → {error.hint}"] if error.hint else lines

@@ -45,7 +45,7 @@ _GONE = (OSError, EOFError, SSHException)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The demo's order for a server. Without `bind` it shares the machine's own view."""
+    """The demo's order for a server. Without `bind` it sees the machine's own file system."""
 
     name: str
     home: str
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def _tell(document: dict[str, Any]) -> None:
-    # Nobody reads this if another server has ended the demo already.
+    # The pipe is closed if another server has ended the demo already.
     with contextlib.suppress(BrokenPipeError):
         os.write(sys.stdout.fileno(), json.dumps(document).encode() + b"\n")
 
@@ -137,8 +137,8 @@ class DemoServer:
 
     def _run(self, channel: paramiko.Channel, command: bytes) -> None:
         try:
-            # paramiko grants the request after this call. The client answers this global request
-            # only after that; without it, a quick command could end before it was granted.
+            # paramiko grants the command after `_start` has returned. The client answers this
+            # request only after that; without it, a quick command could end before it was granted.
             with self._asking:
                 channel.get_transport().global_request("envsync-demo", wait=True)
         except _GONE:
@@ -235,7 +235,7 @@ def _write(fd: int, data: bytes) -> None:
 def _drain(fd: int, send: Callable[[bytes], object]) -> None:
     gone = False
     while data := os.read(fd, _BLOCK_BYTES):
-        # Reading goes on when nobody listens, so that the command does not block in a write.
+        # Reading goes on after the link is gone, so that the command does not block in a write.
         if not gone:
             try:
                 send(data)

@@ -21,7 +21,7 @@ from envsync.errors import NoSpace, UsageError
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 SERVERS = ("server1", "server2")
-_COPIES = 6  # the source, and per server the live tree and up to two others; half as reserve
+_COPIES = 6  # the source, two trees on server1 and three on server2
 _SMALL_BYTES = 80_000_000
 
 
@@ -107,7 +107,7 @@ def _require_space(directory: Path, users: Path | None) -> None:
 
 @contextlib.contextmanager
 def _temporary_directory() -> Iterator[Path]:
-    """Make a directory and remove it after the block, whatever modes the trees in it have."""
+    """Make a directory and remove it after the block, also if trees in it are read-only."""
     directory = Path(tempfile.mkdtemp(prefix="envsync-demo-")).resolve()
     try:
         yield directory
