@@ -1,1 +1,1 @@
-"""One run: its options, the servers that it sees, and how it asks them."""
+"""One run: its options, the servers that it knows, and how it asks them."""

@@ -1,4 +1,4 @@
-"""Finds the conda that this shell uses: the prefix if nothing else gives one."""
+"""Finds the conda that this shell uses; it gives the prefix if the inventory does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 def active_conda_prefix(environ: Mapping[str, str]) -> str | None:
     """Return conda's base directory, or None if there is no conda.
 
-    It is found by the active environment, conda's or mamba's own variables, or `conda` on the PATH.
+    It is found by the active environment, conda's or mamba's own variables, or the two commands on
+    the PATH.
     """
     found = next((path for path in _candidates(environ) if _is_base(path)), None)
     return None if found is None else str(found)
@@ -35,5 +36,5 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _is_base(path: Path) -> bool:
-    """Return whether `path` is a base; an environment outside `envs` has only packages."""
+    """Return whether `path` is a base: an environment outside `envs` has no `envs` of its own."""
     return (path / "envs").is_dir() and ((path / "conda-meta").is_dir() or (path / "pkgs").is_dir())

@@ -1,4 +1,4 @@
-"""Queries several servers, as every command but `push` does."""
+"""Queries several servers at once, for the commands that do not push."""
 
 from __future__ import annotations
 
@@ -77,19 +77,19 @@ def _size_bytes(progress: Mapping[str, Any]) -> int:
 
 
 def target_of(site: Site, environment: str, end: End, place: Place, command: str = "") -> TargetEnd:
-    """Return the environment at a place as a `TargetEnd`, with its `command`."""
+    """Return the environment at a place as a `TargetEnd`; for `command`, see `CommandLocks`."""
     return TargetEnd(end, place.prefix, environment, site.local(environment), site.who, command)
 
 
 def environments_at(site: Site, place: Place) -> AskEnvironments:
-    """Return all environments of a place, each with its local paths in the inventory."""
+    """Return the request for all environments of a place, with their local paths."""
     local_of = {entry.name: entry.local for entry in site.inventory.environments}
     return AskEnvironments(place.prefix, DEFAULT_LOCAL, local_of)
 
 
 @contextlib.contextmanager
 def target_again(site: Site, environment: str, place: Place) -> Iterator[TargetEnd]:
-    """Yield what `target_of` returns over a new link, for when the first one was lost."""
+    """Yield the environment over a new link, after the first one was lost; see `target_of`."""
     with open_end(place) as end:
         yield target_of(site, environment, end, place)
 

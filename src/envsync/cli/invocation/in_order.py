@@ -17,9 +17,9 @@ class InOrder(Generic[T]):
     def __init__(
         self, servers: Sequence[str], document: Callable[[T], Document], on_known: OnKnown
     ) -> None:
-        """Pass `on_known` the `document` of each outcome, in order.
+        """`on_known` gets the `document` of each outcome so far, in the order of `servers`.
 
-        It is called in the thread that adds one, never in two at once.
+        It is called in the thread that adds an outcome, never in two at once.
         """
         self._servers = servers
         self._document = document

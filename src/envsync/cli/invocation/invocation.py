@@ -1,4 +1,4 @@
-"""One run of the command: its common options, and what it found out."""
+"""One run of the command: its common options, and its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMA = 1
 
 
 class Invocation:
-    """One run. `result`, JSON-ready, is printed even if an error ended the command.
+    """One run. `result` is its part of the JSON document, also if an error ended the command.
 
     `umask` is the user's, for files that are not envsync's own.
     """
@@ -42,7 +42,7 @@ class Invocation:
         return Terminal(sys.stdout, sys.stderr, self.environ, quiet=self.json, config=config)
 
     def inventory(self) -> Inventory:
-        """Return the inventory, or zero configuration if there is no file."""
+        """Return the inventory; if no file is found, one that any host is in."""
         from envsync.inventory import Inventory, find, load
 
         path = find(self.config, self.environ)

@@ -12,7 +12,7 @@ from envsync.inventory.names import suggestion
 
 
 class Entry(NamedTuple):
-    """The place of a command, and its line in the help; a command without one is hidden."""
+    """A command's place, as MODULE:NAME, and its line in the help; without one it is hidden."""
 
     where: str
     summary: str = ""

@@ -14,12 +14,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def common_options(command: F) -> F:
-    """Add `-v`, `--json` and `--config`, which every command also takes after its name."""
+    """Add `-v`, `--json` and `--config`, which every command takes after its name as well."""
     return config_option(hidden=True)(verbose_option()(json_option()(command)))
 
 
 def push_options(command: F) -> F:
-    """Add the options of all commands that bring an environment somewhere, as in `PushOptions`."""
+    """Add the options that push, pull and unpack share; `PushOptions` has a field for each."""
     options = [
         click.option(
             "-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing."
@@ -46,7 +46,7 @@ def push_options(command: F) -> F:
 
 
 def force_platform_option(command: F) -> F:
-    """Add the option for an environment copied from server to server, a field of `PushOptions`."""
+    """Add the option that push and pull share; it is a field of `PushOptions`, too."""
     text = "Copy it although the platforms differ; it may not run."
     return click.option("--force-platform", is_flag=True, help=text)(command)
 
@@ -59,7 +59,8 @@ def config_option(*, hidden: bool = False) -> Callable[[F], F]:
     return click.option(
         "--config",
         metavar="FILE",
-        type=click.Path(readable=False, path_type=Path),  # the code that opens it tells more
+        # Not checked by click, because the error is clearer where the file is opened.
+        type=click.Path(readable=False, path_type=Path),
         expose_value=False,
         callback=keep,
         hidden=hidden,

@@ -1,4 +1,4 @@
-"""The servers as this run sees them: the inventory, and which of them this machine is."""
+"""The servers that a run knows: the inventory, and which of them this machine is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from envsync.tree.local import DEFAULT_LOCAL
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A run's view; `own` is this machine's name in the inventory, None if it is not listed."""
+    """The inventory and this machine; `own` is its name in there, None if it is not listed."""
 
     inventory: Inventory
     own: str | None
@@ -42,7 +42,7 @@ class Site:
 
     @property
     def own_prefix(self) -> str:
-        """conda's base directory on this machine; raises `UsageError` if nothing gives one."""
+        """conda's base directory on this machine; raises `UsageError` if it is unknown."""
         found = None if self.own is None else self.inventory.server(self.own).prefix
         found = found or self.inventory.prefix or self.active_prefix
         if found is None:
@@ -67,7 +67,7 @@ class Site:
         return Server(self.hostname, self.hostname)
 
     def server(self, token: str) -> Server:
-        """Return the named server; this machine has its own name, even if it is not listed."""
+        """Return the named server; this machine can be named, even if it is not listed."""
         return self._known(self.inventory.server(token, self._unlisted))
 
     def select(self, tokens: Sequence[str]) -> tuple[Server, ...]:
@@ -81,7 +81,7 @@ class Site:
 
         The hostname decides only for a server that is not listed.
         """
-        # Identity, because comparing each of a thousand with each takes a second.
+        # `is`, because comparing each of a thousand servers with each takes a second.
         if any(server is listed for listed in self.inventory.servers):
             return server.name == self.own
         is_host = server.host in (self.own, self.hostname)
@@ -103,8 +103,8 @@ class Site:
     def everywhere(self) -> list[Place]:
         """Return all servers of the inventory, and this machine if it is unlisted and has conda.
 
-        A machine that only pushes on behalf of others may have none. Without an inventory this is
-        the only one.
+        A machine that only starts pushes between others may have none. Without an inventory, return
+        this machine alone.
         """
         listed = [self.place(server) for server in self.inventory.servers]
         if not listed:
@@ -142,7 +142,7 @@ class Site:
         return (self.here_server,) if self.own is None else ()
 
     def _known(self, server: Server) -> Server:
-        """Return the server under its one name."""
+        """Return `server`, or this machine's entry if that is the same machine."""
         return self.here_server if self.is_here(server) else server
 
 
