@@ -10,8 +10,8 @@ CTRL_C_ROOM = len("^C" * 3)
 class LiveConsole(Console):
     """Leaves room for the `^C` that a terminal writes at its cursor.
 
-    After a line as wide as the screen that would start another line, and the clean-up at the end
-    would remove one line too few.
+    Behind a line as wide as the screen, the `^C` would start another line, and the clean-up at the
+    end would remove one line too few.
     """
 
     @property

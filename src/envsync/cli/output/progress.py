@@ -22,10 +22,10 @@ _SPINNER_WIDTH = 1
 _STEP_WIDTH = len("preflight")
 
 _RATE_SECONDS = 30.0
-"""The time over which the rate is measured: the last half minute is taken to predict the rest."""
+"""The rate of the last half minute is used to predict the remaining time."""
 _RATE_SECONDS_MIN = 1.0
 _FILLING_SECONDS = 1.0
-"""The first reports only tell of buffers that fill up on the way, so the rate starts after them."""
+"""What is reported first only fills buffers on the way, so measuring starts after this time."""
 
 
 class Rate:
@@ -48,7 +48,7 @@ class Rate:
             self._told.popleft()
 
     def bytes_per_second(self) -> float | None:
-        """Return the rate; None in the first second, when it would be a guess."""
+        """Return the rate; None until it has been measured for a second."""
         (began, before), (_, now_bytes) = self._told[0], self._told[-1]
         seconds = self._clock() - began
         return (now_bytes - before) / seconds if seconds >= _RATE_SECONDS_MIN else None
@@ -126,7 +126,7 @@ class _Text(ProgressColumn):
 
 
 class _Bar(BarColumn):
-    """A bar only if the total is known: one that pulses looks full without colours."""
+    """An empty bar while the total is unknown: a pulsing one looks full without colours."""
 
     def render(self, task: Task) -> ProgressBar:
         if task.total is None:
@@ -137,7 +137,7 @@ class _Bar(BarColumn):
 class _Figures(ProgressColumn):
     """Shows `1.2 MB of 3.1 MB, 41.0 MB/s, 2 s left`, as far as known and as space allows.
 
-    A figure that does not fit is left out, because a part of it would be a different figure.
+    A figure that does not fit is left out, because if it were cut it would be another figure.
     """
 
     def __init__(self, room: Callable[[], int]) -> None:

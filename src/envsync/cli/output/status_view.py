@@ -1,4 +1,4 @@
-"""The view of `envsync status`: a table, and below it why something is not in step."""
+"""The view of `envsync status`: a table, and below it the reasons and hints."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _why(server: Document) -> str:
 
 
 def whereabouts(document: Document) -> Iterator[str]:
-    """Yield what there is to say about the daemon itself, unless it is simply at work."""
+    """Yield a line if no daemon runs, or if it has nothing to do."""
     daemon, sources = document["daemon"], document["environments"]
     if not daemon["running"]:
         known = "; this is what the last one knew" if sources else ""
@@ -77,7 +77,7 @@ def whereabouts(document: Document) -> Iterator[str]:
 
 
 def troubles(document: Document) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the daemon or a source, with the way out or ""."""
+    """Yield what is wrong with the daemon or a source, each with a hint or ""."""
     daemon = document["daemon"]
     if daemon["running"] and daemon["version"] != __version__:
         version = daemon["version"] or "of an older version"
@@ -99,10 +99,10 @@ def troubles(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def hints(document: Document) -> dict[str, str]:
-    """Return the way out of what a person may have to mend, by environment and server.
+    """Return the hints for what a person may have to correct, by environment and server.
 
-    Servers that are tried again are included: one that is off needs no mending, but a key that it
-    refuses does.
+    Servers that are tried again are included: one that is off needs no correction, but a key that
+    it refuses does.
     """
     return {
         f"{source['environment']} on {server['server']}": str(server["error"]["hint"])

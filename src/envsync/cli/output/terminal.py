@@ -58,7 +58,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Return escaped text, cut where only a server could have made it that long.
+    """Return escaped text, cut at a length that only text from a server can have.
 
     Credentials are removed first, because a cut in the middle of one would make it unrecognizable.
     """
@@ -85,10 +85,10 @@ def _transposed(
 
 
 class Terminal:
-    """stdout and stderr of one run; a quiet one (`--json`) prints only what it must.
+    """stdout and stderr of one run; a quiet one (`--json`) prints nothing.
 
-    `config` is the inventory that the run was told to use, or "": commands that are printed to be
-    copied name it, too.
+    `config` is the inventory that `--config` named, or "". Commands that are printed to be copied
+    then have the same `--config`.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Terminal:
             self.error(same[0], [error.server for error in same if error.server])
 
     def error(self, error: EnvsyncError, servers: Sequence[str] = ()) -> None:
-        """Print `envsync: server2: what happened`, the details indented, and the way out."""
+        """Print `envsync: server2: what happened`, the details indented, and the hint."""
         if self._quiet:
             return
         names = listed(servers or ([error.server] if error.server else []))
@@ -194,7 +194,7 @@ class Terminal:
         if turns and _width(lines) > columns:
             lines = self._turned(titles, rows, columns)
         self._stdout.write("".join(f"{line}\n" for line in lines))
-        self._stdout.flush()  # if both go into one file, what follows on stderr comes after it
+        self._stdout.flush()  # so that in a common file, later lines of stderr come after it
 
     def _turned(
         self, titles: Sequence[str], rows: Sequence[Sequence[str]], columns: int
@@ -259,7 +259,7 @@ class Terminal:
         return "\n".join(lines).replace(_NO_BREAK, " ")
 
     def _columns(self, stream: TextIO) -> int:
-        """Return the width; unlimited if this is no terminal or one that does not tell."""
+        """Return the terminal's width; unlimited if this is none, or it is tiny or unknown."""
         if not stream.isatty():
             return _WIDE
         told = self._environ.get("COLUMNS", "")
