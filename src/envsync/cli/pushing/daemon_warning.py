@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from envsync.inventory.model import Environment
 
 _WITHIN_SECONDS = 1.0
-"""The limit, so that a daemon stuck on a dead disk does not delay the push."""
+"""The longest wait for the daemon, which may be stuck on a dead disk."""
 
 
 def install_warning(
     request: PushRequest, environment: Environment, environ: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return the daemon's warning that an install in the environment began and did not end.
+    """Return the daemon's warning that an install in the environment was not completed.
 
     Only a process that saw the installer can tell such a package from one that was copied there.
-    Empty if no daemon here watches the environment, or none answers.
+    Empty if there is no such install, or no daemon here that watches the environment and answers.
     """
     if not environment.watch or request.source.open_link is not None:
         return ()

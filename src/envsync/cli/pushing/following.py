@@ -19,12 +19,12 @@ def followed(
 ) -> list[PushReport]:
     """Run the push and return its reports in the order of the destinations.
 
-    The caller reports failures. With each new report, `on_known` gets all reports so far, also if
-    the push is stopped later. Each report has `warnings` before its own.
+    The caller reports failures. With each new report, `on_known` gets all reports so far, in case
+    the push is stopped. Each report has `warnings` before its own.
     """
     from envsync.agent.operations.python_gc import collect_rarely
 
-    collect_rarely()  # imports, too, make many objects and no garbage
+    collect_rarely()  # before the imports, which make many objects and no garbage
     from envsync.cli.pushing.view import PushView
     from envsync.push.fan_out.fan_out import FanOut
     from envsync.push.steps.report import PushReport

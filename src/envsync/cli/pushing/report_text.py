@@ -57,7 +57,7 @@ def _shortened(command: str) -> str:
 
 
 def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
-    """Yield the outcome on one line, and below it what else a person has to know."""
+    """Yield the outcome on one line, and below it the details."""
     yield f"{report.environment} -> {report.server}: {_outcome(report)}"
     if report.outcome == PLANNED:
         yield from _plan_lines(report, verbose)
@@ -120,7 +120,7 @@ def _sent(report: PushReport) -> str:
 
 
 def _reused(plan: PlanFacts) -> str:
-    """Return where else the target had contents already, or "" if it is too little to mention."""
+    """Return where the target reused contents from, or "" if they are too small to mention."""
     if not plan.reused_from or plan.reused_bytes < REUSE_BYTES_MIN:
         return ""
     return f", {size(plan.reused_bytes)} reused from {listed(plan.reused_from)}"
@@ -139,7 +139,7 @@ def _would_send(report: PushReport) -> str:
 
 
 def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:
-    """Yield the reason for the method if it is not obvious, and the pins that gave way."""
+    """Yield the reason for the method if it is not obvious, and the pins that were relaxed."""
     is_chosen = report.method != MIRROR and report.method_reason != ASKED_FOR
     if report.method and (verbose or report.outcome == PLANNED or is_chosen):
         yield f"  method {report.method}: {report.method_reason}"

@@ -87,7 +87,7 @@ def resolve_pull(site: Site, options: PushOptions) -> PushRequest:
             hint=command_line("pull", environment.name, "SERVER"),
         )
     settings = _settings(site, options, environment, source)
-    # The inventory's settings for this machine hold, whoever brings the environment here.
+    # The inventory's settings for this machine apply, as in a push from there.
     return PushRequest(settings, source, (_destination(site, site.here_server, options),))
 
 
@@ -113,7 +113,7 @@ def require_archive(path: Path) -> None:
 
 
 def _source(site: Site, options: PushOptions, environment: Environment) -> Place:
-    """Return this machine, or the server in `--from`; this machine's name there insists on it."""
+    """Return the server in `--from`, else this machine if the inventory lets it push."""
     wanted = options.from_server
     if wanted is None:
         _require_source_here(site, environment)
@@ -132,7 +132,7 @@ def _require_source_here(site: Site, environment: Environment) -> None:
 
 
 def _method(options: PushOptions, environment: Environment, source: Place) -> str:
-    """Return the method by the command line and the inventory."""
+    """Return the method that the command line, else the inventory, asks for."""
     method = options.method or environment.method
     if method not in METHODS:
         raise UsageError(
@@ -208,7 +208,7 @@ def _looks(test: Callable[[], bool]) -> bool:
 
 
 def require_environment(prefix: str, name: str) -> None:
-    """Raise `NotFound`, with the nearest name, before any server is asked."""
+    """Raise `NotFound`, with the nearest name, if there is no such environment on this machine."""
     environments = Path(prefix, "envs")
     place = environments / name
     if _looks(place.is_dir):

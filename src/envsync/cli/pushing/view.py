@@ -21,9 +21,9 @@ WARNINGS_SHOWN = 5
 
 
 class PushView:
-    """A context manager around the push; nothing is printed after its block.
+    """A context manager around the push; no progress or report is printed after its block.
 
-    An interrupted push therefore falls silent.
+    An interrupted push therefore prints nothing more.
     """
 
     def __init__(
