@@ -19,7 +19,7 @@ _KEPT = 20
 
 
 def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path | None:
-    """Return the file that was written; None if there is no place for one."""
+    """Save the traceback without credentials, and return its file; None if it cannot be written."""
     with contextlib.suppress(OSError):
         directory = _directory(environ)
         for old in sorted(directory.glob("crash-*.txt"))[: -_KEPT + 1]:

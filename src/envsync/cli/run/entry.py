@@ -36,7 +36,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Signals that stop a command as Ctrl-C does: `kill`, and a terminal that goes away."""
 _SAME_END_SECONDS = 2.0
 _RESUMABLE = ("push", "pull", "unpack", "bootstrap")
-"""Commands that resume what they had done; the others only start again."""
+"""Commands that resume where they stopped; the others start again."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -54,10 +54,9 @@ def _alarm(seconds: float) -> None:
 class Stopper:
     """The handler of the signals that stop a command.
 
-    A person who presses Ctrl-C twice means it once: the second must not interrupt the clean-up that
-    the first one started, such as removing the progress lines. If that takes longer than a clean-up
-    should, or the first one was lost, the second counts: it is kept until then, and no third is
-    needed.
+    Pressing Ctrl-C twice counts as once: the second must not interrupt the clean-up that the first
+    one started, such as removing the progress lines. If the command still runs 2 s after the first
+    (the clean-up takes too long, or the first one was lost), the second is sent again.
     """
 
     def __init__(
@@ -65,14 +64,14 @@ class Stopper:
         clock: Callable[[], float] = time.monotonic,
         alarm: Callable[[float], None] = _alarm,
     ) -> None:
-        """Take `alarm`, which has `again` called after that many seconds."""
+        """`alarm` is called with the number of seconds after which `again` is to be called."""
         self._clock = clock
         self._alarm = alarm
         self._last_seconds: float | None = None
         self._kept = 0
 
     def again(self, *_: object) -> None:
-        """Send the kept signal once more, to its handler at that time."""
+        """Send the second signal again, to the handler that it has by now."""
         os.kill(os.getpid(), self._kept)
 
     def __call__(self, number: int, _: FrameType | None) -> None:
@@ -88,7 +87,7 @@ class Stopper:
 
 
 class Interruption:
-    """Ctrl-C and similar: an end that is not a failure, and so no class of errors.py."""
+    """Ctrl-C and similar: an end that is not a failure, and therefore no class of errors.py."""
 
     def __init__(self, how: KeyboardInterrupt, command: str) -> None:
         self.message = "stopped"
@@ -106,7 +105,7 @@ def main() -> NoReturn:
     """Run the command for the console script, once everything is imported."""
     is_heard = _open_standard_streams()
     _require_utf8()
-    # What envsync keeps for this user (caches, staging, tracebacks) is for this user alone.
+    # The files that envsync keeps (caches, staging, tracebacks) are for this user alone.
     umask = os.umask(0o077)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # library warnings are for developers, not for users
@@ -114,13 +113,13 @@ def main() -> NoReturn:
         sys.stdout = OutputStream(sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr = OutputStream(sys.stderr)
-    # The thread that waits for a failed one meets its error again; its traceback is not for users.
+    # A thread's error is raised again in the thread that waits for it, so print no traceback here.
     threading.excepthook = _save_thread_failure
     stopper = Stopper()
     signal.signal(signal.SIGALRM, stopper.again)
     try:
         for number in (signal.SIGINT, *_SIGNALS):
-            # Under nohup, and in the background of a shell, they are to be ignored.
+            # Under nohup, and in the background of a shell, they are ignored and have to stay so.
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, stopper)
         status = run(sys.argv[1:], Invocation(os.environ, umask))
@@ -132,7 +131,7 @@ def main() -> NoReturn:
 
 
 def _open_standard_streams() -> bool:
-    """Open descriptors 0 to 2 where the caller closed them; return whether stdout was open.
+    """Open file descriptors 0 to 2 where the caller closed them; return whether stdout was open.
 
     Otherwise the next file or socket would get such a number, and output would be written to it.
     """
@@ -151,15 +150,15 @@ def _open_standard_streams() -> bool:
 
 
 def _tell_unheard(status: int) -> int:
-    """Return the exit status if the answer went nowhere; the work is done all the same."""
+    """Report that the output was lost because stdout is closed; return the exit status."""
     sys.stderr.write("envsync: the output cannot be written: stdout is closed\n")
     return status or EnvsyncError.exit_code
 
 
 def _require_utf8() -> None:
-    """Start again in UTF-8 mode if the locale encodes text differently from the servers.
+    """Start again in UTF-8 mode if the locale has another encoding.
 
-    They use UTF-8, and a name typed here has to be the same name there.
+    Servers are sent UTF-8, and a name typed here has to be the same name there.
     """
     if sys.getfilesystemencoding() != "utf-8":
         argv = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
@@ -167,14 +166,17 @@ def _require_utf8() -> None:
 
 
 def run(arguments: Sequence[str], invocation: Invocation) -> int:
-    """Carry out one command line and return the exit status; prints everything, raises nothing."""
+    """Carry out one command line, report how it ended, and return the exit status.
+
+    Raises nothing but `KeyboardInterrupt`, if the report itself is interrupted.
+    """
     if "--json" in arguments:
-        invocation.json = True  # before parsing, so that a wrong option is an error in JSON, too
+        invocation.json = True  # before parsing, so that a wrong option is reported in JSON, too
     try:
         return _conclude(invocation, _carry_out(arguments, invocation))
     except OutputFailed as error:
         if error.errno == errno.EPIPE:
-            # The reader has gone (`envsync list | head`), so there is nobody to tell.
+            # The reader has gone (`envsync list | head`), and needs no message.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED_EXIT_CODE
         with contextlib.suppress(OSError):
@@ -183,7 +185,7 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once: after Ctrl-C, threads may wait for silent servers."""
+    """End the process without waiting for its threads, which may wait for silent servers."""
     for number in (signal.SIGINT, *_SIGNALS):
         if isinstance(signal.getsignal(number), Stopper):
             signal.signal(number, signal.SIG_DFL)  # there is nothing left to stop
@@ -192,7 +194,7 @@ def leave(status: int) -> NoReturn:
         sys.stderr.flush()
     for number in _SIGNALS:
         if status == 128 + number:
-            # End by the signal, as without a handler: systemd takes no other end for a clean one.
+            # End by the signal, as without a handler: systemd counts no other end as clean.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
     os._exit(status)
@@ -206,7 +208,7 @@ def _save_thread_failure(failed: threading.ExceptHookArgs) -> None:
 def _carry_out(
     arguments: Sequence[str], invocation: Invocation
 ) -> EnvsyncError | Interruption | None:
-    """Parse and run the command; return how it ended, None if all went well."""
+    """Parse and run the command; return how it ended, None if it succeeded."""
     try:
         if not sys.platform.startswith("linux"):
             return UsageError("envsync runs on Linux", hint="run it on one of the servers")
@@ -259,7 +261,7 @@ def _command_path(error: click.ClickException, arguments: Sequence[str]) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         return context.command_path
-    # click does not say in which command an option has no value
+    # For an option without a value, click does not say which command it belongs to.
     return " ".join(["envsync", *[word for word in arguments if word in COMMANDS][:1]])
 
 
