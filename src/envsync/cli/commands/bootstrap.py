@@ -57,8 +57,8 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
         invocation.terminal.say(then if names else "no environment is pushed there")
         return
     [target] = base.destinations
-    # Sent to this machine, environments without a source of their own come from the server that
-    # conda came from.
+    # If the target is this machine, environments without a source of their own come from the server
+    # that conda came from.
     else_from = base.source.server if target.open_link is None else site.own_name
     reports: list[PushReport] = []
 
@@ -72,7 +72,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
 
 
 def _require_base(invocation: Invocation, report: PushReport) -> None:
-    """Raise the base's error; a base that is there already is only reported, and will do."""
+    """Raise the base's error; that the server has a base already is only noted."""
     from envsync.push.preflight.preflight import ANOTHER_BASE
 
     error = report.error
@@ -138,7 +138,7 @@ def _brought(
 ) -> PushReport:
     """Push `environment` from its own source; an error is reported and does not stop the others.
 
-    `between` is the server that it goes to, and the one that it comes from if it has no source.
+    `between` is the target, and the server that it comes from if it has no source of its own.
     """
     from envsync.cli.pushing.following import followed
     from envsync.cli.pushing.request import PushOptions, resolve_push

@@ -74,7 +74,7 @@ def check(invocation: Invocation) -> None:
 
 
 def _pushed_nowhere(inventory: Inventory) -> Iterator[str]:
-    """Yield a warning for each environment that is watched although it has no targets."""
+    """Yield a warning for each environment that is watched but has no targets."""
     for environment in inventory.environments:
         if environment.watch and not environment.push_to:
             name = environment.name

@@ -88,7 +88,7 @@ def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: 
 
 
 def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
-    """Return the outcome, with an error if not everything was done."""
+    """Return the outcome, with an error if an environment was locked or could not be cleaned."""
     from envsync.push.queries.servers import Outcome
 
     if outcome.value is None:

@@ -96,7 +96,7 @@ def _history(site: Site, environment: str, end: End, place: Place) -> list[Event
 
 
 def _event(line: Mapping[str, Any]) -> Event:
-    """Return a line of the history as it is documented.
+    """Return a line of the history as docs/json.md describes it.
 
     It comes from a file on the server: malformed fields are left empty instead of ending the
     command.
@@ -141,7 +141,7 @@ def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
             outcome.server,
             str(event.number),
             _WHAT.get(event.event, event.event),
-            # Every command shows the source's revision: relocation does not make another version.
+            # All commands show the source's revision, because relocation changes only the server's.
             short(event.source_revision or event.revision),
             event.who,
             event.source,
@@ -150,7 +150,7 @@ def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
 
 
 def _changes(outcomes: Sequence[Outcome[list[Event]]]) -> Iterator[str]:
-    """Yield the pins that gave way where a version was rebuilt."""
+    """Yield the pins that were relaxed where a version was rebuilt."""
     for outcome in outcomes:
         for event in outcome.value or ():
             for change in event.changes:

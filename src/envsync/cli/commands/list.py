@@ -68,7 +68,7 @@ def _environments(site: Site, end: End, place: Place) -> ListFacts:
 
 
 def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each environment of a server; the size of an unreadable one is left out."""
+    """Yield a row for each environment of a server; what could not be read is shown as `-`."""
     from envsync.tree.revision import short
 
     if outcome.value is None:

@@ -1,4 +1,4 @@
-"""`envsync pack`: an environment as a file to carry."""
+"""`envsync pack`: pack an environment into an archive file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Archive(NamedTuple):
-    """The archive to make; `force` replaces an existing file, `mode` follows the user's umask."""
+    """The archive to make; `force` replaces an existing file, and `mode` is the file's mode."""
 
     file: Path
     form: str
@@ -90,7 +90,7 @@ def _format(output: Path) -> str:
 
 
 def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) -> tuple[str, ...]:
-    """Pack the environment while it is at rest, showing progress, and return the warnings."""
+    """Pack the environment, and return the warnings; refuse it if it is busy or changes."""
     from envsync.cli.invocation.asking import lines_that_move
     from envsync.push.ends.local_source import open_local
     from envsync.push.packing.pack_archive import PRIVATE, write_archive

@@ -64,7 +64,7 @@ def push(invocation: Invocation, /, **options: Any) -> None:
 
 
 def carry_out(invocation: Invocation, request: PushRequest, warnings: Sequence[str] = ()) -> None:
-    """Push, report the outcome with `warnings` before the push's own, and raise what failed."""
+    """Push, report the outcome with `warnings` before the push's own, and raise its error."""
     from envsync.cli.pushing.following import followed
 
     source = request.source
@@ -99,15 +99,15 @@ def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], sourc
 
 
 def _is_about_source(error: EnvsyncError) -> bool:
-    """Return whether the error is about the source, whichever server met it.
+    """Return whether the error is about the source and the same for every server.
 
-    A source counts as shrunk only by comparison with a target.
+    That the source shrank is not, because it is found by comparison with one target.
     """
     return isinstance(error, SourceRefused) and not isinstance(error, SourceShrunk)
 
 
 def _common_error(errors: Sequence[EnvsyncError]) -> EnvsyncError | None:
-    """Return the error about the source if every server met the same one, else None."""
+    """Return the error if it is about the source and all of `errors` are the same, else None."""
     first = errors[0]
     about_source = _is_about_source(first) or isinstance(first, NotFound)
     alike = {(error.code, error.message, error.details) for error in errors}

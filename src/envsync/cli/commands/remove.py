@@ -1,4 +1,4 @@
-"""`envsync remove`: take an environment away from servers."""
+"""`envsync remove`: remove an environment from servers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def remove(
 
 
 def _refuse_source(site: Site, removal: Removal, places: list[Place]) -> None:
-    """Refuse the environment's own source, where it is made: conda removes it there."""
+    """Raise `UsageError` if the environment's own source is among the places."""
     source = site.inventory.environment(removal.environment).source
     if source is not None and source in {place.server for place in places}:
         raise UsageError(
@@ -99,7 +99,7 @@ def _remove(
 
 
 def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
-    """Return the outcome, with an error also if a dry run found that it would be refused."""
+    """Return the outcome, with an error also if a dry run found that removal would be refused."""
     from envsync.push.queries.servers import Outcome
 
     refused = None if outcome.value is None else outcome.value.refused

@@ -1,4 +1,4 @@
-"""`envsync status`: what the daemon keeps in step, and what it left alone."""
+"""`envsync status`: the state of each environment that the daemon keeps in step."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def status(invocation: Invocation, watch: bool) -> None:
 
 
 def _watch(invocation: Invocation) -> None:
-    # Ctrl-C is the way to end this, not an interruption.
+    # Ctrl-C is the normal way to end this.
     with contextlib.suppress(KeyboardInterrupt), Screen(sys.stdout) as screen:
         while True:
             screen.show(_lines(_document(invocation)))
@@ -77,7 +77,7 @@ def _document(invocation: Invocation) -> Document:
 
 
 def _lines(document: Document) -> list[str]:
-    """Return the lines for a terminal, none of them wider than it."""
+    """Return the lines for a terminal; only those of the table may be wider than it."""
     columns = shutil.get_terminal_size().columns
     lines = list(status_view.whereabouts(document))
     rows = [row[:-1] for row in status_view.rows(document)]
@@ -90,7 +90,7 @@ def _lines(document: Document) -> list[str]:
 
 
 def _print(terminal: Terminal, document: Document) -> None:
-    """Print for a pipe: one line per row, with everything in it."""
+    """Print for a pipe: one line for each row, with the reason at its end."""
     for line in status_view.whereabouts(document):
         terminal.note(line)
     rows = status_view.rows(document)

@@ -71,9 +71,10 @@ def _verify(
 
 
 def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
-    """Return whether this machine pushes from there: `push_to` may name a group that includes it.
+    """Return whether the outcome is this machine's own, from where it pushes.
 
-    If the inventory names a source, that server is not among those asked.
+    `push_to` may name a group that includes it. If the inventory names a source, that one was not
+    asked.
     """
     is_here, facts = outcome.server == site.own_name, outcome.value
     return is_here and facts is not None and facts.record is None
@@ -150,8 +151,7 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
     from envsync.tree.revision import short
 
     contents = f"{count(facts.totals.files, 'file')}, {size(facts.totals.size_bytes)}"
-    # The source's revision: the same version has a different one wherever another prefix is in its
-    # files.
+    # The source's revision, because the server's own differs if its prefix does.
     revision = short(facts.record.source_revision)
     yield f"{environment} on {outcome.server}: {contents}, as published ({revision})"
     if verbose:
