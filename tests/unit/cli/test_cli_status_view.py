@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
 from typing import Any
 
 import pytest
 
 from envsync import __version__
+from envsync.cli.commands.status import show
 from envsync.cli.output import status_view
+from envsync.cli.output.terminal import Terminal
 from envsync.daemon.rows import (
     HALTED,
     IN_STEP,
@@ -86,6 +89,23 @@ def test_no_line_is_wider_than_the_terminal() -> None:
     lines = list(status_view.reasons(status, 60))
     assert max(map(len, lines)) <= 60
     assert "".join(lines).count("word") == 40
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:
+    screen = _Screen()
+    terminal = Terminal(screen, screen, {"NO_COLOR": "1", "COLUMNS": "60"})
+    name, now = "gpu03.cluster.example.org", time.time()
+    server = ServerRow("myenv", name, HALTED, REVISION, since_seconds=now, error=DRIFTED)
+    show(terminal, shown(server), 60)
+    titles, row, *below = screen.getvalue().splitlines()
+    assert row.split() == ["myenv", name, REVISION[:12], "halted", "just", "now", "-"]
+    assert titles.index("STATE") == row.index("halted")
+    assert below == ["", f"myenv on {name}: it was changed there", "  → see what differs"]
 
 
 def test_where_no_daemon_runs() -> None:

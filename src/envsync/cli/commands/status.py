@@ -39,10 +39,9 @@ def status(invocation: Invocation, watch: bool) -> None:
     document = _document(invocation)
     invocation.result = dict(document)
     if terminal.is_interactive:
-        for line in _lines(document):
-            terminal.say(line)
-        return
-    _print(terminal, document)
+        show(terminal, document, shutil.get_terminal_size().columns)
+    else:
+        _print(terminal, document)
 
 
 def _watch(invocation: Invocation) -> None:
@@ -77,16 +76,25 @@ def _document(invocation: Invocation) -> Document:
 
 
 def _lines(document: Document) -> list[str]:
-    """Return the lines for a terminal; only those of the table may be wider than it."""
-    columns = shutil.get_terminal_size().columns
-    lines = list(status_view.whereabouts(document))
+    """Return the lines for a screen; those of the table may be wider than it."""
+    drawn = io.StringIO()
+    show(Terminal(drawn, drawn, {}), document, shutil.get_terminal_size().columns)
+    return drawn.getvalue().splitlines()
+
+
+def show(terminal: Terminal, document: Document, columns: int) -> None:
+    """Print the table, whose rows are never folded, and below it the reasons and hints."""
+    about = list(status_view.whereabouts(document))
     rows = [row[:-1] for row in status_view.rows(document)]
-    if rows:
-        drawn = io.StringIO()
-        Terminal(drawn, drawn, {}).table(status_view.TITLES, rows)
-        lines += drawn.getvalue().splitlines()
     reasons = list(status_view.reasons(document, columns))
-    return [*lines, "", *reasons] if lines and reasons else [*lines, *reasons]
+    for line in about:
+        terminal.say(line)
+    if rows:
+        terminal.table(status_view.TITLES, rows)
+    if reasons and (about or rows):
+        terminal.say()
+    for line in reasons:
+        terminal.say(line)
 
 
 def _print(terminal: Terminal, document: Document) -> None:
