@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from envsync.cli.daemon.service_trial import Trial
+from envsync.daemon.systemd.units import Account, ServiceSpec
+from envsync.errors import ServiceFailed
 from envsync.files import directories
+from envsync.inventory import Server
 from tests.unit.cli.conftest import Envsync
 
 
@@ -20,3 +25,18 @@ def test_it_remembers_no_inventory(
     ended = envsync("daemon", "install", "--dry-run", "--config", str(file), "--as", "here")
     assert "config.yaml" not in ended.err
     assert not home.exists()
+
+
+def test_a_program_that_fails_for_the_service_is_reported_with_what_it_printed(
+    tmp_path: Path,
+) -> None:
+    """As it does where the service's user cannot read its modules."""
+    program = tmp_path / "envsync"
+    program.write_text("#!/bin/sh\necho 'No module named envsync' >&2; exit 1\n")
+    program.chmod(0o755)
+    account = Account("alice", os.geteuid(), os.getegid(), tmp_path)
+    service = ServiceSpec(account, program, tmp_path / "config.yaml", "here", tmp_path)
+    with pytest.raises(ServiceFailed) as raised:
+        Trial(service, "here", [Server("server2", "server2")]).run()
+    assert raised.value.message == f"{program} cannot be run as alice: exit status 1"
+    assert raised.value.details == ("No module named envsync",)

@@ -24,6 +24,7 @@ from envsync.inventory import Server
 CLOSED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PARALLEL_MAX = 32
 _SECONDS_EACH = 240.0
+_STDERR_LINES = 3
 _NO_TICKET = "FILE:/nonexistent/ticket"
 
 
@@ -54,9 +55,16 @@ class Trial:
                 timeout=rounds * _SECONDS_EACH,
                 **self.process_options(),
             )
-            errors = self._errors(json.loads(done.stdout))
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            raise self._failure(error) from error
+        except OSError as error:
+            raise self._failure(error.strerror or str(error)) from error
+        except subprocess.TimeoutExpired as error:
+            raise self._failure(f"no answer within {error.timeout:.0f} s") from error
+        try:
+            document = json.loads(done.stdout)
+        except ValueError as error:
+            said = done.stderr.strip().splitlines()[-_STDERR_LINES:]
+            raise self._failure(f"exit status {done.returncode}", said) from error
+        errors = self._errors(document)
         return [(name, errors[name]) for name in names]
 
     def process_options(self) -> dict[str, Any]:
@@ -85,11 +93,11 @@ class Trial:
             for outcome in document["result"]["servers"]
         }
 
-    def _failure(self, error: Exception) -> ServiceFailed:
+    def _failure(self, why: str, details: Sequence[str] = ()) -> ServiceFailed:
         account = self._service.account
-        why = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
         return ServiceFailed(
             f"{self._service.program} cannot be run as {account.name}: {why}",
+            details=details,
             hint=f"install envsync where {account.name} may read it",
         )
 
