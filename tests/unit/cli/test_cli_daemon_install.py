@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from envsync.cli.daemon import service_plan
+from envsync.cli.daemon.service_plan import ServicePlan
 from envsync.cli.daemon.service_trial import Trial
-from envsync.daemon.systemd.units import Account, ServiceSpec
+from envsync.daemon.systemd.systemctl import Systemctl
+from envsync.daemon.systemd.units import Account, ServiceSpec, Unit
 from envsync.errors import ServiceFailed
 from envsync.files import directories
 from envsync.inventory import Server
@@ -27,6 +30,25 @@ def test_it_remembers_no_inventory(
     assert not home.exists()
 
 
+def service_of(tmp_path: Path) -> ServiceSpec:
+    account = Account("alice", os.geteuid(), os.getegid(), tmp_path)
+    return ServiceSpec(account, tmp_path / "envsync", tmp_path / "lab.yaml", "here", tmp_path)
+
+
+def test_both_ways_of_installing_it_have_the_options_that_were_given(
+    envsync: Envsync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit, systemctl = Unit("envsync@alice.service", ()), Systemctl({}, of_user=False)
+    plan = ServicePlan(service_of(tmp_path), unit, "here", (), systemctl)
+    monkeypatch.setattr(service_plan, "find", lambda *_, **__: plan)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    hint = envsync("daemon", "install").err.splitlines()[-1]
+    assert hint == (
+        f"  → sudo {tmp_path}/envsync daemon install --config {tmp_path}/lab.yaml --as here"
+        "   or, without root, the same with --user instead of sudo"
+    )
+
+
 def test_a_program_that_fails_for_the_service_is_reported_with_what_it_printed(
     tmp_path: Path,
 ) -> None:
@@ -34,9 +56,7 @@ def test_a_program_that_fails_for_the_service_is_reported_with_what_it_printed(
     program = tmp_path / "envsync"
     program.write_text("#!/bin/sh\necho 'No module named envsync' >&2; exit 1\n")
     program.chmod(0o755)
-    account = Account("alice", os.geteuid(), os.getegid(), tmp_path)
-    service = ServiceSpec(account, program, tmp_path / "config.yaml", "here", tmp_path)
     with pytest.raises(ServiceFailed) as raised:
-        Trial(service, "here", [Server("server2", "server2")]).run()
+        Trial(service_of(tmp_path), "here", [Server("server2", "server2")]).run()
     assert raised.value.message == f"{program} cannot be run as alice: exit status 1"
     assert raised.value.details == ("No module named envsync",)

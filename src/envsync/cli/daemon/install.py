@@ -50,7 +50,7 @@ def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run:
 def _needs_root(plan: ServicePlan) -> UsageError:
     return UsageError(
         "a service of the system is installed by root",
-        hint=f"{plan.sudo_line}   or, without root: envsync daemon install --user",
+        hint=f"{plan.sudo_line}   or, without root, the same with --user instead of sudo",
     )
 
 
