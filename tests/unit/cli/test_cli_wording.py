@@ -50,3 +50,10 @@ def test_duration(seconds: float, shown: str) -> None:
 )
 def test_age(seconds: float, shown: str) -> None:
     assert wording.age(1e9 - seconds, now_seconds=1e9) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.2, "+0.2 s"), (-12, "-12.0 s"), (-0.04, "+0.0 s"), (0, "+0.0 s")]
+)
+def test_offset(seconds: float, shown: str) -> None:
+    assert wording.offset(seconds) == shown

@@ -10,7 +10,7 @@ import click
 from envsync.cli.invocation.in_order import InOrder, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.wording import count, size
+from envsync.cli.output.wording import count, offset, size
 from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _row(found: Examination) -> tuple[str, ...]:
         f"{platform.libc} {platform.libc_version}".strip(),
         health.cuda or "-",
         size(health.prefix.free_bytes),
-        f"{found.clock_off_seconds:+.1f} s",
+        offset(found.clock_off_seconds),
         _environments(found),
     )
 

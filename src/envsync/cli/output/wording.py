@@ -33,6 +33,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def offset(seconds: float) -> str:
+    """Return `+0.2 s`, `-12.0 s` or `+0.0 s`; never `-0.0 s`."""
+    return f"{round(seconds, 1) + 0.0:+.1f} s"
+
+
 def age(when_seconds: float, now_seconds: float | None = None) -> str:
     """Return `just now`, `5 min`, `3 h` or `12 days`."""
     seconds = (time.time() if now_seconds is None else now_seconds) - when_seconds
