@@ -85,10 +85,10 @@ class Hint(NamedTuple):
 
 
 ANOTHERS = (
-    "have its owner push it, or share it (`share: {group: ..., mode: write}`); or push to a prefix "
-    "of your own"
+    "ask its owner to push it or to share it (`share: {group: ..., mode: write}`), or push to your "
+    "own prefix"
 )
-UNMOUNT = "unmount it there; a link in the environment may lead to where it is mounted instead"
+UNMOUNT = "unmount it there; it can be mounted outside the environment, with a link to it inside"
 NO_MOUNT_POINT = "unmount it there: an environment has to be a plain directory in `envs`"
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
 
@@ -222,7 +222,7 @@ class SourceShrunk(SourceRefused):
 class InstallUnfinished(SourceRefused):
     code = "unfinished"
     default_hint = (
-        "install once more, or remove what was left; `envsync daemon sync` pushes it as it is"
+        "repeat the installation or remove what it left; `envsync daemon sync` pushes it anyway"
     )
 
 

@@ -127,7 +127,7 @@ def _read(path: Path) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise InventoryError(
             f"{path}: expected a file of at most 1 MiB",
-            hint="is this the inventory? of thousands of servers alike, a range is one entry",
+            hint="is this the inventory? an entry with a range can give 1024 servers",
         )
     return content
 
@@ -135,19 +135,19 @@ def _read(path: Path) -> bytes:
 def _unreadable(path: Path, error: OSError) -> InventoryError:
     return InventoryError(
         f"{path}: it cannot be read: {error.strerror}",
-        hint="let it be a file that you may read, or name another: --config FILE",
+        hint="name a file that you can read: --config FILE",
     )
 
 
 def _not_there(path: Path) -> InventoryError:
     if path.is_symlink():
         return InventoryError(
-            f"{path}: it is a link to {path.readlink()}, and that is not there",
-            hint="mend the link, or remove it",
+            f"{path}: it is a link to {path.readlink()}, which does not exist",
+            hint="correct the link, or remove it",
         )
     named = "--config or $ENVSYNC_CONFIG names it: correct that"
     if str(path).startswith("~"):
-        named += " (the shell does not fill in this ~)"
+        named += " (the shell does not expand this ~)"
     return InventoryError(
         f"{path}: there is no such file",
         hint=f"{named}, or write one (see config.example.yaml)",

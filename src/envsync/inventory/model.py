@@ -131,9 +131,9 @@ class Inventory:
         listed = {environment.name: environment for environment in self.environments}
         if name == names.BASE:
             raise InventoryError(
-                "base is conda itself, which differs on every server: envsync leaves it alone",
-                hint="a new server gets one by `envsync bootstrap SERVER`; for what you installed "
-                "there: conda create -n NAME --clone base",
+                "base is conda itself, which differs on every server: it is not pushed",
+                hint="for a new server: `envsync bootstrap SERVER`; to push what you installed in "
+                "base: conda create -n NAME --clone base",
             )
         return listed.get(name) or Environment(_checked(names.environment_name, name))
 
@@ -181,7 +181,7 @@ class Inventory:
         found = own_server_names([(server.name, server.host) for server in self.servers], hostname)
         if len(found) > 1:
             raise InventoryError(
-                f"the hostname {hostname!r} fits several servers: {', '.join(found)}",
+                f"the hostname {hostname!r} matches several servers: {', '.join(found)}",
                 hint="say which one this is: ENVSYNC_SELF=NAME, or for the daemon --as NAME",
             )
         return found[0] if found else None
@@ -249,7 +249,7 @@ class Inventory:
         near = near or names.suggestion(first, servers + groups)
         return InventoryError(
             f"{self.path} has no {kind} {first!r}{near}",
-            hint="use a name of the inventory",
+            hint="use a name from the inventory",
             details=[
                 *_listing("not in the inventory", wanted if len(wanted) > 1 else ()),
                 *_listing("servers", servers),

@@ -14,5 +14,5 @@ def who_else_wrote(status: os.stat_result) -> str | None:
     if status.st_uid not in (os.geteuid(), 0):
         return "belongs to another user"
     if status.st_mode & stat.S_IWOTH:
-        return "can be written by everybody"
+        return "is writable by everyone"
     return None

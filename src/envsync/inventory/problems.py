@@ -9,7 +9,7 @@ from envsync.errors import Hint, InventoryError
 
 KeyPath = tuple[str | int, ...]
 
-_HINT = Hint("mend the file, then look again with `{check_config}`")
+_HINT = Hint("correct the file, then check it with `{check_config}`")
 
 
 @dataclass(frozen=True, slots=True)

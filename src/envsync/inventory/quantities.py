@@ -37,7 +37,7 @@ def duration_seconds(text: str) -> float:
 def positive_duration_seconds(text: str) -> float:
     seconds = duration_seconds(text)
     if seconds <= 0:
-        raise ValueError("a duration longer than nothing, such as 10s, 5m or 1h")
+        raise ValueError("a duration longer than 0 s, such as 10s, 5m or 1h")
     return seconds
 
 

@@ -41,7 +41,7 @@ def expand(text: str) -> tuple[str, ...]:
         for chosen in itertools.product(*choices)
     )
     if len(set(names)) != len(names):
-        raise ValueError("a range that names everything once")
+        raise ValueError("a range that gives each name once")
     return names
 
 

@@ -81,7 +81,7 @@ def misplaced(document: Document) -> Iterator[Problem]:
         may_be_name, before = key in _LIKELY_NAMES and before is not None, entry
         if not may_be_name and key in ServerEntry.model_fields and isinstance(entry, str):
             text = (
-                f"expected `{key}:` further to the right, below its server (or {{host: ...}}, for "
+                f"expected `{key}:` indented below its server (or {{host: ...}}, for "
                 f"a server called {key}), got {shown(entry)}"
             )
             yield Problem(("servers", key, "host"), text)
@@ -122,7 +122,7 @@ def _environment_problems(
         complaint = f"got {source!r}{known.suggestion(source, known.groups_by_server)}"
         yield Problem((*path, "source"), f"expected a server of the inventory, {complaint}")
     if source is None and _is_true(entry.get("watch")):
-        text = "expected the server that pushes it, as watch is true, got nothing"
+        text = "expected the server that pushes it, since watch is true, got nothing"
         yield Problem((*path, "source"), text)
     for index, token in tokens.items():
         unknown = known.complaint(token)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # The first pattern found in the parser's context and problem, joined, applies. `{}` is what a group
 # matched, `{line}` the line where the construct begins that the parser was reading.
 _MEANINGS: tuple[tuple[str, str], ...] = (
-    (r"'\\t' that cannot start", "a tab, where there can be spaces only"),
+    (r"'\\t' that cannot start", "a tab, where only spaces can be"),
     (r"found character '@' that cannot start", 'a group needs quotes, as in "@gpu"'),
     (r"found character '(.)' that cannot start", "a text that begins with {} needs quotes"),
     (r"scanning an alias", 'a text that begins with * needs quotes, as in "*.log"'),
@@ -24,37 +24,37 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"mapping keys are not allowed", "a text that begins with ? needs quotes"),
     (
         r"found undefined alias '(.+)'",
-        "nothing is marked &{}; a text that begins with * needs quotes",
+        "no value has the anchor &{}; a text that begins with * needs quotes",
     ),
-    (r"found duplicate anchor '(.+)';", "&{} marks a second value; first on line {line}"),
+    (r"found duplicate anchor '(.+)';", "the anchor &{} is defined twice; first on line {line}"),
     (r"quoted scalar found unexpected", "the quote that opens here is never closed"),
     (
         r"found unknown escape character",
-        "inside \"...\" a backslash is written \\\\; inside '...' it stands for itself",
+        "inside \"...\" a backslash is written \\\\; inside '...' it needs no escape",
     ),
     (
         r"mapping values are not allowed",
         (
-            "a colon too many: this line stands too far right, the one above lacks its own, "
-            "or a text with a colon in it needs quotes"
+            "an unexpected colon: this line is indented too far, the one above lacks its colon, "
+            "or a text with a colon needs quotes"
         ),
     ),
     (r"could not find expected ':'", "a key without a colon and a space after it"),
     (
         r"sequence entries are not allowed",
-        "a list in the line of its key is written [one, two]; with -, it begins on the next",
+        "a list on the line of its key is written [one, two]; with -, it begins on the next line",
     ),
     (
         r"expected <block end>, but found '(?:<block \w+ start>|\?)'",
-        "this line stands further left or right than those that it goes with, from line {line} on",
+        "this line is not indented like the others of its block, which begins on line {line}",
     ),
     (r"expected <block end>, but found '-'", "a list item (-) among keys"),
     (
         r"expected <block end>, but found '<scalar>'",
-        "text after a quote or bracket that closes; a text with \" in it goes between '...'",
+        "text after a closing quote or bracket; a text with \" in it goes between '...'",
     ),
-    (r"expected <block end>, but found '([]}])'", "a {} that nothing opened"),
-    (r"'<document start>', but found '<block", "this line stands further left than the first one"),
+    (r"expected <block end>, but found '([]}])'", "a {} without its opening bracket"),
+    (r"'<document start>', but found '<block", "this line is indented less than the first one"),
     (r"parsing a flow node expected .*'<stream end>'", "a bracket is never closed"),
     (r"parsing a flow .* expected .*'<stream end>'", "the bracket that opens here is never closed"),
     (

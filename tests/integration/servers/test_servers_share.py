@@ -153,7 +153,7 @@ def test_what_is_shared_no_longer_is_taken_back(fresh_lab: Lab) -> None:
     for dry_run in ([], ["--dry-run"]):
         refused = envsync.push(*dry_run, expect=8).error
         assert refused["message"].endswith(f"envs/myenv belongs to {USER}, not to {MEMBER}")
-        assert refused["hint"].startswith("have its owner push it, or share it")
+        assert refused["hint"].startswith("ask its owner to push it or to share it")
 
 
 def _plain(envsync: Envsync, user: str = USER) -> str:

@@ -83,7 +83,7 @@ def test_a_named_file_that_may_not_be_read(
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(Path, "open", refuse)
     told = envsync("--config", str(file), "config", "check").err
-    assert told.startswith(f"envsync: {file}: it cannot be read: Permission denied\n  → let it be")
+    assert told.startswith(f"envsync: {file}: it cannot be read: Permission denied\n  → name a")
 
 
 def test_a_file_that_is_named_and_not_there(envsync: Envsync) -> None:
@@ -127,7 +127,7 @@ def test_where_an_invalid_one_was_named_that_one_is_to_be_checked(
     file = tmp_path / "of lab.yaml"
     file.write_text(INVALID)
     ended = envsync("--config", str(file), "list")
-    assert f"look again with `envsync config check --config '{file}'`" in ended.err
+    assert f"check it with `envsync config check --config '{file}'`" in ended.err
 
 
 @pytest.mark.parametrize("line", ["config check", "push myenv server2", "list"])

@@ -288,7 +288,7 @@ def test_a_disk_that_fails_is_no_missing_file(
 def test_a_file_here_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
     file = _touch(tmp_path / "envsync.yaml")
     file.chmod(0o666)
-    with pytest.raises(InventoryError, match="can be written by everybody") as caught:
+    with pytest.raises(InventoryError, match="is writable by everyone") as caught:
         find(None, {}, directory=tmp_path)
     assert "--config" in caught.value.hint
     assert find(file, {}, directory=tmp_path) == file

@@ -72,8 +72,8 @@ WHOLE_FILE = {
     ),
     "wrong indentation": Malformed(
         "servers:\n  a: {}\n b: {}\n",
-        "3: expected valid YAML: this line stands further left or right than those that it goes"
-        " with, from line 1 on",
+        "3: expected valid YAML: this line is not indented like the others of its block,"
+        " which begins on line 1",
     ),
     "group without quotes": Malformed(
         "servers: {a: {}}\nenvironments:\n  x:\n    push_to: [a, @gpu]\n",
@@ -150,7 +150,7 @@ WHOLE_FILE = {
     ),
     "rescan never": Malformed(
         "servers: {a: {}}\nwatch:\n  rescan: 0\n",
-        "3: watch.rescan: expected a duration longer than nothing, such as 10s, 5m or 1h, got '0'",
+        "3: watch.rescan: expected a duration longer than 0 s, such as 10s, 5m or 1h, got '0'",
     ),
     "deep": Malformed("servers: " + "[" * 100 + "]" * 100, "1: expected at most 16 levels"),
     "very deep": Malformed("servers: " + "[" * 100_000, "1: expected at most 16 levels"),
@@ -183,33 +183,33 @@ YAML_SLIPS = {
     "a line too far right": (
         "servers:\n  a:\n    user: x\n      port: 22\n",
         4,
-        "a colon too many: this line stands too far right",
+        "an unexpected colon: this line is indented too far",
     ),
     "a line too far left": (
         "servers:\n  a:\n    user: x\n   port: 22\n",
         4,
-        "this line stands further left or right than those that it goes with, from line 2 on",
+        "this line is not indented like the others of its block, which begins on line 2",
     ),
     "the first line too far right": (
         " prefix: /x\nservers: {a: {}}\n",
         2,
-        "this line stands further left than the first one",
+        "this line is indented less than the first one",
     ),
     "a list among keys": ("servers:\n  a: {}\n  - b\n", 3, "a list item (-) among keys"),
     "a list after its key": (
         "servers:\n  a:\n    groups: - gpu\n",
         3,
-        "a list in the line of its key is written [one, two]",
+        "a list on the line of its key is written [one, two]",
     ),
     "a colon in a command": (
         "environments:\n  e:\n    check: echo a: b\n",
         3,
-        "a colon too many: this line stands too far right, the one above lacks its own, or",
+        "an unexpected colon: this line is indented too far, the one above lacks its colon, or",
     ),
     "quotes inside quotes": (
         'environments:\n  e:\n    check: "python -c "import x""\n',
         3,
-        "text after a quote or bracket that closes",
+        "text after a closing quote or bracket",
     ),
     "a backslash": (
         'environments:\n  e:\n    check: "grep \\d"\n',
@@ -221,11 +221,11 @@ YAML_SLIPS = {
         3,
         'a text that begins with * needs quotes, as in "*.log"',
     ),
-    "a mark that there is none": ("servers: {a: *x}\n", 1, "nothing is marked &x; a text"),
+    "a mark that there is none": ("servers: {a: *x}\n", 1, "no value has the anchor &x; a text"),
     "a mark that there is twice": (
         "servers:\n  a: &x {}\n  b: &x {}\n",
         3,
-        "&x marks a second value; first on line 2",
+        "the anchor &x is defined twice; first on line 2",
     ),
     "an ampersand": ("servers: {a: {user: & }}\n", 1, "a text that begins with & needs quotes"),
     "an exclamation mark": ("servers: {a: {user: !x}}\n", 1, "a text that begins with ! needs"),
@@ -245,8 +245,8 @@ YAML_SLIPS = {
         "the bracket that opens here is never closed",
     ),
     "a bracket that stays open after a comma": ("servers: {a: {},\n", 2, "a bracket is never"),
-    "a bracket too many": ("servers:\n  a: {}}\n", 2, "a } that nothing opened"),
-    "a tab at the end": ("servers:\n  a: x\t\n", 2, "a tab, where there can be spaces only"),
+    "a bracket too many": ("servers:\n  a: {}}\n", 2, "a } without its opening bracket"),
+    "a tab at the end": ("servers:\n  a: x\t\n", 2, "a tab, where only spaces can be"),
     "a second document": ("servers: {a: {}}\n---\nservers: {}\n", 2, "a second inventory begins"),
     "what has no words of ours": ("%YAML 3.0\n---\na: b\n", 1, "found incompatible YAML document"),
 }
@@ -353,16 +353,16 @@ SERVER_ENTRIES = {
     ),
     "a key below a server of which nothing is said": Malformed(
         "servers:\n  a:\n  jump: bastion\n",
-        "3: servers.jump: expected `jump:` further to the right, below its server",
+        "3: servers.jump: expected `jump:` indented below its server",
     ),
     "a key too far left": Malformed(
         "servers:\n  a:\n    host: gpu01\n  user: alice\n",
-        "4: servers.user: expected `user:` further to the right, below its server (or {host: ...},"
+        "4: servers.user: expected `user:` indented below its server (or {host: ...},"
         " for a server called user), got 'alice'",
     ),
     "a port too far left": Malformed(
         "servers:\n  a:\n    host: gpu01\n  port: 22\n",
-        "4: servers.port: expected `port:` further to the right, below its server",
+        "4: servers.port: expected `port:` indented below its server",
     ),
     "a long name": Malformed(
         f"servers:\n  {'k' * 300}: {{}}\n",
@@ -447,7 +447,7 @@ ENVIRONMENT_ENTRIES = {
     ),
     "watched without source": Malformed(
         _environment("watch: true"),
-        "3: environments.myenv.source: expected the server that pushes it, as watch is true,"
+        "3: environments.myenv.source: expected the server that pushes it, since watch is true,"
         " got nothing",
     ),
     "watch": Malformed(
@@ -499,7 +499,7 @@ ENVIRONMENT_ENTRIES = {
     ),
     "check_timeout": Malformed(
         _environment("check_timeout: 0s"),
-        "4: environments.myenv.check_timeout: expected a duration longer than nothing",
+        "4: environments.myenv.check_timeout: expected a duration longer than 0 s",
     ),
     "local absolute": Malformed(
         _environment("local: [/etc/**]"),
@@ -635,13 +635,13 @@ def test_a_home_that_the_shell_left_as_it_was() -> None:
     """As in `--config=~/lab.yaml`, or in a unit of systemd."""
     with pytest.raises(InventoryError, match="there is no such file") as caught:
         load(Path("~/nowhere/lab.yaml"))
-    assert "the shell does not fill in this ~" in caught.value.hint
+    assert "the shell does not expand this ~" in caught.value.hint
 
 
 def test_a_directory(tmp_path: Path) -> None:
     with pytest.raises(InventoryError, match="cannot be read: Is a directory") as caught:
         load(tmp_path)
-    assert "name another: --config FILE" in caught.value.hint
+    assert "name a file that you can read: --config FILE" in caught.value.hint
 
 
 def test_a_file_of_another_encoding(tmp_path: Path) -> None:

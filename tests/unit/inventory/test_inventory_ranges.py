@@ -49,7 +49,7 @@ def test_a_range_stands_for_its_names(text: str, names: list[str]) -> None:
         ("gpu[8-3]", "the smaller number first"),
         ("gpu[3-08]", "both ends padded alike"),
         ("gpu[003-08]", "both ends padded alike"),
-        ("gpu[1-2,2]", "names everything once"),
+        ("gpu[1-2,2]", "gives each name once"),
         ("gpu[1-999999999]", "at most 1024"),
         ("a[1-100]b[1-100]c[1-100]", "at most 1024"),
         ("gpu[1-99999999999999999999]", "a range such as"),

@@ -193,7 +193,7 @@ def test_localhost_is_every_machine_and_so_none() -> None:
 
 def test_a_hostname_that_fits_two_entries_is_not_guessed() -> None:
     inventory = Inventory(servers=(Server("a", "gpu"), Server("b", "gpu")), path=Path("x"))
-    with pytest.raises(InventoryError, match="fits several servers: a, b") as caught:
+    with pytest.raises(InventoryError, match="matches several servers: a, b") as caught:
         inventory.own_name(None, {}, "gpu")
     assert "ENVSYNC_SELF" in caught.value.hint
     assert inventory.own_name("b", {}, "gpu") == "b"
