@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Give a new server conda and its environments.")
 @click.argument("server", metavar="SERVER")
-@click.option("--from", "from_server", metavar="SERVER", help="Whose conda.  [this machine]")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option(
+    "--from", "from_server", metavar="SERVER", help="The server to take conda from.  [this machine]"
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @common_options
 @click.pass_obj
 def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_run: bool) -> None:
     """Give SERVER conda's base directory, then every environment that is pushed to it.
 
-    The base goes without its environments and package cache, whole or not at all. One that is
-    there already stays as it is. Each environment then comes from its own source. Run it
-    again to go on after a failure.
+    The base is sent without its environments and package cache, whole or not at all. If SERVER
+    has one already, it is not changed. Each environment then comes from its own source. Run it
+    again to continue after a failure.
     """
     from envsync.cli.pushing.following import followed
 

@@ -28,9 +28,9 @@ _PLACES = (
 COMMANDS = {
     "check": Entry(
         "envsync.cli.commands.config:check",
-        "Read the inventory and name every fault with its line.",
+        "Read the inventory and show every error with its line.",
     ),
-    "path": Entry("envsync.cli.commands.config:path", "Say which inventory is used."),
+    "path": Entry("envsync.cli.commands.config:path", "Show which inventory is used."),
 }
 
 
@@ -42,9 +42,10 @@ COMMANDS = {
 )
 @json_option(hidden=True)
 def config() -> None:
-    """Check the inventory file, or say which one is used.
+    """Check the inventory file, or show which one is used.
 
-    Without one, servers are what `ssh` knows, and the prefix is that of the active conda.
+    Without one, a server is any host that `ssh` knows, and the prefix is that of the active
+    conda.
     """
 
 
@@ -52,7 +53,7 @@ def config() -> None:
 @common_options
 @click.pass_obj
 def check(invocation: Invocation) -> None:
-    """Read the inventory and name every fault with its line."""
+    """Read the inventory and show every error with its line."""
     from envsync.inventory import find, load
 
     file = find(invocation.config, invocation.environ)
@@ -85,7 +86,7 @@ def _pushed_nowhere(inventory: Inventory) -> Iterator[str]:
 @common_options
 @click.pass_obj
 def path(invocation: Invocation) -> None:
-    """Say which inventory is used."""
+    """Show which inventory is used."""
     from envsync.inventory import find
 
     file = find(invocation.config, invocation.environ)

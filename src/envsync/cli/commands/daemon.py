@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 COMMANDS = {
-    "install": Entry("envsync.cli.daemon.install:install", "Let systemd run it."),
-    "pause": Entry("envsync.cli.daemon.control:pause", "Push nothing until `resume`."),
-    "resume": Entry("envsync.cli.daemon.control:resume", "Go on after `pause`."),
-    "sync": Entry("envsync.cli.daemon.control:sync", "Push now, without waiting for anything."),
+    "install": Entry("envsync.cli.daemon.install:install", "Run it as a systemd service."),
+    "pause": Entry("envsync.cli.daemon.control:pause", "Stop pushing until `resume`."),
+    "resume": Entry("envsync.cli.daemon.control:resume", "Continue after `pause`."),
+    "sync": Entry("envsync.cli.daemon.control:sync", "Push now, without waiting."),
     "work": Entry("envsync.cli.daemon.work:work"),
     "try-servers": Entry("envsync.cli.daemon.service_trial:try_servers"),
 }
@@ -32,18 +32,18 @@ COMMANDS = {
     cls=LazyGroup,
     entries=COMMANDS,
     invoke_without_command=True,
-    short_help="Keep environments in step by itself.",
+    short_help="Push environments after each change.",
 )
 @click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
 @common_options
 @click.pass_context
 def daemon(context: click.Context, as_name: str | None) -> None:
     """Watch the environments that this machine is the source of, and push each to its servers
-    once an install has come to its end.
+    after an install has finished.
 
-    It runs until Ctrl-C or SIGTERM. Which environments: those with `watch: true` in the
-    inventory. It overwrites nothing that somebody changed on a server, and undoes no rollback:
-    `envsync status` says what it left alone, and why.
+    It runs until Ctrl-C or SIGTERM, and watches the environments with `watch: true` in the
+    inventory. It does not overwrite what was changed on a server, and does not undo a rollback:
+    `envsync status` shows what it did not push, and why.
     """
     if context.invoked_subcommand is None:
         _run(context.obj, as_name)

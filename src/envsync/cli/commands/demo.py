@@ -16,15 +16,17 @@ from envsync.cli.invocation.options import common_options
     "environment",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Take (a copy of) this conda environment instead of making a small one.",
+    help="Use a copy of this conda environment instead of a small new one.",
 )
 @common_options
 @click.pass_obj
 def demo(invocation: Invocation, environment: Path | None) -> None:
-    """See envsync work: push, verify, change, push again, drift refused, rollback.
+    """Try envsync on two throwaway servers on this machine.
 
-    Two small SSH servers on this machine's loopback stand for the servers of a lab. It needs
-    no root, no sshd and no rsync, touches no file of yours, and removes what it made.
+    It shows a push, a verification, a change and a push of it, refused drift, and a rollback.
+
+    The servers are two small SSH servers on the loopback interface. The demo needs no root, no
+    sshd and no rsync, touches no file of yours, and removes what it made.
     """
     from envsync.cli.demo.play import play
 

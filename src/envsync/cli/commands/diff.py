@@ -24,7 +24,7 @@ PATHS_MAX = 4000
 @click.command(short_help="Show how an environment differs on a server.")
 @click.argument("environment", metavar="ENV")
 @click.argument("server", metavar="SERVER")
-@click.option("--files", is_flag=True, help="List the files as well.")
+@click.option("--files", is_flag=True, help="List the files, too.")
 @click.option("--published", is_flag=True, help="Compare with what was last published there.")
 @common_options
 @click.pass_obj
@@ -33,8 +33,8 @@ def diff(
 ) -> None:
     """Show how ENV on SERVER differs from ENV here: packages first, then files by package.
 
-    With --published: from what was last published there, which is what somebody changed by
-    hand. Read it as: what was added, removed and changed there.
+    With --published, show how it differs from what was last published there. Added, removed
+    and changed are as seen on SERVER.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers
     from envsync.cli.pushing.request import require_environment

@@ -25,15 +25,16 @@ TITLES = (
 )  # fmt: skip
 
 
-@click.command(short_help="Find what is wrong with servers, and what mends it.")
+@click.command(short_help="Find problems on servers, and how to solve them.")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @common_options
 @click.pass_obj
 def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
-    """Look at each SERVER as a push would, and at what stands there; change nothing.
+    """Examine each SERVER and its environments as a push would; change nothing.
 
-    One table, then what is wrong, each with the command that mends it. Without servers: all
-    of the inventory and this machine. Exit status 0 where a push to every server could begin.
+    Print one table, then each problem with the command that solves it. Without SERVER, examine
+    all servers of the inventory and this machine. The exit status is 0 if a push to every
+    server could begin.
     """
     site = invocation.site()
     places = site.places(servers) if servers else site.everywhere()

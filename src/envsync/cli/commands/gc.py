@@ -24,22 +24,20 @@ if TYPE_CHECKING:
     from envsync.push.request.places import Place
 
 
-@click.command(short_help="Free disk that no version needs any more.")
+@click.command(short_help="Free disk space that is no longer needed.")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
-@click.option(
-    "--drifted", is_flag=True, help="Also versions that stay because --overwrite replaced them."
-)
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("--drifted", is_flag=True, help="Also remove versions that --overwrite replaced.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be freed.")
 @common_options
 @click.pass_obj
 def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run: bool) -> None:
-    """Free disk on each SERVER: earlier versions beyond `keep`, what interrupted pushes left,
-    and what is cached of trees that are gone.
+    """Free disk space on each SERVER: earlier versions beyond `keep`, the remains of interrupted
+    pushes, and caches of trees that no longer exist.
 
-    Without servers: all of the inventory and this machine. What stands at a name never goes,
-    nor what a process has open, nor, without --drifted, a version that was changed by hand or
-    came from another source.
-    Exit status 14 where a push was under way: that environment was left alone.
+    Without SERVER, on all servers of the inventory and this machine. The present version of an
+    environment is never removed, nor one that a process has open, nor, without --drifted, one
+    that was changed by hand or came from another source.
+    The exit status is 14 if an environment was skipped because of a running push.
     """
     from envsync.agent.wire.checked_json import from_json
     from envsync.agent.wire.messages import GcFacts

@@ -56,8 +56,8 @@ class Event(NamedTuple):
 def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:
     """Show what was published to ENV on each SERVER, when, by whom and from where.
 
-    Without servers: those that the inventory names for it. NUMBER is what
-    `envsync rollback --to` takes.
+    Without SERVER, show the servers in its `push_to` in the inventory. NUMBER is the number
+    for `envsync rollback --to`.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
 

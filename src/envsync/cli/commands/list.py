@@ -30,11 +30,11 @@ TITLES = (
 @common_options
 @click.pass_obj
 def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
-    """Show which environments are on which SERVER: their revisions, and who put them there.
+    """Show which environments are on which SERVER: their revisions, and who published them.
 
-    Without servers: all of the inventory and this machine. The same revision is the same
-    version, whatever prefix is written in it; what was made anew (--method rebuild) has that
-    of what it was made from.
+    Without SERVER, show all servers of the inventory and this machine. The same revision means
+    the same version, also under another prefix. One that was rebuilt there (--method rebuild)
+    has the revision of its source.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
 

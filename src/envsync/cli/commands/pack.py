@@ -35,15 +35,15 @@ class _Archive(NamedTuple):
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The archive; .tar.gz, .tar.bz2, .tar.xz or .tar says which kind.  [.tar.zst]",
+    help="The archive: .tar.zst, .tar.gz, .tar.bz2, .tar.xz or .tar.",
 )
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @common_options
 @click.pass_obj
 def pack(invocation: Invocation, environment: str, output: Path, force: bool) -> None:
     """Pack the environment ENV of this machine into FILE, with conda-pack.
 
-    `envsync unpack FILE SERVER` brings it to a server; where there is no envsync, untar it and
+    `envsync unpack FILE SERVER` brings it to a server. Without envsync, extract it with tar and
     run bin/conda-unpack.
 
     \b

@@ -15,14 +15,14 @@ from envsync.cli.invocation.options import common_options, force_platform_option
 @click.argument("from_server", metavar="SERVER")
 @force_platform_option
 @push_options
-@click.option("-y", "--yes", is_flag=True, help="For scripts; nothing is asked without it, either.")
+@click.option("-y", "--yes", is_flag=True, help="Accepted for scripts; nothing is asked anyway.")
 @common_options
 @click.pass_obj
 def pull(invocation: Invocation, /, **options: Any) -> None:
-    """Bring the environment ENV of SERVER to this machine: a push in the other direction.
+    """Bring the environment ENV from SERVER to this machine: a push in the other direction.
 
-    This machine gets the whole new version or keeps its old one; what was changed here is
-    never overwritten unless you say so.
+    This machine gets the whole new version or keeps its old one. A version that was changed
+    here is not replaced without --overwrite.
     """
     from envsync.cli.commands.push import carry_out
     from envsync.cli.pushing.request import PushOptions, resolve_pull

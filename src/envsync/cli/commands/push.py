@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 @click.argument("environment", metavar="ENV")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @click.option(
-    "--from", "from_server", metavar="SERVER", help="Which server has it.  [this machine]"
+    "--from", "from_server", metavar="SERVER", help="The server to take it from.  [this machine]"
 )
-@click.option("--as", "name_there", metavar="NAME", help="What it is called there.  [ENV]")
+@click.option("--as", "name_there", metavar="NAME", help="Its name on the servers.  [ENV]")
 @click.option(
     "--method", metavar="METHOD", help="auto, mirror, pack or rebuild.  [the inventory's]"
 )
 @click.option(
     "--from-history",
     is_flag=True,
-    help="Make it anew there from what was asked for by name; implies --method rebuild.",
+    help="Rebuild it there from the packages requested by name; implies --method rebuild.",
 )
 @click.option(
     "--transport", default="auto", metavar="NAME", help="auto, rsync, stream or scp.  [auto]"
 )
 @force_platform_option
 @push_options
-@click.option("-y", "--yes", is_flag=True, help="For scripts; nothing is asked without it, either.")
+@click.option("-y", "--yes", is_flag=True, help="Accepted for scripts; nothing is asked anyway.")
 @common_options
 @click.pass_obj
 def push(invocation: Invocation, /, **options: Any) -> None:
-    """Bring the environment ENV from here to each SERVER.
+    """Bring the environment ENV from this machine to each SERVER.
 
-    Without servers: to those that the inventory names for it (`push_to`). A server gets the
-    whole new version or keeps its old one; what somebody changed there is never overwritten
-    unless you say so.
+    Without SERVER, it goes to the servers in its `push_to` in the inventory. A server gets the
+    whole new version or keeps its old one. A version that was changed there is not replaced
+    without --overwrite.
 
     \b
       envsync push myenv server2 server3

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from envsync.push.switches.remove import Removal, Removed
 
 
-@click.command(short_help="Take an environment away from servers.")
+@click.command(short_help="Remove an environment from servers.")
 @click.argument("environment", metavar="ENV")
 @click.argument("servers", nargs=-1, required=True, metavar="SERVER|@GROUP|RANGE...")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option(
     "--overwrite", is_flag=True, help="Even if it was changed there or never published by envsync."
 )
@@ -42,10 +42,10 @@ def remove(
     overwrite: bool,
     used: bool,
 ) -> None:
-    """Take the environment ENV away from each SERVER, in one step.
+    """Remove the environment ENV from each SERVER, in one step.
 
-    What stood there is kept: `envsync rollback` brings it back until `envsync gc` frees it.
-    It is held, so that nothing pushes the same version there again unasked.
+    The version is kept: `envsync rollback` brings it back until `envsync gc` removes it. It is
+    held, so that it is not pushed there again without --retry-held.
     """
     from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
     from envsync.push.ends.command_locks import CommandLocks

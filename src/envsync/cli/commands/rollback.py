@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 @click.command(short_help="Put the previous version back.")
 @click.argument("environment", metavar="ENV")
 @click.argument("server", metavar="SERVER")
-@click.option("--to", "number", type=int, metavar="NUMBER", help="That one, by `envsync history`.")
 @click.option(
-    "--overwrite", is_flag=True, help="Even if it was changed there; that is kept as a generation."
+    "--to",
+    "number",
+    type=int,
+    metavar="NUMBER",
+    help="Its number in `envsync history`.  [the previous]",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Even if it was changed there; this is kept as a generation."
 )
 @common_options
 @click.pass_obj
@@ -32,8 +38,8 @@ def rollback(
 ) -> None:
     """Put the previous version of ENV back on SERVER, in one step.
 
-    What stands there now is kept, and is held: it is not pushed there again until the
-    source has another version, or `envsync push --retry-held` insists.
+    The present version is kept, and is held: it is not pushed there again until the source has
+    another version, except with `envsync push --retry-held`.
     """
     from envsync.agent.wire.checked_json import to_json
     from envsync.agent.wire.messages import KEPT

@@ -24,13 +24,13 @@ Document = Mapping[str, Any]
 
 
 @click.command(short_help="Show what the daemon keeps in step.")
-@click.option("--watch", is_flag=True, help="Show it until Ctrl-C, anew each second.")
+@click.option("--watch", is_flag=True, help="Show it until Ctrl-C, updated each second.")
 @common_options
 @click.pass_obj
 def status(invocation: Invocation, watch: bool) -> None:
     """Show each environment that the daemon keeps in step, on each of its servers.
 
-    Without a daemon: what the last one knew.
+    If no daemon runs, show what the last one knew.
     """
     terminal = invocation.terminal
     if watch and terminal.is_interactive:

@@ -12,10 +12,10 @@ from envsync.cli.invocation.options import common_options, push_options
 from envsync.errors import UsageError
 
 
-@click.command(short_help="Bring an archive's environment to servers.")
+@click.command(short_help="Bring an environment from an archive to servers.")
 @click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
-@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...", required=True)
-@click.option("--as", "name", metavar="NAME", help="What it is called there.  [FILE's name]")
+@click.argument("servers", nargs=-1, required=True, metavar="SERVER|@GROUP|RANGE...")
+@click.option("--as", "name", metavar="NAME", help="Its name on the servers.  [FILE's name]")
 @push_options
 @common_options
 @click.pass_obj
@@ -27,10 +27,10 @@ def unpack(
     servers: tuple[str, ...],
     **rest: Any,
 ) -> None:
-    """Bring the environment in FILE to each SERVER, under the path that it will have there.
+    """Bring the environment in FILE to each SERVER, relocated to its path there.
 
-    FILE is what `envsync pack` or a plain `conda pack` made. It is unpacked here, in private,
-    and then pushed like any environment: whole, verified, and only what is not there yet.
+    FILE was made by `envsync pack` or `conda pack`. It is unpacked in a private directory here
+    and then pushed like any environment: whole, verified, and only what the server lacks.
 
     \b
       envsync unpack myenv.tar.zst server2

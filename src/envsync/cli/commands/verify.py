@@ -33,8 +33,8 @@ PATHS_SHOWN = 20
 def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:
     """Hash every file of ENV on each SERVER again and compare with what was published there.
 
-    Without servers: those that the inventory names for it. Exit status 18 where a file is
-    damaged, missing or unexpected.
+    Without SERVER, check the servers in its `push_to` in the inventory. The exit status is 18
+    if a file is damaged, missing or unexpected.
     """
     from envsync.cli.invocation.asking import ask_servers, raise_failures
 

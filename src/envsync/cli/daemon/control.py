@@ -9,22 +9,22 @@ from envsync.cli.invocation.options import common_options
 from envsync.errors import NotFound
 
 
-@click.command(short_help="Push nothing until `resume`.")
+@click.command(short_help="Stop pushing until `resume`.")
 @click.argument("environments", nargs=-1, metavar="[ENV]...")
 @common_options
 @click.pass_obj
 def pause(invocation: Invocation, environments: tuple[str, ...]) -> None:
-    """Have the daemon push nothing of ENV until `envsync daemon resume`; by default, nothing at
-    all.
+    """Stop the daemon from pushing ENV until `envsync daemon resume`; by default, all
+    environments.
 
-    A push that is under way is ended; what it has sent is kept for the next one, and a switch
-    that has begun comes to its end. The pause outlives the daemon's restart.
+    A running push is ended. What it has sent is kept for the next one, and a switch that has
+    begun is finished. The pause remains after a restart of the daemon.
     """
     names = _ask(invocation, "pause", environments)
     invocation.terminal.say(f"paused: {', '.join(names)}")
 
 
-@click.command(short_help="Go on after `pause`.")
+@click.command(short_help="Continue after `pause`.")
 @click.argument("environments", nargs=-1, metavar="[ENV]...")
 @common_options
 @click.pass_obj
@@ -34,16 +34,16 @@ def resume(invocation: Invocation, environments: tuple[str, ...]) -> None:
     invocation.terminal.say(f"kept in step again: {', '.join(names)}")
 
 
-@click.command(short_help="Push now, without waiting for anything.")
+@click.command(short_help="Push now, without waiting.")
 @click.argument("environments", nargs=-1, metavar="[ENV]...")
 @common_options
 @click.pass_obj
 def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
     """Have the daemon push ENV now; by default, everything that is not paused.
 
-    It waits neither for the environment to settle nor for a server's next try, and takes
-    remains of an installation as they are. It does not overwrite what was changed on a server,
-    or push again what is held there: that takes `envsync push`.
+    It waits neither for the environment to settle nor for a server's next try, and accepts
+    an unfinished installation. It does not overwrite what was changed on a server, or push
+    again what is held there: for that, use `envsync push`.
     """
     names = _ask(invocation, "sync", environments)
     invocation.terminal.say(f"asked for: {', '.join(names)}; `envsync status` shows the result")

@@ -20,19 +20,17 @@ if TYPE_CHECKING:
     from envsync.daemon.systemd.units import Unit
 
 
-@click.command(short_help="Let systemd run the daemon.")
-@click.option("--user", "of_user", is_flag=True, help="By your own systemd: needs no root.")
+@click.command(short_help="Run the daemon as a systemd service.")
+@click.option("--user", "of_user", is_flag=True, help="Use your own systemd; needs no root.")
 @click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
-@click.option(
-    "-n", "--dry-run", is_flag=True, help="Show what would be written, and change nothing."
-)
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be written; change nothing.")
 @common_options
 @click.pass_obj
 def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run: bool) -> None:
-    """Let systemd run the daemon, now and after each boot; again, after anything has changed.
+    """Let systemd run the daemon, now and after each boot. Run it again after a change.
 
-    Then every server that it is to push to is tried with what a service has: no ssh-agent,
-    no passphrase, no ticket. Those that it does not get into are named.
+    Then the login to each of its servers is tested with what a service has: no ssh-agent, no
+    passphrase, no ticket. Those that fail are named.
     """
     from envsync.cli.daemon import service_plan
 

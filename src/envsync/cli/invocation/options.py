@@ -22,22 +22,20 @@ def push_options(command: F) -> F:
     """Add the options that push, pull and unpack share; `PushOptions` has a field for each."""
     options = [
         click.option(
-            "-n", "--dry-run", is_flag=True, help="Say what would be done; touch nothing."
+            "-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing."
         ),
         click.option(
             "--overwrite",
             is_flag=True,
-            help="Replace what was changed at the target, or came from elsewhere; "
+            help="Replace a version that was changed there or came from elsewhere; "
             "it is kept as a generation.",
         ),
         click.option(
-            "--allow-shrink", is_flag=True, help="Even if it lost most of what the target has."
+            "--allow-shrink", is_flag=True, help="Push even if the source lost most of its files."
         ),
+        click.option("--retry-held", is_flag=True, help="Push a version even if it is held there."),
         click.option(
-            "--retry-held", is_flag=True, help="Bring a version again that the target refused."
-        ),
-        click.option(
-            "--limit", metavar="RATE", help="At most this much a second, as in 200Mbit or 25MB."
+            "--limit", metavar="RATE", help="Send at most this much a second: 200Mbit, 25MB."
         ),
     ]
     for option in reversed(options):
@@ -47,7 +45,7 @@ def push_options(command: F) -> F:
 
 def force_platform_option(command: F) -> F:
     """Add the option that push and pull share; it is a field of `PushOptions`, too."""
-    text = "Copy it although the platforms differ; it may not run."
+    text = "Copy it even if the platforms differ; it may not run."
     return click.option("--force-platform", is_flag=True, help=text)(command)
 
 
@@ -64,7 +62,7 @@ def config_option(*, hidden: bool = False) -> Callable[[F], F]:
         expose_value=False,
         callback=keep,
         hidden=hidden,
-        help="The inventory to use (`envsync config path` says which one is).",
+        help="The inventory to use; see `envsync config path`.",
     )
 
 
@@ -79,7 +77,7 @@ def verbose_option() -> Callable[[F], F]:
         is_flag=True,
         expose_value=False,
         callback=keep,
-        help="Say more: steps, reasons, all warnings.",
+        help="Show more: steps, reasons, all warnings.",
     )
 
 

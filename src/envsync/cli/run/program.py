@@ -13,7 +13,7 @@ COMMANDS = {
     "pull": Entry("envsync.cli.commands.pull:pull", "Bring an environment of another server here."),
     "pack": Entry("envsync.cli.commands.pack:pack", "Pack an environment into a file."),
     "unpack": Entry(
-        "envsync.cli.commands.unpack:unpack", "Bring an archive's environment to servers."
+        "envsync.cli.commands.unpack:unpack", "Bring an environment from an archive to servers."
     ),
     "diff": Entry("envsync.cli.commands.diff:diff", "Show how an environment differs on a server."),
     "verify": Entry(
@@ -27,20 +27,20 @@ COMMANDS = {
         "envsync.cli.commands.history:history", "Show what was published, and by whom."
     ),
     "rollback": Entry("envsync.cli.commands.rollback:rollback", "Put the previous version back."),
-    "remove": Entry("envsync.cli.commands.remove:remove", "Take an environment away from servers."),
-    "gc": Entry("envsync.cli.commands.gc:gc", "Free disk that no version needs any more."),
+    "remove": Entry("envsync.cli.commands.remove:remove", "Remove an environment from servers."),
+    "gc": Entry("envsync.cli.commands.gc:gc", "Free disk space that is no longer needed."),
     "bootstrap": Entry(
         "envsync.cli.commands.bootstrap:bootstrap", "Give a new server conda and its environments."
     ),
     "doctor": Entry(
-        "envsync.cli.commands.doctor:doctor", "Find what is wrong with servers, and what mends it."
+        "envsync.cli.commands.doctor:doctor", "Find problems on servers, and how to solve them."
     ),
-    "daemon": Entry("envsync.cli.commands.daemon:daemon", "Keep environments in step by itself."),
+    "daemon": Entry("envsync.cli.commands.daemon:daemon", "Push environments after each change."),
     "status": Entry("envsync.cli.commands.status:status", "Show what the daemon keeps in step."),
     "config": Entry("envsync.cli.commands.config:config", "Check or find the inventory file."),
     "demo": Entry(
         "envsync.cli.commands.demo:demo",
-        "See envsync work: push, verify, change, push again, drift refused, rollback.",
+        "Try envsync on two throwaway servers on this machine.",
     ),
 }
 
@@ -50,7 +50,7 @@ COMMANDS = {
     entries=COMMANDS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
-    epilog="`envsync COMMAND --help` says more about each.",
+    epilog="See `envsync COMMAND --help` for each command.",
 )
 @config_option()
 @verbose_option()
@@ -62,7 +62,7 @@ def program(context: click.Context) -> None:
 
     \b
       envsync push myenv server2      the environment myenv, from here to server2
-      envsync push myenv              to the servers that the inventory names for it
+      envsync push myenv              to the servers in its `push_to` in the inventory
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
