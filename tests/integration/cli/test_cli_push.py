@@ -126,7 +126,7 @@ def test_ctrl_c_in_the_middle(conda_lab: Lab, envsync: Envsync) -> None:
         out, err = process.communicate(timeout=20)  # the transfer would take far longer
     assert process.returncode == 130
     assert out.decode() == "myenv -> server2 ...\n"
-    assert err.decode() == "envsync: stopped; everything is resumable: run the same command again\n"
+    assert err.decode() == "envsync: stopped; run the same command again to resume\n"
     assert not server2.path(f"{server2.prefix}/envs/myenv").exists()
     envsync("push", "myenv", "server2")
     envsync("verify", "myenv", "server2")

@@ -210,9 +210,7 @@ def test_gc(conda_lab: Lab, envsync: Envsync) -> None:
     with server3.popen(["flock", lock, "cat"], stdin=subprocess.PIPE) as holder:
         wait_until(lambda: envsync_is_locked(server3.path(lock)), "the lock is held")
         refused = envsync("gc", status=20).stderr
-        assert refused.startswith(
-            "envsync: server3: 1 environment was left alone\n  another push of "
-        )
+        assert refused.startswith("envsync: server3: 1 environment was skipped\n  another push of ")
         document = envsync.json("gc", "server3", status=14)
         assert document["result"]["servers"][0]["freed"]["environments"][0]["locked"]
         holder.kill()
@@ -228,7 +226,7 @@ def test_a_server_that_is_read_only_is_told_as_that(conda_lab: Lab, envsync: Env
         told = done.stderr
         assert "/myenv/lock: Read-only file system\n" in told
         assert "Errno" not in told
-        assert "`envsync doctor server2` tells of its disk" in " ".join(told.split())
+        assert "`envsync doctor server2` checks its disk" in " ".join(told.split())
         told = envsync("push", "myenv", "server2", "--as", "other", status=8).stderr
         assert "/envs/.envsync is mounted read-only\n  → `sudo dmesg` there says why" in told
         told = envsync("doctor", "server2", status=8).stderr

@@ -64,7 +64,7 @@ def test_installs(conda_lab: Lab) -> None:
         # Whoever pushes by hand all the same is told.
         warning = daemon.command.push(TARGET, "--dry-run").server["warnings"][0]
         assert warning.startswith(source["error"]["message"])
-        assert "this push takes what is there" in warning
+        assert "but this push does" in warning
         pip(controller, "install", "--force-reinstall")
         after(5)
         assert daemon.source()["error"] is None

@@ -183,7 +183,7 @@ def test_the_inventory_is_edited(fresh_lab: Lab, source: Stamped) -> None:
         source.change()
         wait_until(
             lambda: stands(fresh_lab["server2"], source.version),
-            "the old one is in force",
+            "the old one stays in use",
             timeout_seconds=20,
         )
         save(text.replace("[server2]", "[server2, server3]"))

@@ -33,7 +33,7 @@ TITLES = [
     "Verify: hash every file there again",
     "Change one package, push again: only the change travels",
     "Someone edits a file on server2 by hand: the push is refused",
-    "--overwrite replaces it, and keeps what stood there",
+    "--overwrite replaces it, and keeps the edited version",
     "Roll back",
     "Clean up",
 ]
@@ -125,7 +125,7 @@ def test_all_of_it_before_the_eyes(surroundings: Surroundings) -> None:
     assert "demo_package 1.0 on server1, from " in out
     assert "demo_package 1.1 on server2, from " in out
     assert "envsync: server2: it was changed there since " in out
-    assert out.splitlines()[-1].startswith("All of it worked, in ")
+    assert out.splitlines()[-1].startswith("Everything worked, in ")
     assert surroundings.left() == []
     wait_for_the_end(surroundings)
 

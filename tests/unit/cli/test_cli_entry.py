@@ -83,7 +83,7 @@ def test_without_conda_and_without_an_inventory(envsync: Envsync) -> None:
     ended = envsync("push", "myenv", "server2")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err == (
-        "envsync: there is no conda here: nothing says where its base directory is\n"
+        "envsync: no conda was found here: its base directory is unknown\n"
         "  → activate conda (`conda activate`), or write an inventory with `prefix:`\n"
     )
 
@@ -129,7 +129,7 @@ def test_a_bug_in_json(envsync: Envsync, failing: type[Exception]) -> None:
 def test_a_bug_where_nothing_can_be_written(envsync: Envsync, failing: type[Exception]) -> None:
     ended = envsync("config", "path", XDG_STATE_HOME="/proc/nowhere")
     assert ended.status == 1
-    assert "no place was found to save the details" in ended.err
+    assert "the details could not be saved" in ended.err
 
 
 def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:
@@ -219,8 +219,8 @@ def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
     [
         ("nowhere", "there is no file nowhere"),
         ("nowhere.tar.gz", "there is no file nowhere.tar.gz"),
-        (".", "is a directory, and no archive"),
-        ("archive.zip", "archive.zip says no name for the environment"),
+        (".", "is a directory, not an archive"),
+        ("archive.zip", "archive.zip gives no name for the environment"),
     ],
 )
 def test_what_is_no_archive(envsync: Envsync, tmp_path: Path, name: str, told: str) -> None:

@@ -162,7 +162,7 @@ def test_zero_configuration(prefix: str) -> None:
         ({"servers": ("server9",)}, "has no server 'server9'; did you mean 'server"),
         ({"servers": ("@cpu",)}, "has no group '@cpu'"),
         ({"method": "rebuilt"}, "there is no method 'rebuilt'; did you mean 'rebuild'?"),
-        ({"method": "mirror", "from_history": True}, "--from-history is about making"),
+        ({"method": "mirror", "from_history": True}, "--from-history rebuilds the environment"),
         ({"transport": "pigeon"}, "there is no transport 'pigeon'"),
         ({"transport": "rsnc"}, "there is no transport 'rsnc'; did you mean 'rsync'?"),
         ({"limit": "3"}, "--limit: expected a rate"),

@@ -76,8 +76,8 @@ def test_dry_run() -> None:
     assert _lines(replace(PUSHED, outcome="planned")) == [
         "myenv -> server2: 61,204 files, 1.9 GB; 212 files to send (3.1 MB)",
         "  numpy 1 -> 2",
-        "  60,992 files (1.9 GB) would be copied from what is there",
-        "  disk that it takes: 3.2 MB",
+        "  60,992 files (1.9 GB) would be copied on the server",
+        "  disk space needed: 3.2 MB",
     ]
 
 
@@ -106,7 +106,7 @@ def test_what_else_a_person_has_to_know() -> None:
     assert _lines(report)[1:] == [
         "  an interrupted switch was completed",
         "  what stood there is kept as a generation",
-        "  1 process uses it: what is open there stays the old version",
+        "  1 process uses it: files that are open stay the old version",
     ]
 
 

@@ -103,7 +103,7 @@ def test_everywhere_is_this_machine_too_where_it_has_conda(tmp_path: Path) -> No
 
 def test_without_an_inventory_this_machine_is_everywhere() -> None:
     assert _everywhere(ZERO, None, "/nowhere/conda") == ["laptop"]
-    with pytest.raises(UsageError, match="there is no conda here"):
+    with pytest.raises(UsageError, match="no conda was found here"):
         _everywhere(ZERO, None, None)
 
 

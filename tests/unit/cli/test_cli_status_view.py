@@ -117,7 +117,7 @@ def test_where_no_daemon_runs() -> None:
         "no daemon runs here (start one: envsync daemon); this is what the last one knew"
     )
     [told] = status_view.whereabouts(document(Contents(), None, RUNNING))
-    assert told.startswith("it keeps nothing in step: /etc/envsync.yaml")
+    assert told.startswith("nothing is kept in step: /etc/envsync.yaml")
     assert not list(status_view.whereabouts(shown()))
 
 
@@ -127,9 +127,9 @@ def test_what_is_wrong_with_the_daemon_itself() -> None:
         pid=7, inventory_error=refused, trouble="the disk is full", polled={"myenv": "NFS"}
     )
     assert [text for text, _ in status_view.troubles(shown(about=about))] == [
-        "the inventory is refused, the old one is in force: line 3: unknown key; servers.x",
-        "what the daemon knows cannot be kept: the disk is full",
-        "myenv is looked at every 10 s: NFS",
+        "the inventory is refused, the old one stays in use: line 3: unknown key; servers.x",
+        "the daemon cannot save its state: the disk is full",
+        "myenv is checked every 10 s: NFS",
     ]
 
 
@@ -141,7 +141,7 @@ def test_a_daemon_of_another_version_is_named_with_its_restart(
     assert found["daemon"]["version"] == __version__
     found["daemon"]["version"] = version
     [(told, hint)] = status_view.troubles(found)
-    assert told == f"the daemon that runs is envsync {named}, and this is {__version__}"
+    assert told == f"the running daemon is envsync {named}, this is {__version__}"
     assert "systemctl restart envsync@USER" in hint
 
 

@@ -100,7 +100,7 @@ def base_request(
     if server.name == source.server:
         raise UsageError(
             f"{server.name} is where conda comes from",
-            hint="name the server that has none, or with --from another that has one",
+            hint="name a server without conda, or with --from another that has it",
         )
     settings = PushSettings(
         environment=BASE,
@@ -166,7 +166,9 @@ def _conclude(
         if len(reports) == 1:
             failed = reports[0].environment
         raise SomeServersFailed(
-            f"{failed} did not get to {server}",
-            hint=f"when that is mended: {command_line('bootstrap', server)}",
+            f"{failed} did not arrive on {server}",
+            hint=f"when that is solved: {command_line('bootstrap', server)}",
         )
-    invocation.terminal.say(f"{server} is ready; for its shells: {prefix}/bin/conda init, there")
+    invocation.terminal.say(
+        f"{server} is ready; for its shells, run there: {prefix}/bin/conda init"
+    )

@@ -53,7 +53,7 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
         terminal.say(line)
     if not told:
         servers_found = count(len(examinations), "server")
-        terminal.say(f"nothing is wrong with {servers_found}")
+        terminal.say(f"no problems on {servers_found}")
     _raise(invocation, examinations, [one for one in told if one.fails])
 
 
@@ -78,7 +78,7 @@ def _examined(
     found = []
     for outcome in outcomes:
         if outcome.value is None:
-            raise outcome.error or EnvsyncError("an examination without an end")
+            raise outcome.error or EnvsyncError("the examination did not finish")
         found.append(outcome.value)
     return found
 
@@ -164,7 +164,7 @@ def _raise(
         raise next(iter(errors.values()))
     invocation.terminal.errors(list(errors.values()))
     failed = f"{len(errors)} of {len(examinations)}"
-    raise SomeServersFailed(f"{failed} servers cannot be pushed to as they are")
+    raise SomeServersFailed(f"{failed} servers cannot be pushed to")
 
 
 def _document(found: Examination) -> dict[str, Any]:

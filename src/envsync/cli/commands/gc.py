@@ -99,12 +99,12 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
         error = PreflightRefused(
             f"{count(len(problems), 'thing')} could not be removed",
             details=[*problems, *locked],
-            hint=f"mend that there (`{command_line('doctor', outcome.server)}` tells of its "
-            "disk), or let the owner of those files run `envsync gc`",
+            hint=f"correct that there (`{command_line('doctor', outcome.server)}` checks its "
+            "disk), or let their owner run `envsync gc`",
         )
     elif locked:
         error = Locked(
-            f"{count(len(locked), 'environment was', 'environments were')} left alone",
+            f"{count(len(locked), 'environment was', 'environments were')} skipped",
             details=locked,
         )
     if error is not None:
@@ -143,7 +143,7 @@ def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:
             yield f"  stays: {reason}"
         if swept.making:
             yield f"  a tree is being made there for the next push: {swept.making}"
-            yield "  without --dry-run that ends, and what there is of it goes"
+            yield "  without --dry-run it is stopped and removed"
     if freed.cache_files:
         files = count(freed.cache_files, "stale file")
         yield f"{server}: {files} of the content cache: {size(freed.cache_bytes)} {done}"

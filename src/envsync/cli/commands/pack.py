@@ -83,8 +83,8 @@ def _format(output: Path) -> str:
     said = format_of(output.name)
     if said is None:
         raise UsageError(
-            f"the name {output.name} says no kind of archive",
-            hint=f"end it with .{FORMATS[0]}, or one of: {', '.join(FORMATS[1:])}",
+            f"{output.name} does not end like an archive",
+            hint=f"end it with .{', .'.join(FORMATS)}",
         )
     return said[0]
 

@@ -124,7 +124,7 @@ def _lines(removal: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
     is_odd = bool(removed.record.kept_because)
     free = command_line("gc", outcome.server, *(("--drifted",) if is_odd else ()))
     back = command_line("rollback", removal.environment, outcome.server)
-    why = ", as it was not what was published" if is_odd else ""
+    why = ", since it was not what was published" if is_odd else ""
     yield f"  kept until `{free}`{why}; `{back}` brings it back"
 
 

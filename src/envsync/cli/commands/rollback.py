@@ -69,7 +69,7 @@ def rollback(
     )
     how = f"published by {record.who}"
     if record.method == KEPT:
-        how = record.kept_because or "kept as it stood there"
+        how = record.kept_because or "kept as it was there"
     invocation.terminal.say(f"  number {record.number}, {how}, {moment(record.when_seconds)}")
 
 

@@ -47,7 +47,7 @@ def unpack(
     environment = name or archive.name.removesuffix("" if said is None else said[1])
     if name is None and (said is None or not is_environment_name(environment)):
         raise UsageError(
-            f"{archive.name} says no name for the environment",
+            f"{archive.name} gives no name for the environment",
             hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",
         )
     options = PushOptions(environment, servers=servers, method=PACK, **rest)

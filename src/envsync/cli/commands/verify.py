@@ -89,7 +89,7 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
     if facts is not None and facts.record is None:
         error = NotFound(
             "envsync never published it there: there is nothing to compare it with",
-            hint="a push puts it on record, also where the content is there already",
+            hint="a push puts it on record, even if the content is the same",
             server=outcome.server,
         )
     elif facts is not None and facts.unshared and not _differs(facts._replace(unshared=())):
@@ -105,7 +105,7 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
             hint=f"see which packages with `{published_diff(environment, outcome.server)}`; "
-            f"`{again}` puts it right and keeps this version",
+            f"`{again}` corrects it and keeps this version",
             details=list(_paths(facts, PATHS_SHOWN)),
             server=outcome.server,
         )

@@ -46,7 +46,7 @@ def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
     again what is held there: for that, use `envsync push`.
     """
     names = _ask(invocation, "sync", environments)
-    invocation.terminal.say(f"asked for: {', '.join(names)}; `envsync status` shows the result")
+    invocation.terminal.say(f"requested: {', '.join(names)}; `envsync status` shows the result")
 
 
 def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> list[str]:

@@ -47,7 +47,7 @@ def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run:
 
 def _needs_root(plan: ServicePlan) -> UsageError:
     return UsageError(
-        "a service of the system is installed by root",
+        "installing a system service needs root",
         hint=f"{plan.sudo_line}   or, without root, the same with --user instead of sudo",
     )
 
@@ -85,15 +85,15 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
     terminal = invocation.terminal
     for directory in plan.service.temporary_directories:
         terminal.warning(
-            f"{directory} is emptied one day, and the service needs it: install envsync elsewhere"
+            f"{directory} may be emptied, but the service needs it: install envsync elsewhere"
         )
     plan.make_directories()
     written = installation.write(plan.unit)
     for file, outcome in zip(result["files"], written, strict=True):
         file["changed"] = outcome.changed
         file["before"] = None if outcome.before is None else str(outcome.before)
-        kept = f"; what stood there is {outcome.before}" if outcome.before else ""
-        terminal.say(f"{outcome.path}: {'written' if outcome.changed else 'as it was'}{kept}")
+        kept = f"; the old file is {outcome.before}" if outcome.before else ""
+        terminal.say(f"{outcome.path}: {'written' if outcome.changed else 'unchanged'}{kept}")
     systemctl = plan.systemctl
     if not systemctl.runs():
         _tell_no_systemd(terminal, plan)
@@ -132,7 +132,7 @@ def _tell_no_systemd(terminal: Terminal, plan: ServicePlan) -> None:
         )
     else:
         line = systemctl.shown("enable", "--now", plan.unit.name)
-        terminal.warning(f"not started: systemd does not run here; {line}   once it does")
+        terminal.warning(f"not started: systemd does not run here; once it does: {line}")
 
 
 def _try_servers(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) -> None:
@@ -152,10 +152,10 @@ def _try_servers(invocation: Invocation, plan: ServicePlan, result: dict[str, An
     reached = [server for server, error in tried if error is None]
     errors: list[EnvsyncError] = [error for _, error in tried if error is not None]
     if reached:
-        terminal.say(f"the service gets in: {listed(reached)}")
+        terminal.say(f"the service can log in to: {listed(reached)}")
     if errors:
         terminal.errors(errors)
         raise SomeServersFailed(
-            f"the service does not get into {len(errors)} of {len(tried)} servers",
-            hint=f"mend that as {plan.service.account.name}, then run this again",
+            f"the service cannot log in to {len(errors)} of {len(tried)} servers",
+            hint=f"correct that as {plan.service.account.name}, then run this again",
         )

@@ -133,7 +133,7 @@ def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, In
 
 def _nameless(path: Path, hostname: str) -> InventoryError:
     return InventoryError(
-        f"{path} has no server that is called {hostname!r}, as this machine is",
+        f"{path} has no server {hostname!r}, which is this machine's name",
         hint="say which one it is: envsync daemon install --as NAME",
     )
 

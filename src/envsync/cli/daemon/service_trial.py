@@ -147,4 +147,4 @@ def try_servers(invocation: Invocation, servers: tuple[str, ...], as_name: str |
     outcomes = for_each_server(places, nothing_more, at_once=_PARALLEL_MAX)
     invocation.result = {"servers": [outcome.document() for outcome in outcomes]}
     for outcome in outcomes:
-        invocation.terminal.say(f"{outcome.server}: {outcome.error or 'the service gets in'}")
+        invocation.terminal.say(f"{outcome.server}: {outcome.error or 'the service can log in'}")

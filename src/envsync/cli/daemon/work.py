@@ -129,7 +129,7 @@ def _scan(site: Site, environment: str) -> None:
         state = look.renewed(state)
     raise SourceRefused(
         "it goes on changing while it is read",
-        hint="`local:` names what belongs to this server alone, as a log that a job writes",
+        hint="name in `local:` what belongs to this server alone, such as a job's log",
         server=site.own_name,
     )
 
@@ -149,7 +149,7 @@ def _push(
     settings = replace(request.settings, unattended=True)
     if settings.method == PACK:
         raise UsageError(
-            f"the daemon packs nothing: every change would be {environment} as a whole again",
+            f"the daemon does not pack: every change would send all of {environment} again",
             hint=f"give {environment} `method: auto`, or push it by hand",
         )
     if settings.in_use == "wait":

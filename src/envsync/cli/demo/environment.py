@@ -198,7 +198,7 @@ def _write_conda_records(path: Path, version: str, files: Sequence[str]) -> None
 def _site_packages(environment: Path) -> Path:
     found = sorted(environment.glob("lib/python3.*/site-packages"))
     if not found or not (environment / "bin" / "python").exists():
-        raise SourceRefused(f"there is no Python in {environment}, and the demo runs one there")
+        raise SourceRefused(f"there is no Python in {environment}, which the demo needs")
     return found[-1]
 
 
@@ -230,6 +230,6 @@ def _run_python(environment: Path, *arguments: str) -> None:
     if done.returncode != 0:
         raise SourceRefused(
             "the environment's Python does not run",
-            hint="show the demo one that does: envsync demo --env PATH",
+            hint="use an environment that does: envsync demo --env PATH",
             details=(done.stderr or done.stdout).strip().splitlines()[-5:],
         )

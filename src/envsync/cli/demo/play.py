@@ -60,7 +60,7 @@ def play(invocation: Invocation, users: Path | None) -> None:
     seconds = time.monotonic() - started
     result["seconds"] = round(seconds, 3)
     terminal.say()
-    terminal.say(f"All of it worked, in {duration(seconds)}.")
+    terminal.say(f"Everything worked, in {duration(seconds)}.")
 
 
 def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -
     narration.say(
         f"{the_stage.what}: {count(environment.files, 'file')}, {size(environment.size_bytes)}"
     )
-    narration.say(f"in it a small package to play with: {demo_environment.PACKAGE} 1.0")
+    narration.say(f"in it a small package to change: {demo_environment.PACKAGE} 1.0")
     for machine in the_stage.machines:
         narration.say(
             f"{machine.name}: an SSH server of envsync's own, on 127.0.0.1:{machine.port}"
@@ -114,7 +114,7 @@ class _Play:
         with narration.step("Someone edits a file on server2 by hand: the push is refused"):
             self._edit_by_hand()
             self._push_refused()
-        with narration.step("--overwrite replaces it, and keeps what stood there"):
+        with narration.step("--overwrite replaces it, and keeps the edited version"):
             self._overwrite()
         with narration.step("Roll back"):
             self._rollback()
@@ -218,7 +218,7 @@ class _Play:
         self._narration.command(f"envsync verify {self._name} server1 server2")
         for server, facts in self._ask(self._stage.machines, TargetEnd.verify):
             if facts.record is None or facts.damaged or facts.missing or facts.unexpected:
-                raise _broken("what stands there is not what was published", server)
+                raise _broken("what is there is not what was published", server)
             self._narration.say(
                 f"{self._name} on {server}: {_contents(facts.totals)}, "
                 f"as published ({short(facts.revision)})"

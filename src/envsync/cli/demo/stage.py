@@ -84,7 +84,8 @@ def require_environment(path: Path) -> Path:
     found = path.expanduser().resolve()
     if not (found / "conda-meta" / "history").is_file():
         raise UsageError(
-            f"no conda environment is at {found}", hint="`conda env list` shows where they are"
+            f"there is no conda environment at {found}",
+            hint="`conda env list` shows where they are",
         )
     if found.parent.name != "envs":
         raise UsageError(
@@ -101,7 +102,7 @@ def _require_space(directory: Path, users: Path | None) -> None:
         raise NoSpace(
             f"the demo needs {size(_COPIES * one)} in {directory.parent}, "
             f"and {size(free)} are free",
-            hint="show it another place: TMPDIR=/some/where envsync demo",
+            hint="use another directory: TMPDIR=/some/where envsync demo",
         )
 
 

@@ -47,7 +47,7 @@ class Site:
         found = found or self.inventory.prefix or self.active_prefix
         if found is None:
             raise UsageError(
-                "there is no conda here: nothing says where its base directory is",
+                "no conda was found here: its base directory is unknown",
                 hint="activate conda (`conda activate`), or write an inventory with `prefix:`",
             )
         return found

@@ -13,8 +13,8 @@ from envsync.cli.output.wording import age, duration, moment
 TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
 _WIDTH_MIN = 40
 _RESTART = (
-    "restart it: sudo systemctl restart envsync@USER, or systemctl --user restart envsync; "
-    "one in a terminal: end it there, and start it again"
+    "restart it: sudo systemctl restart envsync@USER, or systemctl --user restart envsync, "
+    "or stop and start it in its terminal"
 )
 
 Document = Mapping[str, Any]
@@ -72,7 +72,7 @@ def whereabouts(document: Document) -> Iterator[str]:
         known = "; this is what the last one knew" if sources else ""
         yield f"no daemon runs here (start one: envsync daemon){known}"
     elif not sources:
-        yield (f"it keeps nothing in step: {daemon['inventory']} has no environment with "
+        yield (f"nothing is kept in step: {daemon['inventory']} has no environment with "
                "`watch: true` and `push_to:` whose source is this machine")  # fmt: skip
 
 
@@ -81,13 +81,13 @@ def troubles(document: Document) -> Iterator[tuple[str, str]]:
     daemon = document["daemon"]
     if daemon["running"] and daemon["version"] != __version__:
         version = daemon["version"] or "of an older version"
-        yield f"the daemon that runs is envsync {version}, and this is {__version__}", _RESTART
+        yield f"the running daemon is envsync {version}, this is {__version__}", _RESTART
     refused = daemon["inventory_error"]
     if refused is not None:
         details = "; ".join([refused["message"], *refused["details"]])
-        yield f"the inventory is refused, the old one is in force: {details}", ""
+        yield f"the inventory is refused, the old one stays in use: {details}", ""
     if daemon["trouble"]:
-        yield f"what the daemon knows cannot be kept: {daemon['trouble']}", ""
+        yield f"the daemon cannot save its state: {daemon['trouble']}", ""
     for source in document["environments"]:
         if source["error"] is not None:
             checked = source["checked_seconds"]
@@ -95,7 +95,7 @@ def troubles(document: Document) -> Iterator[tuple[str, str]]:
             told = f"{source['environment']}: {source['error']['message']}{last}"
             yield told, str(source["error"]["hint"])
         if source["polled"]:
-            yield f"{source['environment']} is looked at every 10 s: {source['polled']}", ""
+            yield f"{source['environment']} is checked every 10 s: {source['polled']}", ""
 
 
 def hints(document: Document) -> dict[str, str]:

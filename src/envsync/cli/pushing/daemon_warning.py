@@ -39,6 +39,5 @@ def install_warning(
     for known in (answer or {}).get("status", {}).get("environments", ()):
         error = known["error"] or {}
         if known["environment"] == environment.name and error.get("code") == InstallUnfinished.code:
-            said = f"{error['message']}, says the daemon, which holds it back"
-            return (f"{said}; this push takes what is there",)
+            return (f"{error['message']}, so the daemon does not push it, but this push does",)
     return ()

@@ -69,7 +69,7 @@ def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
             yield f"  {note}"
     if report.in_use:
         users = count(len(report.in_use), "process uses it", "processes use it")
-        yield f"  {users}: what is open there stays the old version"
+        yield f"  {users}: files that are open stay the old version"
     if verbose:
         yield from _verbose_lines(report)
 
@@ -105,7 +105,7 @@ def _contents(report: PushReport) -> str:
 def _sent(report: PushReport) -> str:
     plan = report.plan
     if report.method == REBUILD:
-        return f"made anew there with {report.tool}"
+        return f"rebuilt there with {report.tool}"
     if plan is None or not plan.fetch_files:
         return "nothing to send" + ("" if plan is None else _reused(plan))
     wire = ""
@@ -129,7 +129,7 @@ def _reused(plan: PlanFacts) -> str:
 def _would_send(report: PushReport) -> str:
     plan = report.plan
     if report.method == REBUILD:
-        return f"would be made anew there with {report.tool}"
+        return f"would be rebuilt there with {report.tool}"
     if plan is None or not plan.fetch_files:
         return "nothing to send" + ("" if plan is None else _reused(plan))
     wire = report.predicted_wire_bytes
@@ -161,12 +161,12 @@ def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:
         yield f"  and {len(plan.packages) - len(shown)} more packages: see them with -v"
     if plan.copy_files:
         copied = f"{count(plan.copy_files, 'file')} ({size(plan.copy_bytes)})"
-        yield f"  {copied} would be copied from what is there"
-    yield f"  disk that it takes: {size(plan.new_bytes)}"
+        yield f"  {copied} would be copied on the server"
+    yield f"  disk space needed: {size(plan.new_bytes)}"
 
 
 def _verbose_lines(report: PushReport) -> Iterator[str]:
-    yield f"  revision {_revision(report)}" if report.revision else "  no revision known"
+    yield f"  revision {_revision(report)}" if report.revision else "  revision unknown"
     if report.connection:
         reason = f": {report.connection_reason}" if report.connection_reason else ""
         yield f"  connection {report.connection}{reason}"

@@ -107,7 +107,7 @@ def resolve_unpack(site: Site, options: PushOptions, archive: Path) -> PushReque
 
 def require_archive(path: Path) -> None:
     if _looks(path.is_dir):
-        raise UsageError(f"{path} is a directory, and no archive", hint=_MAKE_ARCHIVE)
+        raise UsageError(f"{path} is a directory, not an archive", hint=_MAKE_ARCHIVE)
     if not _looks(path.is_file):
         raise NotFound(f"there is no file {path}", hint=_MAKE_ARCHIVE)
 
@@ -141,13 +141,13 @@ def _method(options: PushOptions, environment: Environment, source: Place) -> st
         )
     if options.from_history and options.method not in (None, AUTO, REBUILD):
         raise UsageError(
-            f"--from-history is about making the environment anew, and --method {method} copies it",
-            hint=f"leave one of them out, or say --method {REBUILD}",
+            f"--from-history rebuilds the environment, but --method {method} copies it",
+            hint=f"omit one of them, or use --method {REBUILD}",
         )
     if method == PACK and source.open_link is not None:
         raise UsageError(
-            f"--method {PACK} packs what is on this machine, and the source is {source.server}",
-            hint=f"run it there, or leave --method {PACK} out",
+            f"--method {PACK} packs what is on this machine, but the source is {source.server}",
+            hint=f"run it there, or omit --method {PACK}",
         )
     return REBUILD if options.from_history else method
 
@@ -215,8 +215,8 @@ def require_environment(prefix: str, name: str) -> None:
         return
     if _looks(place.is_symlink):
         raise NotFound(
-            f"the environment {name!r} here is a link to {place.readlink()}, which is not there",
-            hint=f"bring that back, or remove the link: rm {shlex.quote(str(place))}",
+            f"the environment {name!r} here is a link to {place.readlink()}, which does not exist",
+            hint=f"restore that, or remove the link: rm {shlex.quote(str(place))}",
         )
     try:
         found = [path for path in environments.iterdir() if not path.name.startswith(".")]

@@ -92,7 +92,7 @@ class Interruption:
     def __init__(self, how: KeyboardInterrupt, command: str) -> None:
         self.message = "stopped"
         if command in _RESUMABLE:
-            self.message = "stopped; everything is resumable: run the same command again"
+            self.message = "stopped; run the same command again to resume"
         number = how.number if isinstance(how, Stopped) else 0
         self.exit_code = 128 + number if number else INTERRUPTED_EXIT_CODE
 
@@ -278,7 +278,7 @@ def _usage_message(error: click.ClickException) -> str:
 def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:
     told = f"this is a bug in envsync: {type(error).__name__}: {error}"
     saved = save_traceback(error, invocation.environ)
-    hint = "no place was found to save the details: run it again with -v"
+    hint = "the details could not be saved: run it again with -v"
     if saved is not None:
         hint = f"please report it, with the details in {saved}"
     if invocation.verbose:
