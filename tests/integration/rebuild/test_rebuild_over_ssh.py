@@ -1,4 +1,4 @@
-"""A rebuild by the command, over SSH: it tells what gave way, and survives being killed."""
+"""A rebuild by the command, over SSH: it tells what was relaxed, and survives being killed."""
 
 from __future__ import annotations
 

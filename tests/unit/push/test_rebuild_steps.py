@@ -126,9 +126,9 @@ def test_all_that_gave_way_is_told_where_it_was_not_enough() -> None:
     with pytest.raises(RebuildFailed) as caught:
         Target(create=[GONE]).rebuild()
     assert [line.partition(" (")[0] for line in caught.value.details[:3]] == [
-        "gave way: numpy=1.26.4=py_0 -> numpy=1.26.4",
-        "gave way: numpy=1.26.4 -> numpy=1.26.*",
-        "gave way: numpy=1.26.* -> numpy=1.*",
+        "relaxed: numpy=1.26.4=py_0 -> numpy=1.26.4",
+        "relaxed: numpy=1.26.4 -> numpy=1.26.*",
+        "relaxed: numpy=1.26.* -> numpy=1.*",
     ]
 
 

@@ -154,7 +154,7 @@ def _changes(outcomes: Sequence[Outcome[list[Event]]]) -> Iterator[str]:
     for outcome in outcomes:
         for event in outcome.value or ():
             for change in event.changes:
-                yield f"{outcome.server} {event.number} gave way: {change}"
+                yield f"{outcome.server} {event.number} relaxed: {change}"
 
 
 def _document(outcome: Outcome[list[Event]]) -> dict[str, object]:

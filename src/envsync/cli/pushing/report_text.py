@@ -145,9 +145,9 @@ def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:
         yield f"  method {report.method}: {report.method_reason}"
     shown = report.changes if verbose else report.changes[:CHANGES_SHOWN]
     for change in shown:
-        yield f"  gave way: {change}"
+        yield f"  relaxed: {change}"
     if len(report.changes) > len(shown):
-        yield f"  and {len(report.changes) - len(shown)} more gave way: see them with -v"
+        yield f"  and {len(report.changes) - len(shown)} more were relaxed: see them with -v"
 
 
 def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:

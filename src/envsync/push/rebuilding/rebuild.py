@@ -201,16 +201,16 @@ class Rebuild:
             self._relaxed += outcome.relaxations
         raise RebuildFailed(
             f"{tool} still cannot have what is asked for after {TRIES_MAX} tries",
-            details=[f"gave way: {relaxation}" for relaxation in self._relaxed],
+            details=[f"relaxed: {relaxation}" for relaxation in self._relaxed],
             hint="mend the first of these at the source, or use --from-history",
         )
 
     def _failure(
         self, tool: str, trouble: Trouble, output: str, pins: Sequence[Pin]
     ) -> EnvsyncError:
-        gave_way = [f"gave way: {relaxation}" for relaxation in self._relaxed]
+        relaxed = [f"relaxed: {relaxation}" for relaxation in self._relaxed]
         said = [line.rstrip()[:_LINE_CHARACTERS] for line in output.splitlines() if line.strip()]
-        details = [*gave_way, *said[-OUTPUT_LINES:]]
+        details = [*relaxed, *said[-OUTPUT_LINES:]]
         if trouble.kind == SPACE:
             return NoSpace(f"{tool} there ran out of space: {trouble.summary}", details=details)
         if trouble.kind == NETWORK:
