@@ -121,12 +121,13 @@ def test_an_invalid_one_stops_every_command(envsync: Envsync, home: Path, line: 
     assert document["error"]["code"] == "inventory"
 
 
+@pytest.mark.parametrize("line", ["list", "config check", "daemon", "daemon install"])
 def test_where_an_invalid_one_was_named_that_one_is_to_be_checked(
-    envsync: Envsync, tmp_path: Path
+    envsync: Envsync, tmp_path: Path, line: str
 ) -> None:
     file = tmp_path / "of lab.yaml"
     file.write_text(INVALID)
-    ended = envsync("--config", str(file), "list")
+    ended = envsync("--config", str(file), *line.split())
     assert f"check it with `envsync config check --config '{file}'`" in ended.err
 
 

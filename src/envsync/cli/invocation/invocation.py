@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from envsync.cli.output.terminal import Terminal
 from envsync.conda.credentials import redacted_json
-from envsync.errors import InventoryError
-from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
@@ -46,13 +44,7 @@ class Invocation:
         from envsync.inventory import Inventory, find, load
 
         path = find(self.config, self.environ)
-        try:
-            return Inventory.without_file() if path is None else load(path)
-        except InventoryError as error:
-            if self.config is not None:
-                check = command_line("config", "check", "--config", str(self.config))
-                error.fill(check_config=check)
-            raise
+        return Inventory.without_file() if path is None else load(path)
 
     def site(self, as_name: str | None = None) -> Site:
         from envsync.cli.invocation.site import Site
