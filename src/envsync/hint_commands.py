@@ -26,7 +26,7 @@ def published_diff(environment: str, server: str) -> str:
 
 def what_there_is(server: str) -> str:
     """Return a hint with the command that lists what is on `server`."""
-    return f"`{command_line('list', server)}` shows what there is"
+    return f"`{command_line('list', server)}` shows its environments"
 
 
 def with_config(hint: str, config: str) -> str:

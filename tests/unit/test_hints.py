@@ -149,7 +149,7 @@ def test_what_another_end_makes_of_a_hint_does_no_harm(hint: object) -> None:
 def test_commands_are_quoted_word_by_word() -> None:
     assert command_line("gc", "gpu[03-08]") == "envsync gc 'gpu[03-08]'"
     assert published_diff("myenv", "a b") == "envsync diff myenv 'a b' --published"
-    assert what_there_is("server2") == "`envsync list server2` shows what there is"
+    assert what_there_is("server2") == "`envsync list server2` shows its environments"
 
 
 def _told() -> Iterator[tuple[Path, list[str]]]:

@@ -39,7 +39,7 @@ def test_what_servers_have(conda_lab: Lab, envsync: Envsync) -> None:
 def test_verify_names_every_path(conda_lab: Lab, envsync: Envsync) -> None:
     error = envsync.json("verify", "myenv", "server2", status=21)["error"]
     assert (error["code"], error["server"]) == ("not-found", "server2")
-    assert error["hint"] == "`envsync list server2` shows what there is"
+    assert error["hint"] == "`envsync list server2` shows its environments"
     envsync("push", "myenv", "server2")
     assert envsync.json("verify", "myenv", "server2")["result"]["servers"][0]["error"] is None
     server2 = conda_lab["server2"]

@@ -200,7 +200,7 @@ def require_live(places: Layout) -> None:
     if not os.path.isdir(places.live):
         raise NotFound(
             "there is no environment %r" % places.name,
-            hint=Hint("`envsync list {server}` shows what there is"),
+            hint=Hint("`envsync list {server}` shows its environments"),
             details=[os.fsdecode(places.path)],
         )
 

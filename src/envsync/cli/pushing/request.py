@@ -226,7 +226,7 @@ def require_environment(prefix: str, name: str) -> None:
     raise NotFound(
         f"there is no environment {name!r} here{suggestion(name, there)}",
         details=[f"looked for {environments / name}", *_listing(sorted(there))],
-        hint="`envsync list` shows what there is" if there else "",
+        hint="`envsync list` shows the environments" if there else "",
     )
 
 
