@@ -50,42 +50,42 @@ def whole(victim: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "path",
+    "name",
     [
-        "{home}/.victims",
-        "{prefix}/envs/../../.victims",
-        "{prefix}/envs/link/.victims",
-        "{prefix}/.short",
-        "{prefix}/envs/.muchtoolong",
-        "{prefix}/envs/.envsync",
-        "{prefix}/envs/.A_b-c-d",
-        "{prefix}/envs/myenv/.abcd",
-        "envs/.abcd",
-        ".abcd",
-        "/\ud800/.abcd",
-        "{prefix}\0/envs/.abcd",
+        *["", ".", "..", "./", "..\0", "\ud800", ".1\ud800", ".123/", ".123\n", "/.123", "a/.1"],
+        *["x", "xy", ".x", ".xyz", ".1x3", ".١٢٣", ".envsync", "x/..", "../../.victims"],
+        # as long as a build's in the prefix: what a home directory or a prefix may have
+        *[".cache", ".config", ".condarc", "envs/x"],
     ],
 )
-@pytest.mark.parametrize("name", ["myenv", "myenv123"])
-def test_a_note_of_a_build_elsewhere_is_none(name: str, path: str, tmp_path: Path) -> None:
-    (tmp_path / "p/envs").mkdir(parents=True)
-    (tmp_path / "p/envs/link").symlink_to(tmp_path)
-    places = layout(str(tmp_path / "p"), name)
+@pytest.mark.parametrize("environment", ["x", "xy", "xyz", "name", "8letters"])
+def test_a_note_of_what_is_no_build_is_none(environment: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "envs").mkdir()
+    places = layout(str(tmp_path), environment)
     places.create()
-    write_json(
-        places.file(side_build.NOTE),
-        {"path": path.replace("{home}", str(tmp_path)).replace("{prefix}", str(tmp_path / "p"))},
-    )
+    write_json(places.file(side_build.NOTE), {"name": name})
     assert side_build.built_at(places) is None
+
+
+def test_the_next_clean_up_leaves_the_directory_of_all_environments(tmp_path: Path) -> None:
+    server = Server(tmp_path, "x")
+    server.push(ONE)
+    envs = os.path.dirname(os.fsdecode(server.live))
+    places = server.target().places
+    for note in ({"name": "."}, {"path": envs + "/."}):
+        write_json(places.file(side_build.NOTE), note)
+        scratch_files.discard(places)
+        assert os.path.lexists(server.live)
 
 
 def test_the_next_push_removes_a_build_and_nothing_else(server: Server, victim: Path) -> None:
     places = server.target().places
-    for path in (SideBuild(places).path, os.fsencode(victim)):
-        Path(os.fsdecode(path)).mkdir(exist_ok=True)
-        write_json(places.file(side_build.NOTE), {"path": os.fsdecode(path)})
+    build = Path(os.fsdecode(SideBuild(places).path))
+    build.mkdir()
+    for name in (build.name, os.path.relpath(victim, build.parent)):
+        write_json(places.file(side_build.NOTE), {"name": name})
         scratch_files.discard(places)
-        assert os.path.lexists(path) == (path == os.fsencode(victim))
+        assert not build.exists()
         assert not os.path.lexists(places.file(side_build.NOTE))
     assert whole(victim)
 
@@ -94,8 +94,10 @@ def test_a_build_is_known_by_another_name_of_the_prefix(server: Server, tmp_path
     (tmp_path / "another").symlink_to(server.prefix)
     path = SideBuild(server.target().places).path
     places = layout(str(tmp_path / "another"), "myenv")
-    write_json(places.file(side_build.NOTE), {"path": os.fsdecode(path)})
-    assert side_build.built_at(places) == path
+    write_json(places.file(side_build.NOTE), {"name": os.fsdecode(os.path.basename(path))})
+    found = side_build.built_at(places)
+    assert found is not None
+    assert os.path.realpath(found) == os.path.realpath(path)
 
 
 def test_conda_itself_is_built_nowhere(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_conda_itself_is_built_nowhere(tmp_path: Path) -> None:
     os.makedirs(places.path)
     places.create()
     assert places.name == BASE
-    write_json(places.file(side_build.NOTE), {"path": str(tmp_path / "home/.abcd")})
+    write_json(places.file(side_build.NOTE), {"name": ".1234"})
     assert side_build.built_at(places) is None
 
 

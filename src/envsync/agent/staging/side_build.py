@@ -5,7 +5,7 @@ It is therefore built at a path as long as its final one, which then overwrites 
 no size changes, in scripts, binaries and `.pyc` files alike. After that, it is staged like any
 other tree.
 
-STATE/side.json names the path before it exists, so that the next push can remove what was left
+STATE/side.json has its name before it exists, so that the next push can remove what was left
 there. STATE/side-wanted.txt lists what the tool is asked for.
 """
 
@@ -16,13 +16,13 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import secrets
 import stat
 from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 from envsync.agent.places.layout import (
     BASE,
-    STATE_DIRECTORY,
     Layout,
     read_json,
     remove,
@@ -43,38 +43,23 @@ NOTE = "side.json"
 _WANTED = "side-wanted.txt"
 """conda's tools recognize a file of specs by the suffix `.txt`."""
 _NAME_MIN = 4
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+_DIGITS = "0123456789"
+_DRAWN = re.compile(r"\.[0-9]{%d,}\Z" % (_NAME_MIN - 1))
+"""Only digits, because in a prefix or a home directory nothing else has such a name."""
 
 
 def built_at(places: Layout) -> Optional[bytes]:
     """Return the path of an unfinished build, or None.
 
-    The note may be another member's, and the path in it will be removed; so it is ignored unless
-    a build of this environment can have been there.
+    The note may be another member's, and what it names will be removed. So it has only a name,
+    which `_place` must be able to draw, and whose length tells the directory.
     """
     document = read_json(places.file(NOTE))
-    path = document.get("path") if isinstance(document, dict) else None
-    if not isinstance(path, str) or not _is_place(path, places):
+    name = document.get("name") if isinstance(document, dict) else None
+    if places.name == BASE or not isinstance(name, str) or not _DRAWN.match(name):
         return None
-    return os.fsencode(path)
-
-
-def _is_place(path: str, places: Layout) -> bool:
-    """Return whether `_place` could have returned this path, under any spelling of the prefix."""
-    parent, name = os.path.split(path)
-    is_drawn = name[:1] == "." and set(name[1:]) <= set(_ALPHABET)
-    if places.name == BASE or not is_drawn or os.fsencode(name) == STATE_DIRECTORY:
-        return False
-    if not os.path.isabs(path) or "\0" in path:
-        return False
-    try:
-        real = os.path.realpath(os.fsencode(parent))
-    except UnicodeEncodeError:  # JSON can contain characters that no path can
-        return False
-    return any(
-        real == os.path.realpath(possible) and len(name) == length
-        for possible, length in _parents(places.path)
-    )
+    parents = [parent for parent, length in _parents(places.path) if length == len(name)]
+    return os.path.join(parents[0], name.encode()) if parents else None
 
 
 def unfinished(places: Layout) -> List[bytes]:
@@ -133,7 +118,7 @@ class SideBuild:
                 "another user's build was interrupted there",
                 hint="have that user run `envsync gc` there, or use --method mirror",
             )
-        write_json(self._places.file(NOTE), {"path": os.fsdecode(self.path)})
+        write_json(self._places.file(NOTE), {"name": os.fsdecode(os.path.basename(self.path))})
 
     def packages(self) -> Tuple[str, ...]:
         """Return the names of the packages that conda's tool has installed.
@@ -224,8 +209,8 @@ def _place(final: bytes) -> bytes:
         if length < _NAME_MIN or not os.access(parent, os.W_OK | os.X_OK):
             continue
         while True:
-            letters = "".join(secrets.choice(_ALPHABET) for _ in range(length - 1))
-            path = os.path.join(parent, b"." + letters.encode())
+            digits = "".join(secrets.choice(_DIGITS) for _ in range(length - 1))
+            path = os.path.join(parent, b"." + digits.encode())
             if not os.path.lexists(path):
                 return path
     raise PreflightRefused(
