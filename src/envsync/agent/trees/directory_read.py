@@ -13,6 +13,7 @@ from envsync.agent.trees.unreadable_paths import how_to_read_directory
 from envsync.errors import SourceRefused
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNREAD_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _name = attrgetter("name")
 
 
@@ -33,6 +34,23 @@ class ForeignDevice(Exception):
 def open_directory(path: bytes, top_fd: int | None = None) -> int:
     """Open a directory, but not a symlink to one; `path` is relative to `top_fd` if given."""
     return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
+
+
+def open_unread(path: bytes, top_fd: int | None = None) -> int:
+    """Open a directory, though it may not be readable, to use what is in it by name."""
+    return os.open(path or b".", _UNREAD_FLAGS, dir_fd=top_fd)
+
+
+def open_below(path: bytes, top_fd: int) -> int:
+    """Open a directory of a tree like `open_unread`, following no symlink on the way there."""
+    fd = open_unread(b"", top_fd)
+    for name in path.split(b"/") if path else ():
+        try:
+            below = open_unread(name, fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
 
 
 @contextlib.contextmanager

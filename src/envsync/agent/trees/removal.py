@@ -6,11 +6,11 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from envsync.agent.server.filesystem import mounted_within
-from envsync.agent.trees.directory_read import open_directory
-from envsync.tree.entry import join
+from envsync.agent.trees.directory_read import open_below, open_directory, open_unread
+from envsync.tree.entry import split
 
 
 def remove_tree(path: bytes, directory_fd: Optional[int] = None) -> None:
@@ -47,41 +47,98 @@ def _refuse(mounts: Iterable[bytes]) -> None:
 
 def remove_free_of_mounts(path: bytes, directory_fd: Optional[int] = None) -> None:
     """Remove a tree that the caller knows to have no mounts, as `remove_tree` does."""
+    if directory_fd is None:
+        _remove(path, None)
+        return
+    directory, name = split(path)
+    try:
+        parent_fd = open_below(directory, directory_fd)
+    except FileNotFoundError:
+        return
+    try:
+        _remove(name, parent_fd)
+    finally:
+        os.close(parent_fd)
+
+
+def _remove(path: bytes, directory_fd: Optional[int]) -> None:
     try:
         status = os.stat(path, dir_fd=directory_fd, follow_symlinks=False)
     except FileNotFoundError:
         return
-    if not stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(status.st_mode):
+        _empty(_open(path, directory_fd))
+        os.rmdir(path, dir_fd=directory_fd)
+    else:
         os.unlink(path, dir_fd=directory_fd)
-        return
-    os.chmod(path, 0o700, dir_fd=directory_fd)
-    top_fd = open_directory(path, directory_fd)
-    try:
-        directories = [b""]
-        for directory in directories:
-            directories += _empty(directory, top_fd)
-        for directory in reversed(directories[1:]):
-            os.rmdir(directory, dir_fd=top_fd)
-    finally:
-        os.close(top_fd)
-    os.rmdir(path, dir_fd=directory_fd)
 
 
-def _empty(directory: bytes, top_fd: int) -> List[bytes]:
-    """Remove the files of one directory, and return its subdirectories."""
-    if directory:
-        with contextlib.suppress(OSError):
-            os.chmod(directory, 0o700, dir_fd=top_fd)
-    fd = open_directory(directory, top_fd)
+class _Level(NamedTuple):
+    """A directory that is being emptied, and the subdirectories that it still has."""
+
+    status: os.stat_result
+    names: List[bytes]
+
+
+def _empty(fd: int) -> None:
+    """Remove all that is in an open directory, and close it.
+
+    Whoever owns a directory in the tree can replace it by a symlink at any time. So each one is
+    opened by its name in the one above, and left through `..`; at any depth only one is open.
+    """
+    levels: List[_Level] = []
     try:
-        with os.scandir(fd) as entries:
-            found = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
-        for name, is_directory in found:
-            if not is_directory:
-                os.unlink(name, dir_fd=fd)
+        os.fchmod(fd, 0o700)  # nothing in another user's tree is removed
+        while True:
+            levels.append(_Level(os.fstat(fd), _remove_files(fd)))
+            while not levels[-1].names:
+                levels.pop()
+                if not levels:
+                    return
+                fd = _instead(fd, open_directory(b"..", fd))
+                above = levels[-1]
+                if not os.path.samestat(os.fstat(fd), above.status):
+                    raise OSError(errno.EBUSY, "a directory was moved while it was removed")
+                os.rmdir(above.names.pop(), dir_fd=fd)
+            fd = _instead(fd, _open(levels[-1].names[-1], fd))
     finally:
         os.close(fd)
-    return [join(directory, name) for name, is_directory in found if is_directory]
+
+
+def _open(path: bytes, directory_fd: Optional[int]) -> int:
+    """Open a directory that is to be emptied, and give it the mode 0700, if that is permitted."""
+    try:
+        fd = open_directory(path, directory_fd)
+    except PermissionError:
+        _make_readable(path, directory_fd)
+        fd = open_directory(path, directory_fd)
+    with contextlib.suppress(OSError):
+        os.fchmod(fd, 0o700)
+    return fd
+
+
+def _make_readable(path: bytes, directory_fd: Optional[int]) -> None:
+    fd = open_unread(path, directory_fd)
+    try:
+        # `chmod` of the name would follow a symlink, and `fchmod` needs a readable directory.
+        os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
+    finally:
+        os.close(fd)
+
+
+def _instead(fd: int, another: int) -> int:
+    os.close(fd)
+    return another
+
+
+def _remove_files(fd: int) -> List[bytes]:
+    """Remove all but the subdirectories of an open directory, and return these."""
+    with os.scandir(fd) as entries:
+        found = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
+    for name, is_directory in found:
+        if not is_directory:
+            os.unlink(name, dir_fd=fd)
+    return [name for name, is_directory in found if is_directory]
 
 
 def measure(path: bytes) -> int:
