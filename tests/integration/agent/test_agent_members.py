@@ -225,6 +225,20 @@ def test_what_another_made_within_a_version_bars_nothing(members: Members) -> No
     assert members.run(BOB, collect) == 0
 
 
+def test_versions_whose_records_are_closed_are_no_unfinished_pushes(members: Members) -> None:
+    assert members.push(BOB, 1) == 0
+    assert members.push(ALICE, 2, keep=2) == 0
+    (members.server.state / "generations").chmod(0o2700)
+
+    def collect() -> None:
+        for dry_run in (True, False):
+            with pytest.raises(PreflightRefused, match=f"is closed to {BOB}"):
+                sweep(members.server.target(), Rules(2, False, dry_run, 0.0))
+
+    assert members.run(BOB, collect) == 0
+    assert members.owners() == [ALICE, BOB]
+
+
 def test_each_goes_back_to_the_others_and_takes_it_away(members: Members) -> None:
     def roll_back() -> None:
         target = members.server.target()
@@ -273,6 +287,12 @@ def test_what_only_an_administrator_can_do(
         ("", 0o2755, "may not switch versions in", "run: chgrp {0} {1} && chmod g+rwxs,-t {1}"),
         ("", 0o3775, "may not switch versions in", "run: chgrp {0} {1} && chmod g+rwxs,-t {1}"),
         (".envsync", 0o700, "open to {2} alone", "have {2} push it once with `share:"),
+        (
+            ".envsync/myenv/generations",
+            0o700,
+            "open to {2} alone",
+            "have {2} push it once with `share:",
+        ),
         (".envsync/myenv", 0o700, "open to {2} alone", "have {2} push it once with `share:"),
     ],
 )

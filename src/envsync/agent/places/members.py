@@ -76,10 +76,12 @@ def _require_open(places: Layout, owner: str) -> None:
 def _closed(places: Layout, mode: int) -> bytes:
     """Return envsync's own directory that is closed to this user; empty if none is.
 
-    `mode` is the access to the state that is needed. A missing directory is not closed: this user
-    can make it. The one above comes first, because in a closed one, nothing is visible.
+    `mode` is the access to the state and its records that is needed. A missing directory is not
+    closed: this user can make it. The one above comes first, because in a closed one, nothing is
+    visible.
     """
-    needed = (os.path.dirname(places.state), os.X_OK), (places.state, mode)
+    above = os.path.dirname(places.state)
+    needed = (above, os.X_OK), (places.state, mode), (places.generations, mode)
     closed = (path for path, mode in needed if os.path.isdir(path) and not os.access(path, mode))
     return next(closed, b"")
 

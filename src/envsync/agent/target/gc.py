@@ -14,7 +14,7 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequenc
 from envsync.agent.places.kept_versions import is_as_published
 from envsync.agent.places.layout import remove
 from envsync.agent.places.locks import fence_writers, holder_at, under_way
-from envsync.agent.places.members import why_unremovable
+from envsync.agent.places.members import require_open_records, why_unremovable
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import (
     find_staging,
@@ -116,6 +116,8 @@ class _Sweep:
 
     def run(self) -> None:
         places, records = self._target.places, self._target.records
+        # Without records, every version would be taken for an unfinished push.
+        require_open_records(places)
         self._live = _inodes([places.live])
         with contextlib.suppress(FileNotFoundError):
             paths = [os.path.join(places.trees, name) for name in os.listdir(places.trees)]
