@@ -117,6 +117,15 @@ def test_versions_beyond_keep_go_oldest_first(server: Server) -> None:
     assert server.tree() == VERSIONS[4]
 
 
+def test_of_two_versions_the_one_with_the_live_content_goes(server: Server) -> None:
+    for version in (VERSIONS[0], VERSIONS[1], VERSIONS[1]):
+        server.push(version, keep=2)
+    assert numbers(server) == [1, 2, 3]
+    assert collect(server, keep=1).generations == (2,)
+    assert server.rollback() is not None
+    assert server.tree() == VERSIONS[0]
+
+
 def test_a_dry_run_tells_the_same_and_touches_nothing(server: Server) -> None:
     pushed(server, 4)
     interrupt(server)

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Optional, Sequence
 
-from envsync.agent.places.kept_versions import is_as_published
+from envsync.agent.places.kept_versions import beyond_keep, is_as_published
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record, Records
@@ -26,15 +26,12 @@ def prune_generations(
 ) -> int:
     """Remove earlier versions beyond `keep`, but none with changes of its own; return how many.
 
-    A tree with the same content as `live` goes first: going back to it would change nothing. The
-    one with the inode `replaced`, which was live until now, goes last: after a rollback it may be
-    the oldest. One that is no longer what was published is marked, and stays from then on. What
-    this user cannot remove stays, too. A record whose tree is gone is forgotten.
+    One that is no longer what was published is marked, and stays from then on. What this user
+    cannot remove stays, too. A record whose tree is gone is forgotten.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
-    earlier.sort(key=lambda record: (record.revision != live.revision, record.inode == replaced))
     dropped = 0
-    for record in earlier[: max(0, len(earlier) - keep)]:
+    for record in beyond_keep(earlier, keep, live, replaced):
         tree = records.tree(record)
         if tree is not None and (why_unremovable(tree) or _is_worked_in(tree, record, live)):
             continue

@@ -11,7 +11,7 @@ import contextlib
 import os
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
 
-from envsync.agent.places.kept_versions import is_as_published
+from envsync.agent.places.kept_versions import beyond_keep, is_as_published
 from envsync.agent.places.layout import remove
 from envsync.agent.places.locks import fence_writers, holder_at, under_way
 from envsync.agent.places.members import require_open_records, why_unremovable
@@ -145,7 +145,8 @@ class _Sweep:
         # Of an environment that was removed, no version is kept to go back to.
         is_gone = not self._live and self._target.records.was_removed()
         keep = 0 if is_gone else self._rules.keep
-        surplus = ordinary[: max(0, len(ordinary) - keep)]
+        live = next((record for record in records if record.inode in self._live), None)
+        surplus = beyond_keep(ordinary, keep, live)
         surplus += [record for record in standing if record.kept_because]
         using = _Users([self._trees[record.inode] for record in surplus])
         for record in surplus:
