@@ -22,6 +22,7 @@ from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import NoSpace, PreflightRefused, StorageFailed
 from envsync.tree.local import LocalPaths
 from tests.support import disk
+from tests.support.ordinary_user import home_of_ordinary_user
 from tests.support.pushes import Server, environment, require_sound
 from tests.support.trees import Tree, directory, file, manifest_of, symlink, with_parents
 
@@ -416,6 +417,27 @@ def test_what_a_job_goes_on_writing_in_an_earlier_version_stays(server: Server) 
     write(earlier, b"local/a", b"newer", LATER_NS)
     server.rollback()
     assert server.tree()[b"local/a"].data == b"newer"
+
+
+def test_what_cannot_be_read_replaces_nothing_older() -> None:
+    with home_of_ordinary_user() as home:
+        live, tree = (os.fsencode(home / name) for name in ("live", "tree"))
+        write(tree, b"local/a", b"older")
+        write(live, b"local/a", b"newer", LATER_NS)
+        os.chmod(live + b"/local/a", 0)
+        with pytest.raises(PreflightRefused, match="cannot be carried"):
+            carry(live, [b"local"], tree, LocalPaths(["local"]), is_ours=False)
+        assert disk.read(tree)[b"local/a"].data == b"older"
+
+
+def test_a_newer_file_of_an_earlier_version_stays_where_a_directory_is_live(
+    live: bytes, tree: bytes
+) -> None:
+    write(live, b"local/a/b")
+    write(tree, b"local/a", b"newer", LATER_NS)
+    os.utime(live + b"/local/a", (1, 1))
+    carry(live, [b"local"], tree, LocalPaths(["local"]), is_ours=False)
+    assert disk.read(tree)[b"local/a"].data == b"newer"
 
 
 def test_what_was_left_half_done_is_done_again(live: bytes, tree: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import pytest
 
 from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.removal import remove_tree
+from tests.support.ordinary_user import home_of_ordinary_user
 
-NOBODY = 65534
 DEPTH, NAME = 300, "d" * 20
 """As a path, longer than the kernel takes."""
 
@@ -99,27 +98,13 @@ def test_a_tree_may_be_deeper_than_a_path_is_long(tmp_path: Path, few_open_files
     assert not (tmp_path / "tree").exists()
 
 
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A directory of an ordinary user's, whom this process is meanwhile."""
-    with tempfile.TemporaryDirectory() as name:
-        is_root = os.geteuid() == 0
-        if is_root:
-            os.chown(name, NOBODY, NOBODY)
-            os.seteuid(NOBODY)
-        try:
-            yield Path(name)
-        finally:
-            if is_root:
-                os.seteuid(0)
-
-
-def test_a_directory_that_its_owner_may_not_read_goes_too(home: Path) -> None:
-    tree = home / "tree"
-    (tree / "a/b").mkdir(parents=True)
-    (tree / "a/b/key").touch()
-    for path in (tree / "a/b", tree / "a", tree):
-        path.chmod(0)
-    with opened_directory(os.fsencode(home)) as fd:
-        remove_tree(b"tree", fd)
-    assert not tree.exists()
+def test_a_directory_that_its_owner_may_not_read_goes_too() -> None:
+    with home_of_ordinary_user() as home:
+        tree = home / "tree"
+        (tree / "a/b").mkdir(parents=True)
+        (tree / "a/b/key").touch()
+        for path in (tree / "a/b", tree / "a", tree):
+            path.chmod(0)
+        with opened_directory(os.fsencode(home)) as fd:
+            remove_tree(b"tree", fd)
+        assert not tree.exists()

@@ -15,7 +15,7 @@ from typing import Collection, Iterator, List, NamedTuple, Optional, Set
 from envsync.agent.places.directory_stamps import DirectoryStamps, is_below
 from envsync.agent.server.filesystem import mounts_below
 from envsync.agent.trees.directory_read import open_directory, opened_directory
-from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file
+from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file, opened_file
 from envsync.agent.trees.removal import remove_free_of_mounts
 from envsync.agent.trees.storage import trouble
 from envsync.errors import EnvsyncError, PreflightRefused
@@ -204,6 +204,9 @@ class _Carrying:
         elif self._stays(what, live, there):
             return []
         else:
+            if stat.S_ISREG(live.st_mode):
+                with opened_file(path, self._live_fd):
+                    pass  # a file that cannot be read replaces nothing
             self._clear(path)
         self._stamps.open_up(split(path)[0])
         self._copy(path, live)
@@ -214,8 +217,8 @@ class _Carrying:
     ) -> List[_Pending]:
         path, is_local = what
         if there is not None and not stat.S_ISDIR(there.st_mode):
-            if not self._may_replace(is_local, there):
-                raise OSError(errno.EEXIST, _IN_THE_WAY)
+            if self._stays(what, live, there):
+                return []
             self._clear(path)
             there = None
         if there is None:
