@@ -7,12 +7,15 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envsync.agent.places.records import Record
+from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.server_requests import AskEnvironments
-from envsync.errors import NotFound
+from envsync.errors import NotFound, StorageFailed
 from envsync.push.ends.end import LocalEnd
 from tests.support.pushes import Server, die_in, environment
 from tests.support.trees import file
@@ -65,6 +68,27 @@ def test_beside_a_version_that_is_kept_as_it_was_changed_stays_the_one_before(
     kept = {record.number: record.kept_because for record in server.target().records.all()}
     assert (kept[1], kept[4]) == ("", "")
     assert "changed by hand" in kept[3]
+
+
+def test_a_version_that_the_disk_does_not_return_stays_alone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept all later ones, a tree more with each push, and none could be built upon."""
+    _, bad = generation(server, 1)
+    snapshot = Trees.snapshot
+
+    def fail(trees: Trees, tree: bytes, **options: Any) -> Snapshot:
+        if tree == os.fsencode(bad):
+            raise StorageFailed("files cannot be read: its disk fails")
+        return snapshot(trees, tree, **options)
+
+    monkeypatch.setattr(Trees, "snapshot", fail)
+    for version in VERSIONS[2:]:
+        server.push(version)
+    assert server.tree() == VERSIONS[-1]
+    kept = {record.number: record.kept_because for record in server.target().records.all()}
+    assert kept == {1: "it could not be read", 4: "", 5: ""}
+    assert len(server.earlier()) == 2
 
 
 def test_what_an_interrupted_push_left_is_no_version_to_go_back_to(server: Server) -> None:

@@ -15,6 +15,7 @@ from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.facts import may_be_written_to, who
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.storage import trouble
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
 from envsync.errors import SourceRefused, StorageFailed
@@ -23,28 +24,41 @@ from envsync.tree.manifest import EMPTY
 
 def prune_generations(
     trees: Trees, records: Records, live: Record, keep: int, replaced: Optional[int] = None
-) -> int:
-    """Remove earlier versions beyond `keep`, but none with changes of its own; return how many.
+) -> None:
+    """Remove earlier versions beyond `keep`, but none with changes of its own.
 
-    One that is no longer what was published is marked, and stays from then on. What this user
-    cannot remove stays, too. A record whose tree is gone is forgotten.
+    One that is no longer what was published, or that the disk does not return, is marked, and stays
+    from then on. What this user cannot remove stays, too. A record whose tree is gone is forgotten.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
-    dropped = 0
     for record in beyond_keep(earlier, keep, live, replaced):
-        tree = records.tree(record)
-        if tree is not None and (why_unremovable(tree) or _is_worked_in(tree, record, live)):
-            continue
-        if tree is not None and not _is_as_recorded(trees, tree, record):
-            records.store(record._replace(kept_because="it was changed after it was replaced"))
-            continue
+        # What cannot be removed harms nobody: the next push, or `gc`, tries again.
+        with contextlib.suppress(OSError):
+            _prune(trees, records, record, live)
+
+
+def _prune(trees: Trees, records: Records, record: Record, live: Record) -> None:
+    tree = records.tree(record)
+    if tree is None:
         records.forget(record)
-        if tree is not None:
-            # What cannot be removed harms nobody: the next push, or `gc`, tries again.
-            with contextlib.suppress(OSError):
-                remove_tree(tree)
-        dropped += 1
-    return dropped
+    elif not why_unremovable(tree) and not _is_worked_in(tree, record, live):
+        reason = _why_kept(trees, tree, record)
+        if reason:
+            records.store(record._replace(kept_because=reason))
+        else:
+            records.forget(record)
+            remove_tree(tree)
+
+
+def _why_kept(trees: Trees, tree: bytes, record: Record) -> str:
+    try:
+        changed = not _is_as_recorded(trees, tree, record)
+    except (OSError, StorageFailed) as error:
+        if isinstance(error, OSError) and trouble(error) is None:
+            raise
+        # Nobody knows what it is. Otherwise each push would fail to build on it, or to remove it.
+        return "it could not be read"
+    return "it was changed after it was replaced" if changed else ""
 
 
 def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
@@ -65,22 +79,19 @@ def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
                 remove_tree(tree)
 
 
-def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> int:
-    """Remove every tree without a record, except those with `keep_inodes`; return how many.
+def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> None:
+    """Remove every tree without a record, except those with `keep_inodes`.
 
-    Returns 0, with nothing removed, if a record is damaged, or if a version that must be kept has
-    lost its tree: any of the trees might be that one.
+    Nothing is removed if a record is damaged, or if a version that must be kept has lost its tree:
+    any of the trees might be that one.
     """
     if records.has_damage() or records.misses_kept(keep_inodes):
-        return 0
-    removed = 0
+        return
     needed = {record.inode for record in records.all()} | set(keep_inodes)
     for path in places.other_trees():
-        if os.lstat(path).st_ino not in needed and not why_unremovable(path):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if os.lstat(path).st_ino not in needed and not why_unremovable(path):
                 remove_tree(path)
-                removed += 1
-    return removed
 
 
 def _is_worked_in(tree: bytes, record: Record, live: Record) -> bool:
