@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.records import Records
 from envsync.agent.server import filesystem
+from envsync.agent.target.switches import TargetSwitches
 from envsync.errors import (
     CheckFailed,
     EnvsyncError,
     Locked,
+    NoSpace,
     PreflightRefused,
     TargetDrifted,
     VerificationFailed,
@@ -333,6 +335,32 @@ def test_a_full_disk_bars_no_way_back_but_it_is_told(
     told = failed.value.details[-1]
     assert "its disk took no note of" in told
     assert Path(told.rpartition(" ")[2], "lib/mine").read_text() == "a day of work"
+
+
+def test_on_a_full_disk_a_removal_says_whether_it_was_done(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    server.push(ONE)
+    for calls, kind in ((("rename", "unlink"), OSError), (("fsync",), NoSpace)):
+        target = server.target()
+        with monkeypatch.context() as failing:
+
+            def fail(step: str, calls: tuple[str, ...] = calls) -> None:
+                for call in calls if step == "switch" else ():
+                    failing.setattr(os, call, full)
+
+            target.on_step = fail
+            with pytest.raises(kind) as failed:
+                TargetSwitches(target).remove("alice@here", overwrite=False)
+        target.lock.release()
+        is_there = os.path.lexists(server.live)
+        assert is_there == ("rename" in calls)
+        assert str(failed.value).startswith("it is removed there") != is_there
+    assert server.target().inspect(lock=False).recovered == "an interrupted removal was completed"
+    assert records(server).was_removed()
 
 
 def test_what_a_check_writes_where_it_stands_is_no_change(server: Server) -> None:

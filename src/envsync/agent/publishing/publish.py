@@ -31,7 +31,7 @@ from envsync.agent.server.filesystem import space
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import failure_after_switch, require_room, trouble
+from envsync.agent.trees.storage import PUBLISHED, failure_after_switch, require_room, trouble
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_requests import Check
 from envsync.errors import NoSpace, PreflightRefused, SourceRefused, StorageFailed, TargetDrifted
@@ -123,7 +123,7 @@ class Publisher:
             self._compare(switch, before, replaced)
             return self._finalizer.finalize(switch.intent())
         except OSError as error:
-            failure = failure_after_switch(error)
+            failure = failure_after_switch(error, PUBLISHED)
             if failure is None:
                 raise
             raise failure from error

@@ -19,6 +19,7 @@ from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.storage import REMOVED, failure_after_switch
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 
@@ -49,7 +50,10 @@ class Remover:
         self._name = LiveName(places)
 
     def run(self, removal: Removal) -> Record:
-        """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed or is changing."""
+        """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed or is changing.
+
+        If the disk fails afterwards, the error says that it is removed.
+        """
         at_work = installer_findings(self._places)
         if at_work:
             raise TargetDrifted(
@@ -73,10 +77,17 @@ class Remover:
         write_json(self._places.file(REMOVAL), with_checksum(note))
         self._lock.sync()
         self._on_step("switch")
-        tree = self._name.take_away(token)
-        self._on_step("switched")
-        self._compare(removal, tree)
-        return self._finish(removal.record, event)
+        try:
+            tree = self._name.take_away(token)
+            self._on_step("switched")
+            self._compare(removal, tree)
+            return self._finish(removal.record, event)
+        except OSError as error:
+            is_removed = self._places.inode() is None
+            failure = failure_after_switch(error, REMOVED) if is_removed else None
+            if failure is None:
+                raise
+            raise failure from error
 
     def _compare(self, removal: Removal, tree: bytes) -> None:
         """Require that what was taken away is what was inspected; else give its name back."""

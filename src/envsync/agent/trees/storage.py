@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import List, NamedTuple, Optional, Sequence, Type, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.file_hash import why_unreadable
@@ -127,17 +127,22 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
     )
 
 
-def failure_after_switch(error: OSError) -> Optional[EnvsyncError]:
-    """Return the error for people when the new version is published but could not be recorded.
+PUBLISHED = "the new version stands there, but could not be recorded", "push again"
+REMOVED = "it is removed there, but that could not be recorded", "run any command for it there"
 
-    None if it is no disk trouble.
+
+def failure_after_switch(error: OSError, done: Tuple[str, str]) -> Optional[EnvsyncError]:
+    """Return the error for people when a switch is done, and what follows it could not be.
+
+    `done` is `PUBLISHED` or `REMOVED`. None if it is no disk trouble.
     """
     found = trouble(error)
     if found is None:
         return None
+    message, command = done
     return found.kind(
-        "the new version stands there, but could not be recorded: %s" % found.reason,
-        hint=Hint("%s, then push again: that completes it" % found.cure),
+        "%s: %s" % (message, found.reason),
+        hint=Hint("%s, then %s: that completes it" % (found.cure, command)),
         details=_paths(error),
     )
 
