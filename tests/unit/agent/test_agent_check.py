@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -147,3 +148,25 @@ def require_gone(pid: int) -> None:
             return
         time.sleep(0.01)
     pytest.fail(f"process {pid} is still alive")
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_what_may_not_be_killed_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set-user-ID program that the shell has become."""
+    groups: list[int] = []
+    kill = os.killpg
+
+    def refuse(group: int, _: int) -> None:
+        groups.append(group)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    monkeypatch.setattr(checks, "KILLED_SECONDS", 0.1)
+    try:
+        failure = check("exec sleep 50", tmp_path, 0.1)
+    finally:
+        kill(groups[0], signal.SIGKILL)
+        os.waitpid(groups[0], 0)
+    assert failure == CheckFailure("not done after 0.1 s", ())

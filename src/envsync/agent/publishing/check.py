@@ -13,6 +13,8 @@ from envsync.agent.trees.removal import remove_tree
 
 OUTPUT_LINES = 10
 OUTPUT_BYTES = 64 << 10
+KILLED_SECONDS = 5.0
+"""How long to wait for the end of what was killed."""
 
 
 class CheckFailure(NamedTuple):
@@ -90,7 +92,9 @@ def _run(command: str, timeout_seconds: float, live: bytes, state: bytes) -> Opt
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            # A set-user-ID program may not be killed, and one that waits for a disk does not end.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(KILLED_SECONDS)
         return None if status == 0 else CheckFailure(summary, _tail(output.fileno()))
 
 
