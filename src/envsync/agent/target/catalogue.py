@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import Iterator, Mapping, Optional, Sequence
+from typing import Iterator, List, Mapping, Optional, Sequence
 
 from envsync.agent.places.layout import Layout, layout
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
+from envsync.agent.server.facts import user_name
 from envsync.agent.target.differences import package_paths
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
@@ -17,7 +17,7 @@ from envsync.agent.trees.storage import words
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import EnvironmentFacts, TotalsFacts
 from envsync.conda.packages import list_packages
-from envsync.errors import EnvsyncError
+from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.safety import is_environment_name
 
@@ -34,13 +34,28 @@ def environments(
     `local_of` maps the environments that have some to their further local paths.
     """
     require_prefix(prefix)
-    names = []
-    with contextlib.suppress(FileNotFoundError):
-        names = sorted(os.listdir(os.path.join(prefix, "envs")))
-    for name in names:
-        if is_environment_name(name) and _is_one(layout(prefix, name)):
-            patterns = (*local, *local_of.get(name, ()))
-            yield _environment(prefix, name, Trees(cache_directory, LocalPaths(patterns)))
+    for name in filter(is_environment_name, _names(prefix)):
+        trees = Trees(cache_directory, LocalPaths((*local, *local_of.get(name, ()))))
+        try:
+            found = _environment(prefix, name, trees)
+        except (EnvsyncError, OSError) as error:
+            nothing = TotalsFacts(0, 0, 0)
+            found = EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
+        if found is not None:
+            yield found
+
+
+def _names(prefix: str) -> List[str]:
+    envs = os.path.join(prefix, "envs")
+    try:
+        return sorted(os.listdir(envs))
+    except FileNotFoundError:
+        return []
+    except PermissionError as error:
+        raise PreflightRefused(
+            "%s is closed to %s" % (envs, user_name()),
+            hint="ask %s, to whom it belongs" % user_name(os.stat(envs).st_uid),
+        ) from error
 
 
 def _is_one(places: Layout) -> bool:
@@ -64,16 +79,14 @@ def _problem(places: Layout) -> str:
     return "" if _has_history(places) else "it has no conda-meta/history: conda sees none there"
 
 
-def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
+def _environment(prefix: str, name: str, trees: Trees) -> Optional[EnvironmentFacts]:
+    """Return the facts about what is live at the name, or None if that is no environment."""
     places = layout(prefix, name)
+    if not _is_one(places):
+        return None
     records = Records(places)
     trees.directories_of = VersionDirectories(records)
-    nothing = TotalsFacts(0, 0, 0)
-    try:
-        snapshot = trees.snapshot(places.standing())
-        manifest = snapshot.manifest()
-    except (EnvsyncError, OSError) as error:
-        return EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
+    snapshot = trees.snapshot(places.standing())
     record = records.at(snapshot.scan.inode)
     return EnvironmentFacts(
         name=name,
@@ -81,7 +94,7 @@ def _environment(prefix: str, name: str, trees: Trees) -> EnvironmentFacts:
         record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,
         totals=TotalsFacts(*snapshot.totals),
-        packages=len(list_packages(package_paths(manifest))),
+        packages=len(list_packages(package_paths(snapshot.manifest()))),
         generations=sum(1 for other in records.kept() if other != record),
         problem=_problem(places),
     )
