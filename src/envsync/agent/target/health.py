@@ -10,7 +10,7 @@ import re
 import shutil
 from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.agent.places.busy_findings import busy_findings
+from envsync.agent.places.busy_findings import NO_HISTORY, busy_findings
 from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
@@ -51,8 +51,8 @@ class StandingFacts(NamedTuple):
     published), `interrupted` (a switch or its removal was cut short), `locked` (a push is under
     way), `missing` (nothing is live, but versions are kept), `removed` (the same, on purpose),
     `closed` (its records are another user's), `busy` (published, and an installer is at work or
-    left signs of it, or its history is gone), `blocked` (something other than a directory is at the
-    name), `unreadable` (it or its record). A push is refused if it is `busy` or `blocked`.
+    left signs of it), `blocked` (something other than a directory is at the name), `unreadable` (it
+    or its record). A push is refused if it is `busy` or `blocked`.
     """
 
     name: str
@@ -198,9 +198,10 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     trees = trees_of(places.name)
     trees.directories_of = VersionDirectories(records)
     snapshot = trees.snapshot(places.standing(), glance=True)
-    busy = [found.message for found in busy_findings(snapshot.scan, places) if found.blocking]
-    if busy:
-        return "busy", busy[0]
+    for found in busy_findings(snapshot.scan, places):
+        # A version without its history is changed like any other.
+        if found.blocking and found.kind != NO_HISTORY:
+            return "busy", found.message
     if snapshot.revision != record.revision:
         return "changed", "it was changed there since it was published"
     held = sorted(records.held().values())
