@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import itertools
 import os
@@ -95,6 +96,21 @@ def test_a_dry_run_does_without_it_if_another_push_takes_it_meanwhile(
     monkeypatch.setattr(place, function, meddled)
     facts, _ = dry_plan(server.target(), manifest_of(VERSIONS[2]), keep)
     assert facts.origin == ORIGIN_NEW
+
+
+def test_one_that_cannot_be_given_to_the_group_bars_no_later_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    os.chmod(server.live, 0o2755)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(spare, "hand_down", refuse)
+        with pytest.raises(PermissionError):
+            server.make_spare()
+    assert server.earlier() == []
+    assert server.make_spare()
 
 
 def test_it_takes_the_room_of_an_earlier_version(server: Server) -> None:

@@ -104,12 +104,12 @@ def _make(target: Target, keep: int, progress: Progress) -> bool:
     if not _fits(staging.plan(wanted, [standing]), space(target.places.state)):
         return False
     staging.choose(record, keep)
-    shared = os.stat(standing.path)
-    if shared.st_mode & SETGID:
-        # Otherwise the next push would have to give every file to the group, and then hash it
-        # again.
-        hand_down(staging.writer.top_fd, shared.st_gid)
     try:
+        shared = os.stat(standing.path)
+        if shared.st_mode & SETGID:
+            # Otherwise the next push would have to give every file to the group, and then hash it
+            # again.
+            hand_down(staging.writer.top_fd, shared.st_gid)
         if staging.bring_forward([standing], progress):
             raise VerificationFailed("what stands there changed while it was copied")
         staging.complete(wanted, None, ())
