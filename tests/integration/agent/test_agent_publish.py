@@ -22,12 +22,14 @@ from envsync.agent.places.local_paths import carry
 from envsync.agent.places.records import Records
 from envsync.agent.server import filesystem
 from envsync.agent.target.switches import TargetSwitches
+from envsync.agent.trees.trees import Trees
 from envsync.errors import (
     CheckFailed,
     EnvsyncError,
     Locked,
     NoSpace,
     PreflightRefused,
+    StorageFailed,
     TargetDrifted,
     VerificationFailed,
 )
@@ -335,6 +337,24 @@ def test_a_full_disk_bars_no_way_back_but_it_is_told(
     told = failed.value.details[-1]
     assert "its disk took no note of" in told
     assert Path(told.rpartition(" ")[2], "lib/mine").read_text() == "a day of work"
+
+
+def test_a_disk_that_fails_before_the_switch_leaves_no_interrupted_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageFailed("files cannot be read: its disk fails")
+
+    def begin(step: str) -> None:
+        if step == "sync":
+            monkeypatch.setattr(Trees, "are_directories_unchanged", lambda *_: False)
+            monkeypatch.setattr(Trees, "scan_again", fail)
+
+    server.push(ONE)
+    with pytest.raises(StorageFailed):
+        server.push(TWO, on_step=begin)
+    assert server.target().places.interrupted() == ""
+    assert server.revision() == revision(ONE)
 
 
 def test_on_a_full_disk_a_removal_says_whether_it_was_done(

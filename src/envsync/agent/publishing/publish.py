@@ -185,6 +185,9 @@ class Publisher:
                 raise
             self._switching.abandon()
             raise TargetDrifted("the environment vanished during the push") from error
+        except StorageFailed:
+            self._switching.abandon()
+            raise
         except SourceRefused:
             is_still = False  # it keeps changing
         if not is_still:
