@@ -23,8 +23,8 @@ _MADE = 0o700
 
 def undo_interrupted_carry(
     tree: bytes, local: Collection[bytes], recorded: Manifest, found: Manifest
-) -> bool:
-    """Remove what an interrupted carry left; return whether that may have changed the version.
+) -> None:
+    """Remove what an interrupted carry left.
 
     Incomplete local files are removed, and empty directories that were to hold some. The version's
     own directories that contained these or were left open get their recorded modes and mtimes.
@@ -37,13 +37,11 @@ def undo_interrupted_carry(
             _open_up(os.path.dirname(path))
             os.unlink(path)
     touched = {split(path[len(tree) + 1 :])[0] for path in torn}
-    empty = _empty(recorded, found)
-    for made in sorted(empty, reverse=True):
+    for made in sorted(_empty(recorded, found), reverse=True):
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(tree, made))
         touched.add(split(made)[0])
     _stamp(tree, recorded, touched.union(_left_open(recorded, found)))
-    return bool(empty)
 
 
 def _is_torn(status: os.stat_result) -> bool:
