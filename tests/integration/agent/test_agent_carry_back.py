@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places import local_paths
+from envsync.agent.places import carry_recovery, local_paths
 from envsync.agent.places.local_disk_usage import DiskUsage, missing_usage
 from envsync.agent.places.local_paths import carry
 from envsync.agent.server import filesystem
 from envsync.agent.trees import file_copy
 from envsync.errors import NoSpace, PreflightRefused
 from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import EMPTY
 from tests.support import disk
 from tests.support.pushes import Server, die_in, environment, require_sound
 from tests.support.trees import directory, file
@@ -154,6 +155,52 @@ def test_what_another_put_there_meanwhile_stays(
 # --- who died over it -------------------------------------------------------------------
 
 
+def test_a_directory_that_is_swapped_meanwhile_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its owner, who need not be who goes back."""
+    live, tree = tmp_path / "live", tmp_path / "tree"
+    write(os.fsencode(live), b"local/d/e/a")
+    write(os.fsencode(live), b"local/d/e/b")
+    write(os.fsencode(tree), b"local/d/e/c")
+    (live / "local/d/e").chmod(0o1777)
+    outside = tmp_path / "outside"
+    (outside / "e").mkdir(parents=True)
+    (outside / "e").chmod(0o755)
+    copy = file_copy._copy
+
+    def swap(old: int, new: int) -> None:
+        copy(old, new)
+        if not (tree / "local/d").is_symlink():
+            (tree / "local/d").rename(tree / "local/away")
+            (tree / "local/d").symlink_to(outside)
+
+    monkeypatch.setattr(file_copy, "_copy", swap)
+    with pytest.raises(PreflightRefused):
+        carry(os.fsencode(live), [b"local"], os.fsencode(tree), LOCAL, is_ours=False)
+    assert os.listdir(outside / "e") == []
+    assert (outside / "e").stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_half_carried_file_is_not_removed_elsewhere(tmp_path: Path) -> None:
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    for above in (tree / "local/d", outside):
+        above.mkdir(parents=True)
+        (above / "x").touch(file_copy.UNFINISHED)
+
+    def found(*_: object) -> list[tuple[bytes, os.stat_result]]:
+        path = tree / "local/d"
+        status = (path / "x").lstat()
+        path.rename(tree / "local/away")
+        path.symlink_to(outside)
+        return [(os.fsencode(path / "x"), status)]
+
+    with pytest.MonkeyPatch.context() as swapping:
+        swapping.setattr(carry_recovery, "entries_of", found)
+        carry_recovery.undo_interrupted_carry(os.fsencode(tree), [b"local"], EMPTY, EMPTY)
+    assert (outside / "x").exists()
+
+
 def in_a_copy(monkeypatch: pytest.MonkeyPatch, die: Callable[[], None]) -> None:
     copy_data = file_copy._copy_data
 
@@ -174,7 +221,7 @@ def in_a_new_directory(monkeypatch: pytest.MonkeyPatch, die: Callable[[], None])
 
     def last(path: bytes, *args: object, **kwargs: object) -> None:
         mkdir(path, *args, **kwargs)  # type: ignore[arg-type]
-        if path == b"closed/new/deeper":
+        if path == b"deeper":
             die()
 
     monkeypatch.setattr(os, "mkdir", last)

@@ -11,6 +11,7 @@ import stat
 from typing import Collection, Iterator, List, Set
 
 from envsync.agent.places.local_disk_usage import entries_of
+from envsync.agent.trees.directory_read import opened_below, opened_directory, path_of
 from envsync.agent.trees.file_copy import UNFINISHED
 from envsync.tree import listing as listings
 from envsync.tree.difference import difference
@@ -32,11 +33,14 @@ def undo_interrupted_carry(
     user cannot change stays as it is.
     """
     torn = [path for path, status in entries_of(tree, local) if _is_torn(status)]
-    for path in torn:
-        with contextlib.suppress(OSError):
-            _open_up(os.path.dirname(path))
-            os.unlink(path)
-    touched = {split(path[len(tree) + 1 :])[0] for path in torn}
+    touched: Set[bytes] = set()
+    with opened_directory(tree) as top_fd:
+        for path in torn:
+            directory, name = split(path[len(tree) + 1 :])
+            touched.add(directory)
+            with contextlib.suppress(OSError), opened_below(directory, top_fd) as fd:
+                os.chmod(path_of(fd), stat.S_IMODE(os.fstat(fd).st_mode) | stat.S_IRWXU)
+                os.unlink(name, dir_fd=fd)
     for made in sorted(_empty(recorded, found), reverse=True):
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(tree, made))
@@ -46,11 +50,6 @@ def undo_interrupted_carry(
 
 def _is_torn(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == UNFINISHED
-
-
-def _open_up(directory: bytes) -> None:
-    mode = stat.S_IMODE(os.lstat(directory).st_mode)
-    os.chmod(directory, mode | stat.S_IRWXU)
 
 
 def _empty(recorded: Manifest, found: Manifest) -> List[bytes]:

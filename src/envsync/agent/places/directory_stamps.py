@@ -7,6 +7,7 @@ import os
 import stat
 from typing import Dict, List, NamedTuple, Set
 
+from envsync.agent.trees.directory_read import open_below, opened_below, path_of
 from envsync.tree.entry import WORLD_WRITE
 
 
@@ -25,6 +26,7 @@ class DirectoryStamps:
     def __init__(self, top_fd: int) -> None:
         self._top_fd = top_fd
         self._stamps: Dict[bytes, _Stamps] = {}
+        self._opened: Set[bytes] = set()
         self.touched: Set[bytes] = set()
 
     def open_up(self, directory: bytes) -> None:
@@ -33,16 +35,19 @@ class DirectoryStamps:
         Raises PermissionError if it belongs to another user.
         """
         self.touched.add(directory)
-        at = directory or b"."
-        status = os.stat(at, dir_fd=self._top_fd, follow_symlinks=False)
-        if status.st_uid != os.geteuid() != 0:
-            # Its stamps could not be restored afterwards.
-            raise PermissionError(errno.EPERM, "its directory belongs to another user")
-        if directory not in self._stamps:
+        if directory in self._opened:
+            return
+        with opened_below(directory, self._top_fd) as fd:
+            status = os.fstat(fd)
+            if status.st_uid != os.geteuid() != 0:
+                # Its stamps could not be restored afterwards.
+                raise PermissionError(errno.EPERM, "its directory belongs to another user")
             mode = stat.S_IMODE(status.st_mode)
-            self._stamps[directory] = _Stamps(mode, status.st_atime_ns, status.st_mtime_ns)
-        if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.chmod(at, stat.S_IMODE(status.st_mode) | stat.S_IRWXU, dir_fd=self._top_fd)
+            stamps = _Stamps(mode, status.st_atime_ns, status.st_mtime_ns)
+            self._stamps.setdefault(directory, stamps)
+            if mode & stat.S_IRWXU != stat.S_IRWXU:
+                os.chmod(path_of(fd), mode | stat.S_IRWXU)
+        self._opened.add(directory)
 
     def made(self, path: bytes, live: os.stat_result) -> None:
         """Note a directory that was just made; it will get the stamps of the `live` one."""
@@ -63,6 +68,7 @@ class DirectoryStamps:
         """Forget a path that will be removed, and everything below it."""
         for below in [kept for kept in self._stamps if kept == path or is_below(kept, path)]:
             del self._stamps[below]
+            self._opened.discard(below)
 
     def children_first(self) -> List[bytes]:
         """Return the directories to be stamped, in the order to do it."""
@@ -70,15 +76,19 @@ class DirectoryStamps:
 
     def put_back(self, path: bytes) -> None:
         """Give a directory its noted stamps, if it is there. Raises OSError if that fails."""
-        stamps, at = self._stamps[path], path or b"."
+        stamps = self._stamps[path]
         try:
-            status = os.stat(at, dir_fd=self._top_fd, follow_symlinks=False)
+            fd = open_below(path, self._top_fd)
         except (FileNotFoundError, NotADirectoryError):
             return
-        if stat.S_IMODE(status.st_mode) != stamps.mode:
-            os.chmod(at, stamps.mode, dir_fd=self._top_fd)
-        if status.st_mtime_ns != stamps.mtime_ns:
-            os.utime(at, ns=(stamps.atime_ns, stamps.mtime_ns), dir_fd=self._top_fd)
+        try:
+            status = os.fstat(fd)
+            if stat.S_IMODE(status.st_mode) != stamps.mode:
+                os.chmod(path_of(fd), stamps.mode)
+            if status.st_mtime_ns != stamps.mtime_ns:
+                os.utime(path_of(fd), ns=(stamps.atime_ns, stamps.mtime_ns))
+        finally:
+            os.close(fd)
 
 
 def _mode(live: os.stat_result, there: os.stat_result) -> int:

@@ -14,7 +14,7 @@ from typing import Collection, Iterator, List, NamedTuple, Optional, Set
 
 from envsync.agent.places.directory_stamps import DirectoryStamps, is_below
 from envsync.agent.server.filesystem import mounts_below
-from envsync.agent.trees.directory_read import open_directory, opened_directory
+from envsync.agent.trees.directory_read import open_directory, opened_below, opened_directory
 from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file, opened_file
 from envsync.agent.trees.removal import remove_free_of_mounts
 from envsync.agent.trees.storage import trouble
@@ -128,11 +128,12 @@ class _Carrying:
         """Remove what was made in an earlier version; what replaced something older stays."""
         for path in reversed([] if self._is_ours else self._made):
             # Others may have put something into a directory made here.
-            with contextlib.suppress(OSError):
+            directory, name = split(path)
+            with contextlib.suppress(OSError), opened_below(directory, self._tree_fd) as fd:
                 try:
-                    os.unlink(path, dir_fd=self._tree_fd)
+                    os.unlink(name, dir_fd=fd)
                 except IsADirectoryError:
-                    os.rmdir(path, dir_fd=self._tree_fd)
+                    os.rmdir(name, dir_fd=fd)
 
     def _leave(self, path: bytes, why: str) -> None:
         if not self._is_cache(path):
@@ -267,8 +268,10 @@ class _Carrying:
         remove_free_of_mounts(path, self._tree_fd)
 
     def _make_directory(self, path: bytes, live: os.stat_result) -> None:
-        self._stamps.open_up(split(path)[0])
-        os.mkdir(path, 0o700, dir_fd=self._tree_fd)
+        directory, name = split(path)
+        self._stamps.open_up(directory)
+        with opened_below(directory, self._tree_fd) as fd:
+            os.mkdir(name, 0o700, dir_fd=fd)
         self._made.append(path)
         self._stamps.made(path, live)
 
@@ -279,13 +282,25 @@ class _Carrying:
                 self._stamps.put_back(path)
 
     def _copy(self, path: bytes, live: os.stat_result) -> None:
-        if stat.S_ISLNK(live.st_mode):
-            os.symlink(os.readlink(path, dir_fd=self._live_fd), path, dir_fd=self._tree_fd)
-            times = live.st_atime_ns, live.st_mtime_ns
-            with contextlib.suppress(NotImplementedError):
-                os.utime(path, ns=times, dir_fd=self._tree_fd, follow_symlinks=False)
+        if self._is_ours:
+            _copy(path, live, self._live_fd, self._tree_fd)
             return
-        copy_file(path, self._live_fd, self._tree_fd)
+        # In an earlier version, somebody may put a link in place of a directory on the way.
+        directory, name = split(path)
+        with contextlib.ExitStack() as stack:
+            tops = self._live_fd, self._tree_fd
+            fds = [stack.enter_context(opened_below(directory, top)) for top in tops]
+            _copy(name, live, *fds)
+
+
+def _copy(path: bytes, live: os.stat_result, live_fd: int, tree_fd: int) -> None:
+    if not stat.S_ISLNK(live.st_mode):
+        copy_file(path, live_fd, tree_fd)
+        return
+    os.symlink(os.readlink(path, dir_fd=live_fd), path, dir_fd=tree_fd)
+    with contextlib.suppress(NotImplementedError):
+        times = live.st_atime_ns, live.st_mtime_ns
+        os.utime(path, ns=times, dir_fd=tree_fd, follow_symlinks=False)
 
 
 def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:

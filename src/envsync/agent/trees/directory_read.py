@@ -54,6 +54,21 @@ def open_below(path: bytes, top_fd: int) -> int:
 
 
 @contextlib.contextmanager
+def opened_below(path: bytes, top_fd: int) -> Iterator[int]:
+    """Do `open_below` until the block ends."""
+    fd = open_below(path, top_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def path_of(fd: int) -> bytes:
+    """Return a path of an open directory, for calls that refuse one that was opened unread."""
+    return b"/proc/self/fd/%d" % fd
+
+
+@contextlib.contextmanager
 def opened_directory(path: bytes) -> Iterator[int]:
     """Open a directory, but not a symlink to one, until the block ends."""
     fd = open_directory(path)

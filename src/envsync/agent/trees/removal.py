@@ -9,7 +9,7 @@ import stat
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from envsync.agent.server.filesystem import mounted_within
-from envsync.agent.trees.directory_read import open_below, open_directory, open_unread
+from envsync.agent.trees.directory_read import open_below, open_directory, open_unread, path_of
 from envsync.tree.entry import split
 
 
@@ -121,7 +121,7 @@ def _make_readable(path: bytes, directory_fd: Optional[int]) -> None:
     fd = open_unread(path, directory_fd)
     try:
         # `chmod` of the name would follow a symlink, and `fchmod` needs a readable directory.
-        os.chmod(b"/proc/self/fd/%d" % fd, 0o700)
+        os.chmod(path_of(fd), 0o700)
     finally:
         os.close(fd)
 
