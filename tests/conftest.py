@@ -78,6 +78,11 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+def pytest_configure() -> None:
+    """Do without garbage collection while tests are collected: most of what is made then stays."""
+    gc.disable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test `unit` or `integration` according to its directory.
 
@@ -94,3 +99,4 @@ def pytest_collection_finish() -> None:
     """Exempt the thousands of collected tests, which live to the end, from garbage collection."""
     gc.collect()
     gc.freeze()
+    gc.enable()
