@@ -91,7 +91,7 @@ class Push:
             self._progress.begin("inspect")
             source = self._look.renewed(source)
         raise TransferFailed(
-            "the source goes on changing; nothing was published",
+            "the source keeps changing; nothing was published",
             hint="push again when it is at rest",
         )
 
@@ -239,7 +239,7 @@ class Push:
             in_use=processes,
             tool=brought.tool,
             changes=brought.changes,
-            overwritten="what stood there is kept as a generation" if is_kept else "",
+            overwritten="the replaced version is kept as a generation" if is_kept else "",
         )
         return report if brought.totals is None else replace(report, totals=brought.totals)
 

@@ -148,7 +148,7 @@ def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
 def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: Envsync) -> None:
     """A name with a typo leaves nothing behind, which `doctor` would then wonder about."""
     told = envsync("rollback", "myenvv", "server2", status=21).stderr
-    assert "there is no environment 'myenvv' there, nor an earlier version of it" in told
+    assert "there is no environment 'myenvv' there, and no earlier version of it" in told
     assert "`envsync list server2`" in told
     server2 = conda_lab["server2"]
     assert not server2.path(f"{server2.prefix}/envs/.envsync/myenvv").exists()

@@ -70,7 +70,7 @@ def test_pip_on_the_target(conda_lab: Lab, planted: Envsync) -> None:
     with pip_at_work(target):
         refused = planted.push(TARGET, expect=PREFLIGHT)
         assert "pip (process" in refused.error["message"]
-        assert "when the installer is done" in refused.error["hint"]
+        assert "when the installer has ended" in refused.error["hint"]
     assert can_import(target)
     assert NAME in planted.push(TARGET, expect=DRIFT).said
     assert planted.push(TARGET, "--overwrite").server["outcome"] == "pushed"

@@ -52,12 +52,12 @@ RESUMES = "run the same command again: it resumes"
 CASES = {
     # The one that is given up last comes first: eight are served at a time.
     "never again": Case(
-        "switched", "cut", "connection-lost", "the version before stands there or the new one, "
-        "whole", NEW, "in-step",
+        "switched", "cut", "connection-lost", "the old or the new version is there, "
+        "complete", NEW, "in-step",
     ),
     "switch": Case("switched", "cut", PUSHED, "", NEW, "in-step", heals=True),
     "check": Case(
-        "check", "cut", "check-failed", "the version before stands there again", OLD, "held",
+        "check", "cut", "check-failed", "the previous version is live again", OLD, "held",
         heals=True, check_fails=True,
     ),
     "record": Case("record", "frozen", PUSHED, "", NEW, "in-step", heals=True),

@@ -244,7 +244,7 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
         "build.stage", lambda n, a: asks(n, a, b"\0".join([b"bin/tool"] * 1_000_000)), "twice",
     ),
     "more files than there are": (
-        "build.stage", lambda n, a: asks(n, a, bytes(manifests.ENTRIES_MAX)), "more files",
+        "build.stage", lambda n, a: asks(n, a, bytes(manifests.ENTRIES_MAX)), "too many files",
     ),
     "a place with an option": (
         "build.stage", lambda n, a: answer(n, {**a.document, "tree": "-oProxyCommand=x"}), "place",

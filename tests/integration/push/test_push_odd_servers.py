@@ -161,7 +161,7 @@ def test_something_else_in_place_of_the_command(
     else:
         set_login_shell(target, "/usr/sbin/nologin")
     ran = envsync.push("server2", expect=7)
-    assert ran.error["message"] == "it runs something else in place of the command that it is sent"
+    assert ran.error["message"] == "it runs something else instead of the command that it was sent"
     said = "This account is currently not available." if means == "nologin" else "no"
     assert said in ran.error["details"]
     assert nothing_stands_there(target)

@@ -132,7 +132,7 @@ def names(environment: Path, old: Path) -> set[bytes]:
 
 def told_as_left(report: PushReport) -> set[str]:
     """The names of the files of which a push says that they go on naming the old path."""
-    [warning] = [warning for warning in report.warnings if "goes on naming" in warning]
+    [warning] = [warning for warning in report.warnings if "cannot be rewritten" in warning]
     return {path.rpartition("/")[2] for path in warning.split(", ")}
 
 
@@ -249,7 +249,7 @@ def test_where_a_link_leads_to_is_named_no_more_at_the_same_path(
 
 def test_what_cannot_be_had_there_is_named_before_anything_is_sent(places: Places) -> None:
     there = places.other("longer") / "further"
-    with pytest.raises(PreflightRefused, match="2 files name its path here") as refused:
+    with pytest.raises(PreflightRefused, match="2 files contain its path here") as refused:
         push(places.source.path, there)
     for name, detail in zip(NO_ROOM, refused.value.details, strict=True):
         assert detail.startswith(f"{name}: a binary with room for a path of ")

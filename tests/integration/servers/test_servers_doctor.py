@@ -44,7 +44,7 @@ def test_each_trouble_is_named_with_what_mends_it(served: Lab, envsync: Envsync)
     keys = served.controller.path(known).read_text()
     try:
         told = envsync("doctor", status=20)
-        assert "its login files print where no terminal is: 'welcome'" in told.stdout
+        assert "its login files print without a terminal: 'welcome'" in told.stdout
         assert "→ envsync diff myenv server2 --published" in told.stdout
         assert told.stderr.count("server3: refuses connections") == 1
         served.controller.write_file(known, "")

@@ -100,12 +100,12 @@ def test_what_else_a_person_has_to_know() -> None:
     report = replace(
         PUSHED,
         in_use=(ProcessUse(17, "python train.py"),),
-        overwritten="what stood there is kept as a generation",
+        overwritten="the replaced version is kept as a generation",
         recovered="an interrupted switch was completed",
     )
     assert _lines(report)[1:] == [
         "  an interrupted switch was completed",
-        "  what stood there is kept as a generation",
+        "  the replaced version is kept as a generation",
         "  1 process uses it: files that are open stay the old version",
     ]
 

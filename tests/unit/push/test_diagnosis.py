@@ -45,13 +45,13 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
         (_health(prefix=PREFIX._replace(exists=False)), "no conda prefix", "bootstrap", True),
         (
             _health(prefix=PREFIX._replace(is_writable=False)),
-            "cannot be written",
+            "is not writable",
             "'chmod u+rwx /w/conda/envs'",
             True,
         ),
         (
             _health(prefix=PREFIX._replace(is_writable=False, owner="root")),
-            "cannot be written",
+            "is not writable",
             "'sudo chown alice /w/conda/envs'",
             True,
         ),
@@ -104,7 +104,7 @@ def test_nobody_is_told_to_take_away_what_another_publishes_in(owner: str) -> No
     found = _health(prefix=prefix, environments=(others,))
     [told] = complaints(found, PLATFORM)
     assert "chown" not in told.command
-    assert f"have {owner} push there, or share it" in told.command
+    assert f"ask {owner} to push there or share it" in told.command
     [told] = complaints(replace(found, publishers="lab"), PLATFORM)
     assert "sudo chgrp lab /w/conda/envs && sudo chmod g+rwxs,-t /w/conda/envs" in told.command
     assert told.fails

@@ -223,8 +223,8 @@ def test_somebody_else_published_instead() -> None:
 @pytest.mark.parametrize(
     ("stands", "words"),
     [
-        (record(4, OLD), "its check failed: exit status 1; the version before stands there again"),
-        (None, "its check failed: exit status 1; nothing stands there"),
+        (record(4, OLD), "its check failed: exit status 1; the previous version is live again"),
+        (None, "its check failed: exit status 1; no version is there"),
     ],
 )
 def test_the_check_failed_after_the_link_was_lost(stands: RecordFacts | None, words: str) -> None:
@@ -255,7 +255,7 @@ def test_nobody_can_tell(answer: Answer) -> None:
     with pytest.raises(ConnectionLost) as raised:
         ask(target)
     assert target.contacts > 2
-    assert "the version before stands there or the new one, whole" in raised.value.message
+    assert "the old or the new version is there, complete" in raised.value.message
     assert "`envsync list server2`" in raised.value.hint
     assert "the same command again" in raised.value.hint
     assert raised.value.details[0] == "why"
@@ -364,13 +364,13 @@ def test_what_is_not_there_is_not_locked() -> None:
     [
         (
             lambda: OtherwiseSwitched(BEFORE, BEFORE, DOWN).roll_back(),
-            "the version before stands there or the earlier one, whole",
-            "tells which, before you go back once more",
+            "the current or the earlier version is there, complete",
+            "shows which; look before you roll back again",
         ),
         (
             lambda: OtherwiseSwitched(BEFORE, BEFORE, DOWN).remove_environment(),
-            "the version before stands there, whole, or nothing does",
-            "tells which, before you remove it once more",
+            "the old version is there, complete, or none is",
+            "shows which; look before you remove it again",
         ),
     ],
 )
@@ -397,7 +397,7 @@ def test_a_command_in_a_hint_is_for_a_shell(ask: Callable[[OtherwiseSwitched], o
     lost.server = server
     with pytest.raises(ConnectionLost) as raised:
         ask(lost)
-    assert raised.value.hint.startswith(rf"`envsync list '{server}'` tells")
+    assert raised.value.hint.startswith(rf"`envsync list '{server}'` shows")
     error = EnvsyncError("no", hint=Hint("envsync gc {server}"))
     name_server(error, server)
     assert (error.server, error.hint) == (server, f"envsync gc '{server}'")

@@ -30,7 +30,7 @@ def test_the_name_says_which(name: str, said: tuple[str, str] | None) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".tar", "x" * 300 + "/myenv.tar"])
 def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(PreflightRefused, match="cannot be looked at: File name too long") as e:
+    with pytest.raises(PreflightRefused, match="cannot be read: File name too long") as e:
         write_archive(tmp_path / "env", tmp_path / name, "tar", force=False)
     assert "-o FILE" in e.value.hint
 
@@ -44,7 +44,7 @@ def test_a_place_that_may_not_be_looked_at_is_refused(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "stat", closed)
-    with pytest.raises(PreflightRefused, match="cannot be looked at: Permission denied") as e:
+    with pytest.raises(PreflightRefused, match="cannot be read: Permission denied") as e:
         write_archive(tmp_path / "env", tmp_path / "myenv.tar", "tar", force=False)
     assert "-o FILE" in e.value.hint
 

@@ -35,7 +35,7 @@ def test_another_platform_is_refused_unless_someone_insists(other: PlatformFacts
     assert "--force-platform" in refused.value.hint
     insisted, differs = preflight.insisted(source(), target(other))
     preflight.require_target(source(), insisted)
-    assert [line.endswith("--force-platform insists") for line in differs] == [True]
+    assert [line.endswith("because of --force-platform") for line in differs] == [True]
 
 
 def test_an_older_c_library_alone_forbids_nothing() -> None:

@@ -74,11 +74,11 @@ def test_what_fails_is_asked_for_once_more_with_less() -> None:
 @pytest.mark.parametrize(
     ("said", "error", "message"),
     [
-        ({"create": [GONE]}, RebuildFailed, "mamba 1.5.8 there cannot have numpy"),
-        ({"pip": [NO_IDNA]}, RebuildFailed, "pip there cannot have idna"),
+        ({"create": [GONE]}, RebuildFailed, "mamba 1.5.8 there cannot install numpy"),
+        ({"pip": [NO_IDNA]}, RebuildFailed, "pip there cannot install idna"),
         ({"pip": ["No module named pip"]}, RebuildFailed, "No module named pip"),
-        ({"create": ["CondaHTTPError: HTTP 000 x"]}, RebuildFailed, "cannot reach where"),
-        ({"create": ["UnavailableInvalidChannel: HTTP 404"]}, RebuildFailed, "a channel that"),
+        ({"create": ["CondaHTTPError: HTTP 000 x"]}, RebuildFailed, "cannot reach the servers"),
+        ({"create": ["UnavailableInvalidChannel: HTTP 404"]}, RebuildFailed, "find a channel of"),
         ({"create": ["[Errno 28] No space left on device"]}, NoSpace, "ran out of space"),
         ({"create": ["Killed"]}, RebuildFailed, "failed: Killed"),
     ],
@@ -98,7 +98,10 @@ NO_BUILD = "ERROR: Failed building wheel for mylab"
 
 @pytest.mark.parametrize(
     ("said", "told"),
-    [(NO_WHEEL, "which is not there"), (NO_BUILD, "and cannot be installed there: Failed build")],
+    [
+        (NO_WHEEL, "which is not there"),
+        (NO_BUILD, "and cannot be installed there: Failed build"),
+    ],
 )
 def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: str) -> None:
     place = "file:///home/alice/mylab-0.1.whl"

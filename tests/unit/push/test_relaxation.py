@@ -108,7 +108,7 @@ def test_no_name_becomes_an_option(name: str) -> None:
     assert pip_pins(asked(pip=pip), other_platform=False, from_history=False) == ()
     assert conda_pins(asked(conda), other_platform=False, from_history=False) == ()
     told = [str(one) for one in never_asked_for(asked(conda, pip=pip), from_history=False)]
-    why = "left out (no tool can be asked for that name, version or build)"
+    why = "left out (no tool accepts that name, version or build)"
     assert told == [f"{name!r} '1.0' of {tool} -> {why}" for tool in ("conda", "pip")]
 
 
@@ -195,9 +195,9 @@ HERE = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
         (AUTO, HERE._replace(libc_version="2.17"), MIRROR, "both are Linux x86_64"),
         (AUTO, HERE._replace(machine="aarch64"), REBUILD, "architecture x86_64"),
         (AUTO, HERE._replace(libc="musl"), REBUILD, "C library glibc"),
-        (MIRROR, HERE._replace(machine="aarch64"), MIRROR, "asked for"),
-        (REBUILD, HERE, REBUILD, "asked for"),
-        (PACK, HERE, PACK, "asked for"),
+        (MIRROR, HERE._replace(machine="aarch64"), MIRROR, "requested"),
+        (REBUILD, HERE, REBUILD, "requested"),
+        (PACK, HERE, PACK, "requested"),
     ],
 )
 def test_the_method_and_its_reason(

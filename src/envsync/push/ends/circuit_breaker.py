@@ -29,7 +29,7 @@ class CircuitBreaker:
     def call(self, attempt: Callable[[], ReachFacts]) -> ReachFacts:
         """Return what the attempt finds; once the circuit is open, a failure without an attempt."""
         if self._silent >= _SILENT_MAX and not self._got_in:
-            return ReachFacts(-1, "nor did it get an answer from others")
+            return ReachFacts(-1, "it got no answer from other servers either")
         began_seconds = self._clock()
         found = attempt()
         was_silent = self._clock() - began_seconds > _SILENCE_SECONDS

@@ -230,7 +230,7 @@ class RemoteEnd:
             progress({key: value for key, value in told.items() if _is_count(value)})
             return None
         if not isinstance(answer, dict) or document.get("number") != self._calls:
-            raise AgentFailed("the agent gave no answer to what it was asked")
+            raise AgentFailed("the agent sent no answer to the request")
         if "error" in answer:
             raise from_json(answer["error"])
         return Answer(answer, payload)

@@ -42,7 +42,7 @@ class Opening:
             if len(seen) > NOISE_BYTES_MAX + len(mark):
                 raise AgentFailed(
                     f"its login files print more than {NOISE_BYTES_MAX >> 10} KiB",
-                    hint="let ~/.bashrc and ~/.profile print only where a terminal is",
+                    hint="make ~/.bashrc and ~/.profile print only on a terminal",
                     server=self._server,
                 )
         return seen[: -len(mark)]
@@ -74,7 +74,7 @@ class Opening:
     def _too_slow(self) -> AgentFailed:
         return AgentFailed(
             f"the agent did not start within {time.monotonic() - self._began:.0f} s",
-            hint="log in there and see what takes so long",
+            hint="log in there and check what takes so long",
             server=self._server,
         )
 
@@ -112,7 +112,7 @@ class Opening:
             return error
         if status in _LOGIN_STATUS and "Traceback" not in said:
             return AgentFailed(
-                "it runs something else in place of the command that it is sent",
+                "it runs something else instead of the command that it was sent",
                 hint="look for command= in authorized_keys there, ForceCommand in its sshd_config, "
                 "and a login shell such as nologin",
                 server=self._server,

@@ -73,7 +73,7 @@ class RemoteDirect:
         try:
             with server.forwarding_sender() if forwards else server.sender() as end:
                 if end is None:
-                    return RsyncEnded(-1, "no agent listens any more")
+                    return RsyncEnded(-1, "your ssh agent is not available any more")
                 answer = yield from end.receive("source.rsync", asked, b"\0".join(paths))
         except EnvsyncError as error:
             if not forwards:

@@ -140,5 +140,5 @@ def _checked(payload: bytes, revision: str) -> Manifest:
     except InvalidEntry as error:
         raise AgentFailed(f"the source's manifest is not acceptable: {error}") from error
     if revision_of(manifest) != revision:
-        raise AgentFailed("the source's manifest is of another version than it said")
+        raise AgentFailed("the source's manifest does not match its revision")
     return manifest

@@ -23,7 +23,7 @@ class Outlined(NamedTuple):
 
 def come_encoded(*_: object, **__: object) -> Iterator[bytes]:
     """Refuse to read contents: those of another server's environment cannot be read here."""
-    raise AgentFailed("the contents of another server's environment come encoded")
+    raise AgentFailed("the contents of another server's environment cannot be read here")
 
 
 class Supply(NamedTuple):

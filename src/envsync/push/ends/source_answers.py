@@ -41,12 +41,12 @@ class SourceAnswers:
         if facts.problems:
             count = len(facts.problems)
             more = (f"and {count - PROBLEMS_SHOWN} more",) if count > PROBLEMS_SHOWN else ()
-            files = "file names" if count == 1 else "files name"
+            files = "file contains" if count == 1 else "files contain"
             raise PreflightRefused(
-                f"{count} {files} its path here in a way that cannot become {self.there}",
+                f"{count} {files} its path here in a way that cannot be changed to {self.there}",
                 details=(*facts.problems[:PROBLEMS_SHOWN], *more),
-                hint="take a prefix there that is no longer than this one, "
-                "or name what is not needed there in `local:`",
+                hint="use a prefix there that is no longer than this one, "
+                "or name in `local:` what is not needed there",
             )
         return state._replace(
             revision_there=facts.revision,
@@ -105,7 +105,7 @@ class SourceAnswers:
         answer = self.look.ask("source.sample", asked, payload)
         facts = from_json(SampleFacts, answer.document)
         if len(facts.packed_bytes) != max(1, len(steps)) or len(facts.seconds) < len(steps):
-            raise AgentFailed("a sample of something else")
+            raise AgentFailed("the source sent a sample of other files")
         return facts
 
     def require_readable(self, paths: Sequence[bytes]) -> None:
@@ -123,6 +123,5 @@ def _left(paths: Sequence[str]) -> tuple[Finding, ...]:
     if not paths:
         return ()
     names = listed(paths, LEFT_SHOWN)
-    return (
-        Finding("relocation", f"cannot be rewritten and goes on naming its path here: {names}"),
-    )
+    message = f"these files cannot be rewritten and still contain its path here: {names}"
+    return (Finding("relocation", message),)

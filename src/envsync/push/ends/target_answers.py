@@ -50,7 +50,7 @@ def staged(answer: Answer) -> Staged:
     """Return a staging tree. Raises `AgentFailed` if its path is not one that a tree can have."""
     facts = from_json(StageFacts, answer.document)
     if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
-        raise AgentFailed("the target builds at an impossible place")
+        raise AgentFailed("the target stages in an invalid place")
     warnings = _messages(facts.findings)
     return Staged(facts.plan, _fetches(answer), facts.tree, facts.token, warnings)
 
@@ -68,7 +68,7 @@ def _messages(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 def _fetches(answer: Answer) -> tuple[bytes, ...]:
     if answer.payload.count(b"\0") >= ENTRIES_MAX:
-        raise AgentFailed("the target asked for more files than there can be")
+        raise AgentFailed("the target asked for too many files")
     return tuple(answer.payload.split(b"\0")) if answer.payload else ()
 
 
@@ -76,7 +76,7 @@ def known_there(answer: Answer) -> tuple[KnownThere, tuple[str, ...]]:
     """Return what the target has of a source, and the codecs that it decodes."""
     found = answer.payload
     if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
-        raise AgentFailed("the target sent references that are none")
+        raise AgentFailed("the target sent invalid references")
     facts = from_json(ReferencesFacts, answer.document)
     return KnownThere(found, facts.has_most, facts.has_begun), facts.codecs
 
@@ -85,14 +85,14 @@ def existing(answer: Answer, paths: Sequence[str]) -> tuple[bool, ...]:
     """Return, for each of `paths`, whether it exists."""
     found = from_json(ExistingFacts, answer.document).existing
     if len(found) != len(paths):
-        raise AgentFailed("the target answered for other paths than it was asked about")
+        raise AgentFailed("the target answered about other paths than it was asked for")
     return found
 
 
 def of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
     """Return the record read back from the target, which must be that of what was pushed."""
     if record.source_revision != source_revision:
-        raise AgentFailed("the target has another version on record than was pushed")
+        raise AgentFailed("the target recorded another version than was pushed")
     return record
 
 
@@ -100,5 +100,5 @@ def events(answer: Answer) -> list[Mapping[str, Any]]:
     """Return the events of a history."""
     found = answer.document.get("events")
     if not isinstance(found, list):
-        raise AgentFailed("a history that is none")
+        raise AgentFailed("the target sent an invalid history")
     return [event for event in found if isinstance(event, dict)]

@@ -167,7 +167,7 @@ class FanOut:
             return started
         self._may_begin.wait()
         if self._targets.stopped:
-            raise EnvsyncError("it was stopped before it began")
+            raise EnvsyncError("the push was stopped before it began")
         return time.monotonic()
 
     def _push_here(

@@ -94,13 +94,13 @@ def _records(script: str) -> Iterator[_Record]:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         found = None
     if not isinstance(found, list):
-        raise SourceRefused(f"{UNPACK} of the archive does not say which files name its prefix")
+        raise SourceRefused(f"the archive's {UNPACK} does not say which files contain its prefix")
     for one in found:
         if not (isinstance(one, tuple) and len(one) == 3 and all(type(x) is str for x in one)):
-            raise SourceRefused(f"{UNPACK} of the archive has a record that is none: {one!r}")
+            raise SourceRefused(f"the archive's {UNPACK} has an invalid record: {one!r}")
         record = _Record(*one)
         if record.mode not in ("text", "binary") or not record.placeholder:
-            raise SourceRefused(f"{UNPACK} of the archive has a record that is none: {one!r}")
+            raise SourceRefused(f"the archive's {UNPACK} has an invalid record: {one!r}")
         yield record
 
 
@@ -144,8 +144,7 @@ class _Room:
         self._left_bytes -= max(0, grows_bytes)
         if self._left_bytes < 0:
             raise SourceRefused(
-                f"{UNPACK} of the archive makes {path!r} too large: what it replaces there is "
-                "no path where it stood"
+                f"the archive's {UNPACK} makes {path!r} too large: it replaces what is not a path"
             )
 
 
@@ -156,9 +155,9 @@ def _rewrite(top: Path, records: Sequence[_Record], moved: Relocation, room: _Ro
     real = os.path.realpath(path.parent)
     is_below = (real + "/").startswith(os.path.realpath(top) + "/")
     if not is_below or not os.path.lexists(path) or not stat.S_ISREG(path.lstat().st_mode):
-        raise SourceRefused(f"{UNPACK} of the archive names {named!r}, which is no file of it")
+        raise SourceRefused(f"the archive's {UNPACK} names {named!r}, which is not a file in it")
     if len(records) > _RECORDS_OF_FILE_MAX:
-        raise SourceRefused(f"{UNPACK} of the archive names {named!r} {len(records)} times")
+        raise SourceRefused(f"the archive's {UNPACK} names {named!r} {len(records)} times")
 
     def change(data: bytes) -> bytes:
         for record in records:

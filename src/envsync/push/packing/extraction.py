@@ -60,7 +60,7 @@ class _Xz(io.RawIOBase):
             elif self._stream.needs_input:
                 block = self._file.read(_BLOCK_BYTES)
                 if not block:
-                    raise EOFError("it ends before its end was reached")
+                    raise EOFError("it ends too early")
             data = self._stream.decompress(block, len(view))
             if data:
                 view[: len(data)] = data
@@ -90,7 +90,7 @@ _OPENERS: tuple[tuple[bytes, Callable[..., object]], ...] = (
 _OTHERS = ((b"PK\x03\x04", "a zip"), (b"hsqs", "a squashfs"))
 """Other formats that conda-pack makes, for which envsync has no use."""
 _MODE_BITS = 0o775
-ANEW = "copy it here again, or make it anew: envsync pack ENV -o FILE"
+ANEW = "copy it here again, or create it again: envsync pack ENV -o FILE"
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 _IMPOSSIBLE = (
     errno.EEXIST,
@@ -148,7 +148,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         try:
             member = tar.next()
         except (ValueError, OverflowError) as error:
-            raise SourceRefused(f"the archive has a header that is none: {error}") from error
+            raise SourceRefused(f"the archive has an invalid header: {error}") from error
         if member is None:
             return
         tar.members.clear()  # type: ignore[attr-defined]  # what a stream has had is not gone back to
@@ -165,7 +165,7 @@ class _Member(tarfile.TarInfo):
         if self.type not in _DESCRIBING:
             tar.ahead_bytes = 0
         elif self.size < 0:
-            raise SourceRefused("the archive has a header of a size below 0")
+            raise SourceRefused("the archive has a header with a negative size")
         else:
             counted_bytes = max(self.size, _HEADER_BYTES)
             tar.ahead_bytes += counted_bytes
@@ -178,7 +178,7 @@ class _Member(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
     def _refuse_sparse(self, *_: object) -> NoReturn:
-        raise SourceRefused(f"the archive has {self.name[:200]!r}, which is no file or link")
+        raise SourceRefused(f"the archive has {self.name[:200]!r}, which is not a file or link")
 
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
@@ -198,13 +198,13 @@ def _made(name: str) -> Iterator[None]:
         yield
     except (ValueError, OverflowError) as error:
         raise SourceRefused(
-            f"the archive has {name[:200]!r}, which is impossible: {error}"
+            f"the archive has {name[:200]!r}, which cannot be created: {error}"
         ) from error
     except OSError as error:
         if error.errno not in _IMPOSSIBLE:
             raise
         raise SourceRefused(
-            f"the archive has {name[:200]!r}, which is impossible: {error.strerror}"
+            f"the archive has {name[:200]!r}, which cannot be created: {error.strerror}"
         ) from error
 
 
@@ -231,9 +231,9 @@ def _opened(archive: Path, *, is_own: bool) -> Iterator[tuple[tarfile.TarFile, P
     except (*_DAMAGED, zstandard.ZstdError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise SourceRefused(f"{archive} is damaged, or no archive: {error}", hint=ANEW) from error
+        raise SourceRefused(f"{archive} is damaged or no archive: {error}", hint=ANEW) from error
     if proof is not None and proof.is_refuted:
-        raise SourceRefused(f"{archive} is damaged: it is not what was written", hint=ANEW)
+        raise SourceRefused(f"{archive} is damaged: its checksum does not match", hint=ANEW)
 
 
 def _read_to_end(stream: IO[bytes]) -> None:
@@ -242,7 +242,7 @@ def _read_to_end(stream: IO[bytes]) -> None:
         left_bytes -= len(block)
         if left_bytes < 0:
             raise SourceRefused(
-                f"the archive goes on for more than {_AFTER_END_MAX_BYTES >> 20} MiB after its end"
+                f"the archive has more than {_AFTER_END_MAX_BYTES >> 20} MiB after its end"
             )
 
 
@@ -264,7 +264,7 @@ def _decompressed(file: BinaryIO) -> tuple[IO[bytes], bool]:
     for start, what in _OTHERS:
         if magic.startswith(start):
             raise SourceRefused(
-                f"{file.name} is {what}, and only a tar can be unpacked",
+                f"{file.name} is {what}, but only a tar can be unpacked",
                 hint="make one with `envsync pack`, or with `conda pack --format tar.gz`",
             )
     return file, False
@@ -284,7 +284,7 @@ class _Extraction:
         if not path and member.isdir():
             return
         if not path:
-            raise SourceRefused(f"the archive has {member.name!r}, which is no directory")
+            raise SourceRefused(f"the archive has {member.name!r}, which is not a directory")
         self._make_parents(path)
         there = self._top / path
         if member.isdir():
@@ -298,7 +298,7 @@ class _Extraction:
         elif member.isreg():
             self._write(tar, member, there)
         else:
-            raise SourceRefused(f"the archive has {member.name!r}, which is no file or link")
+            raise SourceRefused(f"the archive has {member.name!r}, which is not a file or link")
 
     def finish(self) -> None:
         """Make the further names of files, once all files are there."""
@@ -306,7 +306,7 @@ class _Extraction:
             source, there = self._top / first, self._top / path
             self._require_real_parents(first)
             if not os.path.lexists(source) or not stat.S_ISREG(source.lstat().st_mode):
-                raise SourceRefused(f"the archive has {path!r} as a name of what is not there")
+                raise SourceRefused(f"the archive has {path!r}, a hard link to what is not in it")
             with _made(path):
                 _remove(there)
                 os.link(source, there, follow_symlinks=False)
@@ -326,13 +326,13 @@ class _Extraction:
 
     def _require_real_parents(self, path: str) -> None:
         if posixpath.dirname(path) not in self._directories:
-            raise SourceRefused(f"the archive leads through a link to {path!r}")
+            raise SourceRefused(f"the archive has {path!r}, which is behind a link")
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, there: Path) -> None:
         if member.size + _SPARE_BYTES > space(os.fsencode(self._top)).free_bytes:
             raise NoSpace(
-                f"there is no room here to unpack {member.name}",
-                hint=f"free some space at {self._top}, or set XDG_CACHE_HOME to where there is",
+                f"there is no space here to unpack {member.name}",
+                hint=f"free some space at {self._top}, or set XDG_CACHE_HOME to a larger disk",
             )
         content = tar.extractfile(member)
         assert content is not None
@@ -366,5 +366,5 @@ def path_inside(name: str) -> str:
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise SourceRefused(f"the archive leads out of itself with {name!r}")
+        raise SourceRefused(f"the archive has {name!r}, which leads out of it")
     return "/".join(parts)

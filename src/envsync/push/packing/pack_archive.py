@@ -84,9 +84,9 @@ def write_archive(
     """
     there = _mode(output)
     if there is not None and stat.S_ISDIR(there):
-        raise UsageError(f"{output} is a directory", hint="name the file that is to be made")
+        raise UsageError(f"{output} is a directory", hint="name the file to create")
     if there is not None and not force:
-        raise PreflightRefused(f"{output} is there already", hint="--force replaces it")
+        raise PreflightRefused(f"{output} already exists", hint="--force replaces it")
     parent = output.absolute().parent
     if not stat.S_ISDIR(_mode(parent) or 0):
         raise UsageError(
@@ -112,12 +112,12 @@ def _mode(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise _impossible(path, "looked at", error) from error
+        raise _impossible(path, "read", error) from error
 
 
 def _impossible(path: Path, what: str, error: OSError) -> PreflightRefused:
     return PreflightRefused(
-        f"{path} cannot be {what}: {error.strerror}", hint="put the archive elsewhere: -o FILE"
+        f"{path} cannot be {what}: {error.strerror}", hint="write the archive elsewhere: -o FILE"
     )
 
 
@@ -268,7 +268,7 @@ def _pack(
         raise SourceRefused(
             f"conda-pack cannot pack it: {first}",
             details=more[:20],
-            hint="mend that, or use --method mirror, which takes the files as they are",
+            hint="correct that, or use --method mirror, which sends the files unchanged",
         ) from error
     told = [" ".join(str(one.message).split()) for one in caught if one.category is UserWarning]
     return tuple(dict.fromkeys(told))

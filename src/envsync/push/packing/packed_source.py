@@ -73,7 +73,7 @@ class UnpackPlace:
             self._lock = (self.prefix / "lock").open("w")
         except OSError as error:
             raise StorageFailed(
-                f"{self.prefix} cannot be made, and an archive is unpacked there: {error.strerror}",
+                f"cannot create {self.prefix} to unpack an archive: {error.strerror}",
                 hint="set XDG_CACHE_HOME to a directory that this user can write",
             ) from error
         try:
@@ -84,7 +84,7 @@ class UnpackPlace:
         except OSError as error:  # a network filesystem without its lock service
             self._lock.close()
             raise StorageFailed(
-                f"nothing can be locked in {self.prefix}: {error.strerror}",
+                f"cannot lock a file in {self.prefix}: {error.strerror}",
                 hint="set XDG_CACHE_HOME to a directory on a disk of this machine",
             ) from error
 
@@ -122,7 +122,7 @@ def _temporary() -> Path:
     is_private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
     if not is_private or status.st_uid != os.geteuid():
         raise SourceRefused(
-            f"{base} is not this user's alone, so nothing can be unpacked there",
+            f"{base} is not private to this user, so nothing is unpacked there",
             hint="set XDG_CACHE_HOME to a directory of this user",
         )
     return base

@@ -27,7 +27,7 @@ def unpack(archive: Path, top: Path, *, is_own: bool = False) -> tuple[bytes, ..
     if not has_conda_unpack(top):
         _refuse_below(archive, top)
         raise SourceRefused(
-            f"{archive} is no archive of conda-pack's, or its end is missing: it has no {UNPACK}",
+            f"{archive} is not from conda-pack, or its end is missing: it has no {UNPACK}",
             hint="make one with `envsync pack`, or with `conda pack` without --dest-prefix",
         )
     if not extracted.is_proven:
@@ -56,7 +56,7 @@ def _require_as_recorded(archive: Path, top: Path) -> None:
     if differ:
         names = listed(differ, _NAMES_SHOWN)
         raise SourceRefused(
-            f"{archive} is damaged: conda or pip have something else on record of {names}",
-            hint="copy it here again; if somebody edited that, pack it with `envsync pack`, or "
-            "as .tar.gz: such an archive has a checksum",
+            f"{archive} is damaged: conda or pip recorded other contents for {names}",
+            hint="copy it here again; if somebody edited those files, pack with `envsync pack`, or "
+            "as .tar.gz, which has a checksum",
         )

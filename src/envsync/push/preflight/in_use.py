@@ -45,8 +45,8 @@ def require_unused(
         return
     raise used_there(
         processes,
-        "push again when they are done, or set `in_use: publish`: "
-        "what they have open stays as it is",
+        "push again when they have ended, or set `in_use: publish`: "
+        "files that they have open do not change",
     )
 
 

@@ -41,30 +41,30 @@ from envsync.tree.sharing import WRITE, Share
 
 _Require = Callable[[PushSettings, SourceState, TargetState], None]
 
-ANOTHER_BASE = "there is another conda at the prefix already: it stays as it is"
+ANOTHER_BASE = "there is another conda at the prefix already; it is not changed"
 _CREDENTIALS_SHOWN = 5
 AFTER_THE_INSTALLER = (
-    "push again when the installer is done; if it died, remove what it left, or install once more"
+    "push again when the installer has ended; if it died, remove what it left, or install again"
 )
 _HINTS = {
-    "archive-platform": "bring it to a server of its own platform, or pack the environment on a "
-    "machine of that server's",
-    "platform": "--method rebuild makes it anew there; --force-platform insists",
+    "archive-platform": "unpack it on a server of its own platform, or pack the environment on a "
+    "machine of that server's platform",
+    "platform": "--method rebuild builds it there; --force-platform pushes it anyway",
     "busy": AFTER_THE_INSTALLER,
     "read-only": "give yourself write permission there",
     "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
     "mount-point": NO_MOUNT_POINT,
     "mounted-inside": UNMOUNT,
-    "mounted-prefix": "make a directory on it, and set `prefix:` of that server to that",
-    "in-the-way": "if it is not needed, remove it there, else move it out of the prefix; then run "
-    "the same command again. `envs` and `pkgs` may stay",
+    "mounted-prefix": "create a directory on it, and set that server's `prefix:` to it",
+    "in-the-way": "remove it there if it is not needed, or move it out of the prefix; then run "
+    "the same command again; `envs` and `pkgs` may stay",
     "not-a-directory": "move it away there",
-    "state-elsewhere": "let `.envsync` be a plain directory there; or move the environment there "
+    "state-elsewhere": "make `.envsync` a plain directory there, or move the environment there "
     "and leave a link to it in `envs`",
     FOREIGN_OWNER: ANOTHERS,
 }
 _SOURCE_HINTS = {
-    "mapped": "push again when it has ended; a file that is this server's own belongs into `local:`"
+    "mapped": "push again when it has ended; name files of this server alone in `local:`"
 }
 
 
@@ -115,7 +115,7 @@ def has_older_libc(source: SourceState, target: TargetState) -> bool:
 def insisted(source: SourceState, target: TargetState) -> tuple[TargetState, tuple[str, ...]]:
     """Return the target with the source's platform, which a person insists on, and what differs."""
     differs = tuple(
-        f"{finding.message}; --force-platform insists"
+        f"{finding.message}; pushed anyway because of --force-platform"
         for finding in platform_findings(source, target)
     )
     return (target._replace(platform=source.platform), differs) if differs else (target, ())
@@ -198,7 +198,7 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
     A base that exists is always refused.
     """
     if settings.environment == BASE and target.exists:
-        raise PreflightRefused(ANOTHER_BASE, hint="a base that is in use is conda's to update")
+        raise PreflightRefused(ANOTHER_BASE, hint="update it with conda there")
     _require_not_held(settings, source, target)
     _require_not_shrunk(settings, source, target)
     if settings.unattended:
@@ -262,9 +262,9 @@ def require_no_drift(target: TargetState) -> None:
     if target.record is None:
         damaged = [found.message for found in target.findings if found.kind == DAMAGED_RECORD]
         raise TargetDrifted(
-            f"{damaged[0]}: what was published is not known any more"
+            f"{damaged[0]}: it is unknown what was published"
             if damaged
-            else "an environment stands there that envsync never published"
+            else "there is an environment that envsync never published"
         )
     raise TargetDrifted(f"it was changed there since {published(target.record)}")
 
@@ -274,8 +274,7 @@ def _require_not_removed(target: TargetState) -> None:
         last = max(target.generations, key=lambda record: record.number)
         raise TargetDrifted(
             f"it was removed there since {published(last)}",
-            hint="if it is to come back: `envsync push` it there, or take the server out of "
-            "`push_to`",
+            hint="restore it with `envsync push`, or remove the server from `push_to`",
         )
 
 

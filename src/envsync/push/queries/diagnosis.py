@@ -25,7 +25,7 @@ FREE_INODES_SCARCE = 100_000
 CLOCK_SECONDS_MAX = 5.0
 
 _OPEN_RECORDS = (
-    "ask its owner, who opens it to a group by a push with `share: {group: ..., mode: write}`"
+    "ask its owner to share it with a group: a push with `share: {group: ..., mode: write}`"
 )
 _REFUSED = ("busy", "blocked")
 _RSYNC_HOLES = (
@@ -84,10 +84,10 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
         yield f"the filesystem of {prefix.path} is mounted read-only", look, True
     elif not prefix.is_writable:
         user = health.server.who.partition("@")[0]
-        what = f"{prefix.path}/envs belongs to {prefix.owner} and cannot be written by {user}"
+        what = f"{prefix.path}/envs belongs to {prefix.owner} and is not writable by {user}"
         yield what, _let_write(found, health, user), True
     elif not prefix.has_conda:
-        what = f"{prefix.path} has no conda-meta: there is no conda"
+        what = f"{prefix.path} has no conda-meta, so there is no conda"
         yield what, _bootstrap(found), False
 
 
@@ -102,8 +102,8 @@ def _let_write(found: Examination, health: HealthFacts, user: str) -> str:
     if prefix.owner == ROOT and not health.environments:
         return _there(found, f"sudo chown {shlex.quote(user)} {envs}")
     return (
-        f"have {prefix.owner} push there, or share it (`share: {{group: ..., mode: write}}`); or "
-        "take a prefix of your own"
+        f"ask {prefix.owner} to push there or share it (`share: {{group: ..., mode: write}}`), or "
+        "use a prefix of your own"
     )
 
 
@@ -134,7 +134,7 @@ def _about_platform(health: HealthFacts, here: PlatformFacts | None) -> _Told:
         return
     anew = command_line("push", "ENV", "--method", "rebuild")
     for mismatch in mismatches(Platform(*here), Platform(*health.server.platform)):
-        mend = anew if mismatch.refused else "build on the oldest"
+        mend = anew if mismatch.refused else "build on the server with the oldest system"
         yield mismatch.message.replace("the source", "this machine"), mend, False
 
 
@@ -143,16 +143,16 @@ def _about_tools(found: Examination, health: HealthFacts) -> _Told:
     holes = rsync_holes(tools.get("rsync"))
     if holes:
         what = (
-            f"rsync {tools['rsync'].version} is of before the release that closed {holes} "
+            f"rsync {tools['rsync'].version} is older than the release that fixed {holes} "
             "(unless its distribution did)"
         )
         yield what, _there(found, "sudo apt-get install --only-upgrade rsync"), False
     if "zstd" not in health.server.codecs:
         install = f"{shlex.quote(found.prefix)}/bin/conda install -n base zstandard"
-        yield "no zstd there: contents go less compressed", _there(found, install), False
+        yield "no zstd there: contents are compressed less", _there(found, install), False
     if not tools.keys() & set(TOOLS):
         what = "no conda, mamba or micromamba there: environments can be mirrored, not rebuilt"
-        yield what, "put one there, or micromamba (a single file) on the PATH", False
+        yield what, "install one there, or put micromamba (a single file) on the PATH", False
 
 
 def rsync_holes(rsync: ToolFacts | None) -> str:
@@ -166,7 +166,7 @@ def rsync_holes(rsync: ToolFacts | None) -> str:
 def _about_login(found: Examination) -> _Told:
     if found.noise.strip():
         first = found.noise.decode("utf-8", "replace").strip().splitlines()[0][:60]
-        what = f"its login files print where no terminal is: {first!r}"
+        what = f"its login files print without a terminal: {first!r}"
         yield (
             what,
             _there(found, "vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return"),

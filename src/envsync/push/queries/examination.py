@@ -104,8 +104,8 @@ def _over_link(
 
 def _too_slow(found: Examination) -> EnvsyncError:
     return AgentFailed(
-        f"it did not finish within {EXAMINATION_SECONDS:.0f} s",
-        hint=f"see there whether its disks answer: ls {found.prefix}/envs",
+        f"the examination did not finish within {EXAMINATION_SECONDS:.0f} s",
+        hint=f"check there whether its disks respond: ls {found.prefix}/envs",
         server=found.server,
     )
 

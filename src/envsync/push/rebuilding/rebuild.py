@@ -142,8 +142,8 @@ class Rebuild:
         )
         if not pins:
             raise RebuildFailed(
-                "the source names no packages"
-                + (" that anybody asked for" if request.from_history else ""),
+                "the source has no conda packages"
+                + (" that were requested by name" if request.from_history else ""),
                 hint="use --method mirror",
             )
 
@@ -200,9 +200,9 @@ class Rebuild:
             pins = outcome.pins
             self._relaxed += outcome.relaxations
         raise RebuildFailed(
-            f"{tool} still cannot have what is asked for after {TRIES_MAX} tries",
+            f"{tool} there still cannot install what is required after {TRIES_MAX} tries",
             details=[f"relaxed: {relaxation}" for relaxation in self._relaxed],
-            hint="mend the first of these at the source, or use --from-history",
+            hint="correct the first of these at the source, or use --from-history",
         )
 
     def _failure(
@@ -214,15 +214,15 @@ class Rebuild:
         if trouble.kind == SPACE:
             return NoSpace(f"{tool} there ran out of space: {trouble.summary}", details=details)
         if trouble.kind == NETWORK:
-            message = f"{tool} there cannot reach where packages come from"
-            hint = "give that server a way to it (proxy, mirror), or use --method mirror or pack"
+            message = f"{tool} there cannot reach the servers that have the packages"
+            hint = "give that server access to them (proxy, mirror), or use --method mirror or pack"
         elif trouble.kind == CHANNEL:
-            message = f"a channel that the source used is not there for {tool}: {trouble.summary}"
+            message = f"{tool} there cannot find a channel of the source: {trouble.summary}"
             hint = "give that server access to it, or use --method mirror or pack"
         elif own := from_places(pins, trouble.names, trouble.places):
             message, hint = _without_its_place(own[0], trouble)
         elif trouble.kind in (MISSING, CONFLICT):
-            message = f"{tool} there cannot have {', '.join(trouble.names or trouble.places)}"
+            message = f"{tool} there cannot install {', '.join(trouble.names or trouble.places)}"
             hint = "remove or replace it at the source, or use --from-history"
         else:
             message = f"{tool} there failed: {trouble.summary}"
@@ -235,7 +235,7 @@ def _without_its_place(pin: Pin, trouble: Trouble) -> tuple[str, str]:
     is_gone = is_at(pin, trouble.places)
     what = "which is not there" if is_gone else f"and cannot be installed there: {trouble.summary}"
     is_path = pin.place.startswith("file:")
-    ways = ["copy that there" if is_path else "give that server a way to it"] if is_gone else []
+    ways = ["copy it there" if is_path else "give that server access to it"] if is_gone else []
     ways += [
         "at the source, install it from an index or uninstall it",
         "use --method mirror or pack",

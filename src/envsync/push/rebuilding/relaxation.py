@@ -114,7 +114,7 @@ def never_asked_for(requirements: Requirements, *, from_history: bool) -> tuple[
     odd = [("conda", p.name, p.version) for p in conda if not _is_plain_conda(p)]
     pip = _wanted_pip(requirements, from_history=from_history)
     odd += [("pip", p.name, p.version) for p in pip if not _is_plain_pip(p)]
-    reason = "no tool can be asked for that name, version or build"
+    reason = "no tool accepts that name, version or build"
     return tuple(
         Relaxation(name, f"{name[:80]!r} {version[:80]!r} of {tool}", DROPPED, reason)
         for tool, name, version in odd

@@ -8,7 +8,7 @@ from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 
 AUTO, MIRROR, PACK, REBUILD = "auto", "mirror", "pack", "rebuild"
-ASKED_FOR = "asked for"
+ASKED_FOR = "requested"
 METHODS = (AUTO, MIRROR, PACK, REBUILD)
 
 

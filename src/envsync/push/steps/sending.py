@@ -27,7 +27,7 @@ from envsync.tree import outline as outlines
 from envsync.tree.manifest import Manifest, encode
 
 VERIFICATIONS_MAX = 2
-SENT_AHEAD = "nothing was there yet, so it was sent while the source was hashed"
+SENT_AHEAD = "the target had nothing, so it was sent while the source was hashed"
 
 
 class Lacking(NamedTuple):

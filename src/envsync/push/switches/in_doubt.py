@@ -44,8 +44,8 @@ class InDoubt(NamedTuple):
 
 
 _PUBLISHED = InDoubt(
-    "the version before stands there or the new one, whole",
-    "; the same command again goes on from there",
+    "the old or the new version is there, complete",
+    "; then run the same command again: it resumes",
 )
 
 
@@ -123,7 +123,7 @@ def _unknown(
         lost,
         "the connection was lost during the switch, and the server could not be asked again: "
         f"{in_doubt.stands}",
-        Hint("`envsync list {server}` tells which" + in_doubt.then),
+        Hint("`envsync list {server}` shows which" + in_doubt.then),
         f"then: {last}",
     )
 
@@ -171,7 +171,7 @@ def _not_published(
     reason = state.held.get(publication.source_revision)
     if reason is not None and reason != publication.before.held.get(publication.source_revision):
         # A check that failed after the link was lost has recorded its reason.
-        stands = "the version before stands there again" if state.exists else "nothing stands there"
+        stands = "the previous version is live again" if state.exists else "no version is there"
         return CheckFailed(
             f"{reason}; {stands}",
             hint=HELD_THERE,
@@ -188,7 +188,7 @@ def published_meanwhile(lost: ConnectionLost, environment: str) -> ConnectionLos
     return still_lost(
         lost,
         "the connection was lost, and meanwhile another version was published there",
-        f"`{history}` tells what happened",
+        f"`{history}` shows what happened",
     )
 
 

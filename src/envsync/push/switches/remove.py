@@ -15,7 +15,7 @@ from envsync.push.preflight.refusal_hints import see_difference
 from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss
 
 _IN_DOUBT = InDoubt(
-    "the version before stands there, whole, or nothing does", ", before you remove it once more"
+    "the old version is there, complete, or none is", "; look before you remove it again"
 )
 
 
@@ -114,6 +114,6 @@ def _require_permission(
     if processes and not removal.used:
         raise used_there(
             processes,
-            "end them, or remove it all the same with --used",
-            then=", and what is loaded later is gone",
+            "end them, or remove it anyway with --used",
+            then=", and files that are opened later would be missing",
         )

@@ -16,7 +16,7 @@ from envsync.push.switches.in_doubt import (
 )
 
 _IN_DOUBT = InDoubt(
-    "the version before stands there or the earlier one, whole", ", before you go back once more"
+    "the current or the earlier version is there, complete", "; look before you roll back again"
 )
 
 
@@ -36,7 +36,7 @@ def roll_back(
         return target.rollback(number, by, overwrite)
     except NotFound as error:
         history = command_line("history", target.name, target.server)
-        error.hint = f"`{history}` shows what was published; `keep:` says how many stay"
+        error.hint = f"`{history}` shows what was published; `keep:` sets how many are kept"
         raise
     except TargetDrifted as error:
         error.fill(see_difference=see_difference(published_diff(target.name, target.server)))
@@ -58,6 +58,6 @@ def roll_back(
 def _require_some_version(target: TargetEnd, state: TargetState) -> None:
     if not state.exists and not state.generations:
         raise NotFound(
-            f"there is no environment {target.name!r} there, nor an earlier version of it",
+            f"there is no environment {target.name!r} there, and no earlier version of it",
             hint=what_there_is(target.server),
         )
