@@ -79,7 +79,7 @@ def _run(lab: Lab, daemon: Daemon, installs: int) -> bool:
     print(*reader.mixed[:5], sep="\n")
     tenth, last = resident[min(10, installs)], resident[-1]
     print(f"resident: {tenth:.1f} MB after ten installs, {last:.1f} MB after all")
-    trouble = Counter(re.findall(r"will be tried again: (.*)", daemon.log()))
+    trouble = Counter(re.findall(r"will be retried: (.*)", daemon.log()))
     print(f"told of: {sum(trouble.values())} failures of {len(trouble)} kinds")
     return not unequal and not reader.mixed and "Traceback" not in daemon.log()
 

@@ -50,7 +50,7 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
     if prefix is None:
         raise InventoryError(
             f"{inventory.path} does not say where conda is on {own}",
-            hint="give it `prefix:`, for all servers or for this one",
+            hint="set `prefix:` for all servers or for this one",
         )
     watched = [entry for entry in inventory.environments if entry.watch and entry.source == own]
     return Assignments(

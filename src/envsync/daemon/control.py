@@ -38,7 +38,7 @@ class ControlSocket:
         if _is_served(path):
             raise Locked(
                 f"another daemon of this user listens at {path}",
-                hint="end it, or give this one an XDG_RUNTIME_DIR of its own, too",
+                hint="stop it, or set another XDG_RUNTIME_DIR for this one, too",
             )
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,7 +47,7 @@ class ControlSocket:
         except OSError as error:
             self._socket.close()
             raise StorageFailed(
-                f"{path} cannot be made: {error.strerror}",
+                f"cannot create {path}: {error.strerror}",
                 hint="set XDG_RUNTIME_DIR to a directory that this user can write",
             ) from error
         self._socket.listen(16)
@@ -130,13 +130,13 @@ def _is_served(path: Path) -> bool:
 def _unanswered(why: str) -> EnvsyncError:
     return EnvsyncError(
         f"the daemon does not answer: {why}",
-        hint="look at what it does: journalctl --user -u envsync, or -u envsync@USER",
+        hint="check what it does: journalctl --user -u envsync, or -u envsync@USER",
     )
 
 
 def _answered(request: Any, handle: Callable[[Request], Answer]) -> Answer:
     if not isinstance(request, dict):
-        return {"error": NotFound("that is no request").to_json()}
+        return {"error": NotFound("this is not a request").to_json()}
     try:
         return handle(request)
     except EnvsyncError as error:

@@ -63,7 +63,7 @@ class InventoryFile:
         except EnvsyncError as error:
             document = error.to_json()
             if document != self.error:
-                self._log.error("the inventory is refused, the old one stays in force:")
+                self._log.error("the inventory is refused, the old one stays in use:")
                 for line in (error.message, *error.details):
                     self._log.error(line)
             self.error = document
@@ -106,7 +106,7 @@ class InventoryFile:
                 file.write(content)
         except OSError as error:
             self.in_force = self.path
-            self._log.warning(f"the inventory cannot be kept beside it: {error}")
+            self._log.warning(f"cannot save a copy of the inventory: {error}")
 
     def _signature(self) -> object:
         try:

@@ -115,9 +115,9 @@ class MainLoop:
     def _announce_ready(self) -> None:
         self._notifier.ready(self._sentence())
         found = self._scheduler.sync_state.assignments
-        nothing = "nothing: no environment here has `watch: true` and servers to `push_to:`"
+        nothing = "nothing: no environment here has `watch: true` and `push_to:`"
         names = ", ".join(found.by_name) or nothing
-        self._log.info(f"ready: {found.own} keeps in step {names}")
+        self._log.info(f"ready: {found.own} keeps in step: {names}")
 
     # One turn
 
@@ -164,7 +164,7 @@ class MainLoop:
         polled = self._watcher.polled()
         for name, why in polled.items():
             if self._polled.get(name) != why:
-                text = f"looked at every {POLL_SECONDS:.0f} s: {why}"
+                text = f"checked every {POLL_SECONDS:.0f} s: {why}"
                 self._log.warning(text, environment=name or "the inventory")
         self._polled = polled
 
@@ -204,7 +204,7 @@ class MainLoop:
             self._log.warning(line)
         self._store.lost.clear()
         if trouble != self._store_trouble:
-            text = f"what is known cannot be kept: {trouble}" if trouble else "it is kept again"
+            text = f"cannot save the state: {trouble}" if trouble else "the state is saved again"
             self._log.warning(text)
             self._store_trouble = trouble
 
@@ -224,7 +224,7 @@ class MainLoop:
         if found is not None:
             self._adopt(found)
             names = ", ".join(found.by_name) or "nothing"
-            self._log.info(f"the inventory was read: {names} kept in step")
+            self._log.info(f"the inventory was read; kept in step: {names}")
         self._store.put_about("inventory_error", self._inventory.error)
         self._notifier.ready(self._sentence())
 

@@ -45,7 +45,7 @@ class DaemonPaths:
         base = state_directory(environ)
         if base is None:
             raise UsageError(
-                "neither HOME nor XDG_STATE_HOME says where the daemon may keep what it knows",
+                "neither HOME nor XDG_STATE_HOME gives a directory for the daemon's state",
                 hint="set XDG_STATE_HOME to a directory of this user",
             )
         own = hostname.lower().partition(".")[0]
@@ -120,7 +120,7 @@ class DaemonPaths:
         except OSError as error:  # a network filesystem without its lock service
             os.close(fd)
             raise StorageFailed(
-                f"nothing can be locked in {self.state}: {error.strerror}",
+                f"cannot lock a file in {self.state}: {error.strerror}",
                 hint="set XDG_STATE_HOME to a directory on a disk of this machine",
             ) from error
         os.ftruncate(fd, 0)
@@ -132,8 +132,8 @@ class DaemonPaths:
 def _runs_already(lock_fd: int) -> Locked:
     pid = os.pread(lock_fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
     return Locked(
-        f"a daemon of this user runs already (process {pid})",
-        hint="`envsync status` shows what it does; after an upgrade it has to be started again",
+        f"a daemon of this user is already running (process {pid})",
+        hint="`envsync status` shows what it does; restart it after an upgrade",
     )
 
 

@@ -8,7 +8,7 @@ from envsync.daemon.worker_messages import PUSHED, PushOutcome
 from envsync.errors import EnvsyncError
 from envsync.tree.revision import short
 
-_HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be tried again"}
+_HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be retried"}
 _PRIORITY = {HALTED: ERROR, HELD: WARNING}
 
 

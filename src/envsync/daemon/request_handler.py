@@ -12,7 +12,7 @@ from envsync.errors import NotFound, PreflightRefused, UsageError
 from envsync.hint_commands import command_line
 from envsync.inventory.names import suggestion
 
-_LOG_MESSAGES = {"pause": "paused", "resume": "goes on", "sync": "asked for now"}
+_LOG_MESSAGES = {"pause": "paused", "resume": "resumed", "sync": "sync requested"}
 
 
 class RequestHandler:
@@ -31,7 +31,7 @@ class RequestHandler:
         if verb == "status":
             return {"status": self._document()}
         if not isinstance(verb, str) or verb not in _LOG_MESSAGES:
-            raise UsageError("the daemon does not know that; it may be older than this command")
+            raise UsageError("the daemon does not know that request; it may be an older version")
         names = self._named(request.get("environments"))
         if verb == "sync":
             names = self._not_paused(names, are_named=bool(request.get("environments")))
@@ -52,7 +52,7 @@ class RequestHandler:
         if paused and (are_named or len(paused) == len(names)):
             what = f"{paused[0]} is" if len(paused) == 1 else f"{', '.join(paused)} are"
             raise PreflightRefused(
-                f"{what} paused: nothing was asked for",
+                f"{what} paused: nothing was requested",
                 hint=command_line("daemon", "resume", *paused),
             )
         return [name for name in names if name not in paused]
@@ -65,8 +65,8 @@ class RequestHandler:
             if name not in kept:
                 listed = ", ".join(kept) or "none"
                 raise NotFound(
-                    f"the daemon keeps no environment {name!r}{suggestion(name, kept)}",
+                    f"the daemon does not watch the environment {name!r}{suggestion(name, kept)}",
                     details=[f"kept in step: {listed}"],
-                    hint="it needs `source:` (this machine), `push_to:` and `watch: true`",
+                    hint="set its `source:` (this machine), `push_to:` and `watch: true`",
                 )
         return wanted or kept

@@ -103,7 +103,7 @@ class Spares:
         trees.failed.update([server] if server in servers else servers)
         if error.code not in _ORDINARY and trees.logged.get(server) != error.message:
             trees.logged[server] = error.message
-            text = f"no tree was made there for the next push: {error.message}"
+            text = f"no tree was prepared there for the next push: {error.message}"
             self._log.warning(text, environment=environment, server=server, code=error.code)
 
     def worker_ended(self, environment: str, worker: Worker) -> None:

@@ -71,9 +71,7 @@ class Store:
             aside = self._file.with_suffix(".damaged")
             with contextlib.suppress(OSError):
                 self._file.replace(aside)
-            self.lost = [
-                f"{self._file} is damaged, pauses are lost: it is {aside.name} from now on"
-            ]
+            self.lost = [f"{self._file} was damaged and is now {aside.name}; pauses are lost"]
             kept = self._opened()
         self.contents = together(kept, self.contents)
         self._is_read = True
@@ -91,7 +89,7 @@ class Store:
         for table in _TABLES:
             connection.execute(table)
         contents, unreadable = _contents(connection)
-        self.lost += [f"{self._file}: what was known of {what} is lost" for what in unreadable]
+        self.lost += [f"{self._file}: the state of {what} is lost" for what in unreadable]
         return contents
 
     def put_source(self, row: SourceRow) -> None:

@@ -196,7 +196,7 @@ class SyncState:
         row = self.source(environment)
         error = row.error if row.unfinished else None
         if row.error is not None and error is None:
-            self._log.info("it is at rest again", environment=environment)
+            self._log.info("the source can be pushed again", environment=environment)
         now = self._now()
         self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=error))
         for server in self.servers(environment):

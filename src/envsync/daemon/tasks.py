@@ -46,4 +46,4 @@ class Task:
         """The verb for log lines: what a worker with this task does."""
         if self.is_scan:
             return "scans"
-        return "makes it" if self.makes_spare else "pushes"
+        return "prepares it" if self.makes_spare else "pushes"

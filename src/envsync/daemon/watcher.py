@@ -182,13 +182,13 @@ class Watcher:
         for path in directories:
             mount = mount_of(os.fsencode(path))
             if mount.is_network:
-                return f"{mount.mount_point} is {mount.kind}, which tells nothing of other machines"
+                return f"{mount.mount_point} is {mount.kind}, which does not report remote changes"
         return ""
 
     def _add(self, name: str, watch_set: _WatchSet, directories: dict[str, DirectoryId]) -> str:
         """Watch directories that are not watched yet; return why one could not be, or ""."""
         if not CAN_WATCH:
-            return "watchdog 7, which needs Python 3.11, is not here"
+            return "watchdog 7, which needs Python 3.11, is not installed"
         for path, identity in directories.items():
             if path in watch_set.watches:
                 continue
@@ -206,7 +206,7 @@ class Watcher:
                     continue  # it is gone already, which its parent's watch reports
                 return _why(error)
             if wd == -1:
-                return f"{path} may not be read"
+                return f"{path} is not readable"
             watch_set.watches[path] = (identity, wd)
         return ""
 

@@ -144,7 +144,7 @@ class WorkerPool:
         try:
             process = self._start(task)
         except OSError as error:
-            self._log.error(f"no process can be started: {error}")
+            self._log.error(f"cannot start a process: {error}")
             self._may_start_seconds = self._clock() + START_AGAIN_SECONDS
             return None
         worker = Worker(task, process, self._clock())
@@ -198,16 +198,16 @@ class WorkerPool:
         for worker in self._workers.values():
             why = self._overdue(worker)
             if why:
-                self._log.error(f"process {worker.process.pid} is killed: {why}")
+                self._log.error(f"killing process {worker.process.pid}: {why}")
                 worker.process.kill()
                 worker.is_killed = True
                 worker.message_seconds = self._clock()
 
     def _overdue(self, worker: Worker) -> str:
         if self._seconds_to_end(worker) <= 0:
-            return "it was told to end, and does not"
+            return "it did not end when told to"
         is_silent = self._clock() - worker.message_seconds > SILENCE_MAX_SECONDS
-        return "it says nothing any more" if is_silent and worker.has_started else ""
+        return "it reports nothing any more" if is_silent and worker.has_started else ""
 
     def _seconds_to_end(self, worker: Worker) -> float:
         if worker.terminated_seconds is None or worker.is_killed:
@@ -240,5 +240,5 @@ def crash_error(worker: Worker) -> EnvsyncError:
     status, stderr = worker.process.exit_status, worker.process.stderr_tail
     last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
     how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
-    what = f"the process that {worker.task.verb} ended by itself ({how})"
+    what = f"the process that {worker.task.verb} ended unexpectedly ({how})"
     return EnvsyncError(f"{what}: {last}" if last else what, details=stderr.splitlines())

@@ -36,8 +36,8 @@ def test_a_network_filesystem_is_polled(fresh_lab: Lab, storage: LabHost) -> Non
     source = Stamped(storage, file_bytes=4_000)
     text = inventory(controller.prefix, push_to="[server2]")
     with Daemon(controller, text) as daemon:
-        daemon.wait_log("myenv: looked at every 10 s: ")
-        why = f"{controller.prefix} is fuse.sshfs, which tells nothing of other machines"
+        daemon.wait_log("myenv: checked every 10 s: ")
+        why = f"{controller.prefix} is fuse.sshfs, which does not report remote changes"
         assert daemon.source()["polled"] == why
         daemon.wait_state("server2", "in-step")
         first = daemon.source()["revision"]

@@ -132,7 +132,7 @@ def _paused_in_the_middle_of_a_push(lab: Lab, source: Stamped, daemon: Daemon) -
     for host in lab.targets:
         wait_until(lambda: stands(host, source.version), "it is done", timeout_seconds=20)  # noqa: B023
         daemon.wait_state(host.name, "in-step")
-    assert "is killed" not in daemon.log()
+    assert "killing process" not in daemon.log()
 
 
 def _ended_in_the_middle_of_a_push(lab: Lab, source: Stamped, daemon: Daemon) -> None:
@@ -198,7 +198,7 @@ def test_the_inventory_is_edited(fresh_lab: Lab, source: Stamped) -> None:
         daemon.wait_log("there is no environment")
         assert daemon.source()["error"]["code"] == "not-found"
         environment(controller).with_name("elsewhere").rename(environment(controller))
-        daemon.wait_log("it is at rest again")
+        daemon.wait_log("the source can be pushed again")
         assert published(fresh_lab["server3"]) == 2
 
 

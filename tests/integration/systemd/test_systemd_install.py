@@ -105,7 +105,7 @@ def test_a_second_daemon_of_the_same_user_says_why_it_does_not_start(system: Ser
     wait_for_users_systemd(machine)
     told = envsync(machine, "daemon", "install", "--user")
     assert (told.exit_code, told.error["code"]) == (23, "service-failed")
-    assert any("a daemon of this user runs already" in line for line in told.error["details"])
+    assert any("a daemon of this user is already running" in line for line in told.error["details"])
     ServiceUnit(machine, of_user=True).systemctl("disable", "--now")
     machine.run(["loginctl", "disable-linger", USER])
 

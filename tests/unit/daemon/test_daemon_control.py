@@ -187,7 +187,7 @@ def test_one_daemon_for_a_user_and_machine(tmp_path: Path) -> None:
     """Whose home may be that of other machines, too."""
     paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
     paths.lock()
-    with pytest.raises(Locked, match=r"runs already \(process \d+\)"):
+    with pytest.raises(Locked, match=r"is already running \(process \d+\)"):
         paths.lock()
     other = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server2")
     other.lock()
@@ -201,7 +201,7 @@ def test_a_place_where_nothing_can_be_locked(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(StorageFailed, match=r"nothing can be locked in .*: No locks available"):
+    with pytest.raises(StorageFailed, match=r"cannot lock a file in .*: No locks available"):
         DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1").lock()
 
 
@@ -214,10 +214,10 @@ def test_a_full_disk_is_no_reason_not_to_run(
     monkeypatch.setattr(os, "pwrite", refuse)
     paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
     paths.lock()
-    with pytest.raises(Locked, match="runs already"):
+    with pytest.raises(Locked, match="is already running"):
         paths.lock()
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(StorageFailed, match="cannot be made: No space left on device"):
+    with pytest.raises(StorageFailed, match=r"cannot create .*: No space left on device"):
         ControlSocket(tmp_path / "control")
 
 
@@ -231,7 +231,7 @@ def test_what_was_kept_for_all_machines_in_one_place(tmp_path: Path) -> None:
     assert read(paths.database) == Contents()
     at_work = os.open(tmp_path / "envsync/daemon.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(at_work, fcntl.LOCK_EX)
-    with pytest.raises(Locked, match="runs already"):
+    with pytest.raises(Locked, match="is already running"):
         paths.take_over({"mine"})
     assert read(paths.database) == Contents()
     os.close(at_work)
@@ -256,5 +256,5 @@ def test_a_daemon_that_keeps_its_state_elsewhere_keeps_its_door(tmp_path: Path) 
 
 
 def test_no_place_for_the_door() -> None:
-    with pytest.raises(StorageFailed, match="cannot be made"):
+    with pytest.raises(StorageFailed, match="cannot create"):
         ControlSocket(Path("/proc/envsync/control"))

@@ -421,8 +421,8 @@ def test_a_scan_that_breaks_down_is_told_and_made_up_for(
         worker.report(DigestTaken("one", "another", unchanged=False))
     worker.report(DigestTaken("two", "digest r1", unchanged=True))
     daemon.end(worker)
-    [line] = [line for line in daemon.lines if "ended by itself" in line]
-    assert "one: the process that scans ended by itself (signal 9)" in line
+    [line] = [line for line in daemon.lines if "ended unexpectedly" in line]
+    assert "one: the process that scans ended unexpectedly (signal 9)" in line
     assert daemon.store.contents.sources["two"].error is None
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
     assert daemon.states() == [IN_STEP] * 4
@@ -558,7 +558,7 @@ def test_no_process_for_a_while(daemon: SimulatedDaemon) -> None:
     daemon.world["one"] = "r2"
     daemon.scheduler.hint(["one"])
     assert daemon.later(60) == []
-    assert 4 < len([line for line in daemon.lines if "no process can be started" in line]) < 8
+    assert 4 < len([line for line in daemon.lines if "cannot start a process" in line]) < 8
     daemon.no_process = False
     assert daemon.later(START_AGAIN_SECONDS) == [Task(("one",), ("a", "b"))]
 
@@ -612,7 +612,7 @@ def test_a_pause_ends_what_is_under_way(daemon: SimulatedDaemon) -> None:
     daemon.end(worker)
     assert [daemon.row("one", server).state for server in "ab"] == [IN_STEP, LAGGING]
     assert daemon.row("one", "b").error is None
-    assert not any("ended by itself" in line for line in daemon.lines)
+    assert not any("ended unexpectedly" in line for line in daemon.lines)
     assert daemon.later(60) == []
     daemon.scheduler.pause(["one"], paused=False)
     assert daemon.later(1) == [Task(("one",), ("b",))]
@@ -670,7 +670,7 @@ def test_a_pause_holds_also_when_all_is_asked_for(daemon: SimulatedDaemon) -> No
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
     daemon.scheduler.pause(["one"], paused=True)
     for named in (["one"], ["two", "one"]):
-        with pytest.raises(PreflightRefused, match="one is paused: nothing was asked") as raised:
+        with pytest.raises(PreflightRefused, match="is paused: nothing was requested") as raised:
             handler.handle({"verb": "sync", "environments": named})
         assert raised.value.hint == "envsync daemon resume one"
     assert handler.handle({"verb": "sync", "environments": []}) == {"environments": ["two"]}

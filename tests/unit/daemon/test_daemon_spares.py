@@ -100,7 +100,7 @@ def test_a_spare_s_maker_that_does_not_end_is_killed(
     assert making.is_killed
     daemon.now += 60
     daemon.turn()
-    assert len([line for line in daemon.lines if "was told to end, and does not" in line]) == 1
+    assert len([line for line in daemon.lines if "it did not end when told to" in line]) == 1
 
 
 def test_a_spare_holds_back_no_other_server(daemon: SimulatedDaemon) -> None:
@@ -145,7 +145,7 @@ def test_a_spare_that_cannot_be_made_is_a_line_of_the_log(
     daemon.scheduler.read_worker(making.fd)
     daemon.end(making)
     [line] = daemon.lines
-    assert line.endswith(" one -> b: no tree was made there for the next push: its disk fails")
+    assert line.endswith(" one -> b: no tree was prepared there for the next push: its disk fails")
     assert (daemon.states(), daemon.store.contents.sources["one"].error) == (before, None)
 
 
@@ -159,7 +159,9 @@ def test_a_spare_whose_worker_breaks_down(
     before = daemon.states()
     daemon.end(making)
     assert (daemon.states(), daemon.store.contents.sources["one"].error) == (before, None)
-    line = " one -> a, b: no tree was made there for the next push: the process that makes it ended"
+    line = (
+        " one -> a, b: no tree was prepared there for the next push: the process that prepares it"
+    )
     assert [line in one and "KeyError" in one for one in daemon.lines] == [True][is_told_to_end:]
 
 

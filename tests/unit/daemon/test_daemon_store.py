@@ -64,7 +64,7 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path, opened: Opened) -> None
     assert read(file).sources == {"myenv": SOURCE}
     assert (tmp_path / "daemon.damaged").exists()
     [line] = store.lost
-    assert line == f"{file} is damaged, pauses are lost: it is daemon.damaged from now on"
+    assert line == f"{file} was damaged and is now daemon.damaged; pauses are lost"
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, opened: Opened) -> None:
@@ -128,7 +128,7 @@ def test_a_row_that_is_damaged_costs_no_other(
     store = opened(file)
     assert store.trouble == ""
     assert store.lost == [
-        f"{file}: what was known of {what} is lost" for what in ("other", "myenv on server3")
+        f"{file}: the state of {what} is lost" for what in ("other", "myenv on server3")
     ]
     for contents in (store.contents, read(file)):
         assert contents.sources == {"myenv": SOURCE}

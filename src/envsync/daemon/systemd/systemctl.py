@@ -81,6 +81,6 @@ class Systemctl:
             ) from None
         except subprocess.TimeoutExpired:
             raise ServiceFailed(
-                f"`{' '.join(argv)}` gave no answer within {timeout_seconds:.0f} s",
+                f"`{' '.join(argv)}` did not answer within {timeout_seconds:.0f} s",
                 hint=self.shown("list-jobs") + "   shows what it waits for",
             ) from None
