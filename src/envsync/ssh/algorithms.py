@@ -22,7 +22,7 @@ class NoneAllowed(IncompatiblePeer):
     """The ssh configuration excludes all that paramiko has; nothing was sent to the server."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"{key} of the ssh configuration leaves none that paramiko has")
+        super().__init__(f"{key} of the ssh configuration allows none that paramiko supports")
         self.key = key
 
 

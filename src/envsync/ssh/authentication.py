@@ -214,7 +214,7 @@ class _Agent(AgentSSH):
         self._conn = connection
         kind, answer = self._send_message(cSSH2_AGENTC_REQUEST_IDENTITIES)  # type: ignore[attr-defined]
         if kind != SSH2_AGENT_IDENTITIES_ANSWER:
-            raise SSHException("it does not tell its keys")
+            raise SSHException("it does not list its keys")
         self._found = tuple(_told_keys(self, answer))
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class BoundedSocket:
             if self._stalled_since is None:
                 self._stalled_since = now
             if now - self._stalled_since >= self._silence_seconds:
-                raise OSError(errno.ETIMEDOUT, "the other side takes nothing") from None
+                raise OSError(errno.ETIMEDOUT, "the other side accepts no data") from None
             raise
         self._stalled_since = None
         return sent

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FABRIC, OPENSSH = "fabric", "ssh"
-DEFAULT_REASON = "nothing on the way needs the system's ssh"
+DEFAULT_REASON = "no host on the route needs the system's ssh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def _reason(hop: HopFacts) -> str | None:
     if hop.connects_by is not None:
         return f"{hop.connects_by} for {hop.host}"
     if hop.only_by_authority:
-        return f"the host key of {hop.host} is vouched for by a @cert-authority"
+        return f"the host key of {hop.host} is certified by a @cert-authority"
     if hop.only_by_command:
         return f"the host key of {hop.host} is known to a KnownHostsCommand only"
     if hop.only_by_dns:

@@ -46,7 +46,7 @@ class FabricSession:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data).cast("B")
-        with self._lost_if_it_fails("takes no data"):
+        with self._lost_if_it_fails("accepted no data"):
             self._idle.clear()
             try:
                 while view:
@@ -79,7 +79,7 @@ class FabricSession:
             return b""
 
     def close_stdin(self) -> None:
-        with self._lost_if_it_fails("takes no data"):
+        with self._lost_if_it_fails("accepted no data"):
             if not self._channel.closed:
                 self._channel.shutdown_write()
 
@@ -136,7 +136,7 @@ class FabricSession:
                 raise refusals.lost(self._server, "the session was closed here") from error
             transport = self._channel.get_transport()
             if transport.is_active() and self._channel.closed:
-                reason = "the command ended before it took all of its input"
+                reason = "the command ended before it read all of its input"
                 raise refusals.lost(self._server, reason) from error
             raise refusals.lost(self._server, transport.get_exception() or error) from error
 

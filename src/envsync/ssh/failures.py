@@ -70,7 +70,7 @@ def upload_failed(error: BaseException, server: str, path: str) -> EnvsyncError:
         return NoSpace(f"no space left for {path}", server=server)
     details = [reason_of(error)]
     if isinstance(error, OSError) and error.errno is None:
-        details.append("sftp does not say why: a full disk looks like this")
+        details.append("sftp gives no reason: the disk may be full")
     return TransferFailed(f"{path} could not be written", details=details, server=server)
 
 
@@ -101,15 +101,15 @@ def _not_found(error: Exception, place: Place) -> EnvsyncError:
     look_up = shlex.join(["getent", "hosts", name])
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         which = "of the jump host " if place.is_jump else ""
-        message = f"the name {which}{name!r} cannot be looked up at present"
-        hint = f"{look_up}   asks again; if it stays so, look at the DNS of this machine"
+        message = f"the name {which}{name!r} cannot be resolved at present"
+        hint = f"{look_up}   tries again; if that fails, too, check the DNS of this machine"
     else:
         which = " (the jump host)" if place.is_jump else ""
         message = f"there is no host named {name!r}{which}"
         hint = f"check the spelling, or: {look_up}"
         family = place.settings.address_family
         if family != "any":
-            hint += f"; the ssh configuration has it looked for by AddressFamily {family} alone"
+            hint += f"; the ssh configuration allows only AddressFamily {family}"
     return ConnectionFailed(message, hint=hint, details=[reason_of(error)], server=place.server)
 
 
@@ -142,7 +142,7 @@ def _hung_up(error: BaseException, place: Place) -> EnvsyncError:
     if PENALTY in place.heard:
         return unreached(
             place,
-            "turns this address away for a while",
+            "blocks this address for a while",
             "wait some minutes; PerSourcePenalties in its sshd_config says for how long",
             f"it says: {place.heard}",
         )
@@ -152,7 +152,7 @@ def _hung_up(error: BaseException, place: Place) -> EnvsyncError:
     return unreached(
         place,
         "closed the connection during the handshake",
-        "it may be overloaded (MaxStartups) or have blocked this address: look at its sshd's log",
+        "it may be overloaded (MaxStartups) or have blocked this address: check its sshd's log",
         *filter(None, [said]),
     )
 
@@ -160,7 +160,7 @@ def _hung_up(error: BaseException, place: Place) -> EnvsyncError:
 def _another_protocol(place: Place) -> EnvsyncError:
     return unreached(
         place,
-        "answers, but not as an SSH server does",
+        "answers, but is not an SSH server",
         f"check host and port: is {place.settings.port} the port of its sshd?",
         f"it says: {place.heard}",
     )
@@ -208,18 +208,18 @@ def _excluded(error: NoneAllowed, place: Place) -> EnvsyncError:
     return unreached(
         place,
         f"cannot be reached with the {error.key} that the ssh configuration allows",
-        f"let it allow more: {shlex.join(['ssh', '-G', place.settings.alias])}   shows what it has",
+        f"allow more there: {shlex.join(['ssh', '-G', place.settings.alias])}   shows what it has",
         reason_of(error),
     )
 
 
 def _channel(error: ssh_exception.ChannelException, place: Place) -> EnvsyncError:
     if place.onward and error.code == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
-        return unreached(place, f"may not forward to {place.onward}",
-                         "see AllowTcpForwarding in its sshd_config, and its authorized_keys",
+        return unreached(place, f"does not allow forwarding to {place.onward}",
+                         "check AllowTcpForwarding in its sshd_config, and its authorized_keys",
                          error.text)  # fmt: skip
     if place.onward:
-        return unreached(place, f"does not reach {place.onward}", _ONWARD_HINT, error.text)
+        return unreached(place, f"cannot reach {place.onward}", _ONWARD_HINT, error.text)
     return no_session(place, error.text)
 
 
@@ -239,7 +239,7 @@ def _bad_host_key(error: ssh_exception.BadHostKeyException, place: Place) -> Env
 def _bad_known_hosts(error: BaseException, place: Place) -> EnvsyncError:
     return HostKeyRefused(
         "a line of known_hosts cannot be read",
-        hint="mend or remove that line",
+        hint="correct or remove that line",
         details=[reason_of(error)],
         server=place.server,
     )

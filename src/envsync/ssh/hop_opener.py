@@ -76,7 +76,7 @@ class HopOpener:
         policy = RefuseUnlessKnown(self._place, self._known, self._config)
         self._socket = None
         if self._gateway is not None and not self._gateway.is_connected:
-            raise refusals.lost(self._place.server, "the link to the jump host ended")
+            raise refusals.lost(self._place.server, "the connection to the jump host ended")
         sock = None if self._gateway is not None else self._connect()
         connection = Connection(
             self._settings.hostname,

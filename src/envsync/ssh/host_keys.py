@@ -124,12 +124,12 @@ def _files(settings: HostSettings) -> tuple[Path, ...]:
 
 def _unasked(settings: HostSettings) -> tuple[str, ...]:
     unasked = [
-        f"{file} is there, but cannot be read by this user"
+        f"{file} exists, but is not readable by this user"
         for file in _files(settings)
         if os.access(file, os.F_OK) and not os.access(file, os.R_OK)
     ]
     if settings.known_hosts_command is not None:
-        unasked.append("the KnownHostsCommand of the ssh configuration is not asked")
+        unasked.append("the KnownHostsCommand of the ssh configuration is not run")
     return tuple(unasked)
 
 

@@ -163,4 +163,4 @@ def _reason(packet: bytes) -> str:
     with contextlib.suppress(struct.error):
         size = struct.unpack_from(">I", packet, 8)[0]
         return packet[12 : 12 + size].decode("utf-8", "replace")
-    return "it does not say why"
+    return "it gives no reason"

@@ -54,7 +54,7 @@ def _second_try(
     route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter, refused: EnvsyncError
 ) -> Link:
     """Try once as the user would by hand; if that fails too, raise the first error."""
-    reason = f"it gets in where fabric could not: {refused.message}"
+    reason = f"it can connect where fabric could not: {refused.message}"
     try:
         return _by_ssh(route, timeouts, limiter, reason)
     except EnvsyncError as error:
@@ -69,7 +69,7 @@ def _without_ssh(
         return _by_fabric(route, timeouts, limiter)
     except (AuthenticationRefused, HostKeyRefused) as error:
         if reason is not None:
-            error.hint = f"{how_to_get_ssh()}; it can do what is needed here"
+            error.hint = f"{how_to_get_ssh()}; it supports what is needed here"
             error.details = (*error.details, f"needs the system's ssh: {reason}")
         raise
     except EnvsyncError as error:

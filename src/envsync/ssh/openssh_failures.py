@@ -185,7 +185,7 @@ def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError
     return refusals.unreached(
         place,
         "cannot be reached from the address that the ssh configuration names",
-        f"mend BindAddress or BindInterface there: {shlex.join(['ssh', '-G', settings.alias])}",
+        f"correct BindAddress or BindInterface there: {shlex.join(['ssh', '-G', settings.alias])}",
         *(why or [match[0]]),
     )
 

@@ -36,7 +36,7 @@ def open_route(
     route: ResolvedRoute,
     timeouts: Timeouts,
     limiter: HandshakeLimiter = SHARED_LIMITER,
-    chosen: LinkChoice = LinkChoice(choice.OPENSSH, "asked for"),  # noqa: B008 - frozen
+    chosen: LinkChoice = LinkChoice(choice.OPENSSH, "requested"),  # noqa: B008 - frozen
 ) -> OpensshLink:
     """Return a link over the user's live master if there is one, else over an ssh of our own."""
     connect_again = partial(connect, route, timeouts, limiter)

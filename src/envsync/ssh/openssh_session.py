@@ -52,7 +52,7 @@ class OpensshSession:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data).cast("B")
-        with self._lost_if_it_fails("takes no data"), self._write_lock:
+        with self._lost_if_it_fails("accepted no data"), self._write_lock:
             while view:
                 view = view[self._stdin.send(view) :]
             if self._closed:
@@ -146,7 +146,7 @@ class OpensshSession:
     def _explained(self) -> ConnectionLost:
         if self._closed:
             return refusals.lost(self._server, "the session was closed here")
-        reason = self._why_lost() or "the command ended before it took all of its input"
+        reason = self._why_lost() or "the command ended before it read all of its input"
         return refusals.lost(self._server, reason)
 
 

@@ -82,14 +82,14 @@ def timed_out(place: Place, what: str, seconds: float) -> ConnectionFailed:
 
 
 def no_session(place: Place, *details: str) -> ConnectionFailed:
-    return unreached(place, "opens no session", "see MaxSessions in its sshd_config", *details)
+    return unreached(place, "opens no session", "check MaxSessions in its sshd_config", *details)
 
 
 def no_command(place: Place, error: BaseException) -> ConnectionFailed:
     return unreached(
         place,
         "does not start commands",
-        f"{place.ssh_command} true   must work: see ForceCommand, the login shell and sftp",
+        f"{place.ssh_command} true   must work: check ForceCommand, the login shell and sftp",
         reason_of(error),
     )
 
@@ -122,7 +122,7 @@ def _accept(place: Place) -> str:
     settings = place.settings
     file = next((file for file in settings.user_known_hosts if _can_hold(file)), None)
     if file is None:
-        return f"let UserKnownHostsFile name a file for {settings.alias} in the ssh configuration"
+        return f"set UserKnownHostsFile to a file for {settings.alias} in the ssh configuration"
     if not place.is_direct or settings.host_key_alias is not None:
         return f"{place.ssh_command}   and answer its question"
     port = [] if settings.port == 22 else ["-p", str(settings.port)]
@@ -155,8 +155,8 @@ def changed_host_key(
     return _refused(
         HostKeyRefused,
         place,
-        f"the host key of {place.subject} has changed: somebody may be in between",
-        hint=f"if the server was really installed anew: {'; '.join(remove)}",
+        f"the host key of {place.subject} has changed: the connection may be intercepted",
+        hint=f"if the server was really reinstalled: {'; '.join(remove)}",
         details=[f"offered: {offered}", *(f"known:   {line}" for line in known)],
     )
 
@@ -166,7 +166,7 @@ def revoked_host_key(place: Place, offered: str, where: str) -> HostKeyRefused:
         HostKeyRefused,
         place,
         f"the host key of {place.subject} is marked as revoked",
-        hint=f"do not connect; ask who runs it, and see {where}",
+        hint=f"do not connect; ask its administrator, and see {where}",
         details=[f"offered: {offered}"],
     )
 
@@ -198,7 +198,7 @@ def authentication_refused(
         hint = f"{copy}   puts your key there"
     else:
         hint = f"have your public key added to ~{settings.user}/.ssh/authorized_keys there: "
-        hint += "it takes no passwords, so ssh-copy-id cannot"
+        hint += "it accepts no passwords, so ssh-copy-id cannot do it"
     details = [f"tried: {name}" for name in tried] or ["no usable key was found"]
     details += [f"needs a passphrase, not tried: {name}" for name in locked]
     if allowed and "publickey" not in allowed:
@@ -216,8 +216,8 @@ def too_many_keys(place: Place, tried: Sequence[str]) -> AuthenticationRefused:
     return _refused(
         AuthenticationRefused,
         place,
-        f"{place.subject} hung up after {len(tried)} keys of {place.settings.user!r}",
-        hint=f"name the right key: IdentityFile and IdentitiesOnly yes for "
+        f"{place.subject} closed the connection after {len(tried)} keys of {place.settings.user!r}",
+        hint=f"set the right key: IdentityFile and IdentitiesOnly yes for "
         f"{place.settings.alias} in ~/.ssh/config",
         details=[f"tried: {name}" for name in tried],
     )

@@ -35,7 +35,7 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
         if not os.access(given, os.R_OK) and not os.access(f"{given}.pub", os.R_OK):
             raise AuthenticationRefused(
                 f"the identity file {given} cannot be read",
-                hint="mend identity_file in the inventory",
+                hint="correct identity_file in the inventory",
             )
     return route
 
@@ -66,18 +66,18 @@ def parse_jump(text: str, jump: str | None = None) -> Destination:
     user, at, rest = text.rpartition("@")
     found = re.fullmatch(r"(\[[^][]+\]|[^][:]+|[^][:]*(?::[^][:]*){2,})(?::(\d+))?", rest)
     if found is None:
-        raise UsageError(f"{text!r} is no jump host", hint="write [user@]host[:port]")
+        raise UsageError(f"{text!r} is not a jump host", hint="write [user@]host[:port]")
     host, port = found[1].strip("[]"), found[2]
     return Destination(host, user if at else None, int(port) if port else None, jump)
 
 
 def _check(destination: Destination) -> None:
     if not _HOST.match(destination.host):
-        raise UsageError(f"{destination.host!r} is no host name")
+        raise UsageError(f"{destination.host!r} is not a host name")
     if destination.user is not None and not _USER.match(destination.user):
-        raise UsageError(f"{destination.user!r} is no user name")
+        raise UsageError(f"{destination.user!r} is not a user name")
     if destination.port is not None and not 0 < destination.port < 65536:
-        raise UsageError(f"{destination.port} is no port number")
+        raise UsageError(f"{destination.port} is not a port number")
     if destination.jump is not None and destination.jump.lower() != "none":
         for hop in destination.jump.split(","):
             _check(parse_jump(hop))

@@ -35,7 +35,7 @@ def ssh_argv(
     """
     if config.ssh_command is None:
         raise ConnectionFailed(
-            "there is no ssh command on this machine that could be used",
+            "there is no usable ssh command on this machine",
             hint=f"{how_to_get_ssh()}; or use a transport that needs none",
             server=address.server,
         )

@@ -129,7 +129,7 @@ def test_only_the_identities_that_are_named(
     shutil.copy(f"{right}.pub", sshd.authorized_keys)
     sshd.client_key.unlink()
     environ = {**sshd.environ, **agent}
-    with pytest.raises(AuthenticationRefused, match="hung up after") as caught:
+    with pytest.raises(AuthenticationRefused, match="closed the connection after") as caught:
         connect(sshd, environ=environ)
     assert "IdentitiesOnly" in caught.value.hint
     # The private half is only in the agent.

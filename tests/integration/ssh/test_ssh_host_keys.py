@@ -257,5 +257,5 @@ class TestJumpHost:
         self, inner: LoopbackSshd, address: Address, connect: Connect
     ) -> None:
         inner.stop()
-        with pytest.raises(ConnectionFailed, match=r"the jump host .* does not reach"):
+        with pytest.raises(ConnectionFailed, match=r"the jump host .* cannot reach"):
             connect(inner, address)

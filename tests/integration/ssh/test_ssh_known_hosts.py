@@ -155,7 +155,7 @@ def test_a_changed_key_is_removed_from_the_file_that_has_it(
         config.write(f'  UserKnownHostsFile ~/.ssh/known_hosts "{old}"\n')
     with pytest.raises(HostKeyRefused, match="has changed") as caught:
         connect(sshd)
-    command = caught.value.hint.partition("installed anew: ")[2]
+    command = caught.value.hint.partition("reinstalled: ")[2]
     subprocess.run(command, shell=True, check=True, capture_output=True)
     assert old.read_text() == ""
 
@@ -166,7 +166,7 @@ def test_a_file_that_cannot_hold_a_key(sshd: LoopbackSshd, connect: Connect) -> 
         config.write("  UserKnownHostsFile /dev/null\n  StrictHostKeyChecking no\n")
     with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
         connect(sshd)
-    assert "let UserKnownHostsFile name a file for loopback" in caught.value.hint
+    assert "set UserKnownHostsFile to a file for loopback" in caught.value.hint
 
 
 def test_a_command_that_knows_hosts_is_named(sshd: LoopbackSshd, connect: Connect) -> None:
@@ -175,7 +175,7 @@ def test_a_command_that_knows_hosts_is_named(sshd: LoopbackSshd, connect: Connec
         config.write("  KnownHostsCommand /bin/true\n")
     with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
         connect(sshd)
-    assert "the KnownHostsCommand of the ssh configuration is not asked" in caught.value.details
+    assert "the KnownHostsCommand of the ssh configuration is not run" in caught.value.details
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_a_file_that_may_not_be_read_is_named(
     ordinary_user()
     found = known_hosts(settings, UserConfig({"HOME": str(open_to_all), "PATH": path}))
     assert not found.keys
-    assert found.unasked == (f"{open_to_all}/secret is there, but cannot be read by this user",)
+    assert found.unasked == (f"{open_to_all}/secret exists, but is not readable by this user",)
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -126,7 +126,7 @@ def test_a_banner_that_never_ends(home: Path) -> None:
                 connection.sendall(b"x")
                 time.sleep(0.02)
 
-    with server(drip) as port, fails_soon("not as an SSH server does"):
+    with server(drip) as port, fails_soon("is not an SSH server"):
         link_to(port, home, banner_seconds=AMPLE_SECONDS)
 
 
@@ -135,7 +135,7 @@ def test_something_else_listens(home: Path) -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         connection.close()
 
-    with server(greet) as port, fails_soon("not as an SSH server does") as told:
+    with server(greet) as port, fails_soon("is not an SSH server") as told:
         link_to(port, home)
     assert told.value.details == ("it says: HTTP/1.1 400 Bad Request",)
 
@@ -159,7 +159,7 @@ def test_garbage_instead_of_a_banner(home: Path) -> None:
             while True:
                 connection.sendall(b"\x1b[2J\xff\x00 no ssh\r\n" * 100)
 
-    with server(babble) as port, fails_soon("not as an SSH server does") as told:
+    with server(babble) as port, fails_soon("is not an SSH server") as told:
         link_to(port, home, banner_seconds=AMPLE_SECONDS)
     assert told.value.details == ("it says: \x1b[2J\\xff\x00 no ssh",)
 

@@ -36,7 +36,7 @@ CASES: list[tuple[str, type[EnvsyncError], str]] = [
     (f"{OFFER}\nalice@gpu02: Permission denied (publickey,password).",
      AuthenticationRefused, "does not let 'alice' in"),
     ((f"{OFFER}\nReceived disconnect from 10.0.0.2 port 2222:2: Too many authentication failures\n"
-     "Disconnected from 10.0.0.2 port 2222"), AuthenticationRefused, "hung up after 1 keys"),
+     "Disconnected from 10.0.0.2 port 2222"), AuthenticationRefused, "connection after 1 keys"),
     ("ssh: Could not resolve hostname gpu02: Name or service not known",
      ConnectionFailed, "there is no host named 'gpu02'"),
     ("ssh: connect to host gpu02 port 2222: Connection refused",
@@ -88,7 +88,7 @@ def test_an_address_to_connect_from_that_is_not_there(line: str) -> None:
     said = [line, "ssh: connect to host gpu02 port 2222: failure"]
     error = meaning([(place, Words.of(said))], [])
     assert "cannot be reached from the address that the ssh configuration names" in error.message
-    assert "mend BindAddress" in error.hint
+    assert "correct BindAddress" in error.hint
     assert error.details == (line,)
     # The other address of a name with two was asked, and it is what counts.
     asked = [line, "ssh: connect to host gpu02 port 2222: Connection refused"]
@@ -100,7 +100,7 @@ def test_an_interface_from_which_there_is_no_way(interface: str | None) -> None:
     place = replace(SERVER, settings=replace(SERVER.settings, bind_interface=interface))
     line = "ssh: connect to host gpu02 port 2222: Invalid argument"
     error = meaning([(place, Words.of([line]))], [])
-    assert ("ping" if interface is None else "mend BindAddress or BindInterface") in error.hint
+    assert ("ping" if interface is None else "correct BindAddress or BindInterface") in error.hint
     assert error.details == (line,)
 
 
@@ -120,7 +120,7 @@ def test_what_was_offered_and_tried_is_told() -> None:
     [
         ("ssh: connect to host bastion port 22: Connection refused", "the jump host bastion"),
         (("channel 0: open failed: connect failed: Connection refused\n"
-         "stdio forwarding failed"), "the jump host bastion does not reach gpu02:2222"),
+         "stdio forwarding failed"), "the jump host bastion cannot reach gpu02:2222"),
     ],
 )  # fmt: skip
 def test_the_jump_host_is_to_blame(text: str, message: str) -> None:
@@ -142,7 +142,7 @@ def test_who_was_dropped_may_try_again() -> None:
     penalty = "debug1: kex_exchange_identification: banner line 0: Not allowed at this time"
     punished = Words.of([penalty, *dropped.said])
     assert not is_dropped([(SERVER, punished)])
-    assert "turns this address away" in meaning([(SERVER, punished)], []).message
+    assert "blocks this address" in meaning([(SERVER, punished)], []).message
     crowded = Words.of([penalty.replace("Not allowed at this time", "Exceeded MaxStartups"),
                         *dropped.said])  # fmt: skip
     assert is_dropped([(SERVER, crowded)])

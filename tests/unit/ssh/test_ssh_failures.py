@@ -66,7 +66,7 @@ EXAMPLES: list[tuple[Exception, type[EnvsyncError], str, str]] = [
     (OSError(113, "No route to host"), ConnectionFailed, "cannot be reached", "ping gpu02.lab"),
     (
         socket.gaierror(socket.EAI_AGAIN, "x"),
-        ConnectionFailed, "cannot be looked up at present", "getent hosts gpu02.lab.example",
+        ConnectionFailed, "cannot be resolved at present", "getent hosts gpu02.lab.example",
     ),
     (EOFError(), ConnectionFailed, "closed the connection during the handshake", "MaxStartups"),
     (
@@ -123,7 +123,7 @@ def test_what_a_person_is_told(
 
 def test_a_name_without_an_address_of_the_family_that_is_asked_for(place: Place) -> None:
     only = replace(place, settings=replace(place.settings, address_family="inet6"))
-    assert "by AddressFamily inet6 alone" in connecting(socket.gaierror(-9, "x"), only).hint
+    assert "only AddressFamily inet6" in connecting(socket.gaierror(-9, "x"), only).hint
 
 
 _BANNER = ssh_exception.SSHException("Error reading SSH protocol banner")
@@ -133,10 +133,10 @@ _BANNER = ssh_exception.SSHException("Error reading SSH protocol banner")
     ("heard", "error", "message", "hint"),
     [
         ("Exceeded MaxStartups", EOFError(), "closed the connection during", "MaxStartups"),
-        ("Not allowed at this time", EOFError(), "turns this address away", "PerSourcePenalties"),
-        ("HTTP/1.1 400 Bad Request", _BANNER, "not as an SSH server does", "is 2222 the port"),
-        ("220 ftp", EOFError(), "not as an SSH server does", "is 2222 the port"),
-        ("x" * 80, ssh_exception.SSHException("No existing session"), "not as an SSH server", ""),
+        ("Not allowed at this time", EOFError(), "blocks this address", "PerSourcePenalties"),
+        ("HTTP/1.1 400 Bad Request", _BANNER, "is not an SSH server", "is 2222 the port"),
+        ("220 ftp", EOFError(), "is not an SSH server", "is 2222 the port"),
+        ("x" * 80, ssh_exception.SSHException("No existing session"), "is not an SSH server", ""),
     ],
 )
 def test_what_a_server_says_before_any_ssh(
@@ -151,8 +151,12 @@ def test_what_a_server_says_before_any_ssh(
 @pytest.mark.parametrize(
     ("code", "message", "hint"),
     [
-        (1, "the jump host gpu02.lab.example:2222 may not forward to inner", "AllowTcpForwarding"),
-        (2, "the jump host gpu02.lab.example:2222 does not reach inner", "address and port"),
+        (
+            1,
+            "the jump host gpu02.lab.example:2222 does not allow forwarding to inner",
+            "AllowTcpForwarding",
+        ),
+        (2, "the jump host gpu02.lab.example:2222 cannot reach inner", "address and port"),
     ],
 )
 def test_a_jump_host_names_where_it_could_not_go(
