@@ -12,7 +12,7 @@ from envsync.transport.rsync import RsyncTransport
 from envsync.transport.scp import ScpTransport
 from envsync.transport.stream import StreamTransport
 
-_WHY_AUTO = "it needs nothing there but Python, and no second connection"
+_WHY_AUTO = "it needs only Python there, and no second connection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ def choose(name: str, job: Job) -> Choice:
     refusal = chosen.refusal(job)
     if refusal is not None:
         raise TransferFailed(
-            f"--transport {name} cannot be used: {refusal}", hint="leave --transport out"
+            f"--transport {name} cannot be used: {refusal}", hint="omit --transport"
         )
-    return Choice(chosen, "asked for")
+    return Choice(chosen, "requested")
 
 
 def _automatic(job: Job) -> Choice:

@@ -55,7 +55,7 @@ def _told(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Bl
         found = parse(answer.payload, [size_bytes for _, size_bytes in items])
         return dict(zip(paths, found, strict=True))
     except ValueError as error:
-        raise AgentFailed(f"the target told {error}") from error
+        raise AgentFailed(f"the target sent {error}") from error
 
 
 def _is_alike(job: Job, path: bytes, blocks: Blocks) -> bool:

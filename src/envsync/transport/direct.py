@@ -50,10 +50,10 @@ class DirectTransport:
         if direct is None or job.link is None:
             return "the source or the target is this machine"
         if not rsync_command.is_plain(job.python):
-            return "the path of Python there has characters that login shells differ about"
+            return "the path of Python there has characters that login shells treat differently"
         program = direct.rsync()
         if not program.path or is_old(program.version):
-            return "the source has no rsync from 3.1 on"
+            return "the source has no rsync 3.1 or newer"
         return Receiver(job).refusal() or _refused(direct, job)
 
     def reason(self, job: Job) -> str:
@@ -61,10 +61,10 @@ class DirectTransport:
         assert job.direct is not None
         if job.direct.agent_forwarded:
             return (
-                "the source gets into the target with your agent, forwarded to "
+                "the source logs in to the target with your agent, forwarded to "
                 f"{job.direct.server} as your ssh configuration says (ForwardAgent)"
             )
-        return "the source gets into the target by itself"
+        return "the source logs in to the target by itself"
 
     def send(self, job: Job) -> Sent:
         direct = job.direct
@@ -107,8 +107,8 @@ def _refused(direct: Direct, job: Job) -> str | None:
     found = direct.reach(_ways(job))
     if found.which >= 0:
         return None
-    lent = ", nor with your forwarded agent" if direct.agent_forwarded else ""
-    return f"{direct.server} does not get in there by itself{lent} ({found.said})"
+    lent = " or with your forwarded agent" if direct.agent_forwarded else ""
+    return f"{direct.server} cannot log in there by itself{lent} ({found.said})"
 
 
 def _ways(job: Job) -> Sequence[Sequence[str]]:
@@ -121,7 +121,7 @@ def _command(direct: Direct, job: Job) -> RsyncCommand:
     found = direct.reach(_ways(job))
     there = Receiver(job)
     if found.which not in (0, 1) or not there.path:
-        raise AgentFailed("there is no way between the two servers any more")
+        raise AgentFailed("the source cannot log in to the target any more")
     way = _ways(job)[found.which]
     return RsyncCommand(
         program=direct.rsync().path,

@@ -49,7 +49,7 @@ class RsyncTransport:
         except ConnectionFailed as error:
             return error.message
         if not rsync_command.is_plain(job.python):
-            return "the path of Python there has characters that login shells differ about"
+            return "the path of Python there has characters that login shells treat differently"
         return Receiver(job).refusal()
 
     def send(self, job: Job) -> Sent:
@@ -154,7 +154,7 @@ def _command(job: Job) -> RsyncCommand:
     program = shutil.which("rsync")
     there = Receiver(job)
     if program is None or not there.path:
-        raise TransferFailed("there is no rsync on both ends any more")
+        raise TransferFailed("rsync is not on both ends any more")
     return RsyncCommand(
         program=program,
         ssh_argv=job.link.ssh_argv(),

@@ -45,23 +45,23 @@ def failure(
         return ConnectionLost("the connection was lost", details=details, server=server)
     if _NOT_CLEAN in said and not prints_at_login:
         return TransferFailed(
-            "its rsync prints something before it begins, or is none",
-            hint="`command -v rsync` there shows which one it is; or leave --transport out",
+            "its rsync prints something before it starts, or is not rsync",
+            hint="`command -v rsync` there shows which one it is; or omit --transport",
             details=details,
             server=server,
         )
     if _NOT_CLEAN in said:
         return TransferFailed(
-            "its login files print something, which rsync cannot pass over",
-            hint="let ~/.bashrc there print only where a terminal is, or leave --transport out",
+            "its login files print something, which rsync cannot skip",
+            hint="make ~/.bashrc there print only on a terminal, or omit --transport",
             details=details,
             server=server,
         )
     if exit_code in _TIMEOUT_EXIT_CODES:
-        what = "rsync heard nothing for too long"
+        what = "rsync received nothing for too long"
     elif exit_code in _CUT_EXIT_CODES:
         # ssh exits with 255 for a broken connection as well as for a killed command.
-        what = "rsync ended in the middle over there, or its connection did"
+        what = "rsync or its connection was interrupted there"
     elif exit_code < 0:
         what = f"rsync was killed here (signal {-exit_code})"
     else:
@@ -70,7 +70,7 @@ def failure(
         what,
         details=details,
         server=server,
-        hint="run the same command again: it resumes; or take --transport stream",
+        hint="run the same command again: it resumes; or use --transport stream",
     )
 
 

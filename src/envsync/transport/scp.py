@@ -41,7 +41,7 @@ class ScpTransport:
         if job.link is None:
             return "the target is this machine"
         if job.limit_bits_per_second is not None:
-            return "it cannot keep to a limit"
+            return "it cannot limit its rate"
         return None
 
     def send(self, job: Job) -> Sent:
@@ -89,7 +89,7 @@ def _bundle(job: Job) -> IO[bytes]:
             raise
         raise NoSpace(
             f"there is no room for the bundle on this machine, in {directory}",
-            hint="set TMPDIR to a directory that has room, or take --transport stream",
+            hint="set TMPDIR to a directory that has room, or use --transport stream",
         ) from error
     return file
 
@@ -135,7 +135,7 @@ def _explained(job: Job, error: EnvsyncError) -> EnvsyncError:
 def _no_space(reason: str) -> NoSpace:
     return NoSpace(
         f"there is no room for the bundle: {reason}; the live environment is untouched",
-        hint="free some space there, or take --transport stream, which needs no bundle",
+        hint="free some space there, or use --transport stream, which needs no bundle",
     )
 
 

@@ -118,7 +118,7 @@ def test_chatty_login_files(envsync: Envsync, source: Stamped, target: LabHost) 
     assert version_at(target) == source.version
     version = source.change()
     ran = envsync.push("server2", "--transport", "rsync", expect=17)
-    assert "login files print something, which rsync cannot pass over" in ran.error["message"]
+    assert "login files print something, which rsync cannot skip" in ran.error["message"]
     assert version_at(target) == version - 1
 
 
@@ -129,7 +129,7 @@ def test_a_chatty_rsync(envsync: Envsync, source: Stamped, target: LabHost) -> N
     target.write_file("/run/lab/bin/rsync", f"#!/bin/sh\n{script}", 0o755)
     target.write_file(f"{target.home()}/.bashrc", "PATH=/run/lab/bin:$PATH\n")
     ran = envsync.push("server2", "--transport", "rsync", expect=17)
-    assert ran.error["message"].startswith("its rsync prints something before it begins")
+    assert ran.error["message"].startswith("its rsync prints something before it starts")
 
 
 def test_slow_login_files(envsync: Envsync, source: Stamped, target: LabHost) -> None:

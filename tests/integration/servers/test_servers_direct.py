@@ -38,7 +38,7 @@ def test_straight_or_through_this_machine(fresh_lab: Lab) -> None:
         assert (there / "large").read_bytes() == large.read_bytes()
         return told["transport"], told["transport_reason"]
 
-    assert push() == ("direct", "the source gets into the target by itself")
+    assert push() == ("direct", "the source logs in to the target by itself")
     assert_same(tree(source.top), tree(there))
     source.change()
     little = envsync.push("server3", "--from", "server1").server
@@ -60,7 +60,7 @@ def test_straight_or_through_this_machine(fresh_lab: Lab) -> None:
     config.write_text("Host *\n  IdentityFile /nowhere\n  IdentitiesOnly yes\n")
     transport, reason = push()
     assert transport == "stream"
-    assert "server1 does not get in there by itself" in reason
+    assert "server1 cannot log in there by itself" in reason
     assert "Permission denied" in reason
 
 

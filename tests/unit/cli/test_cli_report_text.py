@@ -20,7 +20,7 @@ PUSHED = PushReport(
         "live", 212, 3_100_000, 60_992, 1_890_000_000, 3, 3_200_000, ("numpy 1 -> 2",), 0, ()
     ),
     transport="stream",
-    transport_reason="it needs nothing there but Python",
+    transport_reason="it needs only Python there",
     wire_bytes=1_000_000,
     seconds=1.94,
     step_seconds={"connect": 0.3, "inspect": 0.001, "transfer": 1.2},
@@ -114,7 +114,7 @@ def test_verbose() -> None:
     report = replace(PUSHED, in_use=(ProcessUse(17, "python train.py"),))
     assert _lines(report, verbose=True)[2:] == [
         "  revision 3f9a1c0be2d4",
-        "  transport stream: it needs nothing there but Python",
+        "  transport stream: it needs only Python there",
         "  connect 0.3 s, transfer 1.2 s",
         "  in use by 17: python train.py",
     ]

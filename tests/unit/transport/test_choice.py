@@ -50,7 +50,7 @@ def test_automatic_is_stream_and_says_why() -> None:
 
 
 def test_a_named_one_is_taken() -> None:
-    assert choose("stream", JOB).reason == "asked for"
+    assert choose("stream", JOB).reason == "requested"
 
 
 @pytest.mark.parametrize("name", ["rsync", "scp"])

@@ -184,8 +184,8 @@ FULL = 'rsync: [receiver] write failed on "x": No space left on device (28)\nrsy
         (11, FULL, True, NoSpace, "full"),
         (23, 'rsync: [receiver] mkstemp "x" failed: Disk quota exceeded (122)', True, NoSpace, ""),
         (12, "connection unexpectedly closed", False, ConnectionLost, "connection was lost"),
-        (12, "connection unexpectedly closed", True, TransferFailed, "over there"),
-        (30, "timeout", True, TransferFailed, "heard nothing"),
+        (12, "connection unexpectedly closed", True, TransferFailed, "interrupted"),
+        (30, "timeout", True, TransferFailed, "received nothing"),
         (255, "ssh: connect to host", True, TransferFailed, "its connection"),
         (-9, "", True, TransferFailed, "signal 9"),
         (1, "unknown option", True, TransferFailed, "exit status 1"),
@@ -211,7 +211,7 @@ def test_who_it_is_that_prints_before_rsync_speaks(prints_at_login: bool, words:
     error = failure(2, said, "server2", is_link_alive=True, prints_at_login=prints_at_login)
     assert type(error) is TransferFailed
     assert error.message.startswith(words)
-    assert "leave --transport out" in error.hint
+    assert "omit --transport" in error.hint
 
 
 def test_an_rsync_that_does_not_say_what_it_can_sends_uncompressed(
