@@ -78,7 +78,7 @@ def test_what_is_wrong_with_the_source_is_told_once(conda_lab: Lab, envsync: Env
     controller = conda_lab.controller
     controller.path(f"{controller.prefix}/envs/plain").mkdir()
     told = envsync("push", "plain", "server2", "server3", status=9)
-    assert told.stderr.count("is no conda environment") == 1
+    assert told.stderr.count("is not a conda environment") == 1
     # ... and as the source's, whatever server it was meant for.
     assert envsync("push", "plain", "server2", status=9).stderr.startswith("envsync: server1: ")
     controller.path(f"{controller.home()}/cut.tar.gz").write_text("no archive")

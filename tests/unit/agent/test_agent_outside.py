@@ -51,10 +51,10 @@ def test_each_directory_is_told_once(sources: Sources) -> None:
     sources.add("lib/silent.so", "$ORIGIN/deep", sources.top / "lib", sources.root / "conda/lib")
     envs = sources.top.parent
     assert sources.lines() == [
-        f"lib/deep/er/two.so.1 (RPATH, as of 1 more) leads to {envs}/other/lib"
+        f"lib/deep/er/two.so.1 (RPATH, also of 1 more) leads to {envs}/other/lib"
     ]
     assert sources.lines(THERE) == [
-        "lib/deep/er/two.so.1 (RPATH, as of 1 more) leads to /srv/conda/envs/other/lib"
+        "lib/deep/er/two.so.1 (RPATH, also of 1 more) leads to /srv/conda/envs/other/lib"
     ]
 
 
@@ -91,7 +91,7 @@ def test_each_binary_is_read_once(sources: Sources, monkeypatch: pytest.MonkeyPa
     sources.add("lib/program", "$ORIGIN/../../other/lib", "/x")
     (sources.top / "lib/program").chmod(0o755)
     os.utime(sources.top / "lib/one.so")
-    assert sources.lines() == [line.replace("RPATH", "RPATH, as of 1 more") for line in first]
+    assert sources.lines() == [line.replace("RPATH", "RPATH, also of 1 more") for line in first]
     assert len(read) == 3
 
 

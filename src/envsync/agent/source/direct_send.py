@@ -25,7 +25,7 @@ class RsyncEnded(NamedTuple):
 
 def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
     """Try each of these ssh commands, none of which may prompt, until one connects."""
-    said = "there is no ssh"
+    said = "ssh was not found"
     for number, argv in enumerate(commands):
         try:
             done = subprocess.run(

@@ -150,9 +150,9 @@ class Source:
         require_live(self._places)
         if not os.path.isfile(os.path.join(self.path, HISTORY)):
             raise SourceRefused(
-                "%s is no conda environment (it has no conda-meta/history)"
+                "%s is not a conda environment (it has no conda-meta/history)"
                 % os.fsdecode(self._places.path),
-                hint="`conda create -n %s` makes one" % self._places.name,
+                hint="`conda create -n %s` creates one" % self._places.name,
             )
 
     def _looked(

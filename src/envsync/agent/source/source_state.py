@@ -76,7 +76,7 @@ def left_out(scanned: Scan) -> Tuple[Finding, ...]:
         for path in scanned.special
     ]
     foreign = [
-        Finding("foreign", "%s is another filesystem mounted there" % os.fsdecode(path), True)
+        Finding("foreign", "another filesystem is mounted at %s" % os.fsdecode(path), True)
         for path in scanned.foreign
     ]
     return tuple(special + foreign)
