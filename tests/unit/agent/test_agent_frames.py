@@ -305,7 +305,7 @@ def test_it_beats(open_line: Callable[..., Line]) -> None:
 
 def test_silence_ends_it(open_line: Callable[..., Line]) -> None:
     line = open_line(heartbeat_seconds=0.05, silence_seconds=0.1)
-    with pytest.raises(ConnectionLost, match="nothing heard"):
+    with pytest.raises(ConnectionLost, match="nothing received"):
         line.channel.receive()
     assert line.is_lost.wait(10)
 
@@ -344,7 +344,7 @@ def test_a_side_that_only_beats_is_not_waited_for_for_ever(
 ) -> None:
     line = open_line(patience_seconds=0.1)
     line.far.sendall(raw(Frame(HEARTBEAT, b"")))
-    with pytest.raises(AgentFailed, match="it lives, but has said nothing"):
+    with pytest.raises(AgentFailed, match="it is connected, but sent nothing"):
         line.channel.receive()
 
 

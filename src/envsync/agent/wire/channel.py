@@ -81,7 +81,7 @@ class Channel:
         try:
             self._writer.frame(kind, data)
         except OSError as error:
-            raise ConnectionLost("the connection is gone") from error
+            raise ConnectionLost("the connection was lost") from error
 
     def send_message(self, document: Dict[str, Any], payload: bytes = b"") -> None:
         """Send a control frame and the payload that it announces.
@@ -112,8 +112,8 @@ class Channel:
             item = self._frames.get(timeout=self._patience_seconds)
         except queue.Empty:
             raise AgentFailed(
-                "it lives, but has said nothing for %.0f s" % (self._patience_seconds or 0.0),
-                hint="look at what the server is doing, then run the same command again",
+                "it is connected, but sent nothing for %.0f s" % (self._patience_seconds or 0.0),
+                hint="check what the server is doing, then run the same command again",
             ) from None
         if isinstance(item, EnvsyncError):
             self._frames.put(item)
@@ -131,10 +131,10 @@ class Channel:
         document = _document(frame.data)
         size = document.get("document_bytes", 0)
         if not isinstance(size, int) or not 0 <= size <= DOCUMENT_BYTES_MAX:
-            raise AgentFailed("a document of impossible size")
+            raise AgentFailed("received a document of invalid size")
         payload = self._payload(document)
         if size > len(payload):
-            raise AgentFailed("a document of impossible size")
+            raise AgentFailed("received a document of invalid size")
         return (_document(payload[:size]), payload[size:]) if size else (document, payload)
 
     def receive_data(self) -> Optional[bytes]:
@@ -152,12 +152,12 @@ class Channel:
     def _payload(self, document: Dict[str, Any]) -> bytes:
         left = document.get("payload_bytes", 0)
         if not isinstance(left, int) or not 0 <= left <= PAYLOAD_BYTES_MAX:
-            raise AgentFailed("a payload of impossible size")
+            raise AgentFailed("received a payload of invalid size")
         parts = []
         while left:
             frame = self.receive()
             if frame.kind != PAYLOAD or not 0 < len(frame.data) <= left:
-                raise AgentFailed("a payload was cut short")
+                raise AgentFailed("received an incomplete payload")
             parts.append(frame.data)
             left -= len(frame.data)
         return b"".join(parts)
@@ -174,7 +174,7 @@ class Channel:
         except EnvsyncError as error:
             self._end(error)
         except (OSError, ValueError) as error:
-            self._end(ConnectionLost("the connection is gone: %s" % error))
+            self._end(ConnectionLost("the connection was lost: %s" % error))
 
     def _hand_over(self, frame: Frame) -> None:
         """Queue a frame; while the queue is full, the other side does not count as silent."""
@@ -188,7 +188,7 @@ class Channel:
         """Watch for silence, in its own thread because `_beat` may block in a write."""
         while not self._closed.wait(min(self._heartbeat_seconds, self._silence_seconds / 4)):
             if time.monotonic() - self._heard > self._silence_seconds:
-                self._end(ConnectionLost("nothing heard for %.0f s" % self._silence_seconds))
+                self._end(ConnectionLost("nothing received for %.0f s" % self._silence_seconds))
                 return
 
     def _beat(self) -> None:

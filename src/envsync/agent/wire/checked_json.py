@@ -68,11 +68,11 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
                 for name in kind._fields
             }
         except KeyError as error:
-            raise AgentFailed("a message without %s in %s" % (error, where)) from error
+            raise AgentFailed("received a message without %s in %s" % (error, where)) from error
         return kind(**fields)
     if _is_plain(kind, value):
         return float(value) if kind is float else value
-    raise AgentFailed("a message with an unexpected %s" % where)
+    raise AgentFailed("received a message with an unexpected %s" % where)
 
 
 def _is_plain(kind: Any, value: Any) -> bool:

@@ -107,4 +107,4 @@ class ZstdCommand:
 
 
 def _failed() -> TransferFailed:
-    return TransferFailed("the zstd command there could not undo the stream")
+    return TransferFailed("the zstd command there cannot decompress the stream")
