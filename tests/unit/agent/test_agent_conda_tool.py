@@ -80,10 +80,10 @@ def test_where_none_starts_each_is_named_with_what_it_said(prefix: Path) -> None
     for path, text in ((mamba, "#!/no/such/python\n"), (conda, "#!/bin/sh\nexit 3\n")):
         path.write_text(text)
         path.chmod(0o755)
-    with pytest.raises(PreflightRefused, match=f"starts: {mamba}, {conda}") as refused:
+    with pytest.raises(PreflightRefused, match=f"started: {mamba}, {conda}") as refused:
         find_tool(str(prefix))
     first, second = refused.value.details
     assert first.startswith(f"{mamba} --version: ")
     assert "not found" in first
-    assert second == f"{conda} --version: it ended with exit code 3"
+    assert second == f"{conda} --version: exit status 3"
     assert "--method mirror" in refused.value.hint

@@ -31,9 +31,9 @@ def find_tool(prefix: str) -> ToolFacts:
         dead[path] = _why(said)
     if dead:
         raise PreflightRefused(
-            "no tool there that could make it starts: %s" % ", ".join(dead),
+            "no conda tool there can be started: %s" % ", ".join(dead),
             details=["%s --version: %s" % one for one in dead.items()],
-            hint="mend or remove it there, or use --method mirror",
+            hint="repair or remove it there, or use --method mirror",
         )
     return ToolFacts("", "", "")
 
@@ -43,7 +43,7 @@ def _why(ran: Ran) -> str:
     if ran.status is None:
         return "no answer within %g s" % _VERSION_SECONDS
     said = [line.strip() for line in ran.output.splitlines() if line.strip()]
-    return said[-1][:300] if said else "it ended with exit code %d" % ran.status
+    return said[-1][:300] if said else "exit status %d" % ran.status
 
 
 def tools(prefix: str) -> Iterator[ToolFacts]:
