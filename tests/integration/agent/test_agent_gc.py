@@ -529,8 +529,8 @@ def test_what_is_closed_to_this_user_stays_and_is_told(
     monkeypatch.setattr(os, "listdir", listdir)
     [told] = ask(server).environments
     assert told.name == Path(closed).name
-    assert told.stays[0].startswith(f"what is in {server.prefix / closed}, which is closed to")
-    assert told.stays[0].endswith("may run `envsync gc` there")
+    assert told.stays[0].startswith(f"everything in {server.prefix / closed}, which is closed to")
+    assert told.stays[0].endswith("run `envsync gc` there")
     assert told.problems == ()
 
 

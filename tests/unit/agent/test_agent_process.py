@@ -40,8 +40,8 @@ def process() -> Iterator[Process]:
     ("steps", "said"),
     [
         (["intent", "sync"], "the live environment is untouched"),
-        (["sync", "switch"], "tells which version stands there"),
-        (["switch", "switched", "check"], "tells which version stands there"),
+        (["sync", "switch"], "shows which version is there"),
+        (["switch", "switched", "check"], "shows which version is there"),
     ],
 )
 def test_it_says_of_the_live_environment_what_is_so(

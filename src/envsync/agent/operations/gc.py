@@ -69,7 +69,7 @@ def _closed(directory: str) -> SweepFacts:
     owner = "its owner"
     with contextlib.suppress(OSError):
         owner = user_name(os.stat(directory).st_uid)
-    stays = "what is in %s, which is closed to %s: %s may run `envsync gc` there"
+    stays = "everything in %s, which is closed to %s: let %s run `envsync gc` there"
     told = stays % (directory, user_name(), owner)
     return SweepFacts(os.path.basename(directory), (), 0, 0, (told,), "", ())
 

@@ -131,7 +131,7 @@ class Process:
             lines = traceback.format_exc().splitlines()
             stands = "the live environment is untouched"
             if self._decisive.locked():
-                stands = "`envsync list` tells which version stands there, whole"
+                stands = "`envsync list` shows which version is there, complete"
             failure = AgentFailed(
                 "%s: %s" % (type(error).__name__, error),
                 details=lines[-12:],

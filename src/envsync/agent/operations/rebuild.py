@@ -104,7 +104,7 @@ def _build(service: Service) -> SideBuild:
 
 def _texts(value: object) -> Tuple[str, ...]:
     if not isinstance(value, list) or not all(_is_line(text) for text in value):
-        raise AgentFailed("a list of lines that is none")
+        raise AgentFailed("received an invalid list of lines")
     return tuple(value)
 
 
@@ -128,7 +128,7 @@ def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:
 
     ran = run(argv, tool_environment(extra), TOOL_SECONDS, tick)
     if ran.status is None:
-        return RunFacts(1, "%s\nnot done after %g s" % (ran.output, TOOL_SECONDS))
+        return RunFacts(1, "%s\ntimed out after %g s" % (ran.output, TOOL_SECONDS))
     return RunFacts(ran.status, ran.output)
 
 

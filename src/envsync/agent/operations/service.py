@@ -85,7 +85,7 @@ _OPERATIONS: Dict[str, str] = {
 
 
 def _no_emission(_: bytes) -> None:
-    raise AgentFailed("nobody takes a stream from this end")
+    raise AgentFailed("this end cannot send a stream")
 
 
 class Service:
@@ -196,9 +196,9 @@ def _handler(operation: str) -> Callable[[Service, Request], Answer]:
     group, _, name = operation.partition(".")
     module_name = _OPERATIONS.get(group)
     if module_name is None:
-        raise AgentFailed("an unknown operation: %r" % operation)
+        raise AgentFailed("unknown operation: %r" % operation)
     module = importlib.import_module("envsync.agent.operations." + module_name)
     handler: Optional[Callable[[Service, Request], Answer]] = module.OPERATIONS.get(name or group)
     if handler is None:
-        raise AgentFailed("an unknown operation: %r" % operation)
+        raise AgentFailed("unknown operation: %r" % operation)
     return handler

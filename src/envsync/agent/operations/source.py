@@ -79,7 +79,7 @@ def _relocate(service: Service, request: Request) -> Answer:
 
 def _references(payload: bytes) -> List[bytes]:
     if len(payload) % REFERENCE_BYTES:
-        raise AgentFailed("a list of references that is cut short")
+        raise AgentFailed("received an incomplete list of references")
     return [payload[at : at + REFERENCE_BYTES] for at in range(0, len(payload), REFERENCE_BYTES)]
 
 

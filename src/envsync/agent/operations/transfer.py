@@ -72,7 +72,7 @@ def _blocks(service: Service, request: Request) -> Answer:
     wanted = set(paths)
     sizes = {path: entry.size_bytes for path, entry in service.fetches if path in wanted}
     if sizes.keys() != wanted:
-        raise AgentFailed("digests are told only of what is to be sent")
+        raise AgentFailed("received a request for digests of files that are not to be sent")
     return Answer({}, b"".join(bases.told(path, sizes[path], is_sample) for path in paths))
 
 
@@ -183,7 +183,7 @@ def _unpack(service: Service, request: Request) -> Answer:
             incoming = service.push.receiver(_items(service, request))
             facts = _take(service, incoming, lambda: bundle.read(_BLOCK_BYTES) or None)
     except FileNotFoundError:
-        raise TransferFailed("the bundle is gone") from None
+        raise TransferFailed("the bundle is missing") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
