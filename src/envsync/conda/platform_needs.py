@@ -48,7 +48,7 @@ def glibc_mismatch(path: bytes, needed: Tuple[int, ...], there: str) -> Optional
     """Return a message if a file needs a newer glibc than `there`, the target's; else None."""
     if needed <= _version(there):
         return None
-    return "%s needs glibc %s, and the target has %s" % (
+    return "%s needs glibc %s, but the target has %s" % (
         path.decode("utf-8", "backslashreplace"),
         ".".join(map(str, needed)),
         there,
@@ -110,10 +110,10 @@ def cuda_mismatch(need: CudaNeed, driver: str) -> Optional[str]:
     wanted = "%d.%d" % need.version
     package = need.package.decode("utf-8", "backslashreplace")
     if not driver:
-        return "it needs CUDA %s (%s), and no NVIDIA driver is loaded there" % (wanted, package)
+        return "it needs CUDA %s (%s), but no NVIDIA driver is loaded there" % (wanted, package)
     if _version(driver) >= need.version:
         return None
-    text = "it needs CUDA %s (%s), and the driver there is for %s" % (wanted, package, driver)
+    text = "it needs CUDA %s (%s), but the driver there is for %s" % (wanted, package, driver)
     if _version(driver)[0] == need.version[0]:
         # Within a major version everything runs except code that is compiled at run time.
         return text + ": most of it may run"

@@ -234,7 +234,7 @@ class Relocation:
                     continue  # not as conda left it: changed since, or not written by conda
                 if room_there < 0:
                     raise CannotRelocate(
-                        "conda left room for a path of %d characters; the one there has %d"
+                        "conda left room for a path of %d characters, but the one there has %d"
                         % (placeholder.size_bytes, len(new))
                     )
                 text = match.group().replace(old, new) + bytes(room_there * count)
@@ -284,7 +284,7 @@ def _filled(content: bytes, match: Match[bytes], new: bytes) -> _Edit:
     room = end - match.start() - needed
     if len(new) > room:
         raise CannotRelocate(
-            "a binary with room for a path of %d characters; the one there has %d"
+            "the binary has room for a path of %d characters, but the one there has %d"
             % (room, len(new))
         )
     return _Edit(match.start(), end, new.ljust(room + needed, b"/"))

@@ -252,7 +252,7 @@ def test_what_cannot_be_had_there_is_named_before_anything_is_sent(places: Place
     with pytest.raises(PreflightRefused, match="2 files contain its path here") as refused:
         push(places.source.path, there)
     for name, detail in zip(NO_ROOM, refused.value.details, strict=True):
-        assert detail.startswith(f"{name}: a binary with room for a path of ")
+        assert detail.startswith(f"{name}: the binary has room for a path of ")
     assert [path.name for path in (there / "envs").rglob("trees/*")] == []
 
 

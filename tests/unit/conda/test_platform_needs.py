@@ -65,7 +65,7 @@ def test_what_needs_cuda(names: list[str], package: str, version: tuple[int, int
     ("driver", "says"),
     [
         ("", "no NVIDIA driver is loaded there"),
-        ("11.8", "and the driver there is for 11.8"),
+        ("11.8", "but the driver there is for 11.8"),
         ("12.2", "for 12.2: most of it may run"),
         ("12.4", None),
         ("13.0", None),
