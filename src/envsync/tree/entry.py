@@ -65,7 +65,7 @@ def check_entry(entry: Entry) -> None:
     else:
         acceptable = False
     if not acceptable or (entry.kind != FILE and entry.size_bytes):
-        raise InvalidEntry("an impossible entry: %r" % (entry.name,))
+        raise InvalidEntry("an invalid entry: %r" % (entry.name,))
     if entry.link_group and (entry.kind != FILE or len(entry.link_group) != LINK_GROUP_BYTES):
         raise InvalidEntry("a hard-link group on %r" % (entry.name,))
 

@@ -96,16 +96,16 @@ def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry,
             raise InvalidEntry("more than %d entries" % entries_max)
         entries, end = _decode(listing)
     except struct.error as error:
-        raise InvalidEntry("a listing that is cut short") from error
+        raise InvalidEntry("an incomplete listing") from error
     # There can be no other stray bytes: each one up to `end` belongs to a field that is checked
     # below.
     if end != len(listing):
-        raise InvalidEntry("a listing that is cut short")
+        raise InvalidEntry("an incomplete listing")
     previous = b""
     for entry in entries:
         check_entry(entry)
         if entry.name <= previous:
-            raise InvalidEntry("a listing that is not in order: %r" % (entry.name,))
+            raise InvalidEntry("an unsorted listing: %r" % (entry.name,))
         previous = entry.name
     return entries
 

@@ -174,7 +174,7 @@ def decode(data: bytes, base: Manifest = EMPTY) -> Manifest:
     try:
         manifest, referenced = _decode(data, base)
     except struct.error as error:
-        raise InvalidEntry("a manifest that is cut short") from error
+        raise InvalidEntry("an incomplete manifest") from error
     check(manifest, referenced, base)
     return manifest
 
@@ -205,16 +205,16 @@ def _decode(data: bytes, base: Manifest) -> Tuple[Manifest, Set[bytes]]:
         else:
             mark = data[position : position + rows_size]
             if mark not in by_reference:
-                raise InvalidEntry("a reference to a directory that is not here")
+                raise InvalidEntry("a reference to an unknown directory")
             path = by_reference[mark]
             rows = base.directories[path]
             referenced.add(path)
         position += rows_size
         if position > len(data) or path in directories:
-            raise InvalidEntry("a manifest that is cut short or names a directory twice")
+            raise InvalidEntry("an incomplete manifest, or one with a directory twice")
         directories[path] = rows
     if position != len(data):
-        raise InvalidEntry("a manifest with stray bytes")
+        raise InvalidEntry("a manifest with extra bytes")
     return Manifest(directories, mode, mtime_ns), referenced
 
 
