@@ -136,7 +136,7 @@ class Patching(Incoming):
         elif kind == COPY and 0 < count * BLOCK_BYTES <= self._open.left:
             self._copy(first, count)
         else:
-            raise TransferFailed("the stream has what is no part of a file")
+            raise TransferFailed("the stream has an invalid part of a file")
         return RUN.size
 
     def _head(self, view: memoryview) -> int:
@@ -189,17 +189,17 @@ def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
     found, position = [], 0
     for size_bytes in sizes_bytes:
         if len(payload) - position < COUNT.size:
-            raise ValueError("digests that are cut short")
+            raise ValueError("incomplete digests")
         count, told = COUNT.unpack_from(payload, position)
         position += COUNT.size
         end = position + told * DIGEST_BYTES
         if not told <= count <= 2 * size_bytes // BLOCK_BYTES or end > len(payload):
-            raise ValueError("digests that are cut short")
+            raise ValueError("incomplete digests")
         marks = range(position, end, DIGEST_BYTES)
         found.append(Blocks(count, [payload[at : at + DIGEST_BYTES] for at in marks]))
         position = end
     if position != len(payload):
-        raise ValueError("digests of more than was asked for")
+        raise ValueError("more digests than requested")
     return found
 
 

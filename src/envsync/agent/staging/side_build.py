@@ -185,7 +185,7 @@ class SideBuild:
         for path in files:
             if _holds(path, real):
                 raise VerificationFailed(
-                    "the tool there wrote %s into the environment, where the prefix leads by a "
+                    "the tool there wrote the real path %s into the environment; the prefix is a "
                     "link" % os.fsdecode(real),
                     details=[os.fsdecode(os.path.relpath(path, self.path))],
                     hint="set `prefix:` of that server to the real path of the prefix",
@@ -214,7 +214,7 @@ def _place(final: bytes) -> bytes:
             if not os.path.lexists(path):
                 return path
     raise PreflightRefused(
-        "there is no place for building %s there: %s is not writable"
+        "cannot build %s there: %s is not writable"
         % tuple(map(os.fsdecode, (os.path.basename(final), _parents(final)[0][0]))),
         hint="have the owner of the prefix push it, or use --method mirror",
     )
