@@ -342,7 +342,7 @@ def test_a_directory_that_another_closed_is_that_ones_to_open(members: Members) 
     assert members.run(BOB, made.mkdir) == 0
 
     def refused() -> None:
-        with pytest.raises(PreflightRefused, match="may not be read: lib/made") as found:
+        with pytest.raises(PreflightRefused, match="is not readable: lib/made") as found:
             members.server.target().inspect(lock=True)
         told = f"it belongs to {user_name(BOB)}, who has to run there: chmod -R g+rX {made}"
         assert found.value.hint == told

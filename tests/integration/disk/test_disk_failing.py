@@ -69,7 +69,7 @@ def test_full_while_publishing(
     ran = finish(process)
     assert_told(ran, NO_SPACE, TARGET, "its disk is full", "free some space there")
     switched = moment not in BEFORE_THE_SWITCH
-    assert ("the new version stands there" in ran.error["message"]) == switched
+    assert ("the new version is live" in ran.error["message"]) == switched
     assert ("untouched" in ran.error["message"]) != switched
     assert version_at(target) == source.version - (not switched)
     filler.unlink()

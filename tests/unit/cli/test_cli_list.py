@@ -17,7 +17,7 @@ READ = EnvironmentFacts(
     problem="",
 )
 UNREAD = READ._replace(
-    revision="", totals=TotalsFacts(0, 0, 0), packages=0, problem="files that may not be read"
+    revision="", totals=TotalsFacts(0, 0, 0), packages=0, problem="some files are not readable"
 )
 
 
@@ -26,7 +26,7 @@ def test_of_what_cannot_be_read_no_size_is_told() -> None:
     read, unread = rows_of(Outcome("server2", facts, None))
     assert read[2:6] == ("b196fb31b68f", "9", "65.7 MB", "1")
     assert unread[2:6] == ("-", "-", "-", "-")
-    assert unread[-1] == "files that may not be read"
+    assert unread[-1] == "some files are not readable"
 
 
 def test_of_closed_records_what_stands_there_is_told() -> None:

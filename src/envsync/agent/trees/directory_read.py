@@ -90,7 +90,7 @@ def read_directory(path: bytes, top_fd: int, device: int) -> Entries:
         return NO_ENTRIES
     except PermissionError as error:
         raise SourceRefused(
-            "a directory may not be read: %s" % os.fsdecode(path),
+            "a directory is not readable: %s" % os.fsdecode(path),
             hint=how_to_read_directory(top_fd, path),
         ) from error
     except OSError as error:

@@ -134,7 +134,7 @@ class Attempts:
             known = hashed.for_retry()
             first = second
         raise SourceRefused(
-            "it goes on changing while it is read", hint="wait until the installer is done"
+            "it keeps changing while it is read", hint="try again when it is at rest"
         )
 
     def _second(self, first: Scan, hashed: Hashed, *, glance: bool) -> Scan:
@@ -171,7 +171,7 @@ def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
     require_good_disk(top_fd, unreadable)
     if unreadable:
         raise SourceRefused(
-            "files that may not be read",
+            "some files are not readable",
             details=[os.fsdecode(path) for path in unreadable[:10]],
             hint=how_to_read_files(top_fd, unreadable[0]),
         )

@@ -33,8 +33,8 @@ _OF_ENTRY = frozenset(
     }
 )
 _FREE = "free some space there (`envsync gc {server}` frees what no version needs)"
-_MEND = "look at `dmesg` there and see to the disk"
-_REMOUNT = "see in `dmesg` there why, and mount it read-write again"
+_MEND = "check `dmesg` there and repair the disk"
+_REMOUNT = "check `dmesg` there for the cause, and mount it read-write again"
 
 
 _PATHS_MAX = 10
@@ -56,7 +56,7 @@ def require_room(
     needed = new_bytes + spare.free_bytes
     if needed > free.free_bytes:
         raise NoSpace(
-            "the %s needs %s, %s of it to spare, and %s are free"
+            "the %s needs %s, including %s to spare, but %s are free"
             % (what, *map(_megabytes, (needed, spare.free_bytes, free.free_bytes))),
             hint=Hint(_FREE),
         )
@@ -64,7 +64,7 @@ def require_room(
     inodes = new_inodes + spare_inodes
     if free.free_inodes is not None and inodes > free.free_inodes:
         raise NoSpace(
-            "the %s needs %d inodes, %d of them to spare, and %d are free"
+            "the %s needs %d inodes, including %d to spare, but %d are free"
             % (what, inodes, spare_inodes, free.free_inodes),
             hint=Hint(_FREE),
         )
@@ -127,8 +127,8 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
     )
 
 
-PUBLISHED = "the new version stands there, but could not be recorded", "push again"
-REMOVED = "it is removed there, but that could not be recorded", "run any command for it there"
+PUBLISHED = "the new version is live, but could not be recorded", "push again"
+REMOVED = "it was removed there, but that could not be recorded", "run any command for it there"
 
 
 def failure_after_switch(error: OSError, done: Tuple[str, str]) -> Optional[EnvsyncError]:
@@ -142,7 +142,7 @@ def failure_after_switch(error: OSError, done: Tuple[str, str]) -> Optional[Envs
     message, command = done
     return found.kind(
         "%s: %s" % (message, found.reason),
-        hint=Hint("%s, then %s: that completes it" % (found.cure, command)),
+        hint=Hint("%s, then %s to complete it" % (found.cure, command)),
         details=_paths(error),
     )
 

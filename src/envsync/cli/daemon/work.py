@@ -128,7 +128,7 @@ def _scan(site: Site, environment: str) -> None:
             return
         state = look.renewed(state)
     raise SourceRefused(
-        "it goes on changing while it is read",
+        "it keeps changing while it is read",
         hint="name in `local:` what belongs to this server alone, such as a job's log",
         server=site.own_name,
     )
