@@ -157,7 +157,7 @@ def test_anything_else_is_named(name: str, base: Base) -> None:
     path.mkdir() if name.endswith("/") else path.write_text("x")
     (found,) = base.look().findings
     assert found.blocking
-    assert found.message.endswith(f"has no conda, but something else: {name.rstrip('/')}")
+    assert found.message.endswith(f"has no conda, but contains other entries: {name.rstrip('/')}")
 
 
 def test_crashed_and_then_in_its_way(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

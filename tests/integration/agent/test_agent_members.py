@@ -214,7 +214,7 @@ def test_what_another_made_within_a_version_bars_nothing(members: Members) -> No
     def collect() -> None:
         facts = sweep(members.server.target(), Rules(0, False, False, 0.0))
         assert facts.problems == ()
-        hers = f"it belongs to {ALICE}, whose own `envsync gc` removes it"
+        hers = f"it belongs to {ALICE}, who can remove it with `envsync gc`"
         assert sorted(facts.stays) == [
             # Hers before that: Bob's, which she added to, is kept beside what `keep` allows.
             f"generation 1: {hers}",
@@ -232,7 +232,7 @@ def test_versions_whose_records_are_closed_are_no_unfinished_pushes(members: Mem
 
     def collect() -> None:
         for dry_run in (True, False):
-            with pytest.raises(PreflightRefused, match=f"is closed to {BOB}"):
+            with pytest.raises(PreflightRefused, match=f"are closed to {BOB}"):
                 sweep(members.server.target(), Rules(2, False, dry_run, 0.0))
 
     assert members.run(BOB, collect) == 0
@@ -286,14 +286,14 @@ def test_what_only_an_administrator_can_do(
     [
         ("", 0o2755, "may not switch versions in", "run: chgrp {0} {1} && chmod g+rwxs,-t {1}"),
         ("", 0o3775, "may not switch versions in", "run: chgrp {0} {1} && chmod g+rwxs,-t {1}"),
-        (".envsync", 0o700, "open to {2} alone", "have {2} push it once with `share:"),
+        (".envsync", 0o700, "accessible only to {2}", "have {2} push it once with `share:"),
         (
             ".envsync/myenv/generations",
             0o700,
-            "open to {2} alone",
+            "accessible only to {2}",
             "have {2} push it once with `share:",
         ),
-        (".envsync/myenv", 0o700, "open to {2} alone", "have {2} push it once with `share:"),
+        (".envsync/myenv", 0o700, "accessible only to {2}", "have {2} push it once with `share:"),
     ],
 )
 def test_what_bars_a_member_is_said_and_mended(

@@ -221,7 +221,7 @@ def test_one_that_does_not_give_it_up_is_not_waited_for_for_ever(
     making = server.target()
     making.lock.yields = True
     making.lock.acquire()
-    with pytest.raises(Locked, match="does not give way: alice@here"):
+    with pytest.raises(Locked, match="did not stop: alice@here"):
         server.push(VERSIONS[1])
     making.lock.release()
     server.push(VERSIONS[1])

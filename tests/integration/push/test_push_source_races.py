@@ -214,7 +214,7 @@ def test_a_process_that_writes_through_memory_is_waited_for(scene: Scene) -> Non
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"mapped\n"
         refused = scene.command.push(TARGET, expect=SOURCE_REFUSED)
-        assert "writes into stamps/000 through memory" in refused.error["message"]
+        assert "has stamps/000 mapped for writing" in refused.error["message"]
         assert "`local:`" in refused.error["hint"]
         writer.communicate(b"\n", timeout=20)
     follow(scene, scene.source.version)

@@ -151,7 +151,7 @@ def test_what_is_no_conda_is_named_and_stays(served: Lab, envsync: Envsync, left
     for dry_run in (["--dry-run"], []):
         error = envsync.json("bootstrap", "server2", *dry_run, status=8)["error"]
         name = left.partition("/")[0]
-        assert error["message"] == f"{host.prefix} has no conda, but something else: {name}"
+        assert error["message"] == f"{host.prefix} has no conda, but contains other entries: {name}"
         assert "move it out of the prefix" in error["hint"]
     assert file.read_text() == "mine"
     assert not environment(served, "server2").exists()

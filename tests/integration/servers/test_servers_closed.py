@@ -46,7 +46,7 @@ def envsync(fresh_lab: Lab) -> Envsync:
     return envsync
 
 
-CLOSED = f"what envsync keeps of myenv there belongs to {USER} and is closed to {MEMBER}"
+CLOSED = f"envsync's files for myenv there belong to {USER} and are closed to {MEMBER}"
 
 
 @pytest.mark.parametrize(

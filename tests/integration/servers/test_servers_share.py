@@ -118,7 +118,7 @@ def test_members_of_the_group_publish_by_turns(fresh_lab: Lab) -> None:
         assert path.stat().st_mode & 0o777 == (0o770 if path.is_dir() else 0o660), path
     # Another's version is not built on, and not removed but by himself.
     [swept] = envsync.ok("gc", "server2").servers
-    assert f"it belongs to {MEMBER}, whose own `envsync gc` removes it" in str(swept)
+    assert f"it belongs to {MEMBER}, who can remove it with `envsync gc`" in str(swept)
     assert [path.stat().st_uid for path in trees(host)] == [_uid(host, MEMBER)]
     source.change()
     _configure(envsync, user=MEMBER)

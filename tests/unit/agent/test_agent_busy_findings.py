@@ -40,7 +40,7 @@ def test_files_that_are_mapped_for_shared_writing(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"mapped\n"
         [finding] = mapping_findings(bytes(top), LocalPaths(["local"]))
-        assert finding.message == f"process {process.pid} writes into shared name through memory"
+        assert finding.message == f"process {process.pid} has shared name mapped for writing"
         assert finding.blocking
         assert mapping_findings(bytes(top.with_name("myenv2")), LocalPaths()) == ()
         process.communicate(b"", timeout=20)

@@ -38,9 +38,9 @@ def obstacle_finding(places: Layout) -> Optional[Finding]:
     try:
         names = obstacles(places.live)
     except PermissionError:
-        return Finding("read-only", "%s cannot be looked into" % where, True)
+        return Finding("read-only", "%s is not readable" % where, True)
     if names:
-        message = "%s has no conda, but something else: %s" % (where, listed(names, _SHOWN))
+        message = "%s has no conda, but contains other entries: %s" % (where, listed(names, _SHOWN))
         return Finding("in-the-way", message, True)
     if not os.access(places.live, os.W_OK | os.X_OK):
         return Finding("read-only", "%s is not writable" % where, True)

@@ -49,7 +49,7 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
     return tuple(
         Finding(
             MAPPED,
-            "process %d writes into %s through memory" % (pid, file.decode("utf-8", "replace")),
+            "process %d has %s mapped for writing" % (pid, file.decode("utf-8", "replace")),
             True,
         )
         for pid, file in sorted(set(mapped_for_writing(path)))

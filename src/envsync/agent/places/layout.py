@@ -141,7 +141,7 @@ def layout(prefix: str, name: str) -> Layout:
     if not is_environment_name(name):
         reason = "not an environment's name: %r" % name
         if name == "base":
-            reason = "base is conda itself and cannot be pushed: other environments hang on it"
+            reason = "base is conda itself and cannot be pushed: other environments depend on it"
         raise PreflightRefused(reason, hint="create an environment and push that")
     path = os.path.join(os.fsencode(prefix), b"envs", os.fsencode(name))
     live = _follow(path)
@@ -215,7 +215,7 @@ def _make_searchable(path: bytes, mode: int) -> None:
         os.chmod(path, mode)
     except PermissionError as error:
         raise PreflightRefused(
-            "what is published would be out of reach below %s" % os.fsdecode(path),
+            "what is published would not be accessible below %s" % os.fsdecode(path),
             hint="its owner there has to run: chmod a+x %s" % shlex.quote(os.fsdecode(path)),
         ) from error
 
@@ -253,7 +253,7 @@ def open_state_file(path: bytes, flags: int) -> int:
         if error.errno != errno.ELOOP:
             raise
         raise PreflightRefused(
-            "%s there is a link, and was a file of envsync's own" % os.fsdecode(path),
+            "%s there is a link, but must be envsync's own file" % os.fsdecode(path),
             hint="see who made it (ls -l), then remove it there",
         ) from error
     _let_group(fd, os.path.dirname(path))

@@ -172,7 +172,7 @@ def require_movable(places: Layout) -> None:
     if places.linked_tree() is None and _is_in_lower_layer(places):
         path = os.fsdecode(places.live)
         raise PreflightRefused(
-            "%s cannot be taken away in one step: %s" % (path, _LOWER_LAYER),
+            "%s cannot be removed in one step: %s" % (path, _LOWER_LAYER),
             hint=_move_away(path),
         )
 

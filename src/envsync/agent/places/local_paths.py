@@ -159,7 +159,7 @@ class _Carrying:
         count = len(self._left)
         which = "a local path" if count == 1 else "%d local paths" % count
         raise PreflightRefused(
-            "%s there cannot be carried into the version that is to stand there" % which,
+            "%s there cannot be carried into the next version" % which,
             details=self._left[:_PATHS_MAX],
             hint="make it readable there, or move it out of the environment",
         )

@@ -109,7 +109,7 @@ class PushLock:
                     raise Locked(under_way(self._places, _holder(fd)))
                 if time.monotonic() > deadline:
                     raise Locked(
-                        "what makes a tree there for the next push of %s does not give way: %s"
+                        "the preparation of the next push of %s there did not stop: %s"
                         % (self._places.name, _holder(fd))
                     )
                 if asking is None:

@@ -68,8 +68,8 @@ def _require_open(places: Layout, owner: str) -> None:
         )
     if _closed(places, os.R_OK | _USE):
         raise PreflightRefused(
-            "what envsync keeps of %s there is open to %s alone" % (places.name, owner),
-            hint="have %s push it once with `share: {..., mode: write}`, which opens it" % owner,
+            "envsync's files for %s there are accessible only to %s" % (places.name, owner),
+            hint="have %s push it once with `share: {..., mode: write}`, which opens them" % owner,
         )
 
 
@@ -93,9 +93,9 @@ def closed_records(places: Layout) -> Optional[ClosedRecords]:
         return None
     owner = user_name(os.stat(closed).st_uid)
     return ClosedRecords(
-        "what envsync keeps of %s there belongs to %s and is closed to %s"
+        "envsync's files for %s there belong to %s and are closed to %s"
         % (places.name, owner, user_name()),
-        "ask %s; or have %s push it with `share: {group: ..., mode: write}`, which opens it to "
+        "ask %s, or have %s push it with `share: {group: ..., mode: write}`, which opens them to "
         "that group" % (owner, owner),
     )
 
@@ -143,7 +143,7 @@ def require_same_group(places: Layout, gid: int) -> None:
             owner, group = user_name(status.st_uid), _group_name(status.st_gid)
             raise PreflightRefused(
                 "%s shares it there with the group %s" % (owner, group),
-                hint="give `share:` that group, or have %s push it with the other one" % owner,
+                hint="set that group in `share:`, or have %s push it with the other group" % owner,
             )
 
 
@@ -193,11 +193,11 @@ def of_others(places: Layout) -> Tuple[str, ...]:
         return ()
     if is_foreign(places.state):
         told = os.fsdecode(places.state), user_name(os.stat(places.state).st_uid)
-        return ("%s stays open to its group, for it belongs to %s, who alone can close it" % told,)
+        return ("%s stays open to its group: only its owner, %s, can close it" % told,)
     owners = [os.lstat(path).st_uid for path in places.other_trees() if is_foreign(path)]
     return tuple(
-        "versions of %s are kept there, which stay %s's and which %s cannot get at any more: have "
-        "an administrator remove them, or share it again" % ((user_name(uid),) * 3)
+        "versions of %s are kept there that %s can no longer access: ask an administrator to "
+        "remove them, or share it again" % ((user_name(uid),) * 2)
         for uid in sorted(set(owners))
     )
 
@@ -253,7 +253,7 @@ def why_unremovable(tree: bytes) -> str:
     """Return why this user cannot remove the whole tree; empty if he can."""
     if is_foreign(tree):
         owner = user_name(os.lstat(tree).st_uid)
-        return "it belongs to %s, whose own `envsync gc` removes it" % owner
+        return "it belongs to %s, who can remove it with `envsync gc`" % owner
     for mount in mounted_within(tree):
         return "something is mounted in it, at %s: unmount it there" % os.fsdecode(mount)
     for path, status in _of_others(tree):

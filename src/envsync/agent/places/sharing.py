@@ -51,7 +51,7 @@ def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
             shown = shlex.quote(os.fsdecode(path))
             sudo = "" if status.st_uid == os.geteuid() else "sudo "
             told.append(
-                "members of the group cannot get past %s there: %schmod o+x %s"
+                "members of the group have no access below %s there: %schmod o+x %s"
                 % (os.fsdecode(path), sudo, shown)
             )
         path = os.path.dirname(path)
