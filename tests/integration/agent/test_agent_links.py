@@ -178,7 +178,7 @@ def test_nothing_is_lost_while_a_directory_becomes_a_link(
 
 
 def test_a_check_that_fails_gives_the_version_before_the_name_back(moved: Server) -> None:
-    with pytest.raises(CheckFailed, match="stands there again"):
+    with pytest.raises(CheckFailed, match="is live again"):
         moved.push(TWO, check="false")
     assert moved.manifest() == manifest_of(ONE)
     require_sound(moved)

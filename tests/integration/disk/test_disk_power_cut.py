@@ -266,7 +266,7 @@ def test_a_check_that_fills_the_disk(server: DiskServer) -> None:
     check = f"; sync -f {server.prefix}; ".join([*filling, "false"])
     with pytest.raises(CheckFailed) as failed:
         server.push(TWO, check=check)
-    assert "its disk took no note" in failed.value.hint
+    assert "could not be recorded" in failed.value.hint
     assert server.manifest() == manifest_of(ONE)
     for filler in fillers:
         filler.unlink()

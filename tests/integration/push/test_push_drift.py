@@ -230,7 +230,7 @@ def test_a_failing_check_takes_the_version_back(
     rewrite(environment(controller) / "share/lab/version", b"2")
     configure(check)
     failed = envsync.push("server2", expect=CHECK_FAILED)
-    assert "the version before stands there again" in failed.said
+    assert "the previous version is live again" in failed.said
     assert "insist: `envsync push myenv server2 --retry-held`" in failed.said
     assert_same(before, tree(environment(target)))
     assert target.processes("sleep 60") == []

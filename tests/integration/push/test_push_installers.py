@@ -86,7 +86,7 @@ def test_pip_on_the_target(conda_lab: Lab, planted: Envsync) -> None:
         pid = pip.inner_pid()
         assert pid is not None
         assert f"pip (process {target.pid_on_host(pid)}) is changing it" in ran.error["message"]
-        assert "when it is done there" in ran.error["hint"]
+        assert "when it has ended there" in ran.error["hint"]
         assert tree(environment(target)) == before
     assert can_import(target)
     planted.push(TARGET, "--overwrite")
@@ -123,7 +123,7 @@ def test_a_transaction_in_the_moment_of_the_switch(conda_lab: Lab, installed: En
         stop.go_on()
     ran = finish(process)
     assert ran.exit_code == DRIFT, ran.document
-    assert "in the moment of the switch, which was undone" in ran.error["message"]
+    assert "during the switch, which was undone" in ran.error["message"]
     assert not (state(target) / "intent.json").exists()
     variant = site_packages(target) / "lab_variant"
     assert (variant / "only_in_2.py").exists()

@@ -127,7 +127,7 @@ def test_when_the_time_is_up_everything_it_started_is_killed(tmp_path: Path) -> 
     command = "sleep 61 & echo $! > $CONDA_PREFIX/child; echo started; sleep 62"
     failure = check(command, tmp_path, 0.5)
     assert time.monotonic() - began < 20
-    assert failure == CheckFailure("not done after 0.5 s", ("started",))
+    assert failure == CheckFailure("timed out after 0.5 s", ("started",))
     require_gone(int((tmp_path / "child").read_text()))
 
 
@@ -169,4 +169,4 @@ def test_what_may_not_be_killed_is_not_waited_for(
     finally:
         kill(groups[0], signal.SIGKILL)
         os.waitpid(groups[0], 0)
-    assert failure == CheckFailure("not done after 0.1 s", ())
+    assert failure == CheckFailure("timed out after 0.1 s", ())

@@ -88,7 +88,7 @@ def _run(command: str, timeout_seconds: float, live: bytes, state: bytes) -> Opt
             status = process.wait(timeout_seconds)
             summary = "exit status %d" % status
         except subprocess.TimeoutExpired:
-            status, summary = 1, "not done after %g s" % timeout_seconds
+            status, summary = 1, "timed out after %g s" % timeout_seconds
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)

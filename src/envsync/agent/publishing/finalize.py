@@ -91,24 +91,22 @@ class Finalizer:
         try:
             if keep_if_changed(self._trees, self._records, new, is_recovered=is_recovered):
                 self._forget_staging(new)
-                kept = ("it was changed meanwhile: that is kept as generation %d" % new.number,)
+                kept = ("it was changed meanwhile, and is kept as generation %d" % new.number,)
         except OSError:
             # A full disk must not prevent switching back; but whoever worked there has to know.
             tree = os.fsdecode(self._records.tree(new) or b"")
-            kept = ("it was changed meanwhile, which its disk took no note of: before the next "
-                    "push, copy what you need from %s" % tree,)  # fmt: skip
+            kept = ("it was changed meanwhile, which could not be recorded: before the next push, "
+                    "copy what you need from %s" % tree,)  # fmt: skip
         self._switching.abandon()
         hint: Union[str, Hint] = HELD_THERE
         if not failure.is_verdict:
-            hint = "see to it that it can be run there, then push again"
+            hint = "make sure that it can be run there, then push again"
         elif new.source_revision not in self._records.held():
             hint = (
-                "its disk took no note of that: free some space there, change the environment, "
+                "that could not be recorded: free some space there, change the environment, "
                 "then push again"
             )
-        stands = (
-            "the version before stands there again" if is_there_again else "nothing was published"
-        )
+        stands = "the previous version is live again" if is_there_again else "nothing was published"
         told = check.command[:_COMMAND_CHARACTERS_MAX], failure.summary, stands
         return CheckFailed(
             "the check `%s` failed (%s); %s" % told, details=(*failure.output, *kept), hint=hint

@@ -238,7 +238,7 @@ class Publisher:
             self._switching.abandon()
             raise TargetDrifted(
                 "%s; nothing was switched" % at_work[0].message,
-                hint="push again when it is done there",
+                hint="push again when it has ended there",
             )
 
     def _lay_in(self, switch: Switch) -> Switch:
@@ -277,6 +277,6 @@ class Publisher:
         self._switching.give_back_to(replaced)
         self._switching.abandon()
         raise TargetDrifted(
-            "the environment was changed there in the moment of the switch, which was undone",
-            hint="push again when the installer there is done",
+            "the environment was changed there during the switch, which was undone",
+            hint="push again when the installer there has ended",
         )

@@ -83,7 +83,7 @@ class Recovery:
         if record is None:
             return
         changed = record._replace(
-            kept_because="it was changed in the moment of a switch that was interrupted"
+            kept_because="it was changed during a switch that was interrupted"
         )
         try:
             replaced = self._trees.snapshot(tree)

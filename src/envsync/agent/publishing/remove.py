@@ -58,7 +58,7 @@ class Remover:
         if at_work:
             raise TargetDrifted(
                 "%s; nothing was removed" % at_work[0].message,
-                hint="remove it when the installer is done there",
+                hint="remove it when the installer has ended there",
             )
         if removal.is_new_record:
             self._records.store_manifest(removal.record.number, removal.expected.manifest())
@@ -103,7 +103,7 @@ class Remover:
         self._name.sync()
         self._give_up(removal.record, is_new=removal.is_new_record)
         raise TargetDrifted(
-            "the environment was changed there in the moment of the removal, which was undone",
+            "the environment was changed there during the removal, which was undone",
             hint="run the same command again",
         )
 
@@ -154,7 +154,7 @@ class Remover:
             self._name.give_to(tree, is_free=True)
             self._name.sync()
         except FileExistsError:
-            self._keep_unrecorded("a removal that was interrupted had taken it away")
+            self._keep_unrecorded("an interrupted removal had moved it away")
         return True
 
     def _without_note(self) -> Optional[str]:
