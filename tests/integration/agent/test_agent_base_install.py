@@ -233,9 +233,9 @@ def test_nobody_is_told_to_give_a_directory_away(
 ) -> None:
     """One that is there may be everybody's; one that is not may become this user's."""
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(PreflightRefused, match="is not writable for") as refused:
+    with pytest.raises(PreflightRefused, match="is not writable by") as refused:
         base.look()
     assert refused.value.hint.startswith("set `prefix:` of ")
-    with pytest.raises(PreflightRefused, match=r"is not there, and .* cannot make it") as refused:
+    with pytest.raises(PreflightRefused, match=r"does not exist, and .* cannot") as refused:
         base.target_at(tmp_path / "new/prefix").inspect(lock=False)
     assert refused.value.hint.endswith(f" {tmp_path}/new")

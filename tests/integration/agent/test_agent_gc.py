@@ -212,7 +212,7 @@ def test_after_a_restore_of_everything_what_was_changed_by_hand_stays(server: Se
     (server.prefix / "restored").rename(envs)
     [kept] = (server.state / "trees").iterdir()
     swept = collect(server, keep=0)
-    assert swept.stays[0].startswith("what no record knows")
+    assert swept.stays[0].startswith("versions without a record")
     server.push(VERSIONS[2])
     assert (kept / "bin/mine").read_text() == "by hand\n"
     swept = collect(server, keep=0, drifted=True)

@@ -167,10 +167,10 @@ def test_what_an_interrupted_push_left_and_goes_on_changing_is_left(server: Serv
 def test_what_stands_there_and_goes_on_changing_is_not_the_sources_fault(server: Server) -> None:
     server.push(VERSIONS[0])
     with written_to(server.live + b"/var/log"):
-        with pytest.raises(PreflightRefused, match="what stands there"):
+        with pytest.raises(PreflightRefused, match="the live version"):
             server.push(VERSIONS[1])
         target = server.target()
-        with pytest.raises(PreflightRefused, match="what stands there"):
+        with pytest.raises(PreflightRefused, match="the live version"):
             target.inspect(lock=False)
 
 

@@ -207,7 +207,7 @@ def test_a_push_does_not_wait_for_one_that_is_being_made(
         making = pool.submit(server.make_spare, 1, pausing)
         assert reached.wait(30)
         server.push(VERSIONS[1])
-        with pytest.raises(Locked, match="given up"):
+        with pytest.raises(Locked, match="needs the lock"):
             making.result(30)
     assert server.manifest() == manifest_of(VERSIONS[1])
     assert len(server.earlier()) == 1

@@ -55,7 +55,7 @@ def test_what_refuses_a_push_is_found(server: Server) -> None:
     os.rename(server.live, server.live + b"-away")
     server.prefix.joinpath("envs", NAME).write_text("a file")
     (found,) = (one for one in standing(server) if one.name == NAME)
-    assert (found.state, found.reason.endswith("is there and is no directory")) == ("blocked", True)
+    assert (found.state, found.reason.endswith("is not a directory")) == ("blocked", True)
 
 
 def test_a_version_without_its_history_is_changed_as_a_push_finds_it(server: Server) -> None:

@@ -94,7 +94,7 @@ def test_a_server_without_conda_is_named_with_what_brings_it(
     server2.run(["mv", server2.prefix, f"{server2.prefix}-elsewhere"])
     told = envsync("push", "myenv", "server2", status=8).stderr
     assert "server2: there is no conda prefix at" in told
-    assert "`envsync bootstrap server2` brings conda there" in told
+    assert "`envsync bootstrap server2` installs conda there" in told
 
 
 def test_drift_is_refused_with_the_packages(conda_lab: Lab, envsync: Envsync) -> None:

@@ -156,7 +156,7 @@ def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: E
     conda_lab.controller.install_wheel("labtool", "1.0")
     envsync("push", "myenv", "server2")
     told = envsync("rollback", "myenv", "server2", "--to", "77", status=21).stderr
-    assert "server2: number 77 of myenv is not among the versions that are kept" in told
+    assert "server2: number 77 of myenv is not a version that is kept" in told
     assert "\n  kept: number 1\n" in told
     assert "`envsync history myenv server2`" in told
 

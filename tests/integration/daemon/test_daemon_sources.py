@@ -119,7 +119,7 @@ def test_a_server_where_it_cannot_be_put(fresh_lab: Lab) -> None:
     with started(fresh_lab) as daemon:
         halted = daemon.wait_state(TARGET, "halted")
         assert halted["error"]["code"] == "preflight-refused"
-        assert "is no directory" in str(halted["error"])
+        assert "is not a directory" in str(halted["error"])
         assert environment(target).read_text() == "of somebody else's"
         environment(target).unlink()
         daemon.command.ok("daemon", "sync")

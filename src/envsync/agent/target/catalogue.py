@@ -54,7 +54,7 @@ def _names(prefix: str) -> List[str]:
     except PermissionError as error:
         raise PreflightRefused(
             "%s is closed to %s" % (envs, user_name()),
-            hint="ask %s, to whom it belongs" % user_name(os.stat(envs).st_uid),
+            hint="ask its owner, %s" % user_name(os.stat(envs).st_uid),
         ) from error
 
 

@@ -130,8 +130,8 @@ class _Sweep:
         self._drop_generations(records.all())
         if records.misses_kept(self._live) and not self._rules.drifted:
             self._stays.append(
-                "what no record knows: it may be a version that was changed by hand, restored "
-                "from a backup (--drifted removes it)"
+                "versions without a record: one may have been changed by hand, then restored "
+                "from a backup (--drifted removes them)"
             )
             return
         self._drop_treeless(records.all())
@@ -177,7 +177,7 @@ class _Sweep:
         age_seconds = self._rules.now_seconds - os.lstat(tree).st_ctime
         if not mount.is_network or age_seconds > NETWORK_AGE_SECONDS:
             return ""
-        return "on %s nothing younger than 7 days goes: other machines may use it" % mount.kind
+        return "it is on %s and younger than 7 days: other machines may use it" % mount.kind
 
     def _drop_treeless(self, records: Sequence[Record]) -> None:
         """Forget records whose trees are gone, but only if the live version has a record.

@@ -181,9 +181,9 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     interrupted = places.interrupted()
     if interrupted:
         what = "a switch" if interrupted == INTENT else "its removal"
-        return "interrupted", "%s was cut short" % what
+        return "interrupted", "%s was interrupted" % what
     if os.path.lexists(places.live) and not os.path.isdir(places.live):
-        return "blocked", "%s is there and is no directory" % os.fsdecode(places.live)
+        return "blocked", "%s is not a directory" % os.fsdecode(places.live)
     records = Records(places)
     inode = places.inode()
     if inode is None:

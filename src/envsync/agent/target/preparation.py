@@ -31,8 +31,8 @@ def require_prefix(prefix: str) -> None:
         raise PreflightRefused(
             "there is no conda prefix at %s" % prefix,
             hint=Hint(
-                "`envsync bootstrap {server}` brings conda there; if it is elsewhere, set "
-                "`prefix:` of that server in the inventory"
+                "`envsync bootstrap {server}` installs conda there; if it is elsewhere, set "
+                "that server's `prefix:` in the inventory"
             ),
         )
 
@@ -64,14 +64,14 @@ def _no_room(places: Layout) -> PreflightRefused:
     parent, user = os.fsdecode(os.path.dirname(places.live)), user_name()
     if os.path.isdir(parent):
         return PreflightRefused(
-            "%s is not writable for %s" % (parent, user),
+            "%s is not writable by %s" % (parent, user),
             hint=Hint(
-                "set `prefix:` of {server} to a place in a directory that %s may write in" % user
+                "set `prefix:` of {server} to a path in a directory that %s can write to" % user
             ),
         )
     command = "install -d -m 755 -o %s %s" % (user, shlex.quote(parent))
     return PreflightRefused(
-        "%s is not there, and %s cannot make it" % (parent, user),
+        "%s does not exist, and %s cannot create it" % (parent, user),
         hint="an administrator there has to run: sudo %s" % command,
     )
 
@@ -86,18 +86,18 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         owned = owner_finding(places)
         found += [] if owned is None else [owned]
     elif os.path.lexists(places.live):
-        message = "%s is there and is no directory" % os.fsdecode(places.live)
+        message = "%s is not a directory" % os.fsdecode(places.live)
         found.append(Finding("not-a-directory", message, True))
     parent = existing_parent(places.state)
     beside = existing_parent(os.path.dirname(places.live))
     if os.stat(parent).st_dev != os.stat(beside).st_dev:
         where = os.fsdecode(parent), os.fsdecode(beside)
-        message = "%s is on another filesystem than %s: nothing goes over in one step" % where
+        message = "%s is on another filesystem than %s, so no switch is possible" % where
         found.append(Finding("state-elsewhere", message, True))
     if not os.access(parent, os.W_OK | os.X_OK):
         found.append(_unwritable(parent))
     if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
-        found.append(Finding("no-conda", "%s has no conda-meta: no conda there" % prefix))
+        found.append(Finding("no-conda", "%s has no conda-meta, so there is no conda" % prefix))
     return tuple(found)
 
 
@@ -111,7 +111,7 @@ def _base_findings(places: Layout) -> Tuple[Finding, ...]:
     if not has_conda(places.standing()):
         found.append(None if places.interrupted() else obstacle_finding(places))
         if is_mount_point(places.standing()):
-            message = "%s is a mount point: conda cannot be made ready beside it"
+            message = "%s is a mount point: conda cannot be staged beside it"
             found.append(Finding("mounted-prefix", message % os.fsdecode(places.live), True))
     return tuple(finding for finding in found if finding is not None)
 
@@ -210,7 +210,7 @@ def switch_findings(places: Layout) -> Tuple[Finding, ...]:
         return ()  # a base that exists is not switched
     message = (
         "the filesystem there cannot swap two directories: %s becomes a link to one in .envsync, "
-        "and for the moment of this one switch the name is missing" % places.name
+        "and the name is missing for a moment during this one switch" % places.name
     )
     return (Finding("becomes-link", message),)
 

@@ -140,7 +140,7 @@ def read_back(target: Target, record: Record) -> RecordFacts:
     """Return the live tree's record from disk. Raises `TargetDrifted` if the revision differs."""
     stands = target.records.at(target.places.inode() or 0)
     if stands is None or stands.revision != record.revision:
-        raise TargetDrifted("the version that was published does not stand there")
+        raise TargetDrifted("the version that was published is not live")
     return record_facts(stands)
 
 

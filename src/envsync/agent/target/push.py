@@ -268,8 +268,8 @@ class TargetPush:
                 raise
             self.staging.give_up()
             raise TransferFailed(
-                "the earlier tree that was built on there cannot be changed: %s" % words(error),
-                hint="run the same command again: it begins with a new one",
+                "the earlier tree that was reused there cannot be changed: %s" % words(error),
+                hint="run the same command again: it creates a new tree",
             ) from error
 
     def _complete(self, progress: Optional[Progress]) -> Snapshot:
@@ -294,7 +294,7 @@ class TargetPush:
         """Switch, check and record; remove versions beyond `keep`; return the record from disk."""
         verified, self._verified = self._verified, None
         if verified is None:
-            raise AgentFailed("what is to be published was not verified")
+            raise AgentFailed("the staged version was not verified")
         self.staging.close()
         switch = switch_to(self._target, verified, publication)
         record = self._target.publisher().publish(switch)

@@ -41,8 +41,8 @@ def differences(target: Target, other: Optional[Manifest], paths_max: int) -> Di
         before = EMPTY if record is None else target.records.manifest(record)
     if before is None:
         raise VerificationFailed(
-            "what was published cannot be told: its manifest there is missing or damaged",
-            hint="`envsync verify %s` finds out whether the contents are" % target.name,
+            "the manifest of what was published there is missing or damaged",
+            hint="`envsync verify %s` checks the contents" % target.name,
         )
 
     def read(path: bytes) -> Optional[bytes]:
@@ -139,8 +139,8 @@ def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> Ver
     what = "the manifest of what was published is missing or damaged"
     if snapshot.revision != record.revision:
         return VerificationFailed(
-            "it is not what was published; in which paths cannot be told, as %s" % what,
-            hint="`envsync push --overwrite` puts it right and keeps this version",
+            "it is not what was published; the paths are unknown, since %s" % what,
+            hint="`envsync push --overwrite` corrects it and keeps this version",
         )
     try:
         target.lock.acquire()
@@ -148,8 +148,8 @@ def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> Ver
     except Locked:
         hint = "verify again when the push there is done"
     else:
-        what += "; it was made anew"
-        hint = "verify again; if this comes back, suspect the disk there"
+        what += "; it was created again"
+        hint = "verify again; if this recurs, check the disk there"
     finally:
         target.lock.release()
     return VerificationFailed("the contents are what was published, but %s" % what, hint=hint)

@@ -63,7 +63,7 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
         _require_at_rest(target, progress)
         return _make(target, keep, progress)
     except _Wanted:
-        raise Locked("it was given up: somebody wanted the lock there") from None
+        raise Locked("it was stopped: another command needs the lock there") from None
     finally:
         target.lock.release()
 
@@ -111,7 +111,7 @@ def _make(target: Target, keep: int, progress: Progress) -> bool:
             # again.
             hand_down(staging.writer.top_fd, shared.st_gid)
         if staging.bring_forward([standing], progress):
-            raise VerificationFailed("what stands there changed while it was copied")
+            raise VerificationFailed("the live version changed while it was copied")
         staging.complete(wanted, None, ())
         staging.verify(wanted, progress)
         staging.set_aside()

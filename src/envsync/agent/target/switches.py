@@ -37,7 +37,7 @@ class TargetSwitches:
         record = self._earlier(number, current, live)
         tree = self._target.records.tree(record)
         if tree is None:
-            raise NotFound("the tree of generation %d is gone" % record.number)
+            raise NotFound("the tree of generation %d is missing" % record.number)
         require_no_mounts_in(tree, "generation %d" % record.number)
         if not self._is_as_recorded(tree, record):
             raise PreflightRefused(
@@ -126,7 +126,7 @@ class TargetSwitches:
         missing = "there is no earlier version of %s to go back to" % self._target.name
         if number is not None:
             earlier = [r for r in kept if r.number == number]
-            missing = "number %d of %s is not among the versions that are kept" % (
+            missing = "number %d of %s is not a version that is kept" % (
                 number,
                 self._target.name,
             )

@@ -243,7 +243,7 @@ class Target:
         except SourceRefused as error:
             # Not `SourceRefused`, which would concern all servers: this is about one target only.
             raise PreflightRefused(
-                "what stands there cannot be looked at: %s" % error.message,
+                "the live version cannot be read: %s" % error.message,
                 details=error.details,
                 hint=error.advice,
             ) from error
