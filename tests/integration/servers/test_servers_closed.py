@@ -80,6 +80,6 @@ def test_what_does_not_goes_on(envsync: Envsync) -> None:
 def test_the_doctor_takes_nothing_from_another_user(envsync: Envsync) -> None:
     ran = envsync.run("doctor", "server2")
     assert ran.exit_code == 8
-    assert f"have {USER} push there" in ran.error["hint"]
+    assert f"ask {USER} to push there" in ran.error["hint"]
     _configure(envsync, MEMBER, f", share: {{group: {GROUP}, mode: write}}")
     assert f"chgrp {GROUP} " in envsync.run("doctor", "server2").error["hint"]
