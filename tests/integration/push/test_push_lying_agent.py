@@ -231,7 +231,7 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
     "a frame too large": ("target.open", lambda n, a: b"C\xff\xff\xff\xff", "protocol"),
     "a payload nobody announced": ("target.open", lambda n, a: frame(PAYLOAD, b"x"), "protocol"),
     "a payload too large": (
-        "target.open", lambda n, a: message({"payload_bytes": 1 << 40}), "impossible",
+        "target.open", lambda n, a: message({"payload_bytes": 1 << 40}), "payload of invalid size",
     ),
     "a file outside": ("build.stage", lambda n, a: asks(n, a, b"../secret"), "manifest"),
     "an absolute file": ("build.stage", lambda n, a: asks(n, a, b"/etc/passwd"), "manifest"),

@@ -193,7 +193,7 @@ def test_a_configuration_with_a_mistake(sshd: LoopbackSshd, connect: Connect) ->
 def test_no_ssh_command(sshd: LoopbackSshd, connect: Connect) -> None:
     link = connect(sshd, environ={**sshd.environ, "PATH": "/nonexistent"})
     assert says(link) == str(sshd.port).encode()
-    with pytest.raises(ConnectionFailed, match="no ssh command"):
+    with pytest.raises(ConnectionFailed, match="no usable ssh command"):
         link.ssh_argv()
 
 
