@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.cli.run.program import program
+from envsync.cli.run.program import COMMANDS, program
 from envsync.errors import (
     SLOTS,
     EnvsyncError,
@@ -25,7 +25,7 @@ from envsync.errors import (
     all_errors,
     from_json,
 )
-from envsync.hint_commands import command_line, published_diff, what_there_is
+from envsync.hint_commands import command_line, published_diff, what_there_is, with_config
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
 
@@ -150,6 +150,13 @@ def test_commands_are_quoted_word_by_word() -> None:
     assert command_line("gc", "gpu[03-08]") == "envsync gc 'gpu[03-08]'"
     assert published_diff("myenv", "a b") == "envsync diff myenv 'a b' --published"
     assert what_there_is("server2") == "`envsync list server2` shows its environments"
+
+
+def test_an_inventory_that_was_given_is_named_in_every_command_that_reads_it() -> None:
+    others = {"config", "daemon", "demo", "status"}  # named otherwise, or of another inventory
+    for name in COMMANDS:
+        shown = with_config(f"envsync {name} myenv", "lab.yaml")
+        assert ("--config lab.yaml" in shown) is (name not in others), name
 
 
 def _told() -> Iterator[tuple[Path, list[str]]]:

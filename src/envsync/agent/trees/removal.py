@@ -31,7 +31,7 @@ def remove_trees(paths: Sequence[bytes], directory_fd: int) -> None:
     """Remove several trees below an open directory as `remove_tree` does, reading mounts once."""
     mounts: Sequence[bytes] = ()
     with contextlib.suppress(OSError):  # without /proc, mounts are unknown
-        top = os.readlink(b"/proc/self/fd/%d" % directory_fd)
+        top = os.readlink(path_of(directory_fd))
         mounts = mounted_within(top)
     for path in paths if mounts else ():
         above = os.path.join(top, path) + b"/"
