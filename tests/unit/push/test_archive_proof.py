@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from envsync.errors import SourceRefused
-from envsync.push.packing import extraction, pack_archive
+from envsync.push.packing import archive_entries, pack_archive
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.extraction import extract
 from envsync.push.packing.pack_archive import FORMATS, write_archive
@@ -91,7 +91,7 @@ def test_what_is_unpacked_at_once_is_not_hashed_for_it(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pack_archive, "Proving", None)
-    monkeypatch.setattr(extraction, "Proved", None)
+    monkeypatch.setattr(archive_entries, "Proved", None)
     archive = tmp_path / "archive.tar"
     write_archive(environment, archive, "tar", force=False, proves=False)
     unpack(archive, _made(tmp_path / "top"), is_own=True)

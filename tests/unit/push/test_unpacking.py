@@ -22,7 +22,7 @@ import pytest
 import zstandard
 
 from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed, UsageError
-from envsync.push.packing import conda_unpack, extraction, packed_source
+from envsync.push.packing import archive_entries, conda_unpack, decompression, packed_source
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.packed_source import UnpackPlace
@@ -350,7 +350,7 @@ def test_a_small_archive_takes_little_memory_and_time(
     tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it says that it has: tarfile would read headers of any size."""
-    monkeypatch.setattr(extraction, "_AFTER_END_MAX_BYTES", LARGE // 2)
+    monkeypatch.setattr(archive_entries, "_AFTER_END_MAX_BYTES", LARGE // 2)
     small = zstandard.ZstdCompressor().compress(data)
     tracemalloc.start()
     try:
@@ -363,7 +363,7 @@ def test_a_small_archive_takes_little_memory_and_time(
 
 def test_xz_may_not_ask_for_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = lzma.compress(tar(script()), preset=9)
-    monkeypatch.setattr(extraction, "_XZ_MEMORY_MAX_BYTES", 16 << 20)
+    monkeypatch.setattr(decompression, "_XZ_MEMORY_MAX_BYTES", 16 << 20)
     with pytest.raises(SourceRefused, match="Memory usage limit"):
         unpacked(tmp_path, packed)
 
@@ -374,16 +374,16 @@ def test_xz_may_have_zeros_between_its_streams(monkeypatch: pytest.MonkeyPatch, 
     data = tar(file("bin/tool", b"tool"), script())
     one, two = lzma.compress(data[:700]), lzma.compress(data[700:])
     for block_bytes in range(4, 24):
-        monkeypatch.setattr(extraction, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(decompression, "_BLOCK_BYTES", block_bytes)
         file_ = io.BytesIO(one + bytes(zeros) + two + bytes(zeros))
-        with extraction._xz(file_, "rb") as stream:
+        with decompression._xz(file_, "rb") as stream:
             assert stream.read() == data
 
 
 def test_of_entries_there_may_be_only_so_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "_ENTRIES_MAX", 3)
+    monkeypatch.setattr(archive_entries, "_ENTRIES_MAX", 3)
     with pytest.raises(SourceRefused, match="more than 3 entries"):
         unpacked(tmp_path, tar(*(entry(f"f{n}") for n in range(3)), script()))
 

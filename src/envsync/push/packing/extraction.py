@@ -6,92 +6,23 @@ made here and never through a link.
 
 from __future__ import annotations
 
-import bz2
 import errno
-import gzip
-import io
-import lzma
 import os
 import posixpath
 import stat
 import tarfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn, cast
+from typing import NamedTuple
 
 from envsync.agent.server.filesystem import space
 from envsync.agent.staging.writing import space_guard
-from envsync.errors import NoSpace, NotFound, SourceRefused
-from envsync.push.packing.proof import Proved
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer as Buffer
+from envsync.errors import NoSpace, SourceRefused
+from envsync.push.packing.archive_entries import entries, opened_archive
 
 _BLOCK_BYTES = 1 << 20
-_XZ_MEMORY_MAX_BYTES = 256 << 20
-"""`xz -9` needs a quarter of this; an archive may ask for gigabytes."""
-
-
-class _Xz(io.RawIOBase):
-    """The content of an xz file, read with limited memory. (zstd has a limit of its own.)"""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file = file
-        self._begin()
-
-    def _begin(self) -> None:
-        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_MAX_BYTES)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer) -> int:
-        view = memoryview(buffer)
-        while True:
-            block = b""
-            if self._stream.eof:
-                block = self._behind_zeros(self._stream.unused_data)
-                if not block:
-                    return 0
-                self._begin()
-            elif self._stream.needs_input:
-                block = self._file.read(_BLOCK_BYTES)
-                if not block:
-                    raise EOFError("it ends too early")
-            data = self._stream.decompress(block, len(view))
-            if data:
-                view[: len(data)] = data
-                return len(data)
-
-    def _behind_zeros(self, block: bytes) -> bytes:
-        """Return what follows a stream and any zeros: perhaps another stream; empty at the end."""
-        while not block.strip(b"\0"):
-            block = self._file.read(_BLOCK_BYTES)
-            if not block:
-                return b""
-        return block.lstrip(b"\0")
-
-
-def _xz(file: BinaryIO, _: str) -> io.BufferedReader:
-    return io.BufferedReader(_Xz(file))
-
-
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_FRAME_HEADER_BYTES = 18
-"""The most that zstd's frame header takes; it says whether a checksum follows the content."""
-_OPENERS: tuple[tuple[bytes, Callable[..., object]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ", _xz),
-)
-_OTHERS = ((b"PK\x03\x04", "a zip"), (b"hsqs", "a squashfs"))
-"""Other formats that conda-pack makes, for which envsync has no use."""
 _MODE_BITS = 0o775
-ANEW = "copy it here again, or create it again: envsync pack ENV -o FILE"
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 _IMPOSSIBLE = (
     errno.EEXIST,
     errno.EINVAL,
@@ -101,19 +32,6 @@ _IMPOSSIBLE = (
     errno.ENOTDIR,
 )
 _SPARE_BYTES = 64 << 20
-_ENTRIES_MAX = 2_000_000
-_HEADERS_MAX_BYTES = 1 << 20
-_HEADER_BYTES = 64 << 10
-"""The least that each header before an entry counts: tarfile reads them recursively."""
-_AFTER_END_MAX_BYTES = 64 << 20
-"""The most that may follow an archive's end, which is padded with zeros to a tape's block size."""
-_DESCRIBING = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
 
 
 class Extracted(NamedTuple):
@@ -133,62 +51,13 @@ def extract(archive: Path, top: Path, *, is_own: bool = False) -> Extracted:
     `SourceRefused` if the archive is damaged or an entry would be outside `top`, `NotFound` if
     there is no archive, `NoSpace` if there is no room.
     """
-    with _opened(archive, is_own=is_own) as (tar, proof):
+    with opened_archive(archive, is_own=is_own) as (tar, proof):
         extraction = _Extraction(top)
-        for member in _members(tar):
+        for member in entries(tar):
             with _made(member.name):
                 extraction.take(tar, member)
         extraction.finish()
     return Extracted(tuple(extraction.symlinks), proof is None or proof.is_there)
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the entries one by one, without keeping any."""
-    for _ in range(_ENTRIES_MAX):
-        try:
-            member = tar.next()
-        except (ValueError, OverflowError) as error:
-            raise SourceRefused(f"the archive has an invalid header: {error}") from error
-        if member is None:
-            return
-        tar.members.clear()  # type: ignore[attr-defined]  # what a stream has had is not gone back to
-        yield member
-    raise SourceRefused(f"the archive has more than {_ENTRIES_MAX} entries")
-
-
-class _Member(tarfile.TarInfo):
-    """An entry whose headers have a normal size, because tarfile reads them into memory."""
-
-    def _proc_member(self, tar: _Tar) -> tarfile.TarInfo:
-        if self.type == tarfile.GNUTYPE_SPARSE:
-            self._refuse_sparse()
-        if self.type not in _DESCRIBING:
-            tar.ahead_bytes = 0
-        elif self.size < 0:
-            raise SourceRefused("the archive has a header with a negative size")
-        else:
-            counted_bytes = max(self.size, _HEADER_BYTES)
-            tar.ahead_bytes += counted_bytes
-            # Headers that apply to all later entries are kept to the end.
-            tar.global_bytes += counted_bytes * (self.type == tarfile.XGLTYPE)
-            if max(tar.ahead_bytes, tar.global_bytes) > _HEADERS_MAX_BYTES:
-                raise SourceRefused(
-                    f"the archive has headers of more than {_HEADERS_MAX_BYTES >> 20} MiB"
-                )
-        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
-
-    def _refuse_sparse(self, *_: object) -> NoReturn:
-        raise SourceRefused(f"the archive has {self.name[:200]!r}, which is not a file or link")
-
-    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
-
-
-class _Tar(tarfile.TarFile):
-    """Counts the bytes of headers before the next entry, and of those for all later entries."""
-
-    tarinfo = _Member
-    ahead_bytes = 0
-    global_bytes = 0
 
 
 @contextmanager
@@ -206,68 +75,6 @@ def _made(name: str) -> Iterator[None]:
         raise SourceRefused(
             f"the archive has {name[:200]!r}, which cannot be created: {error.strerror}"
         ) from error
-
-
-@contextmanager
-def _opened(archive: Path, *, is_own: bool) -> Iterator[tuple[tarfile.TarFile, Proved | None]]:
-    """Open the archive as a stream, and read it to its very end, where its checksum is.
-
-    The proof, needed if the compression has no checksum, is known after the block.
-    """
-    import zstandard
-
-    try:
-        with archive.open("rb") as file:
-            content, has_checksum = _decompressed(file)
-            proof = None if has_checksum or is_own else Proved(content)
-            stream = cast("IO[bytes]", content if proof is None else proof)
-            with _Tar.open(fileobj=stream, mode="r|") as tar:
-                yield tar, proof
-            _read_to_end(stream)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        if error.filename != str(archive):
-            raise
-        raise NotFound(f"there is no file {archive}") from error
-    except (*_DAMAGED, zstandard.ZstdError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        raise SourceRefused(f"{archive} is damaged or no archive: {error}", hint=ANEW) from error
-    if proof is not None and proof.is_refuted:
-        raise SourceRefused(f"{archive} is damaged: its checksum does not match", hint=ANEW)
-
-
-def _read_to_end(stream: IO[bytes]) -> None:
-    left_bytes = _AFTER_END_MAX_BYTES
-    while block := stream.read(_BLOCK_BYTES):
-        left_bytes -= len(block)
-        if left_bytes < 0:
-            raise SourceRefused(
-                f"the archive has more than {_AFTER_END_MAX_BYTES >> 20} MiB after its end"
-            )
-
-
-def _decompressed(file: BinaryIO) -> tuple[IO[bytes], bool]:
-    """Decompress by content, whatever the name; also return whether the content has a checksum."""
-    magic = file.read(_FRAME_HEADER_BYTES)
-    file.seek(0)
-    if magic.startswith(_ZSTD):
-        import zstandard
-
-        has_checksum = bool(zstandard.get_frame_parameters(magic).has_checksum)
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        return cast("IO[bytes]", reader), has_checksum
-    for start, opener in _OPENERS:
-        if magic.startswith(start):
-            # The last of the 8 bytes with which xz begins says which check it has; 0 is none.
-            has_checksum = opener is not _xz or bool(magic[7:8].strip(b"\0"))
-            return cast("IO[bytes]", opener(file, "rb")), has_checksum
-    for start, what in _OTHERS:
-        if magic.startswith(start):
-            raise SourceRefused(
-                f"{file.name} is {what}, but only a tar can be unpacked",
-                hint="make one with `envsync pack`, or with `conda pack --format tar.gz`",
-            )
-    return file, False
 
 
 class _Extraction:
