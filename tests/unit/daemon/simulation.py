@@ -8,7 +8,7 @@ from collections.abc import Collection
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -249,14 +249,21 @@ class SimulatedDaemon:
         return [self.row(n, s).state for n in ("one", "two") for s in ("a", "b")]
 
 
-def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *unfinished: str) -> SimulatedDaemon:
+class StartDaemon(Protocol):
+    def __call__(self, *unfinished: str) -> SimulatedDaemon:
+        """`unfinished` is what a check of `one` finds half done."""
+
+
+def simulated_daemon(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, unfinished: tuple[str, ...]
+) -> SimulatedDaemon:
     """Where a check of `one` finds that half done."""
     pretended = {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}
     pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
     monkeypatch.setattr(
         source_checks, "InstallCheck", lambda path, accepted: pretended[path].made(accepted)
     )
-    return SimulatedDaemon(tmp_path, checks=pretended)
+    return SimulatedDaemon(directory, checks=pretended)
 
 
 def check_of(daemon: SimulatedDaemon, name: str) -> FakeInstallCheck:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -39,8 +38,8 @@ from tests.unit.daemon.simulation import (
     FakeInstallCheck,
     FakeProcess,
     SimulatedDaemon,
+    StartDaemon,
     check_of,
-    new,
 )
 
 REFUSED = TargetDrifted("it was changed there", hint="x")
@@ -48,15 +47,12 @@ BUSY = SourceRefused("not at rest: pip is at it")
 GONE = NotFound("there is no environment")
 
 
-def test_the_first_start_scans_once_and_pushes_what_has_settled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    daemon = new(tmp_path, monkeypatch)
+def test_the_first_start_scans_once_and_pushes_what_has_settled(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon()
     assert daemon.work() == [Task(("one", "two"))]
     assert daemon.later(SETTLE - 0.1) == []
     tasks = daemon.later(1)
     assert tasks == [Task(("one",), ("a", "b")), Task(("two",), ("a", "b"))]
-    daemon.store.close()
 
 
 def test_one_push_for_many_events(daemon: SimulatedDaemon) -> None:
@@ -172,7 +168,7 @@ def test_a_rescan_does_not_push_what_is_broken(daemon: SimulatedDaemon) -> None:
 
 
 def test_a_restart_does_not_push_what_is_broken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon: SimulatedDaemon
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:
     """Nor does a scan of it, or one that failed, take back what was found."""
     signs = ("half-1.0 is installed in part: it has no INSTALLER",)
@@ -187,17 +183,16 @@ def test_a_restart_does_not_push_what_is_broken(
         signs,
         "unfinished",
     )
-    again = new(tmp_path, monkeypatch, *signs)
+    again = start_daemon(*signs)
     again.world["one"] = "half"
     assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
     check_of(again, "one").seen = Observation()
     assert again.later(60) == [Task(("one",), ("a", "b"))]
     assert again.store.contents.sources["one"].error is None
-    again.store.close()
 
 
 def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pushed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon: SimulatedDaemon
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:
     """Also where a scan has found meanwhile what it has left."""
     check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
@@ -206,7 +201,7 @@ def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pus
     daemon.scheduler.sync_state.source_scanned("one", "half")
     assert daemon.row("one", "a").state == LAGGING
     signs = ("half is in no installed distribution",)
-    again = new(tmp_path, monkeypatch, *signs)
+    again = start_daemon(*signs)
     again.world["one"] = "half"
     assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
     error = again.store.contents.sources["one"].error
@@ -215,21 +210,20 @@ def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pus
     check_of(again, "one").seen = Observation()
     assert again.later(60) == [Task(("one",), ("a", "b"))]
     assert not again.store.contents.sources["one"].is_unchecked
-    again.store.close()
 
 
 def test_the_packages_that_a_check_accepted_are_known_after_a_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon: SimulatedDaemon
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:
     """Of what stands at that path: at another one, it is a first look."""
     assert check_of(daemon, "one").known is None
     check_of(daemon, "one").there = ("x/numpy",)
     daemon.scheduler.hint(["one"])
     daemon.later(SETTLE - 1)
-    restarted = new(tmp_path, monkeypatch)
+    restarted = start_daemon()
     assert check_of(restarted, "one").known == ()
     daemon.later(1)
-    restarted = new(tmp_path, monkeypatch)
+    restarted = start_daemon()
     assert check_of(restarted, "one").known == ("x/numpy",)
     restarted.checks["/q/one"] = check_of(restarted, "two")
     restarted.checks["/q/one"].there = ("y/numpy",)
@@ -743,15 +737,13 @@ def test_a_worker_that_is_ready_does_not_go_by_the_old_inventory(daemon: Simulat
 
 
 def test_a_restart_pushes_only_what_changed_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon: SimulatedDaemon
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:
-    again = new(tmp_path, monkeypatch)
+    again = start_daemon()
     assert again.later(60) == [Task(("one", "two"))]
-    third = new(tmp_path, monkeypatch)
+    third = start_daemon()
     third.world["two"] = "r2"
     assert third.later(60) == [Task(("one", "two")), Task(("two",), ("a", "b"))]
-    again.store.close()
-    third.store.close()
 
 
 @settings(
@@ -764,9 +756,9 @@ def test_a_restart_pushes_only_what_changed_meanwhile(
     )
 )
 def test_whatever_happens_all_are_equal_in_the_end_and_the_loop_rests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, float]]
+    start_daemon: StartDaemon, steps: list[tuple[str, float]]
 ) -> None:
-    daemon = new(tmp_path, monkeypatch)
+    daemon = start_daemon()
     for number, (step, seconds) in enumerate(steps):
         if step == "change":
             daemon.world["one"] = f"change {number}"
@@ -785,4 +777,3 @@ def test_whatever_happens_all_are_equal_in_the_end_and_the_loop_rests(
         assert daemon.row(name, server).revision == daemon.world[name]
     assert daemon.work() == []
     assert daemon.scheduler.next_seconds() > RESCAN / 2  # nothing wakes it for nothing
-    daemon.store.close()
