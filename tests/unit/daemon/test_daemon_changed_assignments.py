@@ -1,0 +1,172 @@
+"""Pauses and changes of the inventory: what is under way then ends and is not counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from envsync.daemon.log import Log
+from envsync.daemon.request_handler import RequestHandler
+from envsync.daemon.rows import IN_STEP, LAGGING, PUSHING, RETRYING
+from envsync.daemon.tasks import Task
+from envsync.errors import (
+    PreflightRefused,
+    SourceRefused,
+)
+from tests.unit.daemon.simulation import (
+    SETTLE,
+    FakeProcess,
+    SimulatedDaemon,
+)
+
+BUSY = SourceRefused("not at rest: pip is at it")
+
+
+def test_pause_and_resume(daemon: SimulatedDaemon) -> None:
+    daemon.scheduler.pause(["one"], paused=True)
+    daemon.world = {"one": "r2", "two": "r2"}
+    daemon.scheduler.hint(["one", "two"])
+    assert daemon.later(60) == [Task(("two",), ("a", "b"))]
+    daemon.scheduler.pause(["one"], paused=False)
+    assert daemon.later(1) == [Task(("one",), ("a", "b"))]
+
+
+def _under_way(daemon: SimulatedDaemon) -> FakeProcess:
+    """A push of `one` to both."""
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.now += SETTLE
+    assert daemon.turn() == [Task(("one",), ("a", "b"))]
+    return daemon.at_work()[-1]
+
+
+def test_a_pause_ends_what_is_under_way(daemon: SimulatedDaemon) -> None:
+    """What was pushed by then stays so; the rest lags, and is pushed after the pause."""
+    worker = _under_way(daemon)
+    worker.report_revision("r2")
+    worker.report_push("a", revision="r2")
+    daemon.scheduler.read_worker(worker.fd)
+    daemon.scheduler.pause(["two"], paused=True)
+    assert not worker.is_told_to_end
+    daemon.scheduler.pause(["one"], paused=True)
+    assert worker.is_told_to_end
+    assert daemon.row("one", "b").state == PUSHING, "until it has ended"
+    worker.exit_status, worker.stderr_tail = 1, "envsync: stopped"
+    daemon.end(worker)
+    assert [daemon.row("one", server).state for server in "ab"] == [IN_STEP, LAGGING]
+    assert daemon.row("one", "b").error is None
+    assert not any("ended unexpectedly" in line for line in daemon.lines)
+    assert daemon.later(60) == []
+    daemon.scheduler.pause(["one"], paused=False)
+    assert daemon.later(1) == [Task(("one",), ("b",))]
+    assert daemon.states()[:2] == [IN_STEP] * 2
+
+
+def test_a_pause_before_a_push_has_said_a_word(daemon: SimulatedDaemon) -> None:
+    """It was to find out what the source is, whose last scan had failed; and still is."""
+    daemon.scheduler.sync_state.source_failed("one", BUSY)
+    worker = _under_way(daemon)
+    daemon.scheduler.pause(["one"], paused=True)
+    daemon.end(worker)
+    assert daemon.later(60) == []
+    daemon.scheduler.pause(["one"], paused=False)
+    assert daemon.later(1) == [Task(("one",), ("a", "b"))]
+    assert daemon.store.contents.sources["one"].error is None
+
+
+def test_a_pause_dismisses_who_is_ready(daemon: SimulatedDaemon) -> None:
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE - 0.1)
+    ready = daemon.workers[-1]
+    assert (ready.task.awaits_start, ready.is_told_to_end) == (True, False)
+    daemon.scheduler.pause(["one"], paused=True)
+    assert ready.is_told_to_end
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_a_push_ends_when_a_server_is_taken_from_it(
+    daemon: SimulatedDaemon, is_reported: bool
+) -> None:
+    """As long as that is still to be pushed to; the others are pushed to again."""
+    worker = _under_way(daemon)
+    worker.report_revision("r2")
+    if is_reported:
+        worker.report_push("b", revision="r2")
+    daemon.scheduler.read_worker(worker.fd)
+    daemon.scheduler.adopt(daemon.assignments(one=("a",), two=("a", "b")))
+    assert worker.is_told_to_end is not is_reported
+    if not is_reported:
+        daemon.end(worker)
+        assert daemon.row("one", "a").state == LAGGING
+        assert daemon.turn() == [Task(("one",), ("a",))]
+
+
+def test_a_push_ends_when_its_environment_is_kept_no_longer(daemon: SimulatedDaemon) -> None:
+    worker = _under_way(daemon)
+    daemon.scheduler.adopt(daemon.assignments(two=("a", "b")))
+    assert worker.is_told_to_end
+    daemon.end(worker)
+    assert daemon.later(60) == []
+
+
+def test_a_pause_holds_also_when_all_is_asked_for(daemon: SimulatedDaemon) -> None:
+    handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    daemon.scheduler.pause(["one"], paused=True)
+    for named in (["one"], ["two", "one"]):
+        with pytest.raises(PreflightRefused, match="is paused: nothing was requested") as raised:
+            handler.handle({"verb": "sync", "environments": named})
+        assert raised.value.hint == "envsync daemon resume one"
+    assert handler.handle({"verb": "sync", "environments": []}) == {"environments": ["two"]}
+    assert daemon.work() == [Task(("two",), ("a", "b"))]
+    daemon.scheduler.pause(["two"], paused=True)
+    with pytest.raises(PreflightRefused, match="one, two are paused"):
+        handler.handle({"verb": "sync"})
+
+
+def test_servers_and_environments_come_and_go_with_the_inventory(daemon: SimulatedDaemon) -> None:
+    daemon.world["three"] = "r1"
+    daemon.scheduler.adopt(daemon.assignments(one=("b", "c"), three=("a",)))
+    daemon.later(SETTLE + 1)
+    assert sorted(daemon.store.contents.servers) == [("one", "b"), ("one", "c"), ("three", "a")]
+    assert all(row.state == IN_STEP for row in daemon.store.contents.servers.values())
+    assert "two" not in daemon.store.contents.sources
+    assert daemon.later(60) == []
+
+
+def test_a_server_whose_name_leads_elsewhere_is_pushed_to(daemon: SimulatedDaemon) -> None:
+    daemon.edit(places={"a": "a /p", "b": "b /p"})  # known by a daemon that did not note it
+    assert daemon.work() == []
+    daemon.edit(places={"a": "a /p", "b": "other /p"})
+    assert daemon.work() == [Task(("one",), ("b",))]
+    assert (daemon.row("one", "b").state, daemon.row("one", "b").place) == (IN_STEP, "other /p")
+    daemon.edit(places={"a": "a /p", "b": "other /p"})
+    assert daemon.work() == []
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_what_was_under_way_to_the_old_place_says_nothing_of_the_new_one(
+    daemon: SimulatedDaemon, is_reported: bool
+) -> None:
+    daemon.edit(places={"a": "a /p", "b": "b /p"})
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.now += SETTLE
+    daemon.turn()
+    [old] = daemon.at_work()
+    daemon.edit(places={"a": "a /p", "b": "other /p"})
+    assert daemon.turn() == [Task(("one",), ("b",))]
+    if is_reported:
+        daemon.finish(old)
+    else:
+        daemon.end(old)
+    assert daemon.row("one", "b").state == PUSHING
+    assert daemon.row("one", "a").state == (IN_STEP if is_reported else RETRYING)
+    daemon.later(60)
+    assert daemon.states() == [IN_STEP] * 4
+
+
+def test_other_local_paths_are_another_version(daemon: SimulatedDaemon) -> None:
+    daemon.world["one"] = "without logs"
+    daemon.edit(local=("logs/**",))
+    assert daemon.later(SETTLE + 1) == [Task(("one",)), Task(("one",), ("a", "b"))]
+    daemon.edit(local=("logs/**",))
+    assert daemon.later(60) == []

@@ -1,0 +1,229 @@
+"""Servers that are off, slow, or refuse a version: when they are tried again, and with what."""
+
+from __future__ import annotations
+
+import pytest
+
+from envsync.daemon import worker_pool
+from envsync.daemon.rows import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
+from envsync.daemon.tasks import Task
+from envsync.daemon.tracked_source import REFUSED_MAX_SECONDS
+from envsync.daemon.worker_messages import DigestTaken
+from envsync.daemon.worker_pool import (
+    PUSHING_MAX,
+    SLOW_SECONDS,
+)
+from envsync.errors import (
+    RevisionHeld,
+    SourceRefused,
+    TargetDrifted,
+    TransferFailed,
+)
+from tests.unit.daemon.simulation import (
+    DOWN,
+    RESCAN,
+    SETTLE,
+    FakeInstallCheck,
+    FakeProcess,
+    SimulatedDaemon,
+)
+
+REFUSED = TargetDrifted("it was changed there", hint="x")
+BUSY = SourceRefused("not at rest: pip is at it")
+
+
+def test_a_server_that_is_off_is_tried_by_one_environment_and_gets_the_newest(
+    daemon: SimulatedDaemon,
+) -> None:
+    daemon.down = {"b"}
+    for number in range(2, 6):
+        daemon.world = {"one": f"r{number}", "two": f"r{number}"}
+        daemon.scheduler.hint(["one", "two"])
+        daemon.later(60)
+    assert daemon.states() == [IN_STEP, RETRYING] * 2
+    tries = daemon.later(600)
+    assert 15 < len(tries) < 30, "one environment speaks for all"
+    assert {task.servers for task in tries} == {("b",)}
+    daemon.down = set()
+    daemon.later(40)
+    assert daemon.states() == [IN_STEP] * 4
+    assert daemon.row("two", "b").revision == "r5"
+    assert daemon.later(60) == []
+
+
+def test_a_halted_server_waits_for_another_version_or_a_rescan(daemon: SimulatedDaemon) -> None:
+    daemon.refused = {"b": REFUSED}
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE + 1)
+    assert (daemon.row("one", "b").state, daemon.row("one", "b").refused) == (HALTED, "r2")
+    assert daemon.later(RESCAN / 2) == []
+    assert Task(("one",), ("b",)) in daemon.later(RESCAN / 2)
+    daemon.refused = {}
+    daemon.world["one"] = "r3"
+    daemon.scheduler.hint(["one"])
+    assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
+    assert daemon.states() == [IN_STEP] * 4
+
+
+def test_a_rollback_there_stays(daemon: SimulatedDaemon) -> None:
+    """Nothing is pushed while the source stays; what the next try meets is `held`."""
+    daemon.refused = {"b": RevisionHeld("it is held there")}
+    assert daemon.later(3 * RESCAN) == [Task(("one", "two"))] * 3
+    daemon.scheduler.sync("one")
+    daemon.work()
+    assert daemon.row("one", "b").state == HELD
+
+
+def test_a_source_that_is_busy_says_nothing_of_servers(daemon: SimulatedDaemon) -> None:
+    daemon.scheduler.hint(["one"])
+    daemon.now += SETTLE
+    assert daemon.turn() == [Task(("one",), ("a", "b"))]
+    assert [daemon.row("one", s).state for s in "ab"] == [PUSHING, PUSHING]
+    worker = daemon.at_work()[-1]
+    for server in "ab":
+        worker.report_push(server, BUSY)
+    daemon.end(worker)
+    assert [daemon.row("one", s).state for s in "ab"] == [LAGGING, LAGGING]
+    assert daemon.turn() == []
+    assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
+    assert daemon.states() == [IN_STEP] * 4
+
+
+def test_a_server_that_was_off_is_tried_again_whatever_became_of_a_try(
+    daemon: SimulatedDaemon,
+) -> None:
+    """The source was not at rest when it was tried, or has left the inventory meanwhile."""
+    daemon.down = {"b"}
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE + 1)
+    assert daemon.row("one", "b").state == RETRYING
+    daemon.world["two"] = "r2"
+    daemon.scheduler.hint(["two"])
+    while not daemon.at_work():
+        daemon.now += 1
+        daemon.turn()
+    for worker in daemon.at_work():
+        for server in worker.task.servers:
+            worker.report_push(server, BUSY)
+        daemon.end(worker)
+    daemon.down = set()
+    daemon.later(60)
+    assert daemon.states() == [IN_STEP] * 4
+
+
+def test_a_clock_that_is_set_back_delays_nothing(daemon: SimulatedDaemon) -> None:
+    """As at a boot with a wrong clock, before the network's time comes."""
+    daemon.wall_ahead = 7 * 86400.0
+    daemon.down = {"b"}
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE + 30)
+    assert daemon.row("one", "b").state == RETRYING
+    daemon.wall_ahead = 0.0
+    daemon.down = set()
+    daemon.later(60)
+    assert daemon.states() == [IN_STEP] * 4
+
+
+def test_what_breaks_down_every_time_is_asked_again_ever_later(daemon: SimulatedDaemon) -> None:
+    daemon.now += RESCAN
+    daemon.turn()
+    pauses, before = list[float](), daemon.now
+    while len(pauses) < 8:
+        for worker in daemon.at_work():
+            worker.exit_status = -9
+            if worker.task.is_scan:
+                worker.report(DigestTaken("two", "digest r1", unchanged=True))
+            daemon.end(worker)
+            pauses.append(daemon.now - before)
+            before = daemon.now
+        daemon.now += daemon.scheduler.next_seconds()
+        daemon.turn()
+    assert pauses == [0.0, *(SETTLE * 2**number for number in range(5)), 300.0, 300.0]
+    daemon.later(REFUSED_MAX_SECONDS)
+    assert daemon.states() == [IN_STEP] * 4
+
+
+def test_a_slow_server_s_end_says_nothing_of_one_that_is_tried_again_meanwhile(
+    daemon: SimulatedDaemon,
+) -> None:
+    daemon.scheduler.hint(["one"])
+    daemon.now += SETTLE
+    daemon.turn()
+    slow = daemon.at_work()[-1]
+    slow.report_revision("r1")
+    slow.report_push("b", DOWN)
+    daemon.scheduler.read_worker(slow.fd)
+    daemon.now += 3
+    assert daemon.turn() == [Task(("one",), ("b",))]
+    slow.report_push("a", revision="r1")
+    daemon.end(slow)
+    assert [daemon.row("one", s).state for s in "ab"] == [IN_STEP, PUSHING]
+    daemon.finish(daemon.at_work()[-1])
+    assert daemon.states() == [IN_STEP] * 4
+
+
+def six(daemon: SimulatedDaemon) -> list[FakeProcess]:
+    """Six environments go to two servers; four workers have pushed to the fast one, and wait
+    for the other."""
+    names = [f"e{number}" for number in range(6)]
+    for name in names:
+        daemon.checks[f"/p/envs/{name}"] = FakeInstallCheck(name)
+        daemon.world[name] = "r1"
+    daemon.scheduler.adopt(daemon.assignments(**dict.fromkeys(names, ("fast", "slow"))))
+    daemon.turn()
+    daemon.finish(daemon.at_work()[0])
+    daemon.now += SETTLE + 1
+    assert len(daemon.turn()) == PUSHING_MAX
+    for worker in daemon.at_work():
+        worker.report_revision("r1")
+        daemon.report_push(worker, "fast")
+        daemon.scheduler.read_worker(worker.fd)
+    return daemon.at_work()
+
+
+def test_a_slow_server_holds_back_no_other(daemon: SimulatedDaemon) -> None:
+    waiting = six(daemon)
+    daemon.world["e0"] = "r2"
+    daemon.scheduler.hint(["e0"])
+    assert daemon.turn() == []
+    end = daemon.now + SLOW_SECONDS
+    began = list[Task]()
+    while daemon.now < end:
+        daemon.now += daemon.scheduler.next_seconds()
+        began += daemon.turn()
+    assert sorted(began, key=lambda task: task.environments) == [
+        Task((name,), ("fast",)) for name in ("e0", "e4", "e5")
+    ]
+    for worker in daemon.at_work()[len(waiting) :]:
+        daemon.finish(worker)
+    assert daemon.turn() == []
+    assert {daemon.row(f"e{number}", "fast").state for number in range(6)} == {IN_STEP}
+    daemon.refused = {"slow": TransferFailed("it did not arrive")}
+    daemon.finish(waiting[3])
+    assert daemon.turn() == [Task(("e4",), ("slow",))]
+    daemon.now += 60  # what is to be tried again there wakes nobody while it cannot be
+    assert (daemon.row("e3", "slow").state, daemon.turn()) == (RETRYING, [])
+    assert daemon.scheduler.next_seconds() > 1
+    daemon.refused = {}
+    daemon.later(600)
+    assert {row.state for row in daemon.store.contents.servers.values()} == {IN_STEP}
+
+
+def test_a_scan_waits_for_no_push(daemon: SimulatedDaemon) -> None:
+    six(daemon)
+    daemon.now += RESCAN
+    assert any(task.is_scan for task in daemon.turn())
+
+
+def test_there_is_an_end_to_the_workers(
+    daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_pool, "WORKERS_MAX", PUSHING_MAX + 1)
+    six(daemon)
+    daemon.now += SLOW_SECONDS
+    assert len(daemon.turn()) == 1
+    daemon.now += SLOW_SECONDS
+    assert daemon.turn() == []

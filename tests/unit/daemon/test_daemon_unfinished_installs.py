@@ -1,0 +1,134 @@
+"""Installs that ended halfway: reported, and pushed only if a person says so."""
+
+from __future__ import annotations
+
+from envsync.daemon.rows import LAGGING
+from envsync.daemon.tasks import Task
+from envsync.daemon.triggers import Observation
+from envsync.errors import (
+    SourceRefused,
+)
+from tests.unit.daemon.simulation import (
+    RESCAN,
+    SETTLE,
+    SimulatedDaemon,
+    StartDaemon,
+    check_of,
+)
+
+BUSY = SourceRefused("not at rest: pip is at it")
+
+
+def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(
+    daemon: SimulatedDaemon,
+) -> None:
+    check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    assert daemon.later(300) == []
+    error = daemon.store.contents.sources["one"].error
+    assert error is not None
+    assert "an installer left ~umpy" in error["message"]
+    assert len([line for line in daemon.lines if "~umpy" in line]) == 1
+    check_of(daemon, "one").seen = Observation()
+    daemon.scheduler.hint(["one"])
+    assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
+    assert daemon.store.contents.sources["one"].error is None
+
+
+def test_a_rescan_does_not_push_what_is_broken(daemon: SimulatedDaemon) -> None:
+    check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    assert daemon.later(2 * RESCAN + 10) == [Task(("one", "two"))] * 2
+
+
+def test_a_restart_does_not_push_what_is_broken(
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
+) -> None:
+    """Nor does a scan of it, or one that failed, take back what was found."""
+    signs = ("half-1.0 is installed in part: it has no INSTALLER",)
+    check_of(daemon, "one").seen = Observation(unfinished=signs)
+    daemon.world["one"] = "half"
+    daemon.scheduler.hint(["one"])
+    daemon.later(RESCAN + 10)
+    daemon.scheduler.sync_state.source_failed("one", BUSY)
+    row = daemon.store.contents.sources["one"]
+    assert (row.revision, row.unfinished, (row.error or {})["code"]) == (
+        "half",
+        signs,
+        "unfinished",
+    )
+    again = start_daemon(*signs)
+    again.world["one"] = "half"
+    assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
+    check_of(again, "one").seen = Observation()
+    assert again.later(60) == [Task(("one",), ("a", "b"))]
+    assert again.store.contents.sources["one"].error is None
+
+
+def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pushed(
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
+) -> None:
+    """Also where a scan has found meanwhile what it has left."""
+    check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
+    daemon.world["one"] = "half"
+    daemon.scheduler.hint(["one"])
+    daemon.scheduler.sync_state.source_scanned("one", "half")
+    assert daemon.row("one", "a").state == LAGGING
+    signs = ("half is in no installed distribution",)
+    again = start_daemon(*signs)
+    again.world["one"] = "half"
+    assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
+    error = again.store.contents.sources["one"].error
+    assert error is not None
+    assert error["code"] == "unfinished"
+    check_of(again, "one").seen = Observation()
+    assert again.later(60) == [Task(("one",), ("a", "b"))]
+    assert not again.store.contents.sources["one"].is_unchecked
+
+
+def test_the_packages_that_a_check_accepted_are_known_after_a_restart(
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
+) -> None:
+    """Of what stands at that path: at another one, it is a first look."""
+    assert check_of(daemon, "one").known is None
+    check_of(daemon, "one").there = ("x/numpy",)
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE - 1)
+    restarted = start_daemon()
+    assert check_of(restarted, "one").known == ()
+    daemon.later(1)
+    restarted = start_daemon()
+    assert check_of(restarted, "one").known == ("x/numpy",)
+    restarted.checks["/q/one"] = check_of(restarted, "two")
+    restarted.checks["/q/one"].there = ("y/numpy",)
+    restarted.edit(path="/q/one")
+    assert restarted.checks["/q/one"].known is None
+    assert restarted.store.contents.sources["one"].packages == ("y/numpy",)
+
+
+def test_a_person_may_have_it_pushed_as_it_is(daemon: SimulatedDaemon) -> None:
+    check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
+    daemon.scheduler.hint(["one"])
+    daemon.later(60)
+    daemon.scheduler.sync("one")
+    assert daemon.work() == [Task(("one",), ("a", "b"))]
+    daemon.scheduler.hint(["one"])  # and is not asked again
+    assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
+
+
+def test_what_was_accepted_stays_so_while_an_installer_is_at_work(daemon: SimulatedDaemon) -> None:
+    remains = Observation(unfinished=("an installer left ~umpy",))
+    check_of(daemon, "one").seen = remains
+    daemon.scheduler.sync("one")
+    daemon.work()
+    check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
+    daemon.scheduler.hint(["one"])
+    assert daemon.later(SETTLE + 1) == []
+    check_of(daemon, "one").seen = remains
+    assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
+    check_of(daemon, "one").seen = Observation()
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE + 1)
+    assert daemon.store.contents.sources["one"].tolerated == ()
