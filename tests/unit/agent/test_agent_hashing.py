@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import pytest
 
+from envsync.agent.server.facts import processes_using
 from envsync.agent.trees import hashing
 from envsync.agent.trees.directory_read import open_directory, opened_directory
 from envsync.agent.trees.file_hash import BLOCK_BYTES, MISSING
@@ -180,6 +181,22 @@ def test_a_worker_that_dies_is_an_error_and_no_answer(
     with pytest.raises(AgentFailed, match="exit status -9") as failed:
         hashed(top_fd, [b"%0*d" % (name_bytes, number) for number in range(2000)])
     assert failed.value.hint
+
+
+def test_a_worker_is_no_process_that_uses_the_environment(
+    top_fd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the agent that started it: a push would wait for a `verify`, or be refused."""
+    monkeypatch.setattr(hashing, "processors", lambda: 2)
+    monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
+    found: list[object] = []
+
+    def look(_: int) -> None:
+        found.append(processes_using(os.fsencode(tmp_path)))
+
+    Hashing().files(top_fd, parts(CONTENTS), look)
+    assert found
+    assert not any(found)
 
 
 def test_who_prepares_waits_for_all_who_go_first() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
+from envsync.agent.server.file_workers import WORKER_MARK
 from envsync.agent.server.reading import read_start
 from envsync.agent.wire.messages import PlatformFacts, ProcessUse
 from envsync.conda.busy import Process, environment_file
@@ -16,7 +17,7 @@ AGENT_MARK = b"exec(bytes.fromhex('"
 or read them."""
 SEARCH_OPTIONS = (b"-ignore_readdir_race", b"-newerct")
 """Mark the command line of a `find` that an agent started (`trees.changes`): it only looks."""
-_READERS = (AGENT_MARK, b"\0".join((b"", *SEARCH_OPTIONS, b"@")))
+_READERS = (AGENT_MARK, WORKER_MARK, b"\0".join((b"", *SEARCH_OPTIONS, b"@")))
 _ARGV_BYTES_MAX = 16 << 10
 _COMMAND_CHARACTERS_MAX = 400
 _ENVIRONMENT_FILE_BYTES_MAX = 64 << 10

@@ -20,7 +20,10 @@ _BATCH_BYTES = 16 << 20
 _BATCH_FILES = 2000
 _FILE_WEIGHT_BYTES = 32 << 10
 
-_LOOP = """
+WORKER_MARK = b"# an envsync worker"
+"""Marks the command line of every worker, which opens files only to read them."""
+
+_LOOP = """%s
 import os, struct, sys
 source, sink = sys.stdin.buffer, sys.stdout.buffer
 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -130,9 +133,10 @@ class _Worker:
         import subprocess  # not at the agent's start, as it is rarely needed
 
         self._answer_bytes = job.answer_bytes
+        code = _LOOP % (WORKER_MARK.decode(), job.code)
         arguments = [str(job.block_bytes), str(top_fd), *job.arguments]
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", _LOOP % job.code, *arguments],
+            [sys.executable, "-I", "-S", "-B", "-c", code, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # hides the traceback when a Ctrl-C reaches it too
