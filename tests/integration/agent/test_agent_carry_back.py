@@ -19,10 +19,9 @@ from envsync.agent.server import filesystem
 from envsync.agent.trees import file_copy
 from envsync.errors import NoSpace, PreflightRefused
 from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import EMPTY
 from tests.support import disk
 from tests.support.pushes import Server, die_in, environment, require_sound
-from tests.support.trees import directory, file
+from tests.support.trees import directory, file, manifest_of
 
 OLD, NEW = (
     environment(
@@ -182,13 +181,17 @@ def test_a_directory_that_is_swapped_meanwhile_leads_nowhere(
     assert (outside / "e").stat().st_mode & 0o7777 == 0o755
 
 
-def test_a_half_carried_file_is_not_removed_elsewhere(tmp_path: Path) -> None:
+def test_what_is_undone_is_undone_nowhere_else(tmp_path: Path) -> None:
+    """Neither are files and directories removed, nor modes and times restored."""
     tree, outside = tmp_path / "tree", tmp_path / "outside"
     for above in (tree / "local/d", outside):
-        above.mkdir(parents=True)
+        (above / "made").mkdir(parents=True, mode=0o700)
         (above / "x").touch(file_copy.UNFINISHED)
+        above.chmod(0o711)
+    recorded = {b"local": directory(), b"local/d": directory(0o755)}
+    found = {b"local": directory(), b"local/d": directory(), b"local/d/made": directory(0o700)}
 
-    def found(*_: object) -> list[tuple[bytes, os.stat_result]]:
+    def swapped(*_: object) -> list[tuple[bytes, os.stat_result]]:
         path = tree / "local/d"
         status = (path / "x").lstat()
         path.rename(tree / "local/away")
@@ -196,9 +199,12 @@ def test_a_half_carried_file_is_not_removed_elsewhere(tmp_path: Path) -> None:
         return [(os.fsencode(path / "x"), status)]
 
     with pytest.MonkeyPatch.context() as swapping:
-        swapping.setattr(carry_recovery, "entries_of", found)
-        carry_recovery.undo_interrupted_carry(os.fsencode(tree), [b"local"], EMPTY, EMPTY)
-    assert (outside / "x").exists()
+        swapping.setattr(carry_recovery, "entries_of", swapped)
+        carry_recovery.undo_interrupted_carry(
+            os.fsencode(tree), [b"local"], manifest_of(recorded), manifest_of(found)
+        )
+    assert sorted(os.listdir(outside)) == ["made", "x"]
+    assert outside.stat().st_mode & 0o777 == 0o711
 
 
 def in_a_copy(monkeypatch: pytest.MonkeyPatch, die: Callable[[], None]) -> None:

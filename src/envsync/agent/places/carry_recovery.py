@@ -41,11 +41,12 @@ def undo_interrupted_carry(
             with contextlib.suppress(OSError), opened_below(directory, top_fd) as fd:
                 os.chmod(path_of(fd), stat.S_IMODE(os.fstat(fd).st_mode) | stat.S_IRWXU)
                 os.unlink(name, dir_fd=fd)
-    for made in sorted(_empty(recorded, found), reverse=True):
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.join(tree, made))
-        touched.add(split(made)[0])
-    _stamp(tree, recorded, touched.union(_left_open(recorded, found)))
+        for made in sorted(_empty(recorded, found), reverse=True):
+            directory, name = split(made)
+            touched.add(directory)
+            with contextlib.suppress(OSError), opened_below(directory, top_fd) as fd:
+                os.rmdir(name, dir_fd=fd)
+        _stamp(top_fd, recorded, touched.union(_left_open(recorded, found)))
 
 
 def _is_torn(status: os.stat_result) -> bool:
@@ -81,12 +82,11 @@ def _left_open(recorded: Manifest, found: Manifest) -> Iterator[bytes]:
                 yield join(parent, entry.name)
 
 
-def _stamp(tree: bytes, recorded: Manifest, directories: Set[bytes]) -> None:
+def _stamp(top_fd: int, recorded: Manifest, directories: Set[bytes]) -> None:
     """Restore the modes and mtimes of directories, children first."""
     for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
         of = recorded.find(path) if path else recorded
         if of is not None:
-            with contextlib.suppress(OSError):
-                full = os.path.join(tree, path)
-                os.chmod(full, of.mode)
-                os.utime(full, ns=(of.mtime_ns, of.mtime_ns))
+            with contextlib.suppress(OSError), opened_below(path, top_fd) as fd:
+                os.chmod(path_of(fd), of.mode)
+                os.utime(path_of(fd), ns=(of.mtime_ns, of.mtime_ns))
