@@ -419,14 +419,17 @@ def test_what_a_job_goes_on_writing_in_an_earlier_version_stays(server: Server) 
     assert server.tree()[b"local/a"].data == b"newer"
 
 
-def test_what_cannot_be_read_replaces_nothing_older() -> None:
+@pytest.mark.parametrize("path", [b"local/a", b"local/a/b"], ids=["a file", "a directory"])
+def test_what_cannot_be_read_replaces_nothing_older(path: bytes) -> None:
     with home_of_ordinary_user() as home:
         live, tree = (os.fsencode(home / name) for name in ("live", "tree"))
         write(tree, b"local/a", b"older")
-        write(live, b"local/a", b"newer", LATER_NS)
+        write(live, path, b"newer", LATER_NS)
+        os.utime(live + b"/local/a", ns=(LATER_NS, LATER_NS))
         os.chmod(live + b"/local/a", 0)
         with pytest.raises(PreflightRefused, match="cannot be carried"):
             carry(live, [b"local"], tree, LocalPaths(["local"]), is_ours=False)
+        os.chmod(live + b"/local/a", 0o700)
         assert disk.read(tree)[b"local/a"].data == b"older"
 
 

@@ -220,6 +220,7 @@ class _Carrying:
         if there is not None and not stat.S_ISDIR(there.st_mode):
             if self._stays(what, live, there):
                 return []
+            _names(path, self._live_fd)  # what cannot be read replaces nothing
             self._clear(path)
             there = None
         if there is None:
