@@ -13,7 +13,7 @@ from envsync.agent.wire.messages import Finding
 from envsync.conda import busy
 from envsync.tree.local import LocalPaths
 
-NO_HISTORY = "no-history"
+_NO_HISTORY = "no-history"
 MAPPED = "mapped"
 _DELETED = b" (deleted)"
 
@@ -22,7 +22,7 @@ def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
     """Return each sign that the environment is being changed, or was left half-changed."""
     signs = busy.signs(_busy_candidates(scanned), time.time())
     left = tuple(
-        Finding(NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
+        Finding(_NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
         for sign in signs
     )
     at_work = installer_findings(places)
@@ -30,6 +30,16 @@ def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
         # The installer that is running may have left it: then it is no old leftover.
         left = tuple(finding._replace(blocking=True) for finding in left)
     return at_work + left
+
+
+def live_busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
+    """Return `busy_findings` of a target's live version.
+
+    A missing history is none of them: that version was changed, like any other that is not what was
+    published.
+    """
+    found = busy_findings(scanned, places)
+    return tuple(finding for finding in found if finding.kind != _NO_HISTORY)
 
 
 def installer_findings(places: Layout) -> Tuple[Finding, ...]:

@@ -10,7 +10,7 @@ import re
 import shutil
 from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.agent.places.busy_findings import NO_HISTORY, busy_findings
+from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
@@ -198,9 +198,8 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
     trees = trees_of(places.name)
     trees.directories_of = VersionDirectories(records)
     snapshot = trees.snapshot(places.standing(), glance=True)
-    for found in busy_findings(snapshot.scan, places):
-        # A version without its history is changed like any other.
-        if found.blocking and found.kind != NO_HISTORY:
+    for found in live_busy_findings(snapshot.scan, places):
+        if found.blocking:
             return "busy", found.message
     if snapshot.revision != record.revision:
         return "changed", "it was changed there since it was published"

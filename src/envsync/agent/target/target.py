@@ -18,7 +18,7 @@ from typing import (
 )
 
 from envsync.agent.places.base import has_conda
-from envsync.agent.places.busy_findings import NO_HISTORY, busy_findings
+from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, base_layout, layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
@@ -153,9 +153,7 @@ class Target:
         """Return the findings about the live version and the records."""
         found: List[Finding] = []
         if live is not None:
-            busy = busy_findings(live.scan, self.places)
-            # A version without its history is changed like any other, which is drift.
-            found += [finding for finding in busy if finding.kind != NO_HISTORY]
+            found += live_busy_findings(live.scan, self.places)
             shared = shared_finding(self.places, self.current(live))
             found += [] if shared is None else [shared]
         damaged = self.records.damaged()
