@@ -319,6 +319,10 @@ def test_what_was_done_in_a_version_is_kept_when_it_is_taken_back(server: Server
     require_sound(server)
 
 
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_full_disk_bars_no_way_back_but_it_is_told(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,9 +330,6 @@ def test_a_full_disk_bars_no_way_back_but_it_is_told(
         if step == "check":
             disk.write(server.live + b"/lib/mine", b"a day of work")
             monkeypatch.setattr(Records, "store", full)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     server.push(ONE)
     with pytest.raises(CheckFailed) as failed:
@@ -357,12 +358,32 @@ def test_a_disk_that_fails_before_the_switch_leaves_no_interrupted_one(
     assert server.revision() == revision(ONE)
 
 
+def test_on_a_full_disk_a_rollback_says_that_it_was_done(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not to push again: that would be refused once it is complete."""
+    server.push(ONE)
+    server.push(TWO)
+    target = server.target()
+    with monkeypatch.context() as failing:
+
+        def fail(step: str) -> None:
+            if step == "record":
+                failing.setattr(os, "fsync", full)
+
+        target.on_step = fail
+        with pytest.raises(NoSpace, match="the earlier version is live") as failed:
+            TargetSwitches(target).rollback(None, "alice@here", overwrite=False)
+    target.lock.release()
+    assert "push" not in failed.value.hint
+    assert server.revision() == revision(ONE)
+    assert server.target().inspect(lock=False).recovered
+    assert revision(TWO) in records(server).held()
+
+
 def test_on_a_full_disk_a_removal_says_whether_it_was_done(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     server.push(ONE)
     for calls, kind in ((("rename", "unlink"), OSError), (("fsync",), NoSpace)):
         target = server.target()

@@ -31,7 +31,13 @@ from envsync.agent.server.filesystem import space
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import PUBLISHED, failure_after_switch, require_room, trouble
+from envsync.agent.trees.storage import (
+    PUBLISHED,
+    ROLLED_BACK,
+    failure_after_switch,
+    require_room,
+    trouble,
+)
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_requests import Check
 from envsync.errors import NoSpace, PreflightRefused, SourceRefused, StorageFailed, TargetDrifted
@@ -97,8 +103,8 @@ class Publisher:
         switch, or an installer is at work; `CheckFailed` if the check failed; `PreflightRefused` if
         a local path cannot be carried or the name cannot be switched; `NoSpace` if there is no room
         for local paths. In all these cases the previous version is live, as it is if the disk fails
-        before the switch. If the disk fails afterwards, the error says that the new version is
-        live, and the next contact completes the switch.
+        before the switch. If the disk fails afterwards, the error says which version is live, and
+        the next contact completes the switch.
         """
         try:
             self._prepare(switch)
@@ -123,7 +129,8 @@ class Publisher:
             self._compare(switch, before, replaced)
             return self._finalizer.finalize(switch.intent())
         except OSError as error:
-            failure = failure_after_switch(error, PUBLISHED)
+            done = ROLLED_BACK if switch.manifest is None else PUBLISHED
+            failure = failure_after_switch(error, done)
             if failure is None:
                 raise
             raise failure from error

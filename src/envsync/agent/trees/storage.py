@@ -128,13 +128,17 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
 
 
 PUBLISHED = "the new version is live, but could not be recorded", "push again"
+ROLLED_BACK = (
+    "the earlier version is live, but that could not be recorded",
+    "run any command for it there",
+)
 REMOVED = "it was removed there, but that could not be recorded", "run any command for it there"
 
 
 def failure_after_switch(error: OSError, done: Tuple[str, str]) -> Optional[EnvsyncError]:
     """Return the error for people when a switch is done, and what follows it could not be.
 
-    `done` is `PUBLISHED` or `REMOVED`. None if it is no disk trouble.
+    `done` is `PUBLISHED`, `ROLLED_BACK` or `REMOVED`. None if it is no disk trouble.
     """
     found = trouble(error)
     if found is None:
