@@ -418,7 +418,13 @@ def test_what_was_read_ahead_is_not_read_again(
     assert looks.snapshot(top).manifest() == before
 
 
-def test_what_was_given_up_leaves_no_process_behind(top: bytes) -> None:
+def test_what_was_given_up_leaves_no_process_behind(
+    top: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = tmp_path / "find"
+    endless.write_text("#!/bin/sh\nexec sleep 600\n")
+    endless.chmod(0o755)
+    monkeypatch.setattr(changes, "_FINDS", (os.fsencode(endless),))
     with opened_directory(top) as top_fd:
         search = Search(top_fd, top, Moment.now())
     pids = [find._pid for find in search._running or ()]
