@@ -56,7 +56,6 @@ SLOTS: Mapping[str, str] = {
     "insist": "insist with --retry-held",
     "overwrite": "--overwrite",
     "allow_shrink": "--allow-shrink",
-    "check_config": "envsync config check",
     "see_difference": "see what differs with `envsync diff`; ",
 }
 """The slots that a hint may leave open, each with the text that stands in for it until it is

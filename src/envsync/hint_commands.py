@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Any
 
-_READING_INVENTORY = (
+_COMMANDS = (
     "push", "pull", "pack", "unpack", "diff", "verify", "list", "history", "rollback", "remove",
-    "gc", "bootstrap", "doctor",
+    "gc", "bootstrap", "doctor", "daemon", "status", "config",
 )  # fmt: skip
-_COMMAND = rf"envsync (?=(?:{'|'.join(_READING_INVENTORY)})\b)"
-_ANYWHERE = re.compile(rf"\b{_COMMAND}")
-_QUOTED = re.compile(rf"(?:(?<=`)|(?<=→ )){_COMMAND}")
+_TO_COPY = re.compile(
+    rf"(?:^|(?<=`)|(?<=→ )|(?<=: )|(?<=sudo ))envsync (?=(?:{'|'.join(_COMMANDS)})\b)"
+)
 
 
 def command_line(*words: str) -> str:
@@ -29,11 +30,23 @@ def what_there_is(server: str) -> str:
     return f"`{command_line('list', server)}` shows its environments"
 
 
-def with_config(hint: str, config: str) -> str:
-    """Return `hint` with `--config` in every command of it that reads an inventory."""
-    return _ANYWHERE.sub(lambda _: f"envsync --config {shlex.quote(config)} ", hint)
+def with_config(text: str, config: str) -> str:
+    """Return `text` with `--config` in every command that it shows; as it is if `config` is "".
+
+    A command begins the text, or follows a backtick, an arrow, a colon or `sudo`. Elsewhere the
+    same words are prose, or come from another program.
+    """
+    if not config:
+        return text
+    return _TO_COPY.sub(lambda _: f"envsync --config {shlex.quote(config)} ", text)
 
 
-def with_config_where_quoted(line: str, config: str) -> str:
-    """Return `line` with `--config` in those of its commands that follow a backtick or an arrow."""
-    return _QUOTED.sub(lambda _: f"envsync --config {shlex.quote(config)} ", line)
+def json_with_config(value: Any, config: str) -> Any:
+    """Return a JSON-ready value in which every text is as `with_config` returns it."""
+    if isinstance(value, str):
+        return with_config(value, config)
+    if isinstance(value, (list, tuple)):
+        return [json_with_config(part, config) for part in value]
+    if isinstance(value, dict):
+        return {key: json_with_config(part, config) for key, part in value.items()}
+    return value

@@ -152,11 +152,71 @@ def test_commands_are_quoted_word_by_word() -> None:
     assert what_there_is("server2") == "`envsync list server2` shows its environments"
 
 
-def test_an_inventory_that_was_given_is_named_in_every_command_that_reads_it() -> None:
-    others = {"config", "daemon", "demo", "status"}  # named otherwise, or of another inventory
-    for name in COMMANDS:
-        shown = with_config(f"envsync {name} myenv", "lab.yaml")
-        assert ("--config lab.yaml" in shown) is (name not in others), name
+def test_an_inventory_that_was_given_is_named_in_every_command() -> None:
+    for name in COMMANDS.keys() - {"demo"}:  # that has servers of its own
+        shown = with_config(f"envsync {name}", "my lab.yaml")
+        assert shown == f"envsync --config 'my lab.yaml' {name}"
+        assert with_config(shown, "other.yaml") == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/w/bin/python /w/bin/envsync push myenv server2",
+        "another envsync push goes on",
+        "envsync never published it there",
+        "envsync pushes it",
+    ],
+)
+def test_what_is_no_command_to_copy_is_left_as_it_is(text: str) -> None:
+    assert with_config(text, "lab.yaml") == text
+
+
+_COMPOSERS = ("command_line", "published_diff")
+_ANY_COMMAND = re.compile(rf"\benvsync (?:{'|'.join(COMMANDS.keys() - {'demo'})})\b")
+
+
+def _is_composed(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") in _COMPOSERS
+
+
+def _shown(path: Path) -> Iterator[str]:
+    """The texts of a module, without its docstrings, and with a command for each composed one."""
+    names: set[str] = set()
+    apart: set[ast.AST] = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Assign) and _is_composed(node.value):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        if isinstance(node, ast.Expr):
+            apart.add(node.value)
+        if isinstance(node, ast.JoinedStr):
+            apart |= {*node.values}
+            yield "".join(
+                str(part.value)
+                if isinstance(part, ast.Constant)
+                else "envsync push"
+                if _is_composed(part.value) or getattr(part.value, "id", "") in names
+                else "-"
+                for part in node.values
+                if isinstance(part, ast.Constant | ast.FormattedValue)
+            )
+    for node in nodes(path):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in apart:
+            yield node.value
+
+
+def test_every_command_is_shown_where_the_inventory_is_added_to_it() -> None:
+    """At the start of a text or behind a sign: elsewhere, `with_config` does not look for any."""
+    found = 0
+    for path in sorted(SOURCE.rglob("*.py")):
+        source = path.read_bytes()
+        if b"envsync " not in source and not any(name.encode() in source for name in _COMPOSERS):
+            continue
+        for text in _shown(path):
+            commands = len(_ANY_COMMAND.findall(text))
+            found += commands
+            assert with_config(text, "x").count("envsync --config x ") == commands, (path, text)
+    assert found > 50
 
 
 def _told() -> Iterator[tuple[Path, list[str]]]:

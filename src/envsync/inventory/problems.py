@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from envsync.errors import Hint, InventoryError
+from envsync.errors import InventoryError
 
 KeyPath = tuple[str | int, ...]
 
-_HINT = Hint("correct the file, then check it with `{check_config}`")
+_HINT = "correct the file, then check it with `envsync config check`"
 
 
 @dataclass(frozen=True, slots=True)

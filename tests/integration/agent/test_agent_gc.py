@@ -459,7 +459,7 @@ def home(server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ask(server: Server, **options: Any) -> GcFacts:
     arguments = {
         "prefix": str(server.prefix),
-        "by": "envsync gc by alice@here",
+        "by": "alice@here (gc)",
         "keep": 1,
         "keep_of": {},
         "local": ["local"],

@@ -127,8 +127,10 @@ def test_where_an_invalid_one_was_named_that_one_is_to_be_checked(
 ) -> None:
     file = tmp_path / "of lab.yaml"
     file.write_text(INVALID)
-    ended = envsync("--config", str(file), *line.split())
-    assert f"check it with `envsync config check --config '{file}'`" in ended.err
+    arguments = ("--config", str(file), *line.split())
+    hint = f"correct the file, then check it with `envsync --config '{file}' config check`"
+    assert hint in envsync(*arguments).err
+    assert check_document(envsync(*arguments, "--json").out)["error"]["hint"] == hint
 
 
 @pytest.mark.parametrize("line", ["config check", "push myenv server2", "list"])

@@ -26,7 +26,7 @@ def test_it_remembers_no_inventory(
     monkeypatch.setattr(directories, "home", lambda _: str(home))
     file.write_text(f"prefix: {tmp_path}\nservers: {{here: {{}}}}\n")
     ended = envsync("daemon", "install", "--dry-run", "--config", str(file), "--as", "here")
-    assert "config.yaml" not in ended.err
+    assert f"envsync: {file}" not in ended.err
     assert not home.exists()
 
 

@@ -16,6 +16,7 @@ from envsync.daemon.systemd.units import (
     user_unit,
 )
 from envsync.errors import UsageError
+from envsync.hint_commands import with_config
 
 ALICE = Account("alice", 1000, 1000, Path("/home/alice"))
 SERVICE = ServiceSpec(
@@ -47,6 +48,13 @@ def test_the_system_unit_is_the_shipped_one_and_a_drop_in() -> None:
         ),
         "ReadWritePaths=-/home/alice/.local/state -/home/alice/.cache",
     ]
+
+
+def test_files_are_shown_as_they_are_written(tmp_path: Path) -> None:
+    """And not with the `--config` that was given, which is put into commands that are shown."""
+    for file in (*system_unit(SERVICE).files, *user_unit(SERVICE, tmp_path).files):
+        for text in (file.content, *file.content.splitlines()):
+            assert with_config(text, "lab.yaml") == text
 
 
 def test_the_user_unit_names_no_path_but_the_program_and_the_inventory(tmp_path: Path) -> None:

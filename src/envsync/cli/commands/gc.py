@@ -73,7 +73,7 @@ def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: 
     environments = environments_at(site, place)
     return Collect(
         prefix=environments.prefix,
-        by=f"envsync gc by {site.who}",
+        by=f"{site.who} (gc)",
         keep=Environment("").keep,
         keep_of={entry.name: entry.keep for entry in site.inventory.environments},
         local=environments.local,

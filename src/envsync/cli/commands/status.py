@@ -17,6 +17,7 @@ from envsync.cli.invocation.options import common_options
 from envsync.cli.output import status_view
 from envsync.cli.output.screen import Screen
 from envsync.cli.output.terminal import Terminal
+from envsync.hint_commands import json_with_config
 
 REFRESH_SECONDS = 1.0
 
@@ -48,11 +49,17 @@ def _watch(invocation: Invocation) -> None:
     # Ctrl-C is the normal way to end this.
     with contextlib.suppress(KeyboardInterrupt), Screen(sys.stdout) as screen:
         while True:
-            screen.show(_lines(_document(invocation)))
+            screen.show(_lines(_document(invocation), invocation.given_config))
             time.sleep(REFRESH_SECONDS)
 
 
 def _document(invocation: Invocation) -> Document:
+    """Return the document, its commands complete before a narrow terminal has them folded."""
+    found: Document = json_with_config(_found(invocation), invocation.given_config)
+    return found
+
+
+def _found(invocation: Invocation) -> Document:
     import socket
 
     from envsync.daemon import store
@@ -75,10 +82,10 @@ def _document(invocation: Invocation) -> Document:
     return document(contents, None, about)
 
 
-def _lines(document: Document) -> list[str]:
+def _lines(document: Document, config: str) -> list[str]:
     """Return the lines for a screen; those of the table may be wider than it."""
     drawn = io.StringIO()
-    show(Terminal(drawn, drawn, {}), document, shutil.get_terminal_size().columns)
+    show(Terminal(drawn, drawn, {}, config=config), document, shutil.get_terminal_size().columns)
     return drawn.getvalue().splitlines()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from envsync.cli.output.terminal import Terminal
 from envsync.conda.credentials import redacted_json
+from envsync.hint_commands import json_with_config
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
@@ -36,8 +37,14 @@ class Invocation:
 
     @functools.cached_property
     def terminal(self) -> Terminal:
-        config = "" if self.config is None else str(self.config)
-        return Terminal(sys.stdout, sys.stderr, self.environ, quiet=self.json, config=config)
+        return Terminal(
+            sys.stdout, sys.stderr, self.environ, quiet=self.json, config=self.given_config
+        )
+
+    @property
+    def given_config(self) -> str:
+        """The inventory that `--config` named, or ""."""
+        return "" if self.config is None else str(self.config)
 
     def inventory(self) -> Inventory:
         """Return the inventory; if no file is found, one that any host is in."""
@@ -54,7 +61,8 @@ class Invocation:
     def print_document(self, exit_code: int, error: dict[str, Any] | None) -> None:
         """Print the one JSON document of a run, without credentials.
 
-        It is ASCII only, so that any byte of a path survives.
+        Commands in it have the same `--config` as on a terminal. It is ASCII only, so that any byte
+        of a path survives.
         """
         document = {
             "schema": SCHEMA,
@@ -63,4 +71,5 @@ class Invocation:
             "error": error,
             "result": self.result,
         }
-        sys.stdout.write(json.dumps(redacted_json(document), indent=2) + "\n")
+        shown = redacted_json(json_with_config(document, self.given_config))
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")

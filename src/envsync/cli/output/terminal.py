@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import click
 
 from envsync.conda.credentials import redacted
-from envsync.hint_commands import with_config, with_config_where_quoted
+from envsync.hint_commands import with_config
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,7 +138,7 @@ class Terminal:
             self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
 
     def _copyable(self, line: str) -> str:
-        return with_config_where_quoted(line, self._config) if self._config else line
+        return with_config(line, self._config)
 
     def errors(self, errors: Sequence[EnvsyncError]) -> None:
         """Print each distinct error once, with all the servers that it happened on."""
@@ -155,11 +155,13 @@ class Terminal:
             return
         names = listed(servers or ([error.server] if error.server else []))
         where = f"{escaped(names)}: " if names else ""
-        told = self._folded(f"envsync: {where}{_shortened(_without_name(error))}", self._stderr)
+        told = self._folded(
+            f"envsync: {where}{_shortened(self._copyable(_without_name(error)))}", self._stderr
+        )
         head, rest = told[: len("envsync:")], told[len("envsync:") :]
         lines = [f"{self._styled(head, 'red')}{rest}"]
         lines += [
-            self._folded(f"  {_shortened(detail)}", self._stderr)
+            self._folded(f"  {_shortened(self._copyable(detail))}", self._stderr)
             for detail in error.details[:DETAILS_SHOWN]
         ]
         if len(error.details) > DETAILS_SHOWN:
@@ -167,8 +169,7 @@ class Terminal:
             lines.append(f"  and {more:,} more: all of them with --json")
         if error.hint:
             # The hint stays on one line, however long, because it is copied and pasted.
-            hint = with_config(error.hint, self._config) if self._config else error.hint
-            lines.append(f"  → {_shortened(hint)}")
+            lines.append(f"  → {_shortened(self._copyable(error.hint))}")
         self._stderr.write("\n".join(lines) + "\n")
 
     def table(

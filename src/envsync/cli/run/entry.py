@@ -26,7 +26,6 @@ from envsync.cli.run.crash import save_traceback
 from envsync.cli.run.output_stream import OutputFailed, OutputStream
 from envsync.cli.run.program import COMMANDS, program
 from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
-from envsync.hint_commands import command_line
 from envsync.inventory.names import suggestion
 
 _STDOUT = 1
@@ -215,9 +214,6 @@ def _carry_out(
             return UsageError("envsync runs on Linux", hint="run it on one of the servers")
         _invoke(arguments, invocation)
     except EnvsyncError as error:
-        if invocation.config is not None:
-            check = command_line("config", "check", "--config", str(invocation.config))
-            error.fill(check_config=check)
         return error
     except click.ClickException as error:
         path = _command_path(error, arguments)

@@ -159,7 +159,7 @@ def _head() -> str:
     This makes the file differ after an upgrade, so that the running daemon is restarted.
     """
     return (
-        f"# Written by `envsync daemon install` of envsync {__version__}: "
+        f"# Written by envsync {__version__} (`daemon install`): "
         "run that again instead of editing this."
     )
 
