@@ -54,9 +54,9 @@ def test_a_program_that_fails_for_the_service_is_reported_with_what_it_printed(
 ) -> None:
     """As it does where the service's user cannot read its modules."""
     program = tmp_path / "envsync"
-    program.write_text("#!/bin/sh\necho 'No module named envsync' >&2; exit 1\n")
+    program.write_text("#!/bin/sh\nprintf 'Caf\\351\\nNo module named envsync\\n' >&2; exit 1\n")
     program.chmod(0o755)
     with pytest.raises(ServiceFailed) as raised:
         Trial(service_of(tmp_path), "here", [Server("server2", "server2")]).run()
     assert raised.value.message == f"{program} cannot be run as alice: exit status 1"
-    assert raised.value.details == ("No module named envsync",)
+    assert raised.value.details == ("Caf\\xe9", "No module named envsync")

@@ -51,6 +51,7 @@ class Trial:
                 argv,
                 capture_output=True,
                 text=True,
+                errors="backslashreplace",
                 check=False,
                 timeout=rounds * _SECONDS_EACH,
                 **self.process_options(),
