@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from pathlib import Path
@@ -66,8 +67,9 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
     def say(line: str) -> None:
         if invocation.json:
             return
-        sys.stderr.write(f"{escaped(line)}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the disk of a log may be full, its reader gone
+            sys.stderr.write(f"{escaped(line)}\n")
+            sys.stderr.flush()
 
     environ, hostname = dict(invocation.environ), socket.gethostname()
     settings = DaemonSettings(
