@@ -11,7 +11,7 @@ _COMMANDS = (
     "gc", "bootstrap", "doctor", "daemon", "status", "config",
 )  # fmt: skip
 _TO_COPY = re.compile(
-    rf"(?:^|(?<=`)|(?<=→ )|(?<=: )|(?<=sudo ))envsync (?=(?:{'|'.join(_COMMANDS)})\b)"
+    rf"(?:^|(?<=`)|(?<=[→>:] )|(?<=sudo ))envsync (?=(?:{'|'.join(_COMMANDS)})\b)"
 )
 
 

@@ -14,6 +14,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.lazy_group import Entry, LazyGroup
 from envsync.cli.invocation.options import common_options
 from envsync.errors import InventoryError
+from envsync.hint_commands import with_config
 
 if TYPE_CHECKING:
     from envsync.daemon.tasks import Task
@@ -68,7 +69,7 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
         if invocation.json:
             return
         with contextlib.suppress(OSError):  # the disk of a log may be full, its reader gone
-            sys.stderr.write(f"{escaped(line)}\n")
+            sys.stderr.write(f"{escaped(with_config(line, invocation.given_config))}\n")
             sys.stderr.flush()
 
     environ, hostname = dict(invocation.environ), socket.gethostname()
