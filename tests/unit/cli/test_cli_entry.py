@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envsync.cli.invocation.lazy_group import LazyGroup
-from envsync.cli.run.entry import Stopped, Stopper
+from envsync.cli.invocation.stop_signals import Stopped, Stopper
 from envsync.cli.run.program import COMMANDS, program
 from tests.support.documented_json import check_document
 from tests.unit.cli.conftest import Envsync
@@ -258,6 +258,7 @@ def test_ctrl_c_twice_at_once_is_one_end() -> None:
 
 STUCK = """\
 import time
+from envsync.cli.invocation import stop_signals
 from envsync.cli.run import entry
 
 def stuck(arguments, invocation):
@@ -268,7 +269,7 @@ def stuck(arguments, invocation):
         print("ending", flush=True)
         time.sleep(600)
 
-entry._SAME_END_SECONDS = 0.3
+stop_signals._SAME_END_SECONDS = 0.3
 entry._invoke = stuck
 entry.main()
 """

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import pty
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +156,26 @@ def test_of_no_daemon_no_version_is_told() -> None:
     found = shown(about=About())
     assert found["daemon"]["version"] is None
     assert not list(status_view.troubles(found))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -15)])
+def test_only_ctrl_c_is_the_normal_end_of_a_watch(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    mine, its = pty.openpty()
+    environ = {"HOME": str(tmp_path), "TERM": "xterm", "PATH": os.environ["PATH"]}
+    argv = [sys.executable, "-m", "envsync", "status", "--watch"]
+    with subprocess.Popen(argv, stdout=its, stderr=its, env=environ) as process:
+        os.close(its)
+        try:
+            seen = b""
+            while b"no daemon" not in seen:
+                seen += os.read(mine, 4096)
+            process.send_signal(number)
+            while process.poll() is None:
+                with contextlib.suppress(OSError):  # it has closed the terminal
+                    os.read(mine, 4096)
+        finally:
+            process.kill()
+    os.close(mine)
+    assert process.returncode == status

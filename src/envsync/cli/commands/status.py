@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import shutil
 import sys
@@ -14,6 +13,7 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
+from envsync.cli.invocation.stop_signals import Stopped
 from envsync.cli.output import status_view
 from envsync.cli.output.screen import Screen
 from envsync.cli.output.terminal import Terminal
@@ -46,11 +46,15 @@ def status(invocation: Invocation, watch: bool) -> None:
 
 
 def _watch(invocation: Invocation) -> None:
-    # Ctrl-C is the normal way to end this.
-    with contextlib.suppress(KeyboardInterrupt), Screen(sys.stdout) as screen:
-        while True:
-            screen.show(_lines(_document(invocation), invocation.given_config))
-            time.sleep(REFRESH_SECONDS)
+    try:
+        with Screen(sys.stdout) as screen:
+            while True:
+                screen.show(_lines(_document(invocation), invocation.given_config))
+                time.sleep(REFRESH_SECONDS)
+    except Stopped:
+        raise
+    except KeyboardInterrupt:
+        pass  # Ctrl-C is the normal way to end this
 
 
 def _document(invocation: Invocation) -> Document:

@@ -12,16 +12,15 @@ import os
 import signal
 import sys
 import threading
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.invocation.stop_signals import STOP_SIGNALS, Stopped, Stopper
 from envsync.cli.run.crash import save_traceback
 from envsync.cli.run.output_stream import OutputFailed, OutputStream
 from envsync.cli.run.program import COMMANDS, program
@@ -31,59 +30,8 @@ from envsync.inventory.names import suggestion
 _STDOUT = 1
 PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 
-
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that stop a command as Ctrl-C does: `kill`, and a terminal that goes away."""
-_SAME_END_SECONDS = 2.0
 _RESUMABLE = ("push", "pull", "unpack", "bootstrap")
 """Commands that resume where they stopped; the others start again."""
-
-
-class Stopped(KeyboardInterrupt):
-    """One of `_SIGNALS` arrived."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def _alarm(seconds: float) -> None:
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
-
-
-class Stopper:
-    """The handler of the signals that stop a command.
-
-    Pressing Ctrl-C twice counts as once: the second must not interrupt the clean-up that the first
-    one started, such as removing the progress lines. If the command still runs 2 s after the first
-    (the clean-up takes too long, or the first one was lost), the second is sent again.
-    """
-
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        alarm: Callable[[float], None] = _alarm,
-    ) -> None:
-        """`alarm` is called with the number of seconds after which `again` is to be called."""
-        self._clock = clock
-        self._alarm = alarm
-        self._last_seconds: float | None = None
-        self._kept = 0
-
-    def again(self, *_: object) -> None:
-        """Send the second signal again, to the handler that it has by now."""
-        os.kill(os.getpid(), self._kept)
-
-    def __call__(self, number: int, _: FrameType | None) -> None:
-        now = self._clock()
-        if self._last_seconds is not None and now - self._last_seconds < _SAME_END_SECONDS:
-            self._kept = number
-            self._alarm(self._last_seconds + _SAME_END_SECONDS - now)
-            return
-        self._last_seconds = now
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise Stopped(number)
 
 
 class Interruption:
@@ -118,7 +66,7 @@ def main() -> NoReturn:
     stopper = Stopper()
     signal.signal(signal.SIGALRM, stopper.again)
     try:
-        for number in (signal.SIGINT, *_SIGNALS):
+        for number in (signal.SIGINT, *STOP_SIGNALS):
             # Under nohup, and in the background of a shell, they are ignored and have to stay so.
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, stopper)
@@ -186,13 +134,13 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
 
 def leave(status: int) -> NoReturn:
     """End the process without waiting for its threads, which may wait for silent servers."""
-    for number in (signal.SIGINT, *_SIGNALS):
+    for number in (signal.SIGINT, *STOP_SIGNALS):
         if isinstance(signal.getsignal(number), Stopper):
             signal.signal(number, signal.SIG_DFL)  # there is nothing left to stop
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         if status == 128 + number:
             # End by the signal, as without a handler: systemd counts no other end as clean.
             signal.signal(number, signal.SIG_DFL)
