@@ -106,3 +106,14 @@ def test_a_relative_one_is_told_by_the_path_that_it_has_there(sources: Sources) 
     envs = sources.top.parent
     assert sources.lines() == [f"lib/data (symlink) leads to {envs}/other/data"]
     assert sources.lines(THERE) == ["lib/data (symlink) leads to /srv/conda/envs/other/data"]
+
+
+def test_a_link_to_a_name_that_is_rewritten_leads_inside(sources: Sources) -> None:
+    """Where the environment is behind a link, its files may name it by the place itself."""
+    moved = sources.root / "big" / NAME
+    moved.parent.mkdir()
+    sources.top.rename(moved)
+    sources.top.symlink_to(moved)
+    (moved / "data").symlink_to(moved / "lib")
+    assert sources.lines(THERE) == []
+    assert sources.lines() == [f"data (symlink) leads to {moved}/lib"], "there, nothing may be"

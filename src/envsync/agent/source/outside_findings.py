@@ -28,6 +28,8 @@ def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, .
     moved = source.relocation(there).link_target if there else _stays
     standing = os.fsencode(there) or source.known_as
     leads = [lead._replace(leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
+    # Any of the environment's names here may have become its name there.
+    leads = [lead for lead in leads if not (lead.leads_to + b"/").startswith(standing + b"/")]
     leads += _run_paths(source, there, moved)
     return tuple(Finding("outside", line) for line in (*map(str, leads), *_kernelspecs(source)))
 

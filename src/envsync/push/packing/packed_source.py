@@ -255,7 +255,7 @@ def _other_platform(top: Path) -> PlatformFacts | None:
 
 
 def at_rest(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:
-    """Pack an environment; raises `SourceRefused` if it is busy, or differs afterwards (P4).
+    """Pack an environment; raises `SourceRefused` if it is busy, or differs afterwards.
 
     `pack` is given the source as it was found before.
     """

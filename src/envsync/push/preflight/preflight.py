@@ -122,7 +122,7 @@ def insisted(source: SourceState, target: TargetState) -> tuple[TargetState, tup
 
 
 def require_source(source: SourceState) -> None:
-    """Refuse a source that is busy or broken (P4)."""
+    """Refuse a source that is busy or broken."""
     blocking = list(dict.fromkeys(finding for finding in source.findings if finding.blocking))
     if blocking:
         hint = _SOURCE_HINTS.get(blocking[0].kind, AFTER_THE_INSTALLER)
