@@ -26,7 +26,7 @@ class PathGroup(NamedTuple):
 
     def __str__(self) -> str:
         noun = "file" if self.path_count == 1 else "files"
-        return "%s: %d %s" % (self.package or "in no package", self.path_count, noun)
+        return "%s: %s %s" % (self.package or "in no package", format(self.path_count, ","), noun)
 
 
 def group_paths(

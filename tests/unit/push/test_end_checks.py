@@ -8,11 +8,12 @@ from typing import cast
 
 import pytest
 
+from envsync.agent.wire.messages import DifferenceFacts
 from envsync.errors import EnvsyncError, RevisionHeld
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
-from envsync.push.preflight.end_checks import EndChecks
+from envsync.push.preflight.end_checks import EndChecks, difference_lines
 from envsync.push.request.settings import PushSettings
 
 SETTINGS = PushSettings("myenv", "/w/conda", "server1:/w/conda", "alice@server1")
@@ -76,3 +77,40 @@ def test_every_option_that_it_takes_is_named_at_once(given: dict[str, object], h
     with pytest.raises(EnvsyncError) as caught:
         look.require_permission(source, target)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)
+
+
+PATHS = tuple(f"~ lib/{number}" for number in range(100))
+
+
+@pytest.mark.parametrize(
+    ("found", "lines"),
+    [
+        (
+            DifferenceFacts(
+                ("- six 1.16", "+ toml 0.10"), ("toml 0.10: 4 files", "python 3.11: 1 file"),
+                PATHS[:5], 4, 3, 1,
+            ),
+            ("4 files added, 3 removed, 1 changed", "- six 1.16", "+ toml 0.10",
+             "python 3.11: 1 file"),
+        ),
+        (
+            DifferenceFacts((), ("python 3.11: 3 files",), PATHS[:3], 0, 0, 3),
+            ("0 files added, 0 removed, 3 changed", "python 3.11: 3 files", *PATHS[:3]),
+        ),
+        (
+            DifferenceFacts((), ("python 3.11: 100 files",), PATHS[:12], 0, 0, 1100),
+            ("0 files added, 0 removed, 1,100 changed", "python 3.11: 100 files", *PATHS[:11],
+             "and 1,089 more paths"),
+        ),
+        (
+            DifferenceFacts(tuple(f"+ p{n} 1" for n in range(14)), (), PATHS[:12], 1, 0, 0),
+            ("1 file added, 0 removed, 0 changed", *(f"+ p{n} 1" for n in range(12)),
+             "and 2 more packages"),
+        ),
+    ],
+    ids=["packages", "paths", "more paths", "more packages"],
+)  # fmt: skip
+def test_every_package_that_differs_is_named_and_what_is_left_out_is_counted(
+    found: DifferenceFacts, lines: tuple[str, ...]
+) -> None:
+    assert difference_lines(found) == lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.wire.messages import SourceState, TargetState
+from envsync.agent.wire.messages import DifferenceFacts, SourceState, TargetState
 from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
@@ -58,14 +58,7 @@ class EndChecks:
             found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
         except VerificationFailed as error:
             return (error.message,)
-        counts = (
-            f"{found.added:,} file{'' if found.added == 1 else 's'} added, "
-            f"{found.removed:,} removed, {found.changed:,} changed"
-        )
-        lines = found.packages or (*found.groups, *found.paths)
-        shown = lines[:DIFFERENCES_SHOWN]
-        more = (f"and {len(lines) - len(shown)} more",) if len(lines) > len(shown) else ()
-        return (counts, *shown, *more)
+        return difference_lines(found)
 
     def refuse_the_same_place(self, target: TargetState) -> None:
         if self._source.look.sees(target.nonce):
@@ -93,3 +86,20 @@ class EndChecks:
         path, needed = self._source.answers.newest_glibc()
         message = glibc_mismatch(path, needed, target.platform.libc_version)
         return () if message is None else (message,)
+
+
+def difference_lines(found: DifferenceFacts) -> tuple[str, ...]:
+    """Return how many files differ, then every package that does, or some paths if none does."""
+    counts = (
+        f"{found.added:,} file{'' if found.added == 1 else 's'} added, "
+        f"{found.removed:,} removed, {found.changed:,} changed"
+    )
+    named = {line.split()[1] for line in found.packages}
+    packages = [*found.packages, *(g for g in found.groups if g.split()[0] not in named)]
+    more = [f"and {len(packages) - DIFFERENCES_SHOWN:,} more packages"]
+    if len(packages) > DIFFERENCES_SHOWN:
+        return (counts, *packages[:DIFFERENCES_SHOWN], *more)
+    paths = () if found.packages else found.paths[: DIFFERENCES_SHOWN - len(packages)]
+    left = found.added + found.removed + found.changed - len(paths)
+    more = [f"and {left:,} more paths"] if paths and left else []
+    return (counts, *packages, *paths, *more)
