@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -141,3 +142,18 @@ def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
         "read them"
     )
     assert controller.path(archive).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.timeout(60)
+def test_a_full_disk_is_named_and_where_else_to_write(conda_lab: Lab) -> None:
+    controller = conda_lab.controller
+    there = controller.path(controller.prefix)
+    storage = os.statvfs(there)
+    used_bytes = (storage.f_blocks - storage.f_bfree) * storage.f_frsize
+    controller.remount(f"size={used_bytes + (8 << 20)}")
+    archive = f"{controller.prefix}/myenv.tar"
+    error = Envsync(controller).run("pack", "myenv", "-o", archive).error
+    assert error["code"] == "no-space"
+    assert error["message"] == f"there is no space at {controller.prefix}: No space left on device"
+    assert error["hint"] == "free some space there, or write the archive elsewhere: -o FILE"
+    assert list(there.glob("*.tar")) == []

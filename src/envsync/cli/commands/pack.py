@@ -93,6 +93,7 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
     """Pack the environment, and return the warnings; refuse it if it is busy or changes."""
     from envsync.cli.invocation.asking import lines_that_move
     from envsync.push.ends.local_source import open_local
+    from envsync.push.packing.disk_here import OTHER_OUTPUT, disk_here
     from envsync.push.packing.pack_archive import PRIVATE, write_archive
     from envsync.push.packing.packed_source import at_rest
     from envsync.push.preflight.preflight import credential_warning
@@ -111,14 +112,15 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
 
         def write(source: Source) -> tuple[str, ...]:
             credentials = credential_warning(source.answers.credentials(), "the archive")
-            packed = write_archive(
-                where,
-                file,
-                form,
-                force=force,
-                mode=PRIVATE if credentials else mode,
-                on_packed=told,
-            )
+            with disk_here(file.absolute().parent, OTHER_OUTPUT):
+                packed = write_archive(
+                    where,
+                    file,
+                    form,
+                    force=force,
+                    mode=PRIVATE if credentials else mode,
+                    on_packed=told,
+                )
             return (*packed, *credentials)
 
         show(Progress(site.own_name, "inspect"))

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envsync.agent.server.filesystem import space
-from envsync.agent.staging.writing import space_guard
 from envsync.errors import NoSpace, SourceRefused
 from envsync.push.packing.archive_entries import entries, opened_archive
+from envsync.push.packing.disk_here import LARGER_CACHE, disk_here
 
 _BLOCK_BYTES = 1 << 20
 _MODE_BITS = 0o775
@@ -139,11 +139,11 @@ class _Extraction:
         if member.size + _SPARE_BYTES > space(os.fsencode(self._top)).free_bytes:
             raise NoSpace(
                 f"there is no space here to unpack {member.name}",
-                hint=f"free some space at {self._top}, or set XDG_CACHE_HOME to a larger disk",
+                hint=f"free some space at {self._top}, or {LARGER_CACHE}",
             )
         content = tar.extractfile(member)
         assert content is not None
-        with space_guard():
+        with disk_here(self._top, LARGER_CACHE):
             _remove(there)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(there, flags, 0o600), "wb") as file:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from envsync.agent.staging.writing import space_guard
 from envsync.errors import PreflightRefused, SourceRefused, UsageError
+from envsync.push.packing.disk_here import OTHER_OUTPUT
 from envsync.push.packing.proof import Proving
 
 FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
@@ -80,7 +80,7 @@ def write_archive(
 
     `mode` says who can read the archive. With `proves`, the archive has a checksum that proves it
     whole. Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for
-    a place where no archive can be made.
+    a place where no archive can be made, and the OSError of a full disk.
     """
     there = _mode(output)
     if there is not None and stat.S_ISDIR(there):
@@ -92,7 +92,7 @@ def write_archive(
         raise UsageError(
             f"there is no directory {parent}", hint=f"mkdir -p {shlex.quote(str(parent))}"
         )
-    with space_guard(), _workplace(parent) as place:
+    with _workplace(parent) as place:
         archive = place / "archive"
         told = _pack(environment, str(archive), form, on_packed, proves)
         with archive.open("rb") as file:
@@ -116,9 +116,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _impossible(path: Path, what: str, error: OSError) -> PreflightRefused:
-    return PreflightRefused(
-        f"{path} cannot be {what}: {error.strerror}", hint="write the archive elsewhere: -o FILE"
-    )
+    return PreflightRefused(f"{path} cannot be {what}: {error.strerror}", hint=OTHER_OUTPUT)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from envsync.push.ends.end import Answer, LocalEnd, Progress
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import SourceLook
+from envsync.push.packing.disk_here import LARGER_CACHE, disk_here
 from envsync.push.packing.extraction import make_directory
 from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.packed_platform import packed_platform
@@ -228,7 +229,8 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
         archive = top.parent / "packed.tar"
 
         def write(_: Source) -> tuple[str, ...]:
-            return write_archive(environment, archive, "tar", force=True, proves=False)
+            with disk_here(top, LARGER_CACHE):
+                return write_archive(environment, archive, "tar", force=True, proves=False)
 
         told = at_rest(open_origin, write)
         earlier = unpack(archive, top, is_own=True)

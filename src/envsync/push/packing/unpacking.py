@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from envsync.agent.staging.writing import space_guard
 from envsync.agent.wire.messages import listed
 from envsync.errors import SourceRefused
 from envsync.push.packing.conda_unpack import UNPACK, has_conda_unpack, settle
+from envsync.push.packing.disk_here import LARGER_CACHE, disk_here
 from envsync.push.packing.extraction import extract
 from envsync.push.packing.recorded_digests import differing
 
@@ -32,7 +32,7 @@ def unpack(archive: Path, top: Path, *, is_own: bool = False) -> tuple[bytes, ..
         )
     if not extracted.is_proven:
         _require_as_recorded(archive, top)
-    with space_guard():
+    with disk_here(top, LARGER_CACHE):
         return settle(top, extracted.symlinks)
 
 

@@ -1,0 +1,36 @@
+"""What a full or failing disk of this machine means to somebody who packs or unpacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from envsync.agent.trees.storage import trouble, words
+from envsync.errors import NoSpace
+
+LARGER_CACHE = "set XDG_CACHE_HOME to a larger disk"
+OTHER_OUTPUT = "write the archive elsewhere: -o FILE"
+
+
+@contextmanager
+def disk_here(directory: Path, elsewhere: str) -> Iterator[None]:
+    """Translate the OSError of a disk that fails or is full while `directory` is written.
+
+    `elsewhere` says how to have another directory used.
+    """
+    try:
+        yield
+    except OSError as error:
+        found = trouble(error)
+        if found is None:
+            raise
+        if found.kind is NoSpace:
+            raise NoSpace(
+                f"there is no space at {directory}: {error.strerror}",
+                hint=f"free some space there, or {elsewhere}",
+            ) from error
+        raise found.kind(
+            f"a disk of this machine cannot be used: {words(error)}",
+            hint="`df -h`, `df -i` and `dmesg` show which, and why",
+        ) from error
