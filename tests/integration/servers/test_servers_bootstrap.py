@@ -38,6 +38,8 @@ def test_a_conda_that_is_there_stays(served: Lab, envsync: Envsync) -> None:
     host = served["server3"]
     mine = host.path(f"{host.prefix}/conda-meta/mine")
     mine.write_text("x")
+    planned = envsync.json("bootstrap", "server3", "--dry-run")["result"]["base"]
+    assert planned["in_use"] == [], "the agent itself is none that uses it"
     done = envsync("bootstrap", "server3")
     assert "there is another conda at the prefix already" in done.stderr
     assert mine.read_text() == "x"

@@ -96,12 +96,20 @@ def _link(pid: int, name: str) -> bytes:
 
 
 def processes_using(path: bytes) -> Tuple[ProcessUse, ...]:
-    """Return this user's processes that run from, work in, map or have open files below a path."""
-    return processes_below([path])[path]
+    """Return this user's processes that run from, work in, map or have open files below a path.
+
+    Agents, and what they start to read files, are none of them: they run from the base.
+    """
+    return processes_below([path], with_readers=False)[path]
 
 
-def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
-    """Return what `processes_using` does for several paths, in one pass over the processes."""
+def processes_below(
+    paths: Sequence[bytes], *, with_readers: bool = True
+) -> Dict[bytes, Tuple[ProcessUse, ...]]:
+    """Return what `processes_using` does for several paths, in one pass over the processes.
+
+    With `with_readers`, agents that run from a path are included, but not those that read there.
+    """
     inside = {path: os.path.realpath(path) + b"/" for path in paths}
     found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
     for pid in _own_pids():
@@ -109,6 +117,8 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
             with open("/proc/%d/cmdline" % pid, "rb") as file:
                 argv = file.read()
             only_reads = any(mark in argv for mark in _READERS)
+            if only_reads and not with_readers:
+                continue
             held, mapped = _held_paths(pid, with_files=not only_reads), _maps(pid)
             command = shown_command(argv)
             for path, top in inside.items():
