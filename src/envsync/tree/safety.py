@@ -23,7 +23,7 @@ class Shrinkage(NamedTuple):
     files_now: int
 
     def __str__(self) -> str:
-        return "it has %d files, but the target has %d" % (self.files_now, self.files_before)
+        return f"it has {self.files_now:,} files, but the target has {self.files_before:,}"
 
 
 def shrinkage(source: Totals, target: Totals) -> Optional[Shrinkage]:

@@ -30,7 +30,7 @@ def test_shrinkage(now: int, before: int, is_ruined: bool) -> None:
     found = shrinkage(Totals(now, now, 0), Totals(before, before, 0))
     assert bool(found) is is_ruined
     if found:
-        assert str(found) == f"it has {now} files, but the target has {before}"
+        assert str(found) == f"it has {now:,} files, but the target has {before:,}"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ _OF_ENTRY = frozenset(
     }
 )
 _FREE = "free some space there (`envsync gc {server}` frees what no version needs)"
+_FREE_INODES = "remove some files there (`envsync gc {server}` removes what no version needs)"
 _MEND = "check `dmesg` there and repair the disk"
 _REMOUNT = "check `dmesg` there for the cause, and mount it read-write again"
 
@@ -64,9 +65,9 @@ def require_room(
     inodes = new_inodes + spare_inodes
     if free.free_inodes is not None and inodes > free.free_inodes:
         raise NoSpace(
-            "the %s needs %d inodes, including %d to spare, but %d are free"
-            % (what, inodes, spare_inodes, free.free_inodes),
-            hint=Hint(_FREE),
+            f"the {what} needs {inodes:,} inodes, including {spare_inodes:,} to spare, "
+            f"but {free.free_inodes:,} are free",
+            hint=Hint(_FREE_INODES),
         )
 
 
