@@ -221,10 +221,13 @@ def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
         ("nowhere.tar.gz", "there is no file nowhere.tar.gz"),
         (".", "is a directory, not an archive"),
         ("archive.zip", "archive.zip gives no name for the environment"),
+        ("we ird.tar.gz", "we ird.tar.gz gives no name for the environment"),
+        ("base.tar.gz", "base.tar.gz gives no name for the environment"),
     ],
 )
 def test_what_is_no_archive(envsync: Envsync, tmp_path: Path, name: str, told: str) -> None:
-    (tmp_path / "archive.zip").write_text("x")
+    for archive in ("archive.zip", "we ird.tar.gz", "base.tar.gz"):
+        (tmp_path / archive).write_text("x")
     ended = envsync("unpack", name, "server2")
     assert told in ended.err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,24 @@ def unpack(
     """
     from envsync.cli.commands.push import carry_out
     from envsync.cli.pushing.request import PushOptions, require_archive, resolve_unpack
-    from envsync.push.packing.pack_archive import FORMATS, format_of
     from envsync.push.request.method import PACK
-    from envsync.tree.safety import is_environment_name
 
-    said = format_of(archive.name)
     require_archive(archive)
-    environment = name or archive.name.removesuffix("" if said is None else said[1])
-    if name is None and (said is None or not is_environment_name(environment)):
-        raise UsageError(
-            f"{archive.name} gives no name for the environment",
-            hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",
-        )
+    environment = _name_of(archive) if name is None else name
     options = PushOptions(environment, servers=servers, method=PACK, **rest)
     carry_out(invocation, resolve_unpack(invocation.site(), options, archive))
+
+
+def _name_of(archive: Path) -> str:
+    """Return the environment name that the archive's file name gives."""
+    from envsync.inventory.names import environment_name
+    from envsync.push.packing.pack_archive import FORMATS, format_of
+
+    said = format_of(archive.name)
+    with contextlib.suppress(ValueError):
+        if said is not None:
+            return environment_name(archive.name.removesuffix(said[1]))
+    raise UsageError(
+        f"{archive.name} gives no name for the environment",
+        hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",
+    )
