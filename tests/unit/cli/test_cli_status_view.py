@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -162,20 +165,33 @@ def test_of_no_daemon_no_version_is_told() -> None:
 def test_only_ctrl_c_is_the_normal_end_of_a_watch(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
+    ended, _ = watched(tmp_path, columns=80, end_with=number)
+    assert ended == status
+
+
+def test_a_watch_fits_the_terminal(tmp_path: Path) -> None:
+    _, seen = watched(tmp_path, columns=25, end_with=signal.SIGTERM)
+    shown = b"no daemon runs here (start one"
+    assert shown[:25] + b"\x1b" in seen
+
+
+def watched(home: Path, *, columns: int, end_with: signal.Signals) -> tuple[int | None, bytes]:
+    """The exit status of a watch on a terminal of that width, and what it showed."""
     mine, its = pty.openpty()
-    environ = {"HOME": str(tmp_path), "TERM": "xterm", "PATH": os.environ["PATH"]}
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    environ = {"HOME": str(home), "TERM": "xterm", "PATH": os.environ["PATH"]}
     argv = [sys.executable, "-m", "envsync", "status", "--watch"]
     with subprocess.Popen(argv, stdout=its, stderr=its, env=environ) as process:
         os.close(its)
         try:
             seen = b""
-            while b"no daemon" not in seen:
+            while b"\x1b[J" not in seen:  # the end of a drawing
                 seen += os.read(mine, 4096)
-            process.send_signal(number)
+            process.send_signal(end_with)
             while process.poll() is None:
                 with contextlib.suppress(OSError):  # it has closed the terminal
                     os.read(mine, 4096)
         finally:
             process.kill()
     os.close(mine)
-    assert process.returncode == status
+    return process.returncode, seen

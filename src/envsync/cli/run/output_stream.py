@@ -13,14 +13,14 @@ class OutputStream(io.TextIOWrapper):
     """Takes the place of `stream`; raises `OutputFailed`, and can write any text."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
-        encoding, by_lines = stream.encoding, stream.line_buffering
-        through = stream.write_through
+        # It is not detached: click and `shutil` ask `sys.__stdout__` for the terminal's size.
+        self._replaced = stream
         super().__init__(
-            stream.detach(),
-            encoding=encoding,
+            stream.buffer,
+            encoding=stream.encoding,
             errors="backslashreplace",
-            line_buffering=by_lines,
-            write_through=through,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
         )
 
     def write(self, text: str, /) -> int:
