@@ -8,6 +8,7 @@ import io
 import os
 import pty
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from envsync import __version__
 from envsync.cli.commands.status import show
 from envsync.cli.output import status_view
 from envsync.cli.output.terminal import Terminal
+from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.rows import (
     HALTED,
     IN_STEP,
@@ -34,6 +36,8 @@ from envsync.daemon.rows import (
     SourceRow,
 )
 from envsync.daemon.status import About, document
+from envsync.daemon.store import Store
+from tests.unit.cli.conftest import Envsync
 
 REVISION = "ab" * 32
 REFUSED = {"message": "server3 refuses connections", "hint": "check that sshd runs there"}
@@ -195,3 +199,48 @@ def watched(home: Path, *, columns: int, end_with: signal.Signals) -> tuple[int 
             process.kill()
     os.close(mine)
     return process.returncode, seen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "named"),
+    [
+        ((), {}, " --config {daemon}"),
+        (("--config", "other.yaml"), {}, " --config {daemon}"),
+        (("--config", "lab.yaml"), {}, " --config lab.yaml"),
+        ((), {"ENVSYNC_CONFIG": "lab.yaml"}, ""),
+    ],
+)
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_hints_name_the_daemons_inventory_unless_it_is_used_anyway(
+    envsync: Envsync,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    named: str,
+    form: tuple[str, ...],
+) -> None:
+    inventory, home = tmp_path / "lab.yaml", {"HOME": str(tmp_path / "home")}
+    store = Store(DaemonPaths.of(home, socket.gethostname()).database)
+    store.put_about("inventory", str(inventory))
+    store.put_source(SourceRow("myenv", REVISION))
+    error = {"message": "it was changed there", "hint": "see: envsync diff myenv server2"}
+    store.put_server(ServerRow("myenv", "server2", HALTED, error=error))
+    store.close()
+    ended = envsync(*arguments, "status", *form, **variables)
+    command = f"see: envsync{named.format(daemon=inventory)} diff myenv server2"
+    assert command in ended.out + ended.err
+
+
+def test_hints_name_the_daemons_inventory_where_another_ones_file_is_refused(
+    envsync: Envsync, tmp_path: Path
+) -> None:
+    """As in /tmp, where anybody may leave an inventory."""
+    foreign = tmp_path / "envsync.yaml"
+    foreign.write_text("servers: {}\n")
+    foreign.chmod(0o666)
+    home = {"HOME": str(tmp_path / "home")}
+    store = Store(DaemonPaths.of(home, socket.gethostname()).database)
+    store.put_about("inventory", "/etc/lab.yaml")
+    store.put_source(SourceRow("myenv", error={"message": "gone", "hint": "envsync list here"}))
+    store.close()
+    assert "→ envsync --config /etc/lab.yaml list here" in envsync("status").err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import sys
@@ -17,6 +18,7 @@ from envsync.cli.invocation.stop_signals import Stopped
 from envsync.cli.output import status_view
 from envsync.cli.output.screen import Screen
 from envsync.cli.output.terminal import Terminal
+from envsync.errors import InventoryError
 from envsync.hint_commands import json_with_config
 
 REFRESH_SECONDS = 1.0
@@ -58,9 +60,28 @@ def _watch(invocation: Invocation) -> None:
 
 
 def _document(invocation: Invocation) -> Document:
-    """Return the document, its commands complete before a narrow terminal has them folded."""
-    found: Document = json_with_config(_found(invocation), invocation.given_config)
-    return found
+    """Return the document, its commands complete before a narrow terminal has them folded.
+
+    They have the daemon's inventory, whichever one this command would use.
+    """
+    found = _found(invocation)
+    config = _config_to_name(found["daemon"]["inventory"], invocation)
+    complete: Document = json_with_config(found, config)
+    return complete
+
+
+def _config_to_name(of_daemon: str, invocation: Invocation) -> str:
+    """Return the `--config` with which commands use the daemon's inventory; "" if they need none.
+
+    Without it they would go to servers and prefixes of another inventory, or of none.
+    """
+    from envsync.inventory import find
+
+    with contextlib.suppress(InventoryError):  # a file that is refused here is used by no command
+        used = find(invocation.config, invocation.environ)
+        if used is not None and str(used.absolute()) == of_daemon:
+            return invocation.given_config
+    return of_daemon
 
 
 def _found(invocation: Invocation) -> Document:
