@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from envsync.cli.daemon import service_plan
 from envsync.cli.daemon.service_plan import ServicePlan
 from envsync.cli.daemon.service_trial import Trial
 from envsync.daemon.systemd.systemctl import Systemctl
-from envsync.daemon.systemd.units import Account, ServiceSpec, Unit
+from envsync.daemon.systemd.units import Account, ServiceSpec, Unit, UnitFile
 from envsync.errors import ServiceFailed
 from envsync.files import directories
 from envsync.inventory import Server
@@ -33,6 +34,24 @@ def test_it_remembers_no_inventory(
 def service_of(tmp_path: Path) -> ServiceSpec:
     account = Account("alice", os.geteuid(), os.getegid(), tmp_path)
     return ServiceSpec(account, tmp_path / "envsync", tmp_path / "lab.yaml", "here", tmp_path)
+
+
+def test_a_service_that_could_not_work_replaces_none(
+    envsync: Envsync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the user of the service cannot read the inventory."""
+    service, old = service_of(tmp_path), tmp_path / "50-install.conf"
+    old.write_text("the one that works")
+    error = {"code": "inventory-invalid", "message": "lab.yaml: it cannot be read", "hint": ""}
+    document = json.dumps({"result": None, "error": error})
+    service.program.write_text(f"#!/bin/sh\necho '{document}'\n")
+    service.program.chmod(0o755)
+    unit = Unit("envsync.service", (UnitFile(old, "the new one"),))
+    plan = ServicePlan(service, unit, "here", (), Systemctl({}, of_user=True))
+    monkeypatch.setattr(service_plan, "find", lambda *_, **__: plan)
+    ended = envsync("daemon", "install", "--user")
+    assert ended.err == "envsync: as alice: lab.yaml: it cannot be read\n"
+    assert old.read_text() == "the one that works"
 
 
 def test_both_ways_of_installing_it_have_the_options_that_were_given(

@@ -50,6 +50,17 @@ def test_the_system_unit_is_the_shipped_one_and_a_drop_in() -> None:
     ]
 
 
+def test_an_inventory_that_the_system_unit_hides_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "link.yaml"
+    link.symlink_to("/var/tmp/lab.yaml")
+    for path in (Path("/tmp/lab.yaml"), link):
+        hidden = replace(SERVICE, inventory=path)
+        with pytest.raises(UsageError, match=f"cannot see {path} there") as raised:
+            system_unit(hidden)
+        assert raised.value.hint.endswith(" to /home/alice/.config/envsync/config.yaml")
+        user_unit(hidden, tmp_path)  # sees it
+
+
 def test_files_are_shown_as_they_are_written(tmp_path: Path) -> None:
     """And not with the `--config` that was given, which is put into commands that are shown."""
     for file in (*system_unit(SERVICE).files, *user_unit(SERVICE, tmp_path).files):

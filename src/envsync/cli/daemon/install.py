@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run: bool) -> None:
     """Let systemd run the daemon, now and after each boot. Run it again after a change.
 
-    Then the login to each of its servers is tested with what a service has: no ssh-agent, no
+    The login to each of its servers is tested with what a service has: no ssh-agent, no
     passphrase, no ticket. Those that fail are named.
     """
     from envsync.cli.daemon import service_plan
@@ -38,11 +38,18 @@ def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run:
     if not (plan.may_write or dry_run):
         raise _needs_root(plan)
     invocation.result = result = _document(plan, dry_run=dry_run)
+    # First, because it fails if the user cannot run the program or read the inventory: a service
+    # that works is not replaced by one that cannot.
+    tried = plan.try_servers()
+    result["servers"] = [
+        {"server": server, "error": None if error is None else error.to_json()}
+        for server, error in tried
+    ]
     if dry_run:
         _show(invocation.terminal, plan.unit)
     else:
         _install(invocation, plan, result)
-    _try_servers(invocation, plan, result)
+    _tell_servers(invocation.terminal, plan, tried)
 
 
 def _needs_root(plan: ServicePlan) -> UsageError:
@@ -135,20 +142,16 @@ def _tell_no_systemd(terminal: Terminal, plan: ServicePlan) -> None:
         terminal.warning(f"not started: systemd does not run here; once it does: {line}")
 
 
-def _try_servers(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) -> None:
+def _tell_servers(
+    terminal: Terminal, plan: ServicePlan, tried: Sequence[tuple[str, EnvsyncError | None]]
+) -> None:
     """Report the servers that the service can reach, and why it cannot reach the others."""
-    terminal = invocation.terminal
-    if not plan.targets:
+    if not tried:
         terminal.warning(
             f"there is nothing to do: no environment has `source: {plan.own_name}`, "
             "`watch: true` and a server to push to"
         )
         return
-    tried = plan.try_servers()
-    result["servers"] = [
-        {"server": server, "error": None if error is None else error.to_json()}
-        for server, error in tried
-    ]
     reached = [server for server, error in tried if error is None]
     errors: list[EnvsyncError] = [error for _, error in tried if error is not None]
     if reached:

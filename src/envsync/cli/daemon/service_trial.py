@@ -39,13 +39,14 @@ class Trial:
     def run(self) -> list[tuple[str, EnvsyncError | None]]:
         """Return each server with the reason why the service cannot log in there, or None.
 
-        Raises `ServiceFailed` if the program cannot be run this way, or the error that ended it.
+        Raises `ServiceFailed` if the program cannot be run this way, or the error that ended it:
+        the user cannot read the inventory.
         """
         service = self._service
         names = [server.name for server in self._servers]
         argv = [str(service.program), "daemon", "try-servers", "--json"]
         argv += ["--config", str(service.inventory), "--as", self._own_name, "--", *names]
-        rounds = -(-len(names) // _PARALLEL_MAX)
+        rounds = 1 + len(names) // _PARALLEL_MAX
         try:
             done = subprocess.run(
                 argv,
@@ -87,7 +88,9 @@ class Trial:
 
     def _errors(self, document: dict[str, Any]) -> dict[str, EnvsyncError | None]:
         if document["result"] is None:
-            raise from_json(document["error"])
+            error = from_json(document["error"])
+            error.message = f"as {self._service.account.name}: {error.message}"
+            raise error
         by_name = {server.name: server for server in self._servers}
         return {
             outcome["server"]: _mended(outcome["error"], by_name[outcome["server"]])

@@ -83,11 +83,7 @@ class ServiceSpec:
     @property
     def temporary_directories(self) -> tuple[Path, ...]:
         """The program's directories in /tmp or /var/tmp, which PrivateTmp= hides from a service."""
-        found = [
-            path
-            for path in self.program_directories
-            if any(path.is_relative_to(place) for place in _TEMPORARY)
-        ]
+        found = list(filter(_is_temporary, self.program_directories))
         return tuple(path for path in found if not any(one in path.parents for one in found))
 
 
@@ -109,11 +105,19 @@ class Unit:
 
 
 def system_unit(service: ServiceSpec) -> Unit:
-    """Return `envsync@USER.service`; raises `UsageError` if a value cannot be part of a unit."""
+    """Return `envsync@USER.service`; raises `UsageError` if a value cannot be part of a unit.
+
+    That is also so for an inventory that PrivateTmp= hides.
+    """
     if _ACCOUNT_NAME.fullmatch(service.account.name) is None:
         raise UsageError(
             f"the name {service.account.name!r} cannot be part of a unit's name",
             hint="envsync daemon install --user   needs no such name",
+        )
+    if _is_temporary(Path(os.path.realpath(service.inventory))):
+        raise UsageError(
+            f"a system service has a /tmp of its own, and cannot see {service.inventory} there",
+            hint=f"move it, for example to {service.account.home}/.config/envsync/config.yaml",
         )
     name = f"envsync@{service.account.name}.service"
     linked = service.linked_directories
@@ -137,6 +141,10 @@ def user_directory(home: Path, environ: Mapping[str, str]) -> Path:
     """Return the directory of the user's own units, by `$XDG_CONFIG_HOME` or `home`."""
     base = Path(environ.get("XDG_CONFIG_HOME", ""))
     return (base if base.is_absolute() else home / ".config") / "systemd" / "user"
+
+
+def _is_temporary(path: Path) -> bool:
+    return any(path.is_relative_to(place) for place in _TEMPORARY)
 
 
 def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Unit:
