@@ -46,6 +46,8 @@ def sentence(
     counts = Counter(row.state for row in rows)
     kept = len(contents.sources)
     text = f"{kept} environment{'' if kept == 1 else 's'}"
+    if paused := sum(row.paused for row in contents.sources.values()):
+        text += f" ({paused} paused)"
     text += f", {counts[IN_STEP]} of {len(rows)} copies in step"
     states = [f"{number} {state}" for state, number in counts.items() if state != IN_STEP]
     text = ", ".join([text, *sorted(states)])
