@@ -244,3 +244,19 @@ def test_hints_name_the_daemons_inventory_where_another_ones_file_is_refused(
     store.put_source(SourceRow("myenv", error={"message": "gone", "hint": "envsync list here"}))
     store.close()
     assert "→ envsync --config /etc/lab.yaml list here" in envsync("status").err
+
+
+def test_each_hint_is_printed_once_and_without_a_prefix(envsync: Envsync, tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path / "home")}
+    store = Store(DaemonPaths.of(home, socket.gethostname()).database)
+    store.put_source(SourceRow("myenv", error={"message": "gone", "hint": "envsync list here"}))
+    for number in (2, 3):
+        store.put_server(ServerRow("myenv", f"server{number}", RETRYING, error=REFUSED))
+    store.close()
+    lines = envsync("status").err.splitlines()
+    assert lines[-4:] == [
+        "warning: myenv: gone",
+        "  → envsync list here",
+        "envsync: myenv on server2, myenv on server3",
+        "  → check that sshd runs there",
+    ]

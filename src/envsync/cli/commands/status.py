@@ -17,7 +17,7 @@ from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.stop_signals import Stopped
 from envsync.cli.output import status_view
 from envsync.cli.output.screen import Screen
-from envsync.cli.output.terminal import Terminal
+from envsync.cli.output.terminal import Terminal, listed
 from envsync.errors import InventoryError
 from envsync.hint_commands import json_with_config
 
@@ -130,7 +130,7 @@ def show(terminal: Terminal, document: Document, columns: int) -> None:
 
 
 def _print(terminal: Terminal, document: Document) -> None:
-    """Print for a pipe: one line for each row, with the reason at its end."""
+    """Print for a pipe: one line for each row, with the reason at its end; each hint once."""
     for line in status_view.whereabouts(document):
         terminal.note(line)
     rows = status_view.rows(document)
@@ -138,7 +138,10 @@ def _print(terminal: Terminal, document: Document) -> None:
         terminal.table((*status_view.TITLES, ""), rows)
     for text, hint in status_view.troubles(document):
         terminal.warning(text)
-        if hint:
-            terminal.note(f"  → {hint}")
+        terminal.hint(hint)
+    alike: dict[str, list[str]] = {}
     for where, hint in status_view.hints(document).items():
-        terminal.note(f"{where} → {hint}")
+        alike.setdefault(hint, []).append(where)
+    for hint, places in alike.items():
+        terminal.note(listed(places))
+        terminal.hint(hint)

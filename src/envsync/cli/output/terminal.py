@@ -137,6 +137,15 @@ class Terminal:
             head, rest = told[: len("warning:")], told[len("warning:") :]
             self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
 
+    def hint(self, text: str) -> None:
+        """Print what to do about the note or warning before it."""
+        if text and not self._quiet:
+            self._stderr.write(f"{self._hint(text)}\n")
+
+    def _hint(self, text: str) -> str:
+        """Return a hint's line, not folded, however long, because it is copied and pasted."""
+        return f"  → {_shortened(self._copyable(text))}"
+
     def _copyable(self, line: str) -> str:
         return with_config(line, self._config)
 
@@ -168,8 +177,7 @@ class Terminal:
             more = len(error.details) - DETAILS_SHOWN
             lines.append(f"  and {more:,} more: all of them with --json")
         if error.hint:
-            # The hint stays on one line, however long, because it is copied and pasted.
-            lines.append(f"  → {_shortened(self._copyable(error.hint))}")
+            lines.append(self._hint(error.hint))
         self._stderr.write("\n".join(lines) + "\n")
 
     def table(
