@@ -13,6 +13,7 @@ from envsync.hint_commands import command_line
 from envsync.inventory.names import suggestion
 
 _LOG_MESSAGES = {"pause": "paused", "resume": "resumed", "sync": "sync requested"}
+_TO_WATCH = "set its `source:` (this machine), `push_to:` and `watch: true`"
 
 
 class RequestHandler:
@@ -61,12 +62,14 @@ class RequestHandler:
         kept = list(self._scheduler.sync_state.assignments.by_name)
         given = names if isinstance(names, list) else []
         wanted = [name for name in given if isinstance(name, str)]
+        if not wanted and not kept:
+            raise NotFound("the daemon watches no environment", hint=_TO_WATCH)
         for name in wanted:
             if name not in kept:
                 listed = ", ".join(kept) or "none"
                 raise NotFound(
                     f"the daemon does not watch the environment {name!r}{suggestion(name, kept)}",
                     details=[f"kept in step: {listed}"],
-                    hint="set its `source:` (this machine), `push_to:` and `watch: true`",
+                    hint=_TO_WATCH,
                 )
         return wanted or kept

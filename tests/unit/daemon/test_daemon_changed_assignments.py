@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from envsync.daemon.log import Log
@@ -9,6 +11,7 @@ from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.rows import IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.tasks import Task
 from envsync.errors import (
+    NotFound,
     PreflightRefused,
     SourceRefused,
 )
@@ -120,6 +123,15 @@ def test_a_pause_holds_also_when_all_is_asked_for(daemon: SimulatedDaemon) -> No
     daemon.scheduler.pause(["two"], paused=True)
     with pytest.raises(PreflightRefused, match="one, two are paused"):
         handler.handle({"verb": "sync"})
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "sync"])
+def test_where_nothing_is_watched_no_request_succeeds(daemon: SimulatedDaemon, verb: str) -> None:
+    """One that comes later would not be paused."""
+    daemon.scheduler.adopt(replace(daemon.assignments(), by_name={}))
+    handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    with pytest.raises(NotFound, match="the daemon watches no environment"):
+        handler.handle({"verb": verb, "environments": []})
 
 
 def test_servers_and_environments_come_and_go_with_the_inventory(daemon: SimulatedDaemon) -> None:
