@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from envsync.agent.wire.messages import DifferenceFacts
-from envsync.errors import EnvsyncError, RevisionHeld
+from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
@@ -20,31 +20,40 @@ SETTINGS = PushSettings("myenv", "/w/conda", "server1:/w/conda", "alice@server1"
 
 
 @pytest.mark.parametrize(
-    ("settings", "hint"),
+    ("settings", "command"),
     [
-        (SETTINGS, "or insist: `envsync push myenv server2 --retry-held`"),
-        (
-            replace(SETTINGS, environment_there="other"),
-            "or insist: `envsync push myenv server2 --as other --retry-held`",
-        ),
-        (replace(SETTINGS, source="server3:/w/conda"), "or insist with --retry-held"),
-        (replace(SETTINGS, archive="/tmp/myenv.tar.zst"), "or insist with --retry-held"),
+        (SETTINGS, "envsync push myenv server2"),
+        (replace(SETTINGS, environment_there="other"), "envsync push myenv server2 --as other"),
+        (replace(SETTINGS, source="server3:/w/conda"), ""),
+        (replace(SETTINGS, archive="/tmp/myenv.tar.zst"), ""),
     ],
 )
-def test_what_is_held_names_the_command(
-    monkeypatch: pytest.MonkeyPatch, settings: PushSettings, hint: str
+@pytest.mark.parametrize(
+    ("refusal", "with_command", "without"),
+    [
+        (RevisionHeld, "or insist: `{} --retry-held`", "or insist with --retry-held"),
+        (SourceShrunk, "that is what you want: {} --allow-shrink", "you want: --allow-shrink"),
+    ],
+)
+def test_a_refusal_names_the_command_that_insists(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: PushSettings,
+    command: str,
+    refusal: type[EnvsyncError],
+    with_command: str,
+    without: str,
 ) -> None:
     def refuse(*_: object) -> None:
-        raise RevisionHeld("it is held there")
+        raise refusal("it is refused")
 
     monkeypatch.setattr(preflight, "require_permission", refuse)
     monkeypatch.setattr(preflight, "missing_options", lambda *_: ())
     state = SimpleNamespace(record=None, exists=False)
     target = cast(TargetEnd, SimpleNamespace(server="server2"))
     look = EndChecks(settings, cast(Source, None), target)
-    with pytest.raises(RevisionHeld) as caught:
+    with pytest.raises(refusal) as caught:
         look.require_permission(state, state)  # type: ignore[arg-type]
-    assert caught.value.hint.endswith(hint)
+    assert caught.value.hint.endswith(with_command.format(command) if command else without)
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,13 @@ class RefusalHints:
         """
         if error.leaves_open("see_difference"):
             error.fill(see_difference=see_difference(self._diff(target)))
-        if error.leaves_open("insist"):
-            options, again = self._options("--retry-held", missing), self._again()
-            insist = f"insist: `{again} {options}`" if again else f"insist with {options}"
-            error.fill(insist=insist)
+        again = self._again()
+        insist = self._options("--retry-held", missing)
+        shrink = self._options("--allow-shrink", missing)
         error.fill(
+            insist=f"insist: `{again} {insist}`" if again else f"insist with {insist}",
             overwrite=self._options("--overwrite", missing),
-            allow_shrink=self._options("--allow-shrink", missing),
+            allow_shrink=f"{again} {shrink}" if again else shrink,
         )
 
     def _options(self, own: str, missing: Collection[str]) -> str:
