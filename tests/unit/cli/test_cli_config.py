@@ -138,3 +138,10 @@ def test_one_that_is_not_there(envsync: Envsync, line: str) -> None:
     ended = envsync("--config", "/nowhere.yaml", *line.split())
     assert ended.status == 2
     assert ended.err.startswith("envsync: /nowhere.yaml: there is no such file\n")
+
+
+@pytest.mark.parametrize("arguments", [("--config", "", "config", "path"), ("list", "--config=")])
+def test_an_empty_config_option_is_refused(envsync: Envsync, arguments: tuple[str, ...]) -> None:
+    ended = envsync(*arguments)
+    assert ended.status == 2
+    assert ended.err.startswith("envsync: invalid value for '--config': it names no file\n")

@@ -51,6 +51,8 @@ def force_platform_option(command: F) -> F:
 
 def config_option(*, hidden: bool = False) -> Callable[[F], F]:
     def keep(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+        if value == Path():  # as after `--config "$UNSET"`
+            raise click.BadParameter("it names no file")
         if value is not None:
             _invocation(context).config = value
 
