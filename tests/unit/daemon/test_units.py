@@ -59,6 +59,8 @@ def test_an_inventory_that_the_system_unit_hides_is_refused(tmp_path: Path) -> N
             system_unit(hidden)
         assert raised.value.hint.endswith(" to /home/alice/.config/envsync/config.yaml")
         user_unit(hidden, tmp_path)  # sees it
+    [_, drop_in] = system_unit(replace(SERVICE, inventory=Path("/tmp/lab/lab.yaml"))).files
+    assert "BindReadOnlyPaths=/tmp/lab\n" in drop_in.content
 
 
 def test_files_are_shown_as_they_are_written(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
     terminal = invocation.terminal
     for directory in plan.service.temporary_directories:
         terminal.warning(
-            f"{directory} may be emptied, but the service needs it: install envsync elsewhere"
+            f"{directory} may be emptied, but the service needs it: move what is in it"
         )
     plan.make_directories()
     written = installation.write(plan.unit)

@@ -81,9 +81,20 @@ class ServiceSpec:
         return tuple(found)
 
     @property
+    def _inventory_files(self) -> tuple[Path, ...]:
+        """The inventory, and the file that it is a symlink to."""
+        return (self.inventory, Path(os.path.realpath(self.inventory)))
+
+    @property
+    def has_bare_inventory(self) -> bool:
+        """Whether the inventory is in /tmp or /var/tmp itself, which no service can be given."""
+        return any(file.parent in _TEMPORARY for file in self._inventory_files)
+
+    @property
     def temporary_directories(self) -> tuple[Path, ...]:
-        """The program's directories in /tmp or /var/tmp, which PrivateTmp= hides from a service."""
-        found = list(filter(_is_temporary, self.program_directories))
+        """Directories of the program and the inventory that PrivateTmp= hides from a service."""
+        needed = (*self.program_directories, *(file.parent for file in self._inventory_files))
+        found = list(filter(_is_temporary, dict.fromkeys(needed)))
         return tuple(path for path in found if not any(one in path.parents for one in found))
 
 
@@ -107,14 +118,14 @@ class Unit:
 def system_unit(service: ServiceSpec) -> Unit:
     """Return `envsync@USER.service`; raises `UsageError` if a value cannot be part of a unit.
 
-    That is also so for an inventory that PrivateTmp= hides.
+    That is also so for an inventory in /tmp itself, which PrivateTmp= hides.
     """
     if _ACCOUNT_NAME.fullmatch(service.account.name) is None:
         raise UsageError(
             f"the name {service.account.name!r} cannot be part of a unit's name",
             hint="envsync daemon install --user   needs no such name",
         )
-    if _is_temporary(Path(os.path.realpath(service.inventory))):
+    if service.has_bare_inventory:
         raise UsageError(
             f"a system service has a /tmp of its own, and cannot see {service.inventory} there",
             hint=f"move it, for example to {service.account.home}/.config/envsync/config.yaml",
@@ -144,7 +155,7 @@ def user_directory(home: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _is_temporary(path: Path) -> bool:
-    return any(path.is_relative_to(place) for place in _TEMPORARY)
+    return any(place in path.parents for place in _TEMPORARY)
 
 
 def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Unit:
