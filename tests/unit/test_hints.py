@@ -69,6 +69,15 @@ def test_every_slot_of_a_hint_is_one_that_is_known() -> None:
             assert set(_ANY_SLOT.findall(text)) <= {f"{{{slot}}}" for slot in SLOTS}, path
 
 
+def test_nothing_follows_a_command_on_its_line() -> None:
+    """A command stands last, behind a colon, or in backticks: blanks alone do not end it."""
+    follows = re.compile(r"(?:^|\S) {3,}[a-z`]")
+    for path in sorted(SOURCE.rglob("*.py")):
+        if b"   " in path.read_bytes():
+            lines = (text for text in _texts_of(nodes(path)) if "\n" not in text)
+            assert [line for line in lines if follows.search(line)] == [], path
+
+
 def test_the_agent_names_its_own_server_by_the_slot_alone() -> None:
     """A plain `SERVER` there would reach a person: nobody fills it."""
     for name in AGENT:

@@ -46,7 +46,7 @@ PENALTY = "Not allowed at this time"
 _CROWDED = "Exceeded MaxStartups"
 _NO_CHANNEL = "Timeout opening channel"
 _ONWARD_HINT = "check that host's address and port, and what the jump host can reach"
-_BUSY_HINT = "it may be overloaded; {}   shows whether it answers at all"
+_BUSY_HINT = "it may be overloaded; see whether it answers at all: {}"
 
 
 def connecting(error: BaseException, place: Place) -> EnvsyncError:
@@ -102,14 +102,14 @@ def _not_found(error: Exception, place: Place) -> EnvsyncError:
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         which = "of the jump host " if place.is_jump else ""
         message = f"the name {which}{name!r} cannot be resolved at present"
-        hint = f"{look_up}   tries again; if that fails, too, check the DNS of this machine"
+        hint = f"check the DNS of this machine if this fails, too: {look_up}"
     else:
         which = " (the jump host)" if place.is_jump else ""
         message = f"there is no host named {name!r}{which}"
         hint = f"check the spelling, or: {look_up}"
         family = place.settings.address_family
         if family != "any":
-            hint += f"; the ssh configuration allows only AddressFamily {family}"
+            hint = f"the ssh configuration allows only AddressFamily {family}; {hint}"
     return ConnectionFailed(message, hint=hint, details=[reason_of(error)], server=place.server)
 
 
@@ -120,9 +120,9 @@ def _refused(error: OSError, place: Place) -> EnvsyncError:  # noqa: ARG001
 
 
 def _silent(error: OSError, place: Place) -> EnvsyncError:  # noqa: ARG001
-    hint = f"{place.ssh_command}   shows whether it answers at all"
+    hint = f"see whether it answers at all: {place.ssh_command}"
     if place.settings.jump is None and place.settings.proxy_command is None:
-        hint += "; if only another host reaches it: `jump:` in the inventory, or ssh -J"
+        hint = f"if only another host reaches it, set `jump:` in the inventory; {hint}"
     return unreached(place, "does not answer", hint)
 
 
@@ -189,7 +189,7 @@ def _protocol(error: BaseException, place: Place) -> EnvsyncError:
     return unreached(
         place,
         "does not speak SSH as expected",
-        f"{place.ssh_command} -v   shows what it says",
+        f"see what it says: {place.ssh_command} -v",
         reason_of(error),
     )
 
@@ -199,7 +199,7 @@ def _incompatible(error: BaseException, place: Place) -> EnvsyncError:
         place,
         "has no algorithm in common with this client",
         "update its sshd, or let the ssh configuration allow more; "
-        f"{place.ssh_command} -v   shows what it offers",
+        f"see what it offers: {place.ssh_command} -v",
         reason_of(error),
     )
 
@@ -208,7 +208,7 @@ def _excluded(error: NoneAllowed, place: Place) -> EnvsyncError:
     return unreached(
         place,
         f"cannot be reached with the {error.key} that the ssh configuration allows",
-        f"allow more there: {shlex.join(['ssh', '-G', place.settings.alias])}   shows what it has",
+        f"allow more there; see what it has: {shlex.join(['ssh', '-G', place.settings.alias])}",
         reason_of(error),
     )
 
@@ -255,7 +255,7 @@ def _proxy(error: ssh_exception.ProxyCommandFailure, place: Place) -> EnvsyncErr
 def _config(error: BaseException, place: Place) -> EnvsyncError:
     return ConnectionFailed(
         "the ssh configuration cannot be read",
-        hint=f"ssh -G {shlex.quote(place.settings.alias)}   shows what is wrong with it",
+        hint=f"see what is wrong with it: ssh -G {shlex.quote(place.settings.alias)}",
         details=[reason_of(error)],
         server=place.server,
     )

@@ -75,7 +75,7 @@ def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> Envsync
     return refusals.unreached(
         place,
         "cannot be reached by ssh",
-        f"{place.ssh_command}   shows why",
+        f"see why: {place.ssh_command}",
         *last[-_LINES_SHOWN:],
     )
 
@@ -193,7 +193,7 @@ def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError
 def _bad_configuration(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
     return ConnectionFailed(
         "the ssh configuration cannot be read",
-        hint=f"{place.ssh_command}   shows what is wrong with it",
+        hint=f"see what is wrong with it: {place.ssh_command}",
         details=[match[0]],
         server=place.server,
     )

@@ -225,7 +225,7 @@ class OpensshLink:
             )  # fmt: skip
         except TimeoutError as error:
             place = self._route.last.place
-            hint = f"it may be overloaded; {place.ssh_command}   shows whether it answers at all"
+            hint = f"it may be overloaded; see whether it answers at all: {place.ssh_command}"
             raise refusals.unreached(place, "opened no session in time", hint) from error
         except (OSError, EOFError) as error:
             raise refusals.lost(self.server, self._why_lost(connection) or error) from error

@@ -104,6 +104,6 @@ def needs_ssh(where: str, what: str) -> ConnectionFailed:
 def unreadable(host: str, reason: str) -> ConnectionFailed:
     return ConnectionFailed(
         f"the ssh configuration for {host} cannot be read",
-        hint=f"{shlex.join(['ssh', '-G', host])}   shows what is wrong with it",
+        hint=f"see what is wrong with it: {shlex.join(['ssh', '-G', host])}",
         details=[line for line in reason.strip().splitlines() if line][-5:],
     )

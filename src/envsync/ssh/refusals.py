@@ -77,7 +77,7 @@ def timed_out(place: Place, what: str, seconds: float) -> ConnectionFailed:
     return unreached(
         place,
         f"did not {what} within {seconds:g} seconds",
-        hint=f"{place.ssh_command}   shows whether it answers at all",
+        hint=f"see whether it answers at all: {place.ssh_command}",
     )
 
 
@@ -89,7 +89,7 @@ def no_command(place: Place, error: BaseException) -> ConnectionFailed:
     return unreached(
         place,
         "does not start commands",
-        f"{place.ssh_command} true   must work: check ForceCommand, the login shell and sftp",
+        f"check ForceCommand, the login shell and sftp until this works: {place.ssh_command} true",
         reason_of(error),
     )
 
@@ -124,7 +124,7 @@ def _accept(place: Place) -> str:
     if file is None:
         return f"set UserKnownHostsFile to a file for {settings.alias} in the ssh configuration"
     if not place.is_direct or settings.host_key_alias is not None:
-        return f"{place.ssh_command}   and answer its question"
+        return f"log in and answer its question: {place.ssh_command}"
     port = [] if settings.port == 22 else ["-p", str(settings.port)]
     scan = shlex.join(["ssh-keyscan", "-H", *port, settings.hostname])
     return "; ".join([*_make(file.parent), f"{scan} >> {shlex.quote(str(file))}"])
@@ -174,7 +174,7 @@ def revoked_host_key(place: Place, offered: str, where: str) -> HostKeyRefused:
 def known_hosts_unreadable(file: str, reason: str) -> HostKeyRefused:
     return HostKeyRefused(
         f"{file} cannot be read",
-        hint=shlex.join(["ssh-keygen", "-l", "-f", file]) + "   shows what is wrong with it",
+        hint="see what is wrong with it: " + shlex.join(["ssh-keygen", "-l", "-f", file]),
         details=[reason] if reason else [],
     )
 
@@ -191,11 +191,11 @@ def authentication_refused(
     takes_passwords = not allowed or not {"password", "keyboard-interactive"}.isdisjoint(allowed)
     copy = place.copy_command
     if locked:
-        hint = shlex.join(["ssh-add", locked[0]]) + "   unlocks that key for this session"
+        hint = "unlock that key for this session: " + shlex.join(["ssh-add", locked[0]])
     elif not tried:
-        hint = f"ssh-keygen -t ed25519   makes a key, {copy}   puts it there"
+        hint = f"make a key and put it there: ssh-keygen -t ed25519 && {copy}"
     elif takes_passwords:
-        hint = f"{copy}   puts your key there"
+        hint = f"put your key there: {copy}"
     else:
         hint = f"have your public key added to ~{settings.user}/.ssh/authorized_keys there: "
         hint += "it accepts no passwords, so ssh-copy-id cannot do it"

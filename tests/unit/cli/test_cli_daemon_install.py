@@ -63,8 +63,8 @@ def test_both_ways_of_installing_it_have_the_options_that_were_given(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     hint = envsync("daemon", "install").err.splitlines()[-1]
     assert hint == (
-        f"  → sudo {tmp_path}/envsync daemon install --config {tmp_path}/lab.yaml --as here"
-        "   or, without root, the same with --user instead of sudo"
+        "  → without root, the same with --user instead of sudo; with root: "
+        f"sudo {tmp_path}/envsync daemon install --config {tmp_path}/lab.yaml --as here"
     )
 
 

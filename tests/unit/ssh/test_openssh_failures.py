@@ -107,7 +107,7 @@ def test_an_interface_from_which_there_is_no_way(interface: str | None) -> None:
 def test_what_was_offered_and_tried_is_told() -> None:
     refused = meaning([(SERVER, Words.of(CASES[4][0].splitlines()))], [])
     assert refused.details == ("tried: /home/alice/my key",)
-    assert "ssh-copy-id -p 2222 alice@gpu " in refused.hint
+    assert refused.hint == "put your key there: ssh-copy-id -p 2222 alice@gpu"
     unknown = meaning([(SERVER, Words.of(CASES[0][0].splitlines()))], [])
     assert "its fingerprint: SHA256:abc" in unknown.details
     changed = meaning([(SERVER, Words.of(CASES[1][0].splitlines()))], [])

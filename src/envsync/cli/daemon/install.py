@@ -55,7 +55,7 @@ def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run:
 def _needs_root(plan: ServicePlan) -> UsageError:
     return UsageError(
         "installing a system service needs root",
-        hint=f"{plan.sudo_line}   or, without root, the same with --user instead of sudo",
+        hint=f"without root, the same with --user instead of sudo; with root: {plan.sudo_line}",
     )
 
 
@@ -114,7 +114,7 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
         if not result["lingers"]:
             terminal.warning(
                 f"it ends when {plan.service.account.name} logs out, and does not start at boot; "
-                f"sudo loginctl enable-linger {plan.service.account.name}   changes that"
+                f"change that: sudo loginctl enable-linger {plan.service.account.name}"
             )
 
 
@@ -135,7 +135,7 @@ def _tell_no_systemd(terminal: Terminal, plan: ServicePlan) -> None:
     if systemctl.of_user:
         terminal.warning(
             f"not started: {name}'s own systemd does not run; "
-            f"sudo loginctl enable-linger {name}   starts it; then run this again"
+            f"start it, then run this again: sudo loginctl enable-linger {name}"
         )
     else:
         line = systemctl.shown("enable", "--now", plan.unit.name)

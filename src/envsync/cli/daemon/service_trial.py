@@ -120,9 +120,9 @@ def _mended(document: dict[str, Any] | None, server: Server) -> EnvsyncError | N
         copy = ["-p", str(server.port)] if server.port else []
         copy = ["ssh-copy-id", "-i", "~/.ssh/envsync.pub", *copy, shlex.quote(host)]
         error.hint = (
-            "a key without a passphrase, for the service: "
-            "ssh-keygen -t ed25519 -N '' -f ~/.ssh/envsync; "
-            f"{' '.join(copy)}; and identity_file: ~/.ssh/envsync in the inventory"
+            "a key without a passphrase, for the service (with `identity_file: ~/.ssh/envsync` in "
+            "the inventory): ssh-keygen -t ed25519 -N '' -f ~/.ssh/envsync; "
+            f"{' '.join(copy)}"
         )
     return error
 

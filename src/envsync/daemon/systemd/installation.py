@@ -63,7 +63,7 @@ def _write(file: UnitFile) -> Written:
     except OSError as error:
         raise StorageFailed(
             f"{file.path} cannot be written: {error.strerror}",
-            hint="envsync daemon install --dry-run   shows its content",
+            hint="see its content: envsync daemon install --dry-run",
         ) from error
     return Written(file.path, changed=True, before=before)
 

@@ -56,7 +56,7 @@ class Systemctl:
             argv = ["journalctl", "--no-pager", "--output=cat", f"--lines={_LOG_LINES}"]
             argv += [f"--user-unit={unit}" if self.of_user else f"--unit={unit}"]
             details += self._run(argv, _QUESTION_SECONDS, scoped=False).stdout.splitlines()
-        hint = self.shown("status", *units).removeprefix("sudo ") + "   shows more"
+        hint = "see more: " + self.shown("status", *units).removeprefix("sudo ")
         return ServiceFailed(message, details=details, hint=hint if units else "")
 
     def _run(
@@ -82,5 +82,5 @@ class Systemctl:
         except subprocess.TimeoutExpired:
             raise ServiceFailed(
                 f"`{' '.join(argv)}` did not answer within {timeout_seconds:.0f} s",
-                hint=self.shown("list-jobs") + "   shows what it waits for",
+                hint="see what it waits for: " + self.shown("list-jobs"),
             ) from None

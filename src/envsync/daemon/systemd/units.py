@@ -123,7 +123,7 @@ def system_unit(service: ServiceSpec) -> Unit:
     if _ACCOUNT_NAME.fullmatch(service.account.name) is None:
         raise UsageError(
             f"the name {service.account.name!r} cannot be part of a unit's name",
-            hint="envsync daemon install --user   needs no such name",
+            hint="install it without such a name: envsync daemon install --user",
         )
     if service.has_bare_inventory:
         raise UsageError(
