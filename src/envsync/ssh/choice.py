@@ -17,17 +17,18 @@ DEFAULT_REASON = "no host on the route needs the system's ssh"
 class HopFacts:
     """The facts about one host of the route that decide the choice.
 
-    `host` is the user's name for it. `only_by_authority`: known_hosts has no key for it, but an
-    authority that may have signed one. `only_by_command`, `only_by_dns`: known_hosts has no key,
-    but a KnownHostsCommand or the DNS may supply one. `connects_by`: the setting that changes how
-    the connection is made. `identities`: the types of the key files that exist (`ssh-ed25519`), or
-    `unknown`. `has_ticket` is set only if the configuration allows GSSAPI.
+    `host` is the user's name for it. `has_authority`: known_hosts has an authority that may have
+    signed its key; other keys there may be older ones. `only_by_command`, `only_by_dns`:
+    known_hosts has no key, but a KnownHostsCommand or the DNS may supply one. `connects_by`: the
+    setting that changes how the connection is made. `identities`: the types of the key files that
+    exist (`ssh-ed25519`), or `unknown`. `has_ticket` is set only if the configuration allows
+    GSSAPI.
     """
 
     host: str
     has_live_master: bool = False
     connects_by: str | None = None
-    only_by_authority: bool = False
+    has_authority: bool = False
     only_by_command: bool = False
     only_by_dns: bool = False
     identities: tuple[str, ...] = ()
@@ -46,8 +47,8 @@ def _reason(hop: HopFacts) -> str | None:
         return f"a live ControlMaster for {hop.host}"
     if hop.connects_by is not None:
         return f"{hop.connects_by} for {hop.host}"
-    if hop.only_by_authority:
-        return f"the host key of {hop.host} is certified by a @cert-authority"
+    if hop.has_authority:
+        return f"the host key of {hop.host} may be certified by a @cert-authority"
     if hop.only_by_command:
         return f"the host key of {hop.host} is known to a KnownHostsCommand only"
     if hop.only_by_dns:

@@ -41,7 +41,7 @@ def _of_hop(hop: Hop, *, has_ticket: bool) -> HopFacts:
         host=settings.alias,
         has_live_master=live_master(settings) is not None,
         connects_by=_connects_by(hop),
-        only_by_authority=hop.known.has_authority and not hop.known.trusted,
+        has_authority=hop.known.has_authority,
         only_by_command=settings.known_hosts_command is not None and not hop.known.trusted,
         only_by_dns=settings.trusts_dns and not hop.known.trusted,
         identities=tuple(filter(None, map(_kind, settings.identity_files))),

@@ -104,6 +104,17 @@ def test_a_host_key_that_an_authority_signed(
     assert works(link)
 
 
+@pytest.mark.parametrize("named", ["[127.0.0.1]:{}", "127.0.0.1"])
+def test_a_host_key_that_an_authority_signed_beside_another_key(
+    certified: LoopbackSshd, connect: Open, tmp_path: Path, named: str
+) -> None:
+    """The key from before a reinstallation, or that of another sshd there, says nothing."""
+    host = named.format(certified.port)
+    old = f"{host} {public(make_key(tmp_path / 'old'))}\n"
+    certified.known_hosts.write_text(f"{old}@cert-authority * {public(tmp_path / 'authority')}\n")
+    assert works(connect(certified))
+
+
 def test_another_authority(certified: LoopbackSshd, connect: Open, tmp_path: Path) -> None:
     other = make_key(tmp_path / "other")
     certified.known_hosts.write_text(f"@cert-authority * {public(other)}\n")

@@ -25,7 +25,7 @@ PLAIN = HopFacts("gpu02", identities=("ssh-ed25519",))
         (HopFacts("gpu02"), None),
         (HopFacts("gpu02", has_live_master=True), "a live ControlMaster for gpu02"),
         (HopFacts("gpu02", connects_by="BindAddress 10.0.0.5"), "BindAddress 10.0.0.5 for gpu02"),
-        (HopFacts("gpu02", only_by_authority=True), "@cert-authority"),
+        (HopFacts("gpu02", has_authority=True), "@cert-authority"),
         (HopFacts("gpu02", only_by_dns=True), "VerifyHostKeyDNS"),
         (HopFacts("gpu02", token_library="/usr/lib/p11.so"), "PKCS11Provider /usr/lib/p11.so"),
         (HopFacts("gpu02", identities=("sk-ssh-ed25519@openssh.com",)), "FIDO"),
@@ -159,10 +159,10 @@ def test_an_authority_and_a_key(tmp_path: Path) -> None:
     revoked = KnownKey("ssh-ed25519", b"old", "@revoked", "f:2")
     key = KnownKey("ssh-ed25519", b"key", "", "f:3")
     environ = {"HOME": str(tmp_path), "PATH": "/nonexistent"}
-    for keys, only in (((authority,), True), ((authority, revoked), True),
-                       ((authority, key), False), ((revoked,), False)):  # fmt: skip
+    for keys, has in (((authority,), True), ((authority, revoked), True),
+                      ((authority, key), True), ((revoked, key), False)):  # fmt: skip
         [facts] = choice_facts.facts(way(settings, environ, KnownHosts("gpu02", keys)))
-        assert facts.only_by_authority is only
+        assert facts.has_authority is has
 
 
 def test_a_control_path_where_nobody_answers(tmp_path: Path) -> None:
