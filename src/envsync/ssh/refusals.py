@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,10 +48,12 @@ class Place:
         """The command with which a person takes the same route by hand."""
         return manual_commands.ssh_command(self.settings.reached)
 
-    @property
-    def copy_command(self) -> str:
-        """The command with which a person adds a public key there."""
-        return manual_commands.copy_command(self.settings.reached)
+    def copy_command(self, tried: Sequence[str]) -> str:
+        """Return the command that adds a public key there, of the keys that were `tried` a file."""
+        reached = self.settings.reached
+        offered = (file for file in self.settings.identity_files if str(file) in tried)
+        key = reached.given_identity or next(offered, None)
+        return manual_commands.copy_command(replace(reached, given_identity=key))
 
 
 def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:
@@ -189,7 +191,7 @@ def authentication_refused(
     """
     settings = place.settings
     takes_passwords = not allowed or not {"password", "keyboard-interactive"}.isdisjoint(allowed)
-    copy = place.copy_command
+    copy = place.copy_command(tried)
     if locked:
         hint = "unlock that key for this session: " + shlex.join(["ssh-add", locked[0]])
     elif not tried:

@@ -48,7 +48,7 @@ def test_refused(tmp_path: Path, connect: Connect) -> None:
         with pytest.raises(AuthenticationRefused) as caught:
             connect(sshd)
     assert caught.value.server == sshd.name
-    copy = f"ssh-copy-id -p {sshd.port} {sshd.user}@loopback"
+    copy = f"ssh-copy-id -i {sshd.client_key} -p {sshd.port} {sshd.user}@loopback"
     assert caught.value.hint == f"put your key there: {copy}"
     assert f"tried: {sshd.client_key}" in caught.value.details
 

@@ -176,6 +176,9 @@ def test_commands_go_the_same_way(place: Place) -> None:
     refused = authentication_refused(there, ["a"], [], ["publickey", "password"])
     way = "-i '/k/lab key' -o ProxyJump=bob@gate,mid -p 2222 alice@gpu02"
     assert refused.hint == f"put your key there: ssh-copy-id {way}"
+    offered = replace(place, settings=replace(place.settings, identity_files=(Path("/k/other"),)))
+    refused = authentication_refused(offered, ["agent key a", "/k/other"], [], ["password"])
+    assert "ssh-copy-id -i /k/other -p 2222 alice@gpu02" in refused.hint
     keys_only = authentication_refused(there, ["a"], [], ["publickey"])
     assert "~alice/.ssh/authorized_keys" in keys_only.hint
 
