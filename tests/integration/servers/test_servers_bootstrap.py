@@ -96,7 +96,7 @@ def test_this_machine_gets_conda_from_another(served: Lab, envsync: Envsync) -> 
     controller.write_file(file, f"{head}  myenv: {{push_to: [server1]}}\n")
     try:
         told = envsync.json("doctor", "server1", status=8)["error"]
-        assert told["hint"] == "envsync bootstrap server1 --from SERVER"
+        assert told["hint"].endswith(": envsync bootstrap server1 --from SERVER")
         error = envsync.json("bootstrap", "server1", status=2)["error"]
         assert "--from" in error["hint"]
         result = envsync.json("bootstrap", "server1", "--from", "server3")["result"]

@@ -8,9 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.target.preparation import user_site_findings
+from envsync.agent.target.preparation import base_obstacle, user_site_findings
 
 DIRECTORIES = [b"", b"lib", b"lib/python3.11", b"lib/python3.11/site-packages"]
+
+
+def test_what_keeps_conda_from_being_installed_is_what_bootstrap_would_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = tmp_path / "conda"
+    assert base_obstacle(str(prefix)) == ""
+    prefix.mkdir()
+    (prefix / "envs").mkdir()
+    assert base_obstacle(str(prefix)) == ""
+    (prefix / "notes").touch()
+    assert base_obstacle(str(prefix)) == f"{prefix} has no conda, but contains other entries: notes"
+    (tmp_path / "link").symlink_to(prefix / "notes")
+    assert base_obstacle(str(tmp_path / "link")).endswith("link is a link to no directory")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert base_obstacle(str(prefix)).startswith(f"{tmp_path} is not writable by ")
 
 
 @pytest.fixture

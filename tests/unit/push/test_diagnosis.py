@@ -18,7 +18,7 @@ from envsync.push.request.places import HERE
 from envsync.ssh.session import Reached
 
 PLATFORM = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
-PREFIX = PrefixFacts("/w/conda", True, True, True, False, "alice", "ext4", 10**12, 10**8)
+PREFIX = PrefixFacts("/w/conda", True, True, True, False, "alice", "ext4", 10**12, 10**8, "")
 HEALTH = HealthFacts(
     ServerFacts("alice@server2", ("zstd", "zlib", "none"), PLATFORM, 1e9, "/w/conda/bin/python"),
     "3.11.7",
@@ -62,6 +62,12 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
             True,
         ),
         (_health(prefix=PREFIX._replace(has_conda=False)), "no conda-meta", "bootstrap", False),
+        (
+            _health(prefix=PREFIX._replace(has_conda=False, obstacle="/w is not writable")),
+            "no conda-meta",
+            "`prefix:` in the inventory: conda cannot be installed there, because /w is not wri",
+            False,
+        ),
         (_health(prefix=PREFIX._replace(free_bytes=10**9)), "1.0 GB are free", "gc", False),
         (_health(prefix=PREFIX._replace(free_bytes=10**6)), "1 MB are free", "gc", True),
         (_health(prefix=PREFIX._replace(free_inodes=9)), "inodes are free", "gc", False),
@@ -117,8 +123,9 @@ def test_this_machine_gets_conda_from_another(prefix: PrefixFacts) -> None:
     found = _health(prefix=prefix)
     [there] = complaints(found, PLATFORM)
     [here] = complaints(replace(found, connection=HERE), PLATFORM)
-    assert there.command == "envsync bootstrap server2"
-    assert here.command == "envsync bootstrap server2 --from SERVER"
+    assert there.command.startswith("if conda is elsewhere, set that server's `prefix:` ")
+    assert there.command.endswith("; if it is nowhere: envsync bootstrap server2")
+    assert here.command.endswith(": envsync bootstrap server2 --from SERVER")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.program_version import ToolFacts, version_of, version_text
+from envsync.agent.target.preparation import base_obstacle
 from envsync.agent.trees.storage import words
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ServerFacts
@@ -31,7 +32,10 @@ _CUDA_MAJOR, _CUDA_MINOR = 1000, 10
 
 
 class PrefixFacts(NamedTuple):
-    """conda's base directory, which may not exist. Space is where it is or would be."""
+    """conda's base directory, which may not exist. Space is where it is or would be.
+
+    `obstacle` is what keeps `bootstrap` from installing conda there, if there is none.
+    """
 
     path: str
     exists: bool
@@ -42,6 +46,7 @@ class PrefixFacts(NamedTuple):
     filesystem: str
     free_bytes: int
     free_inodes: Optional[int]
+    obstacle: str
 
 
 class StandingFacts(NamedTuple):
@@ -95,18 +100,20 @@ def health(prefix: str, server: ServerFacts, trees_of: TreesOf) -> HealthFacts:
 def _prefix(prefix: str) -> PrefixFacts:
     place = os.fsencode(prefix)
     exists = os.path.isdir(place)
+    has_conda = os.path.isdir(os.path.join(place, b"conda-meta"))
     nearest = existing_parent(os.path.join(place, b"envs"))
     free = space(nearest)
     return PrefixFacts(
         path=prefix,
         exists=exists,
-        has_conda=os.path.isdir(os.path.join(place, b"conda-meta")),
+        has_conda=has_conda,
         is_writable=os.access(nearest, os.W_OK | os.X_OK),
         is_read_only=bool(os.statvfs(nearest).f_flag & os.ST_RDONLY),
         owner=user_name(os.stat(nearest).st_uid),
         filesystem=mount_of(nearest).kind,
         free_bytes=free.free_bytes,
         free_inodes=free.free_inodes,
+        obstacle="" if has_conda else base_obstacle(prefix),
     )
 
 

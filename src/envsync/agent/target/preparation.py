@@ -9,7 +9,7 @@ from typing import Iterable, List, Tuple
 
 from envsync.agent.places.base import has_conda, obstacle_finding
 from envsync.agent.places.directory_identity import directory_identity, is_same_directory
-from envsync.agent.places.layout import BASE, STATE_DIRECTORY, Layout
+from envsync.agent.places.layout import BASE, STATE_DIRECTORY, Layout, base_layout
 from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import owner_finding
 from envsync.agent.server.facts import user_name
@@ -74,6 +74,17 @@ def _no_room(places: Layout) -> PreflightRefused:
         "%s does not exist, and %s cannot create it" % (parent, user),
         hint="an administrator there has to run: sudo %s" % command,
     )
+
+
+def base_obstacle(prefix: str) -> str:
+    """Return what keeps conda's base from being installed at the prefix; "" if nothing does."""
+    places = base_layout(prefix)
+    try:
+        require_sound_link(prefix, places)
+        make_room(places, touch=False)
+    except PreflightRefused as refused:
+        return refused.message
+    return next((found.message for found in place_findings(prefix, places) if found.blocking), "")
 
 
 def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from envsync.agent.server.conda_tool import TOOLS
 from envsync.agent.server.program_version import ToolFacts
-from envsync.agent.target.health import HealthFacts, StandingFacts
+from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.hint_commands import command_line, published_diff
@@ -78,7 +78,7 @@ _Told = Iterator[tuple[str, str, bool]]
 def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
     prefix = health.prefix
     if not prefix.exists:
-        yield f"there is no conda prefix at {prefix.path}", _bootstrap(found), True
+        yield f"there is no conda prefix at {prefix.path}", _bootstrap(found, prefix), True
     elif prefix.is_read_only:
         look = _there(found, "sudo dmesg  # says why; then mount it read-write again")
         yield f"the filesystem of {prefix.path} is mounted read-only", look, True
@@ -88,7 +88,7 @@ def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
         yield what, _let_write(found, health, user), True
     elif not prefix.has_conda:
         what = f"{prefix.path} has no conda-meta, so there is no conda"
-        yield what, _bootstrap(found), False
+        yield what, _bootstrap(found, prefix), False
 
 
 def _let_write(found: Examination, health: HealthFacts, user: str) -> str:
@@ -107,10 +107,14 @@ def _let_write(found: Examination, health: HealthFacts, user: str) -> str:
     )
 
 
-def _bootstrap(found: Examination) -> str:
-    """Return the command that brings conda there; to this machine it comes from another one."""
+def _bootstrap(found: Examination, prefix: PrefixFacts) -> str:
+    """Return what helps where no conda is; to this machine it comes from another one."""
+    correct = "set that server's `prefix:` in the inventory"
+    if prefix.obstacle:
+        return f"{correct}: conda cannot be installed there, because {prefix.obstacle}"
     from_another = ("--from", "SERVER") if found.connection == HERE else ()
-    return command_line("bootstrap", found.server, *from_another)
+    install = command_line("bootstrap", found.server, *from_another)
+    return f"if conda is elsewhere, {correct}; if it is nowhere: {install}"
 
 
 def _about_space(found: Examination, health: HealthFacts) -> _Told:
