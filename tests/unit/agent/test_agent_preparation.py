@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.target.preparation import base_obstacle, user_site_findings
+from envsync.agent.places.layout import base_layout
+from envsync.agent.target.preparation import (
+    base_obstacle,
+    require_sound_link,
+    user_site_findings,
+)
+from envsync.errors import PreflightRefused
 
 DIRECTORIES = [b"", b"lib", b"lib/python3.11", b"lib/python3.11/site-packages"]
 
@@ -24,9 +30,21 @@ def test_what_keeps_conda_from_being_installed_is_what_bootstrap_would_say(
     (prefix / "notes").touch()
     assert base_obstacle(str(prefix)) == f"{prefix} has no conda, but contains other entries: notes"
     (tmp_path / "link").symlink_to(prefix / "notes")
-    assert base_obstacle(str(tmp_path / "link")).endswith("link is a link to no directory")
+    assert base_obstacle(str(tmp_path / "link")).endswith("link is not a directory")
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert base_obstacle(str(prefix)).startswith(f"{tmp_path} is not writable by ")
+
+
+@pytest.mark.parametrize("name", ["python", "python3.11"])
+def test_nobody_is_told_to_remove_a_program_that_was_named_as_the_prefix(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "python3.11").touch()
+    (tmp_path / "python").symlink_to("python3.11")
+    prefix = str(tmp_path / name)
+    with pytest.raises(PreflightRefused, match="is not a directory") as caught:
+        require_sound_link(prefix, base_layout(prefix))
+    assert caught.value.hint == "correct the `prefix:` of SERVER in the inventory"
 
 
 @pytest.fixture

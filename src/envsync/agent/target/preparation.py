@@ -172,7 +172,13 @@ def require_sound_link(prefix: str, places: Layout) -> None:
     """Raise `PreflightRefused` if the name is a link to something that must not be switched.
 
     A link of the user's own may lead to another disk, but not to something with another purpose.
+    A prefix that is no directory may be a program of conda's, which nobody should remove.
     """
+    if places.name == BASE and os.path.lexists(places.live) and not os.path.isdir(places.live):
+        raise PreflightRefused(
+            "%s is not a directory" % os.fsdecode(places.path),
+            hint=Hint("correct the `prefix:` of {server} in the inventory"),
+        )
     leads_to = _leads_to(prefix, places)
     if leads_to:
         raise PreflightRefused(
