@@ -67,7 +67,9 @@ class PublicKeys:
         if transport.is_authenticated():
             return
         allowed = self.allowed or ways
-        raise refusals.authentication_refused(self.place, self.tried, self.locked, allowed)
+        raise refusals.authentication_refused(
+            self.place, self.tried, self.locked, allowed, has_agent=agent.has_answered
+        )
 
     def _ways_in(self, transport: Transport) -> list[str]:
         """Return the authentication methods that the server accepts; empty if unknown.
@@ -194,6 +196,7 @@ class _Agent(AgentSSH):
     def __init__(self, path: str | None, timeout_seconds: float) -> None:
         super().__init__()
         self._found: tuple[_AgentKey, ...] = ()
+        self.has_answered = False
         if path is None:
             return
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -215,6 +218,7 @@ class _Agent(AgentSSH):
         kind, answer = self._send_message(cSSH2_AGENTC_REQUEST_IDENTITIES)  # type: ignore[attr-defined]
         if kind != SSH2_AGENT_IDENTITIES_ANSWER:
             raise SSHException("it does not list its keys")
+        self.has_answered = True
         self._found = tuple(_told_keys(self, answer))
 
     def close(self) -> None:

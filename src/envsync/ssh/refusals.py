@@ -21,7 +21,7 @@ from envsync.errors import (
     HostKeyRefused,
 )
 from envsync.ssh import manual_commands
-from envsync.ssh.host_settings import HostSettings
+from envsync.ssh.host_settings import NO_AGENT, HostSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,18 +182,24 @@ def known_hosts_unreadable(file: str, reason: str) -> HostKeyRefused:
 
 
 def authentication_refused(
-    place: Place, tried: Sequence[str], locked: Sequence[str], allowed: Sequence[str]
+    place: Place,
+    tried: Sequence[str],
+    locked: Sequence[str],
+    allowed: Sequence[str],
+    *,
+    has_agent: bool = False,
 ) -> AuthenticationRefused:
     """Return the error for a user who is not let in.
 
     `tried` are the keys that were offered, `locked` the key files that need a passphrase, `allowed`
-    the authentication methods that the server offers, empty if it did not say.
+    the authentication methods that the server offers, empty if it did not say. `has_agent` says
+    whether an agent answered.
     """
     settings = place.settings
     takes_passwords = not allowed or not {"password", "keyboard-interactive"}.isdisjoint(allowed)
     copy = place.copy_command(tried)
     if locked:
-        hint = "unlock that key for this session: " + shlex.join(["ssh-add", locked[0]])
+        hint = _unlock(settings, locked[0], has_agent=has_agent)
     elif not tried:
         hint = f"make a key and put it there: ssh-keygen -t ed25519 && {copy}"
     elif takes_passwords:
@@ -212,6 +218,19 @@ def authentication_refused(
         hint=hint,
         details=details,
     )
+
+
+def _unlock(settings: HostSettings, key: str, *, has_agent: bool) -> str:
+    """Return how a key file that needs a passphrase can be used after all."""
+    if settings.identity_agent == NO_AGENT:
+        return (
+            f"IdentityAgent is none for {settings.alias} in the ssh configuration: name an agent "
+            "there, or use a key without a passphrase"
+        )
+    add = shlex.join(["ssh-add", key])
+    if not has_agent:
+        return f'start an agent, and unlock that key: eval "$(ssh-agent -s)" && {add}'
+    return f"unlock that key for this session: {add}"
 
 
 def too_many_keys(place: Place, tried: Sequence[str]) -> AuthenticationRefused:

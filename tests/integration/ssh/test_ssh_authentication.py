@@ -71,14 +71,24 @@ def test_no_key_at_all(sshd: LoopbackSshd, connect: Connect) -> None:
 
 @pytest.mark.parametrize("pem", [False, True])
 def test_a_key_with_a_passphrase_is_left_to_the_agent(
-    sshd: LoopbackSshd, connect: Connect, pem: bool
+    sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], pem: bool
 ) -> None:
     sshd.client_key.unlink()
     key = make_key(sshd.home / ".ssh" / "id_rsa", "secret", "rsa", *(["-m", "PEM"] * pem))
     shutil.copy(f"{key}.pub", sshd.authorized_keys)
     with pytest.raises(AuthenticationRefused) as caught:
         connect(sshd)
-    assert caught.value.hint == f"unlock that key for this session: ssh-add {key}"
+    add = f"ssh-add {key}"
+    assert caught.value.hint == (
+        f'start an agent, and unlock that key: eval "$(ssh-agent -s)" && {add}'
+    )
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd, environ={**sshd.environ, **agent})
+    assert caught.value.hint == f"unlock that key for this session: {add}"
+    add_config(sshd, "IdentityAgent none")
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd, environ={**sshd.environ, **agent})
+    assert "IdentityAgent is none for loopback" in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
