@@ -171,6 +171,9 @@ class InventoryError(UsageError):
 
 
 class ConnectionFailed(EnvsyncError):
+    """`was_tried`: not known before anything was contacted, as from the ssh configuration."""
+
+    was_tried = False
     code = "connection-failed"
     exit_code = 3
 

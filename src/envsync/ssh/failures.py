@@ -36,6 +36,7 @@ from envsync.ssh.refusals import (
     changed_host_key,
     no_session,
     reason_of,
+    tried,
     unreached,
 )
 
@@ -110,7 +111,7 @@ def _not_found(error: Exception, place: Place) -> EnvsyncError:
         family = place.settings.address_family
         if family != "any":
             hint = f"the ssh configuration allows only AddressFamily {family}; {hint}"
-    return ConnectionFailed(message, hint=hint, details=[reason_of(error)], server=place.server)
+    return tried(message, hint, [reason_of(error)], place)
 
 
 def _refused(error: OSError, place: Place) -> EnvsyncError:  # noqa: ARG001

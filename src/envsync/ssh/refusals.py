@@ -62,9 +62,13 @@ def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLo
 
 
 def unreached(place: Place, predicate: str, hint: str = "", *details: str) -> ConnectionFailed:
-    return ConnectionFailed(
-        f"{place.subject} {predicate}", hint=hint, details=details, server=place.server
-    )
+    return tried(f"{place.subject} {predicate}", hint, details, place)
+
+
+def tried(message: str, hint: str, details: Sequence[str], place: Place) -> ConnectionFailed:
+    error = ConnectionFailed(message, hint=hint, details=details, server=place.server)
+    error.was_tried = True
+    return error
 
 
 def reason_of(error: BaseException | str) -> str:

@@ -15,6 +15,7 @@ from envsync.push.queries.examination import examine
 from envsync.push.request.places import Place as ServerPlace
 from envsync.ssh import refusals
 from envsync.ssh.host_settings import HostSettings
+from envsync.ssh.parsed_config import unreadable
 from envsync.ssh.refusals import Place
 from envsync.ssh.session import Link
 
@@ -35,6 +36,7 @@ JUMP = Place("gpu02", SETTINGS, is_jump=True)
         (refusals.revoked_host_key(JUMP, "SHA256:x", "known_hosts"), (None, None)),
         (refusals.known_hosts_unreadable("/known", ""), (None, None)),
         (refusals.unreached(SERVER, "does not answer"), (False, None)),
+        (unreadable("gpu02", "line 1: Bad configuration option: prot"), (None, None)),
         (refusals.lost("gpu02"), (True, True)),
     ],
 )

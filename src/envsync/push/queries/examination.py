@@ -144,7 +144,7 @@ def _reach(error: EnvsyncError) -> tuple[bool | None, bool | None]:
     None where that did not come to light: a jump host refused, or nothing was contacted.
     """
     if isinstance(error, ConnectionFailed):
-        return False, None
+        return (False if error.was_tried else None), None
     if isinstance(error, HostKeyRefused) and error.is_about_server:
         return True, False
     if isinstance(error, AuthenticationRefused) and error.is_about_server:
