@@ -66,6 +66,7 @@ def unreached(place: Place, predicate: str, hint: str = "", *details: str) -> Co
 
 
 def tried(message: str, hint: str, details: Sequence[str], place: Place) -> ConnectionFailed:
+    """Return the error for a server that was contacted, and could not be reached."""
     error = ConnectionFailed(message, hint=hint, details=details, server=place.server)
     error.was_tried = True
     return error
