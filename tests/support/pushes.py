@@ -164,6 +164,13 @@ class Server:
         finally:
             target.lock.release()
 
+    def remove(self, overwrite: bool = False) -> RecordFacts:
+        target = self.target()
+        try:
+            return TargetSwitches(target).remove("bob@here", overwrite)
+        finally:
+            target.lock.release()
+
 
 def transfer(source: bytes, fetches: Collection[tuple[bytes, Entry]], push: TargetPush) -> None:
     top_fd = open_directory(source)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -173,3 +175,33 @@ def test_a_first_version_that_failed_its_check_is_none_to_go_back_to(server: Ser
     server.rollback(1)
     assert server.tree()[b"bin/tool"].data == b"broken\n"
     assert revision(ONE) in records(server).held()
+
+
+def test_rollback_brings_back_what_was_removed(server: Server) -> None:
+    """And not what is newer: it was rolled back before."""
+    server.push(ONE, keep=2)
+    server.push(TWO, keep=2)
+    server.rollback()
+    server.remove()
+    assert server.rollback().revision == revision(ONE)
+
+
+def test_rollback_brings_back_what_was_changed_and_removed(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    shift(server)
+    changed = server.revision()
+    server.remove(overwrite=True)
+    assert server.rollback().revision == server.revision() == changed
+
+
+def test_what_was_rolled_back_is_not_brought_back_where_the_environment_is_gone(
+    server: Server,
+) -> None:
+    for version in (ONE, TWO, THREE):
+        server.push(version, keep=3)
+    server.rollback()
+    shutil.rmtree(server.target().places.standing())
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(server.live)
+    assert server.rollback().revision == revision(ONE)

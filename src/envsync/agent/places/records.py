@@ -242,8 +242,16 @@ class Records:
 
     def was_removed(self) -> bool:
         """Return whether the last event here was that a person removed the environment."""
-        history = self.history()
-        return bool(history) and history[-1].get("event") == "remove"
+        return bool(self._last_removal())
+
+    def removed(self) -> Optional[Record]:
+        """Return the record of the version that `was_removed`; None if there is none."""
+        number = self._last_removal().get("number")
+        return next((record for record in self.all() if record.number == number), None)
+
+    def _last_removal(self) -> Dict[str, Any]:
+        last: Dict[str, Any] = next(reversed(self.history()), {})
+        return last if last.get("event") == "remove" else {}
 
     def held(self) -> Dict[str, str]:
         """Return the revisions refused here, each with the reason.

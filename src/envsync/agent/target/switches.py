@@ -114,12 +114,14 @@ class TargetSwitches:
     ) -> Record:
         """Return generation `number`, or the newest that was published before the live version.
 
-        If that is on no record, it is the newest of all. Raises `NotFound` if there is none.
+        After a removal it is what was removed; else, if the live version is on no record or gone,
+        the newest of all. Raises `NotFound` if there is none.
+
         Going back twice goes back two versions: what was rolled back is newer, and is not taken.
-        Nor is it taken after a later push, as long as there is another. Nor is the live content
-        itself, of which there may be an earlier tree: it was published again, with other modes or
-        after a rollback. A version whose check failed is taken only by its number: it was kept for
-        the changes made in it.
+        Nor is it taken after a later push or a removal, as long as there is another. Nor is the
+        live content itself, of which there may be an earlier tree: it was published again, with
+        other modes or after a rollback. A version whose check failed is taken only by its number:
+        it was kept for the changes made in it.
         """
         kept = [r for r in self._target.records.kept() if r != current]
         earlier = [r for r in kept if not r.was_taken_back]
@@ -130,12 +132,17 @@ class TargetSwitches:
                 number,
                 self._target.name,
             )
-        elif current is not None:
-            stands = (current.revision, "" if live is None else live.revision)
-            earlier = [r for r in earlier if r.number < current.number]
-            earlier = [r for r in earlier if r.revision not in stands]
-            held = self._target.records.held()
-            earlier = [r for r in earlier if r.source_revision not in held] or earlier
+        else:
+            if current is not None:
+                stands = (current.revision, "" if live is None else live.revision)
+                earlier = [r for r in earlier if r.number < current.number]
+                earlier = [r for r in earlier if r.revision not in stands]
+            removed, held = self._target.records.removed(), self._target.records.held()
+            earlier = (
+                [r for r in earlier if r == removed]
+                or [r for r in earlier if r.source_revision not in held]
+                or earlier
+            )
         if not earlier:
             numbers = ", ".join(str(r.number) for r in kept)
             raise NotFound(missing, details=["kept: number %s" % numbers] if kept else ())
