@@ -225,15 +225,21 @@ def test_what_another_made_within_a_version_bars_nothing(members: Members) -> No
     assert members.run(BOB, collect) == 0
 
 
-def test_versions_whose_records_are_closed_are_no_unfinished_pushes(members: Members) -> None:
+@pytest.mark.parametrize("within", ["", "generations"])
+def test_versions_whose_records_are_closed_are_no_unfinished_pushes(
+    within: str, members: Members
+) -> None:
     assert members.push(BOB, 1) == 0
     assert members.push(ALICE, 2, keep=2) == 0
-    (members.server.state / "generations").chmod(0o2700)
+    closed = members.server.state / within
+    closed.chmod(0o2700)
 
     def collect() -> None:
         for dry_run in (True, False):
-            with pytest.raises(PreflightRefused, match=f"are closed to {BOB}"):
-                sweep(members.server.target(), Rules(2, False, dry_run, 0.0))
+            facts = sweep(members.server.target(), Rules(2, False, dry_run, 0.0))
+            [told] = facts.stays
+            assert told.startswith(f"everything in {closed}, which is closed to {BOB}: let {ALICE}")
+            assert facts.problems == ()
 
     assert members.run(BOB, collect) == 0
     assert members.owners() == [ALICE, BOB]

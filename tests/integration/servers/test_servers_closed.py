@@ -77,6 +77,19 @@ def test_what_does_not_goes_on(envsync: Envsync) -> None:
     assert "ask its owner" in commands[f"myenv: {CLOSED}"]
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_gc_leaves_what_is_another_users(
+    envsync: Envsync, fresh_lab: Lab, options: tuple[str, ...]
+) -> None:
+    """Where the prefix is shared, but not this environment."""
+    above = f"{envsync.host.prefix}/envs/.envsync"
+    fresh_lab["server2"].path(above).chmod(0o755)
+    [swept] = envsync.ok("gc", "server2", *options).server["freed"]["environments"]
+    [told] = swept["stays"]
+    state = f"{above}/myenv"
+    assert told.startswith(f"everything in {state}, which is closed to {MEMBER}: let {USER} run")
+
+
 def test_the_doctor_takes_nothing_from_another_user(envsync: Envsync) -> None:
     ran = envsync.run("doctor", "server2")
     assert ran.exit_code == 8

@@ -9,9 +9,8 @@ from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.layout import STATE_DIRECTORY
-from envsync.agent.server.facts import user_name
 from envsync.agent.server.home import content_directory
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import Rules, left_to_owner, sweep
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
 from envsync.agent.trees.cache_names import Tree
@@ -31,7 +30,7 @@ def _gc(service: Service, request: Request) -> Answer:
     freed = service.counted("freed")
     cache = content_directory(os.environ)
     names, closed = _names(order.prefix)
-    swept: List[SweepFacts] = [_closed(directory) for directory in closed]
+    swept = [_closed(directory) for directory in closed]
     alive: Set[Tree] = set()
     for target in _targets(order, names, cache):
         keep = order.keep_of.get(target.name, order.keep)
@@ -40,19 +39,20 @@ def _gc(service: Service, request: Request) -> Answer:
             try:
                 swept.append(sweep(target, rules, freed))
             except (EnvsyncError, OSError) as error:
-                swept.append(SweepFacts(target.name, (), 0, 0, (), "", (words(error),)))
+                problem = "%s: %s" % (target.name, words(error))
+                swept.append(SweepFacts(target.name, (), 0, 0, (), "", (problem,)))
         alive |= _trees(target)
     files, size_bytes = sweep_cache(cache, alive, now_seconds, dry_run=order.dry_run)
     return Answer(to_json(GcFacts(tuple(swept), files, size_bytes)))
 
 
-def _names(prefix: str) -> Tuple[Set[str], List[str]]:
+def _names(prefix: str) -> Tuple[Set[str], List[bytes]]:
     """Return the environments of a prefix, and the first directory closed to this user, if any.
 
     The environments include those of which only earlier versions are left.
     """
     names: Set[str] = set()
-    closed: List[str] = []
+    closed: List[bytes] = []
     envs = os.path.join(prefix, "envs")
     for directory in (envs, os.path.join(envs, os.fsdecode(STATE_DIRECTORY))):
         try:
@@ -60,18 +60,13 @@ def _names(prefix: str) -> Tuple[Set[str], List[str]]:
         except FileNotFoundError:
             pass
         except PermissionError:
-            closed.append(directory)
+            closed.append(os.fsencode(directory))
     return names, closed[:1]
 
 
-def _closed(directory: str) -> SweepFacts:
-    """Return the report for a directory in which only its owner can free anything."""
-    owner = "its owner"
-    with contextlib.suppress(OSError):
-        owner = user_name(os.stat(directory).st_uid)
-    stays = "everything in %s, which is closed to %s: let %s run `envsync gc` there"
-    told = stays % (directory, user_name(), owner)
-    return SweepFacts(os.path.basename(directory), (), 0, 0, (told,), "", ())
+def _closed(directory: bytes) -> SweepFacts:
+    name = os.fsdecode(os.path.basename(directory))
+    return SweepFacts(name, (), 0, 0, (left_to_owner(directory),), "", ())
 
 
 def _targets(order: Collect, names: Set[str], cache: Optional[str]) -> Iterator[Target]:

@@ -86,6 +86,14 @@ def _closed(places: Layout, mode: int) -> bytes:
     return next(closed, b"")
 
 
+def closed_to_sweeps(places: Layout) -> bytes:
+    """Return another user's directory of envsync's that this user may not clean up; empty if none
+    is.
+    """
+    closed = _closed(places, os.R_OK | _USE)
+    return closed if closed and is_foreign(closed) else b""
+
+
 def closed_records(places: Layout) -> Optional[ClosedRecords]:
     """Return what to say if this user may not read what envsync keeps; None if he may."""
     closed = _closed(places, os.R_OK | os.X_OK)

@@ -14,7 +14,11 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequenc
 from envsync.agent.places.kept_versions import beyond_keep, is_as_published
 from envsync.agent.places.layout import remove
 from envsync.agent.places.locks import fence_writers, holder_at, under_way
-from envsync.agent.places.members import require_open_records, why_unremovable
+from envsync.agent.places.members import (
+    closed_to_sweeps,
+    require_open_records,
+    why_unremovable,
+)
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import (
     find_staging,
@@ -22,7 +26,7 @@ from envsync.agent.places.staging_note import (
     note_path,
     set_aside_inode,
 )
-from envsync.agent.server.facts import processes_below
+from envsync.agent.server.facts import processes_below, user_name
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
@@ -53,8 +57,15 @@ class Rules(NamedTuple):
 
 
 def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepFacts:
-    """Free what one environment does not need; do nothing if a push is under way."""
+    """Free what one environment does not need; do nothing if a push is under way.
+
+    Nor if it is another user's, who keeps it to himself.
+    """
     sweeping = _Sweep(target, rules, freed)
+    closed = closed_to_sweeps(target.places)
+    if closed:
+        sweeping.stays.append(left_to_owner(closed))
+        return sweeping.facts()
     if rules.dry_run:
         return _looked(target, sweeping)
     try:
@@ -69,6 +80,15 @@ def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepF
     finally:
         target.lock.release()
     return sweeping.facts()
+
+
+def left_to_owner(directory: bytes) -> str:
+    """Return the line for a directory in which only its owner can free anything."""
+    owner = "its owner"
+    with contextlib.suppress(OSError):
+        owner = user_name(os.stat(directory).st_uid)
+    stays = "everything in %s, which is closed to %s: let %s run `envsync gc` there"
+    return stays % (os.fsdecode(directory), user_name(), owner)
 
 
 def _looked(target: Target, sweeping: _Sweep) -> SweepFacts:
@@ -95,7 +115,7 @@ class _Sweep:
         self._generations: List[int] = []
         self._unfinished = 0
         self._size_bytes = 0
-        self._stays: List[str] = []
+        self.stays: List[str] = []
         self._problems: List[str] = []
         self._resisting: Set[bytes] = set()
         self.making = ""
@@ -107,7 +127,7 @@ class _Sweep:
             tuple(self._generations),
             self._unfinished,
             self._size_bytes,
-            tuple(self._stays),
+            tuple(self.stays),
             locked,
             tuple(self._problems),
             self.making,
@@ -123,13 +143,13 @@ class _Sweep:
             paths = [os.path.join(places.trees, name) for name in os.listdir(places.trees)]
             self._trees = {os.lstat(path).st_ino: path for path in paths}
         if records.has_damage() and not self._rules.drifted:
-            self._stays.append("everything: a record is damaged (--drifted removes what it kept)")
+            self.stays.append("everything: a record is damaged (--drifted removes what it kept)")
             return
         for path in records.damaged():
             self._remove_file(path)
         self._drop_generations(records.all())
         if records.misses_kept(self._live) and not self._rules.drifted:
-            self._stays.append(
+            self.stays.append(
                 "versions without a record: one may have been changed by hand, then restored "
                 "from a backup (--drifted removes them)"
             )
@@ -154,7 +174,7 @@ class _Sweep:
             reason = why_unremovable(tree) or self._changed(record, tree)
             reason = reason or using.of(tree) or self._too_young(tree)
             if reason:
-                self._stays.append("generation %d: %s" % (record.number, reason))
+                self.stays.append("generation %d: %s" % (record.number, reason))
             elif self._remove_tree(tree, record):
                 self._generations.append(record.number)
 
@@ -206,7 +226,7 @@ class _Sweep:
         try:
             writers = fence_writers(self._target.places)
         except Locked as error:
-            self._stays.append("an unfinished push: %s" % error.message)
+            self.stays.append("an unfinished push: %s" % error.message)
             return
         try:
             self._drop_trees(found)
@@ -233,7 +253,7 @@ class _Sweep:
         for tree in trees:
             reason = why_unremovable(tree) or using.of(tree) or self._too_young(tree)
             if reason:
-                self._stays.append("an unfinished push: %s" % reason)
+                self.stays.append("an unfinished push: %s" % reason)
             elif self._remove_tree(tree):
                 self._unfinished += 1
 
