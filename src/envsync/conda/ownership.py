@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import posixpath
 import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
@@ -26,24 +27,28 @@ class PathGroup(NamedTuple):
 
     def __str__(self) -> str:
         noun = "file" if self.path_count == 1 else "files"
-        return "%s: %s %s" % (self.package or "in no package", format(self.path_count, ","), noun)
+        package = self.package or "in no known package"
+        return "%s: %s %s" % (package, format(self.path_count, ","), noun)
 
 
 def group_paths(
     changed_paths: Iterable[bytes],
     all_paths: Iterable[bytes],
     read: Callable[[bytes], Optional[bytes]],
+    gone_paths: Iterable[bytes] = (),
 ) -> Tuple[PathGroup, ...]:
     """Return the packages that the changed paths belong to, most paths first, no package last.
 
-    `all_paths` are the relative paths of the environment; `read` returns a file's content or
-    None. Records are read only until every path has its package, and damaged ones count as
-    empty. A file of conda's that pip has replaced belongs to pip's package.
+    `all_paths` are the relative paths of the environment, `gone_paths` those that it had before;
+    `read` returns a file's content or None. Records are read only until every path has its package,
+    and damaged ones count as empty. A file of conda's that pip has replaced belongs to pip's
+    package, and one of a package that is gone to that only if no other has it now.
     """
     unclaimed = _Unclaimed(changed_paths)
     groups: List[PathGroup] = []
-    # pip's first, because conda's records still list the files that pip has replaced.
-    for installed in sorted(find_installed(all_paths), key=lambda one: one.package.kind == CONDA):
+    present = find_installed(all_paths)
+    gone = [one for one in find_installed(gone_paths) if one not in present]
+    for installed in (*_pips_first(present), *_pips_first(gone)):
         count = unclaimed.claim_metadata(installed.metadata_path)
         if unclaimed.paths:
             count += unclaimed.claim(_files(installed, read))
@@ -53,6 +58,11 @@ def group_paths(
     if unclaimed.paths:
         groups.append(PathGroup(None, len(unclaimed.paths)))
     return tuple(groups)
+
+
+def _pips_first(packages: Iterable[Installed]) -> List[Installed]:
+    """Sort packages: conda's records still list the files that pip has replaced."""
+    return sorted(packages, key=lambda one: one.package.kind == CONDA)
 
 
 class _Unclaimed:
@@ -115,11 +125,29 @@ def _record_paths(content: bytes, site_packages: bytes) -> Iterator[bytes]:
         return
 
 
+def is_record(path: bytes) -> bool:
+    """Return whether a relative path is that of a package's record, of conda's or pip's."""
+    return any(_record(installed) == path for installed in find_installed([path]))
+
+
+def only_files(path: bytes, content: bytes) -> str:
+    """Return a record with nothing but the files in it: conda's may have credentials, too."""
+    if path.endswith(b".json"):
+        files = map(os.fsdecode, files_of_conda_meta(content))
+        return json.dumps({"files": list(files)})
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _record(installed: Installed) -> bytes:
+    path = installed.metadata_path
+    return path if installed.package.kind == CONDA else path + b"/RECORD"
+
+
 def _files(installed: Installed, read: Callable[[bytes], Optional[bytes]]) -> Tuple[bytes, ...]:
-    top = installed.metadata_path
+    content = _bounded(read(_record(installed)))
     if installed.package.kind == CONDA:
-        return files_of_conda_meta(_bounded(read(top)))
-    return files_of_record(_bounded(read(top + b"/RECORD")), posixpath.dirname(top))
+        return files_of_conda_meta(content)
+    return files_of_record(content, posixpath.dirname(installed.metadata_path))
 
 
 def _bounded(content: Optional[bytes]) -> bytes:

@@ -85,7 +85,7 @@ def test_a_manifest(damage: Callable[[Path], object], server: Server) -> None:
     [manifest] = (server.state / "generations").glob("*.manifest")
     damage(manifest)
     with pytest.raises(VerificationFailed, match="missing or damaged"):
-        target_questions.differences(server.target(), None, 10)
+        target_questions.differences(server.target(), None, 10, {})
     with pytest.raises(VerificationFailed, match="the contents are what was published"):
         target_questions.verify(server.target())
     assert not target_questions.verify(server.target()).damaged

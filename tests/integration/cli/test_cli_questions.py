@@ -120,6 +120,16 @@ def test_diff(conda_lab: Lab, envsync: Envsync) -> None:
     assert [group.partition(":")[0] for group in groups] == ["labtool 1.0"]
 
 
+def test_diff_names_the_package_of_files_that_are_only_here(
+    conda_lab: Lab, envsync: Envsync
+) -> None:
+    envsync("push", "myenv", "server2")
+    conda_lab.controller.install_wheel("labtool", "1.0")
+    missing = envsync.json("diff", "myenv", "server2")["result"]["difference"]
+    assert missing["groups"] == [f"labtool 1.0: {missing['removed']} files"]
+    assert missing["unread"] == []
+
+
 def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
     assert envsync.json("rollback", "myenv", "server2", status=21)["error"]["server"] == "server2"
     envsync("push", "myenv", "server2")

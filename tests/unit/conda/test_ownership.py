@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.conda import ownership
-from envsync.conda.ownership import files_of_conda_meta, files_of_record, group_paths
+from envsync.conda.ownership import (
+    files_of_conda_meta,
+    files_of_record,
+    group_paths,
+    is_record,
+    only_files,
+)
 
 SITE = b"lib/python3.11/site-packages/"
 
@@ -33,13 +39,13 @@ def grouped(*changed: bytes, files: dict[bytes, bytes] = FILES) -> list[str]:
         ([], []),
         ([SITE + b"numpy/a.py"], ["numpy 1.26.4 0: 1 file"]),
         ([SITE + b"numpy/a.py", SITE + b"numpy/b.py", b"lib/libz.so", b"notes.txt"],
-         ["numpy 1.26.4 0: 2 files", "zlib 1.3 0: 1 file", "in no package: 1 file"]),
+         ["numpy 1.26.4 0: 2 files", "zlib 1.3 0: 1 file", "in no known package: 1 file"]),
         ([SITE + b"flask/odd, name.py", b"bin/flask", SITE + b"flask-3.0.dist-info/REQUESTED"],
          ["flask 3.0: 3 files"]),
         ([SITE + b"numpy/__pycache__/a.cpython-311.pyc",
           SITE + b"numpy/__pycache__/b.cpython-311.opt-1.pyc"], ["numpy 1.26.4 0: 2 files"]),
         ([b"conda-meta/zlib-1.3-0.json"], ["zlib 1.3 0: 1 file"]),
-        ([b"odd\xff\n", b"conda-meta/history"], ["in no package: 2 files"]),
+        ([b"odd\xff\n", b"conda-meta/history"], ["in no known package: 2 files"]),
     ],
 )  # fmt: skip
 def test_groups(changed: list[bytes], expected: list[str]) -> None:
@@ -73,7 +79,7 @@ def test_reads_no_more_than_it_needs() -> None:
 
 def test_a_record_out_of_all_proportion_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "RECORD_MAX_BYTES", 10)
-    assert grouped(b"lib/libz.so") == ["in no package: 1 file"]
+    assert grouped(b"lib/libz.so") == ["in no known package: 1 file"]
 
 
 @pytest.mark.parametrize(
@@ -120,3 +126,23 @@ def test_any_bytes_are_taken(content: bytes) -> None:
 def test_every_path_is_counted_once(changed: set[bytes]) -> None:
     groups = group_paths(changed, [*FILES, *changed], FILES.get)
     assert sum(group.path_count for group in groups) == len(changed)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"conda-meta/zlib-1.3-0.json", True),
+        (SITE + b"flask-3.0.dist-info/RECORD", True),
+        (SITE + b"flask-3.0.dist-info/direct_url.json", False),
+        (SITE + b"flask-3.0.dist-info", False),
+        (b"conda-meta/../../secret-1-0.json", False),
+        (b"/etc/passwd", False),
+    ],
+)
+def test_only_a_record_is_one(path: bytes, expected: bool) -> None:
+    assert is_record(path) == expected
+
+
+def test_of_a_record_only_the_files_are_told() -> None:
+    content = b'{"channel": "https://host/t/token/main", "files": ["lib/libz.so"]}'
+    assert only_files(b"conda-meta/zlib-1.3-0.json", content) == '{"files": ["lib/libz.so"]}'

@@ -104,7 +104,7 @@ def _differences(service: Service, request: Request) -> Answer:
     if not request.payload:
         require_open_records(service.target.places)
     other = manifest_of(service, request, packed=asked.packed) if request.payload else None
-    return Answer(to_json(differences(service.target, other, asked.paths_max)))
+    return Answer(to_json(differences(service.target, other, asked.paths_max, asked.records)))
 
 
 def _dry_plan(service: Service, request: Request) -> Answer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, Iterator, Optional, Tuple
+from types import MappingProxyType
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from envsync.agent.wire.messages import DifferenceFacts
 from envsync.conda import packages
@@ -16,19 +17,35 @@ from envsync.tree.manifest import Manifest
 Read = Callable[[bytes], Optional[bytes]]
 
 
-def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> DifferenceFacts:
+def describe(
+    before: Manifest,
+    after: Manifest,
+    read: Read,
+    paths_max: int,
+    records: Mapping[str, str] = MappingProxyType({}),
+) -> DifferenceFacts:
     """Describe how `after` differs from `before`, with `paths_max` paths at most.
 
-    `read` returns the contents of files of the version that `after` describes.
+    `read` returns the contents of files of the version that `after` describes, `records` are those
+    of packages that it no longer has, by their path.
     """
+    unread: List[str] = []
+
+    def read_record(path: bytes) -> Optional[bytes]:
+        content, name = read(path), os.fsdecode(path)
+        if content is None and name in records:
+            content = records[name].encode("utf-8", "surrogateescape")
+        if content is None:
+            unread.append(name)
+        return content
+
     found = _without_parents(difference(before, after))
     marked = sorted(
         [(path, "+") for path in found.added]
         + [(path, "-") for path in found.removed]
         + [(path, "~") for path in found.changed]
     )
-    known = (*package_paths(after), *found.removed)
-    groups = group_paths(found.paths, known, read) if found else ()
+    groups = group_paths(found.paths, package_paths(after), read_record, found.removed)
     return DifferenceFacts(
         packages=package_changes(before, after) if found else (),
         groups=tuple(str(group) for group in groups),
@@ -36,6 +53,7 @@ def describe(before: Manifest, after: Manifest, read: Read, paths_max: int) -> D
         added=len(found.added),
         removed=len(found.removed),
         changed=len(found.changed),
+        unread=tuple(unread),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Callable, Optional, Sequence, Tuple
+from typing import Callable, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.places.layout import require_live
 from envsync.agent.places.records import Record
@@ -29,8 +29,13 @@ OWN = ""
 """The name of a `Holding` that is one of the pushed environment's own trees."""
 
 
-def differences(target: Target, other: Optional[Manifest], paths_max: int) -> DifferenceFacts:
-    """Compare the live tree with another manifest, or with the record if `other` is None."""
+def differences(
+    target: Target, other: Optional[Manifest], paths_max: int, records: Mapping[str, str]
+) -> DifferenceFacts:
+    """Compare the live tree with another manifest, or with the record if `other` is None.
+
+    `records` are those of packages that the live tree no longer has (see `describe`).
+    """
     live = target.live or target.snapshot()
     if live is None:
         require_live(target.places)
@@ -48,7 +53,7 @@ def differences(target: Target, other: Optional[Manifest], paths_max: int) -> Di
     def read(path: bytes) -> Optional[bytes]:
         return read_start(os.path.join(target.places.standing(), path), _FILE_BYTES_MAX)
 
-    return describe(before, live.manifest(), read, paths_max)
+    return describe(before, live.manifest(), read, paths_max, records)
 
 
 def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files]:

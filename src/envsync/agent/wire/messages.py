@@ -224,7 +224,8 @@ class ReceiveFacts(NamedTuple):
 class DifferenceFacts(NamedTuple):
     """What differs between two versions: packages, then counts by group, then paths.
 
-    `paths` begin with "+", "-" or "~" and a blank; there are at most as many as asked for.
+    `paths` begin with "+", "-" or "~" and a blank; there are at most as many as asked for. `unread`
+    are the records of packages, without which their files may be in no known package.
     """
 
     packages: Tuple[str, ...]
@@ -233,6 +234,7 @@ class DifferenceFacts(NamedTuple):
     added: int
     removed: int
     changed: int
+    unread: Tuple[str, ...] = ()
 
 
 class VerifyFacts(NamedTuple):

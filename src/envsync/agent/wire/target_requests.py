@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.wire.messages import DirectoryIdentity
 
@@ -54,8 +54,10 @@ class AskExisting(NamedTuple):
 class AskDifferences(NamedTuple):
     """Asks for the differences from the manifest in the payload, which is compressed if `packed`.
 
-    Without a payload, from the record.
+    Without a payload, from the record. `records` are those of packages that are no longer there,
+    by their path (`conda.ownership.only_files`).
     """
 
     paths_max: int
+    records: Dict[str, str]
     packed: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -76,9 +77,11 @@ def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
 def _differences(
     site: Site, environment: str, manifest: bytes, end: End, place: Place, paths_max: int
 ) -> DifferenceFacts:
+    from envsync.agent.source.package_records import record_at
     from envsync.cli.invocation.asking import target_of
 
-    return target_of(site, environment, end, place).differences(manifest, paths_max)
+    record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
+    return target_of(site, environment, end, place).differences(manifest, paths_max, record_here)
 
 
 def _lines(headline: str, found: DifferenceFacts, files: bool) -> Iterator[str]:

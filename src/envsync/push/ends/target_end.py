@@ -155,10 +155,26 @@ class TargetEnd:
         known, self._codecs = target_answers.known_there(answer)
         return known
 
-    def differences(self, manifest: bytes, paths_max: int) -> DifferenceFacts:
-        """Compare what is on the target with a manifest; with its record if `manifest` is empty."""
-        answer = self._told("target.differences", AskDifferences(paths_max), manifest)
-        return from_json(DifferenceFacts, answer.document)
+    def differences(
+        self,
+        manifest: bytes,
+        paths_max: int,
+        record_at: Callable[[str], str | None] = lambda _: None,
+    ) -> DifferenceFacts:
+        """Compare what is on the target with a manifest; with its record if `manifest` is empty.
+
+        `record_at` returns, if it can, the record of a package that is no longer on the target.
+        """
+
+        def ask(records: dict[str, str]) -> DifferenceFacts:
+            asked = AskDifferences(paths_max, records)
+            return from_json(
+                DifferenceFacts, self._told("target.differences", asked, manifest).document
+            )
+
+        found = ask({})
+        records = {path: text for path in found.unread if (text := record_at(path)) is not None}
+        return ask(records) if records else found
 
     def dry_plan(self, manifest: bytes, keep: int) -> Staged:
         """Return what a push of this manifest would do. Nothing is changed, so there is no tree."""
