@@ -342,6 +342,24 @@ def test_another_members_program_gets_no_rights_with_the_group(
     assert modes == {"mine": 0o6755, "theirs": 0o755}
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_files_that_another_closed_are_that_ones_to_open(members: Members, count: int) -> None:
+    live = Path(os.fsdecode(members.server.live))
+    made = [live / f"lib/made{n}" for n in range(count)]
+
+    def refused() -> None:
+        with pytest.raises(PreflightRefused, match="some files are not readable") as found:
+            members.server.target().inspect(lock=True)
+        belong, where = ("it belongs", made[0]) if count == 1 else ("they belong", live)
+        command = f"chmod -R g+rX {where}"
+        assert found.value.hint == f"{belong} to {user_name(BOB)}, who has to run there: {command}"
+
+    for path in made:
+        assert members.run(BOB, path.touch) == 0
+        path.chmod(0o600)
+    assert members.run(ALICE, refused) == 0
+
+
 def test_a_directory_that_another_closed_is_that_ones_to_open(members: Members) -> None:
     """`_as_user` has a umask of 077."""
     made = Path(os.fsdecode(members.server.live)) / "lib/made"

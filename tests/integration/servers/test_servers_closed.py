@@ -77,6 +77,20 @@ def test_what_does_not_goes_on(envsync: Envsync) -> None:
     assert "ask its owner" in commands[f"myenv: {CLOSED}"]
 
 
+@pytest.mark.parametrize("command", ["rollback", "remove"])
+def test_what_he_may_not_even_read_is_not_switched(
+    envsync: Envsync, fresh_lab: Lab, command: str
+) -> None:
+    server2 = fresh_lab["server2"]
+    live = f"{server2.prefix}/envs/myenv"
+    secret = server2.path(f"{live}/conda-meta/history")
+    secret.chmod(0o600)
+    ran = envsync.run(command, "myenv", "server2")
+    assert (ran.exit_code, ran.error["code"]) == (8, "preflight-refused")
+    assert ran.error["message"] == f"{live} belongs to {USER}, not to {MEMBER}"
+    assert "ask its owner" in ran.error["hint"]
+
+
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_gc_leaves_what_is_another_users(
     envsync: Envsync, fresh_lab: Lab, options: tuple[str, ...]

@@ -165,7 +165,7 @@ def test_files_that_may_not_be_read_are_named(tmp_path: Path, top: bytes) -> Non
     os.close(fd)
     assert refused.value.details == ("lib/m.py",)
     # Nobody's user changes the modes of another's files.
-    assert ("belong to" in refused.value.hint) is (os.geteuid() == 0)
+    assert ("belongs to" in refused.value.hint) is (os.geteuid() == 0)
     assert "chmod" in refused.value.hint
 
 

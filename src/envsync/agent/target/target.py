@@ -141,9 +141,8 @@ class Target:
         try:
             self.live = live = self.snapshot(progress)
         except PreflightRefused:
-            if source is not None:
-                # Do not ask the owner to open files to a user who may not replace them anyway.
-                preparation.refuse_anothers(findings)
+            # Do not ask the owner to open files to a user who may not replace them anyway.
+            preparation.refuse_anothers(findings)
             raise
         if self.lock.is_held:
             self.find_again(live)

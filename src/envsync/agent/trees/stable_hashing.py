@@ -173,7 +173,7 @@ def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
         raise SourceRefused(
             "some files are not readable",
             details=[os.fsdecode(path) for path in unreadable[:10]],
-            hint=how_to_read_files(top_fd, unreadable[0]),
+            hint=how_to_read_files(top_fd, unreadable),
         )
 
 
