@@ -91,6 +91,14 @@ def test_what_he_may_not_even_read_is_not_switched(
     assert "ask its owner" in ran.error["hint"]
 
 
+def test_where_he_may_not_write_the_owner_is_asked(envsync: Envsync) -> None:
+    ran = envsync.run("push", "myenv", "server2", "--as", "mine")
+    above = f"{envsync.host.prefix}/envs/.envsync"
+    told = f"{above} belongs to {USER} and is not writable by {MEMBER}"
+    assert (ran.exit_code, ran.error["message"]) == (8, told)
+    assert "ask its owner" in ran.error["hint"]
+
+
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_gc_leaves_what_is_another_users(
     envsync: Envsync, fresh_lab: Lab, options: tuple[str, ...]

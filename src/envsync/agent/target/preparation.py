@@ -11,7 +11,7 @@ from envsync.agent.places.base import has_conda, obstacle_finding
 from envsync.agent.places.directory_identity import directory_identity, is_same_directory
 from envsync.agent.places.layout import BASE, STATE_DIRECTORY, Layout, base_layout
 from envsync.agent.places.live_name import becomes_link
-from envsync.agent.places.members import owner_finding
+from envsync.agent.places.members import is_foreign, owner_finding
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
 from envsync.agent.wire.messages import FOREIGN_OWNER, DirectoryIdentity, Finding
@@ -161,10 +161,15 @@ def require_no_mounts_in(tree: bytes, name: str) -> None:
 
 
 def _unwritable(directory: bytes) -> Finding:
-    """Return the finding: a mode that forbids writing has another fix than a read-only mount."""
+    """Return the finding: a mode has another fix than a read-only mount or another's directory."""
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         message = "the filesystem of %s is mounted read-only" % os.fsdecode(directory)
         return Finding("read-only-mount", message, True)
+    if is_foreign(directory):
+        owner = user_name(os.stat(directory).st_uid)
+        message = "%s belongs to %s and is not writable by %s"
+        told = os.fsdecode(directory), owner, user_name()
+        return Finding(FOREIGN_OWNER, message % told, True)
     return Finding("read-only", "%s is not writable" % os.fsdecode(directory), True)
 
 
