@@ -225,6 +225,19 @@ def test_what_another_made_within_a_version_bars_nothing(members: Members) -> No
     assert members.run(BOB, collect) == 0
 
 
+def test_her_changed_version_is_hers_to_remove_but_not_by_a_plain_gc(members: Members) -> None:
+    (Path(os.fsdecode(members.server.live)) / "lib/x").write_text("by hand")
+    assert members.push(BOB, 1) == 0
+
+    def collect() -> None:
+        facts = sweep(members.server.target(), Rules(0, False, False, 0.0))
+        hers = f"it belongs to {ALICE}, who can remove it with `envsync gc --drifted`"
+        [told] = facts.stays
+        assert told.partition(": ")[2] == hers
+
+    assert members.run(BOB, collect) == 0
+
+
 @pytest.mark.parametrize("within", ["", "generations"])
 def test_versions_whose_records_are_closed_are_no_unfinished_pushes(
     within: str, members: Members

@@ -257,11 +257,15 @@ def may_build_on(tree: bytes) -> bool:
     return next(_of_others(tree), None) is None
 
 
-def why_unremovable(tree: bytes) -> str:
-    """Return why this user cannot remove the whole tree; empty if he can."""
+def why_unremovable(tree: bytes, kept_because: str = "") -> str:
+    """Return why this user cannot remove the whole tree; empty if he can.
+
+    `kept_because` is as in its record.
+    """
     if is_foreign(tree):
         owner = user_name(os.lstat(tree).st_uid)
-        return "it belongs to %s, who can remove it with `envsync gc`" % owner
+        option = " --drifted" if kept_because else ""
+        return "it belongs to %s, who can remove it with `envsync gc%s`" % (owner, option)
     for mount in mounted_within(tree):
         return "something is mounted in it, at %s: unmount it there" % os.fsdecode(mount)
     for path, status in _of_others(tree):

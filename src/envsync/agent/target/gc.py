@@ -171,7 +171,7 @@ class _Sweep:
         using = _Users([self._trees[record.inode] for record in surplus])
         for record in surplus:
             tree = self._trees[record.inode]
-            reason = why_unremovable(tree) or self._changed(record, tree)
+            reason = why_unremovable(tree, record.kept_because) or self._changed(record, tree)
             reason = reason or using.of(tree) or self._too_young(tree)
             if reason:
                 self.stays.append("generation %d: %s" % (record.number, reason))
