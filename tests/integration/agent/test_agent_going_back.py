@@ -144,6 +144,13 @@ def test_rollback_to_nothing(number: int | None, server: Server) -> None:
         server.rollback(number)
 
 
+def test_what_is_live_is_not_said_to_be_gone(server: Server) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    with pytest.raises(NotFound, match=r"number 2 of .+ is live already"):
+        server.rollback(2)
+
+
 def fail_and_change(server: Server, nodes: Tree) -> None:
     """A push whose check fails, after it has changed what it checks: that is kept."""
     check = f"echo broken > {os.fsdecode(server.live)}/bin/tool; false"

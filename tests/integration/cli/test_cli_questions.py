@@ -168,7 +168,7 @@ def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: E
     told = envsync("rollback", "myenv", "server2", "--to", "77", status=21).stderr
     assert "server2: number 77 of myenv is not a version that is kept" in told
     assert "\n  kept: number 1\n" in told
-    assert "`envsync history myenv server2`" in told
+    assert "`--to NUMBER` puts one of these back; `envsync history myenv server2`" in told
 
 
 def test_what_was_made_by_hand_is_nobodys_publication(conda_lab: Lab, envsync: Envsync) -> None:

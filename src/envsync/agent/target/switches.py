@@ -128,10 +128,10 @@ class TargetSwitches:
         missing = "there is no earlier version of %s to go back to" % self._target.name
         if number is not None:
             earlier = [r for r in kept if r.number == number]
-            missing = "number %d of %s is not a version that is kept" % (
-                number,
-                self._target.name,
-            )
+            missing = "number %d of %s is not a version that is kept"
+            if current is not None and current.number == number:
+                missing = "number %d of %s is live already"
+            missing %= number, self._target.name
         else:
             if current is not None:
                 stands = (current.revision, "" if live is None else live.revision)

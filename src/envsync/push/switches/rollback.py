@@ -37,6 +37,8 @@ def roll_back(
     except NotFound as error:
         history = command_line("history", target.name, target.server)
         error.hint = f"`{history}` shows what was published; `keep:` sets how many are kept"
+        if error.details:  # there are others
+            error.hint = f"`--to NUMBER` puts one of these back; `{history}` shows what they are"
         raise
     except TargetDrifted as error:
         error.fill(see_difference=see_difference(published_diff(target.name, target.server)))
