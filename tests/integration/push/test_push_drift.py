@@ -118,6 +118,12 @@ def test_an_unpublished_environment_counts_as_drift(small_lab: Lab) -> None:
     (environment(target) / "mine.txt").write_text("made here\n")
     refused = envsync.push("server2", expect=DRIFT)
     assert "never published" in refused.said
+    for command in ("remove", "rollback"):
+        refused = envsync.run(command, "myenv", "server2")
+        assert "--published" not in refused.error["hint"]
+    compared = envsync.run("diff", "myenv", "server2", "--published")
+    assert (compared.exit_code, compared.error["code"]) == (21, "not-found")
+    assert "`envsync diff myenv server2`" in compared.error["hint"]
     envsync.push("server2", "--overwrite")
     assert any((place / "mine.txt").exists() for place in trees(target))
 

@@ -17,7 +17,7 @@ from envsync.agent.target.differences import describe, package_changes
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import DifferenceFacts, PlanFacts, TotalsFacts, VerifyFacts
-from envsync.errors import Locked, NotFound, VerificationFailed
+from envsync.errors import Hint, Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import plan
@@ -43,7 +43,12 @@ def differences(
     before = other
     if before is None:
         record = target.current(live)
-        before = EMPTY if record is None else target.records.manifest(record)
+        if record is None and not target.records.has_damage():
+            raise NotFound(
+                "envsync never published it there: there is nothing to compare it with",
+                hint=Hint("`envsync diff %s {server}` compares it with what is here" % target.name),
+            )
+        before = None if record is None else target.records.manifest(record)
     if before is None:
         raise VerificationFailed(
             "the manifest of what was published there is missing or damaged",

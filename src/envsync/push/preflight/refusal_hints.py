@@ -83,6 +83,11 @@ class RefusalHints:
         return command_line("push", settings.environment, self._target.server, *there)
 
 
+def shown_by(target: TargetEnd, state: TargetState) -> str:
+    """Return the command that shows what was changed since the last publish; "" if none was."""
+    return "" if state.record is None else published_diff(target.name, target.server)
+
+
 def see_difference(shown_by: str) -> str:
     """Return the words of a hint that name the command showing what differs, or ""."""
     return f"see what differs with `{shown_by}`; " if shown_by else ""

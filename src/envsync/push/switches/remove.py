@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, NotFound
-from envsync.hint_commands import command_line, published_diff, what_there_is
+from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
 from envsync.push.preflight.in_use import used_there
-from envsync.push.preflight.refusal_hints import see_difference
+from envsync.push.preflight.refusal_hints import see_difference, shown_by
 from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss
 
 _IN_DOUBT = InDoubt(
@@ -67,8 +67,7 @@ def remove_environment(
     try:
         _require_permission(state, processes, removal)
     except EnvsyncError as error:
-        shown_by = published_diff(removal.environment, target.server)
-        error.fill(see_difference=see_difference(shown_by))
+        error.fill(see_difference=see_difference(shown_by(target, state)))
         if not removal.dry_run:
             raise
         error.server = target.server

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from envsync.agent.wire.messages import RecordFacts, TargetState
 from envsync.errors import ConnectionLost, NotFound, TargetDrifted
-from envsync.hint_commands import command_line, published_diff, what_there_is
+from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight.refusal_hints import see_difference
+from envsync.push.preflight.refusal_hints import see_difference, shown_by
 from envsync.push.switches.in_doubt import (
     InDoubt,
     Reopen,
@@ -41,7 +41,7 @@ def roll_back(
             error.hint = f"`--to NUMBER` puts one of these back; `{history}` shows what they are"
         raise
     except TargetDrifted as error:
-        error.fill(see_difference=see_difference(published_diff(target.name, target.server)))
+        error.fill(see_difference=see_difference(shown_by(target, before)))
         raise
     except ConnectionLost as lost:
         record = state_after_loss(lost, reopen, _IN_DOUBT).record
