@@ -127,6 +127,30 @@ def test_ctrl_c_leaves_everything_resumable(source: Stamped, fresh_lab: Lab) -> 
     assert version_at(target) == source.version
 
 
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_command_stopped_during_the_switch_says_what_may_be_there(
+    source: Stamped, fresh_lab: Lab, number: signal.Signals, status: int
+) -> None:
+    target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
+    envsync.push(TARGET)
+    source.change()
+    stop = Stop(target, "switched")
+    process = envsync.start("push", "myenv", TARGET)
+    stop.wait()
+    process.send_signal(number)
+    ran = finish(process)
+    stop.go_on()
+    assert (ran.exit_code, ran.error["code"]) == (status, "interrupted")
+    assert ran.server["error"]["code"] == "connection-lost"
+    assert "stopped during the switch" in ran.server["error"]["message"]
+    assert f"`envsync list {TARGET}` shows which" in ran.server["error"]["hint"]
+    wait_quiet(target)
+    assert version_at(target) == source.version
+    assert envsync.push(TARGET).server["outcome"] == "in-step"
+
+
 def test_the_link_is_cut_and_comes_back(source: Stamped, fresh_lab: Lab) -> None:
     target = fresh_lab[TARGET]
     envsync = plant(fresh_lab.controller, silence_seconds=SILENCE_SECONDS)

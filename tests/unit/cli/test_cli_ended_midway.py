@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.wire.messages import GcFacts
-from envsync.errors import ConnectionFailed
+from envsync.agent.wire.messages import GcFacts, TotalsFacts
+from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.push.queries.examination import Examination
 from envsync.push.queries.servers import Outcome
 from envsync.push.request.places import Destination, Place
@@ -66,6 +66,10 @@ class Pushes:
             raise self.end
         return reports
 
+    def in_doubt(self) -> list[PushReport]:
+        lost = ConnectionLost("stopped during the switch", hint="look", server="server3")
+        return [PushReport("server3", self._environment, FAILED, error=lost)]
+
 
 @pytest.fixture
 def pushes(monkeypatch: pytest.MonkeyPatch) -> type[Pushes]:
@@ -90,9 +94,32 @@ def test_a_push(
         PushReport("server2", "first", PUSHED),
     )
     result = ended("push", "first", "server2", "server3", "server4", status=status)["result"]
+    in_doubt = [("server3", "failed")] if status == 130 else []
     assert [(told["server"], told["outcome"]) for told in result["servers"]] == [
         ("server2", "pushed"),
+        *in_doubt,
         ("server4", "failed"),
+    ]
+
+
+@pytest.mark.usefixtures("ended")
+def test_an_interrupted_push_says_why_servers_had_failed(
+    envsync: Envsync, pushes: type[Pushes], tmp_path: Path
+) -> None:
+    refused = ConnectionFailed("it refuses connections", hint="start it", server="server4")
+    pushes.said = (
+        PushReport("server4", "first", FAILED, error=refused),
+        PushReport("server2", "first", PUSHED, totals=TotalsFacts(1, 1, 1)),
+    )
+    variables = {"ENVSYNC_SELF": "server1", "ENVSYNC_CONFIG": str(tmp_path / "config.yaml")}
+    found = envsync("push", "first", "server2", "server3", "server4", **variables)
+    assert found.status == 130
+    assert found.err.splitlines() == [
+        "envsync: server4: it refuses connections",
+        "  → start it",
+        "envsync: server3: stopped during the switch",
+        "  → look",
+        "envsync: stopped; run the same command again to resume",
     ]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from envsync.cli.invocation.lazy_group import LazyGroup
 from envsync.cli.invocation.stop_signals import Stopped, Stopper
+from envsync.cli.run.entry import Interruption
 from envsync.cli.run.program import COMMANDS, program
 from tests.support.documented_json import check_document
 from tests.unit.cli.conftest import Envsync
@@ -130,6 +131,18 @@ def test_a_bug_where_nothing_can_be_written(envsync: Envsync, failing: type[Exce
     ended = envsync("config", "path", XDG_STATE_HOME="/proc/nowhere")
     assert ended.status == 1
     assert "the details could not be saved" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("command", "then"),
+    [
+        ("push", "run the same command again to resume"),
+        ("rollback", "`envsync history` shows whether it happened"),
+        ("remove", "`envsync history` shows whether it happened"),
+    ],
+)
+def test_what_to_do_after_an_interruption(command: str, then: str) -> None:
+    assert Interruption(KeyboardInterrupt(), command).message == f"stopped; {then}"
 
 
 def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from envsync.errors import ConnectionFailed, ConnectionLost
+from envsync.agent.operations.service import Service
+from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
 from envsync.push import server_pool
+from envsync.push.fan_out import fan_out as fan_out_module
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.fan_out.start_signal import StartSignal
+from envsync.push.fan_out.targets import Targets
 from envsync.push.request.places import Destination
 from envsync.push.request.settings import PushSettings
-from envsync.push.steps.report import FAILED, PushReport
+from envsync.push.steps.report import FAILED, PUSHED, PushReport
 from envsync.ssh.session import Link
 from tests.support import disk
 from tests.support.pushes import NAME, environment
@@ -61,6 +66,82 @@ def test_what_ended_because_it_was_stopped_is_not_told(fan_out: FanOut) -> None:
     reports = fan_out.run(destinations, on_report=on_report)
     assert [report.outcome for report in reports] == [FAILED, FAILED]
     assert seen == ["server3"]
+
+
+class _Switch:
+    """A push that is interrupted (Ctrl-C) when it has asked for the switch, and no answer came."""
+
+    def __init__(self, fan_out: FanOut, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._fan_out, self._there = fan_out, there
+        (there / "envs").mkdir(parents=True)
+        self.may_answer = threading.Event()
+        self.told: list[PushReport] = []
+        call = Service.call
+
+        def interrupted(service: Service, operation: str, *arguments: Any) -> Any:
+            if operation == "build.publish":
+                os.kill(os.getpid(), signal.SIGINT)
+                assert self.may_answer.wait(60)
+            return call(service, operation, *arguments)
+
+        monkeypatch.setattr(Service, "call", interrupted)
+
+    def run(self) -> None:
+        destination = Destination("there", str(self._there), None)
+        with pytest.raises(KeyboardInterrupt):
+            self._fan_out.run([destination], on_report=self.told.append)
+
+    def is_live_at_the_end(self) -> bool:
+        for thread in threading.enumerate():
+            if thread.name.startswith("server"):
+                thread.join(60)
+        return (self._there / "envs" / NAME).is_dir()
+
+
+@pytest.fixture
+def switch(fan_out: FanOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Switch:
+    return _Switch(fan_out, tmp_path / "there", monkeypatch)
+
+
+def test_an_interrupted_push_tells_of_a_switch_that_is_answered_soon(
+    fan_out: FanOut, switch: _Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fan_out_module, "SWITCH_SECONDS", 60.0)
+    stop = fan_out.stop
+
+    def answer_once_stopped() -> None:
+        stop()
+        switch.may_answer.set()
+
+    monkeypatch.setattr(fan_out, "stop", answer_once_stopped)
+    switch.run()
+    assert [report.outcome for report in switch.told] == [PUSHED]
+    assert fan_out.in_doubt() == []
+    assert switch.is_live_at_the_end()
+
+
+def test_an_interrupted_push_says_where_it_is_unknown_whether_it_switched(
+    fan_out: FanOut, switch: _Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fan_out_module, "SWITCH_SECONDS", 0.0)
+    switch.run()
+    [report] = fan_out.in_doubt()
+    switch.may_answer.set()
+    assert switch.is_live_at_the_end()
+    assert (report.server, report.outcome, report.environment) == ("there", FAILED, NAME)
+    assert report.error is not None
+    assert "stopped during the switch: the old or the new version is there" in report.error.message
+    assert report.error.hint.startswith("`envsync list there` shows which")
+
+
+def test_nothing_is_switched_once_it_was_stopped(settings: PushSettings, tmp_path: Path) -> None:
+    targets = Targets(settings)
+    target = targets.here(Destination("there", str(tmp_path), None))
+    targets.stop()
+    with pytest.raises(EnvsyncError, match="stopped before the switch"):
+        target.before_switch()
+    assert targets.switching() == []
+    target.close()
 
 
 def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(

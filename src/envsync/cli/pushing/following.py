@@ -11,6 +11,7 @@ from envsync.cli.invocation.in_order import InOrder, OnKnown
 if TYPE_CHECKING:
     from envsync.cli.invocation.invocation import Invocation
     from envsync.cli.pushing.request import PushRequest
+    from envsync.errors import EnvsyncError
     from envsync.push.steps.report import PushReport
 
 
@@ -20,7 +21,8 @@ def followed(
     """Run the push and return its reports in the order of the destinations.
 
     The caller reports failures. With each new report, `on_known` gets all reports so far, in case
-    the push is stopped. Each report has `warnings` before its own.
+    the push is stopped; then this also prints the errors known so far. Each report has `warnings`
+    before its own.
     """
     from envsync.agent.operations.python_gc import collect_rarely
 
@@ -34,6 +36,7 @@ def followed(
     view = PushView(invocation.terminal, request, source.server, verbose=invocation.verbose)
     servers = [destination.server for destination in request.destinations]
     known = InOrder(servers, PushReport.to_json, on_known)
+    errors: list[EnvsyncError] = []
 
     def told(report: PushReport) -> PushReport:
         return replace(report, warnings=(*warnings, *report.warnings))
@@ -41,10 +44,18 @@ def followed(
     def on_report(report: PushReport) -> None:
         report = told(report)
         known.add(report.server, report)
+        if report.error is not None:
+            errors.append(report.error)
         view.on_report(report)
 
-    with view:
-        found = fan_out.run(request.destinations, view.on_progress, on_report)
-        reports = [told(report) for report in found]
+    try:
+        with view:
+            found = fan_out.run(request.destinations, view.on_progress, on_report)
+            reports = [told(report) for report in found]
+    except KeyboardInterrupt:
+        for report in fan_out.in_doubt():
+            on_report(report)
+        invocation.terminal.errors(errors)
+        raise
     view.conclude(reports)
     return reports

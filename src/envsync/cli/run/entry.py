@@ -33,6 +33,9 @@ PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 _RESUMABLE = ("push", "pull", "unpack", "bootstrap")
 """Commands that resume where they stopped; the others start again."""
 
+_SWITCHING = ("rollback", "remove")
+"""Commands that must not be repeated blindly: a server that was asked to switch does so."""
+
 
 class Interruption:
     """Ctrl-C and similar: an end that is not a failure, and therefore no class of errors.py."""
@@ -41,6 +44,8 @@ class Interruption:
         self.message = "stopped"
         if command in _RESUMABLE:
             self.message = "stopped; run the same command again to resume"
+        if command in _SWITCHING:
+            self.message = "stopped; `envsync history` shows whether it happened"
         number = how.number if isinstance(how, Stopped) else 0
         self.exit_code = 128 + number if number else INTERRUPTED_EXIT_CODE
 

@@ -76,6 +76,8 @@ class TargetEnd:
         """Whether `inspect` found nothing at the name."""
         self.wants_spare = False
         """Whether `publish` left no tree there that the next push can build on."""
+        self.before_switch: Callable[[], None] = lambda: None
+        """Called when `publish` is about to ask for the switch; may raise, and then it does not."""
         self._codecs: tuple[str, ...] | None = None
         self._is_remote = isinstance(end, RemoteEnd)
         is_base = name == BASE
@@ -265,6 +267,7 @@ class TargetEnd:
     ) -> RecordFacts:
         """Switch, check and record; return the record as read back from the target."""
         publication = _publication(settings, source_revision, how)
+        self.before_switch()
         answer = self._end.call("build.publish", publication, on_progress=on_progress)
         published = from_json(PublishFacts, answer.document)
         self.wants_spare = published.wants_spare

@@ -33,14 +33,22 @@ from envsync.push.steps.report import (
     Progress,
     PushReport,
 )
+from envsync.push.switches.in_doubt import stopped_in_switch
 from envsync.ssh.session import Link
 from envsync.transport.names import DIRECT
 
 OnReport = Callable[[PushReport], None]
 
+SWITCH_SECONDS = 1.5
+"""How long an interrupted command waits for servers that were asked to switch. It is over, and
+reported, before a second Ctrl-C counts (2 s), and before a worker of the daemon is killed (3 s)."""
+
 
 class FanOut:
-    """Pushes to several servers. `stop` ends all of them; what is staged stays for the next try."""
+    """Pushes to several servers. `stop` ends all of them; what is staged stays for the next try.
+
+    Only a switch that a server was asked for goes on.
+    """
 
     def __init__(
         self,
@@ -80,7 +88,8 @@ class FanOut:
     ) -> list[PushReport]:
         """Push to all of them; return the reports in the same order. A failure is never raised.
 
-        A bug met on one server is raised once the others are done.
+        A bug met on one server is raised once the others are done. An interruption waits a little
+        for servers that were asked to switch; `in_doubt` has those that did not answer.
         """
         self._source.look.serves_several = len(destinations) > 1
         self._command_locks = CommandLocks([destination.server for destination in destinations])
@@ -96,8 +105,11 @@ class FanOut:
                 self._opening.discard(destination.server)
                 self._command_locks.over(destination.server)
             reports[destination.server] = report
-            if report.outcome != FAILED or not self._targets.stopped:
-                on_report(report)  # what `stop` ended is no news to anybody
+            try:
+                if report.outcome != FAILED or not self._targets.is_stopped(destination.server):
+                    on_report(report)  # what `stop` ended is no news to anybody
+            finally:
+                self._targets.settled(destination.server)
 
         pool = ServerPool(serve, destinations, lambda place: place.server in self._opening)
         try:
@@ -110,11 +122,19 @@ class FanOut:
             # On Ctrl-C, a server that is silent must not delay the end of the process.
             self.stop()
             pool.abandon()
+            self._targets.await_switches(SWITCH_SECONDS)
             raise
         self._helpers.close()
         self._source.close()
         pool.results()  # raises a bug met on one server, after the others are done
         return [reports[destination.server] for destination in destinations]
+
+    def in_doubt(self) -> list[PushReport]:
+        """Return a report for each server of which it is unknown whether it has switched."""
+        return [
+            PushReport(server, self._settings.name_there, FAILED, error=stopped_in_switch(server))
+            for server in self._targets.switching()
+        ]
 
     @property
     def source_revision(self) -> str:

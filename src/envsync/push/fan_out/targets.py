@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 
+from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.request.places import Destination
@@ -23,8 +25,10 @@ class Targets:
         self._settings = settings
         self.command = ""
         """The command's identity in the targets' locks; set before the first target is opened."""
-        self._links: set[Link] = set()
+        self._links: dict[Link, str] = {}
+        self._switching: set[str] = set()
         self._lock = threading.Lock()
+        self._settled = threading.Condition(self._lock)
         self.stopped = False
 
     @contextlib.contextmanager
@@ -34,16 +38,16 @@ class Targets:
         assert destination.open_link is not None
         link = destination.open_link()
         with self._lock:
-            self._links.add(link)
-            stopped = self.stopped
-        if stopped:
+            self._links[link] = destination.server
+            is_stopped = self._is_stopped(destination.server)
+        if is_stopped:
             link.close()
         try:
             yield link
         finally:
             link.close()
             with self._lock:
-                self._links.discard(link)
+                del self._links[link]
 
     def here(self, destination: Destination) -> TargetEnd:
         """Return the target on this machine: there is no link that could be lost."""
@@ -73,15 +77,50 @@ class Targets:
         settings, prefix = self._settings, destination.prefix
         try:
             name, local = settings.name_there, settings.local
-            return TargetEnd(end, prefix, name, local, settings.who, self.command)
+            target = TargetEnd(end, prefix, name, local, settings.who, self.command)
         except BaseException:
             end.close()
             raise
+        target.before_switch = partial(self._begin_switch, destination.server)
+        return target
 
     def stop(self) -> None:
-        """Close every link, and each one opened from now on. May be called from any thread."""
+        """Close every link, and each one opened from now on. May be called from any thread.
+
+        The links to servers that were asked to switch stay, to hear what became of it.
+        """
         with self._lock:
             self.stopped = True
-            links = list(self._links)
+            links = [link for link, server in self._links.items() if self._is_stopped(server)]
         for link in links:
             link.close()
+
+    def is_stopped(self, server: str) -> bool:
+        """Return whether `stop` ended the push to a server."""
+        with self._lock:
+            return self._is_stopped(server)
+
+    def _is_stopped(self, server: str) -> bool:
+        return self.stopped and server not in self._switching
+
+    def _begin_switch(self, server: str) -> None:
+        with self._lock:
+            if self.stopped:
+                raise EnvsyncError("the push was stopped before the switch")
+            self._switching.add(server)
+
+    def settled(self, server: str) -> None:
+        """Note that the outcome of the push to a server is known, and was reported."""
+        with self._lock:
+            self._switching.discard(server)
+            self._settled.notify_all()
+
+    def await_switches(self, seconds: float) -> None:
+        """Wait until every server that was asked to switch is settled, but no longer than this."""
+        with self._settled:
+            self._settled.wait_for(lambda: not self._switching, seconds)
+
+    def switching(self) -> list[str]:
+        """Return the servers that were asked to switch and are not settled."""
+        with self._lock:
+            return sorted(self._switching)

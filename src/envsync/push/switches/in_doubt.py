@@ -128,6 +128,15 @@ def _unknown(
     )
 
 
+def stopped_in_switch(server: str) -> ConnectionLost:
+    """Return the error for a command that was stopped before a server answered to a publish."""
+    return ConnectionLost(
+        f"the command was stopped during the switch: {_PUBLISHED.stands}",
+        hint=Hint("`envsync list {server}` shows which" + _PUBLISHED.then),
+        server=server,
+    )
+
+
 def still_lost(
     lost: ConnectionLost, message: str, hint: str | Hint, *details: str
 ) -> ConnectionLost:
