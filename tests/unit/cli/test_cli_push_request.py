@@ -166,6 +166,12 @@ def test_zero_configuration(prefix: str) -> None:
         ({"transport": "pigeon"}, "there is no transport 'pigeon'"),
         ({"transport": "rsnc"}, "there is no transport 'rsnc'; did you mean 'rsync'?"),
         ({"limit": "3"}, "--limit: expected a rate"),
+        ({"transport": "scp", "limit": "1Mbit", "servers": ("server2",)}, "cannot limit its rate"),
+        ({"transport": "scp", "servers": ("server3",)}, "cannot limit its rate"),
+        (
+            {"transport": "rsync", "from_server": "server2", "servers": ("server3",)},
+            "--transport rsync cannot be used: the source is another server",
+        ),
         ({"from_server": "server9", "servers": ("server2",)}, "has no server 'server9'"),
     ],
 )

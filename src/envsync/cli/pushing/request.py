@@ -68,10 +68,12 @@ def resolve_push(site: Site, options: PushOptions) -> PushRequest:
         )
     if source.open_link is None:
         require_environment(settings.source_prefix, environment.name)
+    destinations = tuple(_destination(site, server, options) for server in servers)
+    _require_usable(options.transport, settings, source, destinations)
     return PushRequest(
         settings,
         source,
-        tuple(_destination(site, server, options) for server in servers),
+        destinations,
         tuple(server.name for server in named if server.name == source.server and options.servers),
     )
 
@@ -187,6 +189,22 @@ def _require_transport(name: str) -> None:
         raise UsageError(
             f"there is no transport {name!r}{suggestion(name, names)}",
             hint=f"one of: {', '.join(names)}",
+        )
+
+
+def _require_usable(
+    transport: str, settings: PushSettings, source: Place, destinations: Sequence[Destination]
+) -> None:
+    """Raise what a transport would refuse only after the staging tree was made."""
+    limits = [settings.limit_bits_per_second, *(to.limit_bits_per_second for to in destinations)]
+    refusal = None
+    if transport in (transports.RSYNC, transports.SCP) and source.open_link is not None:
+        refusal = "the source is another server"
+    elif transport == transports.SCP and any(limit is not None for limit in limits):
+        refusal = "it cannot limit its rate"
+    if refusal is not None:
+        raise UsageError(
+            f"--transport {transport} cannot be used: {refusal}", hint="omit --transport"
         )
 
 
