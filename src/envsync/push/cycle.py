@@ -226,7 +226,7 @@ class Push:
         self._progress.begin("publish")
         # Remember the revision before the switch: if this process dies after it, the next push must
         # recognize the version on the target as its own.
-        self._look.remember(source.source_revision)
+        self._notes.remember(source.source_revision)
         record = self._switch(decision, brought)
         is_kept = preflight.has_drifted(target) or preflight.is_foreign(source, target)
         report = replace(
@@ -261,7 +261,7 @@ class Push:
     def _in_step(self, decision: Decision) -> PushReport:
         """Report that the target has the content already. Write a record if none says so."""
         revision, target = decision.source.source_revision, decision.target
-        self._look.remember(revision)
+        self._notes.remember(revision)
         if preflight.has_drifted(target) and not self._settings.dry_run:
             record = self._target.adopt(self._settings, revision)
             return replace(self._notes.report(decision), outcome=ADOPTED, record=record)

@@ -63,6 +63,16 @@ def test_what_another_machine_had_at_that_path(
     assert (R1 in had(tmp_path / where, home).revisions()) is is_known
 
 
+def test_it_says_why_nothing_could_be_noted(home: Path, tmp_path: Path) -> None:
+    log = home / ".local/state/envsync/had"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    history = had(tmp_path / "conda", home)
+    assert history.remember(R1) == f"{log}: File exists"
+    log.unlink()
+    assert (history.remember(R1), history.revisions()) == ("", [R1])
+
+
 def test_a_disk_that_is_mounted_in_a_home_is_the_machine_s_own(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

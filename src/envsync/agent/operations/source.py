@@ -14,6 +14,7 @@ from envsync.agent.wire.short_answers import (
     CredentialFacts,
     FindingsFacts,
     GlibcFacts,
+    RememberedFacts,
     SeesFacts,
     SourceOpened,
 )
@@ -113,8 +114,8 @@ def _sees(service: Service, request: Request) -> Answer:
 
 
 def _remember(service: Service, request: Request) -> Answer:
-    service.source.had.remember(request.read(Remember).revision)
-    return Answer({})
+    problem = service.source.had.remember(request.read(Remember).revision)
+    return Answer(to_json(RememberedFacts(problem)))
 
 
 def _readable(service: Service, request: Request) -> Answer:

@@ -42,14 +42,15 @@ class RevisionHistory:
             revisions += [record.revision, record.source_revision]
         return list(dict.fromkeys(revisions))
 
-    def remember(self, revision: str) -> None:
-        """Note durably that the environment has had a revision, if there is a home and room in it.
+    def remember(self, revision: str) -> str:
+        """Note durably that the environment has had a revision, if there is a home.
 
-        Without the note, the next version would not be allowed to replace this one.
+        Returns why it could not be noted, else "". Without the note, the next version will not be
+        allowed to replace this one.
         """
         if self._directory is None or revision in self.revisions():
-            return
-        with contextlib.suppress(OSError):
+            return ""
+        try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             with open(os.path.join(self._directory, self._name()), "ab+") as file:
                 size_bytes = file.seek(0, os.SEEK_END)
@@ -59,6 +60,9 @@ class RevisionHistory:
                 file.write(start + revision.encode("ascii") + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
+        except OSError as error:
+            return "%s: %s" % (self._directory, error.strerror)
+        return ""
 
     def _path(self) -> bytes:
         parent, name = os.path.split(self._places.live)

@@ -48,6 +48,12 @@ class ConfirmedFacts(NamedTuple):
     confirmed: bool
 
 
+class RememberedFacts(NamedTuple):
+    """Why a revision could not be noted; empty if it was."""
+
+    problem: str
+
+
 class DoneFacts(NamedTuple):
     """Whether the request was carried out; it is not if it would not help."""
 

@@ -10,7 +10,12 @@ from typing import Any, TypeVar, cast
 from envsync.agent.places.layout import BASE
 from envsync.agent.wire.checked_json import Arguments, from_json
 from envsync.agent.wire.messages import SourceState
-from envsync.agent.wire.short_answers import ConfirmedFacts, SeesFacts, SourceOpened
+from envsync.agent.wire.short_answers import (
+    ConfirmedFacts,
+    RememberedFacts,
+    SeesFacts,
+    SourceOpened,
+)
 from envsync.agent.wire.source_requests import AskNonce, AtPath, InspectSource, OpenSource, Remember
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import Answer, End, Progress
@@ -159,9 +164,10 @@ class SourceLook:
         """Return whether a target's lock is in the source's own directory."""
         return from_json(SeesFacts, self.ask("source.sees", AskNonce(nonce)).document).sees
 
-    def remember(self, revision: str) -> None:
-        """Note that this source has had the revision."""
-        self.ask("source.remember", Remember(revision))
+    def remember(self, revision: str) -> str:
+        """Note that this source has had the revision; return why it could not, else ""."""
+        answer = self.ask("source.remember", Remember(revision))
+        return from_json(RememberedFacts, answer.document).problem
 
     def ask(
         self, operation: str, arguments: Arguments | None = None, payload: bytes = b""

@@ -207,9 +207,9 @@ class PackedEnd:
         return {"sees": self._origin.look.sees(arguments["nonce"])}
 
     def _remember(self, document: Document, arguments: Document) -> Document:
-        if self._origin is not None:
-            self._origin.look.remember(arguments["revision"])
-        return document
+        if self._origin is None:
+            return document
+        return {"problem": self._origin.look.remember(arguments["revision"])}
 
     def close(self) -> None:
         self._end.close()

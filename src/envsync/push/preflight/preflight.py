@@ -279,7 +279,7 @@ def _require_not_removed(target: TargetState) -> None:
 
 
 def is_foreign(source: SourceState, target: TargetState) -> bool:
-    """Return whether the source never had the version that was published there last."""
+    """Return whether the source is not known to have had what was published there last."""
     record = target.record
     if record is None or not target.exists:
         return False
@@ -295,7 +295,7 @@ def _require_fast_forward(source: SourceState, target: TargetState) -> None:
             origin = "that was made by hand there"
         raise NotFastForward(
             f"it holds revision {short(record.source_revision)} {origin}, "
-            "which this source never had"
+            "which this source is not known to have had"
         )
 
 

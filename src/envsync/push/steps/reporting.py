@@ -25,8 +25,9 @@ class About(IntEnum):
     INSISTED = 0
     SHARE = 1
     STAGED = 2
-    SWITCH = 3
-    ENDS = 4
+    HISTORY = 3
+    SWITCH = 4
+    ENDS = 5
 
 
 class Reporting:
@@ -52,6 +53,17 @@ class Reporting:
     def warn(self, about: About, warnings: Sequence[str]) -> None:
         """Report these warnings at the end, in place of what an earlier try said about the same."""
         self._warned[about] = tuple(warnings)
+
+    def remember(self, revision: str) -> None:
+        """Have the source note that it has had the revision; warn if it could not."""
+        look = self._source.look
+        problem = look.remember(revision)
+        if problem:
+            warning = (
+                f"{look.server} could not note that it published this version ({problem}): push it "
+                "again when that is solved; otherwise the next version needs --overwrite there"
+            )
+            self.warn(About.HISTORY, (warning,))
 
     def ask_both_ends(self, source: SourceState, target: TargetState) -> None:
         """Ask both ends what a person should know about what is sent.

@@ -1,0 +1,66 @@
+"""What a source had and could not note is said, and is noted by the next push of the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from envsync.errors import NotFastForward
+from envsync.push.fan_out.fan_out import FanOut
+from envsync.push.request.places import Destination
+from envsync.push.request.settings import PushSettings
+from envsync.push.steps.report import IN_STEP, PUSHED, PushReport
+from tests.support import disk
+from tests.support.pushes import NAME, environment
+from tests.support.trees import file
+
+
+class Scene:
+    def __init__(self, directory: Path) -> None:
+        self._here, self._there = directory / "here", directory / "there"
+        self._source = self._here / "envs" / NAME
+        (self._there / "envs").mkdir(parents=True)
+        self._source.mkdir(parents=True)
+        disk.build(os.fsencode(self._source), environment({b"lib/m.py": file(b"1")}))
+        self.log = directory / "state/envsync/had"
+        self.log.parent.mkdir(parents=True)
+
+    def change(self) -> None:
+        (self._source / "lib/m.py").write_text("a = 2")
+
+    def push(self) -> PushReport:
+        settings = PushSettings(NAME, str(self._here), f"here:{self._here}", "test")
+        [report] = FanOut(settings, "here").run([Destination("there", str(self._there), None)])
+        return report
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    for name in ("cache", "state"):
+        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
+    scene = Scene(tmp_path)
+    scene.log.touch()  # like a full disk: no log can be written
+    return scene
+
+
+def test_it_is_noted_once_it_can_be(scene: Scene) -> None:
+    pushed = scene.push()
+    assert pushed.outcome == PUSHED
+    [warning] = [told for told in pushed.warnings if "could not note" in told]
+    assert f"here could not note that it published this version ({scene.log}: " in warning
+    scene.log.unlink()
+    again = scene.push()
+    assert again.outcome == IN_STEP
+    assert not [told for told in again.warnings if "could not note" in told]
+    scene.change()
+    assert scene.push().outcome == PUSHED
+
+
+def test_what_was_not_noted_is_not_replaced(scene: Scene) -> None:
+    scene.push()
+    scene.change()
+    refused = scene.push().error
+    assert isinstance(refused, NotFastForward)
+    assert "which this source is not known to have had" in refused.message
