@@ -94,7 +94,7 @@ def test_a_dry_run_does_without_it_if_another_push_takes_it_meanwhile(
         return found
 
     monkeypatch.setattr(place, function, meddled)
-    facts, _ = dry_plan(server.target(), manifest_of(VERSIONS[2]), keep)
+    facts, *_ = dry_plan(server.target(), manifest_of(VERSIONS[2]), keep)
     assert facts.origin == ORIGIN_NEW
 
 

@@ -127,6 +127,23 @@ def test_ctrl_c_leaves_everything_resumable(source: Stamped, fresh_lab: Lab) -> 
     assert version_at(target) == source.version
 
 
+def test_a_dry_run_counts_what_has_arrived_of_a_file(source: Stamped, fresh_lab: Lab) -> None:
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    large = environment(fresh_lab.controller) / "large.bin"
+    large.write_bytes(os.urandom(24 << 20))
+    target.limit("80mbit")
+    process = envsync.start("push", "myenv", TARGET)
+    wait_mid_transfer(target, 14 << 20)
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    wait_quiet(target)
+    target.unlimit()
+    planned = envsync.push(TARGET, "--dry-run").server["predicted_wire_bytes"]
+    sent = envsync.push(TARGET).server["wire_bytes"]
+    assert sent < 14 << 20, "what had arrived was sent again"
+    assert 0.7 < planned / sent < 1.3
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
 )

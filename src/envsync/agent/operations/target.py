@@ -113,8 +113,9 @@ def _dry_plan(service: Service, request: Request) -> Answer:
 
     asked = request.read(Build)
     wanted = manifest_of(service, request, packed=asked.packed)
-    facts, fetches = dry_plan(service.target, wanted, asked.keep)
+    facts, fetches, built_on = dry_plan(service.target, wanted, asked.keep)
     service.fetches = fetches
+    service.push.would_build_on(built_on)
     found = FindingsFacts(content_findings(wanted, os.environ.get("HOME", "")))
     return Answer({**to_json(facts), **to_json(found)}, b"\0".join(fetches.paths()))
 

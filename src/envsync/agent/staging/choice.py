@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, NamedTuple, Optional, Sequence
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import may_build_on
@@ -22,7 +22,6 @@ from envsync.agent.trees.stat_rows import has_names_elsewhere
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE
 from envsync.errors import SourceRefused, StorageFailed
-from envsync.tree.manifest import EMPTY, Manifest
 
 
 class Candidate(NamedTuple):
@@ -58,12 +57,9 @@ class StagingChoice:
         self._trees = trees
         self._records = records
 
-    def preview(self, live: Optional[Record], keep: int) -> Tuple[str, Manifest]:
-        """Return origin and manifest of the tree that would be built on."""
-        if not os.path.isdir(self._places.trees):
-            return ORIGIN_NEW, EMPTY
-        chosen = self.candidate(live, keep)
-        return chosen.origin, EMPTY if chosen.found is None else chosen.found.manifest()
+    def preview(self, live: Optional[Record], keep: int) -> Candidate:
+        """Return the tree that would be built on."""
+        return self.candidate(live, keep) if os.path.isdir(self._places.trees) else NOTHING
 
     def begin(self, live: Optional[Record], keep: int) -> None:
         """Start to search the first tree to be tried for changes, in the background."""

@@ -16,6 +16,7 @@ from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
+from envsync.agent.staging.choice import Candidate
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.plan_figures import with_copied, with_failed
 from envsync.agent.staging.staging import Holding, Staging
@@ -51,6 +52,7 @@ class TargetPush:
         self._wanted: Manifest = EMPTY
         self._verified: Optional[Verified] = None
         self._access = group_access.NO_GROUP
+        self._built_on = (ORIGIN_NEW, b"")
         self.findings: Tuple[Finding, ...] = ()
 
     @property
@@ -244,11 +246,18 @@ class TargetPush:
     def bases(self) -> Bases:
         """Return what is at the paths of files still to come, even before anything is staged."""
         trees = [self._target.places.standing()]
+        origin, path = self._built_on
         if self._staging is not None:
+            origin, path = self._staging.origin, self._staging.path
+        if path:
             # What an interrupted push left is closer to the new version than the old version is.
-            at = 0 if self._staging.origin == ORIGIN_RESUMED else 1
-            trees.insert(at, self._staging.path)
+            trees.insert(0 if origin == ORIGIN_RESUMED else 1, path)
         return Bases(trees)
+
+    def would_build_on(self, candidate: Candidate) -> None:
+        """Count a tree among the `bases` as if it were staged, for a dry run."""
+        if candidate.token is not None:
+            self._built_on = candidate.origin, self._target.places.tree(candidate.token)
 
     def patching(self, items: Collection[Tuple[bytes, Entry]]) -> Patching:
         """Return the receiver that makes these files from `bases` and from blocks in the stream."""

@@ -10,7 +10,7 @@ from envsync.agent.places.layout import require_live
 from envsync.agent.places.records import Record
 from envsync.agent.places.sharing import unshared
 from envsync.agent.server.reading import read_start
-from envsync.agent.staging.choice import StagingChoice
+from envsync.agent.staging.choice import Candidate, StagingChoice
 from envsync.agent.staging.reuse import REUSE_BYTES_MIN
 from envsync.agent.staging.staging import Holding
 from envsync.agent.target.differences import describe, package_changes
@@ -61,19 +61,23 @@ def differences(
     return describe(before, live.manifest(), read, paths_max, records)
 
 
-def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files]:
-    """Return what a push of `wanted` would do, and the files to send. Nothing is changed."""
+def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files, Candidate]:
+    """Return what a push of `wanted` would do, the files to send, and the tree to build on.
+
+    Nothing is changed.
+    """
     live = target.live or target.snapshot()
     choice = StagingChoice(target.places, target.trees, target.records)
-    origin, staged = choice.preview(target.replaced(live), keep)
+    built_on = choice.preview(target.replaced(live), keep)
+    staged = EMPTY if built_on.found is None else built_on.found.manifest()
 
     def make(holdings: Sequence[Holding]) -> Plan:
         return plan(wanted, staged, [holding.contents for holding in holdings])
 
     work, found = plan_reusing(target, live, wanted, make)
     before = EMPTY if live is None else live.manifest()
-    facts = plan_facts(work, found, origin, package_changes(before, wanted))
-    return facts, work.fetches
+    facts = plan_facts(work, found, built_on.origin, package_changes(before, wanted))
+    return facts, work.fetches, built_on
 
 
 def plan_reusing(
