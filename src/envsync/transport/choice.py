@@ -55,8 +55,10 @@ def choose(name: str, job: Job) -> Choice:
 
 def _automatic(job: Job) -> Choice:
     """Return stream, or, between two other servers, direct if it is possible and worthwhile."""
-    if job.direct is None or job.link is None:
+    if job.relayed is None or job.link is None:
         return Choice(StreamTransport(), _WHY_AUTO)
+    if job.direct is None:
+        return Choice(StreamTransport(), "through this machine: paths in it are changed on the way")
     if job.size_bytes < WORTHWHILE_BYTES:
         return Choice(StreamTransport(), "through this machine: there is little to send")
     direct = DirectTransport()

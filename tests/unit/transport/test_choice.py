@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -11,6 +12,10 @@ from envsync.agent.wire.checked_json import Arguments
 from envsync.errors import TransferFailed, UsageError
 from envsync.transport.choice import choose
 from envsync.transport.job import Item, Job
+
+if TYPE_CHECKING:
+    from envsync.ssh.session import Link
+    from envsync.transport.job import Relayed
 
 
 def ask(
@@ -47,6 +52,15 @@ def test_automatic_is_stream_and_says_why() -> None:
     choice = choose("auto", JOB)
     assert choice.transport.name == "stream"
     assert "Python" in choice.reason
+
+
+def test_what_is_relocated_goes_through_this_machine_and_says_why() -> None:
+    """The source's server has no such files that it could send straight to the target."""
+    choice = choose(
+        "auto", replace(JOB, link=cast("Link", object()), relayed=cast("Relayed", contents))
+    )
+    assert choice.transport.name == "stream"
+    assert choice.reason == "through this machine: paths in it are changed on the way"
 
 
 def test_a_named_one_is_taken() -> None:
