@@ -71,6 +71,13 @@ def test_what_fails_is_asked_for_once_more_with_less() -> None:
     assert target.asked[2][1]["channels"] == list(WANTED.channels)
 
 
+def test_the_details_repeat_neither_the_message_nor_themselves() -> None:
+    output = "ERROR: it went wrong\nbecause of this\nbecause of this\nERROR: it went wrong\n"
+    with pytest.raises(RebuildFailed, match="pip there failed: it went wrong") as caught:
+        Target(pip=[output]).rebuild()
+    assert caught.value.details == ("because of this",)
+
+
 @pytest.mark.parametrize(
     ("said", "error", "message"),
     [

@@ -13,6 +13,7 @@ from envsync.push.rebuilding.solver_messages import (
     NETWORK,
     OTHER,
     SPACE,
+    lines,
     read_conda,
     read_pip,
 )
@@ -42,6 +43,16 @@ def test_conda_26_with_both_solvers(name: str, kind: str, names: tuple[str, ...]
     trouble = read_conda(transcript(name))
     assert (trouble.kind, trouble.names) == (kind, names)
     assert trouble.summary
+
+
+def test_what_conda_says_in_json_is_told_without_the_json() -> None:
+    assert lines(transcript("json-build-gone.rattler"))[:3] == [
+        "The following packages are not available from current channels:",
+        "  - lab-variant==1.0=mkl_9",
+        "Current channels:",
+    ]
+    assert lines('{"success": false, "solver_problems": ["no a", "no b"]}') == ["no a", "no b"]
+    assert lines("one\n\n two \none\n{}\n") == ["one", " two", "{}"]
 
 
 MAMBA_0 = """\

@@ -208,11 +208,9 @@ class Rebuild:
     def _failure(
         self, tool: str, trouble: Trouble, output: str, pins: Sequence[Pin]
     ) -> EnvsyncError:
-        relaxed = [f"relaxed: {relaxation}" for relaxation in self._relaxed]
-        said = [line.rstrip()[:_LINE_CHARACTERS] for line in output.splitlines() if line.strip()]
-        details = [*relaxed, *said[-OUTPUT_LINES:]]
         if trouble.kind == SPACE:
-            return NoSpace(f"{tool} there ran out of space: {trouble.summary}", details=details)
+            message = f"{tool} there ran out of space: {trouble.summary}"
+            return NoSpace(message, details=self._details(message, output))
         if trouble.kind == NETWORK:
             message = f"{tool} there cannot reach the servers that have the packages"
             hint = "give that server access to them (proxy, mirror), or use --method mirror or pack"
@@ -227,7 +225,14 @@ class Rebuild:
         else:
             message = f"{tool} there failed: {trouble.summary}"
             hint = "try the same there by hand, or use --method mirror"
-        return RebuildFailed(message, details=details, hint=hint)
+        return RebuildFailed(message, details=self._details(message, output), hint=hint)
+
+    def _details(self, message: str, output: str) -> list[str]:
+        """Return what was relaxed, and the end of what the tool said beyond the message."""
+        relaxed = [f"relaxed: {relaxation}" for relaxation in self._relaxed]
+        said = [line[:_LINE_CHARACTERS] for line in solver_messages.lines(output)]
+        more = [line for line in said if line.strip().removeprefix("ERROR: ") not in message]
+        return [*relaxed, *more[-OUTPUT_LINES:]]
 
 
 def _without_its_place(pin: Pin, trouble: Trouble) -> tuple[str, str]:

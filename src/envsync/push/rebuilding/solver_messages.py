@@ -84,15 +84,29 @@ def read_conda(output: str) -> Trouble:
     document = _document(output)
     text = output
     if document is not None:
-        text = "\n".join(str(document.get(key) or "") for key in ("error", "message"))
-        problems = document.get("solver_problems")
-        if isinstance(problems, list):
-            text = "\n".join([text, *map(str, problems)])
+        told = [document.get(key) or "" for key in ("error", "message")]
+        text = "\n".join(map(str, [*told, *_problems(document)]))
     for kind, pattern in ((SPACE, _SPACE), (CHANNEL, _CHANNEL), (NETWORK, _NETWORK)):
         found = pattern.search(text)
         if found:
             return Trouble(kind, summary=_line_of(text, found.start()))
     return _of_packages(document, text)
+
+
+def lines(output: str) -> list[str]:
+    """Return what a tool said to people, each line once; of JSON, only the messages in it."""
+    document = _document(output) or {}
+    message = document.get("message") or document.get("error") or ""
+    text = "\n".join(map(str, [message, *_problems(document)]))
+    if not text.strip():
+        text = output
+    return list(dict.fromkeys(line.rstrip() for line in text.splitlines() if line.strip()))
+
+
+def _problems(document: dict[str, Any]) -> list[Any]:
+    """Return what mamba's solver says."""
+    found = document.get("solver_problems")
+    return found if isinstance(found, list) else []
 
 
 def _of_packages(document: dict[str, Any] | None, text: str) -> Trouble:
