@@ -37,7 +37,8 @@ def diff(
     With --published, show how it differs from what was last published there. Added, removed
     and changed are as seen on SERVER.
     """
-    from envsync.cli.invocation.asking import OnProgress, ask_servers
+    from envsync.agent.source.package_records import record_at
+    from envsync.cli.invocation.asking import OnProgress, ask_servers, target_of
     from envsync.cli.pushing.request import require_environment
 
     site = invocation.site()
@@ -47,7 +48,9 @@ def diff(
 
     def ask(end: End, place: Place, _: OnProgress) -> DifferenceFacts:
         manifest = b"" if published else _own_manifest(site, environment, place)
-        return _differences(site, environment, manifest, end, place, PATHS_MAX if files else 0)
+        record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
+        target = target_of(site, environment, end, place)
+        return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 
     place = site.place(site.server(server))
     outcome = ask_servers(invocation.terminal, "compare", [place], ask)[0]
@@ -72,16 +75,6 @@ def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
     local = site.local(environment)
     source = open_local(site.own_name, site.own_prefix, environment, local)
     return source.at(f"{place.prefix}/envs/{environment}").manifest(b"")
-
-
-def _differences(
-    site: Site, environment: str, manifest: bytes, end: End, place: Place, paths_max: int
-) -> DifferenceFacts:
-    from envsync.agent.source.package_records import record_at
-    from envsync.cli.invocation.asking import target_of
-
-    record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
-    return target_of(site, environment, end, place).differences(manifest, paths_max, record_here)
 
 
 def _lines(headline: str, found: DifferenceFacts, files: bool) -> Iterator[str]:

@@ -15,7 +15,6 @@ from envsync.cli.output.wording import moment
 from envsync.errors import NotFound
 
 if TYPE_CHECKING:
-    from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
@@ -59,14 +58,14 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     Without SERVER, show the servers in its `push_to` in the inventory. NUMBER is the number
     for `envsync rollback --to`.
     """
-    from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
+    from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures, target_of
 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of("history", environment, servers)]
 
     def ask(end: End, place: Place, _: OnProgress) -> list[Event]:
         try:
-            return _history(site, environment, end, place)
+            return list(map(_event, target_of(site, environment, end, place).history()))
         except NotFound:
             if servers:
                 raise
@@ -87,12 +86,6 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
             text = f"{environment} on {outcome.server}: nothing was published there"
             invocation.terminal.say(text)
     raise_failures(invocation.terminal, outcomes)
-
-
-def _history(site: Site, environment: str, end: End, place: Place) -> list[Event]:
-    from envsync.cli.invocation.asking import target_of
-
-    return [_event(line) for line in target_of(site, environment, end, place).history()]
 
 
 def _event(line: Mapping[str, Any]) -> Event:
@@ -128,8 +121,7 @@ def _texts(line: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _number(line: Mapping[str, Any], key: str) -> float:
     value = line.get(key)
-    fits = isinstance(value, int | float) and 0 <= value < _NUMBER_MAX
-    return value if fits and isinstance(value, int | float) else 0
+    return value if isinstance(value, int | float) and 0 <= value < _NUMBER_MAX else 0
 
 
 def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:

@@ -15,7 +15,6 @@ from envsync.cli.output.wording import age, size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import ListFacts
-    from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
@@ -36,12 +35,19 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     the same version, also under another prefix. One that was rebuilt there (--method rebuild)
     has the revision of its source.
     """
-    from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
+    from envsync.agent.wire.checked_json import from_json
+    from envsync.agent.wire.messages import ListFacts
+    from envsync.cli.invocation.asking import (
+        OnProgress,
+        ask_servers,
+        environments_at,
+        raise_failures,
+    )
 
     site = invocation.site()
 
     def ask(end: End, place: Place, _: OnProgress) -> ListFacts:
-        return _environments(site, end, place)
+        return from_json(ListFacts, end.call("list", environments_at(site, place)).document)
 
     places = site.places(servers) if servers else site.everywhere()
     result: dict[str, Any] = {}
@@ -57,14 +63,6 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
         if outcome.value is not None and not outcome.value.environments:
             invocation.terminal.say(f"no environments on {outcome.server}")
     raise_failures(invocation.terminal, outcomes)
-
-
-def _environments(site: Site, end: End, place: Place) -> ListFacts:
-    from envsync.agent.wire.checked_json import from_json
-    from envsync.agent.wire.messages import ListFacts
-    from envsync.cli.invocation.asking import environments_at
-
-    return from_json(ListFacts, end.call("list", environments_at(site, place)).document)
 
 
 def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:

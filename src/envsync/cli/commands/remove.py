@@ -17,7 +17,6 @@ from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
-    from envsync.push.ends.command_locks import CommandLocks
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
@@ -47,9 +46,15 @@ def remove(
     The version is kept: `envsync rollback` brings it back until `envsync gc` removes it. It is
     held, so that it is not pushed there again without --retry-held.
     """
-    from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures
+    from envsync.cli.invocation.asking import (
+        OnProgress,
+        ask_servers,
+        raise_failures,
+        target_again,
+        target_of,
+    )
     from envsync.push.ends.command_locks import CommandLocks
-    from envsync.push.switches.remove import Removal
+    from envsync.push.switches.remove import Removal, remove_environment
 
     site = invocation.site()
     removal = Removal(
@@ -63,7 +68,9 @@ def remove(
 
     def ask(end: End, place: Place, _: OnProgress) -> Removed:
         try:
-            return _remove(site, removal, end, place, command_locks)
+            target = target_of(site, removal.environment, end, place, command_locks.command)
+            reopen = partial(target_again, site, removal.environment, place)
+            return remove_environment(target, reopen, removal, command_locks)
         finally:
             command_locks.over(place.server)
 
@@ -85,17 +92,6 @@ def _refuse_source(site: Site, removal: Removal, places: list[Place]) -> None:
             "envsync removes it from targets only",
             hint=f"there: conda env remove -n {removal.environment}",
         )
-
-
-def _remove(
-    site: Site, removal: Removal, end: End, place: Place, command_locks: CommandLocks
-) -> Removed:
-    from envsync.cli.invocation.asking import target_again, target_of
-    from envsync.push.switches.remove import remove_environment
-
-    target = target_of(site, removal.environment, end, place, command_locks.command)
-    reopen = partial(target_again, site, removal.environment, place)
-    return remove_environment(target, reopen, removal, command_locks)
 
 
 def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:

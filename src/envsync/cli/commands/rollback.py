@@ -13,7 +13,6 @@ from envsync.cli.output.wording import count, moment, size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import RecordFacts
-    from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
     from envsync.push.request.places import Place
 
@@ -43,14 +42,17 @@ def rollback(
     """
     from envsync.agent.wire.checked_json import to_json
     from envsync.agent.wire.messages import KEPT
-    from envsync.cli.invocation.asking import OnProgress, ask_servers
+    from envsync.cli.invocation.asking import OnProgress, ask_servers, target_again, target_of
+    from envsync.push.switches.rollback import roll_back
     from envsync.tree.revision import short
 
     site = invocation.site()
     environment = site.inventory.environment(environment).name  # refuses base
 
     def ask(end: End, place: Place, _: OnProgress) -> RecordFacts:
-        return _rollback(site, environment, number, overwrite, end, place)
+        target = target_of(site, environment, end, place)
+        reopen = partial(target_again, site, environment, place)
+        return roll_back(target, reopen, number, site.who, overwrite=overwrite)
 
     place = site.place(site.server(server))
     outcome = ask_servers(invocation.terminal, "roll back", [place], ask)[0]
@@ -71,14 +73,3 @@ def rollback(
     if record.method == KEPT:
         how = record.kept_because or "kept as it was there"
     invocation.terminal.say(f"  number {record.number}, {how}, {moment(record.when_seconds)}")
-
-
-def _rollback(
-    site: Site, environment: str, number: int | None, overwrite: bool, end: End, place: Place
-) -> RecordFacts:
-    from envsync.cli.invocation.asking import target_again, target_of
-    from envsync.push.switches.rollback import roll_back
-
-    target = target_of(site, environment, end, place)
-    reopen = partial(target_again, site, environment, place)
-    return roll_back(target, reopen, number, site.who, overwrite=overwrite)

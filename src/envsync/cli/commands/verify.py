@@ -36,13 +36,13 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     Without SERVER, check the servers in its `push_to` in the inventory. The exit status is 18
     if a file is damaged, missing or unexpected.
     """
-    from envsync.cli.invocation.asking import ask_servers, raise_failures
+    from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of("verify", environment, servers)]
 
     def ask(end: End, place: Place, on_progress: OnProgress) -> VerifyFacts:
-        return _verify(site, environment, end, place, on_progress)
+        return target_of(site, environment, end, place).verify(on_progress)
 
     may_be_source = not servers and site.inventory.environment(environment).source is None
 
@@ -60,14 +60,6 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
         for line in _lines(environment, outcome, invocation.verbose):
             invocation.terminal.say(line)
     raise_failures(invocation.terminal, outcomes)
-
-
-def _verify(
-    site: Site, environment: str, end: End, place: Place, on_progress: OnProgress
-) -> VerifyFacts:
-    from envsync.cli.invocation.asking import target_of
-
-    return target_of(site, environment, end, place).verify(on_progress)
 
 
 def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
