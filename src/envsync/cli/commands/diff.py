@@ -53,19 +53,17 @@ def diff(
         return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 
     place = site.place(site.server(server))
-    outcome = ask_servers(invocation.terminal, "compare", [place], ask)[0]
-    if outcome.error is not None:
-        raise outcome.error
-    assert outcome.value is not None
+    [outcome] = ask_servers(invocation.terminal, "compare", [place], ask)
+    found = outcome.answer()
     invocation.result = {
         "environment": environment,
         "server": place.server,
         "compared_with": "published" if published else "source",
-        "difference": outcome.value._asdict(),
+        "difference": found._asdict(),
     }
     reference = "what was published there" if published else site.own_name
     headline = f"{environment} on {place.server}, compared with {reference}"
-    for line in _lines(headline, outcome.value, files):
+    for line in _lines(headline, found, files):
         invocation.terminal.say(line)
 
 

@@ -11,7 +11,7 @@ from envsync.cli.invocation.in_order import InOrder, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, offset, size
-from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
+from envsync.errors import PreflightRefused, SomeServersFailed
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
@@ -75,12 +75,7 @@ def _examined(
             return found
 
         outcomes = for_each_place(places, visit, lambda outcome: forget(outcome.server))
-    found = []
-    for outcome in outcomes:
-        if outcome.value is None:
-            raise outcome.error or EnvsyncError("the examination did not finish")
-        found.append(outcome.value)
-    return found
+    return [outcome.answer() for outcome in outcomes]
 
 
 def _complaints(found: Examination) -> tuple[Complaint, ...]:

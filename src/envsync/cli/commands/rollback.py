@@ -55,11 +55,8 @@ def rollback(
         return roll_back(target, reopen, number, site.who, overwrite=overwrite)
 
     place = site.place(site.server(server))
-    outcome = ask_servers(invocation.terminal, "roll back", [place], ask)[0]
-    if outcome.error is not None:
-        raise outcome.error
-    record = outcome.value
-    assert record is not None
+    [outcome] = ask_servers(invocation.terminal, "roll back", [place], ask)
+    record = outcome.answer()
     invocation.result = {
         "environment": environment,
         "server": place.server,

@@ -254,12 +254,7 @@ class _Play:
             return question(TargetEnd(end, place.prefix, self._name, DEFAULT_LOCAL, self._who))
 
         places = [Place(one.name, one.prefix, one.open_link) for one in machines]
-        answers = []
-        for outcome in for_each_server(places, ask):
-            if outcome.error is not None:
-                raise outcome.error
-            assert outcome.value is not None
-            answers.append((outcome.server, outcome.value))
+        answers = [(outcome.server, outcome.answer()) for outcome in for_each_server(places, ask)]
         self._narration.steps[-1].setdefault("answers", []).extend(
             {"server": server, **to_json(value)} for server, value in answers
         )

@@ -23,6 +23,13 @@ class Outcome(Generic[T]):
     value: T | None = None
     error: EnvsyncError | None = None
 
+    def answer(self) -> T:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        assert self.value is not None
+        return self.value
+
     def document(self) -> dict[str, object]:
         """Return the server and its error, with which every document begins."""
         return {
