@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envsync.cli.invocation.in_order import Document, servers_in
+from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -45,7 +45,6 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     from envsync.push.ends.command_locks import CommandLocks
 
     site = invocation.site()
-
     places = site.places(servers) if servers else site.everywhere()
     names = [place.server for place in places]
     command = CommandLocks(names).command
@@ -55,7 +54,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
         return from_json(GcFacts, end.call("gc", request, on_progress=on_progress).document)
 
     invocation.result = result = {"dry_run": dry_run}
-    known = servers_in(result, names, _judged_document)
+    known = servers_in(result, names, _document)
     found = ask_servers(invocation.terminal, "gc", places, ask, known)
     outcomes = [_judged(outcome) for outcome in found]
     for outcome in outcomes:
@@ -112,15 +111,11 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
     return Outcome(outcome.server, outcome.value, error)
 
 
-def _judged_document(outcome: Outcome[GcFacts]) -> Document:
-    return _document(_judged(outcome))
-
-
 def _document(outcome: Outcome[GcFacts]) -> dict[str, object]:
     from envsync.agent.wire.checked_json import to_json
 
     return {
-        **outcome.document(),
+        **_judged(outcome).document(),
         "freed": None if outcome.value is None else to_json(outcome.value),
     }
 
