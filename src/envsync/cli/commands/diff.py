@@ -53,7 +53,7 @@ def diff(
         return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 
     place = site.place(site.server(server))
-    [outcome] = ask_servers(invocation.terminal, "compare", [place], ask)
+    [outcome] = ask_servers(invocation, "compare", [place], ask)
     found = outcome.answer()
     invocation.result = {
         "environment": environment,

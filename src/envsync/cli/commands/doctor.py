@@ -38,9 +38,7 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     """
     site = invocation.site()
     places = site.places(servers) if servers else site.everywhere()
-    result: dict[str, Any] = {}
-    invocation.result = result
-    known = servers_in(result, [place.server for place in places], _document)
+    known = servers_in(invocation, places, _document)
     examinations = _examined(invocation, site, places, known)
     terminal = invocation.terminal
     rows = [_row(found) for found in examinations]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -46,17 +45,14 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
 
     site = invocation.site()
     places = site.places(servers) if servers else site.everywhere()
-    names = [place.server for place in places]
-    command = CommandLocks(names).command
+    command = CommandLocks([place.server for place in places]).command
 
     def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
         request = _request(site, place, command, drifted=drifted, dry_run=dry_run)
         return from_json(GcFacts, end.call("gc", request, on_progress=on_progress).document)
 
-    invocation.result = result = {"dry_run": dry_run}
-    known = servers_in(result, names, _document)
-    found = ask_servers(invocation.terminal, "gc", places, ask, known)
-    outcomes = [_judged(outcome) for outcome in found]
+    invocation.result = {"dry_run": dry_run}
+    outcomes = list(map(_judged, ask_servers(invocation, "gc", places, ask, _document)))
     for outcome in outcomes:
         if outcome.value is not None:
             for line in _lines(outcome.server, outcome.value, dry_run=dry_run):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import moment
@@ -71,9 +70,8 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
                 raise
             return []  # the inventory names the server, but the environment is not there yet
 
-    invocation.result = result = {"environment": environment}
-    known = servers_in(result, [place.server for place in places], _document)
-    outcomes = ask_servers(invocation.terminal, "history", places, ask, known)
+    invocation.result = {"environment": environment}
+    outcomes = ask_servers(invocation, "history", places, ask, _document)
     rows = [row for outcome in outcomes for row in _rows(outcome)]
     if rows:
         titles = VERBOSE_TITLES if invocation.verbose else TITLES

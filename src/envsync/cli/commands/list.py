@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import age, size
@@ -50,10 +49,7 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
         return from_json(ListFacts, end.call("list", environments_at(site, place)).document)
 
     places = site.places(servers) if servers else site.everywhere()
-    result: dict[str, Any] = {}
-    invocation.result = result
-    known = servers_in(result, [place.server for place in places], _document)
-    outcomes = ask_servers(invocation.terminal, "list", places, ask, known)
+    outcomes = ask_servers(invocation, "list", places, ask, _document)
     rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if rows:
         invocation.terminal.table(

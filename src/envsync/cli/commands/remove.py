@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -63,8 +62,7 @@ def remove(
     places = site.places(servers)
     _refuse_source(site, removal, places)
 
-    names = [place.server for place in places]
-    command_locks = CommandLocks(names)
+    command_locks = CommandLocks([place.server for place in places])
 
     def ask(end: End, place: Place, _: OnProgress) -> Removed:
         try:
@@ -74,9 +72,8 @@ def remove(
         finally:
             command_locks.over(place.server)
 
-    invocation.result = result = {"environment": removal.environment, "dry_run": dry_run}
-    known = servers_in(result, names, _document)
-    outcomes = ask_servers(invocation.terminal, "remove", places, ask, known)
+    invocation.result = {"environment": removal.environment, "dry_run": dry_run}
+    outcomes = ask_servers(invocation, "remove", places, ask, _document)
     for outcome in outcomes:
         for line in _lines(removal, outcome):
             invocation.terminal.say(line)

@@ -55,7 +55,7 @@ def rollback(
         return roll_back(target, reopen, number, site.who, overwrite=overwrite)
 
     place = site.place(site.server(server))
-    [outcome] = ask_servers(invocation.terminal, "roll back", [place], ask)
+    [outcome] = ask_servers(invocation, "roll back", [place], ask)
     record = outcome.answer()
     invocation.result = {
         "environment": environment,

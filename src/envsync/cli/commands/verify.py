@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envsync.cli.invocation.in_order import servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -53,9 +52,8 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     def document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
         return _document(judged(outcome))
 
-    invocation.result = result = {"environment": environment}
-    known = servers_in(result, [place.server for place in places], document)
-    outcomes = list(map(judged, ask_servers(invocation.terminal, "verify", places, ask, known)))
+    invocation.result = {"environment": environment}
+    outcomes = list(map(judged, ask_servers(invocation, "verify", places, ask, document)))
     for outcome in outcomes:
         for line in _lines(environment, outcome, invocation.verbose):
             invocation.terminal.say(line)

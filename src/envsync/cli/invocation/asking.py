@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from envsync.agent.wire.server_requests import AskEnvironments
-from envsync.cli.invocation.in_order import InOrder
+from envsync.cli.invocation.in_order import Document, servers_in
+from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
 from envsync.errors import SomeServersFailed
@@ -24,18 +25,19 @@ Ask = Callable[[End, Place, OnProgress], T]
 
 
 def ask_servers(
-    terminal: Terminal,
+    invocation: Invocation,
     step: str,
     places: Sequence[Place],
     ask: Ask[T],
-    known: InOrder[Outcome[T]] | None = None,
+    document: Callable[[Outcome[T]], Document] | None = None,
 ) -> list[Outcome[T]]:
     """Return the outcomes in the order of the places, with a progress line for each on a terminal.
 
-    `step` is one word for what the servers do. `known` gets each outcome as it comes: see
-    `in_order.servers_in`.
+    `step` is one word for what the servers do. The result has the `document` of each outcome as
+    soon as it is known.
     """
-    with lines_that_move(terminal, places) as (show, forget):
+    known = None if document is None else servers_in(invocation, places, document)
+    with lines_that_move(invocation.terminal, places) as (show, forget):
 
         def ask_one(end: End, place: Place) -> T:
             show(Progress(place.server, step))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from envsync.cli.invocation.invocation import Invocation
+    from envsync.push.request.places import Place
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -36,12 +40,12 @@ class InOrder(Generic[T]):
 
 
 def servers_in(
-    result: dict[str, Any], servers: Sequence[str], document: Callable[[T], Document]
+    invocation: Invocation, places: Sequence[Place], document: Callable[[T], Document]
 ) -> InOrder[T]:
-    """Return a collector that keeps `result["servers"]` up to date."""
+    """Return a collector that keeps `servers` in the invocation's result up to date."""
+    result = invocation.result = {**(invocation.result or {}), "servers": ()}
 
     def know(documents: Sequence[Document]) -> None:
         result["servers"] = documents
 
-    know(())
-    return InOrder(servers, document, know)
+    return InOrder([place.server for place in places], document, know)
