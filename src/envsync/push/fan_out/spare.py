@@ -22,8 +22,7 @@ def make_spares(
     A target that somebody pushes to, or that cannot be reached, is left alone; its outcome has the
     error.
     """
-    places = [Place(d.server, d.prefix, d.open_link) for d in destinations]
-    return for_each_server(places, partial(_make_spare, settings), on_outcome)
+    return for_each_server(destinations, partial(_make_spare, settings), on_outcome)
 
 
 def _make_spare(settings: PushSettings, end: End, place: Place) -> bool:

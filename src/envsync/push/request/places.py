@@ -22,14 +22,8 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """A target: its name, its prefix, how to open a link to it, and what is set for it alone.
+class Destination(Place):
+    """A target: a place, and what is set for it alone."""
 
-    `open_link` is None for this machine.
-    """
-
-    server: str
-    prefix: str
-    open_link: Callable[[], Link] | None
     limit_bits_per_second: int | None = None
     share: Share | None = None
