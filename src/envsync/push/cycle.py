@@ -98,13 +98,13 @@ class Push:
     def _push(self, source: SourceState, way: MethodChoice, is_shared: bool) -> PushReport | None:
         """Push this version of the source. Returns None, with nothing published, if it changed."""
         # A rebuild takes long, so whether the source has changed is asked before it, too.
-        if way.is_rebuild and not self._look.confirmed(source):
+        if way.method.is_rebuild and not self._look.confirmed(source):
             return None
         decision = self._preflight(source, way, is_shared)
         if decision.outcome != PUSHED:
             conclude = self._planned if decision.outcome == PLANNED else self._in_step
             return conclude(decision) if self._look.confirmed(source) else None
-        brought = self._rebuild(decision) if way.is_rebuild else self._send()
+        brought = self._rebuild(decision) if way.method.is_rebuild else self._send()
         return self._publish(decision, brought) if self._look.confirmed(source) else None
 
     def _inspect_target(self) -> TargetState:
@@ -164,7 +164,7 @@ class Push:
         if outlined is None:
             return None
         way = method_for(self._settings, outlined.state, target)
-        if way.is_rebuild:
+        if way.method.is_rebuild:
             return None
         preflight.require_source(outlined.state)
         is_archive = bool(self._settings.archive)
@@ -179,7 +179,7 @@ class Push:
         is_archive = bool(self._settings.archive)
         preflight.require_target(source, target, method.name, is_archive=is_archive)
         self._checks.refuse_the_same_place(target)
-        if not way.is_rebuild:
+        if not way.method.is_rebuild:
             source = self._source.answers.mirrored(source)
         if is_shared and preflight.is_in_step(source, target, method.name):
             return Decision(method, source, target, IN_STEP)
@@ -220,7 +220,7 @@ class Push:
     def _publish(self, decision: Decision, brought: StagingResult) -> PushReport:
         self._progress.begin("publish")
         source, target = decision.source, decision.target
-        if not decision.is_rebuild:
+        if not decision.method.is_rebuild:
             self._notes.ask_both_ends(source, target)
         processes = await_unused(self._target, self._settings, self._progress.wait)
         self._progress.begin("publish")
@@ -271,7 +271,7 @@ class Push:
         """Report what a push would do, and what would be refused first."""
         self._progress.begin("plan")
         processes = self._target.using()
-        plan = self._plan_rebuild if decision.is_rebuild else self._plan_sending
+        plan = self._plan_rebuild if decision.method.is_rebuild else self._plan_sending
         return replace(plan(decision, processes), in_use=processes)
 
     def _plan_rebuild(self, decision: Decision, processes: Sequence[ProcessUse]) -> PushReport:

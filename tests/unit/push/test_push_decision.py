@@ -39,7 +39,7 @@ def test_who_insists_on_a_platform_has_it_mirrored_and_told(
     there = target(other)
     way = method_for(replace(SETTINGS, force_platform=insists), source(), there)
     assert (way.method.name, way.target.platform) == (method, platform)
-    assert way.is_rebuild == (method == REBUILD)
+    assert way.method.is_rebuild == (method == REBUILD)
     assert bool(way.insisted) == (insists and other != HERE)
     assert there.platform == other
 

@@ -18,6 +18,11 @@ class Method(NamedTuple):
     name: str
     reason: str
 
+    @property
+    def is_rebuild(self) -> bool:
+        """Whether only the environment's requirements are sent."""
+        return self.name == REBUILD
+
 
 def choose_method(wanted: str, source: PlatformFacts, target: PlatformFacts) -> Method:
     """Return the method for these platforms where `auto` is wanted; any other choice is kept."""

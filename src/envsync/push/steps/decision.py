@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState, TotalsFacts
 from envsync.push.preflight import preflight
-from envsync.push.request.method import REBUILD, Method, choose_method
+from envsync.push.request.method import Method, choose_method
 from envsync.push.request.settings import PushSettings
 
 
@@ -19,11 +19,6 @@ class MethodChoice(NamedTuple):
     method: Method
     target: TargetState
     insisted: tuple[str, ...] = ()
-
-    @property
-    def is_rebuild(self) -> bool:
-        """Whether only the environment's requirements are sent."""
-        return self.method.name == REBUILD
 
 
 def method_for(settings: PushSettings, source: SourceState, target: TargetState) -> MethodChoice:
@@ -45,10 +40,6 @@ class Decision(NamedTuple):
     source: SourceState
     target: TargetState
     outcome: str
-
-    @property
-    def is_rebuild(self) -> bool:
-        return self.method.name == REBUILD
 
 
 class StagingResult(NamedTuple):
