@@ -172,14 +172,21 @@ class FanOut:
         started = time.monotonic()
         try:
             if destination.open_link is None:
-                return self._push_here(destination, on_progress, started)
+                target = self._targets.here(destination)
+                report = self._run(target, None, destination, on_progress, started)
+                return replace(report, connection=HERE)
             with self._targets.link(destination, on_progress) as link:
-                return self._push_over(link, destination, on_progress, started)
+                target = self._targets.over(link, destination)
+                report = self._run(target, link, destination, on_progress, started)
+                way, reason = link.chosen.name, link.chosen.reason
+                route = self._route_of(report)
+                return replace(report, connection=way, connection_reason=reason, route=route)
         except (EnvsyncError, OSError) as error:
             self._may_begin.wait()  # until then, nobody has asked for the push
             failure = error if isinstance(error, EnvsyncError) else EnvsyncError(str(error))
             failure.server = failure.server or destination.server
-            return self._failed(destination, failure, started)
+            name, seconds = self._settings.name_there, time.monotonic() - started
+            return PushReport(destination.server, name, FAILED, seconds=seconds, error=failure)
 
     def _counted_from(self, started: float) -> float:
         """Wait until pushes may begin; return from which monotonic second their time counts."""
@@ -189,27 +196,6 @@ class FanOut:
         if self._targets.stopped:
             raise EnvsyncError("the push was stopped before it began")
         return time.monotonic()
-
-    def _push_here(
-        self, destination: Destination, on_progress: OnProgress, started: float
-    ) -> PushReport:
-        """Push to this machine, without a link."""
-        target = self._targets.here(destination)
-        report = self._run(target, None, destination, on_progress, started)
-        return replace(report, connection=HERE)
-
-    def _push_over(
-        self, link: Link, destination: Destination, on_progress: OnProgress, started: float
-    ) -> PushReport:
-        target = self._targets.over(link, destination)
-        report = self._run(target, link, destination, on_progress, started)
-        chosen = link.chosen
-        return replace(
-            report,
-            connection=chosen.name,
-            connection_reason=chosen.reason,
-            route=self._route_of(report),
-        )
 
     def _run(
         self,
@@ -223,28 +209,23 @@ class FanOut:
         self._opening.discard(destination.server)
         reopen = partial(self._targets.again, destination)
         settings = self._settings_for(destination)
+        path = path_known_as(destination.prefix, settings.name_there)
         with contextlib.closing(target):
-            source = self._source_for(destination)
+            source = self._source.at(path)
             progress = ProgressTracker(target.server, on_progress, self._counted_from(started))
             from envsync.push.cycle import Push
 
             push = Push(settings, source, target, link, reopen, progress, self._command_locks)
             report = push.run()
-            self._note_spare(target)
+            if target.wants_spare:
+                self.wanting_spares.add(target.server)
             return report
-
-    def _source_for(self, destination: Destination) -> Source:
-        return self._source.at(path_known_as(destination.prefix, self._settings.name_there))
 
     def _settings_for(self, destination: Destination) -> PushSettings:
         settings = self._settings
         if destination.limit_bits_per_second is not None:
             settings = replace(settings, limit_bits_per_second=destination.limit_bits_per_second)
         return replace(settings, share=destination.share)
-
-    def _note_spare(self, target: TargetEnd) -> None:
-        if target.wants_spare:
-            self.wanting_spares.add(target.server)
 
     def _route_of(self, report: PushReport) -> str:
         if report.transport != DIRECT:
@@ -257,15 +238,6 @@ class FanOut:
         self._source.close()
         self._command_locks.stop()
         self._may_begin.set()
-
-    def _failed(self, destination: Destination, error: EnvsyncError, started: float) -> PushReport:
-        return PushReport(
-            server=destination.server,
-            environment=self._settings.name_there,
-            outcome=FAILED,
-            seconds=time.monotonic() - started,
-            error=error,
-        )
 
 
 def _opened(settings: PushSettings, source: Place, helpers: HelperProcesses) -> Source:
