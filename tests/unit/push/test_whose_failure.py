@@ -43,7 +43,7 @@ class Taker:
 
 def target(taker: Taker) -> RemoteEnd:
     end = object.__new__(RemoteEnd)
-    end._server, end._calls, end._channel = "target3", 0, cast(Channel, taker)
+    end.server, end._calls, end._channel = "target3", 0, cast(Channel, taker)
     return end
 
 

@@ -77,16 +77,12 @@ class LocalEnd:
 
     def __init__(self, server: str, helpers: HelperProcesses = NO_HELPERS) -> None:
         """`helpers` take part in its scans and copies."""
-        self._server = server
+        self.server = server
         self._progress: Progress = _ignore
         self.service = Service(self._tell, helpers)
 
     def _tell(self, document: Mapping[str, Any]) -> None:
         self._progress(document)
-
-    @property
-    def server(self) -> str:
-        return self._server
 
     def call(
         self,
@@ -103,7 +99,7 @@ class LocalEnd:
                 operation, as_json(arguments), payload, lambda: next(blocks, None)
             )
         except EnvsyncError as error:
-            name_server(error, error.server or self._server)
+            name_server(error, error.server or self.server)
             raise
         finally:
             self._progress = _ignore
@@ -121,7 +117,7 @@ class RemoteEnd:
 
     def __init__(self, link: Link, prefix: str, command: str = bootstrap.COMMAND) -> None:
         """`command` is one of those in `agent.operations.bootstrap`."""
-        self._server = link.server
+        self.server = link.server
         self._session = link.run(command)
         self._calls = 0
         opening = Opening(link, self._session)
@@ -142,10 +138,6 @@ class RemoteEnd:
             self._session.read, self._session.write, patience_seconds=PATIENCE_SECONDS
         )
         self._channel.start()
-
-    @property
-    def server(self) -> str:
-        return self._server
 
     def call(
         self,
@@ -190,7 +182,7 @@ class RemoteEnd:
         try:
             yield
         except EnvsyncError as error:
-            name_server(error, self._server)
+            name_server(error, self.server)
             raise
 
     def _request(self, operation: str, arguments: Arguments | None, payload: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,53 +27,48 @@ if TYPE_CHECKING:
 class LocalSource:
     """The environment being pushed, on this machine (see `Source`)."""
 
+    is_here = True
+
     def __init__(self, look: SourceLook, agent: AgentsSource, there: str = "") -> None:
         """`agent` answers for `look`; `there` is as for `SourceAnswers`."""
         self.look = look
         self.answers = SourceAnswers(look, there)
         self._agent = agent
-        self._there = there
-
-    @property
-    def is_here(self) -> bool:
-        return True
 
     def at(self, there: str) -> LocalSource:
         seen_there = there if self.look.may_name_another(there) else ""
         return LocalSource(self.look, self._agent, seen_there)
 
     def outline(self) -> Outlined | None:
-        if len(os.fsencode(self._there)) > len(os.fsencode(self.look.path_known_as)):
+        if len(os.fsencode(self.answers.there)) > len(os.fsencode(self.look.path_known_as)):
             # A file without room for the longer path stops the push before anything is sent, and
             # which files those are is not known yet.
             return None
         found = self._agent.outline()
         return None if found is None else Outlined(*found)
 
-    def hashing_while_sent(self) -> AbstractContextManager[Contents, bool | None]:
-        if self.look.serves_several:
-            return contextlib.nullcontext(self._named(self._agent.contents))
-        return self._hashing_while_sent()
-
     @contextlib.contextmanager
-    def _hashing_while_sent(self) -> Iterator[Contents]:
-        with self._agent.hashing_while_sent(self._there) as contents:
+    def hashing_while_sent(self) -> Iterator[Contents]:
+        if self.look.serves_several:
+            yield self._named(self._agent.contents)
+            return
+        with self._agent.hashing_while_sent(self.answers.there) as contents:
             yield self._named(contents)
 
     def manifest(self, known: bytes) -> bytes:
         self.look.state()
-        return self.look.ask("source.manifest", AtPath(self._there), known).payload
+        return self.look.ask("source.manifest", AtPath(self.answers.there), known).payload
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         self.look.state()
-        return requested_files(self._agent.version.manifest(self._there), paths)
+        return requested_files(self._agent.version.manifest(self.answers.there), paths)
 
     def elsewhere(self) -> Container[bytes]:
-        return self._agent.version.rewritten(self._there)
+        return self._agent.version.rewritten(self.answers.there)
 
     @property
     def supply(self) -> Supply:
-        contents = self._named(partial(self._agent.contents, there=self._there))
+        contents = self._named(partial(self._agent.contents, there=self.answers.there))
         return Supply(self._agent.path, contents)
 
     def _named(self, contents: Contents) -> Contents:

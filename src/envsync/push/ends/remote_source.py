@@ -32,6 +32,8 @@ from envsync.tree.revision import revision_of
 class RemoteSource:
     """The environment being pushed, on another server (see `Source`)."""
 
+    is_here = False
+
     def __init__(
         self,
         look: SourceLook,
@@ -44,11 +46,6 @@ class RemoteSource:
         self.answers = SourceAnswers(look, there)
         self._server = server
         self._checked = checked
-        self._there = there
-
-    @property
-    def is_here(self) -> bool:
-        return False
 
     def at(self, there: str) -> RemoteSource:
         seen_there = there if self.look.may_name_another(there) else ""
@@ -76,7 +73,7 @@ class RemoteSource:
     @property
     def supply(self) -> Supply:
         # Relocated files are not on the server's disk, so rsync there cannot send them.
-        direct = None if self._there else RemoteDirect(self._server, self.look)
+        direct = None if self.answers.there else RemoteDirect(self._server, self.look)
         return Supply(relayed=self._relayed, direct=direct)
 
     def _relayed(
@@ -84,12 +81,12 @@ class RemoteSource:
     ) -> Iterator[bytes]:
         """Yield encoded blocks from a separate agent, so that other pushes can ask meanwhile."""
         sizes = tuple(size for _, size in items)
-        asked = SendFiles(sizes, tuple(codecs), self._there)
+        asked = SendFiles(sizes, tuple(codecs), self.answers.there)
         payload = b"\0".join(path for path, _ in items)
         with self._server.sender() as end:
             end.call("source.open", self.look.opening)
             state = self.look.state()
-            if self._there or state.revision_there != state.revision:
+            if self.answers.there or state.revision_there != state.revision:
                 end.call("source.inspect", InspectSource())
             for block in end.receive("source.send", asked, payload):
                 yield block
