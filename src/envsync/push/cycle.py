@@ -133,10 +133,9 @@ class Push:
         if share is None and not preflight.is_shared(target):
             return True
         preflight.refuse(target.findings)
-        unshare, settle = self._target.unshare, self._target.share
-        is_shared, warnings = unshare() if share is None else settle(share)
-        self._notes.warn(About.SHARE, warnings)
-        return is_shared
+        told = self._target.share(share)
+        self._notes.warn(About.SHARE, told.warnings)
+        return told.is_shared
 
     def _use_the_wait(self, target: TargetState) -> None:
         """Use the time in which the source is hashed.

@@ -187,23 +187,14 @@ class TargetEnd:
         """Have the target read ahead what `stage` will need. Nothing is changed."""
         self._end.call("build.prepare", Keeping(keep))
 
-    def share(self, share: Share) -> tuple[bool, tuple[str, ...]]:
-        """Have what is built shared like this.
+    def share(self, share: Share | None) -> ShareFacts:
+        """Have what is built shared like this, or with no group if None.
 
         With the lock, access to what envsync keeps there is changed accordingly, and at once.
         Returns whether the live version is already shared so, and warnings.
         """
-        told = from_json(ShareFacts, self._end.call("build.share", share).document)
-        return told.is_shared, told.warnings
-
-    def unshare(self) -> tuple[bool, tuple[str, ...]]:
-        """Have what is built shared with no group.
-
-        With the lock, what envsync keeps there is closed to groups at once. Returns whether the
-        live version is already unshared, and warnings.
-        """
-        told = from_json(ShareFacts, self._end.call("build.unshare").document)
-        return told.is_shared, told.warnings
+        operation = "build.unshare" if share is None else "build.share"
+        return from_json(ShareFacts, self._end.call(operation, share).document)
 
     def begin(
         self,
