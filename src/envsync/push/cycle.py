@@ -190,9 +190,8 @@ class Push:
     def _send(self) -> StagingResult:
         """Send what the target lacks."""
         self._checks.require_inside()
-        staged = self._sending.stage()
-        self._notes.warn(About.STAGED, staged.warnings)
-        sent = self._sending.transfer(staged)
+        sent = self._sending.send()
+        self._notes.warn(About.STAGED, sent.warnings)
         self._sending.verify(sent)
         choice = sent.choice
         return StagingResult(

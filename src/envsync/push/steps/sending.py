@@ -30,23 +30,13 @@ VERIFICATIONS_MAX = 2
 SENT_AHEAD = "the target had nothing, so it was sent while the source was hashed"
 
 
-class Lacking(NamedTuple):
-    """A staging tree that was brought forward as far as the target's own content allows.
-
-    `job` is what is still to be sent, `warnings` what staging found.
-    """
-
-    plan: PlanFacts
-    job: Job
-    warnings: tuple[str, ...]
-
-
 class Sent(NamedTuple):
-    """What was sent, and how."""
+    """What was sent, and how; `warnings` are what staging found."""
 
     plan: PlanFacts
     job: Job
     choice: Choice
+    warnings: tuple[str, ...]
 
 
 class _Ahead(NamedTuple):
@@ -171,36 +161,28 @@ class Sending:
 
         manifest = self._manifest()
         staged = self._target.dry_plan(manifest, self._settings.keep)
-        job = self._job(self._source.items(staged.fetches), staged)
-        has_versions = self._has_versions(staged.plan)
-        job = replace(job, elsewhere=self._source.elsewhere(), has_versions=has_versions)
-        choice = self._choose(job)
+        job = self._job_of(staged)
+        choice = choose(self._settings.transport, job)
         wire_bytes = predicted_wire_bytes(job, choice, self._source.answers.sample)
         return Planned(staged.plan, choice, wire_bytes, staged.warnings)
 
-    def stage(self) -> Lacking:
-        """Have a staging tree brought forward by a plan; return what it still lacks."""
+    def send(self) -> Sent:
+        """Have a staging tree brought forward by a plan, and send what it still lacks."""
+        staged = self._stage()
+        plan, warnings = staged.plan, staged.warnings
+        self._progress.begin("transfer", plan.fetch_bytes)
+        job = self._job_of(staged)
+        del staged  # the job has the same paths as its `fetches`, packed
+        choice = choose(self._settings.transport, job)
+        if job.items:
+            choice = self._send(job, choice)
+        return self._all_sent(Sent(plan, job, choice, warnings))
+
+    def _stage(self) -> Staged:
         self._progress.begin("stage")
         manifest = self._manifest()
         self.look_meanwhile(self._look_closer)
-        staged = self._target.stage(manifest, self._settings.keep, on_progress=self._progress.relay)
-        self._progress.begin("transfer", staged.plan.fetch_bytes)
-        # Without fetches, do not ask the source: its lock may be held by other pushes.
-        job = self._job(self._source.items(staged.fetches) if staged.fetches else (), staged)
-        job = replace(
-            job,
-            elsewhere=self._source.elsewhere(),
-            has_versions=self._has_versions(staged.plan),
-        )
-        # `staged.fetches` is not kept: the job has the same paths, packed.
-        return Lacking(staged.plan, job, staged.warnings)
-
-    def transfer(self, lacking: Lacking) -> Sent:
-        """Send what the staging tree lacks."""
-        choice = self._choose(lacking.job)
-        if lacking.job.items:
-            choice = self._send(lacking.job, choice)
-        return self._all_sent(Sent(lacking.plan, lacking.job, choice))
+        return self._target.stage(manifest, self._settings.keep, on_progress=self._progress.relay)
 
     def verify(self, sent: Sent) -> None:
         """Have the staging tree finished and hashed.
@@ -218,9 +200,10 @@ class Sending:
                 items = tuple(item for item in sent.job.items if item[0] in wrong)
                 if number == VERIFICATIONS_MAX or not items:
                     raise self._why_wrong(error) from error
+                # They are sent whole: what they could be made from may be wrong.
+                again = replace(sent.job, items=items, all_fetches=False, has_versions=False)
                 # Stream them: that transport knows of each file whether it arrived.
-                stream = replace(sent.choice, transport=StreamTransport())
-                self._send(_only(sent.job, items), stream)
+                self._send(again, replace(sent.choice, transport=StreamTransport()))
 
     def _all_sent(self, sent: Sent) -> Sent:
         """Return `sent` with the figures of what went ahead of the plan added."""
@@ -233,7 +216,7 @@ class Sending:
             fetch_bytes=sent.plan.fetch_bytes + ahead.size_bytes,
             new_bytes=sent.plan.new_bytes + ahead.size_bytes,
         )
-        return Sent(plan, sent.job, replace(sent.choice, reason=SENT_AHEAD))
+        return sent._replace(plan=plan, choice=replace(sent.choice, reason=SENT_AHEAD))
 
     def _look_closer(self) -> None:
         """Ask the source, while the target builds, what will be needed later."""
@@ -242,16 +225,29 @@ class Sending:
         answers.outside()
         answers.credentials()
 
-    def _job(self, items: Collection[Item], staged: Staged | None = None) -> Job:
-        """Return the job for these files; without `staged`, for a tree that is still to be made."""
+    def _job_of(self, staged: Staged) -> Job:
+        """Return the job for what a staging tree lacks."""
+        # Without fetches, do not ask the source: its lock may be held by other pushes.
+        job = self._job(self._source.items(staged.fetches) if staged.fetches else ())
+        return replace(
+            job,
+            tree=staged.tree,
+            token=staged.token,
+            elsewhere=self._source.elsewhere(),
+            # Whether the target may have other versions of files that have to be sent.
+            has_versions=staged.plan.origin != ORIGIN_NEW or not self._target.is_new,
+        )
+
+    def _job(self, items: Collection[Item]) -> Job:
+        """Return the job for these files, for a tree that is still to be made."""
         supply = self._source.supply
         return Job(
             link=self._link,
             source_path=supply.path,
             items=items,
             all_fetches=True,
-            tree="" if staged is None else staged.tree,
-            token="" if staged is None else staged.token,
+            tree="",
+            token="",
             python=self._target.python,
             ask=self._target.ask,
             contents=supply.contents,
@@ -263,13 +259,6 @@ class Sending:
             direct=supply.direct,
             prints_at_login=self._target.prints_at_login,
         )
-
-    def _has_versions(self, plan: PlanFacts) -> bool:
-        """Return whether the target may have other versions of files that have to be sent."""
-        return plan.origin != ORIGIN_NEW or not self._target.is_new
-
-    def _choose(self, job: Job) -> Choice:
-        return choose(self._settings.transport, job)
 
     def _send(self, job: Job, choice: Choice) -> Choice:
         """Send the job, and return how that was done in the end."""
@@ -303,8 +292,3 @@ class Sending:
             )
         error.details = error.details[:DIFFERENCES_SHOWN]
         return error
-
-
-def _only(job: Job, items: Collection[Item]) -> Job:
-    """Return the job for these files, sent whole: what they could be made from may be wrong."""
-    return replace(job, items=items, all_fetches=False, has_versions=False)
