@@ -56,7 +56,6 @@ class SourceAnswers:
 
     def relocation(self) -> RelocationFacts:
         """Return what the source becomes at the path on the target."""
-        self.look.state()
         return self.look.asked_once(RelocationFacts, "source.relocate", self.there)
 
     def revision_there(self) -> str:
@@ -82,12 +81,10 @@ class SourceAnswers:
 
     def requirements(self) -> Requirements:
         """Return what it takes to build the environment again elsewhere."""
-        self.look.state()
         return self.look.asked_once(Requirements, "source.requirements", "")
 
     def newest_glibc(self) -> tuple[bytes, tuple[int, ...]]:
         """Return the file that needs the newest glibc, and the version that it needs."""
-        self.look.state()
         told = self.look.asked_once(GlibcFacts, "source.glibc", "")
         return told.path.encode("utf-8", "surrogateescape"), told.version
 

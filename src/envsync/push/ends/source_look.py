@@ -178,6 +178,7 @@ class SourceLook:
 
     def asked_once(self, cls: type[T], operation: str, there: str) -> T:
         """Return the answer about the version found last; it is asked once for each version."""
+        self.state()
         with self._lock:
             key = operation, there
             if key not in self._answers:
