@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,18 +170,9 @@ class MainLoop:
         self._polled = polled
 
     def _register_workers(self) -> None:
-        """Bring the selector up to date with the workers' descriptors."""
-        processes = self._scheduler.processes
-        waited = {
-            key.fd for key in self._selector.get_map().values() if key.fd not in self._own_fds()
-        }
-        for fd in waited - set(processes):
-            self._selector.unregister(fd)
-        for fd in set(processes) - waited:
-            self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._read_worker(fd))
-
-    def _own_fds(self) -> set[int]:
-        return {self._wake_read, self._control_socket.fd}
+        """Have the selector wait for the workers started since the last turn, too."""
+        for fd in self._scheduler.processes.keys() - self._selector.get_map().keys():
+            self._selector.register(fd, selectors.EVENT_READ, partial(self._read_worker, fd))
 
     def _read_worker(self, fd: int) -> None:
         process = self._scheduler.processes[fd]
