@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from envsync.agent.server.facts import running_processes
 from envsync.conda import busy
 from envsync.daemon.triggers import Observation
-from envsync.daemon.watch_points import site_packages
+from envsync.daemon.watch_points import names_in, site_packages
 
 HISTORY_SECONDS = 60.0
 """How long a package with a new record that the history does not mention counts as half done."""
@@ -103,7 +103,7 @@ class InstallCheck:
         """Yield what installers leave behind while they work, or when they die."""
         paths = [b"conda-meta/history"]
         for directory in ("", *_relative(self._path, site_packages(self._path))):
-            for name in _names(os.path.join(self._path, directory)):
+            for name in names_in(os.path.join(self._path, directory)):
                 path = os.path.join(directory, name)
                 is_remains = name.startswith("~") or name == ".condatmp"
                 if is_remains and _changed_seconds(os.path.join(self._path, path)) < before:
@@ -117,7 +117,7 @@ class InstallCheck:
         if lagging and before == float("inf"):
             yield f"conda-meta/history does not mention {lagging}"
         for directory in site_packages(self._path):
-            for name in _names(directory):
+            for name in names_in(directory):
                 path = os.path.join(directory, name)
                 is_installed = name.endswith(".dist-info") and not name.startswith("~")
                 if is_installed and _changed_seconds(path) < before:
@@ -146,7 +146,7 @@ class InstallCheck:
         top = os.path.join(self._path, directory)
         records = [
             os.path.join(top, info, record)
-            for info in _likely_first(_names(top), names)
+            for info in _likely_first(names_in(top), names)
             for record in _records(info)
         ]
         return _not_in(records, _OF_PIP, names)
@@ -158,7 +158,7 @@ class InstallCheck:
         conda package was built.
         """
         meta = os.path.join(self._path, "conda-meta")
-        records = [os.path.join(meta, record) for record in _likely_first(_names(meta), names)]
+        records = [os.path.join(meta, record) for record in _likely_first(names_in(meta), names)]
         return _not_in(records, _OF_CONDA, names)
 
     def _package_directories(self) -> Iterator[str]:
@@ -252,7 +252,7 @@ def _unwritten_history(environment: str) -> str:
     is younger than `HISTORY_SECONDS`.
     """
     meta = os.path.join(environment, "conda-meta")
-    records = [name.removesuffix(".json") for name in _names(meta) if name.endswith(".json")]
+    records = [name.removesuffix(".json") for name in names_in(meta) if name.endswith(".json")]
     mentioned = _mentioned(os.path.join(meta, "history"))
     unmentioned = [
         name for name in records if not mentioned.intersection((name, name.rpartition("-")[0]))
@@ -307,10 +307,3 @@ def _not_in(records: Iterable[str], pattern: re.Pattern[bytes], names: set[str])
 
 def _relative(top: str, paths: Iterator[str]) -> Iterator[str]:
     return (os.path.relpath(path, top) for path in paths)
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except OSError:
-        return []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from envsync.conda.site_packages import is_python
@@ -22,14 +24,17 @@ def watch_points(environment: str) -> dict[str, DirectoryId]:
     conda writes into conda-meta, pip into a site-packages, both into bin. `lib` changes with
     another Python. The environment and its parent show that it appears, goes or is replaced.
     """
+    return existing([os.path.dirname(environment), *_candidates(os.path.realpath(environment))])
+
+
+def existing(paths: Iterable[str]) -> dict[str, DirectoryId]:
+    """Return those of the paths that are directories now."""
     found: dict[str, DirectoryId] = {}
-    for path in (os.path.dirname(environment), *_candidates(os.path.realpath(environment))):
-        try:
+    for path in paths:
+        with contextlib.suppress(OSError):
             status = os.stat(path)
-        except OSError:
-            continue
-        if os.path.isdir(path):
-            found[path] = DirectoryId(status.st_dev, status.st_ino)
+            if stat.S_ISDIR(status.st_mode):
+                found[path] = DirectoryId(status.st_dev, status.st_ino)
     return found
 
 
@@ -39,7 +44,7 @@ def site_packages(environment: str) -> Iterator[str]:
         top = os.path.join(environment, library)
         if os.path.islink(top):
             continue
-        for name in _names(top):
+        for name in names_in(top):
             if is_python(os.fsencode(name)):
                 yield os.path.join(top, name, "site-packages")
 
@@ -65,7 +70,8 @@ def _candidates(environment: str) -> Iterator[str]:
         yield packages
 
 
-def _names(directory: str) -> list[str]:
+def names_in(directory: str) -> list[str]:
+    """Return what is in a directory; nothing if it cannot be read."""
     try:
         return sorted(os.listdir(directory))
     except OSError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from envsync.agent.server.filesystem import mount_of
-from envsync.daemon.watch_points import DirectoryId, signature, watch_points
+from envsync.daemon.watch_points import DirectoryId, existing, signature, watch_points
 
 try:
     from watchdog.observers.inotify_c import (
@@ -91,11 +91,10 @@ class Watcher:
     def watch(self, environments: dict[str, str], inventory: str) -> None:
         """Watch these environments (path by name) and the inventory's file, and nothing else."""
         wanted = {**environments, INVENTORY: inventory}
-        for name in [
-            name for name in self._watch_sets if wanted.get(name) != self._watch_sets[name].path
-        ]:
-            self._drop(name, self._watch_sets[name].watches)
-            del self._watch_sets[name]
+        for name, watch_set in list(self._watch_sets.items()):
+            if wanted.get(name) != watch_set.path:
+                self._drop(name, watch_set, list(watch_set.watches))
+                del self._watch_sets[name]
         for name, path in wanted.items():
             self._watch_sets.setdefault(name, _WatchSet(path))
         self.refresh(wanted)
@@ -153,13 +152,13 @@ class Watcher:
         """
         for _ in range(2):
             directories = self._directories(name, watch_set.path)
-            gone = {p: w for p, w in watch_set.watches.items() if directories.get(p) != w[0]}
-            self._drop(name, gone)
+            gone = [p for p, w in watch_set.watches.items() if directories.get(p) != w[0]]
+            self._drop(name, watch_set, gone)
             watch_set.polled_because = self._network(directories) or self._add(
                 name, watch_set, directories
             )
             if watch_set.polled_because:
-                self._drop(name, watch_set.watches)
+                self._drop(name, watch_set, list(watch_set.watches))
                 watch_set.seen = watch_set.seen or signature(directories)
                 return
             watch_set.seen = None
@@ -167,15 +166,7 @@ class Watcher:
     def _directories(self, name: str, path: str) -> dict[str, DirectoryId]:
         if name != INVENTORY:
             return watch_points(path)
-        found = {}
-        for file in {path, os.path.realpath(path)}:
-            directory = os.path.dirname(file)
-            try:
-                status = os.stat(directory)
-            except OSError:
-                continue
-            found[directory] = DirectoryId(status.st_dev, status.st_ino)
-        return found
+        return existing(os.path.dirname(file) for file in (path, os.path.realpath(path)))
 
     @staticmethod
     def _network(directories: dict[str, DirectoryId]) -> str:
@@ -216,13 +207,11 @@ class Watcher:
             self._inotify.start()
         return self._inotify
 
-    def _drop(self, name: str, watches: dict[str, tuple[DirectoryId, WatchDescriptor]]) -> None:
-        for path, (_, wd) in list(watches.items()):
+    def _drop(self, name: str, watch_set: _WatchSet, paths: Iterable[str]) -> None:
+        for path in paths:
+            _, wd = watch_set.watches.pop(path)
             if self._inotify is not None:
                 self._inotify.remove_callbacks([(wd, _identity(name, path))])
-            watch_set = self._watch_sets.get(name)
-            if watch_set is not None:
-                watch_set.watches.pop(path, None)
 
     def _hint(self, name: str) -> None:
         with self._lock:
