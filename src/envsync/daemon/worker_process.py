@@ -102,14 +102,14 @@ class WorkerProcess:
 
     def _finish(self) -> None:
         """Wait for the process after it closed its stdout; kill it after `END_SECONDS`."""
-        if self.is_over:
-            return
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             self._process.wait()
-        self._signal_remains()
+        # Kill children that it did not wait for (an rsync, an ssh), which would go on alone.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self.is_over = True
         size = os.fstat(self._stderr.fileno()).st_size
         tail = os.pread(self._stderr.fileno(), _READ_BYTES, max(0, size - _READ_BYTES))
@@ -120,11 +120,6 @@ class WorkerProcess:
             assert stream is not None
             with contextlib.suppress(OSError):
                 stream.close()
-
-    def _signal_remains(self) -> None:
-        """Kill children that it did not wait for (an rsync, an ssh), which would go on alone."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self, deadline: float) -> None:
         """Wait for its end until the monotonic `deadline`, then kill it; drops what it writes.
@@ -139,7 +134,7 @@ class WorkerProcess:
             if late > 0:
                 self.kill()
             with contextlib.suppress(OSError):
-                self.read() if not self.is_over else None
+                self.read()
             time.sleep(0.02)
         if not self.is_over:
             self._finish()
