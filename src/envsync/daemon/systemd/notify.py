@@ -27,7 +27,11 @@ class Notifier:
     def __init__(self, address: str | None, watchdog_interval_seconds: float | None = None) -> None:
         """`address` is a datagram socket: a path, or `@NAME` for an abstract one."""
         self._address = address
-        self._watchdog_interval_seconds = watchdog_interval_seconds
+        self.watchdog_interval_seconds = watchdog_interval_seconds
+        """How long systemd waits for `watchdog` before it kills the service, None for no limit.
+
+        Call `watchdog` at least twice in that time.
+        """
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Notifier:
@@ -35,14 +39,6 @@ class Notifier:
         address = environ.get("NOTIFY_SOCKET", "")
         usable = address if address[:1] in ("/", "@") and len(address) > 1 else None
         return cls(usable, None if usable is None else _watchdog_seconds(environ))
-
-    @property
-    def watchdog_interval_seconds(self) -> float | None:
-        """How long systemd waits for `watchdog` before it kills the service, None for no limit.
-
-        Call `watchdog` at least twice in that time.
-        """
-        return self._watchdog_interval_seconds
 
     def ready(self, status: str = "") -> None:
         """Report that the start, or a reload, is complete."""
