@@ -13,6 +13,7 @@ import stat
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +131,25 @@ def _workplace(beside: Path) -> Iterator[Path]:
         place = Path(tempfile.mkdtemp(prefix=".envsync-", dir=beside))
     except OSError as error:
         raise _impossible(beside, "written", error) from error
-    before = tempfile.tempdir
-    tempfile.tempdir = str(place)
     try:
-        yield place
+        with _replaced(tempfile, "tempdir", str(place)):
+            yield place
     finally:
-        tempfile.tempdir = before
         shutil.rmtree(place, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _further_names_as_files() -> Iterator[None]:
+def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Replace a part of another library until the block ends; there is no other way to mend it."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _further_names_as_files() -> AbstractContextManager[None]:
     """Let conda-pack write a further name of a file as a separate file.
 
     Its own header says hard link but content follows, which ends the archive for every reader
@@ -158,16 +167,10 @@ def _further_names_as_files() -> Iterator[None]:
         info.size = len(content)
         self.archive.addfile(info, BytesIO(content))
 
-    before = TarArchive._add_bytes  # noqa: SLF001 - there is no other place to mend it
-    TarArchive._add_bytes = add_bytes  # noqa: SLF001
-    try:
-        yield
-    finally:
-        TarArchive._add_bytes = before  # noqa: SLF001
+    return _replaced(TarArchive, "_add_bytes", add_bytes)
 
 
-@contextlib.contextmanager
-def _proven() -> Iterator[None]:
+def _proven() -> AbstractContextManager[None]:
     """Give formats a checksum that lack one: conda-pack's zstd has none, and a tar has none."""
     import zstandard
     from conda_pack import formats
@@ -185,11 +188,7 @@ def _proven() -> Iterator[None]:
             made.fileobj = compressor.stream_writer(fileobj, closefd=False)
         return made
 
-    formats.archive = archive
-    try:
-        yield
-    finally:
-        formats.archive = before
+    return _replaced(formats, "archive", archive)
 
 
 def _names(environment: Path) -> tuple[str, ...]:
@@ -221,8 +220,7 @@ def _naming(file: Any, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     yield from ((file.target, name, "text") for name in unknown if name in text)
 
 
-@contextlib.contextmanager
-def _every_name_recorded(names: Sequence[str]) -> Iterator[None]:
+def _every_name_recorded(names: Sequence[str]) -> AbstractContextManager[None]:
     """Let conda-pack record every name by which a file may name the environment.
 
     It looks for one path only, and an environment behind a link has more.
@@ -238,11 +236,7 @@ def _every_name_recorded(names: Sequence[str]) -> Iterator[None]:
         # Longest first: one name may be part of another, and conda-unpack replaces all it finds.
         self.prefixes[known:] = sorted(records, key=lambda record: -len(record[1]))
 
-    Packer.add = add
-    try:
-        yield
-    finally:
-        Packer.add = before
+    return _replaced(Packer, "add", add)
 
 
 def _pack(
