@@ -116,14 +116,8 @@ def require_archive(path: Path) -> None:
 
 def _source(site: Site, options: PushOptions, environment: Environment) -> Place:
     """Return the server in `--from`, else this machine if the inventory lets it push."""
-    wanted = options.from_server
-    if wanted is None:
-        _require_source_here(site, environment)
-        return site.here_place()
-    return site.place(site.server(wanted))
-
-
-def _require_source_here(site: Site, environment: Environment) -> None:
+    if options.from_server is not None:
+        return site.place(site.server(options.from_server))
     if site.own is not None and environment.source not in (None, site.own):
         raise UsageError(
             f"the inventory says that {environment.source} pushes {environment.name}, "
@@ -131,6 +125,7 @@ def _require_source_here(site: Site, environment: Environment) -> None:
             hint=f"push it from there with --from {environment.source}, or insist with "
             f"--from {site.own}",
         )
+    return site.here_place()
 
 
 def _method(options: PushOptions, environment: Environment, source: Place) -> str:
