@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.cli.daemon.service_trial import CLOSED_PATH, Trial
+from envsync.cli.daemon.service_trial import CLOSED_PATH, Trial, process_options
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.daemon.systemd import units
@@ -50,7 +50,9 @@ class ServicePlan:
     def make_directories(self) -> None:
         """Make the directories that the unit opens for writing, owned by the user."""
         for directory in self.service.written_directories:
-            done = self._as_user(["mkdir", "-p", "-m", "700", str(directory)])
+            argv = ["mkdir", "-p", "-m", "700", str(directory)]
+            options = process_options(self.service)
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, **options)
             if done.returncode != 0:
                 message = done.stderr.strip().rpartition(": ")[2]
                 raise StorageFailed(f"{directory} cannot be made: {message}")
@@ -67,10 +69,6 @@ class ServicePlan:
     def try_servers(self) -> list[tuple[str, EnvsyncError | None]]:
         """Return each target with the reason why the service would not get in, or None."""
         return Trial(self.service, self.own_name, self.targets).run()
-
-    def _as_user(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
-        options = Trial(self.service, self.own_name, ()).process_options()
-        return subprocess.run(argv, capture_output=True, text=True, check=False, **options)
 
 
 def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> ServicePlan:

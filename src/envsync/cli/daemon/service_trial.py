@@ -55,7 +55,7 @@ class Trial:
                 errors="backslashreplace",
                 check=False,
                 timeout=rounds * _SECONDS_EACH,
-                **self.process_options(),
+                **process_options(service),
             )
         except OSError as error:
             raise self._failure(error.strerror or str(error)) from error
@@ -68,23 +68,6 @@ class Trial:
             raise self._failure(f"exit status {done.returncode}", said) from error
         errors = self._errors(document)
         return [(name, errors[name]) for name in names]
-
-    def process_options(self) -> dict[str, Any]:
-        """Return the `subprocess` options that start a process as the service's user."""
-        account = self._service.account
-        environ = {
-            "PATH": CLOSED_PATH,
-            "HOME": str(account.home),
-            "USER": account.name,
-            "LOGNAME": account.name,
-            "KRB5CCNAME": _NO_TICKET,
-            **self._service.variables,
-        }
-        options: dict[str, Any] = {"env": environ, "cwd": "/", "stdin": subprocess.DEVNULL}
-        if os.geteuid() != account.uid:
-            groups = os.getgrouplist(account.name, account.gid)
-            options |= {"user": account.uid, "group": account.gid, "extra_groups": groups}
-        return options
 
     def _errors(self, document: dict[str, Any]) -> dict[str, EnvsyncError | None]:
         if document["result"] is None:
@@ -104,6 +87,24 @@ class Trial:
             details=details,
             hint=f"install envsync where {account.name} may read it",
         )
+
+
+def process_options(service: ServiceSpec) -> dict[str, Any]:
+    """Return the `subprocess` options that start a process as the service's user."""
+    account = service.account
+    environ = {
+        "PATH": CLOSED_PATH,
+        "HOME": str(account.home),
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "KRB5CCNAME": _NO_TICKET,
+        **service.variables,
+    }
+    options: dict[str, Any] = {"env": environ, "cwd": "/", "stdin": subprocess.DEVNULL}
+    if os.geteuid() != account.uid:
+        groups = os.getgrouplist(account.name, account.gid)
+        options |= {"user": account.uid, "group": account.gid, "extra_groups": groups}
+    return options
 
 
 def _mended(document: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
