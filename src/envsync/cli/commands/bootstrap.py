@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from envsync.push.steps.report import PushReport
 
 
-@click.command(short_help="Give a new server conda and its environments.")
+@click.command()
 @click.argument("server", metavar="SERVER")
 @click.option(
     "--from", "from_server", metavar="SERVER", help="The server to take conda from.  [this machine]"

@@ -34,12 +34,7 @@ COMMANDS = {
 }
 
 
-@click.group(
-    cls=LazyGroup,
-    entries=COMMANDS,
-    short_help="Check or find the inventory file.",
-    no_args_is_help=False,
-)
+@click.group(cls=LazyGroup, entries=COMMANDS, no_args_is_help=False)
 @json_option(hidden=True)
 def config() -> None:
     """Check the inventory file, or show which one is used.

@@ -30,12 +30,7 @@ COMMANDS = {
 }
 
 
-@click.group(
-    cls=LazyGroup,
-    entries=COMMANDS,
-    invoke_without_command=True,
-    short_help="Push environments after each change.",
-)
+@click.group(cls=LazyGroup, entries=COMMANDS, invoke_without_command=True)
 @click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
 @common_options
 @click.pass_context

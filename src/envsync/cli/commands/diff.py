@@ -22,7 +22,7 @@ PATHS_MAX = 4000
 """The most paths that fit into one answer of the agent."""
 
 
-@click.command(short_help="Show how an environment differs on a server.")
+@click.command()
 @click.argument("environment", metavar="ENV")
 @click.argument("server", metavar="SERVER")
 @click.option("--files", is_flag=True, help="List the files, too.")

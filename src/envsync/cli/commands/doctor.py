@@ -25,7 +25,7 @@ TITLES = (
 )  # fmt: skip
 
 
-@click.command(short_help="Find problems on servers, and how to solve them.")
+@click.command()
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @common_options
 @click.pass_obj

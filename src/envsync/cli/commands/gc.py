@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from envsync.push.request.places import Place
 
 
-@click.command(short_help="Free disk space that is no longer needed.")
+@click.command()
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @click.option("--drifted", is_flag=True, help="Also remove versions that --overwrite replaced.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only show what would be freed.")

@@ -46,7 +46,7 @@ class Event(NamedTuple):
     changes: tuple[str, ...]
 
 
-@click.command(short_help="Show what was published, and by whom.")
+@click.command()
 @click.argument("environment", metavar="ENV")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @common_options

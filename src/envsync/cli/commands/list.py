@@ -23,7 +23,7 @@ TITLES = (
 )  # fmt: skip
 
 
-@click.command("list", short_help="Show which environments are on which server.")
+@click.command("list")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @common_options
 @click.pass_obj

@@ -27,7 +27,7 @@ class _Archive(NamedTuple):
     mode: int
 
 
-@click.command(short_help="Pack an environment into a file.")
+@click.command()
 @click.argument("environment", metavar="ENV")
 @click.option(
     "-o",

@@ -10,7 +10,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options, force_platform_option, push_options
 
 
-@click.command(short_help="Bring an environment of another server here.")
+@click.command()
 @click.argument("environment", metavar="ENV")
 @click.argument("from_server", metavar="SERVER")
 @force_platform_option

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envsync.push.steps.report import PushReport
 
 
-@click.command(short_help="Bring an environment to other servers.")
+@click.command()
 @click.argument("environment", metavar="ENV")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @click.option(

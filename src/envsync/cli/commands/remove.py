@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from envsync.push.switches.remove import Removal, Removed
 
 
-@click.command(short_help="Remove an environment from servers.")
+@click.command()
 @click.argument("environment", metavar="ENV")
 @click.argument("servers", nargs=-1, required=True, metavar="SERVER|@GROUP|RANGE...")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")

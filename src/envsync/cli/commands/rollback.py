@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envsync.push.request.places import Place
 
 
-@click.command(short_help="Put the previous version back.")
+@click.command()
 @click.argument("environment", metavar="ENV")
 @click.argument("server", metavar="SERVER")
 @click.option(

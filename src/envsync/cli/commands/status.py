@@ -26,7 +26,7 @@ REFRESH_SECONDS = 1.0
 Document = Mapping[str, Any]
 
 
-@click.command(short_help="Show what the daemon keeps in step.")
+@click.command()
 @click.option("--watch", is_flag=True, help="Show it until Ctrl-C, updated each second.")
 @common_options
 @click.pass_obj

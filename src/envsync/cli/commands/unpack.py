@@ -13,7 +13,7 @@ from envsync.cli.invocation.options import common_options, push_options
 from envsync.errors import UsageError
 
 
-@click.command(short_help="Bring an environment from an archive to servers.")
+@click.command()
 @click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("servers", nargs=-1, required=True, metavar="SERVER|@GROUP|RANGE...")
 @click.option("--as", "name", metavar="NAME", help="Its name on the servers.  [FILE's name]")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PATHS_SHOWN = 20
 
 
-@click.command(short_help="Check every byte on a server against what was published.")
+@click.command()
 @click.argument("environment", metavar="ENV")
 @click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
 @common_options

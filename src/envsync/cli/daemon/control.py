@@ -9,7 +9,7 @@ from envsync.cli.invocation.options import common_options
 from envsync.errors import NotFound
 
 
-@click.command(short_help="Stop pushing until `resume`.")
+@click.command()
 @click.argument("environments", nargs=-1, metavar="[ENV]...")
 @common_options
 @click.pass_obj
@@ -24,7 +24,7 @@ def pause(invocation: Invocation, environments: tuple[str, ...]) -> None:
     invocation.terminal.say(f"paused: {', '.join(names)}")
 
 
-@click.command(short_help="Continue after `pause`.")
+@click.command()
 @click.argument("environments", nargs=-1, metavar="[ENV]...")
 @common_options
 @click.pass_obj
@@ -34,7 +34,7 @@ def resume(invocation: Invocation, environments: tuple[str, ...]) -> None:
     invocation.terminal.say(f"kept in step again: {', '.join(names)}")
 
 
-@click.command(short_help="Push now, without waiting.")
+@click.command()
 @click.argument("environments", nargs=-1, metavar="[ENV]...")
 @common_options
 @click.pass_obj

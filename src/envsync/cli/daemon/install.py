@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from envsync.daemon.systemd.units import Unit
 
 
-@click.command(short_help="Run the daemon as a systemd service.")
+@click.command()
 @click.option("--user", "of_user", is_flag=True, help="Use your own systemd; needs no root.")
 @click.option("--as", "as_name", metavar="NAME", help="This machine's name in the inventory.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be written; change nothing.")

@@ -36,6 +36,7 @@ class LazyGroup(click.Group):
         module, _, name = entry.where.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
+        command.short_help = entry.summary
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
