@@ -14,6 +14,7 @@ from envsync.cli.output.wording import count
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import DifferenceFacts
+    from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
     from envsync.push.request.places import Place
@@ -38,7 +39,7 @@ def diff(
     and changed are as seen on SERVER.
     """
     from envsync.agent.source.package_records import record_at
-    from envsync.cli.invocation.asking import OnProgress, ask_servers, target_of
+    from envsync.cli.invocation.asking import ask_servers, target_of
     from envsync.cli.pushing.request import require_environment
 
     site = invocation.site()

@@ -14,6 +14,7 @@ from envsync.cli.output.wording import moment
 from envsync.errors import NotFound
 
 if TYPE_CHECKING:
+    from envsync.cli.invocation.asking import OnProgress
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
@@ -57,7 +58,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     Without SERVER, show the servers in its `push_to` in the inventory. NUMBER is the number
     for `envsync rollback --to`.
     """
-    from envsync.cli.invocation.asking import OnProgress, ask_servers, raise_failures, target_of
+    from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of("history", environment, servers)]

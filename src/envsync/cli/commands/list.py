@@ -14,6 +14,7 @@ from envsync.cli.output.wording import age, size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import ListFacts
+    from envsync.cli.invocation.asking import OnProgress
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
@@ -36,12 +37,7 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     """
     from envsync.agent.wire.checked_json import from_json
     from envsync.agent.wire.messages import ListFacts
-    from envsync.cli.invocation.asking import (
-        OnProgress,
-        ask_servers,
-        environments_at,
-        raise_failures,
-    )
+    from envsync.cli.invocation.asking import ask_servers, environments_at, raise_failures
 
     site = invocation.site()
 

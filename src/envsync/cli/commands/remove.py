@@ -15,6 +15,7 @@ from envsync.errors import UsageError
 from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
+    from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
@@ -45,13 +46,7 @@ def remove(
     The version is kept: `envsync rollback` brings it back until `envsync gc` removes it. It is
     held, so that it is not pushed there again without --retry-held.
     """
-    from envsync.cli.invocation.asking import (
-        OnProgress,
-        ask_servers,
-        raise_failures,
-        target_again,
-        target_of,
-    )
+    from envsync.cli.invocation.asking import ask_servers, raise_failures, target_again, target_of
     from envsync.push.ends.command_locks import CommandLocks
     from envsync.push.switches.remove import Removal, remove_environment
 

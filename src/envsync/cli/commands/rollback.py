@@ -13,6 +13,7 @@ from envsync.cli.output.wording import count, moment, size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import RecordFacts
+    from envsync.cli.invocation.asking import OnProgress
     from envsync.push.ends.end import End
     from envsync.push.request.places import Place
 
@@ -42,7 +43,7 @@ def rollback(
     """
     from envsync.agent.wire.checked_json import to_json
     from envsync.agent.wire.messages import KEPT
-    from envsync.cli.invocation.asking import OnProgress, ask_servers, target_again, target_of
+    from envsync.cli.invocation.asking import ask_servers, target_again, target_of
     from envsync.push.switches.rollback import roll_back
     from envsync.tree.revision import short
 
