@@ -104,7 +104,7 @@ class Push:
         if decision.outcome != PUSHED:
             conclude = self._planned if decision.outcome == PLANNED else self._in_step
             return conclude(decision) if self._look.confirmed(source) else None
-        brought = self._rebuild(decision) if way.method.is_rebuild else self._send()
+        brought = self._rebuild(decision) if way.method.is_rebuild else self._send(decision)
         return self._publish(decision, brought) if self._look.confirmed(source) else None
 
     def _inspect_target(self) -> TargetState:
@@ -187,15 +187,15 @@ class Push:
         self._checks.require_permission(source, target)
         return Decision(method, source, target, PUSHED)
 
-    def _send(self) -> StagingResult:
+    def _send(self, decision: Decision) -> StagingResult:
         """Send what the target lacks."""
         self._checks.require_inside()
         sent = self._sending.send()
         self._notes.warn(About.STAGED, sent.warnings)
         self._sending.verify(sent)
-        choice = sent.choice
+        totals, choice = decision.source.totals, sent.choice
         return StagingResult(
-            sent.plan, choice.transport.name, choice.reason, choice.agent_forwarded
+            sent.plan, totals, choice.transport.name, choice.reason, choice.agent_forwarded
         )
 
     def _rebuild(self, decision: Decision) -> StagingResult:
@@ -213,7 +213,7 @@ class Push:
         self._notes.warn(About.STAGED, made.warnings)
         self._progress.begin("verify")
         self._target.complete(on_progress=self._progress.relay)
-        return StagingResult(made.plan, totals=made.totals, tool=made.tool, changes=made.changes)
+        return StagingResult(made.plan, made.totals, tool=made.tool, changes=made.changes)
 
     def _publish(self, decision: Decision, brought: StagingResult) -> PushReport:
         self._progress.begin("publish")
@@ -227,19 +227,13 @@ class Push:
         self._notes.remember(source.source_revision)
         record = self._switch(decision, brought)
         is_kept = preflight.has_drifted(target) or preflight.is_foreign(source, target)
-        report = replace(
+        return replace(
             self._notes.report(decision),
-            plan=brought.plan,
-            transport=brought.transport,
-            transport_reason=brought.transport_reason,
-            agent_forwarded=brought.agent_forwarded,
+            **brought._asdict(),
             record=record,
             in_use=processes,
-            tool=brought.tool,
-            changes=brought.changes,
             overwritten="the replaced version is kept as a generation" if is_kept else "",
         )
-        return report if brought.totals is None else replace(report, totals=brought.totals)
 
     def _switch(self, decision: Decision, brought: StagingResult) -> RecordFacts:
         """Publish. If the answer is lost, find out from the target's record what became of it."""

@@ -45,13 +45,13 @@ class Decision(NamedTuple):
 class StagingResult(NamedTuple):
     """How the staging tree was made: sent, or built on the target by `tool`.
 
-    A built tree has `totals` and `changes` of its own.
+    The report has the same fields. A built tree has `totals` and `changes` of its own.
     """
 
     plan: PlanFacts
+    totals: TotalsFacts
     transport: str = ""
     transport_reason: str = ""
     agent_forwarded: bool = False
-    totals: TotalsFacts | None = None
     tool: str = ""
     changes: tuple[str, ...] = ()
