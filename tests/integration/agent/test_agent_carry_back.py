@@ -90,12 +90,15 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
     write(server.live, b"local/big", os.urandom(3 << 20))
     [earlier] = server.earlier()
     before = disk.read(earlier)
-    for free in (filesystem.Space(10 << 20, None), filesystem.Space(1 << 30, 100)):
+    for free, hint in (
+        (filesystem.Space(10 << 20, None), "free some space there"),
+        (filesystem.Space(1 << 30, 100), "remove some files there"),
+    ):
         monkeypatch.setattr(f"{PUBLISH}.space", lambda _, free=free: free)
         monkeypatch.setattr(f"{PUBLISH}.can_share_blocks", lambda *_: False)
         with pytest.raises(NoSpace, match="the rollback needs") as told:
             rollback(server)
-        assert "free some space there" in told.value.hint
+        assert hint in told.value.hint
         assert server.tree()[b"lib/a"].data == b"2"
         assert disk.read(earlier) == before
         require_sound(server, LOCAL.patterns)

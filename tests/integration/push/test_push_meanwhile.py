@@ -92,7 +92,7 @@ def test_a_source_that_was_hashed_meanwhile_is_confirmed_early_and_referred_to(
         return found
 
     # As on another machine, at the same path.
-    monkeypatch.setattr(FanOut, "_source_for", lambda fan_out, _: fan_out._source)
+    monkeypatch.setattr(LocalSource, "at", lambda source, _: source)
     monkeypatch.setattr(LocalSource, "manifest", told)
     before(monkeypatch, Hashing, "files", must_come(arrived))
     before(monkeypatch, Sending, "settle", arrived.set)
