@@ -116,8 +116,12 @@ PATHS = tuple(f"~ lib/{number}" for number in range(100))
             ("1 file added, 0 removed, 0 changed", *(f"+ p{n} 1" for n in range(12)),
              "and 2 more packages"),
         ),
+        (
+            DifferenceFacts(("", "+"), ("",), (), 0, 0, 0),
+            ("0 files added, 0 removed, 0 changed", "", "+"),
+        ),
     ],
-    ids=["packages", "paths", "more paths", "more packages"],
+    ids=["packages", "paths", "more paths", "more packages", "of a target that lies"],
 )  # fmt: skip
 def test_every_package_that_differs_is_named_and_what_is_left_out_is_counted(
     found: DifferenceFacts, lines: tuple[str, ...]

@@ -128,6 +128,15 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
     )
 
 
+def failure_here(error: OSError) -> Optional[EnvsyncError]:
+    """Return the error for a disk of the machine that the command runs on; None as above."""
+    found = trouble(error)
+    return found and found.kind(
+        "a disk of this machine cannot be used: %s" % words(error),
+        hint="`df -h`, `df -i` and `dmesg` show which, and why",
+    )
+
+
 PUBLISHED = "the new version is live, but could not be recorded", "push again"
 ROLLED_BACK = (
     "the earlier version is live, but that could not be recorded",

@@ -26,13 +26,13 @@ def how_to_read_directory(top_fd: int, path: bytes) -> str:
 
 def _how_to_read(top_fd: int, path: bytes, below: bytes, belongs: str) -> str:
     """Return a hint that makes everything `below` readable, as the owner of `path`."""
-    top = os.readlink(b"/proc/self/fd/%d" % top_fd)
+    try:
+        top = os.readlink(b"/proc/self/fd/%d" % top_fd)
+        status = os.stat(path or b".", dir_fd=top_fd, follow_symlinks=False)
+    except OSError:  # it is gone, or there is no /proc
+        return "make it readable for this user"
     full = shlex.quote(os.fsdecode(os.path.join(top, below).rstrip(b"/")))
     command = "chmod -R %s+rX " + full
-    try:
-        status = os.stat(path or b".", dir_fd=top_fd, follow_symlinks=False)
-    except OSError:
-        return command % "u"
     if status.st_uid == os.geteuid():
         return command % "u"
     is_shared = status.st_gid in (os.getegid(), *os.getgroups())

@@ -178,21 +178,12 @@ def _carry_out(
     except OutputFailed:
         raise
     except OSError as error:
-        return _disk_failure(error) or _bug(error, invocation)
+        from envsync.agent.trees.storage import failure_here
+
+        return failure_here(error) or _bug(error, invocation)
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
         return _bug(error, invocation)
     return None
-
-
-def _disk_failure(error: OSError) -> EnvsyncError | None:
-    """Return the error for a disk of this machine; None if that was not the cause."""
-    from envsync.agent.trees.storage import trouble, words
-
-    found = trouble(error)
-    return found and found.kind(
-        f"a disk of this machine cannot be used: {words(error)}",
-        hint="`df -h`, `df -i` and `dmesg` show which, and why",
-    )
 
 
 def _invoke(arguments: Sequence[str], invocation: Invocation) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from envsync.agent.trees.storage import trouble, words
+from envsync.agent.trees.storage import failure_here
 from envsync.errors import NoSpace
 
 LARGER_CACHE = "set XDG_CACHE_HOME to a larger disk"
@@ -22,15 +22,12 @@ def disk_here(directory: Path, elsewhere: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        found = trouble(error)
-        if found is None:
+        failure = failure_here(error)
+        if failure is None:
             raise
-        if found.kind is NoSpace:
+        if isinstance(failure, NoSpace):
             raise NoSpace(
                 f"there is no space at {directory}: {error.strerror}",
                 hint=f"free some space there, or {elsewhere}",
             ) from error
-        raise found.kind(
-            f"a disk of this machine cannot be used: {words(error)}",
-            hint="`df -h`, `df -i` and `dmesg` show which, and why",
-        ) from error
+        raise failure from error

@@ -94,8 +94,9 @@ def difference_lines(found: DifferenceFacts) -> tuple[str, ...]:
         f"{found.added:,} file{'' if found.added == 1 else 's'} added, "
         f"{found.removed:,} removed, {found.changed:,} changed"
     )
-    named = {line.split()[1] for line in found.packages}
-    packages = [*found.packages, *(g for g in found.groups if g.split()[0] not in named)]
+    # `+ NAME VERSION`, and `NAME VERSION: COUNT files`; but the target can send anything.
+    named = {tuple(line.split()[1:2]) for line in found.packages}
+    packages = [*found.packages, *(g for g in found.groups if tuple(g.split()[:1]) not in named)]
     more = [f"and {len(packages) - DIFFERENCES_SHOWN:,} more packages"]
     if len(packages) > DIFFERENCES_SHOWN:
         return (counts, *packages[:DIFFERENCES_SHOWN], *more)
