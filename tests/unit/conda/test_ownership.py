@@ -137,6 +137,9 @@ def test_every_path_is_counted_once(changed: set[bytes]) -> None:
         (SITE + b"flask-3.0.dist-info", False),
         (b"conda-meta/../../secret-1-0.json", False),
         (b"/etc/passwd", False),
+        (b"/home/bob/envs/his/" + SITE + b"flask-3.0.dist-info/RECORD", False),
+        (b"../his/" + SITE + b"flask-3.0.dist-info/RECORD", False),
+        (b"lib/../../site-packages/flask-3.0.dist-info/RECORD", False),
     ],
 )
 def test_only_a_record_is_one(path: bytes, expected: bool) -> None:
