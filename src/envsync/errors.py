@@ -22,8 +22,8 @@
     ├── VerificationFailed             18   bytes on disk are not what the manifest says
     ├── CheckFailed                    19   the environment's own check failed
     ├── NotFound                       21   no such environment, generation or record
-    ├── StorageFailed                  22   a disk fails, or has become read-only
-    ├── ServiceFailed                  23   systemd did not do what it was asked to
+    ├── StorageFailed                  22   a disk fails, or the output cannot be written
+    ├── ServiceFailed                  23   systemd or the daemon did not do what it was asked to
     ├── RebuildFailed                  24   the target's own tools cannot make the environment
     └── SomeServersFailed              20   of several servers, at least one failed
     (no class                         130   Ctrl-C; 143 SIGTERM, 129 SIGHUP)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from envsync.errors import EnvsyncError, Locked, NotFound, StorageFailed, from_json
+from envsync.errors import EnvsyncError, Locked, NotFound, ServiceFailed, StorageFailed, from_json
 
 ANSWER_SECONDS = 10.0
 _REQUEST_BYTES_MAX = 1 << 16
@@ -89,7 +89,7 @@ class ControlSocket:
 def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS) -> Answer | None:
     """Send a request to the daemon, and return its answer; None if no daemon runs.
 
-    Raises the error that the daemon answers with, or an `EnvsyncError` if it does not answer.
+    Raises the error that the daemon answers with, or `ServiceFailed` if it does not answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(within_seconds)
@@ -127,8 +127,8 @@ def _is_served(path: Path) -> bool:
     return True
 
 
-def _unanswered(why: str) -> EnvsyncError:
-    return EnvsyncError(
+def _unanswered(why: str) -> ServiceFailed:
+    return ServiceFailed(
         f"the daemon does not answer: {why}",
         hint="check what it does: journalctl --user -u envsync, or -u envsync@USER",
     )

@@ -178,7 +178,7 @@ def test_descriptors_that_are_closed(source: Path, fresh_lab: Lab) -> None:
 
     It is done all the same, and the status says that nobody could be told (as `ls >&-` does).
     """
-    cases = {"<&-": 0, ">&-": 1, "<&- >&- 2>&-": 1}
+    cases = {"<&-": 0, ">&-": 22, "<&- >&- 2>&-": 22}
     for number, (closed, status) in enumerate(cases.items()):
         (source / "lib/version").write_text(str(number))
         require_calm(shell(fresh_lab, f"E push myenv server2 {closed}"), status=status)
@@ -194,7 +194,7 @@ def test_a_reader_that_goes_and_a_disk_that_is_full(source: Path, fresh_lab: Lab
     assert ran.stderr == ""
     for arguments in ("list server2", "list server2 --json", "--help"):
         ran = shell(fresh_lab, f"E {arguments} > /dev/full")
-        require_calm(ran, status=1)
+        require_calm(ran, status=22)
         assert ran.stderr == "envsync: the output cannot be written: No space left on device\n"
 
 

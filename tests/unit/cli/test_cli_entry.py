@@ -367,7 +367,7 @@ def test_a_closed_stdout_is_told(tmp_path: Path, arguments: list[str]) -> None:
         text=True,
         check=False,
     )
-    assert (ran.returncode, ran.stdout) == (1, "")
+    assert (ran.returncode, ran.stdout) == (22, "")
     assert ran.stderr == "envsync: the output cannot be written: stdout is closed\n"
 
 
@@ -407,7 +407,7 @@ def test_an_output_that_cannot_be_written_is_told() -> None:
         ran = subprocess.run(
             [program, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert ran.returncode == 1
+    assert ran.returncode == 22
     assert ran.stderr == "envsync: the output cannot be written: No space left on device\n"
     reader, writer = os.pipe()
     os.close(reader)

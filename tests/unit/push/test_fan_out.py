@@ -178,10 +178,15 @@ class _Awaited(threading.Event):
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionFailed("it refuses connections"), OSError(errno.ENOSPC, "no space", "/tmp")]
+    ("error", "code"),
+    [
+        (ConnectionFailed("it refuses connections"), "connection-failed"),
+        (OSError(errno.ENOSPC, "no space", "/tmp"), "no-space"),
+        (OSError(errno.EMFILE, "too many open files"), "unexpected"),
+    ],
 )
 def test_what_fails_ahead_of_the_start_signal_is_told_after_it(
-    error: Exception, settings: PushSettings
+    error: Exception, code: str, settings: PushSettings
 ) -> None:
     """Until then nobody has asked for the push, and the daemon drops what is told of it."""
     fan_out = FanOut(settings, "here", start_signal=(start_signal := StartSignal()))
@@ -205,4 +210,4 @@ def test_what_fails_ahead_of_the_start_signal_is_told_after_it(
         [report] = running.result(60)
     assert (early, seen) == ([], [report])
     assert report.error is not None
-    assert report.error.server == "server2"
+    assert (report.error.server, report.error.code) == ("server2", code)

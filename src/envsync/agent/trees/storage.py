@@ -137,6 +137,16 @@ def failure_here(error: OSError) -> Optional[EnvsyncError]:
     )
 
 
+def failure_of(error: Union[EnvsyncError, OSError]) -> EnvsyncError:
+    """Return any failure of a server's share of the work as an error for people.
+
+    A system error that reaches this machine's side is about this machine.
+    """
+    if isinstance(error, EnvsyncError):
+        return error
+    return failure_here(error) or EnvsyncError(words(error))
+
+
 PUBLISHED = "the new version is live, but could not be recorded", "push again"
 ROLLED_BACK = (
     "the earlier version is live, but that could not be recorded",

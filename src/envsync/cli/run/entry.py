@@ -24,7 +24,7 @@ from envsync.cli.invocation.stop_signals import STOP_SIGNALS, Stopped, Stopper
 from envsync.cli.run.crash import save_traceback
 from envsync.cli.run.output_stream import OutputFailed, OutputStream
 from envsync.cli.run.program import COMMANDS, program
-from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, UsageError
+from envsync.errors import INTERRUPTED_EXIT_CODE, EnvsyncError, StorageFailed, UsageError
 from envsync.inventory.names import suggestion
 
 _STDOUT = 1
@@ -105,7 +105,7 @@ def _open_standard_streams() -> bool:
 def _tell_unheard(status: int) -> int:
     """Report that the output was lost because stdout is closed; return the exit status."""
     sys.stderr.write("envsync: the output cannot be written: stdout is closed\n")
-    return status or EnvsyncError.exit_code
+    return status or StorageFailed.exit_code
 
 
 def _require_utf8() -> None:
@@ -134,7 +134,7 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
             return PIPE_CLOSED_EXIT_CODE
         with contextlib.suppress(OSError):
             sys.stderr.write(f"envsync: the output cannot be written: {error.strerror}\n")
-        return EnvsyncError.exit_code
+        return StorageFailed.exit_code
 
 
 def leave(status: int) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import Any
 
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.trees.storage import failure_of
 from envsync.errors import EnvsyncError
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.local_source import open_local
@@ -183,7 +184,7 @@ class FanOut:
                 return replace(report, connection=way, connection_reason=reason, route=route)
         except (EnvsyncError, OSError) as error:
             self._may_begin.wait()  # until then, nobody has asked for the push
-            failure = error if isinstance(error, EnvsyncError) else EnvsyncError(str(error))
+            failure = failure_of(error)
             failure.server = failure.server or destination.server
             name, seconds = self._settings.name_there, time.monotonic() - started
             return PushReport(destination.server, name, FAILED, seconds=seconds, error=failure)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from envsync.agent.trees.storage import failure_of
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.request.places import Place
@@ -111,8 +112,7 @@ def for_each_place(
 def _outcome(place: Place, visit: Callable[[Place], T]) -> Outcome[T]:
     try:
         return Outcome(place.server, value=visit(place))
-    except EnvsyncError as error:
-        error.server = error.server or place.server
-        return Outcome(place.server, error=error)
-    except OSError as error:
-        return Outcome(place.server, error=EnvsyncError(str(error), server=place.server))
+    except (EnvsyncError, OSError) as error:
+        failure = failure_of(error)
+        failure.server = failure.server or place.server
+        return Outcome(place.server, error=failure)
