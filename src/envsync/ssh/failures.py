@@ -109,7 +109,10 @@ def _not_found(error: Exception, place: Place) -> EnvsyncError:
         message = f"there is no host named {name!r}{which}"
         hint = f"check the spelling, or: {look_up}"
         family = place.settings.address_family
-        if family != "any":
+        host, colon, port = name.rpartition(":")
+        if colon and port.isdigit() and ":" not in host:
+            hint = f"give the port as `port: {port}` in the inventory, or in ~/.ssh/config"
+        elif family != "any":
             hint = f"the ssh configuration allows only AddressFamily {family}; {hint}"
     return tried(message, hint, [reason_of(error)], place)
 

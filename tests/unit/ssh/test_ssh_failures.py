@@ -126,6 +126,14 @@ def test_a_name_without_an_address_of_the_family_that_is_asked_for(place: Place)
     assert "only AddressFamily inet6" in connecting(socket.gaierror(-9, "x"), only).hint
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("gpu02:23153", "`port: 23153`"), ("fe80::1:22", "check the spelling")]
+)
+def test_a_name_with_a_port_in_it(place: Place, name: str, hint: str) -> None:
+    named = replace(place, settings=replace(place.settings, hostname=name))
+    assert hint in connecting(socket.gaierror(-2, "x"), named).hint
+
+
 _BANNER = ssh_exception.SSHException("Error reading SSH protocol banner")
 
 
