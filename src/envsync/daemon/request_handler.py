@@ -1,4 +1,4 @@
-"""Carries out requests to the daemon: status, pause, resume, sync."""
+"""Carries out requests to the daemon: status, pause, resume, sync, look."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from envsync.errors import NotFound, PreflightRefused, UsageError
 from envsync.hint_commands import command_line
 from envsync.inventory.names import suggestion
 
-_LOG_MESSAGES = {"pause": "paused", "resume": "resumed", "sync": "sync requested"}
+_LOG_MESSAGES = {
+    "pause": "paused",
+    "resume": "resumed",
+    "sync": "sync requested",
+    "look": "a command was run for it: looking again",
+}
 _TO_WATCH = "set its `source:` (this machine), `push_to:` and `watch: true`"
 
 
@@ -38,6 +43,8 @@ class RequestHandler:
             names = self._not_paused(names, are_named=bool(request.get("environments")))
             for name in names:
                 self._scheduler.sync(name)
+        elif verb == "look":
+            self._scheduler.look_again(names, _strings(request.get("servers")))
         else:
             self._scheduler.pause(names, paused=verb == "pause")
         for name in names:
@@ -60,8 +67,7 @@ class RequestHandler:
 
     def _named(self, names: object) -> list[str]:
         kept = list(self._scheduler.sync_state.assignments.by_name)
-        given = names if isinstance(names, list) else []
-        wanted = [name for name in given if isinstance(name, str)]
+        wanted = _strings(names)
         if not wanted and not kept:
             raise NotFound("the daemon watches no environment", hint=_TO_WATCH)
         for name in wanted:
@@ -73,3 +79,7 @@ class RequestHandler:
                     hint=_TO_WATCH,
                 )
         return wanted or kept
+
+
+def _strings(value: object) -> list[str]:
+    return [part for part in value if isinstance(part, str)] if isinstance(value, list) else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from envsync.daemon.assignments import Assignments
@@ -119,6 +119,11 @@ class Scheduler:
         self.sync_state.retry_now(name)
         self._spares.terminate(name)
         source.demand(self._clock())
+
+    def look_again(self, names: Iterable[str], servers: Collection[str]) -> None:
+        """Have these servers looked at soon, because a command may have changed what they have."""
+        for name in names:
+            self.sync_state.doubt(name, servers)
 
     def pause(self, names: Iterable[str], *, paused: bool) -> None:
         """Pause or resume sources; a pause ends work on their servers, which is redone later."""

@@ -310,6 +310,13 @@ class SyncState:
                 self._put(after)
                 log_failure(self._log, row, after, error)
 
+    def doubt(self, environment: str, servers: Collection[str]) -> None:
+        """Take these servers for lagging: a push finds out what they have, and does no harm."""
+        for row in self.servers(environment):
+            if row.server in servers:
+                self._unreachable.pop(row.server, None)
+                self._put(transitions.to_lagging(row, self._now()))
+
     def retry_now(self, environment: str) -> None:
         """Make all servers that are not in step due now, because a person asked for it."""
         for row in self.servers(environment):

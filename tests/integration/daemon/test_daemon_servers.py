@@ -64,8 +64,7 @@ def test_servers_in_every_state(fresh_lab: Lab, source: Stamped, daemon: Daemon)
     assert [published(host) for host in (two, three)] == [3, 2]
 
     # Rolled back, changed by hand, removed: left alone, and told.
-    daemon.command.ok("rollback", "myenv", "server2")
-    daemon.command.ok("daemon", "sync", "myenv")
+    daemon.command.ok("rollback", "myenv", "server2")  # which tells the daemon
     daemon.wait_state("server2", "held")
     assert version_at(two) == newest - 1
     (environment(three) / "share").mkdir()
@@ -86,7 +85,6 @@ def test_servers_in_every_state(fresh_lab: Lab, source: Stamped, daemon: Daemon)
     # A person decides; the daemon finds it so.
     daemon.command.push("server3", "--overwrite")
     daemon.command.push("server2")
-    daemon.command.ok("daemon", "sync")
     for host in (two, three):
         daemon.wait_state(host.name, "in-step")
         assert version_at(host) == source.version

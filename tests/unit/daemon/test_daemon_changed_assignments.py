@@ -125,6 +125,15 @@ def test_a_pause_holds_also_when_all_is_asked_for(daemon: SimulatedDaemon) -> No
         handler.handle({"verb": "sync"})
 
 
+def test_only_servers_that_are_named_are_looked_at_again(daemon: SimulatedDaemon) -> None:
+    handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    for servers in (None, "b", [], [7, "c"]):
+        handler.handle({"verb": "look", "environments": ["one"], "servers": servers})
+        assert daemon.work() == []
+    handler.handle({"verb": "look", "environments": ["one"], "servers": ["b", "c"]})
+    assert daemon.work() == [Task(("one",), ("b",))]
+
+
 @pytest.mark.parametrize("verb", ["pause", "resume", "sync"])
 def test_where_nothing_is_watched_no_request_succeeds(daemon: SimulatedDaemon, verb: str) -> None:
     """One that comes later would not be paused."""

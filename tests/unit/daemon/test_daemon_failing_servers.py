@@ -75,6 +75,29 @@ def test_a_rollback_there_stays(daemon: SimulatedDaemon) -> None:
     assert daemon.row("one", "b").state == HELD
 
 
+def test_what_a_command_changed_is_looked_at_at_once(daemon: SimulatedDaemon) -> None:
+    """As after `rollback`, which the daemon would meet at the next rescan, or a push by hand."""
+    daemon.refused = {"b": RevisionHeld("it is held there")}
+    daemon.scheduler.look_again(["one"], ["b", "a-server-of-nobody"])
+    assert daemon.later(60) == [Task(("one",), ("b",))]
+    assert daemon.states() == [IN_STEP, HELD, IN_STEP, IN_STEP]
+    daemon.refused = {}
+    daemon.scheduler.look_again(["one"], ["b"])
+    assert daemon.later(60) == [Task(("one",), ("b",))]
+    assert daemon.states() == [IN_STEP] * 4
+
+
+def test_a_paused_environment_is_not_looked_at_until_it_is_resumed(
+    daemon: SimulatedDaemon,
+) -> None:
+    daemon.scheduler.pause(["one"], paused=True)
+    daemon.scheduler.look_again(["one"], ["b"])
+    assert daemon.later(60) == []
+    daemon.scheduler.pause(["one"], paused=False)
+    assert daemon.later(60) == [Task(("one",), ("b",))]
+    assert daemon.states() == [IN_STEP] * 4
+
+
 def test_a_source_that_is_busy_says_nothing_of_servers(daemon: SimulatedDaemon) -> None:
     daemon.scheduler.hint(["one"])
     daemon.now += SETTLE

@@ -9,6 +9,7 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options, force_platform_option, push_options
+from envsync.cli.invocation.running_daemon import install_warning, looking_again
 from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
 
 if TYPE_CHECKING:
@@ -52,15 +53,21 @@ def push(invocation: Invocation, /, **options: Any) -> None:
       envsync push myenv @gpu --dry-run
       envsync push myenv "gpu[03-08]"
     """
-    from envsync.cli.pushing.daemon_warning import install_warning
     from envsync.cli.pushing.request import PushOptions, resolve_push
 
     site = invocation.site()
     request = resolve_push(site, PushOptions(**options))
     for server in request.left_out:
         invocation.terminal.note(f"{server} is the source: left out")
-    environment = site.inventory.environment(request.settings.environment)
-    carry_out(invocation, request, install_warning(request, environment, invocation.environ))
+    pushed, there = (
+        site.inventory.environment(name)
+        for name in (request.settings.environment, request.settings.name_there)
+    )
+    is_here = request.source.open_link is None
+    warnings = install_warning(pushed, invocation.environ) if is_here else ()
+    changed = () if request.settings.dry_run else [to.server for to in request.destinations]
+    with looking_again(there, changed, invocation.environ):
+        carry_out(invocation, request, warnings)
 
 
 def carry_out(invocation: Invocation, request: PushRequest, warnings: Sequence[str] = ()) -> None:

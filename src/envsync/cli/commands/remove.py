@@ -10,6 +10,7 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
+from envsync.cli.invocation.running_daemon import looking_again
 from envsync.cli.output.wording import count, size
 from envsync.errors import UsageError
 from envsync.hint_commands import command_line
@@ -51,13 +52,13 @@ def remove(
     from envsync.push.switches.remove import Removal, remove_environment
 
     site = invocation.site()
-    removal = Removal(
-        site.inventory.environment(environment).name, site.who, overwrite, used, dry_run
-    )
+    known = site.inventory.environment(environment)
+    removal = Removal(known.name, site.who, overwrite, used, dry_run)
     places = site.places(servers)
     _refuse_source(site, removal, places)
 
-    command_locks = CommandLocks([place.server for place in places])
+    names = [place.server for place in places]
+    command_locks = CommandLocks(names)
 
     def ask(end: End, place: Place, _: OnProgress) -> Removed:
         try:
@@ -68,7 +69,8 @@ def remove(
             command_locks.over(place.server)
 
     invocation.result = {"environment": removal.environment, "dry_run": dry_run}
-    outcomes = ask_servers(invocation, "remove", places, ask, _document)
+    with looking_again(known, () if dry_run else names, invocation.environ):
+        outcomes = ask_servers(invocation, "remove", places, ask, _document)
     for outcome in outcomes:
         for line in _lines(removal, outcome):
             invocation.terminal.say(line)

@@ -9,6 +9,7 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
+from envsync.cli.invocation.running_daemon import looking_again
 from envsync.cli.output.wording import count, moment, size
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def rollback(
     from envsync.tree.revision import short
 
     site = invocation.site()
-    environment = site.inventory.environment(environment).name  # refuses base
+    known = site.inventory.environment(environment)  # refuses base
+    environment = known.name
 
     def ask(end: End, place: Place, _: OnProgress) -> RecordFacts:
         target = target_of(site, environment, end, place)
@@ -56,8 +58,9 @@ def rollback(
         return roll_back(target, reopen, number, site.who, overwrite=overwrite)
 
     place = site.place(site.server(server))
-    [outcome] = ask_servers(invocation, "roll back", [place], ask)
-    record = outcome.answer()
+    with looking_again(known, [place.server], invocation.environ):
+        [outcome] = ask_servers(invocation, "roll back", [place], ask)
+        record = outcome.answer()
     invocation.result = {
         "environment": environment,
         "server": place.server,
