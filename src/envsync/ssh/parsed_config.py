@@ -51,6 +51,15 @@ def parsed_values(
         raise unreadable(host, str(error)) from error
 
 
+def literal_hosts(file: Path) -> list[str]:
+    """Return the hosts that a configuration names literally; none if it cannot be read."""
+    try:
+        names: set[str] = SSHConfig.from_path(str(file)).get_hostnames()
+    except (ConfigParseError, OSError, UnicodeError):
+        return []
+    return sorted(name for name in names if not re.search(r"[*?!\[\]]", name))
+
+
 def _values(found: dict[str, Any]) -> dict[str, list[str]]:
     order = list(found)
     if "proxyjump" in found and "proxycommand" in found:

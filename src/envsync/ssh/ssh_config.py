@@ -14,7 +14,7 @@ from pathlib import Path
 
 from envsync.ssh.config_values import ConfigValues, Home, account_home
 from envsync.ssh.host_settings import Destination, HostSettings
-from envsync.ssh.parsed_config import parsed_values, unreadable
+from envsync.ssh.parsed_config import literal_hosts, parsed_values, unreadable
 
 _QUERY_SECONDS = 15.0
 
@@ -53,6 +53,10 @@ class UserConfig:
         if not self.home_differs:
             return []
         return ["-F", str(self.config_file) if os.access(self.config_file, os.R_OK) else "none"]
+
+    def host_names(self) -> list[str]:
+        """Return the names of `Host` lines that are no patterns; none if the file is unreadable."""
+        return literal_hosts(self.config_file)
 
     def lookup(self, destination: Destination) -> HostSettings:
         """Return the settings to reach a host; raises `ConnectionFailed` for unreadable files."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envsync.cli.invocation.arguments import server_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, UsageError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("server", metavar="SERVER")
+@server_argument()
 @click.option(
     "--from", "from_server", metavar="SERVER", help="The server to take conda from.  [this machine]"
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count
@@ -24,8 +25,8 @@ PATHS_MAX = 4000
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
-@click.argument("server", metavar="SERVER")
+@environment_argument
+@server_argument()
 @click.option("--files", is_flag=True, help="List the files, too.")
 @click.option("--published", is_flag=True, help="Compare with what was last published there.")
 @common_options

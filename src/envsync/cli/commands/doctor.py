@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.in_order import InOrder, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
@@ -26,7 +27,7 @@ TITLES = (
 
 
 @click.command()
-@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@servers_argument()
 @common_options
 @click.pass_obj
 def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@servers_argument()
 @click.option("--drifted", is_flag=True, help="Also remove versions that --overwrite replaced.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only show what would be freed.")
 @common_options

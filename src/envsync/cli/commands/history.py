@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import moment
@@ -48,8 +49,8 @@ class Event(NamedTuple):
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
-@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@environment_argument
+@servers_argument()
 @common_options
 @click.pass_obj
 def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:

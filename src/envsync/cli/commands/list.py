@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import age, size
@@ -25,7 +26,7 @@ TITLES = (
 
 
 @click.command("list")
-@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@servers_argument()
 @common_options
 @click.pass_obj
 def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:

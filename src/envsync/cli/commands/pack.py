@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from envsync.cli.invocation.arguments import environment_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import duration, size
@@ -28,7 +29,7 @@ class _Archive(NamedTuple):
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
+@environment_argument
 @click.option(
     "-o",
     "--output",

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options, force_platform_option, push_options
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
-@click.argument("from_server", metavar="SERVER")
+@environment_argument
+@server_argument("from_server")
 @force_platform_option
 @push_options
 @click.option("-y", "--yes", is_flag=True, help="Accepted for scripts; nothing is asked anyway.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envsync.cli.invocation.arguments import environment_argument, servers_argument
+from envsync.cli.invocation.completion import server_names
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options, force_platform_option, push_options
 from envsync.cli.invocation.running_daemon import install_warning, looking_again
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
-@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@environment_argument
+@servers_argument()
 @click.option(
-    "--from", "from_server", metavar="SERVER", help="The server to take it from.  [this machine]"
+    "--from",
+    "from_server",
+    metavar="SERVER",
+    shell_complete=server_names,
+    help="The server to take it from.  [this machine]",
 )
 @click.option("--as", "name_there", metavar="NAME", help="Its name on the servers.  [ENV]")
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import looking_again
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
-@click.argument("servers", nargs=-1, required=True, metavar="SERVER|@GROUP|RANGE...")
+@environment_argument
+@servers_argument(required=True)
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option(
     "--overwrite", is_flag=True, help="Even if it was changed there or never published by envsync."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import looking_again
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
-@click.argument("server", metavar="SERVER")
+@environment_argument
+@server_argument()
 @click.option(
     "--to",
     "number",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options, push_options
 from envsync.errors import UsageError
@@ -15,7 +16,7 @@ from envsync.errors import UsageError
 
 @click.command()
 @click.argument("archive", metavar="FILE", type=click.Path(path_type=Path))
-@click.argument("servers", nargs=-1, required=True, metavar="SERVER|@GROUP|RANGE...")
+@servers_argument(required=True)
 @click.option("--as", "name", metavar="NAME", help="Its name on the servers.  [FILE's name]")
 @push_options
 @common_options

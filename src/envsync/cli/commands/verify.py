@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, size
@@ -25,8 +26,8 @@ PATHS_SHOWN = 20
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
-@click.argument("servers", nargs=-1, metavar="[SERVER|@GROUP|RANGE]...")
+@environment_argument
+@servers_argument()
 @common_options
 @click.pass_obj
 def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:

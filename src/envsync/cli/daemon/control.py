@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from envsync.cli.invocation.arguments import environments_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.errors import NotFound
 
 
 @click.command()
-@click.argument("environments", nargs=-1, metavar="[ENV]...")
+@environments_argument
 @common_options
 @click.pass_obj
 def pause(invocation: Invocation, environments: tuple[str, ...]) -> None:
@@ -25,7 +26,7 @@ def pause(invocation: Invocation, environments: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("environments", nargs=-1, metavar="[ENV]...")
+@environments_argument
 @common_options
 @click.pass_obj
 def resume(invocation: Invocation, environments: tuple[str, ...]) -> None:
@@ -35,7 +36,7 @@ def resume(invocation: Invocation, environments: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("environments", nargs=-1, metavar="[ENV]...")
+@environments_argument
 @common_options
 @click.pass_obj
 def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:

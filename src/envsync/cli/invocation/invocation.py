@@ -14,6 +14,8 @@ from envsync.conda.credentials import redacted_json
 from envsync.hint_commands import json_with_config
 
 if TYPE_CHECKING:
+    import click
+
     from envsync.cli.invocation.site import Site
     from envsync.inventory import Inventory
 
@@ -34,6 +36,13 @@ class Invocation:
         self.json = False
         self.command = ""
         self.result: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, context: click.Context) -> Invocation:
+        """Return the run that a command's context belongs to."""
+        found = context.find_object(cls)
+        assert found is not None
+        return found
 
     @functools.cached_property
     def terminal(self) -> Terminal:

@@ -54,7 +54,7 @@ def config_option(*, hidden: bool = False) -> Callable[[F], F]:
         if value == Path():  # as after `--config "$UNSET"`
             raise click.BadParameter("it names no file")
         if value is not None:
-            _invocation(context).config = value
+            Invocation.of(context).config = value
 
     return click.option(
         "--config",
@@ -71,7 +71,7 @@ def config_option(*, hidden: bool = False) -> Callable[[F], F]:
 def verbose_option() -> Callable[[F], F]:
     def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
         if value:
-            _invocation(context).verbose = True
+            Invocation.of(context).verbose = True
 
     return click.option(
         "-v",
@@ -85,7 +85,7 @@ def verbose_option() -> Callable[[F], F]:
 
 def json_option(*, hidden: bool = False) -> Callable[[F], F]:
     def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
-        invocation = _invocation(context)
+        invocation = Invocation.of(context)
         invocation.command = context.command_path.partition(" ")[2]
         invocation.json = invocation.json or value
 
@@ -97,9 +97,3 @@ def json_option(*, hidden: bool = False) -> Callable[[F], F]:
         hidden=hidden,
         help="Print one JSON document instead (docs/json.md).",
     )
-
-
-def _invocation(context: click.Context) -> Invocation:
-    found = context.find_object(Invocation)
-    assert found is not None
-    return found

@@ -30,6 +30,9 @@ from envsync.inventory.names import suggestion
 _STDOUT = 1
 PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
 
+_COMPLETE = "_ENVSYNC_COMPLETE"
+"""The variable by which click's shell functions ask: `bash_source`, `bash_complete`, and so on."""
+
 _RESUMABLE = ("push", "pull", "unpack", "bootstrap")
 """Commands that resume where they stopped; the others start again."""
 
@@ -75,12 +78,26 @@ def main() -> NoReturn:
             # Under nohup, and in the background of a shell, they are ignored and have to stay so.
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, stopper)
-        status = run(sys.argv[1:], Invocation(os.environ, umask))
+        invocation = Invocation(os.environ, umask)
+        instruction = os.environ.get(_COMPLETE)
+        if instruction:
+            leave(_complete(instruction, invocation))
+        status = run(sys.argv[1:], invocation)
         if not is_heard:
             status = _tell_unheard(status)
     except KeyboardInterrupt as how:  # before the command, or while its end was reported
         status = Interruption(how, "").exit_code
     leave(status)
+
+
+def _complete(instruction: str, invocation: Invocation) -> int:
+    """Answer the shell at TAB, or print the function with which it asks; return the status."""
+    from click.shell_completion import shell_complete
+
+    try:
+        return shell_complete(program, {"obj": invocation}, "envsync", _COMPLETE, instruction)
+    except Exception:  # noqa: BLE001 - in the middle of a command line, nobody wants a message
+        return 1
 
 
 def _open_standard_streams() -> bool:

@@ -1,0 +1,47 @@
+"""Arguments that several commands share, and what the shell offers for them at TAB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from envsync.cli.invocation.completion import (
+    environment_names,
+    server_names,
+    servers_and_groups,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def environment_argument(command: F) -> F:
+    """Add the argument ENV, as `environment`."""
+    add = click.argument("environment", metavar="ENV", shell_complete=environment_names)
+    return add(command)
+
+
+def environments_argument(command: F) -> F:
+    """Add the argument [ENV]..., as `environments`."""
+    add = click.argument(
+        "environments", nargs=-1, metavar="[ENV]...", shell_complete=environment_names
+    )
+    return add(command)
+
+
+def server_argument(name: str = "server") -> Callable[[F], F]:
+    """Add the argument SERVER, as `name`."""
+    return click.argument(name, metavar="SERVER", shell_complete=server_names)
+
+
+def servers_argument(*, required: bool = False) -> Callable[[F], F]:
+    """Add the argument for any number of servers and groups, as `servers`."""
+    one = "SERVER|@GROUP|RANGE"
+    return click.argument(
+        "servers",
+        nargs=-1,
+        required=required,
+        metavar=f"{one}..." if required else f"[{one}]...",
+        shell_complete=servers_and_groups,
+    )

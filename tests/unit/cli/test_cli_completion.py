@@ -1,0 +1,96 @@
+"""What the shell offers at TAB."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PROGRAM = str(Path(sys.executable).with_name("envsync"))
+_INVENTORY = """\
+prefix: {prefix}
+servers:
+  gpu[1-2]: {{groups: [gpu]}}
+  cpu1: {{}}
+environments:
+  myenv: {{push_to: ["@gpu"]}}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Has a conda with `here`, an ssh configuration and, elsewhere, an inventory."""
+    (tmp_path / "conda/envs/here/conda-meta").mkdir(parents=True)
+    (tmp_path / "conda/envs/.envsync").mkdir()
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("Host server2 server3\nHost *.lab !gate\n  User me\n")
+    (tmp_path / "lab.yaml").write_text(_INVENTORY.format(prefix=tmp_path / "conda"))
+    return tmp_path
+
+
+def offered(home: Path, line: str, *, inventory: str = "lab.yaml") -> list[str]:
+    """Return what is offered for the last word of the line, which may be empty."""
+    words = line.split(" ")
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "CONDA_PREFIX": str(home / "conda"),
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+        "_ENVSYNC_COMPLETE": "bash_complete",
+    }
+    if inventory:
+        environ["ENVSYNC_CONFIG"] = str(home / inventory)
+    ran = subprocess.run(
+        [_PROGRAM], env=environ, cwd=home, capture_output=True, text=True, check=False
+    )
+    assert ran.stderr == ""
+    return [item.removeprefix("plain,") for item in ran.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("envsync ro", ["rollback"]),
+        ("envsync push ", ["here", "myenv"]),
+        ("envsync push my", ["myenv"]),
+        ("envsync push myenv gpu1 ", ["cpu1", "gpu1", "gpu2", "@gpu"]),
+        ("envsync push myenv @", ["@gpu"]),
+        ("envsync push myenv @ g", ["@gpu"]),  # as bash tells of `@g`
+        ("envsync push myenv cpu1 --from gpu", ["gpu1", "gpu2"]),
+        ("envsync pull myenv ", ["cpu1", "gpu1", "gpu2"]),
+        ("envsync daemon pause m", ["myenv"]),
+        ("envsync push --overw", ["--overwrite"]),
+        ("envsync nosuchcommand ", []),
+    ],
+)
+def test_what_is_offered(home: Path, line: str, expected: list[str]) -> None:
+    assert offered(home, line) == expected
+
+
+def test_the_inventory_on_the_line_counts(home: Path) -> None:
+    (home / "other.yaml").write_text("servers: {elsewhere: {}}\n")
+    line = "envsync --config other.yaml list "
+    assert offered(home, line) == ["elsewhere"]
+
+
+@pytest.mark.parametrize("text", ["servers: [", "nosuchkey: 1\n"])
+def test_a_broken_inventory_says_nothing(home: Path, text: str) -> None:
+    (home / "broken.yaml").write_text(text)
+    assert offered(home, "envsync push x ", inventory="broken.yaml") == []
+
+
+def test_without_an_inventory_the_hosts_of_the_ssh_configuration_are_offered(home: Path) -> None:
+    assert offered(home, "envsync push here ", inventory="") == ["server2", "server3"]
+    (home / ".ssh/config").write_bytes(b"\xff\xfe Host")
+    assert offered(home, "envsync push here ", inventory="") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_function_for_a_shell(shell: str) -> None:
+    environ = {"PATH": os.environ["PATH"], "_ENVSYNC_COMPLETE": f"{shell}_source"}
+    ran = subprocess.run([_PROGRAM], env=environ, capture_output=True, text=True, check=True)
+    assert "_ENVSYNC_COMPLETE" in ran.stdout
