@@ -82,6 +82,24 @@ def test_on_a_terminal_lines_end_between_words_and_a_hint_can_be_copied() -> Non
     )
 
 
+def test_a_table_that_is_too_wide_goes_without_what_is_optional_and_says_so() -> None:
+    rows = [("an-environment-of-2026", "server2", "12 GB", "alice@server1")]
+    titles = ("ENVIRONMENT", "SERVER", "SIZE", "BY")
+    bare = "an-environment-of-2026 server2"
+    expected = {
+        50: [f"{'ENVIRONMENT':22} SERVER  SIZE  BY", f"{bare} 12 GB alice@server1"],
+        49: [f"{'ENVIRONMENT':22} SERVER  SIZE", f"{bare} 12 GB", "left out here: BY"],
+        35: [f"{'ENVIRONMENT':22} SERVER", bare, "left out here: BY, SIZE"],
+    }
+    for columns, text in expected.items():
+        terminal, out, _ = _narrow(columns)
+        terminal.table(titles, rows, optional="BY SIZE")
+        assert out.getvalue().splitlines() == text
+    piped = io.StringIO()
+    Terminal(piped, piped, {"COLUMNS": "35"}).table(titles, rows, optional="BY SIZE")
+    assert "alice@server1" in piped.getvalue()
+
+
 def test_a_table_that_is_too_wide_stands_closer_then_turns() -> None:
     rows = [(f"server{number}", "yes", "3.11.7", "12 GB", "x86_64") for number in (1, 2, 3)]
     titles = ("SERVER", "REACHED", "PYTHON", "FREE", "PLATFORM")

@@ -78,7 +78,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     if rows:
         titles = VERBOSE_TITLES if invocation.verbose else TITLES
         shown = [row[: len(titles)] for row in sorted(rows, key=operator.itemgetter(0))]
-        invocation.terminal.table(titles, shown, right="NUMBER")
+        invocation.terminal.table(titles, shown, right="NUMBER", optional="TRANSPORT FROM BY")
     for line in _changes(outcomes) if invocation.verbose else ():
         invocation.terminal.say(line)
     for outcome in outcomes:

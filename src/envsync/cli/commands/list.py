@@ -50,7 +50,10 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if rows:
         invocation.terminal.table(
-            TITLES, sorted(rows, key=operator.itemgetter(0)), right="PACKAGES SIZE KEPT"
+            TITLES,
+            sorted(rows, key=operator.itemgetter(0)),
+            right="PACKAGES SIZE KEPT",
+            optional="BY KEPT PACKAGES PUBLISHED",
         )
     for outcome in outcomes:
         if outcome.value is not None and not outcome.value.environments:

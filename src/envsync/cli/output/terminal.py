@@ -77,6 +77,13 @@ def _width(lines: Sequence[str]) -> int:
     return max(len(click.unstyle(line)) for line in lines)
 
 
+def _only(
+    shown: Sequence[int], titles: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Return the columns with these numbers."""
+    return [titles[n] for n in shown], [[row[n] for n in shown] for row in rows]
+
+
 def _transposed(
     titles: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -187,12 +194,14 @@ class Terminal:
         right: str = "",
         *,
         turns: bool = False,
+        optional: str = "",
     ) -> None:
         """Print aligned columns, never wrapped, as lines for `grep` and `awk`.
 
         Columns whose titles are in `right` are right-aligned. On a terminal that is too narrow the
         columns are set closer; if that is not enough, a table with `turns` has its titles at the
-        left and its rows side by side.
+        left and its rows side by side, and others go without as many of the `optional` columns as
+        necessary, in this order.
         """
         if self._quiet:
             return
@@ -202,6 +211,15 @@ class Terminal:
             lines = self._drawn(titles, rows, right, gap=1)
         if turns and _width(lines) > columns:
             lines = self._turned(titles, rows, columns)
+        left_out = []
+        for title in optional.split():
+            if _width(lines) <= columns:
+                break
+            left_out.append(title)
+            shown = [number for number, name in enumerate(titles) if name not in left_out]
+            lines = self._drawn(*_only(shown, titles, rows), right, gap=1)
+        if left_out:
+            lines.append(self._folded(f"left out here: {', '.join(left_out)}", self._stdout))
         self._stdout.write("".join(f"{line}\n" for line in lines))
         self._stdout.flush()  # so that in a common file, later lines of stderr come after it
 
