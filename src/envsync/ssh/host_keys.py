@@ -83,17 +83,15 @@ class KnownHosts:
 def known_hosts(settings: HostSettings, config: UserConfig) -> KnownHosts:
     """Return what all the known_hosts files say about the host.
 
-    As in OpenSSH, a key of the plain host counts if nothing is known under `[host]:port`, but it
-    does not prove that the key at that port has changed.
+    As in OpenSSH, a key of the plain host counts if no other is known under `[host]:port`, but it
+    does not prove that the key at that port has changed. Its revocations and authorities count.
     """
     name, *more = _names(settings)
     keys = _keys_of(name, settings, config)
     for other in more:
         found = _keys_of(other, settings, config)
         named = any(not key.marker for key in keys)
-        keys += tuple(
-            replace(key, by_host_only=True) for key in found if key.marker == REVOKED or not named
-        )
+        keys += tuple(replace(key, by_host_only=True) for key in found if key.marker or not named)
     return KnownHosts(name, keys, _unasked(settings))
 
 

@@ -105,13 +105,14 @@ def test_a_host_key_that_an_authority_signed(
 
 
 @pytest.mark.parametrize("named", ["[127.0.0.1]:{}", "127.0.0.1"])
+@pytest.mark.parametrize("for_hosts", ["*", "127.0.0.*"])
 def test_a_host_key_that_an_authority_signed_beside_another_key(
-    certified: LoopbackSshd, connect: Open, tmp_path: Path, named: str
+    certified: LoopbackSshd, connect: Open, tmp_path: Path, named: str, for_hosts: str
 ) -> None:
     """The key from before a reinstallation, or that of another sshd there, says nothing."""
-    host = named.format(certified.port)
-    old = f"{host} {public(make_key(tmp_path / 'old'))}\n"
-    certified.known_hosts.write_text(f"{old}@cert-authority * {public(tmp_path / 'authority')}\n")
+    old = f"{named.format(certified.port)} {public(make_key(tmp_path / 'old'))}\n"
+    authority = f"@cert-authority {for_hosts} {public(tmp_path / 'authority')}\n"
+    certified.known_hosts.write_text(old + authority)
     assert works(connect(certified))
 
 
