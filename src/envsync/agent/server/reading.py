@@ -12,6 +12,7 @@ READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 def read_start(path: bytes, size_bytes: int) -> Optional[bytes]:
     """Return up to `size_bytes` from a file's start; None if it cannot be read."""
-    with contextlib.suppress(OSError), open(os.open(path, READ_FLAGS), "rb") as file:
+    # ValueError: no file has such a name.
+    with contextlib.suppress(OSError, ValueError), open(os.open(path, READ_FLAGS), "rb") as file:
         return file.read(size_bytes)
     return None
