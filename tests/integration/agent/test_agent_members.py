@@ -5,6 +5,8 @@ from __future__ import annotations
 import grp
 import os
 import signal
+import stat
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -357,20 +359,30 @@ def test_another_members_program_gets_no_rights_with_the_group(
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_files_that_another_closed_are_that_ones_to_open(members: Members, count: int) -> None:
+    """And with the command that she is told to have run, he opens nothing else to anybody."""
     live = Path(os.fsdecode(members.server.live))
     made = [live / f"lib/made{n}" for n in range(count)]
+    told = members.server.state / "told"
+    told.touch(0o666)
+    told.chmod(0o666)
 
     def refused() -> None:
         with pytest.raises(PreflightRefused, match="some files are not readable") as found:
             members.server.target().inspect(lock=True)
-        belong, where = ("it belongs", made[0]) if count == 1 else ("they belong", live)
-        command = f"chmod -R g+rX {where}"
-        assert found.value.hint == f"{belong} to {user_name(BOB)}, who has to run there: {command}"
+        told.write_text(found.value.hint)
 
     for path in made:
         assert members.run(BOB, path.touch) == 0
         path.chmod(0o600)
+    before = {path: path.stat().st_mode for path in live.rglob("*")}
     assert members.run(ALICE, refused) == 0
+    who, command = told.read_text().split(", who has to run there: ")
+    assert who == f"{'it belongs' if count == 1 else 'they belong'} to {user_name(BOB)}"
+    opening = ["sh", "-c", command]
+    assert members.run(BOB, lambda: subprocess.run(opening, check=True, cwd="/")) == 0
+    after = {path: path.stat().st_mode for path in live.rglob("*")}
+    assert after == {**before, **dict.fromkeys(made, stat.S_IFREG | 0o640)}
+    assert members.run(ALICE, lambda: members.server.target().inspect(lock=True)) == 0
 
 
 def test_a_directory_that_another_closed_is_that_ones_to_open(members: Members) -> None:

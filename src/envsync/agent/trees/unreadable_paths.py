@@ -8,6 +8,10 @@ from typing import Sequence
 
 from envsync.agent.server.facts import user_name
 
+_OPEN = "chmod -R {who}+rX {path}"
+_OPEN_HIS = "find {path} -type f -user {owner} ! -perm -{who}+r -exec chmod {who}+r {{}} +"
+"""Opens nothing but closed files of one user, who may not change those of others."""
+
 
 def how_to_read_files(top_fd: int, paths: Sequence[bytes]) -> str:
     """Return a hint for unreadable files below the open directory.
@@ -15,26 +19,26 @@ def how_to_read_files(top_fd: int, paths: Sequence[bytes]) -> str:
     For instance, root's Python leaves compiled files whose mode this user cannot change.
     """
     if len(paths) == 1:
-        return _how_to_read(top_fd, paths[0], paths[0], "it belongs")
-    return _how_to_read(top_fd, paths[0], b"", "they belong")
+        return _how_to_read(top_fd, paths[0], paths[0], "it belongs", _OPEN)
+    return _how_to_read(top_fd, paths[0], b"", "they belong", _OPEN_HIS)
 
 
 def how_to_read_directory(top_fd: int, path: bytes) -> str:
     """Return a hint for an unreadable directory, such as one made by another member."""
-    return _how_to_read(top_fd, path, path, "it belongs")
+    return _how_to_read(top_fd, path, path, "it belongs", _OPEN)
 
 
-def _how_to_read(top_fd: int, path: bytes, below: bytes, belongs: str) -> str:
-    """Return a hint that makes everything `below` readable, as the owner of `path`."""
+def _how_to_read(top_fd: int, path: bytes, below: bytes, belongs: str, command: str) -> str:
+    """Return a hint with the `command` for what is `below`, run by the owner of `path`."""
     try:
         top = os.readlink(b"/proc/self/fd/%d" % top_fd)
         status = os.stat(path or b".", dir_fd=top_fd, follow_symlinks=False)
     except OSError:  # it is gone, or there is no /proc
         return "make it readable for this user"
     full = shlex.quote(os.fsdecode(os.path.join(top, below).rstrip(b"/")))
-    command = "chmod -R %s+rX " + full
     if status.st_uid == os.geteuid():
-        return command % "u"
-    is_shared = status.st_gid in (os.getegid(), *os.getgroups())
-    told = belongs, user_name(status.st_uid), command % ("g" if is_shared else "a")
+        return _OPEN.format(who="u", path=full)
+    who = "g" if status.st_gid in (os.getegid(), *os.getgroups()) else "a"
+    owner = user_name(status.st_uid)
+    told = belongs, owner, command.format(who=who, path=full, owner=shlex.quote(owner))
     return "%s to %s, who has to run there: %s" % told
