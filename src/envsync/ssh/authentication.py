@@ -30,7 +30,7 @@ from paramiko.ssh_exception import (
 )
 
 from envsync.ssh import failures, refusals
-from envsync.ssh.host_settings import NO_AGENT, HostSettings
+from envsync.ssh.host_settings import NO_AGENT, SESSIONS_AGENT, HostSettings
 from envsync.ssh.refusals import Place
 from envsync.ssh.ssh_config import UserConfig
 
@@ -152,7 +152,7 @@ def agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
     named = settings.identity_agent
     if named == NO_AGENT:
         return None
-    if named is None or named == "SSH_AUTH_SOCK":
+    if named in (None, SESSIONS_AGENT):
         return config.environ.get("SSH_AUTH_SOCK") or None
     return config.environ.get(named[1:]) if named.startswith("$") else named
 

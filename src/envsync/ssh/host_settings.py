@@ -21,6 +21,8 @@ class Destination:
 
 NO_AGENT = "none"
 """The value of `IdentityAgent` for which no agent is asked, not even that of SSH_AUTH_SOCK."""
+SESSIONS_AGENT = "SSH_AUTH_SOCK"
+"""The value of `IdentityAgent` that means the agent of SSH_AUTH_SOCK, as None does."""
 
 
 @dataclass(frozen=True, slots=True)

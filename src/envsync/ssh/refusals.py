@@ -21,7 +21,7 @@ from envsync.errors import (
     HostKeyRefused,
 )
 from envsync.ssh import manual_commands
-from envsync.ssh.host_settings import NO_AGENT, HostSettings
+from envsync.ssh.host_settings import SESSIONS_AGENT, HostSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +227,11 @@ def authentication_refused(
 
 def _unlock(settings: HostSettings, key: str, *, has_agent: bool) -> str:
     """Return how a key file that needs a passphrase can be used after all."""
-    if settings.identity_agent == NO_AGENT:
+    if settings.identity_agent not in (None, SESSIONS_AGENT):
+        # Whatever `ssh-add` talks to, no other agent is asked.
         return (
-            f"IdentityAgent is none for {settings.alias} in the ssh configuration: name an agent "
-            "there, or use a key without a passphrase"
+            f"IdentityAgent is {settings.identity_agent} for {settings.alias} in the ssh "
+            "configuration: name an agent there that has the key, or use a key without a passphrase"
         )
     add = shlex.join(["ssh-add", key])
     if not has_agent:

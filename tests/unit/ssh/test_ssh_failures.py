@@ -191,6 +191,15 @@ def test_commands_go_the_same_way(place: Place) -> None:
     assert "~alice/.ssh/authorized_keys" in keys_only.hint
 
 
+@pytest.mark.parametrize("agent", ["none", "/run/agent", "$OTHER_SOCK"])
+def test_no_key_is_given_to_an_agent_that_is_not_asked(place: Place, agent: str) -> None:
+    there = replace(place, settings=replace(place.settings, identity_agent=agent))
+    for has_agent in (True, False):
+        refused = authentication_refused(there, [], ["/k/key"], [], has_agent=has_agent)
+        assert f"IdentityAgent is {agent} for gpu02 in the ssh configuration" in refused.hint
+        assert "ssh-add" not in refused.hint
+
+
 def test_an_error_of_ours_only_learns_its_server(place: Place) -> None:
     error = NoSpace("full")
     assert connecting(error, place) is error
