@@ -157,9 +157,22 @@ def _tried(words: Words) -> list[str]:
     return list(dict.fromkeys(words.find(r"^Offering public key: (.+?) \S+ SHA256:")))
 
 
+def _locked(words: Words) -> list[str]:
+    """Return the key files that need a passphrase.
+
+    ssh says nothing of it, but does not sign with a key that the server would accept.
+    """
+    if any("with partial success" in line for line in words.said):
+        return []
+    # An agent's key, or a token's, has another word at the end.
+    return words.find(r"^Server accepts key: (.+?) \S+ SHA256:\S+(?: explicit)?$")
+
+
 def _not_let_in(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
-    allowed = match["methods"].split(",")
-    return refusals.authentication_refused(place, _tried(words), [], allowed)
+    allowed, locked = match["methods"].split(","), _locked(words)
+    tried = [name for name in _tried(words) if name not in locked]
+    has_agent = bool(words.find("^(get_agent_identities): (?!ssh_get_authentication_socket)"))
+    return refusals.authentication_refused(place, tried, locked, allowed, has_agent=has_agent)
 
 
 def _too_many_keys(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:

@@ -294,6 +294,27 @@ def test_an_algorithm_that_the_configuration_wants_and_only_ssh_has(
     assert works(link)
 
 
+def test_a_key_with_a_passphrase_of_which_ssh_says_nothing(
+    sshd: LoopbackSshd, connect: Open, tmp_path: Path
+) -> None:
+    """The server would accept it: to put it there once more helps nobody."""
+    sshd.client_key.unlink()
+    key = tmp_path / "my key"
+    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "secret", "-f", key], check=True)
+    sshd.authorized_keys.write_text(public(key))
+    configure(sshd, f'IdentityFile "{key}"', "BindAddress 127.0.0.1")
+    with pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd)
+    assert caught.value.details == (
+        "no usable key was found",
+        f"needs a passphrase, not tried: {key}",
+    )
+    assert caught.value.hint.endswith(f"""eval "$(ssh-agent -s)" && ssh-add '{key}'""")
+    with agent(tmp_path / "agent") as variables, pytest.raises(AuthenticationRefused) as caught:
+        connect(sshd, {**sshd.environ, **variables})
+    assert caught.value.hint == f"unlock that key for this session: ssh-add '{key}'"
+
+
 def test_nobody_gets_in(sshd: LoopbackSshd, connect: Open) -> None:
     """The first reason is the one that is told."""
     sshd.authorized_keys.write_text("")

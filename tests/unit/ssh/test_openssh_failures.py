@@ -116,6 +116,29 @@ def test_what_was_offered_and_tried_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("suffix", "said", "locked"),
+    [
+        (" explicit", "", True),
+        ("", "", True),
+        (" agent", "", False),
+        (" explicit authenticator", "", False),
+        (" explicit", 'Authenticated using "publickey" with partial success.\n', False),
+    ],
+)
+def test_a_key_that_would_be_accepted_needs_a_passphrase(
+    suffix: str, said: str, locked: bool
+) -> None:
+    """Unless an agent or a device did not sign, or it was a first of two steps."""
+    offer = f"{OFFER.removesuffix(' explicit')}{suffix}"
+    accepted = offer.replace("Offering public key", "Server accepts key")
+    denied = "alice@gpu02: Permission denied (publickey,password)."
+    text = f"{offer}\n{accepted}\n{said}{denied}"
+    refused = meaning([(SERVER, Words.of(text.splitlines()))], [])
+    assert ("needs a passphrase, not tried: /home/alice/my key" in refused.details) is locked
+    assert ("tried: /home/alice/my key" in refused.details) is not locked
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("ssh: connect to host bastion port 22: Connection refused", "the jump host bastion"),
