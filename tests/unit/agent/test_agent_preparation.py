@@ -29,6 +29,9 @@ def test_what_keeps_conda_from_being_installed_is_what_bootstrap_would_say(
     assert base_obstacle(str(prefix)) == ""
     (prefix / "notes").touch()
     assert base_obstacle(str(prefix)) == f"{prefix} has no conda, but contains other entries: notes"
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/bin/python").touch()
+    assert base_obstacle(str(tmp_path / "venv")) == f"{tmp_path}/venv has another Python"
     (tmp_path / "link").symlink_to(prefix / "notes")
     assert base_obstacle(str(tmp_path / "link")).endswith("link is not a directory")
     monkeypatch.setattr(os, "access", lambda *_: False)

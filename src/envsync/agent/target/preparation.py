@@ -77,13 +77,18 @@ def _no_room(places: Layout) -> PreflightRefused:
 
 
 def base_obstacle(prefix: str) -> str:
-    """Return what keeps conda's base from being installed at the prefix; "" if nothing does."""
+    """Return what keeps conda's base from being installed at the prefix; "" if nothing does.
+
+    The prefix has no `conda-meta`.
+    """
     places = base_layout(prefix)
     try:
         require_sound_link(prefix, places)
         make_room(places, touch=False)
     except PreflightRefused as refused:
         return refused.message
+    if has_conda(places.live) and not places.interrupted():  # `bootstrap` leaves it as it is
+        return "%s has another Python" % prefix
     return next((found.message for found in place_findings(prefix, places) if found.blocking), "")
 
 
