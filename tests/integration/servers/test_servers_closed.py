@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -78,13 +79,17 @@ def test_what_does_not_goes_on(envsync: Envsync) -> None:
 
 
 @pytest.mark.parametrize("command", ["rollback", "remove"])
-def test_what_he_may_not_even_read_is_not_switched(
-    envsync: Envsync, fresh_lab: Lab, command: str
+@pytest.mark.parametrize("may_read", [False, True])
+def test_what_is_anothers_is_not_switched(
+    envsync: Envsync, fresh_lab: Lab, command: str, may_read: bool
 ) -> None:
+    """Whether he may read nothing or, after a `chmod -R`, everything."""
     server2 = fresh_lab["server2"]
     live = f"{server2.prefix}/envs/myenv"
-    secret = server2.path(f"{live}/conda-meta/history")
-    secret.chmod(0o600)
+    if may_read:
+        subprocess.run(["chmod", "-R", "a+rX", server2.path(server2.prefix)], check=True)
+    else:
+        server2.path(f"{live}/conda-meta/history").chmod(0o600)
     ran = envsync.run(command, "myenv", "server2")
     assert (ran.exit_code, ran.error["code"]) == (8, "preflight-refused")
     assert ran.error["message"] == f"{live} belongs to {USER}, not to {MEMBER}"

@@ -12,7 +12,11 @@ from envsync.agent.places.live_name import require_movable
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.publish import Switch
 from envsync.agent.publishing.remove import Removal, Remover
-from envsync.agent.target.preparation import require_no_mounts, require_no_mounts_in
+from envsync.agent.target.preparation import (
+    refuse_anothers,
+    require_no_mounts,
+    require_no_mounts_in,
+)
 from envsync.agent.target.publication import event_of, kept_record, read_back
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
@@ -83,6 +87,7 @@ class TargetSwitches:
     def _looked_at_again(self) -> Optional[Snapshot]:
         """Return the live version, now that nobody else can change it through envsync."""
         self._target.require_sound_link()
+        refuse_anothers(self._target.place_findings())
         self._target.lock.acquire()
         self._target.recover()
         require_no_mounts(self._target.places)

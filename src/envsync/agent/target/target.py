@@ -128,7 +128,7 @@ class Target:
         recovered = None
         if self.is_base:
             preparation.make_room(self.places, touch=lock)
-        findings = list(preparation.place_findings(self._prefix, self.places))
+        findings = list(self.place_findings())
         if lock and not any(finding.blocking for finding in findings):
             self.lock.acquire()
             recovered = self.recover()
@@ -184,6 +184,10 @@ class Target:
             hashed_bytes=0 if live is None else live.hashed_bytes,
             same_place_as=self.lock.other_name,
         )
+
+    def place_findings(self) -> Tuple[Finding, ...]:
+        """Return what is wrong with the environment's place (see `preparation`)."""
+        return preparation.place_findings(self._prefix, self.places)
 
     def require_sound_link(self) -> None:
         """Raise `PreflightRefused` if the name is a link to something else."""
