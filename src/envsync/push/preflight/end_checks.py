@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from envsync.agent.wire.messages import DifferenceFacts, SourceState, TargetState
 from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
@@ -55,10 +57,18 @@ class EndChecks:
         if shows_source(target):
             manifest = self._source.manifest(self._target.references())
         try:
-            found = self._target.differences(manifest, paths_max=DIFFERENCES_SHOWN)
+            found = self._target.differences(manifest, DIFFERENCES_SHOWN, self._record_here)
         except VerificationFailed as error:
             return (error.message,)
         return difference_lines(found)
+
+    def _record_here(self, path: str) -> str | None:
+        """Return the record of a package, if the source is here and has it."""
+        from envsync.agent.source.package_records import record_at
+
+        if not self._source.is_here:
+            return None
+        return record_at(os.fsdecode(self._source.supply.path), path)
 
     def refuse_the_same_place(self, target: TargetState) -> None:
         if self._source.look.sees(target.nonce):

@@ -1,0 +1,50 @@
+"""What a refused push names of what was changed by hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from envsync.errors import TargetDrifted
+from envsync.push.fan_out.fan_out import FanOut
+from envsync.push.request.places import Destination
+from envsync.push.request.settings import PushSettings
+from envsync.push.steps.report import PUSHED, PushReport
+from tests.support import disk
+from tests.support.pushes import NAME, environment
+from tests.support.trees import file
+
+SITE = "lib/python3.11/site-packages"
+NODES = {
+    f"{SITE}/six.py".encode(): file(b"1"),
+    f"{SITE}/six-1.16.dist-info/RECORD".encode(): file(b"six.py,,\nsix-1.16.dist-info/RECORD,,\n"),
+}
+
+
+def test_the_files_of_a_package_removed_there_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record is gone there, but is here."""
+    for name in ("cache", "state"):
+        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
+    here, there = tmp_path / "here", tmp_path / "there"
+    (there / "envs").mkdir(parents=True)
+    (here / "envs" / NAME).mkdir(parents=True)
+    disk.build(os.fsencode(here / "envs" / NAME), environment(NODES))
+
+    def push() -> PushReport:
+        settings = PushSettings(NAME, str(here), f"here:{here}", "test")
+        [report] = FanOut(settings, "here").run([Destination("there", str(there), None)])
+        return report
+
+    assert push().outcome == PUSHED
+    packages = there / "envs" / NAME / SITE
+    (packages / "six.py").unlink()
+    shutil.rmtree(packages / "six-1.16.dist-info")
+    (here / "envs" / NAME / "new").touch()
+    refused = push().error
+    assert isinstance(refused, TargetDrifted)
+    assert refused.details == ("0 files added, 2 removed, 0 changed", "- six 1.16")
