@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import BashComplete
 
-_PROGRAM = str(Path(sys.executable).with_name("envsync"))
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.run.program import program
+
 _INVENTORY = """\
 prefix: {prefix}
 servers:
@@ -33,22 +36,12 @@ def home(tmp_path: Path) -> Path:
 
 def offered(home: Path, line: str, *, inventory: str = "lab.yaml") -> list[str]:
     """Return what is offered for the last word of the line, which may be empty."""
-    words = line.split(" ")
-    environ = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "CONDA_PREFIX": str(home / "conda"),
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(len(words) - 1),
-        "_ENVSYNC_COMPLETE": "bash_complete",
-    }
+    environ = {"HOME": str(home), "CONDA_PREFIX": str(home / "conda"), "PATH": os.environ["PATH"]}
     if inventory:
         environ["ENVSYNC_CONFIG"] = str(home / inventory)
-    ran = subprocess.run(
-        [_PROGRAM], env=environ, cwd=home, capture_output=True, text=True, check=False
-    )
-    assert ran.stderr == ""
-    return [item.removeprefix("plain,") for item in ran.stdout.split()]
+    asked = BashComplete(program, {"obj": Invocation(environ)}, "envsync", "_")
+    *words, last = line.split(" ")[1:]
+    return [item.value for item in asked.get_completions(words, last)]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +57,6 @@ def offered(home: Path, line: str, *, inventory: str = "lab.yaml") -> list[str]:
         ("envsync pull myenv ", ["cpu1", "gpu1", "gpu2"]),
         ("envsync daemon pause m", ["myenv"]),
         ("envsync push --overw", ["--overwrite"]),
-        ("envsync nosuchcommand ", []),
     ],
 )
 def test_what_is_offered(home: Path, line: str, expected: list[str]) -> None:
@@ -73,8 +65,7 @@ def test_what_is_offered(home: Path, line: str, expected: list[str]) -> None:
 
 def test_the_inventory_on_the_line_counts(home: Path) -> None:
     (home / "other.yaml").write_text("servers: {elsewhere: {}}\n")
-    line = "envsync --config other.yaml list "
-    assert offered(home, line) == ["elsewhere"]
+    assert offered(home, f"envsync --config {home}/other.yaml list ") == ["elsewhere"]
 
 
 @pytest.mark.parametrize("text", ["servers: [", "nosuchkey: 1\n"])
@@ -89,8 +80,31 @@ def test_without_an_inventory_the_hosts_of_the_ssh_configuration_are_offered(hom
     assert offered(home, "envsync push here ", inventory="") == []
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_function_for_a_shell(shell: str) -> None:
-    environ = {"PATH": os.environ["PATH"], "_ENVSYNC_COMPLETE": f"{shell}_source"}
-    ran = subprocess.run([_PROGRAM], env=environ, capture_output=True, text=True, check=True)
-    assert "_ENVSYNC_COMPLETE" in ran.stdout
+def asked(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Return what the command answers to a shell."""
+    environ = {"PATH": os.environ["PATH"], **variables}
+    program = str(Path(sys.executable).with_name("envsync"))
+    return subprocess.run([program], env=environ, capture_output=True, text=True, check=False)
+
+
+def test_the_shell_is_answered() -> None:
+    assert "_ENVSYNC_COMPLETE=bash_complete" in asked(_ENVSYNC_COMPLETE="bash_source").stdout
+    answer = asked(_ENVSYNC_COMPLETE="bash_complete", COMP_WORDS="envsync ro", COMP_CWORD="1")
+    assert answer.stdout == "plain,rollback\n"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"_ENVSYNC_COMPLETE": "nosuchshell_source"},
+        {"_ENVSYNC_COMPLETE": "bash_complete"},
+        {
+            "_ENVSYNC_COMPLETE": "bash_complete",
+            "COMP_WORDS": "envsync nosuchcommand ",
+            "COMP_CWORD": "2",
+        },
+    ],
+)
+def test_a_line_that_makes_no_sense_is_answered_by_nothing(variables: dict[str, str]) -> None:
+    answer = asked(**variables)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", "")
