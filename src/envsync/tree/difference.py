@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.tree import listing as listings
 from envsync.tree.entry import Entry, join, split
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import CACHE_DIRECTORY, counted, source_of
@@ -94,13 +93,8 @@ def _same_rows(before: Manifest, after: Manifest, directory: bytes) -> bool:
 
 
 def _counted(manifest: Manifest, directory: bytes) -> Dict[bytes, Entry]:
-    entries = manifest.entries(directory)
-    sources: FrozenSet[bytes] = frozenset()
-    parent, name = split(directory)
-    if name == CACHE_DIRECTORY:
-        parents = listings.decode(manifest.directories.get(parent, b""))
-        sources = frozenset(entry.name for entry in parents)
-    return {entry.name: entry for entry in counted(directory, entries, sources)}
+    entries = counted(manifest.directories, directory, manifest.entries(directory))
+    return {entry.name: entry for entry in entries}
 
 
 def _identity(entry: Entry) -> Tuple[int, bool, bytes]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from typing import AbstractSet, FrozenSet, List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple
 
 from envsync.tree import listing as listings
 from envsync.tree.entry import DIRECTORY, FILE, Entry, split
@@ -60,21 +60,15 @@ def _is_tag(text: bytes) -> bool:
 
 
 def counted(
-    directory: bytes, entries: Tuple[Entry, ...], sources: AbstractSet[bytes]
+    directories: Mapping[bytes, Listing], directory: bytes, entries: Tuple[Entry, ...]
 ) -> Tuple[Entry, ...]:
-    """Return the entries of a directory that are part of the revision.
-
-    `sources` are the names in the parent of a `__pycache__` directory; unused for others.
-    """
-    if split(directory)[1] == CACHE_DIRECTORY:
+    """Return those of a directory's `entries`, as decoded, that are part of the revision."""
+    parent, name = split(directory)
+    if name == CACHE_DIRECTORY:
+        sources = frozenset(listings.names(directories.get(parent, b"")))
         return tuple([e for e in entries if e.kind != FILE or source_of(e.name) not in sources])
     caches = [e for e in entries if e.name == CACHE_DIRECTORY and e.kind == DIRECTORY]
     return tuple([entry for entry in entries if entry not in caches]) if caches else entries
-
-
-def python_sources(listing: Listing) -> FrozenSet[bytes]:
-    """Return the names in a directory that `__pycache__` files may belong to."""
-    return frozenset(name for name in listings.names(listing) if name.endswith(b".py"))
 
 
 def directory_digest(directories: Mapping[bytes, Listing], directory: bytes) -> bytes:
@@ -86,14 +80,10 @@ def entries_digest(
     directories: Mapping[bytes, Listing], directory: bytes, entries: Tuple[Entry, ...]
 ) -> bytes:
     """Return what `directory_digest` does, given the directory's `entries` already decoded."""
-    sources: FrozenSet[bytes] = frozenset()
-    parent, name = split(directory)
-    if name == CACHE_DIRECTORY:
-        sources = python_sources(directories.get(parent, b""))
     parts: List[bytes] = []
     # The entry is unpacked at once because this runs for every entry of an environment, at both
     # ends.
-    for entry_name, kind, mode, _, _, content, _ in counted(directory, entries, sources):
+    for entry_name, kind, mode, _, _, content, _ in counted(directories, directory, entries):
         is_executable = kind == FILE and mode & 0o100 != 0
         parts += (_start(kind, is_executable, len(entry_name), len(content)), entry_name, content)
     return hashlib.sha256(b"".join(parts)).digest() if parts else b""
