@@ -101,16 +101,17 @@ class PushLock:
             asking: Optional[int] = None
             glances = 0
             while not _is_locked(fd, fcntl.LOCK_EX):
-                if self.yields or not _holder_yields(fd):
+                holder = _holder(fd)
+                if self.yields or not holder.yields:
                     glances += 1
                     if glances <= _GLANCES_MAX:
                         time.sleep(_ASK_SECONDS)
                         continue
-                    raise Locked(under_way(self._places, _holder(fd)))
+                    raise Locked(under_way(self._places, holder.who))
                 if time.monotonic() > deadline:
                     raise Locked(
                         "the preparation of the next push of %s there did not stop: %s"
-                        % (self._places.name, _holder(fd))
+                        % (self._places.name, holder.who)
                     )
                 if asking is None:
                     asking = open_state_file(self._places.file("wanted"), os.O_RDWR | os.O_CREAT)
@@ -138,12 +139,9 @@ class PushLock:
 
     def _name_in(self, fd: int) -> str:
         """Return the name that the present or last holder wrote, if it is of the same command."""
-        try:
-            document = _document(fd)
-            is_same = bool(self._command) and document["command"] == self._command
-            return str(document["server"]) if is_same else ""
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return ""
+        document = _document(fd)
+        is_same = bool(self._command) and document.get("command") == self._command
+        return str(document.get("server", "")) if is_same else ""
 
     def is_wanted(self) -> bool:
         """Return whether somebody waits for the lock. The kernel forgets them however they die."""
@@ -204,7 +202,7 @@ def holder_at(places: Layout) -> Optional[Holder]:
         _flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
-        return Holder(_holder(fd), _holder_yields(fd))
+        return _holder(fd)
     finally:
         os.close(fd)
 
@@ -213,8 +211,8 @@ def nonce_at(places: Layout) -> str:
     """Return the nonce of the lock's last holder; empty if there was none or it cannot be read."""
     try:
         with open(places.file("lock"), "rb") as file:
-            return str(json.loads(file.read(4096)).get("nonce", ""))
-    except (OSError, ValueError, AttributeError, RecursionError):
+            return str(_document(file.fileno()).get("nonce", ""))
+    except OSError:
         return ""
 
 
@@ -278,24 +276,20 @@ def under_way(places: Layout, who: str) -> str:
     return "another push of %s is under way: %s" % (places.name, who)
 
 
-def _holder(fd: int) -> str:
-    try:
-        document = _document(fd)
+def _holder(fd: int) -> Holder:
+    """Return the holder by what it wrote."""
+    document, who = _document(fd), "holder unknown"
+    with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
         minutes = (time.time() - float(document["since_seconds"])) / 60
         since = "for %.0f min" % minutes if minutes >= 1 else "for less than a minute"
-        return "%s, process %d, %s" % (document["holder"], document["pid"], since)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return "holder unknown"
-
-
-def _holder_yields(fd: int) -> bool:
-    try:
-        return _document(fd)["yields"] is True
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        who = "%s, process %d, %s" % (document["holder"], document["pid"], since)
+    return Holder(who, document.get("yields") is True)
 
 
 def _document(fd: int) -> Dict[str, Any]:
-    """Return what the holder wrote, which may be nonsense."""
-    document: Dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
-    return document
+    """Return what the holder wrote, whose members may be nonsense; {} if it is no document."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        document = json.loads(os.pread(fd, 4096, 0))
+        if isinstance(document, dict):
+            return document
+    return {}
