@@ -199,10 +199,7 @@ def holder_at(places: Layout) -> Optional[Holder]:
     except FileNotFoundError:
         return None
     try:
-        _flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
-    except BlockingIOError:
-        return _holder(fd)
+        return None if _is_locked(fd, fcntl.LOCK_SH) else _holder(fd)
     finally:
         os.close(fd)
 
@@ -227,20 +224,17 @@ def fence_writers(places: Layout) -> int:
     path = places.file("writers")
     fd = open_state_file(path, os.O_RDWR | os.O_CREAT)
     began = time.monotonic()
-    while True:
-        try:
-            _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            waited_seconds = time.monotonic() - began
-            if waited_seconds > WRITERS_WAIT_SECONDS:
-                os.close(fd)
-                raise Locked(
-                    "an interrupted transfer is still writing there", hint="try again in a minute"
-                ) from None
-            if waited_seconds > WRITERS_GRACE_SECONDS:
-                _end(processes_holding(path))
-            time.sleep(0.1)
+    while not _is_locked(fd, fcntl.LOCK_EX):
+        waited_seconds = time.monotonic() - began
+        if waited_seconds > WRITERS_WAIT_SECONDS:
+            os.close(fd)
+            raise Locked(
+                "an interrupted transfer is still writing there", hint="try again in a minute"
+            )
+        if waited_seconds > WRITERS_GRACE_SECONDS:
+            _end(processes_holding(path))
+        time.sleep(0.1)
+    return fd
 
 
 def _end(pids: Iterable[int]) -> None:
@@ -249,27 +243,20 @@ def _end(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _flock(fd: int, operation: int) -> None:
-    try:
-        fcntl.flock(fd, operation)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        if error.errno in _NO_FLOCK:
-            raise PreflightRefused(
-                "locks do not work on this filesystem (flock: %s)" % error.strerror,
-                hint="mount it with locking, or use another prefix",
-            ) from error
-        raise
-
-
 def _is_locked(fd: int, operation: int) -> bool:
     """Lock a file if that is possible at once; return whether it is locked now."""
     try:
-        _flock(fd, operation | fcntl.LOCK_NB)
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        return True
     except BlockingIOError:
         return False
-    return True
+    except OSError as error:
+        if error.errno not in _NO_FLOCK:
+            raise
+        raise PreflightRefused(
+            "locks do not work on this filesystem (flock: %s)" % error.strerror,
+            hint="mount it with locking, or use another prefix",
+        ) from error
 
 
 def under_way(places: Layout, who: str) -> str:
