@@ -11,7 +11,7 @@ import contextlib
 import os
 import shlex
 import stat
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 from envsync.agent.places.layout import SEARCH, Layout, group_writes
 from envsync.agent.places.records import Record
@@ -26,13 +26,6 @@ from envsync.tree.sharing import WRITE
 _USE = os.W_OK | os.X_OK
 _OPEN, _CLOSED = (0o660, 0o2770), (0o600, 0o700)
 """The modes of the state's files and directories: open to the group, closed to it."""
-
-
-class ClosedRecords(NamedTuple):
-    """The message that another user's records cannot be read, and what to do about it."""
-
-    message: str
-    hint: str
 
 
 def is_foreign(path: bytes) -> bool:
@@ -94,17 +87,17 @@ def closed_to_sweeps(places: Layout) -> bytes:
     return closed if closed and is_foreign(closed) else b""
 
 
-def closed_records(places: Layout) -> Optional[ClosedRecords]:
-    """Return what to say if this user may not read what envsync keeps; None if he may."""
+def closed_records(places: Layout) -> Optional[PreflightRefused]:
+    """Return the error to raise if this user may not read what envsync keeps; None if he may."""
     closed = _closed(places, os.R_OK | os.X_OK)
     if not closed:
         return None
     owner = user_name(os.stat(closed).st_uid)
-    return ClosedRecords(
+    return PreflightRefused(
         "envsync's files for %s there belong to %s and are closed to %s"
         % (places.name, owner, user_name()),
-        "ask %s, or have %s push it with `share: {group: ..., mode: write}`, which opens them to "
-        "that group" % (owner, owner),
+        hint="ask %s, or have %s push it with `share: {group: ..., mode: write}`, which opens them "
+        "to that group" % (owner, owner),
     )
 
 
@@ -112,7 +105,7 @@ def require_open_records(places: Layout) -> None:
     """Raise `PreflightRefused` if the records cannot be read, which is not the same as none."""
     closed = closed_records(places)
     if closed is not None:
-        raise PreflightRefused(closed.message, hint=closed.hint)
+        raise closed
 
 
 def _opening(directory: bytes, gid: int, sudo: str = "") -> str:
