@@ -50,11 +50,12 @@ class Head(NamedTuple):
 class CacheFile:
     """A cache file. Reading never raises OSError, and a damaged file counts as missing.
 
+    Without a path there is never a file, and writing raises OSError.
     `write` never disturbs a reader; one that reads during `change_head` can find a damaged file.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: Optional[str]) -> None:
+        self._path = path or ""  # no file can have this path
 
     def head(self) -> Optional[Head]:
         """Return the head, without reading the rest; None if it is missing or damaged."""

@@ -103,7 +103,7 @@ class ContentCache:
     def __init__(self, directory: Optional[str], device: int, inode: int, local: LocalPaths):
         patterns = hashlib.sha256("\0".join(local.patterns).encode("utf-8", "replace"))
         path = cache_path(directory, (device, inode), patterns.hexdigest()[:12])
-        self._file = None if path is None else CacheFile(path)
+        self._file = CacheFile(path)
         self._device, self._inode = device, inode
         self._loaded: Optional[Tuple[str, Dict[bytes, Known]]] = None
 
@@ -113,7 +113,7 @@ class ContentCache:
         The rows of its scan are read when first needed. That raises `CacheLost` if the file is
         damaged, or was replaced by another process that saw a later state.
         """
-        head = None if self._file is None else self._file.head()
+        head = self._file.head()
         if head is None or not head.signature or not _counts(head):
             return None
         try:
@@ -134,7 +134,7 @@ class ContentCache:
         """Return what is known of each directory; empty if nothing is or the file is damaged."""
         if self._loaded is not None:
             return self._loaded[1]  # may be of an earlier state; callers compare the rows
-        whole = None if self._file is None else self._file.whole()
+        whole = self._file.whole()
         return {} if whole is None or not _counts(whole[0]) else whole[1]
 
     def of_tree(self, signature: bytes) -> Dict[bytes, Known]:
@@ -143,7 +143,7 @@ class ContentCache:
 
     def _of_tree(self, signature: str) -> Dict[bytes, Known]:
         if self._loaded is None or self._loaded[0] != signature:
-            whole = None if self._file is None else self._file.whole()
+            whole = self._file.whole()
             if whole is None or whole[0].signature != signature or not _counts(whole[0]):
                 return {}
             self._loaded = signature, whole[1]
@@ -153,8 +153,6 @@ class ContentCache:
         self, summary: Summary, directories: Dict[bytes, Known], *, is_racy: bool = False
     ) -> None:
         """Replace what is known. If it `is_racy`, only the rows count, not the whole tree."""
-        if self._file is None:
-            return
         head = Head(
             "" if is_racy else summary.scan.signature.hex(),
             summary.revision,
@@ -167,8 +165,7 @@ class ContentCache:
 
     def mark_synced(self) -> None:
         """Note that the filesystem was synced after the hashing, so the rows outlive a reboot."""
-        if self._file is not None:
-            self._file.change_head(lambda head: head._replace(boot=_ANY_BOOT))
+        self._file.change_head(lambda head: head._replace(boot=_ANY_BOOT))
 
     def seen_again(self, scan: Scan) -> None:
         """Note that a further scan had the stored signature: look for changes from that scan on."""
@@ -177,13 +174,11 @@ class ContentCache:
             is_same = head.signature == scan.signature.hex()
             return head._replace(seen=_seen(scan)) if is_same else head
 
-        if self._file is not None:
-            self._file.change_head(brought_up)
+        self._file.change_head(brought_up)
 
     def forget(self) -> None:
         """Remove the cache file."""
-        if self._file is not None:
-            self._file.remove()
+        self._file.remove()
 
 
 def _counts(head: Head) -> bool:
