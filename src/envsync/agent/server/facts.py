@@ -112,7 +112,7 @@ def processes_below(
     """
     inside = {path: os.path.realpath(path) + b"/" for path in paths}
     found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
-    for pid in _own_pids():
+    for pid in _own_pids() if paths else ():
         with contextlib.suppress(OSError):
             with open("/proc/%d/cmdline" % pid, "rb") as file:
                 argv = file.read()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.places.kept_versions import beyond_keep, is_as_published
 from envsync.agent.places.layout import remove
@@ -31,7 +31,7 @@ from envsync.agent.server.filesystem import mount_of
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import measure, remove_tree
-from envsync.agent.wire.messages import SweepFacts
+from envsync.agent.wire.messages import ProcessUse, SweepFacts
 from envsync.errors import CheckFailed, EnvsyncError, Locked
 from envsync.files.whole import TEMPORARY
 
@@ -138,7 +138,7 @@ class _Sweep:
         places, records = self._target.places, self._target.records
         # Without records, every version would be taken for an unfinished push.
         require_open_records(places)
-        self._live = _inodes([places.live])
+        self._live = _inodes(places.live)
         with contextlib.suppress(FileNotFoundError):
             paths = [os.path.join(places.trees, name) for name in os.listdir(places.trees)]
             self._trees = {os.lstat(path).st_ino: path for path in paths}
@@ -168,11 +168,11 @@ class _Sweep:
         live = next((record for record in records if record.inode in self._live), None)
         surplus = beyond_keep(ordinary, keep, live)
         surplus += [record for record in standing if record.kept_because]
-        using = _Users([self._trees[record.inode] for record in surplus])
+        using = processes_below([self._trees[record.inode] for record in surplus])
         for record in surplus:
             tree = self._trees[record.inode]
             reason = why_unremovable(tree, record.kept_because) or self._changed(record, tree)
-            reason = reason or using.of(tree) or self._too_young(tree)
+            reason = reason or _use(using[tree]) or self._too_young(tree)
             if reason:
                 self.stays.append("generation %d: %s" % (record.number, reason))
             elif self._remove_tree(tree, record):
@@ -249,9 +249,9 @@ class _Sweep:
         return {inode} if is_of_use and inode in self._trees else set()
 
     def _drop_trees(self, trees: Sequence[bytes]) -> None:
-        using = _Users(trees)
+        using = processes_below(trees)
         for tree in trees:
-            reason = why_unremovable(tree) or using.of(tree) or self._too_young(tree)
+            reason = why_unremovable(tree) or _use(using[tree]) or self._too_young(tree)
             if reason:
                 self.stays.append("an unfinished push: %s" % reason)
             elif self._remove_tree(tree):
@@ -283,24 +283,17 @@ class _Sweep:
         self._freed(size_bytes)
 
 
-class _Users:
-    """Which of some trees are in use by processes of this user."""
-
-    def __init__(self, trees: Sequence[bytes]) -> None:
-        self._found = processes_below(trees) if trees else {}
-
-    def of(self, tree: bytes) -> str:
-        users = self._found[tree]
-        return "process %d uses it: %s" % users[0] if users else ""
+def _use(processes: Sequence[ProcessUse]) -> str:
+    """Return why a tree that these processes use must stay, or "" if there are none."""
+    return "process %d uses it: %s" % processes[0] if processes else ""
 
 
-def _inodes(paths: Iterable[bytes]) -> Set[int]:
-    """Return the inodes of paths, and of what they link to."""
+def _inodes(path: bytes) -> Set[int]:
+    """Return the inodes of a path and of what it links to."""
     found: Set[int] = set()
-    for path in paths:
-        with contextlib.suppress(OSError):
-            found.add(os.lstat(path).st_ino)
-            found.add(os.stat(path).st_ino)
+    with contextlib.suppress(OSError):
+        found.add(os.lstat(path).st_ino)
+        found.add(os.stat(path).st_ino)
     return found
 
 
