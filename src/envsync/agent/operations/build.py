@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, Tuple
+from typing import Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.operations.target import manifest_of
@@ -13,7 +13,6 @@ from envsync.agent.target.publication import adopt
 from envsync.agent.target.spare import make_spare, wants_spare
 from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.build_requests import Build, GoBack, Keeping, Publication, Remove
-from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import Finding, PlanFacts, PublishFacts, StageFacts
 from envsync.agent.wire.short_answers import DoneFacts, ShareFacts
 from envsync.tree.sharing import Share
@@ -27,15 +26,15 @@ def _prepare(service: Service, request: Request) -> Answer:
 def _begin_alike(service: Service, request: Request) -> Answer:
     """Before the source is hashed, build on what was published here under another name."""
     begun = service.push.begin_alike(request.read(Keeping).keep, service.counted("copy"))
-    return Answer(to_json(DoneFacts(begun)))
+    return Answer(DoneFacts(begun))
 
 
 def _share(service: Service, request: Request) -> Answer:
-    return Answer(to_json(ShareFacts(*service.push.share(request.read(Share)))))
+    return Answer(ShareFacts(*service.push.share(request.read(Share))))
 
 
 def _unshare(service: Service, _: Request) -> Answer:
-    return Answer(to_json(ShareFacts(*service.push.unshare())))
+    return Answer(ShareFacts(*service.push.unshare()))
 
 
 def _settle(service: Service, request: Request) -> Answer:
@@ -50,7 +49,7 @@ def _stage(service: Service, request: Request) -> Answer:
     service.fetches = fetches
     findings = content_findings(wanted, os.environ.get("HOME", ""))
     staged = _facts(service, facts, findings + service.push.findings)
-    return Answer(to_json(staged), b"\0".join(fetches.paths()))
+    return Answer(staged, b"\0".join(fetches.paths()))
 
 
 def _facts(service: Service, facts: PlanFacts, findings: Tuple[Finding, ...]) -> StageFacts:
@@ -66,28 +65,28 @@ def _complete(service: Service, request: Request) -> Answer:
 def _publish(service: Service, request: Request) -> Answer:
     publication = request.read(Publication)
     record = service.push.publish(publication)
-    return Answer(to_json(PublishFacts(record, wants_spare(service.target, publication.keep))))
+    return Answer(PublishFacts(record, wants_spare(service.target, publication.keep)))
 
 
 def _make_spare(service: Service, request: Request) -> Answer:
     made = make_spare(service.target, request.read(Keeping).keep, service.counted("copy"))
-    return Answer(to_json(DoneFacts(made)))
+    return Answer(DoneFacts(made))
 
 
 def _adopt(service: Service, request: Request) -> Answer:
-    return Answer(to_json(adopt(service.target, request.read(Publication))))
+    return Answer(adopt(service.target, request.read(Publication)))
 
 
 def _rollback(service: Service, request: Request) -> Answer:
     require_open_records(service.target.places)
-    return Answer(to_json(TargetSwitches(service.target).rollback(*request.read(GoBack))))
+    return Answer(TargetSwitches(service.target).rollback(*request.read(GoBack)))
 
 
 def _remove(service: Service, request: Request) -> Answer:
-    return Answer(to_json(TargetSwitches(service.target).remove(*request.read(Remove))))
+    return Answer(TargetSwitches(service.target).remove(*request.read(Remove)))
 
 
-OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+OPERATIONS = {
     "prepare": _prepare,
     "share": _share,
     "unshare": _unshare,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Iterator, List, Optional, Set, Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.layout import STATE_DIRECTORY
@@ -16,7 +16,6 @@ from envsync.agent.target.target import Target
 from envsync.agent.trees.cache_names import Tree
 from envsync.agent.trees.cache_sweep import sweep_cache
 from envsync.agent.trees.storage import words
-from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.server_requests import Collect
 from envsync.errors import EnvsyncError
@@ -43,7 +42,7 @@ def _gc(service: Service, request: Request) -> Answer:
                 swept.append(SweepFacts(target.name, (), 0, 0, (), "", (problem,)))
         alive |= _trees(target)
     files, size_bytes = sweep_cache(cache, alive, now_seconds, dry_run=order.dry_run)
-    return Answer(to_json(GcFacts(tuple(swept), files, size_bytes)))
+    return Answer(GcFacts(tuple(swept), files, size_bytes))
 
 
 def _names(prefix: str) -> Tuple[Set[str], List[bytes]]:
@@ -96,4 +95,4 @@ def _trees(target: Target) -> Set[Tree]:
     return found
 
 
-OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {"gc": _gc}
+OPERATIONS = {"gc": _gc}

@@ -8,7 +8,7 @@ succeeds, perhaps `pip` until it does, and `check`; `stage`; then `build.complet
 from __future__ import annotations
 
 import os
-from typing import Callable, ContextManager, Dict, List, Tuple
+from typing import ContextManager, Dict, List, Tuple
 
 from envsync.agent.operations.service import PROGRESS_SECONDS, Answer, Request, Service
 from envsync.agent.server.conda_tool import create_command, find_tool, pip_command
@@ -21,7 +21,7 @@ from envsync.agent.staging.writing import space_guard
 from envsync.agent.target.preparation import cuda_findings, user_site_findings
 from envsync.agent.target.queries import OWN
 from envsync.agent.wire.build_requests import Keeping
-from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import RebuiltFacts, TotalsFacts
 from envsync.agent.wire.short_answers import RunFacts
 from envsync.errors import AgentFailed, TransferFailed
@@ -31,7 +31,7 @@ TOOL_SECONDS = 7200.0
 
 
 def _tool(service: Service, request: Request) -> Answer:
-    return Answer(to_json(find_tool(request.arguments["prefix"])))
+    return Answer(find_tool(request.arguments["prefix"]))
 
 
 def _create(service: Service, request: Request) -> Answer:
@@ -51,23 +51,23 @@ def _create(service: Service, request: Request) -> Answer:
         if missing:
             lines = ["nothing provides requested %s" % name for name in sorted(missing)]
             facts = facts._replace(status=1, output="\n".join([facts.output, *lines]))
-    return Answer(to_json(facts))
+    return Answer(facts)
 
 
 def _pip(service: Service, request: Request) -> Answer:
     arguments, build = request.arguments, _build(service)
     python = os.path.join(os.fsdecode(build.path), "bin", "python")
     if not os.path.exists(python):
-        return Answer(to_json(RunFacts(1, "there is no Python in the environment")))
+        return Answer(RunFacts(1, "there is no Python in the environment"))
     with _file(service, arguments["requirements"]) as path:
         argv = pip_command(python, path, closed=bool(arguments["closed"]))
-        return Answer(to_json(_run(service, argv, {})))
+        return Answer(_run(service, argv, {}))
 
 
 def _check(service: Service, request: Request) -> Answer:
     """Return what `pip check` reports about the environment that was built."""
     python = os.path.join(os.fsdecode(_build(service).path), "bin", "python")
-    return Answer(to_json(_run(service, [python, "-m", "pip", "check"], {})))
+    return Answer(_run(service, [python, "-m", "pip", "check"], {}))
 
 
 def _stage(service: Service, request: Request) -> Answer:
@@ -87,7 +87,7 @@ def _stage(service: Service, request: Request) -> Answer:
     home = os.environ.get("HOME", "")
     findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
     findings += service.push.findings
-    return Answer(to_json(RebuiltFacts(plan, TotalsFacts(*snapshot.totals), findings)))
+    return Answer(RebuiltFacts(plan, TotalsFacts(*snapshot.totals), findings))
 
 
 def _discard(service: Service, request: Request) -> Answer:
@@ -132,7 +132,7 @@ def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:
     return RunFacts(ran.status, ran.output)
 
 
-OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+OPERATIONS = {
     "tool": _tool,
     "create": _create,
     "pip": _pip,

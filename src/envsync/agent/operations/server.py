@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Callable, Dict, Tuple
+from typing import Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.server.facts import platform_facts, who
 from envsync.agent.server.home import content_directory
 from envsync.agent.wire import codec
-from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import ListFacts, ServerFacts
 from envsync.agent.wire.server_requests import AskEnvironments
 
 
 def _hello(service: Service, request: Request) -> Answer:
     # The codecs come with the references: they are needed before sending, not before looking.
-    return Answer(to_json(_server_facts(codecs=())))
+    return Answer(_server_facts(codecs=()))
 
 
 def _server_facts(codecs: Tuple[str, ...]) -> ServerFacts:
@@ -30,17 +29,17 @@ def _health(service: Service, request: Request) -> Answer:
 
     asked = request.read(AskEnvironments)
     trees_of = trees_of_environments(content_directory(os.environ), asked.local, asked.local_of)
-    return Answer(to_json(health(asked.prefix, _server_facts(codec.undone()), trees_of)))
+    return Answer(health(asked.prefix, _server_facts(codec.undone()), trees_of))
 
 
 def _list(service: Service, request: Request) -> Answer:
     from envsync.agent.target.catalogue import environments
 
     found = environments(*request.read(AskEnvironments), content_directory(os.environ))
-    return Answer(to_json(ListFacts(tuple(found), time.time())))
+    return Answer(ListFacts(tuple(found), time.time()))
 
 
-OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+OPERATIONS = {
     "hello": _hello,
     "health": _health,
     "list": _list,

@@ -27,7 +27,7 @@ from typing import (
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.storage import storage_failure
-from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ Pending = Callable[[], bool]
 
 
 class Answer(NamedTuple):
-    """The result of an operation: JSON-ready values and bytes."""
+    """The result of an operation: bytes, and values, of which `Service.call` makes JSON."""
 
-    document: Dict[str, Any]
+    document: Any
     payload: bytes = b""
 
 
@@ -121,7 +121,8 @@ class Service:
         """Carry out one operation. Raises `EnvsyncError`, and OSError that is no disk trouble."""
         handler = _handler(operation)
         try:
-            return handler(self, Request(arguments, payload, stream, pending))
+            answer = handler(self, Request(arguments, payload, stream, pending))
+            return answer._replace(document=to_json(answer.document))
         except (KeyError, TypeError, ValueError) as error:
             raise AgentFailed("%s: %s: %s" % (operation, type(error).__name__, error)) from error
         except OSError as error:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, List
+from typing import List
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.server.home import content_directory
 from envsync.agent.source.source import Source
-from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.short_answers import (
     ConfirmedFacts,
     CredentialFacts,
@@ -46,7 +45,7 @@ def _open(service: Service, request: Request) -> Answer:
         is_base=opening.is_base,
     )
     opened = SourceOpened(service.source.place(), os.fsdecode(service.source.stands_at))
-    return Answer(to_json(opened))
+    return Answer(opened)
 
 
 def _inspect(service: Service, request: Request) -> Answer:
@@ -55,11 +54,11 @@ def _inspect(service: Service, request: Request) -> Answer:
 
     fresh = request.read(InspectSource).fresh
     progress = service.counted("hash")
-    return Answer(to_json(service.source.inspect(progress, changed, fresh=fresh)))
+    return Answer(service.source.inspect(progress, changed, fresh=fresh))
 
 
 def _confirm(service: Service, request: Request) -> Answer:
-    return Answer(to_json(ConfirmedFacts(service.source.confirm())))
+    return Answer(ConfirmedFacts(service.source.confirm()))
 
 
 def _manifest(service: Service, request: Request) -> Answer:
@@ -75,7 +74,7 @@ def _packages(service: Service, request: Request) -> Answer:
 
 
 def _relocate(service: Service, request: Request) -> Answer:
-    return Answer(to_json(service.source.version.relocation_facts(request.read(AtPath).there)))
+    return Answer(service.source.version.relocation_facts(request.read(AtPath).there))
 
 
 def _references(payload: bytes) -> List[bytes]:
@@ -88,34 +87,34 @@ def _findings(service: Service, request: Request) -> Answer:
     from envsync.agent.source.outside_findings import outside_findings
 
     found = outside_findings(service.source.version, request.read(AtPath).there)
-    return Answer(to_json(FindingsFacts(tuple(found))))
+    return Answer(FindingsFacts(tuple(found)))
 
 
 def _credentials(service: Service, request: Request) -> Answer:
     from envsync.agent.source.credentials import files_with_credentials
 
     paths = files_with_credentials(service.source.version)
-    return Answer(to_json(CredentialFacts(tuple(map(os.fsdecode, paths)))))
+    return Answer(CredentialFacts(tuple(map(os.fsdecode, paths))))
 
 
 def _requirements(service: Service, request: Request) -> Answer:
     from envsync.agent.source.requirements import source_requirements
 
-    return Answer(to_json(source_requirements(service.source.version)))
+    return Answer(source_requirements(service.source.version))
 
 
 def _glibc(service: Service, request: Request) -> Answer:
     path, version = service.source.version.newest_glibc()
-    return Answer(to_json(GlibcFacts(os.fsdecode(path), tuple(version))))
+    return Answer(GlibcFacts(os.fsdecode(path), tuple(version)))
 
 
 def _sees(service: Service, request: Request) -> Answer:
-    return Answer(to_json(SeesFacts(service.source.sees(request.read(AskNonce).nonce))))
+    return Answer(SeesFacts(service.source.sees(request.read(AskNonce).nonce)))
 
 
 def _remember(service: Service, request: Request) -> Answer:
     problem = service.source.had.remember(request.read(Remember).revision)
-    return Answer(to_json(RememberedFacts(problem)))
+    return Answer(RememberedFacts(problem))
 
 
 def _readable(service: Service, request: Request) -> Answer:
@@ -140,7 +139,7 @@ def _reach(service: Service, request: Request) -> Answer:
     """Return whether this server can log in to another by itself, and with which command."""
     from envsync.agent.source.direct_send import reach
 
-    return Answer(to_json(reach(request.read(TryCommands).commands)))
+    return Answer(reach(request.read(TryCommands).commands))
 
 
 def _rsync(service: Service, request: Request) -> Answer:
@@ -148,7 +147,7 @@ def _rsync(service: Service, request: Request) -> Answer:
     from envsync.agent.source.direct_send import run_rsync
 
     ended = run_rsync(request.read(RunRsync).argv, request.payload, service.emit)
-    return Answer(to_json(ended))
+    return Answer(ended)
 
 
 def _sample(service: Service, request: Request) -> Answer:
@@ -157,10 +156,10 @@ def _sample(service: Service, request: Request) -> Answer:
 
     asked = request.read(AskSample)
     items = items_of(request.payload, asked.sizes)
-    return Answer(to_json(service.source.sampled(items, asked.steps or [own_step(asked.codecs)])))
+    return Answer(service.source.sampled(items, asked.steps or [own_step(asked.codecs)]))
 
 
-OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+OPERATIONS = {
     "open": _open,
     "inspect": _inspect,
     "confirm": _confirm,

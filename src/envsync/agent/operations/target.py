@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Callable, Dict
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.places.layout import require_live
@@ -50,7 +49,7 @@ def _open(service: Service, request: Request) -> Answer:
     )
     service.target.lock.of_command(opening.command, opening.server)
     service.target.on_step = lambda step: service.tell({"step": step})
-    return Answer(to_json(TargetOpened(sys.executable)))
+    return Answer(TargetOpened(sys.executable))
 
 
 def _inspect(service: Service, request: Request) -> Answer:
@@ -69,15 +68,15 @@ def _inspect(service: Service, request: Request) -> Answer:
             progress=service.counted("hash"),
             beside=beside,
         )
-    return Answer(to_json(state))
+    return Answer(state)
 
 
 def _locked_for(service: Service, request: Request) -> Answer:
-    return Answer(to_json(HolderFacts(service.target.lock.held_for())))
+    return Answer(HolderFacts(service.target.lock.held_for()))
 
 
 def _using(service: Service, request: Request) -> Answer:
-    return Answer(to_json(UseFacts(service.target.using())))
+    return Answer(UseFacts(service.target.using()))
 
 
 def _references(service: Service, request: Request) -> Answer:
@@ -94,7 +93,7 @@ def _references(service: Service, request: Request) -> Answer:
     base = service.target.base_manifest()
     has_begun = find_staging(service.target.places) is not None
     facts = ReferencesFacts(has_most, has_begun, undone())
-    return Answer(to_json(facts), b"".join(manifests.references(base)))
+    return Answer(facts, b"".join(manifests.references(base)))
 
 
 def _differences(service: Service, request: Request) -> Answer:
@@ -104,7 +103,7 @@ def _differences(service: Service, request: Request) -> Answer:
     if not request.payload:
         require_open_records(service.target.places)
     other = manifest_of(service, request, packed=asked.packed) if request.payload else None
-    return Answer(to_json(differences(service.target, other, asked.paths_max, asked.records)))
+    return Answer(differences(service.target, other, asked.paths_max, asked.records))
 
 
 def _dry_plan(service: Service, request: Request) -> Answer:
@@ -124,7 +123,7 @@ def _verify(service: Service, request: Request) -> Answer:
     from envsync.agent.target.queries import verify
 
     require_open_records(service.target.places)
-    return Answer(to_json(verify(service.target, service.counted("verify"))))
+    return Answer(verify(service.target, service.counted("verify")))
 
 
 def _history(service: Service, request: Request) -> Answer:
@@ -150,10 +149,10 @@ def _existing(service: Service, request: Request) -> Answer:
     # A relative path starts from some directory of the environment, and is not looked for.
     paths = request.read(AskExisting).paths
     found = tuple(os.path.isabs(path) and os.path.exists(path) for path in paths)
-    return Answer(to_json(ExistingFacts(found)))
+    return Answer(ExistingFacts(found))
 
 
-OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+OPERATIONS = {
     "open": _open,
     "inspect": _inspect,
     "locked_for": _locked_for,

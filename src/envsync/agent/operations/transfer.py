@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import time
-from typing import BinaryIO, Callable, Collection, Dict, Optional, Tuple
+from typing import BinaryIO, Collection, Optional, Tuple
 
 from envsync.agent.operations.service import (
     PROGRESS_SECONDS,
@@ -38,7 +38,7 @@ _BLOCK_BYTES = 1 << 20
 
 def _receive(service: Service, request: Request) -> Answer:
     incoming = service.push.receiver(_items(service, request))
-    return Answer(to_json(_take(service, incoming, request.stream)))
+    return Answer(_take(service, incoming, request.stream))
 
 
 def _begin(service: Service, request: Request) -> Answer:
@@ -78,7 +78,7 @@ def _blocks(service: Service, request: Request) -> Answer:
 
 def _patch(service: Service, request: Request) -> Answer:
     incoming = service.push.patching(_items(service, request))
-    return Answer(to_json(_take(service, incoming, request.stream)))
+    return Answer(_take(service, incoming, request.stream))
 
 
 def _items(service: Service, request: Request) -> Collection[Tuple[bytes, Entry]]:
@@ -151,7 +151,7 @@ def _bundle(service: Service, request: Request) -> Answer:
             digest.update(block)
             size_bytes += len(block)
     facts = BundleFacts(os.fsdecode(path), size_bytes, digest.hexdigest(), space(state).free_bytes)
-    return Answer(to_json(facts))
+    return Answer(facts)
 
 
 def _take_over(found: bytes, path: bytes) -> int:
@@ -187,7 +187,7 @@ def _unpack(service: Service, request: Request) -> Answer:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    return Answer(to_json(facts))
+    return Answer(facts)
 
 
 # rsync
@@ -197,7 +197,7 @@ def _rsync(service: Service, request: Request) -> Answer:
     """Return the path of the rsync here and its version text; both empty if there is none."""
     path = shutil.which("rsync")
     said = "" if path is None else version_text(path)
-    return Answer(to_json(RsyncFacts(path or "", said)))
+    return Answer(RsyncFacts(path or "", said))
 
 
 def _stamp(service: Service, request: Request) -> Answer:
@@ -206,7 +206,7 @@ def _stamp(service: Service, request: Request) -> Answer:
     items = _items(service, request)
     failed = [path for path, entry in items if not _stamped(writer, path, entry)]
     came = len(items) - len(failed)
-    return Answer(to_json(ReceiveFacts(came, 0, tuple(map(os.fsdecode, failed)))))
+    return Answer(ReceiveFacts(came, 0, tuple(map(os.fsdecode, failed))))
 
 
 def _stamped(writer: TreeWriter, path: bytes, entry: Entry) -> bool:
@@ -225,7 +225,7 @@ def _probe(service: Service, request: Request) -> Answer:
 
 
 def _free(service: Service, request: Request) -> Answer:
-    return Answer(to_json(SpaceFacts(space(_state(service)).free_bytes)))
+    return Answer(SpaceFacts(space(_state(service)).free_bytes))
 
 
 def _state(service: Service) -> bytes:
@@ -233,7 +233,7 @@ def _state(service: Service) -> bytes:
     return os.path.dirname(os.path.dirname(service.push.staging.path))
 
 
-OPERATIONS: Dict[str, Callable[[Service, Request], Answer]] = {
+OPERATIONS = {
     "begin": _begin,
     "receive": _receive,
     "blocks": _blocks,
