@@ -10,14 +10,7 @@ import stat
 import time
 from typing import BinaryIO, Collection, Optional, Tuple
 
-from envsync.agent.operations.service import (
-    PROGRESS_SECONDS,
-    Answer,
-    Request,
-    Service,
-    Stream,
-    Tell,
-)
+from envsync.agent.operations.service import PROGRESS_SECONDS, Answer, Request, Service, Stream
 from envsync.agent.operations.target import manifest_of
 from envsync.agent.server.filesystem import clone, space
 from envsync.agent.server.program_version import version_text
@@ -25,6 +18,7 @@ from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter, space_guard
+from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.wire import codec
 from envsync.agent.wire.build_requests import AskBlocks, Build
 from envsync.agent.wire.checked_json import to_json
@@ -90,8 +84,8 @@ def _items(service: Service, request: Request) -> Collection[Tuple[bytes, Entry]
 
 
 def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
-    decoder = codec.Decoder()
-    report = _Report(service.tell, incoming)
+    """Write the stream; report at most a few times a second how many files have arrived."""
+    decoder, told = codec.Decoder(), 0.0
     with space_guard(), contextlib.closing(decoder):
         try:
             while True:
@@ -101,27 +95,15 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
                     incoming.feed(piece)
                 if data is None:
                     break
-                report.now_and_then()
+                now = time.monotonic()
+                if now - told >= PROGRESS_SECONDS:
+                    told = now
+                    service.tell({"received_files": incoming.files})
             incoming.finish()
         finally:
             incoming.abort()
     failed = tuple(map(os.fsdecode, incoming.failed))
     return ReceiveFacts(incoming.files, incoming.size_bytes, failed)
-
-
-class _Report:
-    """Reports how far a transfer is, at most a few times a second."""
-
-    def __init__(self, tell: Tell, incoming: Incoming) -> None:
-        self._tell = tell
-        self._incoming = incoming
-        self._told = 0.0
-
-    def now_and_then(self) -> None:
-        now = time.monotonic()
-        if now - self._told >= PROGRESS_SECONDS:
-            self._told = now
-            self._tell({"received_files": self._incoming.files})
 
 
 # Bundles: the same stream, as a file
@@ -132,8 +114,7 @@ def _bundle(service: Service, request: Request) -> Answer:
     staging = service.push.staging
     state = _state(service)
     path = scratch_files.bundle(state, staging.token)
-    digest = hashlib.sha256()
-    size_bytes = 0
+    digest, size_bytes = hashlib.sha256().digest(), 0
     with space_guard():
         if os.path.islink(path):
             os.unlink(path)
@@ -142,15 +123,9 @@ def _bundle(service: Service, request: Request) -> Answer:
                 size_bytes = _take_over(found, path)
             if found != path:
                 os.unlink(found)
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-        size_bytes = 0
-        while True:
-            block = file.read(_BLOCK_BYTES)
-            if not block:
-                break
-            digest.update(block)
-            size_bytes += len(block)
-    facts = BundleFacts(os.fsdecode(path), size_bytes, digest.hexdigest(), space(state).free_bytes)
+    with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+        digest, size_bytes = hash_open_file(file.fileno()), file.tell()
+    facts = BundleFacts(os.fsdecode(path), size_bytes, digest.hex(), space(state).free_bytes)
     return Answer(facts)
 
 

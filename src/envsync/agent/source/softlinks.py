@@ -16,6 +16,7 @@ from envsync.agent.server import remembered_file
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.cache_names import cache_path
+from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.trees.set_id import mode_for
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import modes
@@ -28,7 +29,6 @@ from envsync.tree.entry import FILE, MODE_MASK, SYMLINK, Entry, join, split
 PACKAGE_RECORD = b"info/index.json"
 """A file at the top of every extracted package, but of no environment."""
 
-_READ_BYTES = 1 << 20
 _SHOWN = 3
 
 
@@ -158,11 +158,8 @@ def _entry(path: bytes, place: bytes, environment: bytes) -> Optional[Entry]:
 
 
 def _file(name: bytes, place: bytes) -> Entry:
-    state, size_bytes = hashlib.sha256(), 0
     with open(os.open(place, READ_FLAGS), "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
-        for part in iter(lambda: file.read(_READ_BYTES), b""):
-            state.update(part)
-            size_bytes += len(part)
+        digest, size_bytes = hash_open_file(file.fileno()), file.tell()
     mode = mode_for(os.geteuid(), status) & MODE_MASK
-    return Entry(name, FILE, mode, size_bytes, status.st_mtime_ns, state.digest())
+    return Entry(name, FILE, mode, size_bytes, status.st_mtime_ns, digest)
