@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Tuple
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.operations.target import manifest_of
@@ -13,7 +12,7 @@ from envsync.agent.target.publication import adopt
 from envsync.agent.target.spare import make_spare, wants_spare
 from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.build_requests import Build, GoBack, Keeping, Publication, Remove
-from envsync.agent.wire.messages import Finding, PlanFacts, PublishFacts, StageFacts
+from envsync.agent.wire.messages import PublishFacts, StageFacts
 from envsync.agent.wire.short_answers import DoneFacts, ShareFacts
 from envsync.tree.sharing import Share
 
@@ -47,14 +46,10 @@ def _stage(service: Service, request: Request) -> Answer:
     wanted = manifest_of(service, request, packed=asked.packed)
     facts, fetches = service.push.stage(wanted, asked.keep, service.counted("copy"))
     service.fetches = fetches
-    findings = content_findings(wanted, os.environ.get("HOME", ""))
-    staged = _facts(service, facts, findings + service.push.findings)
-    return Answer(staged, b"\0".join(fetches.paths()))
-
-
-def _facts(service: Service, facts: PlanFacts, findings: Tuple[Finding, ...]) -> StageFacts:
+    findings = content_findings(wanted) + service.push.findings
     staging = service.push.staging
-    return StageFacts(facts, os.fsdecode(staging.path), staging.token, findings)
+    staged = StageFacts(facts, os.fsdecode(staging.path), staging.token, findings)
+    return Answer(staged, b"\0".join(fetches.paths()))
 
 
 def _complete(service: Service, request: Request) -> Answer:

@@ -18,7 +18,7 @@ from envsync.agent.staging import side_build
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.staging.staging import Holding
 from envsync.agent.staging.writing import space_guard
-from envsync.agent.target.preparation import cuda_findings, user_site_findings
+from envsync.agent.target.preparation import content_findings
 from envsync.agent.target.queries import OWN
 from envsync.agent.wire.build_requests import Keeping
 from envsync.agent.wire.checked_json import from_json
@@ -84,9 +84,7 @@ def _stage(service: Service, request: Request) -> Answer:
     if fetches:
         raise TransferFailed("%d files changed while they were copied there" % len(fetches))
     side_build.discard(service.target.places)
-    home = os.environ.get("HOME", "")
-    findings = user_site_findings(wanted.directories, home) + cuda_findings(wanted)
-    findings += service.push.findings
+    findings = content_findings(wanted) + service.push.findings
     return Answer(RebuiltFacts(plan, TotalsFacts(*snapshot.totals), findings))
 
 

@@ -115,7 +115,7 @@ def _dry_plan(service: Service, request: Request) -> Answer:
     facts, fetches, built_on = dry_plan(service.target, wanted, asked.keep)
     service.fetches = fetches
     service.push.would_build_on(built_on)
-    found = FindingsFacts(content_findings(wanted, os.environ.get("HOME", "")))
+    found = FindingsFacts(content_findings(wanted))
     return Answer({**to_json(facts), **to_json(found)}, b"\0".join(fetches.paths()))
 
 

@@ -242,8 +242,9 @@ def switch_findings(places: Layout) -> Tuple[Finding, ...]:
     return (Finding("becomes-link", message),)
 
 
-def content_findings(wanted: Manifest, home: str) -> Tuple[Finding, ...]:
+def content_findings(wanted: Manifest) -> Tuple[Finding, ...]:
     """Return warnings about what this server lacks, or has in the way, for an environment."""
+    home = os.environ.get("HOME", "")
     return user_site_findings(wanted.directories, home) + cuda_findings(wanted)
 
 
