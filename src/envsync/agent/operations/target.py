@@ -128,7 +128,7 @@ def _verify(service: Service, request: Request) -> Answer:
 
 def _history(service: Service, request: Request) -> Answer:
     require_open_records(service.target.places)
-    events = service.target.history()
+    events = service.target.records.history()
     if not events:
         require_live(service.target.places)
     return Answer({"events": events})

@@ -7,9 +7,7 @@ import os
 import time
 from typing import (
     TYPE_CHECKING,
-    Any,
     Callable,
-    Dict,
     FrozenSet,
     List,
     Optional,
@@ -198,10 +196,10 @@ class Target:
 
         The push lock must be held.
         """
-        return self._recover() if self.places.interrupted() else None
-
-    def _recover(self) -> Optional[str]:
-        if self.places.interrupted() == INTENT:
+        interrupted = self.places.interrupted()
+        if not interrupted:
+            return None
+        if interrupted == INTENT:
             from envsync.agent.publishing.recovery import Recovery
 
             return Recovery(self.places, self.trees, self.records, self.on_step).run()
@@ -220,7 +218,7 @@ class Target:
         with contextlib.suppress(Exception):
             self.lock.acquire()
             try:
-                return self._recover()
+                return self.recover()
             finally:
                 self.lock.release()
         return None
@@ -307,10 +305,6 @@ class Target:
         if self.begun is not None:
             return self.begun
         return EMPTY if self.alike is None else self.alike.manifest
-
-    def history(self) -> List[Dict[str, Any]]:
-        """Return what happened to the environment here, oldest first."""
-        return self.records.history()
 
 
 def record_facts(record: Record) -> RecordFacts:
