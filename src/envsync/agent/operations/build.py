@@ -33,7 +33,7 @@ def _share(service: Service, request: Request) -> Answer:
 
 
 def _unshare(service: Service, _: Request) -> Answer:
-    return Answer(ShareFacts(*service.push.unshare()))
+    return Answer(ShareFacts(*service.push.share(None)))
 
 
 def _settle(service: Service, request: Request) -> Answer:

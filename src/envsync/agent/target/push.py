@@ -85,22 +85,16 @@ class TargetPush:
     def _new_staging(self) -> Staging:
         return Staging(self._target.places, self._target.trees, self._target.records)
 
-    def share(self, share: Share) -> Tuple[bool, Tuple[str, ...]]:
-        """Share as `share` says whatever is built from now on.
+    def share(self, share: Optional[Share]) -> Tuple[bool, Tuple[str, ...]]:
+        """Share as `share` says whatever is built from now on; if it is None, with no group.
 
         Returns whether the live version is already shared like that, and warnings. Raises
         `PreflightRefused` if this user cannot share with that group.
         """
-        self._access, warnings = group_access.for_group(self._target, share)
-        return not self._access.is_new, warnings
-
-    def unshare(self) -> Tuple[bool, Tuple[str, ...]]:
-        """Share with no group whatever is built from now on.
-
-        What envsync keeps of the environment is closed to groups. Returns whether the live version
-        is already unshared, and warnings of what stays another user's.
-        """
-        self._access, warnings = group_access.for_no_group(self._target)
+        if share is None:
+            self._access, warnings = group_access.for_no_group(self._target)
+        else:
+            self._access, warnings = group_access.for_group(self._target, share)
         return not self._access.is_new, warnings
 
     def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Files]]:
