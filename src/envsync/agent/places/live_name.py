@@ -41,7 +41,7 @@ class LiveName:
         places = self._places
         replaced = None if is_free else places.linked_tree()
         if replaced is not None:
-            self._rename_over(self._new_link(tree))
+            os.rename(self._new_link(tree), places.live)
             _note_replaced(replaced)
         elif not is_free and os.path.lexists(places.live):
             replaced = self._replace_directory(tree)
@@ -106,7 +106,7 @@ class LiveName:
                 raise cannot_switch(self._places, str(error.strerror)) from refused
             self._on_step("converting")
             try:
-                self._rename_over(link)
+                os.rename(link, self._places.live)
             except OSError:
                 filesystem.rename_new(aside, self._places.live)
                 raise
@@ -119,9 +119,6 @@ class LiveName:
         os.symlink(self._places.link_to(tree), link)
         self._places.let_through()
         return link
-
-    def _rename_over(self, link: bytes) -> None:
-        os.rename(link, self._places.live)
 
 
 def _let_move(directory: bytes) -> None:

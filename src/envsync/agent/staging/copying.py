@@ -109,7 +109,7 @@ class Copying:
         written, failed, error_number = answer
         if error_number:
             raise OSError(error_number, os.strerror(error_number))
-        self._site.writer.written.take(written)
+        self._site.writer.written.packed.update(written)
         self.failed += [Make(batch[number].path, batch[number].entry) for number in failed]
         done_bytes = sum(copy.entry.size_bytes for copy in batch)
         self._progress(done_bytes - sum(batch[number].entry.size_bytes for number in failed))

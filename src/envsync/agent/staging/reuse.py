@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 from typing import (
-    Callable,
     Collection,
     Dict,
     FrozenSet,
@@ -44,8 +43,6 @@ CANDIDATES_MAX = 6
 _NOTE_BYTES_MAX = 64 << 20
 _METADATA = re.compile(SITE_PACKAGES + rb"/[^/]+\.dist-info\Z")
 _RELEASE = re.compile(rb"conda-meta/([^/]+)\.json\Z")
-
-Known = Callable[[], Manifest]
 
 
 class Found(NamedTuple):

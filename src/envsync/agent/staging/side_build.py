@@ -243,12 +243,8 @@ def _holds(path: bytes, text: bytes) -> bool:
     # mmap refuses an empty file.
     if not os.path.getsize(path):
         return False
-    with open(path, "rb") as file, _mapped(file.fileno()) as mapped:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return mapped.find(text) >= 0
-
-
-def _mapped(fd: int) -> mmap.mmap:
-    return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
 
 
 def _replace(path: bytes, content: bytes) -> None:

@@ -173,7 +173,8 @@ class Hashing:
         lock = threading.Lock()
 
         def next_batch() -> List[Item]:
-            self._await_readers()
+            with self._changed:
+                self._changed.wait_for(lambda: not self._readers)
             with lock:
                 return next(batches, [])
 
@@ -186,10 +187,6 @@ class Hashing:
 
         workers = FileWorkers(Job(WORKER_CODE, len(MISSING), BLOCK_BYTES), top_fd, _request)
         workers.run(count, next_batch, take)
-
-    def _await_readers(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._readers)
 
 
 def _request(item: Item) -> bytes:

@@ -22,6 +22,7 @@ class WrittenDigests:
     """Digests by path, each valid for one status; packed, because there may be 200,000."""
 
     def __init__(self) -> None:
+        # Public, because a process that writes for another one hands it these.
         self.packed: Dict[bytes, bytes] = {}
 
     def add(self, path: bytes, status: os.stat_result, digest: bytes) -> None:
@@ -34,10 +35,6 @@ class WrittenDigests:
 
     def __len__(self) -> int:
         return len(self.packed)
-
-    def take(self, packed: Dict[bytes, bytes]) -> None:
-        """Add the `packed` digests of another process that wrote for this one."""
-        self.packed.update(packed)
 
     def row(self, directory: bytes, name: bytes) -> Row:
         """Return a file's status after writing, with a link count of 1; KeyError if not noted."""
