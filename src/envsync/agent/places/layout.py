@@ -276,6 +276,17 @@ def write_whole(path: bytes, *parts: bytes) -> None:
         file.writelines(parts)
 
 
+def append_line(fd: int, line: bytes) -> None:
+    """Add a line to a file, durably. It is one write, so lines of several processes never mix."""
+    size_bytes = os.fstat(fd).st_size
+    # A full disk or a power cut left half a line, so this one begins on a new line.
+    is_cut = size_bytes and os.pread(fd, 1, size_bytes - 1) != b"\n"
+    line = b"\n%s\n" % line if is_cut else line + b"\n"
+    if os.write(fd, line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(fd)
+
+
 def write_json(path: bytes, document: Any) -> None:
     write_whole(path, json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ from envsync.agent.places.checksummed_json import has_checksum, verified, with_c
 from envsync.agent.places.layout import (
     INTENT,
     Layout,
+    append_line,
     open_state_file,
     read_json,
     remove,
@@ -214,18 +214,11 @@ class Records:
         return [record for record in self.all() if self.tree(record) is not None]
 
     def log(self, event: Dict[str, Any]) -> None:
-        """Add a line to the history, durably. A line is one write, so lines never mix."""
-        line = json.dumps(redacted_json(event), sort_keys=True).encode() + b"\n"
+        """Add a line to the history, durably."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         fd = open_state_file(self._places.file("history.jsonl"), flags)
         try:
-            size_bytes = os.fstat(fd).st_size
-            if size_bytes and os.pread(fd, 1, size_bytes - 1) != b"\n":
-                # A full disk or a power cut left half a line, so this one begins on a new line.
-                line = b"\n" + line
-            if os.write(fd, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(fd)
+            append_line(fd, json.dumps(redacted_json(event), sort_keys=True).encode())
         finally:
             os.close(fd)
 

@@ -12,7 +12,7 @@ import hashlib
 import os
 from typing import List, Optional
 
-from envsync.agent.places.layout import Layout
+from envsync.agent.places.layout import Layout, append_line
 from envsync.agent.places.records import Records
 from envsync.agent.server import machine
 from envsync.agent.server.filesystem import FINE_STAMPS, mount_of
@@ -53,13 +53,7 @@ class RevisionHistory:
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             with open(os.path.join(self._directory, self._name()), "ab+") as file:
-                size_bytes = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size_bytes - 1))
-                # A full disk or a power cut left half a line, so this one begins on a new line.
-                start = b"" if file.read(1) in (b"", b"\n") else b"\n"
-                file.write(start + revision.encode("ascii") + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                append_line(file.fileno(), revision.encode("ascii"))
         except OSError as error:
             return "%s: %s" % (self._directory, error.strerror)
         return ""
