@@ -7,6 +7,7 @@ import os
 import stat
 from typing import Dict, List, NamedTuple, Set
 
+from envsync.agent.server.reading import closing_fd
 from envsync.agent.trees.directory_read import open_below, opened_below, path_of
 from envsync.tree.entry import WORLD_WRITE
 
@@ -81,14 +82,12 @@ class DirectoryStamps:
             fd = open_below(path, self._top_fd)
         except (FileNotFoundError, NotADirectoryError):
             return
-        try:
+        with closing_fd(fd):
             status = os.fstat(fd)
             if stat.S_IMODE(status.st_mode) != stamps.mode:
                 os.chmod(path_of(fd), stamps.mode)
             if status.st_mtime_ns != stamps.mtime_ns:
                 os.utime(path_of(fd), ns=(stamps.atime_ns, stamps.mtime_ns))
-        finally:
-            os.close(fd)
 
 
 def _mode(live: os.stat_result, there: os.stat_result) -> int:

@@ -14,7 +14,7 @@ from typing import Collection, Iterator, List, NamedTuple, Optional, Set
 
 from envsync.agent.places.directory_stamps import DirectoryStamps, is_below
 from envsync.agent.server.filesystem import mounts_below
-from envsync.agent.trees.directory_read import open_directory, opened_below, opened_directory
+from envsync.agent.trees.directory_read import opened_below, opened_directory
 from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file, opened_file
 from envsync.agent.trees.removal import remove_free_of_mounts
 from envsync.agent.trees.storage import trouble
@@ -312,8 +312,5 @@ def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:
 
 
 def _names(directory: bytes, top_fd: int) -> List[bytes]:
-    fd = open_directory(directory, top_fd)
-    try:
+    with opened_directory(directory, top_fd) as fd:
         return list(map(os.fsencode, os.listdir(fd)))
-    finally:
-        os.close(fd)

@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterable, NamedTuple, Optional
 from envsync.agent.places.layout import Layout, open_state_file
 from envsync.agent.server import filesystem
 from envsync.agent.server.facts import processes_holding
+from envsync.agent.server.reading import closing_fd
 from envsync.errors import Locked, PreflightRefused
 
 YIELD_SECONDS = 20.0
@@ -128,10 +129,8 @@ class PushLock:
         deadline = time.monotonic() + _SAID_SECONDS
         while self._command:
             fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
-            try:
+            with closing_fd(fd):
                 name = self._name_in(fd)
-            finally:
-                os.close(fd)
             if name or time.monotonic() > deadline:
                 return name
             time.sleep(_ASK_SECONDS)
@@ -149,10 +148,8 @@ class PushLock:
             fd = os.open(self._places.file("wanted"), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return False
-        try:
+        with closing_fd(fd):
             return not _is_locked(fd, fcntl.LOCK_EX)
-        finally:
-            os.close(fd)
 
     def sync(self) -> None:
         """Wait until everything written to this filesystem is on the disk.
@@ -198,10 +195,8 @@ def holder_at(places: Layout) -> Optional[Holder]:
         fd = os.open(places.file("lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    try:
+    with closing_fd(fd):
         return None if _is_locked(fd, fcntl.LOCK_SH) else _holder(fd)
-    finally:
-        os.close(fd)
 
 
 def nonce_at(places: Layout) -> str:

@@ -20,6 +20,7 @@ from envsync.agent.places.layout import (
     write_json,
     write_whole,
 )
+from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.checked_json import from_json
 from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
@@ -216,11 +217,8 @@ class Records:
     def log(self, event: Dict[str, Any]) -> None:
         """Add a line to the history, durably."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        fd = open_state_file(self._places.file("history.jsonl"), flags)
-        try:
+        with closing_fd(open_state_file(self._places.file("history.jsonl"), flags)) as fd:
             append_line(fd, json.dumps(redacted_json(event), sort_keys=True).encode())
-        finally:
-            os.close(fd)
 
     def history(self) -> List[Dict[str, Any]]:
         """Return what happened here, oldest first; damaged lines are left out."""

@@ -1,13 +1,22 @@
-"""Opens files safely that anybody may replace at any time."""
+"""Opens files safely that anybody may replace at any time; closes them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import Optional
+from typing import Iterator, Optional
 
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """Flags that neither follow a symlink nor wait for the writer of a pipe put in the file's place."""
+
+
+@contextlib.contextmanager
+def closing_fd(fd: int) -> Iterator[int]:
+    """Close a file descriptor when the block ends."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def read_start(path: bytes, size_bytes: int) -> Optional[bytes]:

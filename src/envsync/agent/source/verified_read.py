@@ -7,7 +7,7 @@ import hashlib
 import os
 from typing import Iterable, Iterator
 
-from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.directory_read import open_directory
 from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry
@@ -20,10 +20,8 @@ def opened_source(path: bytes) -> Iterator[int]:
         top_fd = open_directory(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise source_changed([path]) from error
-    try:
+    with closing_fd(top_fd):
         yield top_fd
-    finally:
-        os.close(top_fd)
 
 
 def read(top_fd: int, path: bytes) -> bytes:

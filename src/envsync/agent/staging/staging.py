@@ -18,6 +18,7 @@ from envsync.agent.places.records import Record, Records
 from envsync.agent.places.sharing import regroup
 from envsync.agent.places.staging_note import find_staging, forget_staging, note_staging
 from envsync.agent.server.filesystem import space
+from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging.choice import NOTHING, Candidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
 from envsync.agent.staging.incremental_listing import IncrementalListing
@@ -93,11 +94,8 @@ class Staging:
         `wanted` is the revision that will be built, given if it may be on record already.
         """
         looked = None if wanted else self._looked
-        writers = fence_writers(self._places)
-        try:
+        with closing_fd(fence_writers(self._places)):
             self._take(looked or self._choice.candidate(live, keep, wanted))
-        finally:
-            os.close(writers)
 
     def begin_anew(self) -> None:
         """Replace the chosen tree, which turned out not to be changeable, by a new directory.

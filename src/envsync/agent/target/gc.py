@@ -28,6 +28,7 @@ from envsync.agent.places.staging_note import (
 )
 from envsync.agent.server.facts import processes_below, user_name
 from envsync.agent.server.filesystem import mount_of
+from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import measure, remove_tree
@@ -228,14 +229,12 @@ class _Sweep:
         except Locked as error:
             self.stays.append("an unfinished push: %s" % error.message)
             return
-        try:
+        with closing_fd(writers):
             self._drop_trees(found)
             self._count(sum(map(measure, parts)))
             scratch_files.discard(places)
             if not any(map(os.path.lexists, found)) and not ready:
                 forget_staging(self._target.places)
-        finally:
-            os.close(writers)
 
     def _set_aside(self) -> Set[int]:
         """Return the inode of the next push's tree, if it is being made or `keep` leaves room."""

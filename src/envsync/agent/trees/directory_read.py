@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from operator import attrgetter
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import ContextManager, List, NamedTuple, Tuple
 
+from envsync.agent.server.reading import closing_fd
 from envsync.agent.trees.stat_rows import status_columns
 from envsync.agent.trees.storage import trouble
 from envsync.agent.trees.unreadable_paths import how_to_read_directory
@@ -53,14 +54,9 @@ def open_below(path: bytes, top_fd: int) -> int:
     return fd
 
 
-@contextlib.contextmanager
-def opened_below(path: bytes, top_fd: int) -> Iterator[int]:
+def opened_below(path: bytes, top_fd: int) -> ContextManager[int]:
     """Do `open_below` until the block ends."""
-    fd = open_below(path, top_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    return closing_fd(open_below(path, top_fd))
 
 
 def path_of(fd: int) -> bytes:
@@ -68,14 +64,9 @@ def path_of(fd: int) -> bytes:
     return b"/proc/self/fd/%d" % fd
 
 
-@contextlib.contextmanager
-def opened_directory(path: bytes) -> Iterator[int]:
-    """Open a directory, but not a symlink to one, until the block ends."""
-    fd = open_directory(path)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def opened_directory(path: bytes, top_fd: int | None = None) -> ContextManager[int]:
+    """Do `open_directory` until the block ends."""
+    return closing_fd(open_directory(path, top_fd))
 
 
 def read_directory(path: bytes, top_fd: int, device: int) -> Entries:

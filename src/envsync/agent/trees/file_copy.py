@@ -6,10 +6,10 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Iterator, Optional, Tuple
+from typing import ContextManager, Optional, Tuple
 
 from envsync.agent.server.filesystem import clone
-from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.file_hash import BLOCK_BYTES
 from envsync.agent.trees.set_id import mode_for
 from envsync.agent.trees.storage import trouble
@@ -22,14 +22,9 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_ATTEMPTS = 3
 
 
-@contextlib.contextmanager
-def opened_file(path: bytes, directory_fd: Optional[int] = None) -> Iterator[int]:
+def opened_file(path: bytes, directory_fd: Optional[int] = None) -> ContextManager[int]:
     """Open a file for reading, without following symlinks, until the block ends."""
-    fd = os.open(path, READ_FLAGS, dir_fd=directory_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    return closing_fd(os.open(path, READ_FLAGS, dir_fd=directory_fd))
 
 
 def copy_file(path: bytes, from_fd: int, to_fd: int) -> None:

@@ -9,6 +9,7 @@ import stat
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from envsync.agent.server.filesystem import mounted_within
+from envsync.agent.server.reading import closing_fd
 from envsync.agent.trees.directory_read import open_below, open_directory, open_unread, path_of
 from envsync.tree.entry import split
 
@@ -55,10 +56,8 @@ def remove_free_of_mounts(path: bytes, directory_fd: Optional[int] = None) -> No
         parent_fd = open_below(directory, directory_fd)
     except FileNotFoundError:
         return
-    try:
+    with closing_fd(parent_fd):
         _remove(name, parent_fd)
-    finally:
-        os.close(parent_fd)
 
 
 def _remove(path: bytes, directory_fd: Optional[int]) -> None:
@@ -118,12 +117,9 @@ def _open(path: bytes, directory_fd: Optional[int]) -> int:
 
 
 def _make_readable(path: bytes, directory_fd: Optional[int]) -> None:
-    fd = open_unread(path, directory_fd)
-    try:
+    with closing_fd(open_unread(path, directory_fd)) as fd:
         # `chmod` of the name would follow a symlink, and `fchmod` needs a readable directory.
         os.chmod(path_of(fd), 0o700)
-    finally:
-        os.close(fd)
 
 
 def _instead(fd: int, another: int) -> int:
