@@ -9,7 +9,6 @@ token, or writes nothing (`agent.staging.writer_guard`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from envsync.agent.source.direct_send import RsyncEnded
@@ -19,11 +18,12 @@ from envsync.transport.job import Direct, Job, Sent
 from envsync.transport.names import DIRECT
 from envsync.transport.rsync import (
     DELTA_FROM_BYTES,
-    Receiver,
     after_rsync,
     failed_run,
     follow,
     is_old,
+    receiver,
+    receiver_refusal,
     stamped,
 )
 from envsync.transport.rsync_command import RsyncCommand
@@ -54,7 +54,7 @@ class DirectTransport:
         program = direct.rsync()
         if not program.path or is_old(program.version):
             return "the source has no rsync 3.1 or newer"
-        return Receiver(job).refusal() or _refused(direct, job)
+        return receiver_refusal(job) or _refused(direct, job)
 
     def reason(self, job: Job) -> str:
         """Return how the source gets into the target, for a job that is not refused."""
@@ -94,15 +94,6 @@ def _failed(server: str, ended: RsyncEnded) -> str:
     return f"through this machine: rsync from {server} failed ({said})"
 
 
-def ways(user: str, hostname: str, port: int, alias: str) -> list[list[str]]:
-    """Return the ssh commands by which a server can try to log in to the target.
-
-    The first uses the server's own configuration of `alias`, the second our user, host and port.
-    """
-    named = [*_SSH, alias]
-    return [named, [*_SSH, "-l", user, "-p", str(port), hostname]]
-
-
 def _refused(direct: Direct, job: Job) -> str | None:
     found = direct.reach(_ways(job))
     if found.which >= 0:
@@ -111,15 +102,19 @@ def _refused(direct: Direct, job: Job) -> str | None:
     return f"{direct.server} cannot log in there by itself{lent} ({found.said})"
 
 
-def _ways(job: Job) -> Sequence[Sequence[str]]:
+def _ways(job: Job) -> list[list[str]]:
+    """Return the ssh commands by which the source's server can try to log in to the target.
+
+    The first uses that server's own configuration of the alias, the second our user, host and port.
+    """
     assert job.link is not None
-    reached = job.link.reached
-    return ways(reached.user, reached.hostname, reached.port, reached.alias)
+    to = job.link.reached
+    return [[*_SSH, to.alias], [*_SSH, "-l", to.user, "-p", str(to.port), to.hostname]]
 
 
 def _command(direct: Direct, job: Job) -> RsyncCommand:
     found = direct.reach(_ways(job))
-    there = Receiver(job)
+    there = receiver(job)
     if found.which not in (0, 1) or not there.path:
         raise AgentFailed("the source cannot log in to the target any more")
     way = _ways(job)[found.which]
@@ -133,7 +128,7 @@ def _command(direct: Direct, job: Job) -> RsyncCommand:
         python=job.python,
         rsync=there.path,
         delta=any(size_bytes >= DELTA_FROM_BYTES for _, size_bytes in job.items),
-        compress=rsync_command.speaks_zstd(there.said)
+        compress=rsync_command.speaks_zstd(there.version)
         and rsync_command.speaks_zstd(direct.rsync().version),
         limit_bits_per_second=job.limit_bits_per_second,
     )

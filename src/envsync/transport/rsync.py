@@ -50,7 +50,7 @@ class RsyncTransport:
             return error.message
         if not rsync_command.is_plain(job.python):
             return "the path of Python there has characters that login shells treat differently"
-        return Receiver(job).refusal()
+        return receiver_refusal(job)
 
     def send(self, job: Job) -> Sent:
         elsewhere = tuple(path for path, _ in job.items if path in job.elsewhere)
@@ -129,19 +129,17 @@ def _streamed(job: Job, wire_bytes: int | None) -> Sent:
     return Sent(both, rest.failed)
 
 
-class Receiver:
-    """The rsync on the server: its path, and what `rsync --version` prints there."""
+def receiver(job: Job) -> RsyncFacts:
+    """Return facts about the rsync on the server."""
+    return from_json(RsyncFacts, job.ask("transfer.rsync").document)
 
-    def __init__(self, job: Job) -> None:
-        facts = from_json(RsyncFacts, job.ask("transfer.rsync").document)
-        self.path: str = facts.path
-        self.said: str = facts.version
 
-    def refusal(self) -> str | None:
-        """Return why it cannot serve; None if it can."""
-        if not self.path:
-            return "there is no rsync on the server"
-        return "its rsync is older than 3.1" if is_old(self.said) else None
+def receiver_refusal(job: Job) -> str | None:
+    """Return why the rsync on the server cannot serve; None if it can."""
+    there = receiver(job)
+    if not there.path:
+        return "there is no rsync on the server"
+    return "its rsync is older than 3.1" if is_old(there.version) else None
 
 
 def is_old(said: str) -> bool:
@@ -152,7 +150,7 @@ def is_old(said: str) -> bool:
 def _command(job: Job) -> RsyncCommand:
     assert job.link is not None
     program = shutil.which("rsync")
-    there = Receiver(job)
+    there = receiver(job)
     if program is None or not there.path:
         raise TransferFailed("rsync is not on both ends any more")
     return RsyncCommand(
@@ -165,7 +163,7 @@ def _command(job: Job) -> RsyncCommand:
         python=job.python,
         rsync=there.path,
         delta=any(size_bytes >= DELTA_FROM_BYTES for _, size_bytes in job.items),
-        compress=_compresses(job, program, there.said),
+        compress=_compresses(job, program, there.version),
         limit_bits_per_second=job.limit_bits_per_second,
     )
 
