@@ -25,11 +25,10 @@ def _server_facts(codecs: Tuple[str, ...]) -> ServerFacts:
 
 
 def _health(service: Service, request: Request) -> Answer:
-    from envsync.agent.target.health import health, trees_of_environments
+    from envsync.agent.target.health import health
 
-    asked = request.read(AskEnvironments)
-    trees_of = trees_of_environments(content_directory(os.environ), asked.local, asked.local_of)
-    return Answer(health(asked.prefix, _server_facts(codec.undone()), trees_of))
+    asked, cache = request.read(AskEnvironments), content_directory(os.environ)
+    return Answer(health(*asked, cache, _server_facts(codec.undone())))
 
 
 def _list(service: Service, request: Request) -> Answer:

@@ -79,14 +79,21 @@ class HealthFacts(NamedTuple):
     environments: Tuple[StandingFacts, ...]
 
 
-TreesOf = Callable[[str], Trees]
-
-
-def health(prefix: str, server: ServerFacts, trees_of: TreesOf) -> HealthFacts:
+def health(
+    prefix: str,
+    local: Sequence[str],
+    local_of: Mapping[str, Sequence[str]],
+    cache_directory: Optional[str],
+    server: ServerFacts,
+) -> HealthFacts:
     """Return the facts of this server. Each command asked for its version has a time limit.
 
-    `trees_of` returns the trees of an environment by its name.
+    `local_of` maps the environments that have some to their further local paths.
     """
+
+    def trees_of(name: str) -> Trees:
+        return Trees(cache_directory, LocalPaths((*local, *local_of.get(name, ()))))
+
     return HealthFacts(
         server=server,
         python_version=platform.python_version(),
@@ -145,7 +152,7 @@ def driver_cuda_version() -> str:
     return "" if found is None else found.group(1)
 
 
-def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
+def _standing(prefix: str, trees_of: Callable[[str], Trees]) -> Iterator[StandingFacts]:
     for name in _names(prefix):
         try:
             places = layout(prefix, name)
@@ -153,7 +160,7 @@ def _standing(prefix: str, trees_of: TreesOf) -> Iterator[StandingFacts]:
             if closed is not None:
                 yield StandingFacts(name, "closed", closed.message)
                 continue
-            standing = StandingFacts(name, *_state(places, trees_of))
+            standing = StandingFacts(name, *_state(places, trees_of(name)))
             # If nothing is live and no version is kept, there is only the state that a push left.
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing
@@ -181,7 +188,7 @@ def _has_state(prefix: str, name: str) -> bool:
     return is_environment_name(name) and os.path.isdir(layout(prefix, name).state)
 
 
-def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
+def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
     holder = holder_at(places)
     if holder is not None and not holder.yields:
         return "locked", holder.who
@@ -202,7 +209,6 @@ def _state(places: Layout, trees_of: TreesOf) -> Tuple[str, str]:
         is_damaged = "the record %s is damaged" % os.fsdecode(damaged[0]) if damaged else ""
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # This is cheap: what was published was hashed then.
-    trees = trees_of(places.name)
     trees.directories_of = VersionDirectories(records)
     snapshot = trees.snapshot(places.standing(), glance=True)
     for found in live_busy_findings(snapshot.scan, places):
@@ -218,12 +224,3 @@ def _counted(kept: int) -> str:
     if not kept:
         return ""
     return "%d earlier version%s kept" % (kept, " is" if kept == 1 else "s are")
-
-
-def trees_of_environments(
-    cache_directory: Optional[str], local: Sequence[str], local_of: Mapping[str, Sequence[str]]
-) -> TreesOf:
-    def trees(name: str) -> Trees:
-        return Trees(cache_directory, LocalPaths((*local, *local_of.get(name, ()))))
-
-    return trees
