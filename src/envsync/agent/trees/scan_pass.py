@@ -180,23 +180,16 @@ class ScanPass:
             return
         before = self.directories[path]
         pending = self.directory(path)
-        if self.directories[path] != before:
-            self._forget_what_left(path, before)
+        now = self.directories[path]
+        if now != before:
+            was = _subdirectories(path, before)
+            for other, _ in was.items() ^ _subdirectories(path, now).items():
+                self._forget(other)
         self._read_again.add(path)
         pending = [new for new in pending if new not in self.directories]
         while pending:
             self._read_again.add(pending[-1])
             pending += self.directory(pending.pop())
-
-    def _forget_what_left(self, path: bytes, before: bytes) -> None:
-        below, standing = (
-            _subdirectories(path, before),
-            _subdirectories(path, self.directories[path]),
-        )
-        for gone in below.keys() - standing.keys():
-            self._forget(gone)
-        for replaced in [name for name in standing if standing[name] != below.get(name)]:
-            self._forget(replaced)
 
     def _forget(self, path: bytes) -> None:
         """Drop a directory and everything below it."""
