@@ -117,15 +117,9 @@ class Files(Collection[Make]):
         for directory, listing, _ in self._parts:
             yield directory, listings.decode(listing)
 
-    def listings(self) -> Iterator[Tuple[bytes, Listing]]:
-        """Yield each directory with its files, once for each time that files were added there."""
-        for directory, listing, _ in self._parts:
-            yield directory, listing
-
-    def counts(self) -> Iterator[Tuple[bytes, int]]:
-        """Yield each directory with a number of files, once for each time that some were added."""
-        for directory, _, count in self._parts:
-            yield directory, count
+    def parts(self) -> Sequence[Tuple[bytes, Listing, int]]:
+        """Return each directory with some files and their number, as often as some were added."""
+        return self._parts
 
     def paths(self) -> Iterator[bytes]:
         for directory, listing, _ in self._parts:

@@ -34,7 +34,7 @@ class IncrementalListing:
     def __init__(self, writer: TreeWriter, work: Plan) -> None:
         """`work` builds the tree from nothing; its files arrive in the plan's order."""
         self._writer = writer
-        self._files = dict(work.fetches.listings())
+        self._files = {path: listing for path, listing, _ in work.fetches.parts()}
         self._others = _others(work)
         self._entries = dict(work.directories)
         self._waiting = _waiting(work)
@@ -89,7 +89,7 @@ def _waiting(work: Plan) -> List[_Waiting]:
     """Return directories in which nothing is done after their files arrive; the next one last."""
     complete = {path: 0 for path, _ in work.directories}
     files = 0
-    for directory, count in work.fetches.counts():
+    for directory, _, count in work.fetches.parts():
         files += count
         if directory:
             complete[directory] = files
