@@ -104,8 +104,8 @@ class Service:
         self.tell = tell
         self.emit = emit
         self.helpers = helpers
-        self._source: Optional[Source] = None
-        self._target: Optional[Target] = None
+        self.opened_source: Optional[Source] = None
+        self.opened_target: Optional[Target] = None
         self._push: Optional[TargetPush] = None
         self.build: Optional[SideBuild] = None
         self.fetches: Collection[Tuple[bytes, Entry]] = ()
@@ -133,23 +133,15 @@ class Service:
 
     @property
     def source(self) -> Source:
-        if self._source is None:
+        if self.opened_source is None:
             raise AgentFailed("no source was opened")
-        return self._source
-
-    @source.setter
-    def source(self, source: Source) -> None:
-        self._source = source
+        return self.opened_source
 
     @property
     def target(self) -> Target:
-        if self._target is None:
+        if self.opened_target is None:
             raise AgentFailed("no target was opened")
-        return self._target
-
-    @target.setter
-    def target(self, target: Target) -> None:
-        self._target = target
+        return self.opened_target
 
     @property
     def push(self) -> TargetPush:
@@ -174,9 +166,9 @@ class Service:
 
         May be called more than once.
         """
-        if self._target is not None:
-            self._target.lock.release()
-            self._target.trees.close()
+        if self.opened_target is not None:
+            self.opened_target.lock.release()
+            self.opened_target.trees.close()
 
     def counted(self, what: str) -> Callable[[int], None]:
         """Return a progress callback that reports at most a few times a second."""

@@ -35,7 +35,7 @@ from envsync.tree.manifest import REFERENCE_BYTES
 
 def _open(service: Service, request: Request) -> Answer:
     opening = request.read(OpenSource)
-    service.source = Source(
+    service.opened_source = source = Source(
         opening.prefix,
         opening.name,
         opening.local,
@@ -44,8 +44,7 @@ def _open(service: Service, request: Request) -> Answer:
         service.helpers,
         is_base=opening.is_base,
     )
-    opened = SourceOpened(service.source.place(), os.fsdecode(service.source.stands_at))
-    return Answer(opened)
+    return Answer(SourceOpened(source.place(), os.fsdecode(source.stands_at)))
 
 
 def _inspect(service: Service, request: Request) -> Answer:

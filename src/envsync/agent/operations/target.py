@@ -38,7 +38,7 @@ from envsync.tree.manifest import Manifest
 
 def _open(service: Service, request: Request) -> Answer:
     opening = request.read(OpenTarget)
-    service.target = Target(
+    service.opened_target = target = Target(
         opening.prefix,
         opening.name,
         opening.local,
@@ -47,8 +47,8 @@ def _open(service: Service, request: Request) -> Answer:
         service.helpers,
         is_base=opening.is_base,
     )
-    service.target.lock.of_command(opening.command, opening.server)
-    service.target.on_step = lambda step: service.tell({"step": step})
+    target.lock.of_command(opening.command, opening.server)
+    target.on_step = lambda step: service.tell({"step": step})
     return Answer(TargetOpened(sys.executable))
 
 
