@@ -102,7 +102,7 @@ class Attempts:
         Raises `SourceRefused` if no two passes agree or files cannot be read, and `StorageFailed`
         if that is the disk's fault.
         """
-        return self._until(lambda _: False, first, known, margin_seconds, glance=glance)
+        return self._until(first, known, margin_seconds, confirms=True, glance=glance)
 
     def until_readable(
         self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float
@@ -112,20 +112,20 @@ class Attempts:
         If a file cannot be read, a second pass tells whether it is gone or another one by now, and
         then the tree is hashed again. Raises the errors of `until_confirmed`.
         """
-        return self._until(lambda hashed: not hashed.unreadable, scanned, known, margin_seconds)
+        return self._until(scanned, known, margin_seconds, confirms=False)
 
     def _until(
         self,
-        is_enough: Callable[[Hashed], bool],
         first: Scan,
         known: Dict[bytes, Known],
         margin_seconds: float,
         *,
+        confirms: bool,
         glance: bool = False,
     ) -> Hashed:
         for _ in range(ATTEMPTS):
             hashed = self._attempt(first, known, margin_seconds)
-            if is_enough(hashed):
+            if not (confirms or hashed.unreadable):
                 return hashed
             second = self._second(first, hashed, glance=glance)
             if second.signature == first.signature:
@@ -138,20 +138,13 @@ class Attempts:
         )
 
     def _second(self, first: Scan, hashed: Hashed, *, glance: bool) -> Scan:
+        of = self._directories_of
         if glance:
-            second = glance_again(
-                self._top_fd, self._local, first, hashed.changed, self._directories_of
-            )
+            second = glance_again(self._top_fd, self._local, first, hashed.changed, of)
             if second.signature == first.signature:
                 return second
             # The directory itself may be gone, which only its parent shows.
-        return scan_again(
-            self._top_fd,
-            self._local,
-            self._path,
-            first,
-            directories_of=self._directories_of,
-        )
+        return scan_again(self._top_fd, self._local, self._path, first, directories_of=of)
 
     def _attempt(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
         settled_ns = let_stamps_settle(scanned, margin_seconds)
