@@ -156,7 +156,7 @@ def scan_again(
         return scan(top_fd, local, path, helpers, directories_of)
     if not touched:
         return before._replace(moment=search.moment)
-    return _rescan(top_fd, local, before, touched, search.moment, directories_of)
+    return glance_again(top_fd, local, before, touched, directories_of, search.moment)
 
 
 def rescan(
@@ -173,7 +173,7 @@ def rescan(
     # A directory's own status is in its parent's rows.
     parents = {split(_nearest(path, before.directories))[0] for path in touched}
     some = {*touched, *parents}
-    return _rescan(top_fd, local, before, some, before.moment, directories_of)
+    return glance_again(top_fd, local, before, some, directories_of)
 
 
 def glance_again(
@@ -182,22 +182,15 @@ def glance_again(
     before: Scan,
     some: Collection[bytes],
     directories_of: DirectoriesOf = no_version,
+    moment: Optional[Moment] = None,
 ) -> Scan:
-    """Scan again the contents of some directories and of new ones below, and nothing else."""
-    return _rescan(top_fd, local, before, some, before.moment, directories_of)
+    """Scan again the contents of some directories and of new ones below, and nothing else.
 
-
-def _rescan(
-    top_fd: int,
-    local: LocalPaths,
-    before: Scan,
-    some: Collection[bytes],
-    moment: Moment,
-    directories_of: DirectoriesOf,
-) -> Scan:
+    Changes made after `moment`, by default that of the scan `before`, may be missing.
+    """
     again = {_nearest(path, before.directories) for path in some}
     pass_ = ScanPass(top_fd, local, directories_of)
-    pass_.resume(before, moment, again)
+    pass_.resume(before, moment or before.moment, again)
     for path in sorted(again, key=len):
         pass_.again(path)
     found, stored = pass_.finish(), before.directories
