@@ -60,7 +60,7 @@ class Recovery:
             self._switching.abandon()
             return "an interrupted switch was undone"
         if self._places.inode() != new.inode:
-            is_replaced = kept is not None and self._switching.is_switched_out(kept)
+            is_replaced = kept is not None and self._records.tree(kept) is not None
             self._switching.abandon()
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"

@@ -90,17 +90,13 @@ class Switching:
         with contextlib.suppress(DamagedIntent):
             intent = find_intent(self._places)
             records = intent.new, intent.kept
-            if intent.kept is not None and self.is_switched_out(intent.kept):
+            if intent.kept is not None and self._records.tree(intent.kept) is not None:
                 self._records.store(intent.kept)
         forget_intent(self._places)
         known = {record.number for record in self._records.all()}
         for record in records:
             if record is not None and record.number not in known:
                 self._records.forget(record)
-
-    def is_switched_out(self, version: Record) -> bool:
-        """Return whether a version is among the trees and not live."""
-        return self._records.tree(version) is not None
 
 
 def appeared() -> TargetDrifted:

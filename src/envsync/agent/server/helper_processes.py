@@ -24,7 +24,6 @@ from typing import (
     Optional,
     Sequence,
     Set,
-    Tuple,
 )
 
 PROCESSES_MAX = 4
@@ -189,8 +188,3 @@ def _exactly(fd: int, size: int) -> bytes:
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
-
-
-Share = Tuple[bytes, int, Tuple[str, ...], List[bytes], int]
-"""A request to scan: a tree's path and inode, the local patterns, the directories, and the number
-of entries after which to return."""

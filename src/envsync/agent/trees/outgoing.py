@@ -75,9 +75,6 @@ class Search:
     def is_in(self, content: bytes) -> bool:
         return bool(self.needles.found_in(content))
 
-    def absent_from(self, digest: bytes) -> None:
-        self.without.add(digest)
-
 
 class _Gathered:
     """The parts of the next block."""
@@ -130,7 +127,7 @@ class _Reader:
                 state = hashlib.sha256(content)
                 self._tell(fd, path, size_bytes, state)
                 if self._search is not None and not self._search.is_in(content):
-                    self._search.absent_from(state.digest())
+                    self._search.without.add(state.digest())
             return HEAD.pack(number, size_bytes), content
         finally:
             os.close(fd)
@@ -165,7 +162,7 @@ class _Reader:
             if is_whole and self._on_read is not None:
                 self._tell(fd, path, size_bytes, state)
                 if self._search is not None and not is_found:
-                    self._search.absent_from(state.digest())
+                    self._search.without.add(state.digest())
         finally:
             os.close(fd)
 

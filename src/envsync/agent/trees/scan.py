@@ -11,7 +11,7 @@ import os
 from functools import partial
 from typing import Collection, Dict, List, Optional, Tuple
 
-from envsync.agent.server.helper_processes import SCAN, HelperProcesses, Share
+from envsync.agent.server.helper_processes import SCAN, HelperProcesses
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.content_cache import StoredRows, partition_of
 from envsync.agent.trees.directory_read import opened_directory
@@ -31,6 +31,10 @@ directory is unknown beforehand; this way, idle helpers can take over from busy 
 _TOUCHED_MIN, _ENTRIES_PER_TOUCHED = 16, 32
 """If more than about a quarter of the directories were touched, all are read, by several
 processes."""
+
+Share = Tuple[bytes, int, Tuple[str, ...], List[bytes], int]
+"""A request to scan: a tree's path and inode, the local patterns, the directories, and the number
+of entries after which to return."""
 
 NO_HELPERS = HelperProcesses()
 
