@@ -18,6 +18,7 @@ from envsync.agent.places.layout import REMOVAL, Layout, read_json, remove, writ
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import REMOVED, failure_after_switch
 from envsync.agent.trees.trees import Trees
@@ -154,25 +155,19 @@ class Remover:
             self._name.give_to(tree, is_free=True)
             self._name.sync()
         except FileExistsError:
-            self._keep_unrecorded("an interrupted removal had moved it away")
+            because = "an interrupted removal had moved it away"
+            record_orphaned_trees(self._places, self._trees, self._records, because)
         return True
 
     def _without_note(self) -> Optional[str]:
         """Keep what has no record if the note is damaged; return None if there is no note."""
-        from envsync.agent.publishing.prune import DAMAGED_NOTE
-
         path = self._places.file(REMOVAL)
         if not os.path.lexists(path):
             return None
-        self._keep_unrecorded(DAMAGED_NOTE)
+        record_orphaned_trees(self._places, self._trees, self._records)
         with contextlib.suppress(OSError):
             remove(path)
         return "the note of an interrupted removal was damaged"
-
-    def _keep_unrecorded(self, because: str) -> None:
-        from envsync.agent.publishing.prune import record_orphaned_trees
-
-        record_orphaned_trees(self._places, self._trees, self._records, because)
 
 
 def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:
