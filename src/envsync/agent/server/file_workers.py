@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 import threading
-from typing import Callable, Generic, List, NamedTuple, Sequence, TypeVar
+from typing import Callable, Iterator, List, NamedTuple, Sequence, TypeVar
 
 from envsync.errors import AgentFailed
 
@@ -81,49 +81,44 @@ def batches(files: Sequence[T], size_bytes: Callable[[T], int]) -> List[List[T]]
     return found
 
 
-class FileWorkers(Generic[T]):
-    """Gives batches of files to workers, each of which has a thread to feed it."""
+def run_in_workers(
+    job: Job,
+    top_fd: int,
+    count: int,
+    batches: Iterator[List[T]],
+    request: Callable[[T], bytes],
+    take: Callable[[List[T], List[bytes]], None],
+) -> None:
+    """Give batches of files to `count` workers; `take` gets each file's answer.
 
-    def __init__(self, job: Job, top_fd: int, request: Callable[[T], bytes]) -> None:
-        self._job = job
-        self._top_fd = top_fd
-        self._request = request
-        self._failures: List[BaseException] = []
+    Each worker has a thread that feeds it. One thread at a time takes from `batches`, which may
+    wait, or calls `take`. Raises the first exception of any thread.
+    """
+    lock = threading.Lock()
+    failures: List[BaseException] = []
 
-    def run(
-        self,
-        count: int,
-        next_batch: Callable[[], List[T]],
-        take: Callable[[List[T], List[bytes]], None],
-    ) -> None:
-        """Process batches until `next_batch` returns an empty one; `take` gets each file's answer.
-
-        Both are called in the workers' threads. Raises the first exception of any thread.
-        """
-        arguments = next_batch, take
-        threads = [
-            threading.Thread(target=self._serve, args=arguments, daemon=True) for _ in range(count)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self._failures:
-            raise self._failures[0]
-
-    def _serve(
-        self, next_batch: Callable[[], List[T]], take: Callable[[List[T], List[bytes]], None]
-    ) -> None:
+    def serve() -> None:
         try:
-            batch = next_batch()
+            with lock:
+                batch = next(batches, [])
             if not batch:
                 return
-            with _Worker(self._job, self._top_fd) as worker:
+            with _Worker(job, top_fd) as worker:
                 while batch:
-                    take(batch, worker.ask([self._request(file) for file in batch]))
-                    batch = next_batch()
-        except BaseException as error:  # noqa: BLE001  (raised again by `run`)
-            self._failures.append(error)
+                    answers = worker.ask([request(file) for file in batch])
+                    with lock:
+                        take(batch, answers)
+                        batch = next(batches, [])
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            failures.append(error)
+
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 class _Worker:

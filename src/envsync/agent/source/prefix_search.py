@@ -6,10 +6,9 @@ A result counts only if the file still has the status that a scan saw.
 from __future__ import annotations
 
 import os
-import threading
 from typing import List, NamedTuple, Sequence, Set
 
-from envsync.agent.server.file_workers import FileWorkers, Job, batches, processors
+from envsync.agent.server.file_workers import Job, batches, processors, run_in_workers
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.conda.needles import PLAIN, WIDE, Needles
 
@@ -109,22 +108,15 @@ def _look(top_fd: int, needles: Needles, candidate: Candidate) -> int:
 def _search_in_workers(
     top_fd: int, needles: Needles, candidates: Sequence[Candidate], found: Found
 ) -> None:
-    left = batches(candidates, lambda candidate: candidate.size_bytes)
-    lock = threading.Lock()
-
-    def next_batch() -> List[Candidate]:
-        with lock:
-            return left.pop() if left else []
-
     def take(batch: List[Candidate], answers: List[bytes]) -> None:
-        with lock:
-            for candidate, answer in zip(batch, answers):
-                found.note(candidate.path, answer[0])
+        for candidate, answer in zip(batch, answers):
+            found.note(candidate.path, answer[0])
 
     arguments = [" ".join(needle.hex() for needle in group) for group in needles]
     job = Job(_CODE, 1, BLOCK_BYTES, arguments)
     count = max(1, min(processors(), len(candidates) // _FILES_PER_WORKER))
-    FileWorkers(job, top_fd, _request).run(count, next_batch, take)
+    large_first = reversed(batches(candidates, lambda candidate: candidate.size_bytes))
+    run_in_workers(job, top_fd, count, large_first, _request, take)
 
 
 def _request(candidate: Candidate) -> bytes:

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from envsync.agent.server.file_workers import FileWorkers, Job, is_full, processors
+from envsync.agent.server.file_workers import Job, is_full, processors, run_in_workers
 from envsync.agent.trees.file_hash import BLOCK_BYTES, MISSING, WORKER_CODE, hash_file
 from envsync.agent.trees.unhashed import Item, Unhashed
 from envsync.tree.entry import split
@@ -170,23 +170,23 @@ class Hashing:
         count: int,
         progress: Optional[Progress],
     ) -> None:
-        lock = threading.Lock()
-
-        def next_batch() -> List[Item]:
-            with self._changed:
-                self._changed.wait_for(lambda: not self._readers)
-            with lock:
-                return next(batches, [])
+        def while_nobody_reads() -> Iterator[List[Item]]:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._readers)
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
 
         def take(batch: List[Item], answers: List[bytes]) -> None:
-            with lock:
-                for item, answer in zip(batch, answers):
-                    item.take(answer)
-                if progress:
-                    progress(sum(item.size_bytes for item in batch))
+            for item, answer in zip(batch, answers):
+                item.take(answer)
+            if progress:
+                progress(sum(item.size_bytes for item in batch))
 
-        workers = FileWorkers(Job(WORKER_CODE, len(MISSING), BLOCK_BYTES), top_fd, _request)
-        workers.run(count, next_batch, take)
+        job = Job(WORKER_CODE, len(MISSING), BLOCK_BYTES)
+        run_in_workers(job, top_fd, count, while_nobody_reads(), _request, take)
 
 
 def _request(item: Item) -> bytes:
