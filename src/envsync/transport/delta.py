@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.staging.blocks import (
     BLOCK_BYTES,
     COPY,
@@ -20,7 +18,8 @@ from envsync.agent.staging.blocks import (
     read_block,
     runs,
 )
-from envsync.agent.trees.directory_read import open_directory
+from envsync.agent.trees.directory_read import opened_directory
+from envsync.agent.trees.file_copy import opened_file
 from envsync.agent.trees.outgoing import BLOCK_BYTES as PIECE_BYTES
 from envsync.agent.trees.outgoing import GONE, HEAD
 from envsync.agent.wire.build_requests import AskBlocks
@@ -77,10 +76,8 @@ def _opened(job: Job, path: bytes) -> Iterator[int]:
     fd = -1
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            top_fd = open_directory(job.source_path)
-            stack.callback(os.close, top_fd)
-            fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
-            stack.callback(os.close, fd)
+            top_fd = stack.enter_context(opened_directory(job.source_path))
+            fd = stack.enter_context(opened_file(path, top_fd))
         yield fd
 
 

@@ -18,7 +18,7 @@ from envsync.agent.places.records import Record
 from envsync.agent.places.sharing import walk
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import mounted_within
-from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.wire.messages import FOREIGN_OWNER, GROUP_OWNED, SHARED, Finding
 from envsync.errors import PreflightRefused
 from envsync.tree.sharing import WRITE
@@ -224,7 +224,7 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
         fd = os.open(path, READ_FLAGS)
     except OSError:
         return
-    try:
+    with closing_fd(fd):
         status = os.fstat(fd)
         is_directory = stat.S_ISDIR(status.st_mode)
         is_plain = is_directory or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
@@ -236,8 +236,6 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
         mode = directory_mode if is_directory else file_mode
         if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
             os.fchmod(fd, mode)
-    finally:
-        os.close(fd)
 
 
 def may_build_on(tree: bytes) -> bool:

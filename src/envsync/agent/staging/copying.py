@@ -24,8 +24,9 @@ from typing import (
 )
 
 from envsync.agent.server.helper_processes import COPY, HelperProcesses
+from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging.writing import TreeWriter
-from envsync.agent.trees.directory_read import open_directory
+from envsync.agent.trees.directory_read import opened_directory
 from envsync.tree.entry import Entry
 from envsync.tree.steps import COPIES_MAX, Copies, Copy, Make
 
@@ -125,13 +126,10 @@ def copy_share(order: Tuple[Any, ...]) -> Optional[Tuple[Any, ...]]:
     staged, lock, holding, files = order
     with contextlib.ExitStack() as stack:
         try:
-            lock_fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-            stack.callback(os.close, lock_fd)
+            lock_fd = stack.enter_context(closing_fd(os.open(lock, os.O_RDWR | os.O_CLOEXEC)))
             fcntl.flock(lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            top_fd = open_directory(staged)
-            stack.callback(os.close, top_fd)
-            holding_fd = open_directory(holding)
-            stack.callback(os.close, holding_fd)
+            top_fd = stack.enter_context(opened_directory(staged))
+            holding_fd = stack.enter_context(opened_directory(holding))
         except OSError:
             return None
         writer = TreeWriter(top_fd)
@@ -150,13 +148,10 @@ def copy_share(order: Tuple[Any, ...]) -> Optional[Tuple[Any, ...]]:
 def _opened(path: bytes) -> Iterator[int]:
     """Open a tree until the block ends; -1 if it is gone, so that the source sends its files."""
     fd = -1
-    with contextlib.suppress(OSError):
-        fd = open_directory(path)
-    try:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            fd = stack.enter_context(opened_directory(path))
         yield fd
-    finally:
-        if fd >= 0:
-            os.close(fd)
 
 
 def _each(copies: Iterable[Copies]) -> Iterator[Copy]:

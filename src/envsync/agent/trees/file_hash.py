@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Optional
 
-from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.server.reading import READ_FLAGS, closing_fd
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -89,11 +89,8 @@ def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
 def why_unreadable(top_fd: int, path: bytes) -> Optional[OSError]:
     """Return the error that reading a file raises, or None if it can be read (now)."""
     try:
-        fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
-        try:
+        with closing_fd(os.open(path, READ_FLAGS, dir_fd=top_fd)) as fd:
             hash_open_file(fd)
-        finally:
-            os.close(fd)
     except OSError as error:
         return error
     return None
