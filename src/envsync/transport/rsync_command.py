@@ -37,8 +37,7 @@ class RsyncCommand:
 
     def argv(self) -> list[bytes]:
         """Return the sender's command line; it reads the paths of the files from its stdin."""
-        tree = os.fsencode(self.tree)
-        state = posixpath.dirname(posixpath.dirname(tree))
+        state = self._state()
         return [
             os.fsencode(self.program),
             # A file with the size and mtime of the old one can still have other contents.
@@ -65,6 +64,10 @@ class RsyncCommand:
             os.fsencode(self._host_argument()) + b":.",
         ]
 
+    def _state(self) -> bytes:
+        """Return the state directory (`agent.places.layout`), which has the tree in a directory."""
+        return os.fsencode(posixpath.dirname(posixpath.dirname(self.tree)))
+
     def _host_argument(self) -> str:
         """Return the host, in brackets if it is an IPv6 address."""
         return f"[{self.ssh_host}]" if ":" in self.ssh_host else self.ssh_host
@@ -72,7 +75,7 @@ class RsyncCommand:
     def _delta_options(self) -> list[bytes]:
         if not self.delta:
             return [b"--whole-file"]
-        above, name = posixpath.split(posixpath.dirname(posixpath.dirname(os.fsencode(self.tree))))
+        above, name = posixpath.split(self._state())
         # The basis is the live tree (`agent.places.layout`): read and copied from, never linked.
         return [
             b"--no-whole-file",
@@ -91,8 +94,7 @@ class RsyncCommand:
     def _receiver(self) -> str:
         """Return the command that runs rsync there: ASCII, with one meaning to sh, csh and fish."""
         program = inspect.getsource(writer_guard).encode().hex()
-        state = os.fsencode(posixpath.dirname(posixpath.dirname(self.tree))).hex()
-        rsync = os.fsencode(self.rsync).hex()
+        state, rsync = self._state().hex(), os.fsencode(self.rsync).hex()
         start = f"exec {self.python} -S -I -B -c 'exec(bytes.fromhex(\"{program}\"))'"
         return f"{start} {state} {self.token} {rsync}"
 
