@@ -122,10 +122,6 @@ def workers_for(name: str) -> int:
     return 1 if name == codec.STREAMED else WORKERS_MAX
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 def encoded(job: Job, effort: Effort) -> Iterator[bytes]:
     """Yield the job's files as blocks, a few of which other threads make ahead.
 
@@ -156,7 +152,7 @@ class _Ahead:
         self._stopped = threading.Event()
         self._step = effort.step
         self._encoder = codec.Encoder(self._step.codec, self._step.level)
-        workers = min(workers_for(self._step.codec), _processors())
+        workers = min(workers_for(self._step.codec), len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="compress")
         self._read_bytes = 0
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)

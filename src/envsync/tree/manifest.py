@@ -88,10 +88,6 @@ class Manifest(NamedTuple):
         places.update(several)
         return places
 
-    def paths(self) -> Iterator[bytes]:
-        for path, _ in self.walk():
-            yield path
-
     def totals(self) -> Totals:
         """Return the number of entries and files, and the bytes of the files' contents."""
         entries = files = size_bytes = 0

@@ -111,9 +111,8 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
 
 def _bundle(service: Service, request: Request) -> Answer:
     """Return a bundle's path, and the length and digest of what an earlier push left of one."""
-    staging = service.push.staging
-    state = _state(service)
-    path = scratch_files.bundle(state, staging.token)
+    state, token = service.target.places.state, service.push.staging.token
+    path = scratch_files.bundle(state, token)
     digest, size_bytes = hashlib.sha256().digest(), 0
     with space_guard():
         if os.path.islink(path):
@@ -152,7 +151,7 @@ def _copy(old: BinaryIO, path: bytes) -> int:
 
 
 def _unpack(service: Service, request: Request) -> Answer:
-    path = scratch_files.bundle(_state(service), service.push.staging.token)
+    path = scratch_files.bundle(service.target.places.state, service.push.staging.token)
     try:
         with open(path, "rb") as bundle:
             incoming = service.push.receiver(_items(service, request))
@@ -200,12 +199,7 @@ def _probe(service: Service, request: Request) -> Answer:
 
 
 def _free(service: Service, request: Request) -> Answer:
-    return Answer(SpaceFacts(space(_state(service)).free_bytes))
-
-
-def _state(service: Service) -> bytes:
-    """Return the directory that contains the directory of the staging tree."""
-    return os.path.dirname(os.path.dirname(service.push.staging.path))
+    return Answer(SpaceFacts(space(service.target.places.state).free_bytes))
 
 
 OPERATIONS = {

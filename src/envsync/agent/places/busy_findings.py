@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Iterator, Tuple
+from typing import Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.server.facts import mapped_for_writing, running_processes
@@ -20,7 +20,8 @@ _DELETED = b" (deleted)"
 
 def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
     """Return each sign that the environment is being changed, or was left half-changed."""
-    signs = busy.signs(_busy_candidates(scanned), time.time())
+    candidates = ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))
+    signs = busy.signs(candidates, time.time())
     left = tuple(
         Finding(_NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
         for sign in signs
@@ -65,8 +66,3 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
         for pid, file in sorted(set(mapped_for_writing(path)))
         if not file.endswith(_DELETED) and not local.matches(file)
     )
-
-
-def _busy_candidates(scanned: Scan) -> Iterator[Tuple[bytes, float]]:
-    """Yield paths that could be signs, with the time of their last change in seconds."""
-    return ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))
