@@ -209,13 +209,6 @@ def test_what_is_held(what: str, server: Server) -> None:
     assert server.revision() == REVISIONS[1]
 
 
-def test_what_is_held_by_an_older_version(server: Server) -> None:
-    """Which knew no digest."""
-    server.push(ONE)
-    (server.state / "held.json").write_text(json.dumps({REVISIONS[1]: "rolled back by bob"}))
-    assert records(server).held() == {REVISIONS[1]: "rolled back by bob"}
-
-
 def test_what_was_removed_is_held_by_the_history_too(server: Server) -> None:
     server.push(ONE)
     target = server.target()

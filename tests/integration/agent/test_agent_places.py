@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -137,16 +136,6 @@ def test_a_record_comes_back(records: Records) -> None:
     assert records.manifest(RECORD) == MANIFEST
     records.forget(RECORD)
     assert (records.all(), records.manifest(RECORD)) == ([], None)
-
-
-def test_a_record_of_an_earlier_release_comes_back(places: Layout, records: Records) -> None:
-    records.store(RECORD)
-    [name] = [name for name in os.listdir(places.generations) if name.endswith(b".json")]
-    path = Path(os.fsdecode(os.path.join(places.generations, name)))
-    document = json.loads(path.read_text())
-    del document["own_changes"]
-    path.write_text(json.dumps(document))
-    assert records.all() == [RECORD]
 
 
 def test_records_are_in_the_order_of_their_numbers(records: Records) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -86,22 +85,6 @@ def test_a_disk_that_is_mounted_in_a_home_is_the_machine_s_own(
     had(home / "scratch", home).remember(R3)
     on(monkeypatch, "server1")
     assert had(home / "scratch", home).revisions() == []
-
-
-def test_what_was_noted_before_machines_were_told_apart_still_counts(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else nothing could be pushed after an upgrade."""
-    prefix = tmp_path / "opt/conda"
-    path = os.fsencode(os.path.realpath(prefix / "envs")) + b"/myenv"
-    old = home / ".local/state/envsync/had" / hashlib.sha256(path).hexdigest()[:24]
-    old.parent.mkdir(parents=True)
-    old.write_text(f"{R1}\n")
-    on(monkeypatch, "server1")
-    assert had(prefix, home).revisions() == [R1]
-    had(prefix, home).remember(R3)
-    assert had(prefix, home).revisions() == [R1, R3]
-    assert old.read_text() == f"{R1}\n"
 
 
 @pytest.mark.parametrize(

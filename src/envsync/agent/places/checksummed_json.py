@@ -28,10 +28,5 @@ def verified(document: Any) -> Dict[str, Any]:
     return content
 
 
-def has_checksum(document: Dict[str, Any]) -> bool:
-    """Return whether the document has a checksum; those of earlier releases may not."""
-    return _DIGEST in document
-
-
 def _digest(content: Dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

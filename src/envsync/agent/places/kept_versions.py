@@ -32,6 +32,6 @@ def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:
     """
     if trees.snapshot(tree).revision == record.revision:
         return True
-    if not record.local or record.local == trees.local.patterns:
+    if record.local == trees.local.patterns:
         return False
     return trees.by(LocalPaths(record.local)).snapshot(tree).revision == record.revision

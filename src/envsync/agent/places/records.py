@@ -9,7 +9,7 @@ import os
 import re
 from typing import Any, Collection, Dict, List, NamedTuple, Optional, Tuple
 
-from envsync.agent.places.checksummed_json import has_checksum, verified, with_checksum
+from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import (
     INTENT,
     Layout,
@@ -33,7 +33,6 @@ _FILE = re.compile(r"([0-9]{6,})\.json\Z")
 _HELD = "held.json"
 TAKEN_BACK = "it was changed before it was taken back"
 """The reason to keep a version that was taken back: its check failed or could not be run."""
-_NOT_IN_EARLIER_RELEASES: Dict[str, Any] = {"own_changes": "", "local": [], "share": None}
 _REVISIONS = ("source_revision", "revision")
 
 
@@ -43,11 +42,11 @@ class Record(NamedTuple):
     `revision` is of the tree as published here, `source_revision` of the tree it came from; they
     differ if a prefix was rewritten, soft links were replaced, or it was packed or rebuilt. `inode`
     is that of its top directory. `local` are the patterns of local paths with which `revision` was
-    computed; empty in a record older than this field. `kept_because` says why no automatic clean-up
+    computed. `kept_because` says why no automatic clean-up
     removes the version: usually it was replaced although it had changes of its own, or by a source
     that never had it. `own_changes` is a digest of those changes, if a check may have made them.
     `share` is what it was published for a group to do (`tree.sharing`), empty for nothing; None if
-    envsync did not build it, and in a record older than this field.
+    envsync did not build it.
     """
 
     number: int
@@ -77,7 +76,7 @@ class Record(NamedTuple):
 def record_from_json(document: Any) -> Record:
     """Return the record of a document. Raises ValueError if it is not one."""
     try:
-        return from_json(Record, {**_NOT_IN_EARLIER_RELEASES, **dict(document)})
+        return from_json(Record, dict(document))
     except (AgentFailed, TypeError) as error:
         raise ValueError("not a record: %s" % error) from error
 
@@ -255,10 +254,7 @@ class Records:
         if document is None and not os.path.lexists(path):
             return {}
         with contextlib.suppress(ValueError):
-            # Files of earlier releases have no digest.
-            if not isinstance(document, dict) or has_checksum(document):
-                document = verified(document)
-            held: Dict[str, str] = document
+            held: Dict[str, str] = verified(document)
             if all(type(reason) is str for reason in held.values()):
                 return held
         return self._held_by_history()

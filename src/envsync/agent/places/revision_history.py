@@ -36,8 +36,7 @@ class RevisionHistory:
         """Return the revisions, each once; of a record also the revision as published here."""
         revisions: List[str] = []
         if self._directory is not None:
-            for name in (_by_path_alone(self._path()), self._name()):
-                revisions += _lines(os.path.join(self._directory, name))
+            revisions += _lines(os.path.join(self._directory, self._name()))
         for record in Records(self._places).all():
             revisions += [record.revision, record.source_revision]
         return list(dict.fromkeys(revisions))
@@ -58,20 +57,12 @@ class RevisionHistory:
             return "%s: %s" % (self._directory, error.strerror)
         return ""
 
-    def _path(self) -> bytes:
-        parent, name = os.path.split(self._places.live)
-        return os.path.join(os.path.realpath(parent), name)
-
     def _name(self) -> str:
         """Return the name of this environment's log, which no other environment has."""
-        path = self._path()
+        parent, name = os.path.split(self._places.live)
+        path = os.path.join(os.path.realpath(parent), name)
         whose = b"" if _is_seen_by_all(path) else os.fsencode(machine.name())
         return hashlib.sha256(path + b"\0" + whose).hexdigest()[:24]
-
-
-def _by_path_alone(path: bytes) -> str:
-    """Return the log's name from before machines were told apart: read, but not written."""
-    return hashlib.sha256(path).hexdigest()[:24]
 
 
 def _is_seen_by_all(path: bytes) -> bool:
