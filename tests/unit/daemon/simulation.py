@@ -31,9 +31,10 @@ from envsync.daemon.worker_messages import (
     to_document,
 )
 from envsync.daemon.worker_process import WorkerProcess
-from envsync.errors import ConnectionFailed, EnvsyncError
+from envsync.errors import ConnectionFailed, EnvsyncError, SourceRefused
 
 SETTLE, RESCAN = 10.0, 3600.0
+BUSY = SourceRefused("not at rest: pip is at it")
 DOWN = ConnectionFailed("it does not answer")
 
 

@@ -10,18 +10,8 @@ from envsync.daemon.log import Log
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.rows import IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.tasks import Task
-from envsync.errors import (
-    NotFound,
-    PreflightRefused,
-    SourceRefused,
-)
-from tests.unit.daemon.simulation import (
-    SETTLE,
-    FakeProcess,
-    SimulatedDaemon,
-)
-
-BUSY = SourceRefused("not at rest: pip is at it")
+from envsync.errors import NotFound, PreflightRefused
+from tests.unit.daemon.simulation import BUSY, SETTLE, FakeProcess, SimulatedDaemon
 
 
 def test_pause_and_resume(daemon: SimulatedDaemon) -> None:

@@ -9,17 +9,10 @@ from envsync.daemon.rows import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYIN
 from envsync.daemon.tasks import Task
 from envsync.daemon.tracked_source import REFUSED_MAX_SECONDS
 from envsync.daemon.worker_messages import DigestTaken
-from envsync.daemon.worker_pool import (
-    PUSHING_MAX,
-    SLOW_SECONDS,
-)
-from envsync.errors import (
-    RevisionHeld,
-    SourceRefused,
-    TargetDrifted,
-    TransferFailed,
-)
+from envsync.daemon.worker_pool import PUSHING_MAX, SLOW_SECONDS
+from envsync.errors import RevisionHeld, TargetDrifted, TransferFailed
 from tests.unit.daemon.simulation import (
+    BUSY,
     DOWN,
     RESCAN,
     SETTLE,
@@ -29,7 +22,6 @@ from tests.unit.daemon.simulation import (
 )
 
 REFUSED = TargetDrifted("it was changed there", hint="x")
-BUSY = SourceRefused("not at rest: pip is at it")
 
 
 def test_a_server_that_is_off_is_tried_by_one_environment_and_gets_the_newest(

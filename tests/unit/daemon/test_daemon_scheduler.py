@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 from envsync.daemon.rows import IN_STEP
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
-from envsync.errors import (
-    NotFound,
-)
-from tests.unit.daemon.simulation import (
-    RESCAN,
-    SETTLE,
-    SimulatedDaemon,
-    StartDaemon,
-    check_of,
-)
+from envsync.errors import NotFound
+from tests.unit.daemon.simulation import RESCAN, SETTLE, SimulatedDaemon, StartDaemon, check_of
 
 GONE = NotFound("there is no environment")
 

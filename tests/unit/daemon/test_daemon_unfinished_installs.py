@@ -5,18 +5,14 @@ from __future__ import annotations
 from envsync.daemon.rows import LAGGING
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
-from envsync.errors import (
-    SourceRefused,
-)
 from tests.unit.daemon.simulation import (
+    BUSY,
     RESCAN,
     SETTLE,
     SimulatedDaemon,
     StartDaemon,
     check_of,
 )
-
-BUSY = SourceRefused("not at rest: pip is at it")
 
 
 def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(

@@ -9,17 +9,8 @@ from envsync.daemon.rows import IN_STEP, RETRYING
 from envsync.daemon.tasks import START, START_CHANGED, Task
 from envsync.daemon.triggers import Observation
 from envsync.daemon.worker_messages import DigestTaken
-from envsync.daemon.worker_pool import (
-    END_MAX_SECONDS,
-    SILENCE_MAX_SECONDS,
-    START_AGAIN_SECONDS,
-)
-from tests.unit.daemon.simulation import (
-    RESCAN,
-    SETTLE,
-    SimulatedDaemon,
-    check_of,
-)
+from envsync.daemon.worker_pool import END_MAX_SECONDS, SILENCE_MAX_SECONDS, START_AGAIN_SECONDS
+from tests.unit.daemon.simulation import RESCAN, SETTLE, SimulatedDaemon, check_of
 
 
 def test_a_worker_is_ready_when_the_source_has_settled(daemon: SimulatedDaemon) -> None:
