@@ -74,6 +74,5 @@ class SourceChecks:
         """
         row = self._sync_state.source(name)
         still = tuple(sign for sign in row.tolerated if sign in unfinished)
-        if still != row.tolerated:
-            self._sync_state.store.put_source(replace(row, tolerated=still))
+        self._sync_state.store.put_source(replace(row, tolerated=still))
         return still

@@ -93,12 +93,16 @@ class Store:
         return contents
 
     def put_source(self, row: SourceRow) -> None:
-        self.contents.sources[row.environment] = row
-        self._write(_PUT_SOURCE, (row.environment, _dumped(row)))
+        """Keep a row in place of the earlier one; written only if it differs."""
+        if self.contents.sources.get(row.environment) != row:
+            self.contents.sources[row.environment] = row
+            self._write(_PUT_SOURCE, (row.environment, _dumped(row)))
 
     def put_server(self, row: ServerRow) -> None:
-        self.contents.servers[row.environment, row.server] = row
-        self._write(_PUT_SERVER, (row.environment, row.server, _dumped(row)))
+        """Keep a row in place of the earlier one; written only if it differs."""
+        if self.contents.servers.get((row.environment, row.server)) != row:
+            self.contents.servers[row.environment, row.server] = row
+            self._write(_PUT_SERVER, (row.environment, row.server, _dumped(row)))
 
     def put_about(self, name: str, value: Any) -> None:
         self.contents.about[name] = value

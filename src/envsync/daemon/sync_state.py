@@ -63,7 +63,7 @@ class SyncState:
     def _set_back(self, seconds: float) -> None:
         for row in list(self.store.contents.servers.values()):
             if row.next_try_seconds is not None:
-                self._put(replace(row, next_try_seconds=row.next_try_seconds - seconds))
+                self.store.put_server(replace(row, next_try_seconds=row.next_try_seconds - seconds))
         for outage in self._unreachable.values():
             outage.next_try_seconds -= seconds
 
@@ -93,7 +93,7 @@ class SyncState:
                 self._unreachable.pop(server, None)
                 row = None
             row = row or ServerRow(environment, server, since_seconds=now)
-            self._put(
+            self.store.put_server(
                 transitions.clamped(replace(row, place=place), now, assignments.rescan_seconds)
             )
         return moved
@@ -121,10 +121,6 @@ class SyncState:
     def _names(self, environment: str) -> tuple[str, ...]:
         assignment = self.assignments.by_name.get(environment)
         return () if assignment is None else assignment.servers
-
-    def _put(self, row: ServerRow) -> None:
-        if self.store.contents.servers.get((row.environment, row.server)) != row:
-            self.store.put_server(row)
 
     # Due work
 
@@ -180,13 +176,13 @@ class SyncState:
         """Note that a push to these servers begins."""
         for row in self.servers(environment):
             if row.server in servers:
-                self._put(transitions.to_pushing(row, self._now()))
+                self.store.put_server(transitions.to_pushing(row, self._now()))
                 if row.server in self._unreachable:
                     self._unreachable[row.server].tried_by = environment
 
     def source_hinted(self, environment: str) -> None:
         """Note, also for later daemons, that a source may have changed and may be half done."""
-        self._put_source(replace(self.source(environment), is_unchecked=True))
+        self.store.put_source(replace(self.source(environment), is_unchecked=True))
 
     def source_scanned(self, environment: str, revision: str) -> bool:
         """Note that the source was scanned; return whether its revision is new.
@@ -201,7 +197,7 @@ class SyncState:
         self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=error))
         for server in self.servers(environment):
             if server.state == IN_STEP and server.revision != revision:
-                self._put(transitions.to_lagging(server, now))
+                self.store.put_server(transitions.to_lagging(server, now))
         return row.revision != revision
 
     def source_unchanged(self, environment: str) -> None:
@@ -224,22 +220,16 @@ class SyncState:
         before = self.source(row.environment)
         if before.error is None or before.error.get("message") != error.message:
             self._log.failure(error.to_json(), environment=row.environment)
-        elif before.unfinished == row.unfinished:
-            return
         self.store.put_source(replace(row, error=error.to_json()))
 
     def install_finished(self, environment: str) -> None:
         """Note that a check has found nothing half done in the source."""
         row = replace(self.source(environment), is_unchecked=False)
-        self._put_source(replace(row, unfinished=(), error=None) if row.unfinished else row)
+        self.store.put_source(replace(row, unfinished=(), error=None) if row.unfinished else row)
 
     def packages_accepted(self, environment: str, path: str, packages: tuple[str, ...]) -> None:
         """Note the packages at that path that are accepted as complete."""
-        self._put_source(replace(self.source(environment), path=path, packages=packages))
-
-    def _put_source(self, row: SourceRow) -> None:
-        if self.source(row.environment) != row:
-            self.store.put_source(row)
+        self.store.put_source(replace(self.source(environment), path=path, packages=packages))
 
     def push_ended(self, ended: PushEnded) -> None:
         """Note how a push to one server ended."""
@@ -251,10 +241,10 @@ class SyncState:
         if error is None:
             self._answered(report.server, now)
             after = transitions.after_success(before, report.revision, now)
-            self._put(after)
+            self.store.put_server(after)
             log_success(self._log, before, after, report)
         elif transitions.is_source_error(error, report.server):
-            self._put(transitions.after_source_failure(before, now))
+            self.store.put_server(transitions.after_source_failure(before, now))
         else:
             self._push_failed(before, error, report.source_revision, now)
 
@@ -268,7 +258,7 @@ class SyncState:
             after = self._unanswered(after, error, now)
         else:
             self._answered(before.server, now)
-        self._put(after)
+        self.store.put_server(after)
         log_failure(self._log, before, after, error)
 
     def _unanswered(self, row: ServerRow, error: EnvsyncError, now: float) -> ServerRow:
@@ -288,7 +278,7 @@ class SyncState:
         for row in list(self.store.contents.servers.values()):
             code = (row.error or {}).get("code")
             if row.server == server and row.state == RETRYING and code in transitions.UNREACHABLE:
-                self._put(replace(row, next_try_seconds=now))
+                self.store.put_server(replace(row, next_try_seconds=now))
 
     def worker_ended(
         self, environment: str, servers: tuple[str, ...], error: EnvsyncError | None
@@ -302,12 +292,12 @@ class SyncState:
             if row.server not in servers or row.state != PUSHING:
                 continue
             if error is None:
-                self._put(transitions.after_source_failure(row, now))
+                self.store.put_server(transitions.after_source_failure(row, now))
             else:
                 after = transitions.after_failure(
                     row, error, "", now, self.assignments.rescan_seconds, self._jitter()
                 )
-                self._put(after)
+                self.store.put_server(after)
                 log_failure(self._log, row, after, error)
 
     def doubt(self, environment: str, servers: Collection[str]) -> None:
@@ -315,11 +305,11 @@ class SyncState:
         for row in self.servers(environment):
             if row.server in servers:
                 self._unreachable.pop(row.server, None)
-                self._put(transitions.to_lagging(row, self._now()))
+                self.store.put_server(transitions.to_lagging(row, self._now()))
 
     def retry_now(self, environment: str) -> None:
         """Make all servers that are not in step due now, because a person asked for it."""
         for row in self.servers(environment):
             self._unreachable.pop(row.server, None)
             if row.state not in (PUSHING, IN_STEP):
-                self._put(replace(row, next_try_seconds=self._now(), attempts=0))
+                self.store.put_server(replace(row, next_try_seconds=self._now(), attempts=0))
