@@ -207,7 +207,9 @@ class MainLoop:
             self._notifier.status(sentence)
 
     def _sentence(self) -> str:
-        return status.sentence(self._store.contents, self._inventory.error, self._scheduler.busy())
+        return status.sentence(
+            self._store.contents, self._scheduler.activities, self._inventory.error
+        )
 
     def _reload(self) -> None:
         """Put the inventory's new content in force; if it is refused, keep the old one."""
@@ -227,7 +229,7 @@ class MainLoop:
         """Return everything that `envsync status` shows."""
         return status.document(
             self._store.contents,
-            self._scheduler,
+            self._scheduler.activities,
             status.About(
                 pid=os.getpid(),
                 since_seconds=self._started_seconds,

@@ -16,7 +16,7 @@ from envsync.daemon.standby import Standby
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import DigestCheck, Task
 from envsync.daemon.tracked_source import TrackedSource
-from envsync.daemon.triggers import NO_ACTIVITY, Activity
+from envsync.daemon.triggers import Activity
 from envsync.daemon.worker_pool import StartProcess, WorkerPool
 from envsync.daemon.worker_process import WorkerProcess
 
@@ -134,16 +134,10 @@ class Scheduler:
                 self._pool.terminate_pushes(name)
                 self._spares.terminate(name)
 
-    def activity(self, name: str) -> Activity:
-        """Return what is going on in a source."""
-        source = self._sources.get(name)
-        return NO_ACTIVITY if source is None else source.activity
-
-    def busy(self) -> dict[str, str]:
-        """Return, by source, the installer that is at work in it."""
-        return {
-            n: source.activity.busy for n, source in self._sources.items() if source.activity.busy
-        }
+    @property
+    def activities(self) -> dict[str, Activity]:
+        """What is going on in each source."""
+        return {name: source.activity for name, source in self._sources.items()}
 
     # The turn of the loop
 

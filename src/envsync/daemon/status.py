@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from envsync import __version__
 from envsync.daemon.rows import HALTED, HELD, IN_STEP, Contents, ErrorDocument, ServerRow, SourceRow
-
-if TYPE_CHECKING:
-    from envsync.daemon.scheduler import Scheduler
+from envsync.daemon.triggers import NO_ACTIVITY, Activity
 
 AT_REST, SETTLING, PAUSED = "at rest", "settling", "paused"
 
@@ -32,12 +30,9 @@ class About:
 
 
 def sentence(
-    contents: Contents, inventory_error: ErrorDocument | None, busy: Mapping[str, str] | None = None
+    contents: Contents, activities: Mapping[str, Activity], inventory_error: ErrorDocument | None
 ) -> str:
-    """Return one sentence for `systemctl status`.
-
-    `busy` names the installer at work in each busy source.
-    """
+    """Return one sentence for `systemctl status`; `activities` is what goes on in each source."""
     if inventory_error is not None:
         return f"the inventory is refused: {inventory_error['message']}"
     broken = [row for row in contents.sources.values() if row.error is not None]
@@ -51,7 +46,8 @@ def sentence(
     text += f", {counts[IN_STEP]} of {len(rows)} copies in step"
     states = [f"{number} {state}" for state, number in counts.items() if state != IN_STEP]
     text = ", ".join([text, *sorted(states)])
-    for name, who in list((busy or {}).items())[:1]:
+    busy = [(name, activity.busy) for name, activity in activities.items() if activity.busy]
+    for name, who in busy[:1]:
         text += f"; {name}: waiting for {who}"
     for row in broken[:1]:
         text += f"; {row.environment}: {(row.error or {}).get('message', '')}"
@@ -61,8 +57,10 @@ def sentence(
     return text
 
 
-def document(contents: Contents, scheduler: Scheduler | None, about: About) -> dict[str, Any]:
-    """Return the whole status, JSON-ready; `scheduler` is None if no daemon runs."""
+def document(
+    contents: Contents, activities: Mapping[str, Activity], about: About
+) -> dict[str, Any]:
+    """Return the whole status, JSON-ready; without a daemon, there are no `activities`."""
     polled = about.polled or {}
     names = sorted(contents.sources)
     return {
@@ -78,7 +76,7 @@ def document(contents: Contents, scheduler: Scheduler | None, about: About) -> d
         "environments": [
             _source(
                 contents.sources[name],
-                _activity(contents.sources[name], scheduler),
+                _activity(contents.sources[name], activities.get(name, NO_ACTIVITY)),
                 polled.get(name, ""),
                 sorted(
                     (row for row in contents.servers.values() if row.environment == name),
@@ -90,13 +88,12 @@ def document(contents: Contents, scheduler: Scheduler | None, about: About) -> d
     }
 
 
-def _activity(row: SourceRow, scheduler: Scheduler | None) -> str:
-    activity = None if scheduler is None else scheduler.activity(row.environment)
-    if activity is not None and activity.busy:
+def _activity(row: SourceRow, activity: Activity) -> str:
+    if activity.busy:
         return f"waiting for {activity.busy}"
     if row.paused:
         return PAUSED
-    if activity is not None and not activity.is_at_rest and not activity.unfinished:
+    if not activity.is_at_rest and not activity.unfinished:
         return SETTLING
     return AT_REST
 

@@ -48,7 +48,7 @@ RUNNING = About(pid=7, inventory="/etc/envsync.yaml")
 def shown(*servers: ServerRow, source: SourceRow | None = None, about: About = RUNNING) -> Any:
     source = source or SourceRow("myenv", REVISION)
     rows = {(row.environment, row.server): row for row in servers}
-    return document(Contents({source.environment: source}, rows), None, about)
+    return document(Contents({source.environment: source}, rows), {}, about)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,13 @@ def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:
 
 def test_where_no_daemon_runs() -> None:
     assert "start one: envsync daemon" in "".join(
-        status_view.whereabouts(document(Contents(), None, About()))
+        status_view.whereabouts(document(Contents(), {}, About()))
     )
     [told] = status_view.whereabouts(shown(about=About()))
     assert told == (
         "no daemon runs here (start one: envsync daemon); this is what the last one knew"
     )
-    [told] = status_view.whereabouts(document(Contents(), None, RUNNING))
+    [told] = status_view.whereabouts(document(Contents(), {}, RUNNING))
     assert told.startswith("nothing is kept in step: /etc/envsync.yaml")
     assert not list(status_view.whereabouts(shown()))
 

@@ -38,7 +38,7 @@ def test_an_installer_is_waited_for(daemon: SimulatedDaemon) -> None:
     check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
     daemon.scheduler.hint(["one"])
     assert daemon.later(120) == []
-    assert daemon.scheduler.activity("one").busy == "pip (process 7)"
+    assert daemon.scheduler.activities["one"].busy == "pip (process 7)"
     check_of(daemon, "one").seen = Observation()
     assert daemon.later(SETTLE - 1) == []
     assert daemon.later(1) == [Task(("one",), ("a", "b"))]

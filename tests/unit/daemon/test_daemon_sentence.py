@@ -19,4 +19,4 @@ from envsync.daemon.status import sentence
 def test_it_counts_what_is_paused(paused: tuple[str, ...], told: str) -> None:
     sources = {name: SourceRow(name, paused=name in paused) for name in ("a", "b")}
     servers = {(name, "s"): ServerRow(name, "s", IN_STEP) for name in ("a", "b")}
-    assert sentence(Contents(sources, servers), None) == told
+    assert sentence(Contents(sources, servers), {}, None) == told

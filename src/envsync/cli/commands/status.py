@@ -104,7 +104,7 @@ def _found(invocation: Invocation) -> Document:
         inventory=str(contents.about.get("inventory", "")),
         inventory_error=contents.about.get("inventory_error"),
     )
-    return document(contents, None, about)
+    return document(contents, {}, about)
 
 
 def _lines(document: Document, config: str) -> list[str]:
