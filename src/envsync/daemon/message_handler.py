@@ -1,4 +1,4 @@
-"""Applies workers' reports to the sync state."""
+"""Hands workers' reports to the sources and the sync state that they are about."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tracked_source import TrackedSource
 from envsync.daemon.worker_messages import DigestTaken, Failure, Message, PushEnded, SourceScanned
 from envsync.daemon.worker_pool import Worker, crash_error
-from envsync.errors import EnvsyncError, NotFound
 
 
 class MessageHandler:
-    """Applies workers' messages to the sync state.
-
-    `hint` is called with the name of a source that a scan found changed; `clock` returns
-    monotonic seconds.
-    """
+    """Applies workers' messages; `hint` is called for a source that a scan found changed."""
 
     def __init__(
         self,
@@ -26,13 +21,11 @@ class MessageHandler:
         sources: Mapping[str, TrackedSource],
         spares: Spares,
         hint: Callable[[str], None],
-        clock: Callable[[], float],
     ) -> None:
         self._sync_state = sync_state
         self._sources = sources
         self._spares = spares
         self._hint = hint
-        self._clock = clock
 
     def handle(self, worker: Worker, message: Message) -> None:
         """Apply one message of a worker."""
@@ -52,18 +45,17 @@ class MessageHandler:
 
     def _digest_taken(self, worker: Worker, message: DigestTaken) -> None:
         """Note a source's change digest; if it differs, the worker goes on with a scan."""
-        name = message.environment
-        self._sources[name].scans.pending_digest = message.glance
+        source = self._sources[message.environment]
+        source.digest_taken(message.glance, unchanged=message.unchanged)
         if message.unchanged:
-            worker.answered.add(name)
-            self._sync_state.source_unchanged(name)
+            worker.answered.add(source.name)
 
     def _failed(self, worker: Worker, message: Failure) -> None:
         if worker.task.makes_spare:
             self._spares.failed(message.environment, worker, message.error)
         else:
             worker.source_failed = True
-            self._source_failed(message.environment, message.error)
+            self._sources[message.environment].failed(message.error)
 
     def _push_ended(self, worker: Worker, message: PushEnded) -> None:
         name, server = message.environment, message.report.server
@@ -72,32 +64,18 @@ class MessageHandler:
             return
         if message.error is not None and transitions.is_source_error(message.error, server):
             worker.source_failed = True
-            self._source_failed(name, message.error)
+            self._sources[name].failed(message.error)
         if message.report.wants_spare:
             self._spares.used_up(name, server)
         self._sync_state.push_ended(message)
 
     def _source_scanned(self, worker: Worker, message: SourceScanned) -> None:
-        source = self._sources[message.environment]
-        source.accepted()
-        if not worker.task.is_push:
-            source.scans.succeeded()
-        if not source.scans.is_latest(worker.start_number):
-            return
-        is_news = self._sync_state.source_scanned(message.environment, message.revision)
-        if is_news and not worker.task.is_push and not worker.task.is_settled:
-            self._hint(message.environment)
-
-    def _source_failed(self, name: str, error: EnvsyncError) -> None:
-        """Record a source's failure, and have it checked again later.
-
-        A source that is gone is not checked again: the watcher notices when it comes back.
-        """
-        source = self._sources[name]
-        source.scans.failed()
-        self._sync_state.source_failed(name, error)
-        if error.code != NotFound.code and source.activity.is_at_rest:
-            source.refused(self._clock(), self._sync_state.assignments.settle_seconds)
+        source, task = self._sources[message.environment], worker.task
+        before = source.row.revision
+        if source.scanned(message.revision, worker.start_number, by_push=task.is_push):
+            self._sync_state.source_scanned(source.name, message.revision)
+            if message.revision != before and task.is_scan and not task.is_settled:
+                self._hint(source.name)
 
     def worker_ended(self, worker: Worker) -> None:
         """Account for what a worker left undone when its process ended."""
@@ -118,20 +96,20 @@ class MessageHandler:
         for name in names:
             self._sync_state.worker_ended(name, _silent_servers(worker), None)
             if name not in worker.answered:
-                self._sources[name].is_changed = True
+                self._sources[name].push_terminated()
 
     def _ended_by_itself(self, names: list[str], worker: Worker) -> None:
         task, error = worker.task, crash_error(worker)
-        if task.is_push:
-            failure = None if worker.source_failed else error
-            for name in names:
-                self._sync_state.worker_ended(name, _silent_servers(worker), failure)
-        # A push that did not report on its source is the source's failure only if that had an
-        # error before: then nothing else looks at the source again before the next rescan.
         for name in names:
-            is_in_doubt = task.is_scan or self._sync_state.source(name).error is not None
+            source = self._sources[name]
+            if task.is_push:
+                failure = None if worker.source_failed else error
+                self._sync_state.worker_ended(name, _silent_servers(worker), failure)
+            # A push that did not report on its source is the source's failure only if that had an
+            # error before: then nothing else looks at the source again before the next rescan.
+            is_in_doubt = task.is_scan or source.row.error is not None
             if name not in worker.answered and is_in_doubt:
-                self._source_failed(name, error)
+                source.failed(error)
 
 
 def _silent_servers(worker: Worker) -> tuple[str, ...]:

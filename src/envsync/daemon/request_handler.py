@@ -56,7 +56,7 @@ class RequestHandler:
 
         Raises `PreflightRefused` if a paused one was asked for by name, or all are paused.
         """
-        paused = [name for name in names if self._scheduler.sync_state.source(name).paused]
+        paused = [name for name in names if self._scheduler.sources[name].row.paused]
         if paused and (are_named or len(paused) == len(names)):
             what = f"{paused[0]} is" if len(paused) == 1 else f"{', '.join(paused)} are"
             raise PreflightRefused(

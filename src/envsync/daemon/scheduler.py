@@ -1,20 +1,18 @@
-"""Schedules the work: checks sources after a hint, and has workers scan and push them."""
+"""Schedules the work: has sources checked after a hint, and workers scan and push them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 
-from envsync.daemon.assignments import Assignments
+from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.message_handler import MessageHandler
-from envsync.daemon.rows import IN_STEP, SourceRow
-from envsync.daemon.source_checks import SourceChecks
+from envsync.daemon.rows import IN_STEP
 from envsync.daemon.spares import Spares
 from envsync.daemon.standby import Standby
 from envsync.daemon.sync_state import SyncState
-from envsync.daemon.tasks import DigestCheck, Task
+from envsync.daemon.tasks import Task
 from envsync.daemon.tracked_source import TrackedSource
 from envsync.daemon.triggers import Activity
 from envsync.daemon.worker_pool import StartProcess, WorkerPool
@@ -40,18 +38,16 @@ class Scheduler:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.sync_state = sync_state
+        self.sources: dict[str, TrackedSource] = {}
+        self._log = log
         self._clock = clock
         self._wall = wall
-        self._sources: dict[str, TrackedSource] = {}
-        self._checks = SourceChecks(sync_state, log, clock)
         self._pool = WorkerPool(start, log, clock)
         self._standby = Standby(self._pool, clock)
         self._spares = Spares(self._pool, log)
         self._message_handler = MessageHandler(
-            sync_state, self._sources, self._spares, lambda name: self.hint([name]), clock
+            sync_state, self.sources, self._spares, lambda name: self.hint([name])
         )
-        self._to_scan: dict[str, bool] = {}
-        """The sources to scan, and whether each has settled."""
         self._next_rescan_seconds = 0.0
 
     # Events from outside
@@ -59,52 +55,47 @@ class Scheduler:
     def adopt(self, assignments: Assignments) -> None:
         """Put other assignments in force; new environments are scanned in the next turn."""
         moved = self.sync_state.adopt(assignments)
-        for name in [name for name in self._sources if name not in assignments.by_name]:
-            del self._sources[name]
-            self._standby.dismiss(name)
-            self._pool.terminate_pushes(name)
-            self._spares.terminate(name)
+        store = self.sync_state.store
+        for name in store.contents.sources.keys() - assignments.by_name.keys():
+            store.drop_source(name)
+            self.sources.pop(name, None)
+            self._end_pushes(name)
             self._spares.forget(name)
         for name, assignment in assignments.by_name.items():
-            source = self._sources.get(name)
             self._standby.dismiss(name)  # it was made ready for the previous inventory
             self._pool.terminate_pushes(name, kept=assignment.servers)
             if not self._spares.locked_servers(name).issubset(assignment.servers):
                 self._spares.terminate(name)
-            if source is None or source.path != assignment.path:
-                self._sources[name] = self._checks.track(assignment)
-                self._to_scan[name] = False
-                self._spares.forget(name)
-            elif source.local != assignment.local:
-                source.local = assignment.local
-                source.scans.outdate()
-                self._to_scan[name] = False
+            self._track(assignment, assignments.settle_seconds)
         for name, server in moved:
             self._spares.terminate(name)
             self._spares.used_up(name, server)
             self._pool.has_moved(name, server)
-        self._to_scan = {
-            name: self._to_scan[name] for name in self._to_scan if name in self._sources
-        }
         self._next_rescan_seconds = min(
             self._next_rescan_seconds or float("inf"), self._clock() + assignments.rescan_seconds
         )
 
-    @property
-    def _settle_seconds(self) -> float:
-        return self.sync_state.assignments.settle_seconds
+    def _track(self, assignment: Assignment, settle_seconds: float) -> None:
+        name, source = assignment.environment, self.sources.get(assignment.environment)
+        if source is not None and source.path == assignment.path:
+            source.adopt(assignment, settle_seconds)
+            return
+        self.sources[name] = TrackedSource(
+            assignment, settle_seconds, self.sync_state.store, self._log, self._clock, self._wall
+        )
+        self._spares.forget(name)
 
-    def _row(self, name: str) -> SourceRow:
-        return self.sync_state.source(name)
+    def _end_pushes(self, name: str) -> None:
+        """End all work on a source's servers, also that which gets ready for it."""
+        self._standby.dismiss(name)
+        self._pool.terminate_pushes(name)
+        self._spares.terminate(name)
 
     def hint(self, names: Iterable[str]) -> None:
         """Note that something may have changed in these sources."""
-        now = self._clock()
         for name in names:
-            source = self._sources.get(name)
-            if source is not None:
-                source.hint(now, self._settle_seconds)
-                self.sync_state.source_hinted(name)
+            if name in self.sources:
+                self.sources[name].hint()
                 self._spares.terminate(name)
                 self._standby.source_changed(name)
 
@@ -114,11 +105,9 @@ class Scheduler:
         Retries do not wait, nor does the source have to settle, and what looks unfinished in it is
         accepted.
         """
-        source = self._sources[name]
-        self._checks.tolerate(name, source)
+        self.sources[name].demand()
         self.sync_state.retry_now(name)
         self._spares.terminate(name)
-        source.demand(self._clock())
 
     def look_again(self, names: Iterable[str], servers: Collection[str]) -> None:
         """Have these servers looked at soon, because a command may have changed what they have."""
@@ -128,16 +117,14 @@ class Scheduler:
     def pause(self, names: Iterable[str], *, paused: bool) -> None:
         """Pause or resume sources; a pause ends work on their servers, which is redone later."""
         for name in names:
-            self.sync_state.store.put_source(replace(self._row(name), paused=paused))
+            self.sources[name].set_paused(paused)
             if paused:
-                self._standby.dismiss(name)
-                self._pool.terminate_pushes(name)
-                self._spares.terminate(name)
+                self._end_pushes(name)
 
     @property
     def activities(self) -> dict[str, Activity]:
         """What is going on in each source."""
-        return {name: source.activity for name, source in self._sources.items()}
+        return {name: source.activity for name, source in self.sources.items()}
 
     # The turn of the loop
 
@@ -147,14 +134,15 @@ class Scheduler:
         self._pool.kill_overdue()
         if now >= self._next_rescan_seconds:
             self._next_rescan_seconds = now + self.sync_state.assignments.rescan_seconds
-            self._to_scan.update(dict.fromkeys(self._sources, False))
+            for source in self.sources.values():
+                source.rescan()
             self._spares.retry_failed()
-        for name, source in self._sources.items():
+        for source in self.sources.values():
             if source.activity.is_due(now):
-                self._checks.check(name, source, now)
-        for name, source in self._sources.items():
-            self._make_ready(name, source, now)
-            self._push(name, source)
+                source.check()
+        for source in self.sources.values():
+            self._make_ready(source, now)
+            self._push(source)
         self._scan()
         self._make_spares()
 
@@ -164,62 +152,53 @@ class Scheduler:
         until = [self._next_rescan_seconds - now, self._pool.next_seconds()]
         room = self._pool.seconds_to_room()
         until += [] if room is None else [room]
-        for name, source in self._sources.items():
+        for name, source in self.sources.items():
             if source.activity.check_seconds is not None:
                 check = source.activity.check_seconds - now
-                ahead = check - self._ready_seconds()
+                ahead = check - _ready_seconds(source)
                 until.append(check if self._standby.has(name) or ahead <= 0 else ahead)
-            elif self._may_push(name, source):
+            elif self._may_push(source):
                 next_try = self.sync_state.next_try_seconds(name, self._pool.saturated_servers())
                 until += [] if next_try is None else [next_try - wall]
         return max(0.02, min(until))
 
     # Making workers ready ahead of time
 
-    def _ready_seconds(self) -> float:
-        return min(READY_SECONDS, self._settle_seconds / 2)
-
-    def _may_make_ready(self, name: str, source: TrackedSource) -> bool:
-        row, activity = self._row(name), source.activity
-        is_going_to_rest = not (activity.is_at_rest or activity.busy or activity.unfinished)
-        return is_going_to_rest and bool(row.revision) and not row.paused
-
-    def _make_ready(self, name: str, source: TrackedSource, now: float) -> None:
+    def _make_ready(self, source: TrackedSource, now: float) -> None:
         """Make a worker ready before the source has settled; dismiss one that is not needed."""
-        if self._standby.has(name):
-            is_waited_for = source.is_changed or self._may_make_ready(name, source)
-            if self._standby.is_expired(name) or not is_waited_for:
-                self._standby.dismiss(name)
+        if self._standby.has(source.name):
+            is_waited_for = source.is_changed or source.is_coming_to_rest
+            if self._standby.is_expired(source.name) or not is_waited_for:
+                self._standby.dismiss(source.name)
             return
         check_seconds = source.activity.check_seconds
-        if check_seconds is None or now < check_seconds - self._ready_seconds():
+        if check_seconds is None or now < check_seconds - _ready_seconds(source):
             return
-        if self._may_make_ready(name, source) and self._pool.has_room():
-            servers = self._servers_due(name, changed=True)
+        if source.is_coming_to_rest and self._pool.has_room():
+            servers = self._servers_due(source, changed=True)
             if servers:
-                self._standby.prepare(name, servers)
+                self._standby.prepare(source.name, servers)
 
     # Pushing and scanning
 
-    def _push(self, name: str, source: TrackedSource) -> None:
-        if not self._may_push(name, source):
+    def _push(self, source: TrackedSource) -> None:
+        if not self._may_push(source):
             return
-        servers = self._servers_due(name, changed=source.is_changed)
-        locked = self._spares.locked_servers(name)
+        servers = self._servers_due(source, changed=source.is_changed)
+        locked = self._spares.locked_servers(source.name)
         if locked and source.is_changed:
             return  # the spare's worker was told to end, and will soon
         servers = tuple(server for server in servers if server not in locked)
         if servers:
-            if not self._start_push(name, servers):
-                return
-            self.sync_state.push_started(name, servers)
+            if self._start_push(source.name, servers):
+                self.sync_state.push_started(source.name, servers)
+                source.push_started()
         elif source.is_changed:
-            self._to_scan[name] = True  # no push is due now, but a scan shows who lags
-        source.is_changed = False
+            source.scan_instead()  # it shows who lags
 
-    def _servers_due(self, name: str, *, changed: bool) -> tuple[str, ...]:
+    def _servers_due(self, source: TrackedSource, *, changed: bool) -> tuple[str, ...]:
         saturated = self._pool.saturated_servers()
-        servers = self.sync_state.servers_due(name, changed=changed)
+        servers = self.sync_state.servers_due(source.name, source.row.revision, changed=changed)
         return tuple(server for server in servers if server not in saturated)
 
     def _start_push(self, name: str, servers: tuple[str, ...]) -> bool:
@@ -229,42 +208,35 @@ class Scheduler:
             return True
         return self._pool.has_room() and self._pool.start(task) is not None
 
-    def _may_push(self, name: str, source: TrackedSource) -> bool:
-        row = self._row(name)
-        if row.paused or not source.activity.is_at_rest:
-            return False
-        if not self._standby.has(name) and not self._pool.has_room():
-            return False
-        # Without a revision, its first scan is under way; after an error, only a change helps.
-        return source.is_changed or (bool(row.revision) and row.error is None)
+    def _may_push(self, source: TrackedSource) -> bool:
+        has_worker = self._standby.has(source.name) or self._pool.has_room()
+        return has_worker and source.may_be_pushed
 
     def _scan(self) -> None:
-        if not self._to_scan or self._pool.is_scanning or not self._pool.can_start():
+        if self._pool.is_scanning or not self._pool.can_start():
             return
         for is_settled in (True, False):
-            names = tuple(n for n, settled in self._to_scan.items() if settled is is_settled)
-            if names:
-                digest_checks = () if is_settled else tuple(map(self._digest_check, names))
-                if self._pool.start(
-                    Task(names, is_settled=is_settled, digest_checks=digest_checks)
-                ):
-                    self._to_scan = {n: s for n, s in self._to_scan.items() if n not in names}
+            due = [
+                source
+                for source in self.sources.values()
+                if source.is_scan_due and source.is_scan_settled is is_settled
+            ]
+            if due:
+                names = tuple(source.name for source in due)
+                checks = () if is_settled else tuple(source.digest_check() for source in due)
+                if self._pool.start(Task(names, is_settled=is_settled, digest_checks=checks)):
+                    for source in due:
+                        source.scan_started()
                 return
-
-    def _digest_check(self, name: str) -> DigestCheck:
-        """Return the check that may spare a rescan; without a successful scan, its digest is ""."""
-        source, row = self._sources[name], self._row(name)
-        is_known = bool(row.revision) and row.error is None
-        return DigestCheck(name, source.path, source.scans.digest if is_known else "")
 
     # Preparing the next push
 
     def _make_spares(self) -> None:
         """Have trees made for the next push to build on, while there is nothing else to do."""
-        if self._pool.processes or self._to_scan:
+        if self._pool.processes or any(source.is_scan_due for source in self.sources.values()):
             return
-        for name, source in self._sources.items():
-            if source.is_changed or not self._may_push(name, source):
+        for name, source in self.sources.items():
+            if source.is_changed or not self._may_push(source):
                 continue
             in_step = [row.server for row in self.sync_state.servers(name) if row.state == IN_STEP]
             if self._spares.make(name, in_step):
@@ -288,3 +260,8 @@ class Scheduler:
     def stop(self, within_seconds: float) -> None:
         """End every worker; unfinished work is done again after the next start."""
         self._pool.stop(within_seconds)
+
+
+def _ready_seconds(source: TrackedSource) -> float:
+    """Return how long before the source has settled a worker is made ready for it."""
+    return min(READY_SECONDS, source.settle_seconds / 2)

@@ -1,4 +1,4 @@
-"""The sync state of all sources and servers, updated by reports; changes are logged once."""
+"""The sync state of each environment on each server, updated by reports; logs what is new."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from envsync.daemon import transitions
 from envsync.daemon.assignments import Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.push_log import log_failure, log_success
-from envsync.daemon.rows import IN_STEP, PUSHING, RETRYING, ServerRow, SourceRow
+from envsync.daemon.rows import IN_STEP, PUSHING, RETRYING, ServerRow
 from envsync.daemon.store import Store
 from envsync.daemon.worker_messages import PushEnded
-from envsync.errors import EnvsyncError, InstallUnfinished
+from envsync.errors import EnvsyncError
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Outage:
 
 
 class SyncState:
-    """A row for each source, and one for each environment on each server."""
+    """The rows of all servers; only this object changes them."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class SyncState:
             outage.next_try_seconds -= seconds
 
     def adopt(self, assignments: Assignments) -> set[tuple[str, str]]:
-        """Put other assignments in force, and forget environments and servers not in them.
+        """Put other assignments in force, and forget servers not in them.
 
         Return the pairs of environment and server for which the server's name leads elsewhere now.
         """
@@ -81,10 +81,6 @@ class SyncState:
         }
         for key in [key for key in self.store.contents.servers if key not in wanted]:
             self.store.drop_server(*key)
-        for name in [
-            name for name in self.store.contents.sources if name not in assignments.by_name
-        ]:
-            self.store.drop_source(name)
         moved = set()
         for (environment, server), place in sorted(wanted.items()):
             row = self.store.contents.servers.get((environment, server))
@@ -98,21 +94,6 @@ class SyncState:
             )
         return moved
 
-    def knows(self, environment: str) -> bool:
-        """Return whether this daemon or an earlier one has kept a row of this source."""
-        return environment in self.store.contents.sources
-
-    def accepted_packages(self, environment: str, path: str) -> tuple[str, ...] | None:
-        """Return the packages at that path that were accepted as complete, even by earlier daemons.
-
-        None if no daemon has checked that path.
-        """
-        row = self.store.contents.sources.get(environment)
-        return row.packages if row is not None and row.path == path else None
-
-    def source(self, environment: str) -> SourceRow:
-        return self.store.contents.sources[environment]
-
     def servers(self, environment: str) -> list[ServerRow]:
         """Return the rows of an environment's servers, in the inventory's order."""
         rows = self.store.contents.servers
@@ -124,13 +105,13 @@ class SyncState:
 
     # Due work
 
-    def servers_due(self, environment: str, *, changed: bool) -> tuple[str, ...]:
+    def servers_due(self, environment: str, revision: str, *, changed: bool) -> tuple[str, ...]:
         """Return the servers to push to now, none that is being pushed to.
 
-        If the source has `changed`, these are all that can be reached.
+        `revision` is the source's, as far as is known. If the source has `changed`, these are all
+        servers that can be reached.
         """
         now = self._now()
-        revision = self.source(environment).revision
         return tuple(
             row.server
             for row in self.servers(environment)
@@ -180,56 +161,11 @@ class SyncState:
                 if row.server in self._unreachable:
                     self._unreachable[row.server].tried_by = environment
 
-    def source_hinted(self, environment: str) -> None:
-        """Note, also for later daemons, that a source may have changed and may be half done."""
-        self.store.put_source(replace(self.source(environment), is_unchecked=True))
-
-    def source_scanned(self, environment: str, revision: str) -> bool:
-        """Note that the source was scanned; return whether its revision is new.
-
-        What was half done in it remains so, because a successful scan says nothing about that.
-        """
-        row = self.source(environment)
-        error = row.error if row.unfinished else None
-        if row.error is not None and error is None:
-            self._log.info("the source can be pushed again", environment=environment)
-        now = self._now()
-        self.store.put_source(replace(row, revision=revision, checked_seconds=now, error=error))
-        for server in self.servers(environment):
-            if server.state == IN_STEP and server.revision != revision:
-                self.store.put_server(transitions.to_lagging(server, now))
-        return row.revision != revision
-
-    def source_unchanged(self, environment: str) -> None:
-        """Note that the source's change digest is the same as before."""
-        row = self.source(environment)
-        self.store.put_source(replace(row, checked_seconds=self._now()))
-
-    def source_failed(self, environment: str, error: EnvsyncError) -> None:
-        """Note why the source cannot be pushed, unless an unfinished installation is noted."""
-        row = self.source(environment)
-        if not row.unfinished:
-            self._put_failure(row, error)
-
-    def install_unfinished(self, environment: str, signs: tuple[str, ...]) -> None:
-        """Note signs of an unfinished installation; nothing is pushed until a check finds none."""
-        error = InstallUnfinished(f"an installation is not finished: {signs[0]}", details=signs[1:])
-        self._put_failure(replace(self.source(environment), unfinished=signs), error)
-
-    def _put_failure(self, row: SourceRow, error: EnvsyncError) -> None:
-        before = self.source(row.environment)
-        if before.error is None or before.error.get("message") != error.message:
-            self._log.failure(error.to_json(), environment=row.environment)
-        self.store.put_source(replace(row, error=error.to_json()))
-
-    def install_finished(self, environment: str) -> None:
-        """Note that a check has found nothing half done in the source."""
-        row = replace(self.source(environment), is_unchecked=False)
-        self.store.put_source(replace(row, unfinished=(), error=None) if row.unfinished else row)
-
-    def packages_accepted(self, environment: str, path: str, packages: tuple[str, ...]) -> None:
-        """Note the packages at that path that are accepted as complete."""
-        self.store.put_source(replace(self.source(environment), path=path, packages=packages))
+    def source_scanned(self, environment: str, revision: str) -> None:
+        """Note that the source has this revision, so that servers with another one lag."""
+        for row in self.servers(environment):
+            if row.state == IN_STEP and row.revision != revision:
+                self.store.put_server(transitions.to_lagging(row, self._now()))
 
     def push_ended(self, ended: PushEnded) -> None:
         """Note how a push to one server ended."""

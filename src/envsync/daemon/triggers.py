@@ -13,6 +13,9 @@ BUSY_POLL_SECONDS = 0.25
 UNFINISHED_POLL_SECONDS = 5.0
 UNFINISHED_POLL_MAX_SECONDS = 60.0
 
+REFUSED_MAX_SECONDS = 300.0
+"""The longest pause between two tries of a source that is refused every time."""
+
 PATIENCE_SECONDS = 600.0
 """A source that changes all the time is nevertheless checked after this long."""
 
@@ -93,3 +96,9 @@ def checked(
         )
         return unfinished, False
     return NO_ACTIVITY, True
+
+
+def pause_after_refusal(earlier_refusals: int, settle_seconds: float) -> float:
+    """Return the pause before a refused source is checked again; it doubles with each refusal."""
+    doubled = 2.0 ** min(earlier_refusals, 10)  # bounded, or it overflows after some days
+    return min(max(settle_seconds, 1.0) * doubled, REFUSED_MAX_SECONDS)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 import pytest
 
-from envsync.daemon import source_checks
+from envsync.daemon import tracked_source
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.rows import ServerRow
@@ -262,7 +262,7 @@ def simulated_daemon(
     pretended = {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}
     pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
     monkeypatch.setattr(
-        source_checks, "InstallCheck", lambda path, accepted: pretended[path].made(accepted)
+        tracked_source, "InstallCheck", lambda path, accepted: pretended[path].made(accepted)
     )
     return SimulatedDaemon(directory, checks=pretended)
 

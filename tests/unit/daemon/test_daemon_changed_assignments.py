@@ -56,7 +56,7 @@ def test_a_pause_ends_what_is_under_way(daemon: SimulatedDaemon) -> None:
 
 def test_a_pause_before_a_push_has_said_a_word(daemon: SimulatedDaemon) -> None:
     """It was to find out what the source is, whose last scan had failed; and still is."""
-    daemon.scheduler.sync_state.source_failed("one", BUSY)
+    daemon.scheduler.sources["one"].failed(BUSY)
     worker = _under_way(daemon)
     daemon.scheduler.pause(["one"], paused=True)
     daemon.end(worker)

@@ -7,7 +7,7 @@ import pytest
 from envsync.daemon import worker_pool
 from envsync.daemon.rows import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.tasks import Task
-from envsync.daemon.tracked_source import REFUSED_MAX_SECONDS
+from envsync.daemon.triggers import REFUSED_MAX_SECONDS
 from envsync.daemon.worker_messages import DigestTaken
 from envsync.daemon.worker_pool import PUSHING_MAX, SLOW_SECONDS
 from envsync.errors import RevisionHeld, TargetDrifted, TransferFailed

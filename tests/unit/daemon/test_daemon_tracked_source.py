@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from envsync.daemon.tracked_source import REFUSED_MAX_SECONDS, TrackedSource
-from tests.unit.daemon.simulation import FakeInstallCheck
+from envsync.daemon.triggers import REFUSED_MAX_SECONDS
+from tests.unit.daemon.simulation import BUSY, SimulatedDaemon
 
 
-def test_a_source_that_is_refused_for_days_is_asked_on() -> None:
+def test_a_source_that_is_refused_for_days_is_asked_on(daemon: SimulatedDaemon) -> None:
     """At a pause that is as long as it gets: thousands of times."""
-    source = TrackedSource("/p/envs/one", (), FakeInstallCheck("one"))  # type: ignore[arg-type]
-    now = 0.0
+    source, start = daemon.scheduler.sources["one"], daemon.now
     for _ in range(3000):
-        source.refused(now, 10.0)
-        assert source.activity.check_seconds is not None
-        assert source.activity.check_seconds - now <= REFUSED_MAX_SECONDS
-        now = source.activity.check_seconds
-        source.checked(source.install_check.observe(), now, 10.0)
-    assert now > 9 * 86400
+        source.failed(BUSY)
+        check_seconds = source.activity.check_seconds
+        assert check_seconds is not None
+        assert check_seconds - daemon.now <= REFUSED_MAX_SECONDS
+        daemon.now = check_seconds
+        source.check()
+        assert source.activity.is_at_rest
+    assert daemon.now - start > 9 * 86400

@@ -48,7 +48,7 @@ def test_a_restart_does_not_push_what_is_broken(
     daemon.world["one"] = "half"
     daemon.scheduler.hint(["one"])
     daemon.later(RESCAN + 10)
-    daemon.scheduler.sync_state.source_failed("one", BUSY)
+    daemon.scheduler.sources["one"].failed(BUSY)
     row = daemon.store.contents.sources["one"]
     assert (row.revision, row.unfinished, (row.error or {})["code"]) == (
         "half",
@@ -70,6 +70,7 @@ def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pus
     check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
     daemon.world["one"] = "half"
     daemon.scheduler.hint(["one"])
+    daemon.scheduler.sources["one"].scanned("half", len(daemon.workers), by_push=False)
     daemon.scheduler.sync_state.source_scanned("one", "half")
     assert daemon.row("one", "a").state == LAGGING
     signs = ("half is in no installed distribution",)
