@@ -56,8 +56,7 @@ class TrackedSource:
         """How often in a row a scan or push was refused because of the source itself."""
         self._install_check = self._first_check()
         if self._is_in_doubt():
-            first = triggers.changed(NO_ACTIVITY, self._clock(), settle_seconds)
-            self.activity = replace(first, unfinished=self.row.unfinished)
+            self.activity = triggers.changed(NO_ACTIVITY, self._clock(), settle_seconds)
 
     def _first_check(self) -> InstallCheck:
         """Return the check of its path, and have a row that knows what that takes for complete."""
@@ -92,7 +91,7 @@ class TrackedSource:
     def is_coming_to_rest(self) -> bool:
         """Whether it may be pushed as soon as it has settled, as far as is known."""
         row, activity = self.row, self.activity
-        is_settling = not (activity.is_at_rest or activity.busy or activity.unfinished)
+        is_settling = not (activity.is_at_rest or activity.busy or row.unfinished)
         return is_settling and bool(row.revision) and not row.paused
 
     # What the inventory or a person asks for
@@ -135,8 +134,8 @@ class TrackedSource:
         )
         if self.activity.busy and not was_busy:
             self._log.info(f"waiting for {self.activity.busy}", environment=self.name)
-        if self.activity.unfinished:
-            self._put_unfinished(self.activity.unfinished)
+        if self.activity.unfinished_checks:
+            self._put_unfinished(seen.unfinished)
         elif is_ready:
             self.is_changed = True
             self._accept()

@@ -36,14 +36,14 @@ class Activity:
     """What is going on in one source.
 
     `check_seconds` is the time of the next check, None while the source is at rest;
-    `since_seconds` is when the activity began.
+    `since_seconds` is when the activity began. `busy` is the installer that the last check saw.
     """
 
     check_seconds: float | None = None
-    since_seconds: float | None = None
+    since_seconds: float = 0.0
     busy: str = ""
-    unfinished: tuple[str, ...] = ()
     unfinished_checks: int = 0
+    """How many checks since the last hint or installer have found something half done."""
     hint_seconds: float = 0.0
     """The time of the last hint while an installer was at work."""
 
@@ -60,16 +60,13 @@ NO_ACTIVITY = Activity()
 
 def changed(activity: Activity, now: float, settle_seconds: float) -> Activity:
     """Return the activity after a hint that something changed."""
-    since = now if activity.since_seconds is None else activity.since_seconds
     if activity.busy:
         # Only the installer's end counts, and that is polled for.
-        return replace(activity, since_seconds=since, hint_seconds=now)
-    check = now + settle_seconds
-    if activity.check_seconds is not None:
-        check = max(activity.check_seconds, min(check, since + PATIENCE_SECONDS))
-    if activity.unfinished:
-        check = now + settle_seconds  # this change may have finished it
-    return replace(activity, check_seconds=check, since_seconds=since, unfinished_checks=0)
+        return replace(activity, hint_seconds=now)
+    if activity.check_seconds is None or activity.unfinished_checks:  # this may finish it
+        return Activity(check_seconds=now + settle_seconds, since_seconds=now)
+    settled = min(now + settle_seconds, activity.since_seconds + PATIENCE_SECONDS)
+    return replace(activity, check_seconds=max(activity.check_seconds, settled))
 
 
 def checked(
@@ -77,8 +74,8 @@ def checked(
 ) -> tuple[Activity, bool]:
     """Return the activity after a check, and whether the source is ready to be pushed."""
     if seen.busy:
-        waiting = replace(activity, busy=seen.busy, check_seconds=now + BUSY_POLL_SECONDS)
-        return waiting, False
+        check = now + BUSY_POLL_SECONDS
+        return replace(activity, check_seconds=check, busy=seen.busy, unfinished_checks=0), False
     if activity.busy and settle_seconds > 0:
         # The installer has ended, after the check before this one; its last writes have to settle.
         ended = min(now, (activity.check_seconds or now) - BUSY_POLL_SECONDS)
@@ -91,7 +88,6 @@ def checked(
         unfinished = Activity(
             check_seconds=now + pause,
             since_seconds=activity.since_seconds,
-            unfinished=seen.unfinished,
             unfinished_checks=min(activity.unfinished_checks + 1, 10),
         )
         return unfinished, False

@@ -69,6 +69,15 @@ def test_a_broken_install_is_asked_about_ever_more_rarely_until_something_comes(
     assert checked(activity, QUIET, now, SETTLE) == (NO_ACTIVITY, True)
 
 
+def test_a_broken_install_that_is_touched_all_the_time_is_looked_at_all_the_same() -> None:
+    activity, _ = checked(changed(NO_ACTIVITY, 0.0, SETTLE), BROKEN, 10.0, SETTLE)
+    now = 10.0
+    while not activity.is_due(now) and now < 2 * PATIENCE_SECONDS:
+        now += 5.0
+        activity = changed(activity, now, SETTLE)
+    assert now == pytest.approx(PATIENCE_SECONDS, abs=2 * SETTLE)
+
+
 @given(
     st.lists(st.tuples(st.floats(0.01, 30.0), st.sampled_from(["hint", "begin", "end", "time"]))),
     st.floats(0.0, 30.0),
