@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from envsync.conda.busy import YOUNG_SECONDS
-from envsync.daemon.install_check import HISTORY_SECONDS, InstallCheck
+from envsync.daemon.install_check import InstallCheck
+from envsync.daemon.install_records import HISTORY_SECONDS
 
 PACKAGES = "lib/python3.11/site-packages"
 

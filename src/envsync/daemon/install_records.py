@@ -1,0 +1,186 @@
+"""Reads what conda, pip and uv have recorded of the packages in an environment.
+
+Only as much is read as an answer needs, because the daemon asks often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import re
+import time
+from collections.abc import Iterable
+
+from envsync.daemon.watch_points import names_in, site_packages
+
+HISTORY_SECONDS = 60.0
+"""How long a package with a new record that the history does not mention counts as half done."""
+
+_RECORD_BYTES_MAX = 64 << 20
+_HISTORY_BYTES_MAX = 16 << 20
+_LATE_RECORDS = ("", "pip", "uv")
+"""Installers that always write a RECORD, so that a missing one is still to come; others may
+write none."""
+
+_DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
+
+_OF_PIP = re.compile(rb"^(?:\.\./)?([^/\r\n]+)(?:/|\r?$)", re.MULTILINE)
+"""Each directory in a site-packages that a RECORD, an installed-files.txt (whose paths are
+relative to the egg-info) or a top_level.txt names. It also finds names of files, which do no
+harm."""
+
+_OF_CONDA = re.compile(rb'site-packages/([^/"]+)/')
+
+
+def package_directories(environment: str) -> set[str]:
+    """Return the import packages in each site-packages, as paths below the environment."""
+    found = set[str]()
+    for directory in site_packages(environment):
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
+            for entry in entries:
+                is_package = entry.name.isidentifier() and entry.name != "__pycache__"
+                if is_package and entry.is_dir(follow_symlinks=False):
+                    found.add(os.path.relpath(entry.path, environment))
+    return found
+
+
+def unclaimed(environment: str, packages: set[str]) -> set[str]:
+    """Return those of the packages, paths below the environment, that nothing has installed.
+
+    That is, no installer has recorded them; one that was killed records nothing.
+    """
+    by_directory: dict[str, set[str]] = {}
+    for path in packages:
+        directory, name = os.path.split(path)
+        by_directory.setdefault(directory, set()).add(name)
+    left = {
+        os.path.join(directory, name)
+        for directory, names in by_directory.items()
+        for name in _not_of_pip(os.path.join(environment, directory), names)
+    }
+    names = not_of_conda(environment, {os.path.basename(path) for path in left})
+    return {path for path in left if os.path.basename(path) in names}
+
+
+def _not_of_pip(site_packages: str, names: set[str]) -> set[str]:
+    """Return the names that no distribution in that site-packages records."""
+    records = [
+        os.path.join(site_packages, info, record)
+        for info in _likely_first(names_in(site_packages), names)
+        for record in _records(info)
+    ]
+    return _not_in(records, _OF_PIP, names)
+
+
+def not_of_conda(environment: str, names: set[str]) -> set[str]:
+    """Return the names of directories in site-packages that no conda package installed.
+
+    Decided by conda's records, because an INSTALLER file often names the pip with which the
+    conda package was built.
+    """
+    meta = os.path.join(environment, "conda-meta")
+    records = [os.path.join(meta, record) for record in _likely_first(names_in(meta), names)]
+    return _not_in(records, _OF_CONDA, names)
+
+
+def what_is_missing(dist_info: str) -> str | None:
+    """Return what a distribution lacks; None if it is complete, or cannot be judged."""
+    try:
+        with open(os.path.join(dist_info, "RECORD"), encoding="utf-8", newline="") as file:
+            if os.fstat(file.fileno()).st_size > _RECORD_BYTES_MAX:
+                return None
+            paths = [row[0] for row in csv.reader(file) if row]
+    except FileNotFoundError:
+        return "it has no RECORD" if _installer(dist_info) in _LATE_RECORDS else None
+    except (OSError, ValueError, csv.Error):
+        return None
+    installer = _installer(dist_info)
+    if installer == "conda":
+        return None
+    # pip unpacks the wheel's own RECORD with its other files, and writes INSTALLER at the end.
+    if not installer:
+        return "it has no INSTALLER"
+    above = os.path.dirname(dist_info)
+    named = [path for path in paths if _counts(path)]
+    gone = [path for path in named if not os.path.lexists(os.path.join(above, path))]
+    if not gone:
+        return None
+    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+    return f"{gone[0]}{more} of its RECORD are missing" if more else f"{gone[0]} is missing"
+
+
+def _counts(path: str) -> bool:
+    """Return whether a missing path matters; not for bytecode, nor outside the environment."""
+    return not path.endswith(".pyc") and not path.startswith("/")
+
+
+def _installer(dist_info: str) -> str:
+    """Return the content of a distribution's INSTALLER; empty if there is none (yet)."""
+    try:
+        with open(os.path.join(dist_info, "INSTALLER"), encoding="utf-8") as file:
+            return file.read(100).strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def unwritten_history(environment: str) -> str:
+    """Return a package with a new record that is not in the history yet; empty if there is none.
+
+    conda writes the history after the records. Other tools (rattler, pixi) write no history, so a
+    history that mentions none of the packages proves nothing, and a record counts only while it
+    is younger than `HISTORY_SECONDS`.
+    """
+    meta = os.path.join(environment, "conda-meta")
+    records = [name.removesuffix(".json") for name in names_in(meta) if name.endswith(".json")]
+    mentioned = _mentioned(os.path.join(meta, "history"))
+    unmentioned = [
+        name for name in records if not mentioned.intersection((name, name.rpartition("-")[0]))
+    ]
+    if len(unmentioned) == len(records):
+        return ""
+    for name in unmentioned:
+        age_seconds = time.time() - changed_seconds(os.path.join(meta, f"{name}.json"))
+        if abs(age_seconds) < HISTORY_SECONDS:
+            return name
+    return ""
+
+
+def _mentioned(history: str) -> set[str]:
+    """Return all distributions that the history says were added, as `name-version-build`."""
+    with contextlib.suppress(OSError, ValueError), open(history, encoding="utf-8") as file:
+        text = file.read(_HISTORY_BYTES_MAX)
+        return {match[1] for match in map(_DISTRIBUTION.match, text.splitlines()) if match}
+    return set()
+
+
+def changed_seconds(path: str) -> float:
+    """Return when a path last changed, by its ctime; infinite if it is gone."""
+    try:
+        return os.lstat(path).st_ctime
+    except OSError:
+        return float("inf")
+
+
+def _records(info: str) -> tuple[str, ...]:
+    """Return the files in which a distribution lists its own; an egg-info has no RECORD."""
+    if info.endswith(".dist-info"):
+        return ("RECORD",)
+    return ("installed-files.txt", "top_level.txt") if info.endswith(".egg-info") else ()
+
+
+def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:
+    """Sort records named like one of `names` first, as they most likely mention it."""
+    likely = tuple(name.partition("-")[0].lower().replace("_", "-") for name in names)
+    return sorted(records, key=lambda one: not one.lower().replace("_", "-").startswith(likely))
+
+
+def _not_in(records: Iterable[str], pattern: re.Pattern[bytes], names: set[str]) -> set[str]:
+    """Return the names that `pattern` finds in none of the files; stop once all are found."""
+    left = set(map(os.fsencode, names))
+    for record in records:
+        if not left:
+            break
+        with contextlib.suppress(OSError), open(record, "rb") as file:
+            left.difference_update(pattern.findall(file.read(_RECORD_BYTES_MAX)))
+    return set(map(os.fsdecode, left))
