@@ -200,11 +200,9 @@ class SyncState:
     def _unanswered(self, row: ServerRow, error: EnvsyncError, now: float) -> ServerRow:
         """Delay the next try, at the same pace for all environments of an unreachable server."""
         outage = self._unreachable.setdefault(row.server, _Outage())
-        pace = transitions.after_failure(
-            replace(row, attempts=outage.attempts), error, "", now, 0.0, self._jitter()
-        )
+        pause_seconds = transitions.pause_after(error.code, outage.attempts, self._jitter())
         outage.attempts += 1
-        outage.next_try_seconds = pace.next_try_seconds or now
+        outage.next_try_seconds = now + pause_seconds
         return replace(row, next_try_seconds=outage.next_try_seconds)
 
     def _answered(self, server: str, now: float) -> None:

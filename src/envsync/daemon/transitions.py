@@ -120,22 +120,33 @@ def after_failure(
 ) -> ServerRow:
     """Return the row after an error of this server; `jitter` is a random number from 0 to 1."""
     state = _state(error.code)
-    first, longest = pauses = _pauses(error.code)
     before = (row.error or {}).get("code", "")
-    attempts = row.attempts if _pauses(before) == pauses else 0
-    pause = min(first * 2.0 ** min(attempts, 30), longest)
+    attempts = row.attempts if _pauses(before) == _pauses(error.code) else 0
     if state in (HELD, HALTED):
-        pause = rescan_seconds  # a person may have mended it in the meantime
+        # A person may have mended it in the meantime.
+        pause_seconds = _spread(rescan_seconds, jitter)
+    else:
+        pause_seconds = pause_after(error.code, attempts, jitter)
     stays = state == row.state or (row.state == PUSHING and state in (RETRYING, WAITING))
     return replace(
         row,
         state=state,
         refused=source_revision if state in (HELD, HALTED) else "",
         since_seconds=row.since_seconds if stays and row.since_seconds else now,
-        next_try_seconds=now + pause * (1 + _JITTER * (2 * jitter - 1)),
+        next_try_seconds=now + pause_seconds,
         attempts=attempts + 1,
         error=error.to_json(),
     )
+
+
+def pause_after(code: str, earlier_attempts: int, jitter: float) -> float:
+    """Return the seconds until the next try, after so many failures of the same kind in a row."""
+    first, longest = _pauses(code)
+    return _spread(min(first * 2.0 ** min(earlier_attempts, 30), longest), jitter)
+
+
+def _spread(seconds: float, jitter: float) -> float:
+    return seconds * (1 + _JITTER * (2 * jitter - 1))
 
 
 def after_source_failure(row: ServerRow, now: float) -> ServerRow:
