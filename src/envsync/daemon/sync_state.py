@@ -182,9 +182,11 @@ class SyncState:
         elif transitions.is_source_error(error, report.server):
             self.store.put_server(transitions.after_source_failure(before, now))
         else:
-            self._push_failed(before, error, report.source_revision, now)
+            if error.code not in transitions.UNREACHABLE:
+                self._answered(report.server, now)
+            self._failed(before, error, report.source_revision, now)
 
-    def _push_failed(
+    def _failed(
         self, before: ServerRow, error: EnvsyncError, source_revision: str, now: float
     ) -> None:
         after = transitions.after_failure(
@@ -192,8 +194,6 @@ class SyncState:
         )
         if error.code in transitions.UNREACHABLE:
             after = self._unanswered(after, error, now)
-        else:
-            self._answered(before.server, now)
         self.store.put_server(after)
         log_failure(self._log, before, after, error)
 
@@ -228,11 +228,7 @@ class SyncState:
             if error is None:
                 self.store.put_server(transitions.after_source_failure(row, now))
             else:
-                after = transitions.after_failure(
-                    row, error, "", now, self.assignments.rescan_seconds, self._jitter()
-                )
-                self.store.put_server(after)
-                log_failure(self._log, row, after, error)
+                self._failed(row, error, "", now)
 
     def doubt(self, environment: str, servers: Collection[str]) -> None:
         """Take these servers for lagging: a push finds out what they have, and does no harm."""
