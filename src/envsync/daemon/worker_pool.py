@@ -60,6 +60,15 @@ class Worker:
     is_killed: bool = False
 
     @property
+    def awaited_servers(self) -> tuple[str, ...]:
+        """The servers of its task on which it has still to report.
+
+        Those that it has reported can be in another worker's task by now.
+        """
+        known = self.reported_servers | self.moved_servers
+        return tuple(server for server in self.task.servers if server not in known)
+
+    @property
     def is_terminated(self) -> bool:
         return self.terminated_seconds is not None
 
@@ -127,17 +136,13 @@ class WorkerPool:
 
     def saturated_servers(self) -> frozenset[str]:
         """Return servers that get no further push now, so that a slow one does not take all."""
-        pushes = [
-            worker
+        awaited = Counter(
+            server
             for worker in self._workers.values()
             if worker.task.is_push and worker.has_started
-        ]
-        waited_for = Counter(
-            server
-            for worker in pushes
-            for server in set(worker.task.servers) - worker.reported_servers - worker.moved_servers
+            for server in worker.awaited_servers
         )
-        return frozenset(name for name, number in waited_for.items() if number >= PUSHING_MAX)
+        return frozenset(name for name, number in awaited.items() if number >= PUSHING_MAX)
 
     def start(self, task: Task) -> Worker | None:
         """Start a worker for a task; None if that failed, and then no others for some seconds."""
