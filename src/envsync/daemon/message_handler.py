@@ -36,7 +36,7 @@ class MessageHandler:
         if not isinstance(message, DigestTaken) or message.unchanged:
             worker.answered.add(source.name)
         if isinstance(message, DigestTaken):
-            source.digest_taken(message.glance, unchanged=message.unchanged)
+            source.digest_taken(message.digest, unchanged=message.unchanged)
         elif isinstance(message, Failure):
             self._failed(source, worker, message.error)
         elif isinstance(message, PushEnded):

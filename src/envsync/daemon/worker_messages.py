@@ -25,10 +25,10 @@ class Failure(NamedTuple):
 
 
 class DigestTaken(NamedTuple):
-    """A change digest (`glance`) taken before a scan; `unchanged` if no scan is needed."""
+    """A change digest taken before a scan; `unchanged` if no scan is needed."""
 
     environment: str
-    glance: str
+    digest: str
     unchanged: bool
 
 
@@ -83,7 +83,7 @@ def to_document(message: Message) -> dict[str, Any]:
 def parse(document: Mapping[str, Any]) -> Message | None:
     """Return the message in a document; None if it is not a valid one."""
     try:
-        if "glance" in document:
+        if "digest" in document:
             return from_json(DigestTaken, document)
         if "revision" in document:
             return from_json(SourceScanned, document)

@@ -51,7 +51,7 @@ def test_the_members_are_those_that_other_versions_know() -> None:
     """A daemon that was not started again after an upgrade starts workers of the new version."""
     assert to_document(DigestTaken("e", "d", unchanged=True)) == {
         "environment": "e",
-        "glance": "d",
+        "digest": "d",
         "unchanged": True,
     }
     assert to_document(SourceScanned("e", "r")) == {"environment": "e", "revision": "r"}
@@ -84,8 +84,8 @@ def test_members_of_a_later_version_are_passed_over() -> None:
         {"environment": 1, "revision": "r"},
         {"revision": "r"},
         {"environment": "e", "revision": None},
-        {"environment": "e", "glance": "d"},
-        {"environment": "e", "glance": "d", "unchanged": "no"},
+        {"environment": "e", "digest": "d"},
+        {"environment": "e", "digest": "d", "unchanged": "no"},
         {"environment": "e", "report": None},
         {"environment": "e", "report": []},
         {"environment": "e", "report": {**REPORT, "server": None}},
