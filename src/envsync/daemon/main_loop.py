@@ -22,7 +22,6 @@ from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.scheduler import Scheduler
 from envsync.daemon.store import Store
-from envsync.daemon.sync_state import SyncState
 from envsync.daemon.systemd.notify import Notifier
 from envsync.daemon.tasks import Task
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher
@@ -94,7 +93,7 @@ class MainLoop:
         self._paths.take_over(found.by_name)
         self._store = Store(self._paths.database)
         self._store.put_about("inventory", str(self._settings.file))
-        self._scheduler = Scheduler(SyncState(self._store, self._log), self._log, self._start)
+        self._scheduler = Scheduler(self._store, self._log, self._start)
         self._watcher = Watcher(self._wake)
         self._control_socket = ControlSocket(self._paths.socket)
         self._paths.announce()

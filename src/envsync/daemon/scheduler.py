@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Collection, Iterable
 
@@ -11,6 +12,7 @@ from envsync.daemon.message_handler import MessageHandler
 from envsync.daemon.rows import IN_STEP
 from envsync.daemon.spares import Spares
 from envsync.daemon.standby import Standby
+from envsync.daemon.store import Store
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import Task
 from envsync.daemon.tracked_source import TrackedSource
@@ -31,14 +33,16 @@ class Scheduler:
 
     def __init__(
         self,
-        sync_state: SyncState,
+        store: Store,
         log: Log,
         start: StartProcess,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.sync_state = sync_state
         self.sources: dict[str, TrackedSource] = {}
+        self.sync_state = SyncState(store, log, wall, jitter)
+        self._store = store
         self._log = log
         self._clock = clock
         self._wall = wall
@@ -46,7 +50,7 @@ class Scheduler:
         self._standby = Standby(self._pool, clock)
         self._spares = Spares(self._pool, log)
         self._message_handler = MessageHandler(
-            sync_state, self.sources, self._spares, lambda name: self.hint([name])
+            self.sync_state, self.sources, self._spares, lambda name: self.hint([name])
         )
         self._next_rescan_seconds = 0.0
 
@@ -55,9 +59,8 @@ class Scheduler:
     def adopt(self, assignments: Assignments) -> None:
         """Put other assignments in force; new environments are scanned in the next turn."""
         moved = self.sync_state.adopt(assignments)
-        store = self.sync_state.store
-        for name in store.contents.sources.keys() - assignments.by_name.keys():
-            store.drop_source(name)
+        for name in self._store.contents.sources.keys() - assignments.by_name.keys():
+            self._store.drop_source(name)
             self.sources.pop(name, None)
             self._end_pushes(name)
             self._spares.forget(name)
@@ -81,7 +84,7 @@ class Scheduler:
             source.adopt(assignment, settle_seconds)
             return
         self.sources[name] = TrackedSource(
-            assignment, settle_seconds, self.sync_state.store, self._log, self._clock, self._wall
+            assignment, settle_seconds, self._store, self._log, self._clock, self._wall
         )
         self._spares.forget(name)
 

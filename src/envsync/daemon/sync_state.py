@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -27,27 +25,23 @@ class _Outage:
 
 
 class SyncState:
-    """The rows of all servers; only this object changes them."""
+    """The rows of all servers, which only this object changes; `clock` returns wall-clock time."""
 
     def __init__(
         self,
         store: Store,
         log: Log,
-        clock: Callable[[], float] = time.time,
-        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
     ) -> None:
-        self.store = store
+        self._store = store
         self._log = log
         self._clock = clock
         self._jitter = jitter
         self._unreachable: dict[str, _Outage] = {}
-        self._assignments: Assignments | None = None
         self._latest_seconds = clock()
-
-    @property
-    def assignments(self) -> Assignments:
-        assert self._assignments is not None
-        return self._assignments
+        self.assignments = Assignments(own="", settle_seconds=0.0, rescan_seconds=0.0)
+        """Those in force; `adopt` sets the first ones."""
 
     def _now(self) -> float:
         """Return the wall-clock time; if that was set back, move the times of all tries back too.
@@ -61,9 +55,11 @@ class SyncState:
         return now
 
     def _set_back(self, seconds: float) -> None:
-        for row in list(self.store.contents.servers.values()):
+        for row in list(self._store.contents.servers.values()):
             if row.next_try_seconds is not None:
-                self.store.put_server(replace(row, next_try_seconds=row.next_try_seconds - seconds))
+                self._store.put_server(
+                    replace(row, next_try_seconds=row.next_try_seconds - seconds)
+                )
         for outage in self._unreachable.values():
             outage.next_try_seconds -= seconds
 
@@ -72,31 +68,31 @@ class SyncState:
 
         Return the pairs of environment and server for which the server's name leads elsewhere now.
         """
-        self._assignments = assignments
+        self.assignments = assignments
         now = self._now()
         wanted = {
             (assignment.environment, server): assignment.places.get(server, "")
             for assignment in assignments.by_name.values()
             for server in assignment.servers
         }
-        for key in [key for key in self.store.contents.servers if key not in wanted]:
-            self.store.drop_server(*key)
+        for key in [key for key in self._store.contents.servers if key not in wanted]:
+            self._store.drop_server(*key)
         moved = set()
         for (environment, server), place in sorted(wanted.items()):
-            row = self.store.contents.servers.get((environment, server))
+            row = self._store.contents.servers.get((environment, server))
             if row is not None and row.place not in ("", place):
                 moved.add((environment, server))
                 self._unreachable.pop(server, None)
                 row = None
             row = row or ServerRow(environment, server, since_seconds=now)
-            self.store.put_server(
+            self._store.put_server(
                 transitions.clamped(replace(row, place=place), now, assignments.rescan_seconds)
             )
         return moved
 
     def servers(self, environment: str) -> list[ServerRow]:
         """Return the rows of an environment's servers, in the inventory's order."""
-        rows = self.store.contents.servers
+        rows = self._store.contents.servers
         return [rows[environment, server] for server in self._names(environment)]
 
     def _names(self, environment: str) -> tuple[str, ...]:
@@ -130,7 +126,7 @@ class SyncState:
         If it ended for any reason, such as a source not at rest or a changed inventory, another
         push may try.
         """
-        row = self.store.contents.servers.get((self._outage(server).tried_by, server))
+        row = self._store.contents.servers.get((self._outage(server).tried_by, server))
         return row is not None and row.state == PUSHING
 
     def next_try_seconds(self, environment: str, left_out: Collection[str] = ()) -> float | None:
@@ -157,7 +153,7 @@ class SyncState:
         """Note that a push to these servers begins."""
         for row in self.servers(environment):
             if row.server in servers:
-                self.store.put_server(transitions.to_pushing(row, self._now()))
+                self._store.put_server(transitions.to_pushing(row, self._now()))
                 if row.server in self._unreachable:
                     self._unreachable[row.server].tried_by = environment
 
@@ -165,22 +161,22 @@ class SyncState:
         """Note that the source has this revision, so that servers with another one lag."""
         for row in self.servers(environment):
             if row.state == IN_STEP and row.revision != revision:
-                self.store.put_server(transitions.to_lagging(row, self._now()))
+                self._store.put_server(transitions.to_lagging(row, self._now()))
 
     def push_ended(self, ended: PushEnded) -> None:
         """Note how a push to one server ended."""
         report, error = ended.report, ended.error
-        before = self.store.contents.servers.get((ended.environment, report.server))
+        before = self._store.contents.servers.get((ended.environment, report.server))
         if before is None:
             return  # it was removed from the inventory meanwhile
         now = self._now()
         if error is None:
             self._answered(report.server, now)
             after = transitions.after_success(before, report.revision, now)
-            self.store.put_server(after)
+            self._store.put_server(after)
             log_success(self._log, before, after, report)
         elif transitions.is_source_error(error, report.server):
-            self.store.put_server(transitions.after_source_failure(before, now))
+            self._store.put_server(transitions.after_source_failure(before, now))
         else:
             if error.code not in transitions.UNREACHABLE:
                 self._answered(report.server, now)
@@ -194,7 +190,7 @@ class SyncState:
         )
         if error.code in transitions.UNREACHABLE:
             after = self._unanswered(after, error, now)
-        self.store.put_server(after)
+        self._store.put_server(after)
         log_failure(self._log, before, after, error)
 
     def _unanswered(self, row: ServerRow, error: EnvsyncError, now: float) -> ServerRow:
@@ -209,10 +205,10 @@ class SyncState:
         """Let the other environments try a server again now, if it was unreachable before."""
         if self._unreachable.pop(server, None) is None:
             return
-        for row in list(self.store.contents.servers.values()):
+        for row in list(self._store.contents.servers.values()):
             code = (row.error or {}).get("code")
             if row.server == server and row.state == RETRYING and code in transitions.UNREACHABLE:
-                self.store.put_server(replace(row, next_try_seconds=now))
+                self._store.put_server(replace(row, next_try_seconds=now))
 
     def worker_ended(
         self, environment: str, servers: tuple[str, ...], error: EnvsyncError | None
@@ -226,7 +222,7 @@ class SyncState:
             if row.server not in servers or row.state != PUSHING:
                 continue
             if error is None:
-                self.store.put_server(transitions.after_source_failure(row, now))
+                self._store.put_server(transitions.after_source_failure(row, now))
             else:
                 self._failed(row, error, "", now)
 
@@ -235,11 +231,11 @@ class SyncState:
         for row in self.servers(environment):
             if row.server in servers:
                 self._unreachable.pop(row.server, None)
-                self.store.put_server(transitions.to_lagging(row, self._now()))
+                self._store.put_server(transitions.to_lagging(row, self._now()))
 
     def retry_now(self, environment: str) -> None:
         """Make all servers that are not in step due now, because a person asked for it."""
         for row in self.servers(environment):
             self._unreachable.pop(row.server, None)
             if row.state not in (PUSHING, IN_STEP):
-                self.store.put_server(replace(row, next_try_seconds=self._now(), attempts=0))
+                self._store.put_server(replace(row, next_try_seconds=self._now(), attempts=0))

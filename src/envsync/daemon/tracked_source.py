@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -29,8 +28,8 @@ class TrackedSource:
         settle_seconds: float,
         store: Store,
         log: Log,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
         """Start to follow it; old leftovers in one seen for the first time are tolerated."""
         self.name, self.path = assignment.environment, assignment.path

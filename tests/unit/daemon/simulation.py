@@ -18,7 +18,6 @@ from envsync.daemon.log import Log
 from envsync.daemon.rows import ServerRow
 from envsync.daemon.scheduler import Scheduler
 from envsync.daemon.store import Store
-from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
 from envsync.daemon.worker_messages import (
@@ -146,8 +145,9 @@ class SimulatedDaemon:
             "PRAGMA synchronous = OFF"
         )  # the disk is not what is tested
         log = Log(self.lines.append, {})
-        sync_state = SyncState(self.store, log, clock=self._wall, jitter=lambda: 0.5)
-        self.scheduler = Scheduler(sync_state, log, self._start, lambda: self.now, self._wall)
+        self.scheduler = Scheduler(
+            self.store, log, self._start, lambda: self.now, self._wall, jitter=lambda: 0.5
+        )
         self.scheduler.adopt(self.assignments())
 
     @staticmethod
