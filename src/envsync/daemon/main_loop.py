@@ -90,7 +90,6 @@ class MainLoop:
 
     def _set_up(self) -> None:
         found = self._inventory.read()
-        self._paths.take_over(found.by_name)
         self._store = Store(self._paths.database)
         self._store.put_about("inventory", str(self._settings.file))
         self._scheduler = Scheduler(self._store, self._log, self._start)

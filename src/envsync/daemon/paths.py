@@ -10,18 +10,16 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.daemon.store import read
 from envsync.errors import Locked, StorageFailed, UsageError
 from envsync.files.directories import state_directory
 from envsync.files.whole import whole_file
 
 _ADDRESS = "control.json"
 _LOCK = "daemon.lock"
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_NAME = re.compile(r"[^a-z0-9.-]")
 
 
@@ -79,25 +77,6 @@ class DaemonPaths:
         except (OSError, ValueError, KeyError, TypeError):
             return self.socket
 
-    def take_over(self, environments: Collection[str]) -> None:
-        """Take over the database of an earlier release, which had one place for all machines.
-
-        It is this machine's if it has one of these environments, because each has one source.
-        Raises `Locked` if its daemon still runs, because it pushes them and knows what is paused.
-        """
-        before = self.database.parents[1] / self.database.name
-        if self.database.exists() or not set(environments) & read(before).sources.keys():
-            return
-        with contextlib.suppress(OSError):
-            fd = os.open(before.parent / _LOCK, _LOCK_FLAGS, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                before.rename(self.database)
-            except BlockingIOError:
-                raise _runs_already(fd) from None
-            finally:
-                os.close(fd)
-
     def lock(self) -> int:
         """Lock out other daemons of this user, and return a descriptor to keep open.
 
@@ -105,7 +84,8 @@ class DaemonPaths:
         """
         try:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self.state / _LOCK, _LOCK_FLAGS, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            fd = os.open(self.state / _LOCK, flags, 0o600)
         except OSError as error:
             raise StorageFailed(
                 f"{self.state} cannot be written: {error.strerror}",
@@ -114,9 +94,12 @@ class DaemonPaths:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            running = _runs_already(fd)
+            pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(fd)
-            raise running from None
+            raise Locked(
+                f"a daemon of this user is already running (process {pid})",
+                hint="`envsync status` shows what it does; restart it after an upgrade",
+            ) from None
         except OSError as error:  # a network filesystem without its lock service
             os.close(fd)
             raise StorageFailed(
@@ -127,14 +110,6 @@ class DaemonPaths:
         with contextlib.suppress(OSError):  # a full disk is no reason not to run
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
-
-
-def _runs_already(lock_fd: int) -> Locked:
-    pid = os.pread(lock_fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-    return Locked(
-        f"a daemon of this user is already running (process {pid})",
-        hint="`envsync status` shows what it does; restart it after an upgrade",
-    )
 
 
 def _runtime(environ: Mapping[str, str]) -> Path | None:

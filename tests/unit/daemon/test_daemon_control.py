@@ -20,8 +20,6 @@ from envsync.daemon import control
 from envsync.daemon.control import ControlSocket, ask
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.request_handler import RequestHandler
-from envsync.daemon.rows import Contents, SourceRow
-from envsync.daemon.store import Store, read
 from envsync.errors import EnvsyncError, Locked, NotFound, StorageFailed, UsageError
 
 if TYPE_CHECKING:
@@ -219,25 +217,6 @@ def test_a_full_disk_is_no_reason_not_to_run(
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(StorageFailed, match=r"cannot create .*: No space left on device"):
         ControlSocket(tmp_path / "control")
-
-
-def test_what_was_kept_for_all_machines_in_one_place(tmp_path: Path) -> None:
-    before = Store(tmp_path / "envsync/daemon.sqlite")
-    before.put_source(SourceRow("mine", paused=True))
-    before.close()
-    paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
-    paths.lock()
-    paths.take_over({"of-another-machine"})
-    assert read(paths.database) == Contents()
-    at_work = os.open(tmp_path / "envsync/daemon.lock", os.O_RDWR | os.O_CREAT)
-    fcntl.flock(at_work, fcntl.LOCK_EX)
-    with pytest.raises(Locked, match="is already running"):
-        paths.take_over({"mine"})
-    assert read(paths.database) == Contents()
-    os.close(at_work)
-    paths.take_over({"mine", "other"})
-    assert read(paths.database).sources["mine"].paused
-    assert not (tmp_path / "envsync/daemon.sqlite").exists()
 
 
 def test_a_daemon_that_keeps_its_state_elsewhere_keeps_its_door(tmp_path: Path) -> None:
