@@ -15,11 +15,14 @@ class Assignment:
 
     environment: str
     path: str
-    servers: tuple[str, ...]
-    places: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str]
     """What each server's name leads to (see `_place`); if it changes, it is another server."""
     local: tuple[str, ...] = ()
     """The patterns of local paths, which are not pushed."""
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        return tuple(self.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,6 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
             entry.name: Assignment(
                 entry.name,
                 f"{prefix}/envs/{entry.name}",
-                tuple(server.name for server in inventory.targets(entry.name)),
                 {
                     server.name: _place(server, inventory.prefix)
                     for server in inventory.targets(entry.name)

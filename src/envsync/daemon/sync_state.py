@@ -71,16 +71,16 @@ class SyncState:
         self.assignments = assignments
         now = self._now()
         wanted = {
-            (assignment.environment, server): assignment.places.get(server, "")
+            (assignment.environment, server): place
             for assignment in assignments.by_name.values()
-            for server in assignment.servers
+            for server, place in assignment.places.items()
         }
         for key in [key for key in self._store.contents.servers if key not in wanted]:
             self._store.drop_server(*key)
         moved = set()
         for (environment, server), place in sorted(wanted.items()):
             row = self._store.contents.servers.get((environment, server))
-            if row is not None and row.place not in ("", place):
+            if row is not None and row.place != place:
                 moved.add((environment, server))
                 self._unreachable.pop(server, None)
                 row = None
@@ -93,11 +93,8 @@ class SyncState:
     def servers(self, environment: str) -> list[ServerRow]:
         """Return the rows of an environment's servers, in the inventory's order."""
         rows = self._store.contents.servers
-        return [rows[environment, server] for server in self._names(environment)]
-
-    def _names(self, environment: str) -> tuple[str, ...]:
-        assignment = self.assignments.by_name.get(environment)
-        return () if assignment is None else assignment.servers
+        servers = self.assignments.by_name[environment].servers
+        return [rows[environment, server] for server in servers]
 
     # Due work
 

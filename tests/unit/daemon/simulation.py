@@ -153,7 +153,10 @@ class SimulatedDaemon:
     @staticmethod
     def assignments(**servers: tuple[str, ...]) -> Assignments:
         wanted = servers or {"one": ("a", "b"), "two": ("a", "b")}
-        assignments = {name: Assignment(name, f"/p/envs/{name}", to) for name, to in wanted.items()}
+        assignments = {
+            name: Assignment(name, f"/p/envs/{name}", {server: f"{server} /p" for server in to})
+            for name, to in wanted.items()
+        }
         return Assignments("me", SETTLE, RESCAN, assignments)
 
     def edit(self, **changes: Any) -> None:

@@ -33,9 +33,7 @@ def test_only_what_this_machine_is_to_push_by_itself() -> None:
         "server1",
         "host",
     )
-    assert found.by_name == {
-        "mine": Assignment("mine", "/p/envs/mine", ("server2",), {"server2": "server2 /p"})
-    }
+    assert found.by_name == {"mine": Assignment("mine", "/p/envs/mine", {"server2": "server2 /p"})}
     assert (found.settle_seconds, found.rescan_seconds) == (10.0, 3600.0)
 
 

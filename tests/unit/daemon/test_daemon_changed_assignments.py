@@ -144,8 +144,6 @@ def test_servers_and_environments_come_and_go_with_the_inventory(daemon: Simulat
 
 
 def test_a_server_whose_name_leads_elsewhere_is_pushed_to(daemon: SimulatedDaemon) -> None:
-    daemon.edit(places={"a": "a /p", "b": "b /p"})  # known by a daemon that did not note it
-    assert daemon.work() == []
     daemon.edit(places={"a": "a /p", "b": "other /p"})
     assert daemon.work() == [Task(("one",), ("b",))]
     assert (daemon.row("one", "b").state, daemon.row("one", "b").place) == (IN_STEP, "other /p")
@@ -157,7 +155,6 @@ def test_a_server_whose_name_leads_elsewhere_is_pushed_to(daemon: SimulatedDaemo
 def test_what_was_under_way_to_the_old_place_says_nothing_of_the_new_one(
     daemon: SimulatedDaemon, is_reported: bool
 ) -> None:
-    daemon.edit(places={"a": "a /p", "b": "b /p"})
     daemon.world["one"] = "r2"
     daemon.scheduler.hint(["one"])
     daemon.now += SETTLE
