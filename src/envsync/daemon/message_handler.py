@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from envsync.daemon import transitions
 from envsync.daemon.spares import Spares
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tracked_source import TrackedSource
+from envsync.daemon.worker import Worker
 from envsync.daemon.worker_messages import DigestTaken, Failure, Message, PushEnded
-from envsync.daemon.worker_pool import Worker, crash_error
 from envsync.errors import EnvsyncError
 
 
@@ -33,8 +32,6 @@ class MessageHandler:
         source = self._sources.get(message.environment)
         if source is None or source.name not in worker.task.environments:
             return
-        if not isinstance(message, DigestTaken) or message.unchanged:
-            worker.answered.add(source.name)
         if isinstance(message, DigestTaken):
             source.digest_taken(message.digest, unchanged=message.unchanged)
         elif isinstance(message, Failure):
@@ -48,19 +45,15 @@ class MessageHandler:
         if worker.task.makes_spare:
             self._spares.failed(source.name, worker, error)
         else:
-            worker.source_failed = True
             source.failed(error)
 
     def _push_ended(self, source: TrackedSource, worker: Worker, message: PushEnded) -> None:
-        server = message.report.server
-        worker.reported_servers.add(server)
-        if server in worker.moved_servers:
+        if message.report.server in worker.moved_servers:
             return
-        if message.error is not None and transitions.is_source_error(message.error, server):
-            worker.source_failed = True
-            source.failed(message.error)
+        if message.source_error is not None:
+            source.failed(message.source_error)
         if message.report.wants_spare:
-            self._spares.used_up(source.name, server)
+            self._spares.used_up(source.name, message.report.server)
         self._sync_state.push_ended(message)
 
     def _source_scanned(self, source: TrackedSource, worker: Worker, revision: str) -> None:
@@ -89,7 +82,7 @@ class MessageHandler:
             source.push_terminated()
 
     def _ended_by_itself(self, source: TrackedSource, worker: Worker) -> None:
-        error = crash_error(worker)
+        error = worker.crash_error()
         if worker.task.is_push:
             failure = None if worker.source_failed else error
             self._sync_state.worker_ended(source.name, worker.awaited_servers, failure)

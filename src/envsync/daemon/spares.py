@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from envsync.daemon import transitions
 from envsync.daemon.log import Log
 from envsync.daemon.tasks import Task
-from envsync.daemon.worker_pool import Worker, WorkerPool, crash_error
+from envsync.daemon.worker import Worker
+from envsync.daemon.worker_pool import WorkerPool
 from envsync.errors import EnvsyncError, Locked
 
 _ORDINARY = transitions.UNREACHABLE | {Locked.code}
@@ -109,4 +110,4 @@ class Spares:
     def worker_ended(self, environment: str, worker: Worker) -> None:
         """Count a worker that broke down as failed."""
         if worker.process.exit_status and not worker.is_terminated:
-            self.failed(environment, worker, crash_error(worker))
+            self.failed(environment, worker, worker.crash_error())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from envsync.daemon.tasks import Task
-from envsync.daemon.worker_pool import Worker, WorkerPool
+from envsync.daemon.worker import Worker
+from envsync.daemon.worker_pool import WorkerPool
 
 STANDBY_MAX_SECONDS = 60.0
 """How long one is kept; a longer wait means that the source keeps changing."""

@@ -172,7 +172,7 @@ class SyncState:
             after = transitions.after_success(before, report.revision, now)
             self._store.put_server(after)
             log_success(self._log, before, after, report)
-        elif transitions.is_source_error(error, report.server):
+        elif ended.source_error is not None:
             self._store.put_server(transitions.after_source_failure(before, now))
         else:
             if error.code not in transitions.UNREACHABLE:

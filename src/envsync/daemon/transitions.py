@@ -30,10 +30,8 @@ from envsync.errors import (
     InventoryError,
     Locked,
     NotFastForward,
-    NotFound,
     PreflightRefused,
     RevisionHeld,
-    SourceRefused,
     SourceShrunk,
     TargetDrifted,
     TransferFailed,
@@ -69,16 +67,6 @@ _HALTED = frozenset(
         UsageError.code,
     }
 )
-
-
-def is_source_error(error: EnvsyncError, server: str) -> bool:
-    """Return whether a push to that server failed because of the source.
-
-    That is, the source was not at rest or was not there, which says nothing about the server.
-    """
-    return error.code == SourceRefused.code or (
-        error.code == NotFound.code and error.server != server
-    )
 
 
 def to_pushing(row: ServerRow, now: float) -> ServerRow:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from envsync import errors
 from envsync.agent.wire.checked_json import from_json
-from envsync.errors import AgentFailed, EnvsyncError
+from envsync.errors import AgentFailed, EnvsyncError, NotFound, SourceRefused
 
 PUSHED = "pushed"
 """The `PushOutcome.outcome` of a push that published something."""
@@ -60,6 +60,18 @@ class PushEnded(NamedTuple):
     environment: str
     report: PushOutcome
     error: EnvsyncError | None
+
+    @property
+    def source_error(self) -> EnvsyncError | None:
+        """The error, if it is the source's: that was not at rest, or not there.
+
+        It says nothing about the server.
+        """
+        error = self.error
+        if error is None or error.code == SourceRefused.code:
+            return error
+        is_gone = error.code == NotFound.code and error.server != self.report.server
+        return error if is_gone else None
 
 
 Message: TypeAlias = "Failure | DigestTaken | SourceScanned | PushEnded"

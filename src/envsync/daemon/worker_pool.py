@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 
 from envsync.daemon.log import Log
 from envsync.daemon.tasks import START, START_CHANGED, Task
+from envsync.daemon.worker import Worker
 from envsync.daemon.worker_messages import Message, parse
 from envsync.daemon.worker_process import WorkerProcess
-from envsync.errors import EnvsyncError
 
 PUSHING_MAX = 4
 """The most workers that push at a time, without those that wait for a slow server; also the most
@@ -34,52 +33,6 @@ END_MAX_SECONDS = 10.0
 """A worker that still runs this long after it was told to end is killed."""
 
 StartProcess = Callable[[Task], WorkerProcess]
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker process with its task, and what it has reported.
-
-    `start_number` numbers tasks in the order of their start; 0 for one that is not started yet.
-    """
-
-    task: Task
-    process: WorkerProcess
-    since_seconds: float
-    start_number: int = 0
-    is_source_changed: bool = False
-    message_seconds: float = 0.0
-    answered: set[str] = field(default_factory=set)
-    """The environments whose result it has reported."""
-    reported_servers: set[str] = field(default_factory=set)
-    moved_servers: set[str] = field(default_factory=set)
-    """Servers whose names lead elsewhere now, so that its reports are not about them."""
-    source_failed: bool = False
-    terminated_seconds: float | None = None
-    """When it was told to end before its task was done."""
-    is_killed: bool = False
-
-    @property
-    def awaited_servers(self) -> tuple[str, ...]:
-        """The servers of its task on which it has still to report.
-
-        Those that it has reported can be in another worker's task by now.
-        """
-        known = self.reported_servers | self.moved_servers
-        return tuple(server for server in self.task.servers if server not in known)
-
-    @property
-    def is_terminated(self) -> bool:
-        return self.terminated_seconds is not None
-
-    @property
-    def has_started(self) -> bool:
-        return self.start_number > 0
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it is running and waits to be started."""
-        return not self.has_started and not self.process.is_over
 
 
 class WorkerPool:
@@ -178,7 +131,10 @@ class WorkerPool:
             del self._workers[fd]
         if not worker.has_started:
             return worker, []
-        return worker, [found for one in documents if (found := parse(one)) is not None]
+        messages = [found for one in documents if (found := parse(one)) is not None]
+        for message in messages:
+            worker.note(message)
+        return worker, messages
 
     def terminate(self, worker: Worker) -> None:
         """Tell a worker to end; `kill_overdue` kills it if it does not in time."""
@@ -238,12 +194,3 @@ class WorkerPool:
         for process in processes:
             process.wait(deadline)
         self._workers.clear()
-
-
-def crash_error(worker: Worker) -> EnvsyncError:
-    """Return the error for a worker that ended without a report."""
-    status, stderr = worker.process.exit_status, worker.process.stderr_tail
-    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
-    how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
-    what = f"the process that {worker.task.verb} ended unexpectedly ({how})"
-    return EnvsyncError(f"{what}: {last}" if last else what, details=stderr.splitlines())

@@ -116,21 +116,6 @@ def test_a_push_of_which_only_the_source_was_to_blame() -> None:
     assert (row.state, row.since_seconds, row.attempts) == (LAGGING, 50.0, 0)
 
 
-@pytest.mark.parametrize(
-    ("code", "where", "is_so"),
-    [
-        ("source-refused", "server2", True),
-        ("not-found", "server1", True),
-        ("not-found", "server2", False),
-        ("source-shrunk", "server2", False),
-        ("drift", "server2", False),
-    ],
-)
-def test_whose_error_it_is(code: str, where: str, is_so: bool) -> None:
-    error = from_json({"code": code, "server": where})
-    assert transitions.is_source_error(error, "server2") is is_so
-
-
 def test_a_push_under_way_is_left_alone() -> None:
     row = transitions.to_pushing(ROW, NOW)
     assert row.state == PUSHING

@@ -1,0 +1,76 @@
+"""A worker: a process that carries out a task, and what it has reported so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from envsync.daemon.tasks import Task
+from envsync.daemon.worker_messages import DigestTaken, Failure, Message, PushEnded
+from envsync.daemon.worker_process import WorkerProcess
+from envsync.errors import EnvsyncError
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker process with its task, and what it has reported.
+
+    `start_number` numbers tasks in the order of their start; 0 for one that is not started yet.
+    """
+
+    task: Task
+    process: WorkerProcess
+    since_seconds: float
+    start_number: int = 0
+    is_source_changed: bool = False
+    """Whether the source has changed since a worker that is not started yet looked at it."""
+    message_seconds: float = 0.0
+    moved_servers: set[str] = field(default_factory=set)
+    """Servers whose names lead elsewhere now, so that its reports are not about them."""
+    terminated_seconds: float | None = None
+    """When it was told to end before its task was done."""
+    is_killed: bool = False
+    answered: set[str] = field(default_factory=set)
+    """The environments whose result it has reported."""
+    reported_servers: set[str] = field(default_factory=set)
+    source_failed: bool = False
+    """Whether it has reported that a source failed, so that its servers are not to blame."""
+
+    @property
+    def awaited_servers(self) -> tuple[str, ...]:
+        """The servers of its task on which it has still to report.
+
+        Those that it has reported can be in another worker's task by now.
+        """
+        known = self.reported_servers | self.moved_servers
+        return tuple(server for server in self.task.servers if server not in known)
+
+    @property
+    def is_terminated(self) -> bool:
+        return self.terminated_seconds is not None
+
+    @property
+    def has_started(self) -> bool:
+        return self.start_number > 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is running and waits to be started."""
+        return not self.has_started and not self.process.is_over
+
+    def note(self, message: Message) -> None:
+        """Note that it has sent this message."""
+        if not isinstance(message, DigestTaken) or message.unchanged:
+            self.answered.add(message.environment)
+        if isinstance(message, Failure):
+            self.source_failed = True
+        elif isinstance(message, PushEnded):
+            self.reported_servers.add(message.report.server)
+            self.source_failed |= message.source_error is not None
+
+    def crash_error(self) -> EnvsyncError:
+        """Return the error for a worker that ended without a report."""
+        status, stderr = self.process.exit_status, self.process.stderr_tail
+        last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
+        how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+        what = f"the process that {self.task.verb} ended unexpectedly ({how})"
+        return EnvsyncError(f"{what}: {last}" if last else what, details=stderr.splitlines())
