@@ -128,14 +128,12 @@ class TrackedSource:
         """Look at it, and note whether it is at rest and complete, and so can be pushed."""
         seen = self._observe()
         was_busy = self.activity.busy
-        self.activity, is_ready = triggers.checked(
-            self.activity, seen, self._clock(), self.settle_seconds
-        )
+        self.activity = triggers.checked(self.activity, seen, self._clock(), self.settle_seconds)
         if self.activity.busy and not was_busy:
             self._log.info(f"waiting for {self.activity.busy}", environment=self.name)
         if self.activity.unfinished_checks:
             self._put_unfinished(seen.unfinished)
-        elif is_ready:
+        elif self.activity.is_at_rest:
             self.is_changed = True
             self._accept()
 

@@ -69,29 +69,26 @@ def changed(activity: Activity, now: float, settle_seconds: float) -> Activity:
     return replace(activity, check_seconds=max(activity.check_seconds, settled))
 
 
-def checked(
-    activity: Activity, seen: Observation, now: float, settle_seconds: float
-) -> tuple[Activity, bool]:
-    """Return the activity after a check, and whether the source is ready to be pushed."""
+def checked(activity: Activity, seen: Observation, now: float, settle_seconds: float) -> Activity:
+    """Return the activity after a check; if it is at rest now, the source can be pushed."""
     if seen.busy:
         check = now + BUSY_POLL_SECONDS
-        return replace(activity, check_seconds=check, busy=seen.busy, unfinished_checks=0), False
+        return replace(activity, check_seconds=check, busy=seen.busy, unfinished_checks=0)
     if activity.busy and settle_seconds > 0:
         # The installer has ended, after the check before this one; its last writes have to settle.
         ended = min(now, (activity.check_seconds or now) - BUSY_POLL_SECONDS)
         check = max(now, max(ended, activity.hint_seconds) + settle_seconds)
-        return replace(activity, busy="", check_seconds=check), False
+        return replace(activity, busy="", check_seconds=check)
     if seen.unfinished:
         pause = min(
             UNFINISHED_POLL_SECONDS * 2**activity.unfinished_checks, UNFINISHED_POLL_MAX_SECONDS
         )
-        unfinished = Activity(
+        return Activity(
             check_seconds=now + pause,
             since_seconds=activity.since_seconds,
             unfinished_checks=min(activity.unfinished_checks + 1, 10),
         )
-        return unfinished, False
-    return NO_ACTIVITY, True
+    return NO_ACTIVITY
 
 
 def pause_after_refusal(earlier_refusals: int, settle_seconds: float) -> float:

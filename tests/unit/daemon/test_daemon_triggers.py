@@ -26,7 +26,7 @@ def test_a_change_is_looked_at_once_it_has_settled() -> None:
     activity = changed(NO_ACTIVITY, 100.0, SETTLE)
     assert not activity.is_due(109.9)
     assert activity.is_due(110.0)
-    assert checked(activity, QUIET, 110.0, SETTLE) == (NO_ACTIVITY, True)
+    assert checked(activity, QUIET, 110.0, SETTLE) == NO_ACTIVITY
 
 
 def test_each_further_change_settles_anew() -> None:
@@ -44,33 +44,31 @@ def test_a_source_that_never_settles_is_looked_at_all_the_same() -> None:
 
 def test_what_an_installer_wrote_last_settles_too() -> None:
     activity = changed(NO_ACTIVITY, 0.0, SETTLE)
-    activity, ready = checked(activity, BUSY, 10.0, SETTLE)
-    assert (activity.busy, ready) == (BUSY.busy, False)
-    assert activity.check_seconds == 10.0 + BUSY_POLL_SECONDS
+    activity = checked(activity, BUSY, 10.0, SETTLE)
+    assert (activity.busy, activity.check_seconds) == (BUSY.busy, 10.0 + BUSY_POLL_SECONDS)
     activity = changed(activity, 10.2, SETTLE)
     assert activity.check_seconds == 10.0 + BUSY_POLL_SECONDS  # its end is polled for
-    activity, ready = checked(activity, QUIET, 10.5, SETTLE)
-    assert (activity.check_seconds, ready) == (10.2 + SETTLE, False)
-    assert checked(activity, QUIET, 20.5, SETTLE) == (NO_ACTIVITY, True)
+    activity = checked(activity, QUIET, 10.5, SETTLE)
+    assert activity.check_seconds == 10.2 + SETTLE
+    assert checked(activity, QUIET, 20.5, SETTLE) == NO_ACTIVITY
 
 
 def test_a_broken_install_is_asked_about_ever_more_rarely_until_something_comes() -> None:
     activity, now = changed(NO_ACTIVITY, 0.0, SETTLE), 10.0
     pauses = []
     for _ in range(8):
-        activity, ready = checked(activity, BROKEN, now, SETTLE)
-        assert not ready
+        activity = checked(activity, BROKEN, now, SETTLE)
         assert activity.check_seconds is not None
         pauses.append(activity.check_seconds - now)
         now = activity.check_seconds
     assert pauses == sorted(pauses)
     assert pauses[-1] == UNFINISHED_POLL_MAX_SECONDS
     assert changed(activity, now, SETTLE).check_seconds == now + SETTLE
-    assert checked(activity, QUIET, now, SETTLE) == (NO_ACTIVITY, True)
+    assert checked(activity, QUIET, now, SETTLE) == NO_ACTIVITY
 
 
 def test_a_broken_install_that_is_touched_all_the_time_is_looked_at_all_the_same() -> None:
-    activity, _ = checked(changed(NO_ACTIVITY, 0.0, SETTLE), BROKEN, 10.0, SETTLE)
+    activity = checked(changed(NO_ACTIVITY, 0.0, SETTLE), BROKEN, 10.0, SETTLE)
     now = 10.0
     while not activity.is_due(now) and now < 2 * PATIENCE_SECONDS:
         now += 5.0
@@ -92,8 +90,8 @@ def test_never_ready_while_busy_or_before_it_settled_and_always_in_the_end(
         count = 0
         while activity.check_seconds is not None and activity.check_seconds <= end:
             when = activity.check_seconds
-            activity, ready = checked(activity, BUSY if is_busy else QUIET, when, settle)
-            if ready:
+            activity = checked(activity, BUSY if is_busy else QUIET, when, settle)
+            if activity.is_at_rest:
                 assert not is_busy
                 assert when >= last + settle - 1e-6 or when - last >= PATIENCE_SECONDS
                 count += 1
