@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from envsync.daemon.spares import Spares
 from envsync.daemon.sync_state import SyncState
@@ -13,14 +13,14 @@ from envsync.errors import EnvsyncError
 
 
 class MessageHandler:
-    """Applies workers' messages; `hint` is called for a source that a scan found changed."""
+    """Applies workers' messages; `hint` is called for sources that a scan found changed."""
 
     def __init__(
         self,
         sync_state: SyncState,
         sources: Mapping[str, TrackedSource],
         spares: Spares,
-        hint: Callable[[str], None],
+        hint: Callable[[Iterable[str]], None],
     ) -> None:
         self._sync_state = sync_state
         self._sources = sources
@@ -61,7 +61,7 @@ class MessageHandler:
         if source.scanned(revision, worker.start_number, by_push=task.is_push):
             self._sync_state.source_scanned(source.name, revision)
             if revision != before and task.is_scan and not task.is_settled:
-                self._hint(source.name)
+                self._hint([source.name])
 
     def worker_ended(self, worker: Worker) -> None:
         """Account for what a worker left undone when its process ended."""

@@ -50,7 +50,7 @@ class Scheduler:
         self._standby = Standby(self._pool, clock)
         self._spares = Spares(self._pool, log)
         self._message_handler = MessageHandler(
-            self.sync_state, self.sources, self._spares, lambda name: self.hint([name])
+            self.sync_state, self.sources, self._spares, self.hint
         )
         self._next_rescan_seconds = 0.0
 

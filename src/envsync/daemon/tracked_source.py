@@ -19,7 +19,7 @@ from envsync.errors import EnvsyncError, InstallUnfinished, NotFound
 class TrackedSource:
     """All that the daemon knows of one source: its row in the store, and what goes on in it now.
 
-    Only this object changes that row. `clock` returns monotonic seconds.
+    Only this object changes that row. `clock` returns monotonic seconds, `wall` wall-clock time.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class TrackedSource:
         """The start number of the worker that reported the current revision."""
         self._refusals = 0
         """How often in a row a scan or push was refused because of the source itself."""
-        self._install_check = self._first_check()
+        self._install_check = self._new_check()
         if self._is_in_doubt():
             self.activity = triggers.changed(NO_ACTIVITY, self._clock(), settle_seconds)
 
-    def _first_check(self) -> InstallCheck:
-        """Return the check of its path, and have a row that knows what that takes for complete."""
+    def _new_check(self) -> InstallCheck:
+        """Return a check of its path; have a row, with the packages that are taken for complete."""
         row = self._store.contents.sources.get(self.name)
         accepted = row.packages if row is not None and row.path == self.path else None
         check = InstallCheck(self.path, accepted)
