@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from envsync.errors import InstallUnfinished
+
 IN_STEP = "in-step"
 LAGGING = "lagging"
 PUSHING = "pushing"
@@ -22,8 +24,7 @@ ErrorDocument = Mapping[str, Any]
 class SourceRow:
     """A source.
 
-    `tolerated` are installers' leftovers that a person or the first check accepted. `unfinished`
-    is what the last check found half done; unless it is empty, `error` says so too.
+    `tolerated` are installers' leftovers that a person or the first check accepted.
     `is_unchecked` is true from the first hint of a change until a check finds the source
     complete. Such a check accepts the `packages` at `path` as complete (`InstallCheck.accepted`).
     """
@@ -34,10 +35,14 @@ class SourceRow:
     paused: bool = False
     tolerated: tuple[str, ...] = ()
     error: ErrorDocument | None = None
-    unfinished: tuple[str, ...] = ()
     is_unchecked: bool = False
     path: str = ""
     packages: tuple[str, ...] = ()
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the last check found something half done, which is its `error` then."""
+        return self.error is not None and self.error.get("code") == InstallUnfinished.code
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def _activity(row: SourceRow, activity: Activity) -> str:
         return f"waiting for {activity.busy}"
     if row.paused:
         return PAUSED
-    if not activity.is_at_rest and not row.unfinished:
+    if not activity.is_at_rest and not row.is_unfinished:
         return SETTLING
     return AT_REST
 

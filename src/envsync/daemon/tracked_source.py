@@ -90,7 +90,7 @@ class TrackedSource:
     def is_coming_to_rest(self) -> bool:
         """Whether it may be pushed as soon as it has settled, as far as is known."""
         row, activity = self.row, self.activity
-        is_settling = not (activity.is_at_rest or activity.busy or row.unfinished)
+        is_settling = not (activity.is_at_rest or activity.busy or row.is_unfinished)
         return is_settling and bool(row.revision) and not row.paused
 
     # What the inventory or a person asks for
@@ -132,7 +132,9 @@ class TrackedSource:
         if self.activity.busy and not was_busy:
             self._log.info(f"waiting for {self.activity.busy}", environment=self.name)
         if self.activity.unfinished_checks:
-            self._put_unfinished(seen.unfinished)
+            first, *others = seen.unfinished
+            text = f"an installation is not finished: {first}"
+            self._put_failure(InstallUnfinished(text, details=others))
         elif self.activity.is_at_rest:
             self.is_changed = True
             self._accept()
@@ -146,15 +148,11 @@ class TrackedSource:
         self._store.put_source(replace(self.row, tolerated=still))
         return Observation(unfinished=tuple(one for one in seen.unfinished if one not in still))
 
-    def _put_unfinished(self, signs: tuple[str, ...]) -> None:
-        error = InstallUnfinished(f"an installation is not finished: {signs[0]}", details=signs[1:])
-        self._put_failure(replace(self.row, unfinished=signs), error)
-
     def _accept(self) -> None:
         """Take it for complete as the last check saw it."""
         self._install_check.accept()
         row = replace(self.row, packages=self._install_check.accepted, is_unchecked=False)
-        self._store.put_source(replace(row, unfinished=(), error=None) if row.unfinished else row)
+        self._store.put_source(replace(row, error=None) if row.is_unfinished else row)
 
     # Pushes and scans that begin
 
@@ -203,7 +201,7 @@ class TrackedSource:
             return False
         self._known_by = start_number
         row = self.row
-        error = row.error if row.unfinished else None
+        error = row.error if row.is_unfinished else None
         if row.error is not None and error is None:
             self._log.info("the source can be pushed again", environment=self.name)
         self._store.put_source(
@@ -218,14 +216,14 @@ class TrackedSource:
         gone is not: the watcher notices when it comes back.
         """
         self._pending_digest = ""
-        if not self.row.unfinished:
-            self._put_failure(self.row, error)
+        if not self.row.is_unfinished:
+            self._put_failure(error)
         if error.code != NotFound.code and self.activity.is_at_rest:
             pause = triggers.pause_after_refusal(self._refusals, self.settle_seconds)
             self._refusals += 1
             self.activity = triggers.changed(self.activity, self._clock(), pause)
 
-    def _put_failure(self, row: SourceRow, error: EnvsyncError) -> None:
-        if self.row.error is None or self.row.error.get("message") != error.message:
+    def _put_failure(self, error: EnvsyncError) -> None:
+        if (self.row.error or {}).get("message") != error.message:
             self._log.failure(error.to_json(), environment=self.name)
-        self._store.put_source(replace(row, error=error.to_json()))
+        self._store.put_source(replace(self.row, error=error.to_json()))
