@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from envsync.agent.target.health import driver_cuda_version
+from envsync.agent.server.cuda import driver_cuda_version
 
 
 @pytest.mark.parametrize(

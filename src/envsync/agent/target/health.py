@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
-import re
 import shutil
 from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -17,9 +15,10 @@ from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.conda_tool import tools
+from envsync.agent.server.cuda import driver_cuda_version
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
-from envsync.agent.server.program_version import ToolFacts, version_of, version_text
+from envsync.agent.server.program_version import ToolFacts, version_of
 from envsync.agent.target.preparation import base_obstacle
 from envsync.agent.trees.storage import words
 from envsync.agent.trees.trees import Trees
@@ -27,8 +26,6 @@ from envsync.agent.wire.messages import ServerFacts
 from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths
 from envsync.tree.safety import is_environment_name
-
-_CUDA_MAJOR, _CUDA_MINOR = 1000, 10
 
 
 class PrefixFacts(NamedTuple):
@@ -130,26 +127,6 @@ def _tools(prefix: str) -> Iterator[ToolFacts]:
         if path is not None:
             yield ToolFacts(name, path, version_of(path))
     yield from tools(prefix)
-
-
-def driver_cuda_version() -> str:
-    """Return the newest CUDA that the NVIDIA driver here supports, such as `12.4`, or "".
-
-    If the driver's library is in an unusual place (WSL, containers), the version comes from
-    `nvidia-smi`.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libcuda.so.1")
-        number = ctypes.c_int(0)
-        # This needs no cuInit, and so no free device.
-        if library.cuDriverGetVersion(ctypes.byref(number)) == 0 and number.value:
-            minor = number.value % _CUDA_MAJOR // _CUDA_MINOR
-            return "%d.%d" % (number.value // _CUDA_MAJOR, minor)
-    program = shutil.which("nvidia-smi")
-    # The output of `-q` is long, and has the version in its first lines.
-    said = "" if program is None else version_text(program, "-q")
-    found = re.search(r"CUDA Version\s*:\s*(\d{1,4}\.\d{1,4})", said)
-    return "" if found is None else found.group(1)
 
 
 def _standing(prefix: str, trees_of: Callable[[str], Trees]) -> Iterator[StandingFacts]:

@@ -280,7 +280,7 @@ def cuda_findings(wanted: Manifest) -> Tuple[Finding, ...]:
     need = cuda_need(names)
     if need is None:
         return ()
-    from envsync.agent.target.health import driver_cuda_version
+    from envsync.agent.server.cuda import driver_cuda_version  # and ctypes, for this alone
 
     message = cuda_mismatch(need, driver_cuda_version())
     return () if message is None else (Finding("cuda", message),)
