@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import Match
 
-from envsync.conda.credentials import HIDDEN, user_that_may_stay
+HIDDEN = "***"
+_USERS_ONLY = ("ssh", "git+ssh", "sftp", "rsync", "ssh+git")
 
 _END = r"\s\"'<>\\"
 _NAME = re.compile(
@@ -211,3 +212,8 @@ def _without_named_value(match: Match[str]) -> str:
     is_hidden = _is_secret(name) and not name.startswith("--no-")
     is_hidden = is_hidden and not _is_harmless(name, value, 0)
     return name + between + (HIDDEN if is_hidden else value)
+
+
+def user_that_may_stay(scheme: str, userinfo: str) -> str:
+    """Return a URL's user if it lets nobody in by itself (`git` of ssh), else an empty text."""
+    return userinfo.partition(":")[0] if scheme.lower() in _USERS_ONLY else ""

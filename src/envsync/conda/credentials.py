@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-HIDDEN = "***"
-
 _SIGNS = re.compile(
     "://|%|/t/|akia|auth|bearer|cred|curl|gh[pousr]_|github_pat_|glpat-|hf_|key|pass|proxy|pwd"
     "|pypi-|secret|sig|tk-|token|user",
     re.IGNORECASE,
 )
 """Every text with something to hide (`credential_texts`) has one of these; most texts have none."""
-_USERS_ONLY = ("ssh", "git+ssh", "sftp", "rsync", "ssh+git")
 _PASSES_MAX = 8
 """Hiding a value can make its neighbour look like a credential; no text was seen that needed
 more than one further pass."""
@@ -46,8 +43,3 @@ def redacted_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {redacted_json(key): redacted_json(part) for key, part in value.items()}
     return value
-
-
-def user_that_may_stay(scheme: str, userinfo: str) -> str:
-    """Return a URL's user if it lets nobody in by itself (`git` of ssh), else an empty text."""
-    return userinfo.partition(":")[0] if scheme.lower() in _USERS_ONLY else ""

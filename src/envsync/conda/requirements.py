@@ -26,7 +26,7 @@ from typing import (
 )
 from urllib.parse import urlsplit, urlunsplit
 
-from envsync.conda.credentials import user_that_may_stay
+from envsync.conda.credential_texts import user_that_may_stay
 from envsync.conda.packages import CONDA, Installed, find_installed, normalized
 from envsync.conda.site_packages import SITE_PACKAGES
 
