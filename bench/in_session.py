@@ -35,10 +35,12 @@ def main() -> None:
 
 def _pushed(request: PushRequest) -> dict[str, Any]:
     start_signal = StartSignal()
-    fan_out = FanOut(request.settings, request.source.server, start_signal=start_signal)
+    fan_out = FanOut(
+        request.settings, request.source, request.destinations, start_signal=start_signal
+    )
     word = threading.Timer(_READY_SECONDS, lambda: start_signal.say(is_changed_since=True))
     word.start()
-    [report] = fan_out.run(request.destinations)
+    [report] = fan_out.run()
     word.join()
     if report.error is not None:
         raise report.error

@@ -19,7 +19,7 @@ from envsync.push.ends.local_source import LocalSource
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.request.places import Destination
+from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from envsync.push.steps.sending import SENT_AHEAD, Sending
@@ -40,7 +40,7 @@ class Scene:
     target: Path
 
     def push(self) -> PushReport:
-        [report] = self.fan_out.run([Destination("there", str(self.target), None)])
+        [report] = self.fan_out.run()
         return report
 
 
@@ -51,11 +51,13 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     for prefix in ("here", "there"):
         for name in ("envs", "conda-meta"):
             (tmp_path / prefix / name).mkdir(parents=True)
-    source = tmp_path / "here/envs/myenv"
-    source.mkdir()
-    disk.build(os.fsencode(source), NODES)
+    top = tmp_path / "here/envs/myenv"
+    top.mkdir()
+    disk.build(os.fsencode(top), NODES)
     settings = PushSettings("myenv", str(tmp_path / "here"), "here", "alice@here")
-    return Scene(FanOut(settings, "here"), tmp_path / "there")
+    source = Place("here", settings.source_prefix)
+    there = Destination("there", str(tmp_path / "there"), None)
+    return Scene(FanOut(settings, source, [there]), tmp_path / "there")
 
 
 def before(

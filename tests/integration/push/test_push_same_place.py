@@ -79,7 +79,7 @@ class Scene:
 
     def push(self) -> list[PushReport]:
         destinations = [Destination(name, str(self.there), None) for name in ("one", "two")]
-        return FanOut(self.settings, "here").run(destinations)
+        return FanOut(self.settings, Place("here", self.settings.source_prefix), destinations).run()
 
     def lock(self) -> PushLock:
         return PushLock(layout(str(self.there), "myenv"), "bob@elsewhere")

@@ -14,7 +14,7 @@ PUSH = """
 import json, sys
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.settings import PushSettings
-from envsync.push.request.places import Destination
+from envsync.push.request.places import Destination, Place
 from envsync.ssh.fabric_link import open_link
 from envsync.ssh.session import Address
 
@@ -24,7 +24,8 @@ settings = PushSettings(
 )
 def opener():
     return open_link(Address("server2", "server2"))
-[report] = FanOut(settings, "server1").run([Destination("server2", prefix, opener)])
+source, target = Place("server1", prefix), Destination("server2", prefix, opener)
+[report] = FanOut(settings, source, [target]).run()
 print(json.dumps(report.to_json()))
 """
 

@@ -12,7 +12,7 @@ from envsync.agent.wire.messages import GcFacts, TotalsFacts
 from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.push.queries.examination import Examination
 from envsync.push.queries.servers import Outcome
-from envsync.push.request.places import Destination, Place
+from envsync.push.request.places import Place
 from envsync.push.steps.report import FAILED, PUSHED, PushReport
 from tests.support.documented_json import check_document
 from tests.unit.cli.conftest import Envsync
@@ -53,15 +53,13 @@ class Pushes:
     said: Sequence[PushReport] = ()
     end: BaseException = KeyboardInterrupt()
 
-    def __init__(self, settings: Any, *_: object) -> None:
-        self._environment = settings.name_there
+    def __init__(self, settings: Any, *given: Any) -> None:
+        self._environment, self._on_report = settings.name_there, given[-1]
 
-    def run(
-        self, _: Sequence[Destination], __: object, on_report: Callable[[PushReport], None]
-    ) -> list[PushReport]:
+    def run(self) -> list[PushReport]:
         reports = [one for one in self.said if one.environment == self._environment]
         for report in reports:
-            on_report(report)
+            self._on_report(report)
         if not reports or len(reports) > 1:
             raise self.end
         return reports

@@ -20,7 +20,7 @@ from envsync.push.fan_out import fan_out as fan_out_module
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.fan_out.start_signal import StartSignal
 from envsync.push.fan_out.targets import Targets
-from envsync.push.request.places import Destination
+from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import FAILED, PUSHED, PushReport
 from envsync.ssh.session import Link
@@ -38,11 +38,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PushSettings:
 
 
 @pytest.fixture
-def fan_out(settings: PushSettings) -> FanOut:
-    return FanOut(settings, "here")
+def source(tmp_path: Path) -> Place:
+    return Place("here", str(tmp_path))
 
 
-def test_what_ended_because_it_was_stopped_is_not_told(fan_out: FanOut) -> None:
+def test_what_ended_because_it_was_stopped_is_not_told(
+    settings: PushSettings, source: Place
+) -> None:
     connecting = threading.Event()
 
     def refuse() -> Link:
@@ -63,7 +65,8 @@ def test_what_ended_because_it_was_stopped_is_not_told(fan_out: FanOut) -> None:
         told.set()
 
     destinations = [Destination("server2", "/p", be_stopped), Destination("server3", "/p", refuse)]
-    reports = fan_out.run(destinations, on_report=on_report)
+    fan_out = FanOut(settings, source, destinations, on_report=on_report)
+    reports = fan_out.run()
     assert [report.outcome for report in reports] == [FAILED, FAILED]
     assert seen == ["server3"]
 
@@ -71,11 +74,15 @@ def test_what_ended_because_it_was_stopped_is_not_told(fan_out: FanOut) -> None:
 class _Switch:
     """A push that is interrupted (Ctrl-C) when it has asked for the switch, and no answer came."""
 
-    def __init__(self, fan_out: FanOut, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._fan_out, self._there = fan_out, there
+    def __init__(
+        self, settings: PushSettings, source: Place, there: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self._there = there
         (there / "envs").mkdir(parents=True)
         self.may_answer = threading.Event()
         self.told: list[PushReport] = []
+        destinations = [Destination("there", str(there), None)]
+        self.fan_out = FanOut(settings, source, destinations, on_report=self.told.append)
         call = Service.call
 
         def interrupted(service: Service, operation: str, *arguments: Any) -> Any:
@@ -87,9 +94,8 @@ class _Switch:
         monkeypatch.setattr(Service, "call", interrupted)
 
     def run(self) -> None:
-        destination = Destination("there", str(self._there), None)
         with pytest.raises(KeyboardInterrupt):
-            self._fan_out.run([destination], on_report=self.told.append)
+            self.fan_out.run()
 
     def is_live_at_the_end(self) -> bool:
         for thread in threading.enumerate():
@@ -99,33 +105,35 @@ class _Switch:
 
 
 @pytest.fixture
-def switch(fan_out: FanOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Switch:
-    return _Switch(fan_out, tmp_path / "there", monkeypatch)
+def switch(
+    settings: PushSettings, source: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> _Switch:
+    return _Switch(settings, source, tmp_path / "there", monkeypatch)
 
 
 def test_an_interrupted_push_tells_of_a_switch_that_is_answered_soon(
-    fan_out: FanOut, switch: _Switch, monkeypatch: pytest.MonkeyPatch
+    switch: _Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fan_out_module, "SWITCH_SECONDS", 60.0)
-    stop = fan_out.stop
+    stop = switch.fan_out.stop
 
     def answer_once_stopped() -> None:
         stop()
         switch.may_answer.set()
 
-    monkeypatch.setattr(fan_out, "stop", answer_once_stopped)
+    monkeypatch.setattr(switch.fan_out, "stop", answer_once_stopped)
     switch.run()
     assert [report.outcome for report in switch.told] == [PUSHED]
-    assert fan_out.in_doubt() == []
+    assert switch.fan_out.in_doubt() == []
     assert switch.is_live_at_the_end()
 
 
 def test_an_interrupted_push_says_where_it_is_unknown_whether_it_switched(
-    fan_out: FanOut, switch: _Switch, monkeypatch: pytest.MonkeyPatch
+    switch: _Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fan_out_module, "SWITCH_SECONDS", 0.0)
     switch.run()
-    [report] = fan_out.in_doubt()
+    [report] = switch.fan_out.in_doubt()
     switch.may_answer.set()
     assert switch.is_live_at_the_end()
     assert (report.server, report.outcome, report.environment) == ("there", FAILED, NAME)
@@ -135,7 +143,7 @@ def test_an_interrupted_push_says_where_it_is_unknown_whether_it_switched(
 
 
 def test_nothing_is_switched_once_it_was_stopped(settings: PushSettings, tmp_path: Path) -> None:
-    targets = Targets(settings)
+    targets = Targets(settings, "")
     target = targets.here(Destination("there", str(tmp_path), None))
     targets.stop()
     with pytest.raises(EnvsyncError, match="stopped before the switch"):
@@ -145,7 +153,7 @@ def test_nothing_is_switched_once_it_was_stopped(settings: PushSettings, tmp_pat
 
 
 def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(
-    fan_out: FanOut, monkeypatch: pytest.MonkeyPatch
+    settings: PushSettings, source: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_pool, "PATIENCE_SECONDS", 0.05)
     reached = threading.Event()
@@ -161,7 +169,8 @@ def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(
     silent = [
         Destination(f"server{number}", "/p", be_silent) for number in range(server_pool.AT_ONCE)
     ]
-    reports = fan_out.run([*silent, Destination("last", "/p", refuse)])
+    destinations = [*silent, Destination("last", "/p", refuse)]
+    reports = FanOut(settings, source, destinations).run()
     assert {report.outcome for report in reports} == {FAILED}
 
 
@@ -186,12 +195,10 @@ class _Awaited(threading.Event):
     ],
 )
 def test_what_fails_ahead_of_the_start_signal_is_told_after_it(
-    error: Exception, code: str, settings: PushSettings
+    error: Exception, code: str, settings: PushSettings, source: Place
 ) -> None:
     """Until then nobody has asked for the push, and the daemon drops what is told of it."""
-    fan_out = FanOut(settings, "here", start_signal=(start_signal := StartSignal()))
     failed, seen = threading.Event(), list[PushReport]()
-    fan_out._may_begin = _Awaited(failed.set)
 
     def fail() -> Link:
         raise error
@@ -200,10 +207,12 @@ def test_what_fails_ahead_of_the_start_signal_is_told_after_it(
         seen.append(report)
         failed.set()
 
+    destinations = [Destination("server2", "/p", fail)]
+    start_signal = StartSignal()
+    fan_out = FanOut(settings, source, destinations, on_report=on_report, start_signal=start_signal)
+    fan_out._may_begin = _Awaited(failed.set)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(
-            fan_out.run, [Destination("server2", "/p", fail)], on_report=on_report
-        )
+        running = pool.submit(fan_out.run)
         assert failed.wait(60)
         early = list(seen)
         start_signal.say(is_changed_since=False)

@@ -10,7 +10,7 @@ import pytest
 
 from envsync.errors import TargetDrifted
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.request.places import Destination
+from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PUSHED, PushReport
 from tests.support import disk
@@ -37,7 +37,8 @@ def test_the_files_of_a_package_removed_there_are_its_own(
 
     def push() -> PushReport:
         settings = PushSettings(NAME, str(here), f"here:{here}", "test")
-        [report] = FanOut(settings, "here").run([Destination("there", str(there), None)])
+        destinations = [Destination("there", str(there), None)]
+        [report] = FanOut(settings, Place("here", str(here)), destinations).run()
         return report
 
     assert push().outcome == PUSHED

@@ -9,7 +9,7 @@ import pytest
 
 from envsync.errors import NotFastForward
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.request.places import Destination
+from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import IN_STEP, PUSHED, PushReport
 from tests.support import disk
@@ -32,7 +32,8 @@ class Scene:
 
     def push(self) -> PushReport:
         settings = PushSettings(NAME, str(self._here), f"here:{self._here}", "test")
-        [report] = FanOut(settings, "here").run([Destination("there", str(self._there), None)])
+        here, there = Place("here", str(self._here)), Destination("there", str(self._there))
+        [report] = FanOut(settings, here, [there]).run()
         return report
 
 

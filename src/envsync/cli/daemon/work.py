@@ -168,8 +168,10 @@ def _push(
             _send(SourceScanned(environment, outcome.source_revision))
         _send(PushEnded(environment, outcome, found.error))
 
-    fan_out = FanOut(settings, site.own_name, start_signal=start_signal)
-    fan_out.run(request.destinations, on_report=report)
+    fan_out = FanOut(
+        settings, request.source, request.destinations, on_report=report, start_signal=start_signal
+    )
+    fan_out.run()
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:

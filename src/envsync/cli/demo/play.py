@@ -166,7 +166,7 @@ class _Play:
             Destination(machine.name, machine.prefix, machine.open_link)
             for machine in machines or self._stage.machines
         ]
-        reports = FanOut(settings, socket.gethostname()).run(destinations)
+        reports = FanOut(settings, Place(socket.gethostname(), prefix), destinations).run()
         narration = self._narration
         found = narration.steps[-1].setdefault("reports", [])
         found.extend(report.to_json() for report in reports)

@@ -32,7 +32,6 @@ def followed(
     from envsync.push.steps.report import PushReport
 
     source = request.source
-    fan_out = FanOut(request.settings, source.server, source.open_link)
     view = PushView(invocation.terminal, request, source.server, verbose=invocation.verbose)
     servers = [destination.server for destination in request.destinations]
     known = InOrder(servers, PushReport.to_json, on_known)
@@ -48,10 +47,10 @@ def followed(
             errors.append(report.error)
         view.on_report(report)
 
+    fan_out = FanOut(request.settings, source, request.destinations, view.on_progress, on_report)
     try:
         with view:
-            found = fan_out.run(request.destinations, view.on_progress, on_report)
-            reports = [told(report) for report in found]
+            reports = [told(report) for report in fan_out.run()]
     except KeyboardInterrupt:
         for report in fan_out.in_doubt():
             on_report(report)

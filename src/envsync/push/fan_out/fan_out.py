@@ -54,69 +54,52 @@ class FanOut:
     def __init__(
         self,
         settings: PushSettings,
-        source_server: str,
-        open_source: Callable[[], Link] | None = None,
+        source: Place,
+        destinations: Sequence[Destination],
+        on_progress: OnProgress = lambda _: None,
+        on_report: OnReport = lambda _: None,
         start_signal: StartSignal = AT_ONCE,
     ) -> None:
-        """`open_source` opens a link to the source; None if that is on this machine.
+        """Open the source, which raises what is wrong with it if that shows by then.
 
-        Until `start_signal` is given, everything is prepared: the source is inspected, and agents
-        are started on the targets, but they look at nothing and hold no lock. Raises what is wrong
-        with the source if that shows when it is opened.
+        `on_report` gets every report but those of pushes that `stop` ended. Until `start_signal` is
+        given, `run` only prepares: the source is inspected, and agents are started on the targets,
+        but they look at nothing and hold no lock.
         """
         self._settings = settings
+        self._destinations = destinations
+        self._on_progress = on_progress
+        self._on_report = on_report
         self._start_signal = start_signal
         self._may_begin = threading.Event()
         if start_signal is AT_ONCE:
             self._may_begin.set()
         # Importing and connecting keep this interpreter busy while the source is scanned.
         self._helpers = HelperProcesses.fork(carry_out, caller_shares=False)
-        source = Place(source_server, settings.source_prefix, open_source)
         self._source = _opened(settings, source, self._helpers)
-        self._route = "" if open_source is None else THROUGH_HERE
-        self._targets = Targets(settings)
-        self._command_locks = CommandLocks(())
+        self._source.look.serves_several = len(destinations) > 1
+        self._route = "" if source.open_link is None else THROUGH_HERE
+        self._command_locks = CommandLocks([destination.server for destination in destinations])
+        self._targets = Targets(settings, self._command_locks.command)
         # Servers whose agent has not answered yet: waiting for them costs nothing but time.
         self._opening: set[str] = set()
         self.wanting_spares: set[str] = set()
         """The servers where a publish left nothing for the next push to build on."""
 
-    def run(
-        self,
-        destinations: Sequence[Destination],
-        on_progress: OnProgress = lambda _: None,
-        on_report: OnReport = lambda _: None,
-    ) -> list[PushReport]:
-        """Push to all of them; return the reports in the same order. A failure is never raised.
+    def run(self) -> list[PushReport]:
+        """Push to all destinations; return the reports in their order. A failure is never raised.
 
         A bug met on one server is raised once the others are done. An interruption waits a little
         for servers that were asked to switch; `in_doubt` has those that did not answer.
         """
-        self._source.look.serves_several = len(destinations) > 1
-        self._command_locks = CommandLocks([destination.server for destination in destinations])
-        self._targets.command = self._command_locks.command
-        inspecting = self._inspecting(on_progress)
-        reports: dict[str, PushReport] = {}
-
-        def serve(destination: Destination) -> None:
-            self._opening.add(destination.server)
-            try:
-                report = self._push(destination, on_progress)
-            finally:
-                self._opening.discard(destination.server)
-                self._command_locks.over(destination.server)
-            reports[destination.server] = report
-            try:
-                if report.outcome != FAILED or not self._targets.is_stopped(destination.server):
-                    on_report(report)  # what `stop` ended is no news to anybody
-            finally:
-                self._targets.settled(destination.server)
-
-        pool = ServerPool(serve, destinations, lambda place: place.server in self._opening)
+        inspecting = self._inspecting()
+        pool = ServerPool(
+            self._serve, self._destinations, lambda place: place.server in self._opening
+        )
         try:
             pool.begin()
             if self._start_signal is not AT_ONCE:
-                inspecting = self._begun(on_progress)
+                inspecting = self._begun()
             pool.finish()
             inspecting.join()
         except BaseException:
@@ -127,8 +110,7 @@ class FanOut:
             raise
         self._helpers.close()
         self._source.close()
-        pool.results()  # raises a bug met on one server, after the others are done
-        return [reports[destination.server] for destination in destinations]
+        return pool.results()
 
     def in_doubt(self) -> list[PushReport]:
         """Return a report for each server of which it is unknown whether it has switched."""
@@ -142,43 +124,59 @@ class FanOut:
         """The revision found at the source; empty while it is not known."""
         return self._source.look.known_revision
 
-    def _begun(self, on_progress: OnProgress) -> threading.Thread:
+    def _begun(self) -> threading.Thread:
         """Wait for the start signal, and then inspect again if the first look no longer counts."""
         self._start_signal.wait()
         # Everything is imported and connected, so this interpreter has time to scan as well.
         self._helpers.caller_shares = True
         self._source.look.look_again(is_changed=self._start_signal.is_changed_since)
-        inspecting = self._inspecting(on_progress)
+        inspecting = self._inspecting()
         self._may_begin.set()
         return inspecting
 
-    def _inspecting(self, on_progress: OnProgress) -> threading.Thread:
-        thread = threading.Thread(target=self._inspect_source, args=(on_progress,))
+    def _inspecting(self) -> threading.Thread:
+        thread = threading.Thread(target=self._inspect_source)
         thread.start()
         return thread
 
-    def _inspect_source(self, on_progress: OnProgress) -> None:
+    def _inspect_source(self) -> None:
         """Inspect the source while the links are opened. Whoever needs its state meets an error."""
 
         def relay(told: Mapping[str, Any]) -> None:
             hashed = told.get("hash_bytes", 0)
-            on_progress(Progress(self._source.look.server, "inspect", hashed))
+            self._on_progress(Progress(self._source.look.server, "inspect", hashed))
 
         try:
             self._source.look.state(on_progress=relay)
         except (EnvsyncError, OSError):
             return
 
-    def _push(self, destination: Destination, on_progress: OnProgress) -> PushReport:
+    def _serve(self, destination: Destination) -> PushReport:
+        """Push to one destination, and report on it."""
+        server = destination.server
+        self._opening.add(server)
+        try:
+            report = self._push(destination)
+        finally:
+            self._opening.discard(server)
+            self._command_locks.over(server)
+        try:
+            if report.outcome != FAILED or not self._targets.is_stopped(server):
+                self._on_report(report)  # what `stop` ended is no news to anybody
+        finally:
+            self._targets.settled(server)
+        return report
+
+    def _push(self, destination: Destination) -> PushReport:
         started = time.monotonic()
         try:
             if destination.open_link is None:
                 target = self._targets.here(destination)
-                report = self._run(target, None, destination, on_progress, started)
+                report = self._run(target, None, destination, started)
                 return replace(report, connection=HERE)
-            with self._targets.link(destination, on_progress) as link:
+            with self._targets.link(destination, self._on_progress) as link:
                 target = self._targets.over(link, destination)
-                report = self._run(target, link, destination, on_progress, started)
+                report = self._run(target, link, destination, started)
                 way, reason = link.chosen.name, link.chosen.reason
                 route = self._route_of(report)
                 return replace(report, connection=way, connection_reason=reason, route=route)
@@ -199,12 +197,7 @@ class FanOut:
         return time.monotonic()
 
     def _run(
-        self,
-        target: TargetEnd,
-        link: Link | None,
-        destination: Destination,
-        on_progress: OnProgress,
-        started: float,
+        self, target: TargetEnd, link: Link | None, destination: Destination, started: float
     ) -> PushReport:
         """Push once pushes may begin, and close `target` afterwards."""
         self._opening.discard(destination.server)
@@ -213,7 +206,8 @@ class FanOut:
         path = path_known_as(destination.prefix, settings.name_there)
         with contextlib.closing(target):
             source = self._source.at(path)
-            progress = ProgressTracker(target.server, on_progress, self._counted_from(started))
+            began = self._counted_from(started)
+            progress = ProgressTracker(target.server, self._on_progress, began)
             from envsync.push.cycle import Push
 
             push = Push(settings, source, target, link, reopen, progress, self._command_locks)

@@ -21,10 +21,10 @@ from envsync.ssh.session import Link
 class Targets:
     """Opens and closes the targets of one command. Safe to share between threads."""
 
-    def __init__(self, settings: PushSettings) -> None:
+    def __init__(self, settings: PushSettings, command: str) -> None:
+        """`command` identifies the command in the targets' locks (see `command_locks`)."""
         self._settings = settings
-        self.command = ""
-        """The command's identity in the targets' locks; set before the first target is opened."""
+        self._command = command
         self._links: dict[Link, str] = {}
         self._switching: set[str] = set()
         self._lock = threading.Lock()
@@ -77,7 +77,7 @@ class Targets:
         settings, prefix = self._settings, destination.prefix
         try:
             name, local = settings.name_there, settings.local
-            target = TargetEnd(end, prefix, name, local, settings.who, self.command)
+            target = TargetEnd(end, prefix, name, local, settings.who, self._command)
         except BaseException:
             end.close()
             raise
