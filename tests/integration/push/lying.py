@@ -232,15 +232,13 @@ class Scene:
     def _settings(self) -> PushSettings:
         return PushSettings(
             environment=NAME,
-            source_prefix=str(self.source_prefix),
             source="server1",
             who="alice@server1",
             check_timeout_seconds=0.0,
         )
 
-    @staticmethod
-    def _opened(settings: PushSettings) -> LocalSource:
-        return open_local("server1", settings.source_prefix, NAME, settings.local)
+    def _opened(self, settings: PushSettings) -> LocalSource:
+        return open_local("server1", str(self.source_prefix), NAME, settings.local)
 
     def pull(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
         """Bring `myenv` of whoever serves here, below a prefix."""
@@ -249,7 +247,7 @@ class Scene:
         def open_link() -> Link:
             return cast("Link", FakeLink(serve))
 
-        place = Place("server2", settings.source_prefix, open_link)
+        place = Place("server2", str(self.source_prefix), open_link)
         with (
             contextlib.closing(open_remote(place, NAME, settings.local)) as source,
             contextlib.closing(LocalEnd("server1")) as end,

@@ -54,8 +54,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     top = tmp_path / "here/envs/myenv"
     top.mkdir()
     disk.build(os.fsencode(top), NODES)
-    settings = PushSettings("myenv", str(tmp_path / "here"), "here", "alice@here")
-    source = Place("here", settings.source_prefix)
+    settings = PushSettings("myenv", "here", "alice@here")
+    source = Place("here", str(tmp_path / "here"))
     there = Destination("there", str(tmp_path / "there"), None)
     return Scene(FanOut(settings, source, [there]), tmp_path / "there")
 

@@ -74,12 +74,13 @@ def test_a_host_that_is_in_the_inventory_twice_is_swept_and_cleared_once(
 class Scene:
     """A small environment, and one place for it that has the names `one` and `two`."""
 
+    source: Place
     settings: PushSettings
     there: Path
 
     def push(self) -> list[PushReport]:
         destinations = [Destination(name, str(self.there), None) for name in ("one", "two")]
-        return FanOut(self.settings, Place("here", self.settings.source_prefix), destinations).run()
+        return FanOut(self.settings, self.source, destinations).run()
 
     def lock(self) -> PushLock:
         return PushLock(layout(str(self.there), "myenv"), "bob@elsewhere")
@@ -95,8 +96,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     source = tmp_path / "here/envs/myenv"
     source.mkdir()
     disk.build(os.fsencode(source), NODES)
-    settings = PushSettings("myenv", str(tmp_path / "here"), "here", "alice@here")
-    return Scene(settings, tmp_path / "there")
+    settings = PushSettings("myenv", "here", "alice@here")
+    return Scene(Place("here", str(tmp_path / "here")), settings, tmp_path / "there")
 
 
 @pytest.fixture

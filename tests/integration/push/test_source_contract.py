@@ -102,9 +102,9 @@ class TestPackedSource(SourceContract):
         archive = tmp_path / "myenv.tar"
         make_archive(archive)
         settings = PushSettings(
-            NAME, str(prefix), "server1", "alice@server1", PACK, archive=str(archive), local=()
+            NAME, "server1", "alice@server1", PACK, archive=str(archive), local=()
         )
-        return packed_source(settings, "server1", NO_HELPERS)
+        return packed_source(settings, Place("server1", str(prefix)), NO_HELPERS)
 
     @pytest.fixture
     def opened(self, packed: Source) -> Source:

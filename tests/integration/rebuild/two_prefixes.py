@@ -52,7 +52,6 @@ class TwoPrefixes:
     def push(self, method: str = "rebuild", **settings: object) -> PushReport:
         order = PushSettings(
             environment=ENVIRONMENT,
-            source_prefix=str(self.source),
             source=f"server1:{self.source}",
             who="alice@server1",
             method=method,
@@ -63,7 +62,7 @@ class TwoPrefixes:
             return Push(order, source, target, None, _no_way_back).run()
 
     def rollback(self) -> None:
-        order = PushSettings(ENVIRONMENT, str(self.source), "server1", "alice@server1")
+        order = PushSettings(ENVIRONMENT, "server1", "alice@server1")
         with self.end(order) as target:
             target.rollback(None, "alice@server1", overwrite=False)
 

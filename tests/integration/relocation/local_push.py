@@ -29,7 +29,6 @@ def push(
     """
     settings = PushSettings(
         environment=NAME,
-        source_prefix=str(source),
         source=f"here:{source}",
         who="test",
         environment_there=name_there,

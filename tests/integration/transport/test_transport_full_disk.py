@@ -20,7 +20,7 @@ from envsync.ssh.session import Address
 
 prefix, transport = sys.argv[1:]
 settings = PushSettings(
-    environment="big", source_prefix=prefix, source="server1", who="test", transport=transport
+    environment="big", source="server1", who="test", transport=transport
 )
 def opener():
     return open_link(Address("server2", "server2"))

@@ -112,7 +112,7 @@ class StagedPush:
         return replace(self.job, limit_bits_per_second=bits_per_second)
 
     def publish(self, transport: str) -> None:
-        settings = PushSettings(environment=NAME, source_prefix="", source="here", who="test")
+        settings = PushSettings(environment=NAME, source="here", who="test")
         self.target.publish(settings, "revision", How("mirror", transport))
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import WAITING, Progress, PushReport
 
-SETTINGS = PushSettings("myenv", "/conda", "server1:/conda", "alice@server1")
+SETTINGS = PushSettings("myenv", "server1:/conda", "alice@server1")
 REQUEST = PushRequest(SETTINGS, Place("server1", "/conda"), ())
 
 

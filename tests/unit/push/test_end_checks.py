@@ -16,7 +16,7 @@ from envsync.push.preflight import preflight
 from envsync.push.preflight.end_checks import EndChecks, difference_lines
 from envsync.push.request.settings import PushSettings
 
-SETTINGS = PushSettings("myenv", "/w/conda", "server1:/w/conda", "alice@server1")
+SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PushSettings:
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
     (tmp_path / "envs" / NAME).mkdir(parents=True)
     disk.build(os.fsencode(tmp_path / "envs" / NAME), environment({}))
-    return PushSettings(NAME, str(tmp_path), f"here:{tmp_path}", "alice@here")
+    return PushSettings(NAME, f"here:{tmp_path}", "alice@here")
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_who_waits_says_so_once_and_only_then(monkeypatch: pytest.MonkeyPatch) -
     def waiting(how: str, *answers: tuple[ProcessUse, ...]) -> tuple[ProcessUse, ...]:
         asked: Iterator[tuple[ProcessUse, ...]] = iter(answers)
         target = cast(TargetEnd, SimpleNamespace(using=lambda: next(asked)))
-        settings = PushSettings("myenv", "/w", "server1:/w", "alice@server1", in_use=how)
+        settings = PushSettings("myenv", "server1:/w", "alice@server1", in_use=how)
         return await_unused(target, settings, lambda *about: told.append(about))
 
     assert waiting("publish", job) == job

@@ -22,6 +22,7 @@ from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.packed_platform import PackedPlatform, packed_platform
 from envsync.push.packing.packed_source import packed_source
 from envsync.push.request.method import PACK
+from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 
 AARCH64 = PackedPlatform("Linux", "aarch64")
@@ -83,9 +84,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "prefix"
 
 
-def archive_for(subdir: str, prefix: Path) -> PushSettings:
+def archive_for(subdir: str, directory: Path) -> PushSettings:
     """The order to unpack one of a package of that platform."""
-    archive = prefix.parent / "e.tar"
+    archive = directory / "e.tar"
     with tarfile.open(archive, "w") as tar:
         for name, content in (
             ("conda-meta/history", b""),
@@ -95,12 +96,12 @@ def archive_for(subdir: str, prefix: Path) -> PushSettings:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    return PushSettings("e", str(prefix), "s", "me@s", method=PACK, archive=str(archive))
+    return PushSettings("e", "s", "me@s", method=PACK, archive=str(archive))
 
 
 @pytest.mark.parametrize("subdir", ["linux-aarch64", "linux-s390x", "noarch"])
 def test_the_source_is_of_that_platform(here: Path, subdir: str) -> None:
-    source = packed_source(archive_for(subdir, here), "s", NO_HELPERS)
+    source = packed_source(archive_for(subdir, here.parent), Place("s", str(here)), NO_HELPERS)
     try:
         platform = source.look.state().platform
     finally:
@@ -111,8 +112,8 @@ def test_the_source_is_of_that_platform(here: Path, subdir: str) -> None:
 
 
 def test_a_push_of_it_is_refused_with_a_way_that_there_is(here: Path) -> None:
-    order = archive_for("linux-s390x", here)
-    source = packed_source(order, "s", NO_HELPERS)
+    order = archive_for("linux-s390x", here.parent)
+    source = packed_source(order, Place("s", str(here)), NO_HELPERS)
     end = LocalEnd("server2")
     target = TargetEnd(end, str(here), "e", order.local, order.who)
     try:

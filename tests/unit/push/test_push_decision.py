@@ -20,7 +20,7 @@ from envsync.push.steps.reporting import About, Reporting
 from envsync.push.steps.sending import Sending
 from tests.unit.push.test_preflight_platform import HERE, source, target
 
-SETTINGS = PushSettings("myenv", "/w/conda", "server1:/w/conda", "alice@server1")
+SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
 ARM = HERE._replace(machine="aarch64")
 
 

@@ -36,7 +36,7 @@ def test_the_files_of_a_package_removed_there_are_its_own(
     disk.build(os.fsencode(here / "envs" / NAME), environment(NODES))
 
     def push() -> PushReport:
-        settings = PushSettings(NAME, str(here), f"here:{here}", "test")
+        settings = PushSettings(NAME, f"here:{here}", "test")
         destinations = [Destination("there", str(there), None)]
         [report] = FanOut(settings, Place("here", str(here)), destinations).run()
         return report

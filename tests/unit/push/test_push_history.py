@@ -31,7 +31,7 @@ class Scene:
         (self._source / "lib/m.py").write_text("a = 2")
 
     def push(self) -> PushReport:
-        settings = PushSettings(NAME, str(self._here), f"here:{self._here}", "test")
+        settings = PushSettings(NAME, f"here:{self._here}", "test")
         here, there = Place("here", str(self._here)), Destination("there", str(self._there))
         [report] = FanOut(settings, here, [there]).run()
         return report

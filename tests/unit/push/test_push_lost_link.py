@@ -55,18 +55,17 @@ class Scene:
 
     def __init__(self, directory: Path) -> None:
         self.there = directory / "there"
-        here = directory / "here"
+        self.here = here = directory / "here"
         (self.there / "envs").mkdir(parents=True)
         self.live = self.there / "envs" / NAME
         self.tree = environment({b"data": symlink(b"/srv/nowhere"), b"lib/m.py": file(b"12345")})
         (here / "envs" / NAME).mkdir(parents=True)
         disk.build(os.fsencode(here / "envs" / NAME), self.tree)
-        self.settings = PushSettings(NAME, str(here), f"here:{here}", "test")
+        self.settings = PushSettings(NAME, f"here:{here}", "test")
         self.source, self.target = MortalEnd("here"), MortalEnd("there")
 
     def push(self) -> PushReport:
-        prefix = self.settings.source_prefix
-        source = source_of(self.source, prefix, NAME, self.settings.local)
+        source = source_of(self.source, str(self.here), NAME, self.settings.local)
         try:
             return Push(self.settings, source, self._opened(self.target), None, self._again).run()
         finally:

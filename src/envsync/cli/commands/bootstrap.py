@@ -105,7 +105,6 @@ def base_request(
         )
     settings = PushSettings(
         environment=BASE,
-        source_prefix=source.prefix,
         source=f"{source.server}:{source.prefix}",
         who=site.who,
         local=(*DEFAULT_LOCAL, *OWN),

@@ -151,11 +151,10 @@ class _Play:
         self, *machines: Machine, dry_run: bool = False, overwrite: bool = False
     ) -> list[PushReport]:
         """Push for real, and show the reports."""
-        prefix = str(self._stage.prefix)
+        source = Place(socket.gethostname(), str(self._stage.prefix))
         settings = PushSettings(
             environment=self._name,
-            source_prefix=prefix,
-            source=f"{socket.gethostname()}:{self._stage.environment}",
+            source=f"{source.server}:{self._stage.environment}",
             who=self._who,
             # This transport needs nothing installed.
             transport="stream",
@@ -166,7 +165,7 @@ class _Play:
             Destination(machine.name, machine.prefix, machine.open_link)
             for machine in machines or self._stage.machines
         ]
-        reports = FanOut(settings, Place(socket.gethostname(), prefix), destinations).run()
+        reports = FanOut(settings, source, destinations).run()
         narration = self._narration
         found = narration.steps[-1].setdefault("reports", [])
         found.extend(report.to_json() for report in reports)

@@ -67,7 +67,7 @@ def resolve_push(site: Site, options: PushOptions) -> PushRequest:
             hint=command_line("push", environment.name, "SERVER"),
         )
     if source.open_link is None:
-        require_environment(settings.source_prefix, environment.name)
+        require_environment(source.prefix, environment.name)
     destinations = tuple(_destination(site, server, options) for server in servers)
     _require_usable(options.transport, settings, source, destinations)
     return PushRequest(
@@ -156,7 +156,6 @@ def _settings(
     _require_transport(options.transport)
     return PushSettings(
         environment=environment.name,
-        source_prefix=source.prefix,
         source=f"{source.server}:{source.prefix}",
         who=site.who,
         method=method,

@@ -243,5 +243,5 @@ def _opened(settings: PushSettings, source: Place, helpers: HelperProcesses) -> 
     if settings.method == PACK:
         from envsync.push.packing.packed_source import packed_source
 
-        return packed_source(settings, source.server, helpers)
+        return packed_source(settings, source, helpers)
     return open_local(source.server, source.prefix, settings.environment, settings.local, helpers)

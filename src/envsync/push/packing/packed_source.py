@@ -35,6 +35,7 @@ from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.packed_platform import packed_platform
 from envsync.push.packing.unpacking import unpack
 from envsync.push.preflight import preflight
+from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 
 if TYPE_CHECKING:
@@ -216,14 +217,17 @@ class PackedEnd:
         self._unpacked.close()
 
 
-def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses) -> LocalSource:
-    """Return the environment as conda-pack packs it, or what the settings' archive has."""
+def packed_source(settings: PushSettings, source: Place, helpers: HelperProcesses) -> LocalSource:
+    """Return the environment as conda-pack packs it, or what the settings' archive has.
+
+    `source` is on this machine.
+    """
     name, local = settings.environment, settings.local
 
     def open_origin() -> LocalSource:
-        return open_local(server, settings.source_prefix, name, local, helpers)
+        return open_local(source.server, source.prefix, name, local, helpers)
 
-    environment = Path(settings.source_prefix, "envs", name)
+    environment = Path(source.prefix, "envs", name)
 
     def pack_here(top: Path) -> Filled:
         archive = top.parent / "packed.tar"
@@ -243,7 +247,7 @@ def packed_source(settings: PushSettings, server: str, helpers: HelperProcesses)
 
     fill = unpack_archive if settings.archive else pack_here
     origin = open_origin() if environment.is_dir() else None
-    end = PackedEnd(LocalEnd(server, helpers), settings, fill, origin)
+    end = PackedEnd(LocalEnd(source.server, helpers), settings, fill, origin)
     look = SourceLook(end, end.prefix, name, local, before=end.fill)
     return LocalSource(look, end.agent)
 

@@ -20,7 +20,6 @@ class PushSettings:
     """
 
     environment: str
-    source_prefix: str
     source: str
     who: str
     method: str = "auto"
