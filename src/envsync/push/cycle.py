@@ -29,7 +29,6 @@ from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushRep
 from envsync.push.steps.reporting import About, Reporting
 from envsync.push.steps.sending import Sending
 from envsync.push.switches.in_doubt import Publication, Reopen, resolve_publication
-from envsync.ssh.session import Link
 from envsync.transport.names import AUTO, STREAM
 from envsync.tree.manifest import Manifest
 
@@ -44,7 +43,6 @@ class Push:
         settings: PushSettings,
         source: Source,
         target: TargetEnd,
-        link: Link | None,
         reopen: Reopen,
         progress: ProgressTracker | None = None,
         command_locks: CommandLocks | None = None,
@@ -62,7 +60,7 @@ class Push:
         self._command_locks = command_locks or CommandLocks(())
         self._progress = progress = progress or ProgressTracker(target.server)
         self._checks = checks = EndChecks(settings, source, target)
-        self._sending = sending = Sending(settings, source, target, link, progress)
+        self._sending = sending = Sending(settings, source, target, progress)
         self._notes = Reporting(settings, source, target.server, checks, sending, progress)
 
     def run(self) -> PushReport:

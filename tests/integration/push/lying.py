@@ -253,7 +253,7 @@ class Scene:
             contextlib.closing(LocalEnd("server1")) as end,
         ):
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
-            return Push(settings, source, target, None, _no_way_back).run()
+            return Push(settings, source, target, _no_way_back).run()
 
     def push(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
         """Push `myenv` to whoever serves."""
@@ -263,7 +263,7 @@ class Scene:
         seen = cast("Link", link)
         with contextlib.closing(link), opened(seen, prefix) as end:
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
-            return Push(settings, source, target, seen, _no_way_back).run()
+            return Push(settings, source, target, _no_way_back).run()
 
     def push_ahead(
         self, serve: Callable[[socket.socket], None], prefix: Path, may_hash: threading.Event
@@ -288,7 +288,7 @@ class Scene:
             looking = pool.submit(source.look.state)
             wait_until(lambda: source.look.is_being_hashed() or looking.done(), "it is hashed")
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
-            report = Push(settings, source, target, seen, _no_way_back).run()
+            report = Push(settings, source, target, _no_way_back).run()
             looking.result()
             return report
 

@@ -17,7 +17,7 @@ from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import Locked
 from envsync.push.ends import command_locks
 from envsync.push.ends.command_locks import CommandLocks
-from envsync.push.ends.end import End
+from envsync.push.ends.end import End, LocalEnd
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.queries.servers import for_each_server
@@ -157,7 +157,7 @@ def test_an_agent_that_does_not_end_is_not_waited_for_longer(
 ) -> None:
     """As one that was suspended: its push is over, and it has the lock still."""
     monkeypatch.setattr(command_locks, "_GONE_SECONDS", 0.2)
-    monkeypatch.setattr(TargetEnd, "close", lambda _: None)
+    monkeypatch.setattr(LocalEnd, "close", lambda _: None)
     outcomes = sorted(report.outcome for report in scene.push())
     assert outcomes == ["failed", "pushed"]
 

@@ -59,7 +59,7 @@ class TwoPrefixes:
         )
         source = open_local("server1", str(self.source), ENVIRONMENT, order.local)
         with self.end(order) as target:
-            return Push(order, source, target, None, _no_way_back).run()
+            return Push(order, source, target, _no_way_back).run()
 
     def rollback(self) -> None:
         order = PushSettings(ENVIRONMENT, "server1", "alice@server1")

@@ -40,7 +40,7 @@ def push(
     there = TargetEnd(end, str(target), name_there, settings.local, "test")
     seen = origin.at(f"{seen_at or target}/envs/{name_there}")
     try:
-        return Push(settings, seen, there, None, no_reopening).run()
+        return Push(settings, seen, there, no_reopening).run()
     finally:
         end.service.target.lock.release()
 

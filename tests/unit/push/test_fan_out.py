@@ -144,12 +144,11 @@ def test_an_interrupted_push_says_where_it_is_unknown_whether_it_switched(
 
 def test_nothing_is_switched_once_it_was_stopped(settings: PushSettings, tmp_path: Path) -> None:
     targets = Targets(settings, "")
-    target = targets.here(Destination("there", str(tmp_path), None))
-    targets.stop()
-    with pytest.raises(EnvsyncError, match="stopped before the switch"):
-        target.before_switch()
+    with targets.opened(Destination("there", str(tmp_path), None)) as target:
+        targets.stop()
+        with pytest.raises(EnvsyncError, match="stopped before the switch"):
+            target.before_switch()
     assert targets.switching() == []
-    target.close()
 
 
 def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(

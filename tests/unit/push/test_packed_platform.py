@@ -118,7 +118,7 @@ def test_a_push_of_it_is_refused_with_a_way_that_there_is(here: Path) -> None:
     target = TargetEnd(end, str(here), "e", order.local, order.who)
     try:
         with pytest.raises(PreflightRefused, match="the architecture s390x") as refused:
-            Push(order, source, target, None, lambda: nullcontext(target)).run()
+            Push(order, source, target, lambda: nullcontext(target)).run()
     finally:
         source.close()
         end.service.target.lock.release()

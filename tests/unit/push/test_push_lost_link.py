@@ -67,7 +67,7 @@ class Scene:
     def push(self) -> PushReport:
         source = source_of(self.source, str(self.here), NAME, self.settings.local)
         try:
-            return Push(self.settings, source, self._opened(self.target), None, self._again).run()
+            return Push(self.settings, source, self._opened(self.target), self._again).run()
         finally:
             self.source.close()
             self.target.close()
@@ -75,8 +75,8 @@ class Scene:
     @contextlib.contextmanager
     def _again(self) -> Iterator[TargetEnd]:
         self.target.close()  # an agent that is dead holds no lock
-        with contextlib.closing(self._opened(LocalEnd("there"))) as target:
-            yield target
+        with contextlib.closing(LocalEnd("there")) as end:
+            yield self._opened(end)
 
     def _opened(self, end: LocalEnd) -> TargetEnd:
         return TargetEnd(end, str(self.there), NAME, self.settings.local, "test")

@@ -118,6 +118,7 @@ class RemoteEnd:
     def __init__(self, link: Link, prefix: str, command: str = bootstrap.COMMAND) -> None:
         """`command` is one of those in `agent.operations.bootstrap`."""
         self.server = link.server
+        self.link = link
         self._session = link.run(command)
         self._calls = 0
         opening = Opening(link, self._session)

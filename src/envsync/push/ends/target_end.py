@@ -65,9 +65,20 @@ class TargetEnd:
     """One environment on a target. Must not be used from two threads at once."""
 
     def __init__(
-        self, end: End, prefix: str, name: str, local: Sequence[str], by: str, command: str = ""
+        self,
+        end: End,
+        prefix: str,
+        name: str,
+        local: Sequence[str],
+        by: str,
+        command: str = "",
+        before_switch: Callable[[], None] = lambda: None,
     ) -> None:
-        """`command` identifies the command in the target's lock (see `command_locks`)."""
+        """`command` identifies the command in the target's lock (see `command_locks`).
+
+        `before_switch` is called when `publish` is about to ask for the switch; it may raise, and
+        then `publish` does not ask.
+        """
         self._end = end
         self.ask = end.call
         self.prefix = prefix
@@ -76,10 +87,13 @@ class TargetEnd:
         """Whether `inspect` found nothing at the name."""
         self.wants_spare = False
         """Whether `publish` left no tree there that the next push can build on."""
-        self.before_switch: Callable[[], None] = lambda: None
-        """Called when `publish` is about to ask for the switch; may raise, and then it does not."""
+        self.before_switch = before_switch
         self._codecs: tuple[str, ...] | None = None
-        self._is_remote = isinstance(end, RemoteEnd)
+        remote = end if isinstance(end, RemoteEnd) else None
+        self.link = None if remote is None else remote.link
+        """The link to the target's server; None if the target is on this machine."""
+        self.prints_at_login = remote is not None and bool(remote.noise)
+        """Whether login files there print something."""
         is_base = name == BASE
         opening = OpenTarget(prefix, name, tuple(local), by, is_base, command, end.server)
         opened = from_json(TargetOpened, end.call("target.open", opening).document)
@@ -99,12 +113,7 @@ class TargetEnd:
     @property
     def is_here(self) -> bool:
         """Whether the target is on this machine."""
-        return not self._is_remote
-
-    @property
-    def prints_at_login(self) -> bool:
-        """Whether login files there print something."""
-        return isinstance(self._end, RemoteEnd) and bool(self._end.noise)
+        return self.link is None
 
     def inspect(
         self,
@@ -239,7 +248,7 @@ class TargetEnd:
         stream: Iterable[bytes] | None = None,
     ) -> Answer:
         """Ask with a manifest. A large one is compressed for a link, quickly rather than well."""
-        is_worth_it = self._is_remote and len(manifest) > _PACKED_FROM_BYTES
+        is_worth_it = not self.is_here and len(manifest) > _PACKED_FROM_BYTES
         if is_worth_it and codec.ZSTD in self.codecs and codec.ZSTD in codec.encodable():
             manifest = codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest)
             asked = asked._replace(packed=True)
@@ -300,9 +309,6 @@ class TargetEnd:
     def history(self) -> list[Mapping[str, Any]]:
         """Return what happened to the environment on the target, oldest first."""
         return target_answers.events(self._end.call("target.history"))
-
-    def close(self) -> None:
-        self._end.close()
 
 
 def _publication(settings: PushSettings, source_revision: str, how: How) -> Publication:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,6 @@ from envsync.push.steps.report import (
     PushReport,
 )
 from envsync.push.switches.in_doubt import stopped_in_switch
-from envsync.ssh.session import Link
 from envsync.transport.names import DIRECT
 
 OnReport = Callable[[PushReport], None]
@@ -170,14 +168,12 @@ class FanOut:
     def _push(self, destination: Destination) -> PushReport:
         started = time.monotonic()
         try:
-            if destination.open_link is None:
-                target = self._targets.here(destination)
-                report = self._run(target, None, destination, started)
-                return replace(report, connection=HERE)
-            with self._targets.link(destination, self._on_progress) as link:
-                target = self._targets.over(link, destination)
-                report = self._run(target, link, destination, started)
-                way, reason = link.chosen.name, link.chosen.reason
+            with self._targets.opened(destination, self._on_progress) as target:
+                self._opening.discard(destination.server)
+                report = self._run(target, destination, self._counted_from(started))
+                if target.link is None:
+                    return replace(report, connection=HERE)
+                way, reason = target.link.chosen.name, target.link.chosen.reason
                 route = self._route_of(report)
                 return replace(report, connection=way, connection_reason=reason, route=route)
         except (EnvsyncError, OSError) as error:
@@ -196,25 +192,17 @@ class FanOut:
             raise EnvsyncError("the push was stopped before it began")
         return time.monotonic()
 
-    def _run(
-        self, target: TargetEnd, link: Link | None, destination: Destination, started: float
-    ) -> PushReport:
-        """Push once pushes may begin, and close `target` afterwards."""
-        self._opening.discard(destination.server)
-        reopen = partial(self._targets.again, destination)
-        settings = self._settings_for(destination)
-        path = path_known_as(destination.prefix, settings.name_there)
-        with contextlib.closing(target):
-            source = self._source.at(path)
-            began = self._counted_from(started)
-            progress = ProgressTracker(target.server, self._on_progress, began)
-            from envsync.push.cycle import Push
+    def _run(self, target: TargetEnd, destination: Destination, started: float) -> PushReport:
+        from envsync.push.cycle import Push
 
-            push = Push(settings, source, target, link, reopen, progress, self._command_locks)
-            report = push.run()
-            if target.wants_spare:
-                self.wanting_spares.add(target.server)
-            return report
+        settings = self._settings_for(destination)
+        source = self._source.at(path_known_as(destination.prefix, settings.name_there))
+        reopen = partial(self._targets.opened, destination)
+        progress = ProgressTracker(target.server, self._on_progress, started)
+        report = Push(settings, source, target, reopen, progress, self._command_locks).run()
+        if target.wants_spare:
+            self.wanting_spares.add(target.server)
+        return report
 
     def _settings_for(self, destination: Destination) -> PushSettings:
         settings = self._settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 
@@ -32,14 +32,37 @@ class Targets:
         self.stopped = False
 
     @contextlib.contextmanager
-    def link(self, destination: Destination, on_progress: OnProgress) -> Iterator[Link]:
-        """Open a link to a destination on another machine, until the block ends or `stop`."""
-        on_progress(Progress(destination.server, "connect"))
-        assert destination.open_link is not None
-        link = destination.open_link()
+    def opened(
+        self, destination: Destination, on_progress: OnProgress = lambda _: None
+    ) -> Iterator[TargetEnd]:
+        """Open a target until the block ends; `stop` closes the link to one on another machine."""
+        with contextlib.ExitStack() as stack:
+            if destination.open_link is None:
+                end: End = LocalEnd(destination.server)
+            else:
+                on_progress(Progress(destination.server, "connect"))
+                link = stack.enter_context(self._linked(destination.server, destination.open_link))
+                end = RemoteEnd(link, destination.prefix)
+                # Load the modules for the push while the agent loads its own, which takes as long.
+                import_module("envsync.push.cycle")
+            stack.callback(end.close)
+            yield TargetEnd(
+                end,
+                destination.prefix,
+                self._settings.name_there,
+                self._settings.local,
+                self._settings.who,
+                self._command,
+                before_switch=partial(self._begin_switch, destination.server),
+            )
+
+    @contextlib.contextmanager
+    def _linked(self, server: str, open_link: Callable[[], Link]) -> Iterator[Link]:
+        """Open a link to another machine, until the block ends or `stop`."""
+        link = open_link()
         with self._lock:
-            self._links[link] = destination.server
-            is_stopped = self._is_stopped(destination.server)
+            self._links[link] = server
+            is_stopped = self._is_stopped(server)
         if is_stopped:
             link.close()
         try:
@@ -48,41 +71,6 @@ class Targets:
             link.close()
             with self._lock:
                 del self._links[link]
-
-    def here(self, destination: Destination) -> TargetEnd:
-        """Return the target on this machine: there is no link that could be lost."""
-        return self._target(LocalEnd(destination.server), destination)
-
-    def over(self, link: Link, destination: Destination) -> TargetEnd:
-        """Return the target, through an agent that is started on the destination."""
-        end = RemoteEnd(link, destination.prefix)
-        # Load the modules for the push while the agent loads its own, which takes as long.
-        import_module("envsync.push.cycle")
-        return self._target(end, destination)
-
-    @contextlib.contextmanager
-    def again(self, destination: Destination) -> Iterator[TargetEnd]:
-        """Open the target over a new link, until the block ends; the first one was lost."""
-        if destination.open_link is None:
-            with contextlib.closing(self.here(destination)) as target:
-                yield target
-            return
-        with (
-            self.link(destination, lambda _: None) as link,
-            contextlib.closing(self.over(link, destination)) as target,
-        ):
-            yield target
-
-    def _target(self, end: End, destination: Destination) -> TargetEnd:
-        settings, prefix = self._settings, destination.prefix
-        try:
-            name, local = settings.name_there, settings.local
-            target = TargetEnd(end, prefix, name, local, settings.who, self._command)
-        except BaseException:
-            end.close()
-            raise
-        target.before_switch = partial(self._begin_switch, destination.server)
-        return target
 
     def stop(self) -> None:
         """Close every link, and each one opened from now on. May be called from any thread.

@@ -18,7 +18,6 @@ from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.progress import ProgressTracker
-from envsync.ssh.session import Link
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Contents, Item, Job
 from envsync.transport.job import Sent as Transferred
@@ -63,13 +62,11 @@ class Sending:
         settings: PushSettings,
         source: Source,
         target: TargetEnd,
-        link: Link | None,
         progress: ProgressTracker,
     ) -> None:
         self._settings = settings
         self._source = source
         self._target = target
-        self._link = link
         self._progress = progress
         self.wire_bytes: int | None = None
         self._sent_otherwise: frozenset[str] = frozenset()
@@ -242,7 +239,7 @@ class Sending:
         """Return the job for these files, for a tree that is still to be made."""
         supply = self._source.supply
         return Job(
-            link=self._link,
+            link=self._target.link,
             source_path=supply.path,
             items=items,
             all_fetches=True,
