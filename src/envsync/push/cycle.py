@@ -14,15 +14,14 @@ from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.storage import require_room
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, TransferFailed
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.end import name_server
-from envsync.push.ends.source import Source
-from envsync.push.ends.target_end import How, TargetEnd
-from envsync.push.preflight import preflight
+from envsync.push.ends.target_end import How
+from envsync.push.preflight import preflight, refusal_hints
 from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.preflight.in_use import await_unused, require_unused
 from envsync.push.request.method import REBUILD
-from envsync.push.request.settings import PushSettings
 from envsync.push.steps.decision import Decision, MethodChoice, StagingResult, method_for
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
@@ -40,9 +39,7 @@ class Push:
 
     def __init__(
         self,
-        settings: PushSettings,
-        source: Source,
-        target: TargetEnd,
+        ends: BothEnds,
         reopen: Reopen,
         progress: ProgressTracker | None = None,
         command_locks: CommandLocks | None = None,
@@ -52,16 +49,15 @@ class Push:
         `command_locks` covers all pushes of the same command, some of which may be to the same
         place.
         """
-        self._settings = settings
-        self._source = source
-        self._look = source.look
-        self._target = target
+        self._ends = ends
+        self._settings, self._source, self._target = ends
+        self._look = ends.source.look
         self._reopen = reopen
         self._command_locks = command_locks or CommandLocks(())
-        self._progress = progress = progress or ProgressTracker(target.server)
-        self._checks = checks = EndChecks(settings, source, target)
-        self._sending = sending = Sending(settings, source, target, progress)
-        self._notes = Reporting(settings, source, target.server, checks, sending, progress)
+        self._progress = progress = progress or ProgressTracker(ends.target.server)
+        self._checks = checks = EndChecks(ends)
+        self._sending = sending = Sending(ends, progress)
+        self._notes = Reporting(ends, checks, sending, progress)
 
     def run(self) -> PushReport:
         """Push and report. Raises the `EnvsyncError` that ended it, with `server` filled in."""
@@ -69,7 +65,7 @@ class Push:
             return self._run()
         except EnvsyncError as error:
             error.server = error.server or self._target.server
-            self._checks.refusal_hints.complete(error)
+            refusal_hints.complete(error, self._ends)
             raise
         finally:
             self._sending.end()

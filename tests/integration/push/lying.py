@@ -22,6 +22,7 @@ from envsync.agent.trees.hashing import Hashing
 from envsync.agent.wire.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfInput, FrameReader
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.cycle import Push
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd, RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.remote_source import open_remote
@@ -253,7 +254,7 @@ class Scene:
             contextlib.closing(LocalEnd("server1")) as end,
         ):
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
-            return Push(settings, source, target, _no_way_back).run()
+            return Push(BothEnds(settings, source, target), _no_way_back).run()
 
     def push(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
         """Push `myenv` to whoever serves."""
@@ -263,7 +264,7 @@ class Scene:
         seen = cast("Link", link)
         with contextlib.closing(link), opened(seen, prefix) as end:
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
-            return Push(settings, source, target, _no_way_back).run()
+            return Push(BothEnds(settings, source, target), _no_way_back).run()
 
     def push_ahead(
         self, serve: Callable[[socket.socket], None], prefix: Path, may_hash: threading.Event
@@ -288,7 +289,7 @@ class Scene:
             looking = pool.submit(source.look.state)
             wait_until(lambda: source.look.is_being_hashed() or looking.done(), "it is hashed")
             target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
-            report = Push(settings, source, target, _no_way_back).run()
+            report = Push(BothEnds(settings, source, target), _no_way_back).run()
             looking.result()
             return report
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from envsync.errors import ConnectionLost
 from envsync.push.cycle import Push
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd
@@ -59,7 +60,7 @@ class TwoPrefixes:
         )
         source = open_local("server1", str(self.source), ENVIRONMENT, order.local)
         with self.end(order) as target:
-            return Push(order, source, target, _no_way_back).run()
+            return Push(BothEnds(order, source, target), _no_way_back).run()
 
     def rollback(self) -> None:
         order = PushSettings(ENVIRONMENT, "server1", "alice@server1")

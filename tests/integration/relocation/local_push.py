@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from envsync.push.cycle import Push
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd
@@ -40,7 +41,7 @@ def push(
     there = TargetEnd(end, str(target), name_there, settings.local, "test")
     seen = origin.at(f"{seen_at or target}/envs/{name_there}")
     try:
-        return Push(settings, seen, there, no_reopening).run()
+        return Push(BothEnds(settings, seen, there), no_reopening).run()
     finally:
         end.service.target.lock.release()
 

@@ -10,6 +10,7 @@ import pytest
 
 from envsync.agent.wire.messages import DifferenceFacts
 from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
@@ -50,7 +51,7 @@ def test_a_refusal_names_the_command_that_insists(
     monkeypatch.setattr(preflight, "missing_options", lambda *_: ())
     state = SimpleNamespace(record=None, exists=False)
     target = cast(TargetEnd, SimpleNamespace(server="server2"))
-    look = EndChecks(settings, cast(Source, None), target)
+    look = EndChecks(BothEnds(settings, cast(Source, None), target))
     with pytest.raises(refusal) as caught:
         look.require_permission(state, state)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(with_command.format(command) if command else without)
@@ -82,7 +83,7 @@ def test_every_option_that_it_takes_is_named_at_once(given: dict[str, object], h
     target.totals = (1, 1, 1)
     source = SimpleNamespace(revision="new", source_revision="new", revision_there="new", had=())
     source.totals = (1, 1, 1)
-    look = EndChecks(settings, cast(Source, None), cast(TargetEnd, end))
+    look = EndChecks(BothEnds(settings, cast(Source, None), cast(TargetEnd, end)))
     with pytest.raises(EnvsyncError) as caught:
         look.require_permission(source, target)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)

@@ -16,6 +16,7 @@ from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.errors import PreflightRefused
 from envsync.push.cycle import Push
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.packing.conda_unpack import UNPACK
@@ -118,7 +119,7 @@ def test_a_push_of_it_is_refused_with_a_way_that_there_is(here: Path) -> None:
     target = TargetEnd(end, str(here), "e", order.local, order.who)
     try:
         with pytest.raises(PreflightRefused, match="the architecture s390x") as refused:
-            Push(order, source, target, lambda: nullcontext(target)).run()
+            Push(BothEnds(order, source, target), lambda: nullcontext(target)).run()
     finally:
         source.close()
         end.service.target.lock.release()

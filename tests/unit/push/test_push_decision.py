@@ -9,7 +9,9 @@ from typing import cast
 import pytest
 
 from envsync.agent.wire.messages import PlatformFacts
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
+from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.request.method import MIRROR, REBUILD
 from envsync.push.request.settings import PushSettings
@@ -50,11 +52,11 @@ def test_what_is_noted_is_told_in_its_order_and_once_for_several_tries() -> None
         glibc=lambda *_: ("an older C library",),
         outside=lambda: ("leads out",),
         wire_bytes=None,
+        server="server2",
     )
     checks, sending = cast(EndChecks, quiet), cast(Sending, quiet)
-    notes = Reporting(
-        SETTINGS, cast(Source, quiet), "server2", checks, sending, ProgressTracker("server2")
-    )
+    ends = BothEnds(SETTINGS, cast(Source, quiet), cast(TargetEnd, quiet))
+    notes = Reporting(ends, checks, sending, ProgressTracker("server2"))
     way = method_for(SETTINGS, source(), target(HERE))
     notes.ask_both_ends(source(), way.target)
     for staged in ("found by a try", "found"):

@@ -12,6 +12,7 @@ import pytest
 from envsync.agent.wire.checked_json import Arguments
 from envsync.errors import ConnectionLost
 from envsync.push.cycle import Push
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import Answer, LocalEnd, Progress
 from envsync.push.ends.local_source import source_of
 from envsync.push.ends.target_end import TargetEnd
@@ -66,8 +67,9 @@ class Scene:
 
     def push(self) -> PushReport:
         source = source_of(self.source, str(self.here), NAME, self.settings.local)
+        ends = BothEnds(self.settings, source, self._opened(self.target))
         try:
-            return Push(self.settings, source, self._opened(self.target), self._again).run()
+            return Push(ends, self._again).run()
         finally:
             self.source.close()
             self.target.close()

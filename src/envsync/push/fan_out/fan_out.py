@@ -13,6 +13,7 @@ from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.storage import failure_of
 from envsync.errors import EnvsyncError
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.source import Source
@@ -197,9 +198,10 @@ class FanOut:
 
         settings = self._settings_for(destination)
         source = self._source.at(path_known_as(destination.prefix, settings.name_there))
+        ends = BothEnds(settings, source, target)
         reopen = partial(self._targets.opened, destination)
         progress = ProgressTracker(target.server, self._on_progress, started)
-        report = Push(settings, source, target, reopen, progress, self._command_locks).run()
+        report = Push(ends, reopen, progress, self._command_locks).run()
         if target.wants_spare:
             self.wanting_spares.add(target.server)
         return report

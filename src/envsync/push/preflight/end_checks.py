@@ -9,11 +9,8 @@ from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
-from envsync.push.ends.source import Source
-from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight import preflight
-from envsync.push.preflight.refusal_hints import RefusalHints, shows_source
-from envsync.push.request.settings import PushSettings
+from envsync.push.ends.both_ends import BothEnds
+from envsync.push.preflight import preflight, refusal_hints
 
 DIFFERENCES_SHOWN = 12
 
@@ -21,20 +18,17 @@ DIFFERENCES_SHOWN = 12
 class EndChecks:
     """The checks of one push."""
 
-    def __init__(self, settings: PushSettings, source: Source, target: TargetEnd) -> None:
-        self._settings = settings
-        self._source = source
-        self._target = target
-        self.refusal_hints = RefusalHints(settings, source, target)
+    def __init__(self, ends: BothEnds) -> None:
+        self._ends = ends
 
     def require_permission(self, source: SourceState, target: TargetState) -> None:
         """Apply `preflight.require_permission`; its error then names the packages that differ."""
-        settings = self._settings
+        settings = self._ends.settings
         try:
             preflight.require_permission(settings, source, target)
         except EnvsyncError as error:
             missing = preflight.missing_options(settings, source, target)
-            self.refusal_hints.complete(error, target, missing)
+            refusal_hints.complete(error, self._ends, target, missing)
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)
@@ -42,7 +36,7 @@ class EndChecks:
 
     def require_inside(self) -> None:
         """Refuse paths that lead out of the environment if `outside: fail` is set."""
-        if self._settings.outside == "fail" and self._source.answers.outside():
+        if self._ends.settings.outside == "fail" and self._ends.source.answers.outside():
             found = self.outside()
             lead = "path leads" if len(found) == 1 else "paths lead"
             raise PreflightRefused(
@@ -54,10 +48,10 @@ class EndChecks:
     def _differences(self, target: TargetState) -> tuple[str, ...]:
         """Return how the target differs from what was published, or from the source."""
         manifest = b""
-        if shows_source(target):
-            manifest = self._source.manifest(self._target.references())
+        if refusal_hints.shows_source(target):
+            manifest = self._ends.source.manifest(self._ends.target.references())
         try:
-            found = self._target.differences(manifest, DIFFERENCES_SHOWN, self._record_here)
+            found = self._ends.target.differences(manifest, DIFFERENCES_SHOWN, self._record_here)
         except VerificationFailed as error:
             return (error.message,)
         return difference_lines(found)
@@ -66,12 +60,11 @@ class EndChecks:
         """Return the record of a package, if the source is here and has it."""
         from envsync.agent.source.package_records import record_at
 
-        if not self._source.is_here:
-            return None
-        return record_at(os.fsdecode(self._source.supply.path), path)
+        source = self._ends.source
+        return record_at(os.fsdecode(source.supply.path), path) if source.is_here else None
 
     def refuse_the_same_place(self, target: TargetState) -> None:
-        if self._source.look.sees(target.nonce):
+        if self._ends.source.look.sees(target.nonce):
             raise PreflightRefused(
                 "it is the same directory as the source, on a filesystem that both share",
                 hint="nothing to push: the environment is there already",
@@ -79,10 +72,10 @@ class EndChecks:
 
     def outside(self) -> tuple[str, ...]:
         """Return what leads out of the environment, and whether it exists on the target."""
-        lines = self._source.answers.outside()
+        lines = self._ends.source.answers.outside()
         paths = [line.rpartition(STANDS_AT)[2].rpartition(LEADS_TO)[2] for line in lines]
         absolute = [path for path in paths if path.startswith("/")]
-        exists = dict(zip(absolute, self._target.existing(absolute), strict=True))
+        exists = dict(zip(absolute, self._ends.target.existing(absolute), strict=True))
         told = {True: ", which is there", False: ", which is not there"}
         return tuple(
             line + (told[exists[path]] if path in exists else "")
@@ -93,7 +86,7 @@ class EndChecks:
         """Return a warning if what is sent needs a newer C library than the target has."""
         if not preflight.has_older_libc(source, target):
             return ()
-        path, needed = self._source.answers.newest_glibc()
+        path, needed = self._ends.source.answers.newest_glibc()
         message = glibc_mismatch(path, needed, target.platform.libc_version)
         return () if message is None else (message,)
 

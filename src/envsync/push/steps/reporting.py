@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from envsync.agent.wire.messages import SourceState, TargetState
-from envsync.push.ends.source import Source
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.preflight import preflight
 from envsync.push.preflight.end_checks import EndChecks
-from envsync.push.request.settings import PushSettings
 from envsync.push.steps.decision import Decision
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import PushReport
@@ -34,17 +33,9 @@ class Reporting:
     """The report of one push, in which its steps note what they found out."""
 
     def __init__(
-        self,
-        settings: PushSettings,
-        source: Source,
-        server: str,
-        checks: EndChecks,
-        sending: Sending,
-        progress: ProgressTracker,
+        self, ends: BothEnds, checks: EndChecks, sending: Sending, progress: ProgressTracker
     ) -> None:
-        self._settings = settings
-        self._source = source
-        self._server = server
+        self._settings, self._source, self._target = ends
         self._checks = checks
         self._sending = sending
         self._progress = progress
@@ -82,7 +73,7 @@ class Reporting:
         self._progress.begin("done")
         source, method = decision.source, decision.method
         return PushReport(
-            server=self._server,
+            server=self._target.server,
             environment=self._settings.name_there,
             outcome=decision.outcome,
             revision=source.revision,

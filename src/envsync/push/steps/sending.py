@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
-from envsync.push.ends.source import Source
+from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_answers import KnownThere, Staged
-from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
-from envsync.push.request.settings import PushSettings
 from envsync.push.steps.progress import ProgressTracker
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Contents, Item, Job
@@ -57,16 +55,8 @@ class Planned(NamedTuple):
 class Sending:
     """The sending steps of one push. `wire_bytes` counts as they proceed."""
 
-    def __init__(
-        self,
-        settings: PushSettings,
-        source: Source,
-        target: TargetEnd,
-        progress: ProgressTracker,
-    ) -> None:
-        self._settings = settings
-        self._source = source
-        self._target = target
+    def __init__(self, ends: BothEnds, progress: ProgressTracker) -> None:
+        self._settings, self._source, self._target = ends
         self._progress = progress
         self.wire_bytes: int | None = None
         self._sent_otherwise: frozenset[str] = frozenset()
