@@ -55,9 +55,9 @@ class Push:
         self._reopen = reopen
         self._command_locks = command_locks or CommandLocks(())
         self._progress = progress = progress or ProgressTracker(ends.target.server)
-        self._checks = checks = EndChecks(ends)
-        self._sending = sending = Sending(ends, progress)
-        self._notes = Reporting(ends, checks, sending, progress)
+        self._checks = EndChecks(ends)
+        self._sending = Sending(ends, progress)
+        self._notes = Reporting(ends, progress)
 
     def run(self) -> PushReport:
         """Push and report. Raises the `EnvsyncError` that ended it, with `server` filled in."""
@@ -213,7 +213,7 @@ class Push:
         self._progress.begin("publish")
         source, target = decision.source, decision.target
         if not decision.method.is_rebuild:
-            self._notes.ask_both_ends(source, target)
+            self._notes.warn(About.ENDS, self._checks.warnings(source, target))
         processes = await_unused(self._target, self._settings, self._progress.wait)
         self._progress.begin("publish")
         # Remember the revision before the switch: if this process dies after it, the next push must
@@ -270,7 +270,7 @@ class Push:
     def _plan_sending(self, decision: Decision, processes: Sequence[ProcessUse]) -> PushReport:
         planned = self._sending.planned()
         self._notes.warn(About.STAGED, planned.warnings)
-        self._notes.ask_both_ends(decision.source, decision.target)
+        self._notes.warn(About.ENDS, self._checks.warnings(decision.source, decision.target))
         plan, choice = planned.plan, planned.choice
         free = Space(decision.target.free_bytes, decision.target.free_inodes)
         new_files = plan.fetch_files + plan.copy_files

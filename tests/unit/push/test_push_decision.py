@@ -12,14 +12,12 @@ from envsync.agent.wire.messages import PlatformFacts
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.request.method import MIRROR, REBUILD
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.decision import Decision, method_for
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import PUSHED
 from envsync.push.steps.reporting import About, Reporting
-from envsync.push.steps.sending import Sending
 from tests.unit.push.test_preflight_platform import HERE, source, target
 
 SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
@@ -47,18 +45,11 @@ def test_who_insists_on_a_platform_has_it_mirrored_and_told(
 
 
 def test_what_is_noted_is_told_in_its_order_and_once_for_several_tries() -> None:
-    quiet = SimpleNamespace(
-        answers=SimpleNamespace(credentials=tuple),
-        glibc=lambda *_: ("an older C library",),
-        outside=lambda: ("leads out",),
-        wire_bytes=None,
-        server="server2",
-    )
-    checks, sending = cast(EndChecks, quiet), cast(Sending, quiet)
-    ends = BothEnds(SETTINGS, cast(Source, quiet), cast(TargetEnd, quiet))
-    notes = Reporting(ends, checks, sending, ProgressTracker("server2"))
+    there = cast(TargetEnd, SimpleNamespace(server="server2"))
+    ends = BothEnds(SETTINGS, cast(Source, None), there)
+    notes = Reporting(ends, ProgressTracker("server2"))
     way = method_for(SETTINGS, source(), target(HERE))
-    notes.ask_both_ends(source(), way.target)
+    notes.warn(About.ENDS, ["an older C library", "leads out"])
     for staged in ("found by a try", "found"):
         notes.warn(About.STAGED, (staged,))
     notes.warn(About.SWITCH, ["the answer was lost"])

@@ -37,7 +37,7 @@ class EndChecks:
     def require_inside(self) -> None:
         """Refuse paths that lead out of the environment if `outside: fail` is set."""
         if self._ends.settings.outside == "fail" and self._ends.source.answers.outside():
-            found = self.outside()
+            found = self._outside()
             lead = "path leads" if len(found) == 1 else "paths lead"
             raise PreflightRefused(
                 f"{len(found)} {lead} out of the environment",
@@ -70,7 +70,15 @@ class EndChecks:
                 hint="nothing to push: the environment is there already",
             )
 
-    def outside(self) -> tuple[str, ...]:
+    def warnings(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
+        """Return what a person should know about what is sent.
+
+        To be called before the switch: after it the version is live, even if the links are lost.
+        """
+        credentials = preflight.credential_warning(self._ends.source.answers.credentials())
+        return (*self._glibc(source, target), *credentials, *self._outside())
+
+    def _outside(self) -> tuple[str, ...]:
         """Return what leads out of the environment, and whether it exists on the target."""
         lines = self._ends.source.answers.outside()
         paths = [line.rpartition(STANDS_AT)[2].rpartition(LEADS_TO)[2] for line in lines]
@@ -82,7 +90,7 @@ class EndChecks:
             for line, path in zip(lines, paths, strict=True)
         )
 
-    def glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
+    def _glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
         """Return a warning if what is sent needs a newer C library than the target has."""
         if not preflight.has_older_libc(source, target):
             return ()

@@ -100,7 +100,7 @@ def is_other_platform(source: SourceState, target: TargetState) -> bool:
 
 
 def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
-    """Yield what forbids a mirror. An older C library does not: see `EndChecks.glibc`."""
+    """Yield what forbids a mirror. An older C library does not: see `EndChecks.warnings`."""
     for mismatch in mismatches(Platform(*source.platform), Platform(*target.platform)):
         if mismatch.refused:
             yield Finding("platform", mismatch.message, True)

@@ -32,6 +32,8 @@ class ProgressTracker:
         self._done_bytes = 0
         self._total_bytes = 0
         self._files = 0
+        self.wire_bytes: int | None = None
+        """The bytes on the wire so far; None if none were counted."""
 
     def begin(self, step: str, total_bytes: int = 0) -> None:
         """Begin the next step; `total_bytes` is what it will process in all, if known."""
@@ -56,6 +58,10 @@ class ProgressTracker:
         """Count files that were finished since the last call."""
         self._files += files
         self._tell()
+
+    def sent_on_wire(self, size_bytes: int) -> None:
+        """Count bytes on the wire, which nobody is told of before the report."""
+        self.wire_bytes = (self.wire_bytes or 0) + size_bytes
 
     def _tell(self) -> None:
         done = self._done_bytes, self._total_bytes, self._files

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.preflight import preflight
-from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.steps.decision import Decision
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import PushReport
-from envsync.push.steps.sending import Sending
 
 
 class About(IntEnum):
@@ -32,12 +29,8 @@ class About(IntEnum):
 class Reporting:
     """The report of one push, in which its steps note what they found out."""
 
-    def __init__(
-        self, ends: BothEnds, checks: EndChecks, sending: Sending, progress: ProgressTracker
-    ) -> None:
-        self._settings, self._source, self._target = ends
-        self._checks = checks
-        self._sending = sending
+    def __init__(self, ends: BothEnds, progress: ProgressTracker) -> None:
+        self._ends = ends
         self._progress = progress
         self._warned: dict[About, tuple[str, ...]] = {}
 
@@ -47,7 +40,7 @@ class Reporting:
 
     def remember(self, revision: str) -> None:
         """Have the source note that it has had the revision; warn if it could not."""
-        look = self._source.look
+        look = self._ends.source.look
         problem = look.remember(revision)
         if problem:
             warning = (
@@ -55,15 +48,6 @@ class Reporting:
                 "again when that is solved; otherwise the next version needs --overwrite there"
             )
             self.warn(About.HISTORY, (warning,))
-
-    def ask_both_ends(self, source: SourceState, target: TargetState) -> None:
-        """Ask both ends what a person should know about what is sent.
-
-        To be called before the switch: after it the version is live, even if the links are lost.
-        """
-        credentials = preflight.credential_warning(self._source.answers.credentials())
-        told = (*self._checks.glibc(source, target), *credentials)
-        self.warn(About.ENDS, (*told, *self._checks.outside()))
 
     def report(self, decision: Decision) -> PushReport:
         """Return what all outcomes have in common, for the caller to add the rest.
@@ -73,19 +57,19 @@ class Reporting:
         self._progress.begin("done")
         source, method = decision.source, decision.method
         return PushReport(
-            server=self._target.server,
-            environment=self._settings.name_there,
+            server=self._ends.target.server,
+            environment=self._ends.settings.name_there,
             outcome=decision.outcome,
             revision=source.revision,
             totals=source.totals,
             method=method.name,
             method_reason=method.reason,
-            wire_bytes=self._sending.wire_bytes,
+            wire_bytes=self._progress.wire_bytes,
             seconds=self._progress.total_seconds(),
             step_seconds=self._progress.step_seconds(),
             warnings=self._warnings(decision),
             recovered=decision.target.recovered,
-            share="" if self._settings.share is None else str(self._settings.share),
+            share="" if self._ends.settings.share is None else str(self._ends.settings.share),
         )
 
     def _warnings(self, decision: Decision) -> tuple[str, ...]:

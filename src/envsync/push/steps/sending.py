@@ -53,12 +53,11 @@ class Planned(NamedTuple):
 
 
 class Sending:
-    """The sending steps of one push. `wire_bytes` counts as they proceed."""
+    """The sending steps of one push."""
 
     def __init__(self, ends: BothEnds, progress: ProgressTracker) -> None:
         self._settings, self._source, self._target = ends
         self._progress = progress
-        self.wire_bytes: int | None = None
         self._sent_otherwise: frozenset[str] = frozenset()
         self._ahead: _Ahead | None = None
         self._known: KnownThere | None = None
@@ -257,7 +256,7 @@ class Sending:
 
     def _count(self, sent: Transferred) -> None:
         if sent.wire_bytes is not None:
-            self.wire_bytes = (self.wire_bytes or 0) + sent.wire_bytes
+            self._progress.sent_on_wire(sent.wire_bytes)
         self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
 
     def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
