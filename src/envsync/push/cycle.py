@@ -18,7 +18,7 @@ from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.end import name_server
 from envsync.push.ends.target_end import How
-from envsync.push.preflight import preflight, refusal_hints
+from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.preflight.in_use import await_unused, require_unused
 from envsync.push.request.method import REBUILD
@@ -174,7 +174,7 @@ class Push:
         self._checks.refuse_the_same_place(target)
         if not way.method.is_rebuild:
             source = self._source.answers.mirrored(source)
-        if is_shared and preflight.is_in_step(source, target, method.name):
+        if is_shared and replacement.is_in_step(source, target, method.name):
             return Decision(method, source, target, IN_STEP)
         if self._settings.dry_run:
             return Decision(method, source, target, PLANNED)
@@ -220,7 +220,7 @@ class Push:
         # recognize the version on the target as its own.
         self._notes.remember(source.source_revision)
         record = self._switch(decision, brought)
-        is_kept = preflight.has_drifted(target) or preflight.is_foreign(source, target)
+        is_kept = replacement.has_drifted(target) or replacement.is_foreign(source, target)
         return replace(
             self._notes.report(decision),
             **brought._asdict(),
@@ -232,7 +232,7 @@ class Push:
     def _switch(self, decision: Decision, brought: StagingResult) -> RecordFacts:
         """Publish. If the answer is lost, find out from the target's record what became of it."""
         settings, revision = self._settings, decision.source.source_revision
-        is_foreign = preflight.is_foreign(decision.source, decision.target)
+        is_foreign = replacement.is_foreign(decision.source, decision.target)
         how = How(decision.method.name, brought.transport, brought.changes, is_foreign)
         try:
             return self._target.publish(settings, revision, how, on_progress=self._progress.relay)
@@ -248,7 +248,7 @@ class Push:
         """Report that the target has the content already. Write a record if none says so."""
         revision, target = decision.source.source_revision, decision.target
         self._notes.remember(revision)
-        if preflight.has_drifted(target) and not self._settings.dry_run:
+        if replacement.has_drifted(target) and not self._settings.dry_run:
             record = self._target.adopt(self._settings, revision)
             return replace(self._notes.report(decision), outcome=ADOPTED, record=record)
         return replace(self._notes.report(decision), record=target.record)

@@ -13,7 +13,7 @@ from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight import preflight
+from envsync.push.preflight import replacement
 from envsync.push.preflight.end_checks import EndChecks, difference_lines
 from envsync.push.request.settings import PushSettings
 
@@ -47,8 +47,8 @@ def test_a_refusal_names_the_command_that_insists(
     def refuse(*_: object) -> None:
         raise refusal("it is refused")
 
-    monkeypatch.setattr(preflight, "require_permission", refuse)
-    monkeypatch.setattr(preflight, "missing_options", lambda *_: ())
+    monkeypatch.setattr(replacement, "require_permission", refuse)
+    monkeypatch.setattr(replacement, "missing_options", lambda *_: ())
     state = SimpleNamespace(record=None, exists=False)
     target = cast(TargetEnd, SimpleNamespace(server="server2"))
     look = EndChecks(BothEnds(settings, cast(Source, None), target))

@@ -76,7 +76,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
 
 def _require_base(invocation: Invocation, report: PushReport) -> None:
     """Raise the base's error; that the server has a base already is only noted."""
-    from envsync.push.preflight.preflight import ANOTHER_BASE
+    from envsync.push.preflight.replacement import ANOTHER_BASE
 
     error = report.error
     if error is not None and error.message == ANOTHER_BASE:

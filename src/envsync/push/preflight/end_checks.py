@@ -1,4 +1,4 @@
-"""The preflight checks that query the ends; those on the two states alone are in `preflight`."""
+"""The preflight checks that query the ends; the others decide from the two states alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
 from envsync.push.ends.both_ends import BothEnds
-from envsync.push.preflight import preflight, refusal_hints
+from envsync.push.preflight import preflight, refusal_hints, replacement
 
 DIFFERENCES_SHOWN = 12
 
@@ -22,12 +22,12 @@ class EndChecks:
         self._ends = ends
 
     def require_permission(self, source: SourceState, target: TargetState) -> None:
-        """Apply `preflight.require_permission`; its error then names the packages that differ."""
+        """Apply `replacement.require_permission`; its error then names the packages that differ."""
         settings = self._ends.settings
         try:
-            preflight.require_permission(settings, source, target)
+            replacement.require_permission(settings, source, target)
         except EnvsyncError as error:
-            missing = preflight.missing_options(settings, source, target)
+            missing = replacement.missing_options(settings, source, target)
             refusal_hints.complete(error, self._ends, target, missing)
             is_other = error.code in ("drift", "not-fast-forward") and target.exists
             if is_other and not error.details:

@@ -9,7 +9,7 @@ from envsync.errors import EnvsyncError
 from envsync.hint_commands import command_line, published_diff
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight import preflight
+from envsync.push.preflight import replacement
 from envsync.push.request.settings import PushSettings
 
 
@@ -86,4 +86,4 @@ def see_difference(shown_by: str) -> str:
 
 def shows_source(target: TargetState) -> bool:
     """Return whether the difference is the source's version, and not a change by hand."""
-    return target.record is None or not preflight.has_drifted(target)
+    return target.record is None or not replacement.has_drifted(target)

@@ -9,7 +9,7 @@ from envsync.errors import ConnectionLost, EnvsyncError, NotFound
 from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight import preflight
+from envsync.push.preflight import preflight, replacement
 from envsync.push.preflight.in_use import used_there
 from envsync.push.preflight.refusal_hints import see_difference, shown_by
 from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss
@@ -109,7 +109,7 @@ def _require_permission(
 ) -> None:
     preflight.refuse(state.findings)
     if not removal.overwrite:
-        preflight.require_no_drift(state)
+        replacement.require_no_drift(state)
     if processes and not removal.used:
         raise used_there(
             processes,

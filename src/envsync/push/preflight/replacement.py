@@ -1,0 +1,158 @@
+"""What stands on a target already: whether it is the source's version, or may be replaced by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from envsync.agent.places.layout import BASE
+from envsync.agent.wire.messages import DAMAGED_RECORD, KEPT, RecordFacts, SourceState, TargetState
+from envsync.errors import (
+    EnvsyncError,
+    NotFastForward,
+    PreflightRefused,
+    RevisionHeld,
+    SourceShrunk,
+    TargetDrifted,
+)
+from envsync.push.request.method import MIRROR
+from envsync.push.request.settings import PushSettings
+from envsync.tree.manifest import Totals
+from envsync.tree.revision import short
+from envsync.tree.safety import shrinkage
+
+_Require = Callable[[PushSettings, SourceState, TargetState], None]
+
+ANOTHER_BASE = "there is another conda at the prefix already; it is not changed"
+
+
+def is_in_step(source: SourceState, target: TargetState, method: str) -> bool:
+    """Return whether the target has the source's version, or what `method` made of it."""
+    if not target.exists or target.revision == source.revision_there:
+        return target.exists
+    made = target.record
+    return (
+        made is not None
+        and made.method == method != MIRROR
+        and (made.revision, made.source_revision) == (target.revision, source.source_revision)
+    )
+
+
+def has_drifted(target: TargetState) -> bool:
+    """Return whether the live version is not the one that was published."""
+    if not target.exists:
+        return False
+    return target.record is None or target.record.revision != target.revision
+
+
+def require_permission(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    """Refuse what only a person may decide: held, shrunk, removed, drifted, not a fast-forward.
+
+    A base that exists is always refused.
+    """
+    if settings.environment == BASE and target.exists:
+        raise PreflightRefused(ANOTHER_BASE, hint="update it with conda there")
+    _require_not_held(settings, source, target)
+    _require_not_shrunk(settings, source, target)
+    if settings.unattended:
+        _require_not_removed(target)
+    _require_nothing_else(settings, source, target)
+
+
+def missing_options(
+    settings: PushSettings, source: SourceState, target: TargetState
+) -> tuple[str, ...]:
+    """Return the options without which the push is refused.
+
+    All are named at once: given only one of them, the push would be refused for the next.
+    """
+    needed = {
+        "--overwrite": _require_nothing_else,
+        "--allow-shrink": _require_not_shrunk,
+        "--retry-held": _require_not_held,
+    }
+    return tuple(
+        option for option, require in needed.items() if _refuses(require, settings, source, target)
+    )
+
+
+def _refuses(
+    require: _Require, settings: PushSettings, source: SourceState, target: TargetState
+) -> bool:
+    try:
+        require(settings, source, target)
+    except EnvsyncError:
+        return True
+    return False
+
+
+def _require_nothing_else(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    if not settings.overwrite:
+        require_no_drift(target)
+        _require_fast_forward(source, target)
+
+
+def _require_not_held(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    # Also as it would be on the target: what was rolled back may have come from another prefix.
+    names = source.source_revision, source.revision, source.revision_there
+    held = next((name for name in names if name in target.held), None)
+    if held is not None and not settings.retry_held:
+        raise RevisionHeld(f"revision {short(held)} is held there: {target.held[held]}")
+
+
+def _require_not_shrunk(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+    if settings.allow_shrink or not target.exists:
+        return
+    loss = shrinkage(Totals(*source.totals), Totals(*target.totals))
+    if loss is not None:
+        raise SourceShrunk(f"the source looks ruined: {loss}")
+
+
+def require_no_drift(target: TargetState) -> None:
+    """Refuse to replace a version that is not the one that was published."""
+    if not has_drifted(target):
+        return
+    if target.record is None:
+        damaged = [found.message for found in target.findings if found.kind == DAMAGED_RECORD]
+        raise TargetDrifted(
+            f"{damaged[0]}: it is unknown what was published"
+            if damaged
+            else "there is an environment that envsync never published"
+        )
+    raise TargetDrifted(f"it was changed there since {published(target.record)}")
+
+
+def _require_not_removed(target: TargetState) -> None:
+    if not target.exists and target.generations:
+        last = max(target.generations, key=lambda record: record.number)
+        raise TargetDrifted(
+            f"it was removed there since {published(last)}",
+            hint="restore it with `envsync push`, or remove the server from `push_to`",
+        )
+
+
+def is_foreign(source: SourceState, target: TargetState) -> bool:
+    """Return whether the source is not known to have had what was published there last."""
+    record = target.record
+    if record is None or not target.exists:
+        return False
+    return record.source_revision not in (*source.had, source.revision, source.source_revision)
+
+
+def _require_fast_forward(source: SourceState, target: TargetState) -> None:
+    record = target.record
+    if record is not None and is_foreign(source, target):
+        origin = f"from {record.source} ({published(record)})"
+        if record.method == KEPT:
+            # It was overwritten once, and has been put back since.
+            origin = "that was made by hand there"
+        raise NotFastForward(
+            f"it holds revision {short(record.source_revision)} {origin}, "
+            "which this source is not known to have had"
+        )
+
+
+def published(record: RecordFacts) -> str:
+    """Return `alice@server1 published it on 2026-03-02 14:05`, in the reader's local time."""
+    when = datetime.fromtimestamp(record.when_seconds, tz=timezone.utc).astimezone()
+    return f"{record.who} published it on {when:%Y-%m-%d %H:%M}"
