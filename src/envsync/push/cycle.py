@@ -16,7 +16,6 @@ from envsync.agent.wire.messages import ProcessUse, RecordFacts, SourceState, Ta
 from envsync.errors import ConnectionLost, EnvsyncError, TransferFailed
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
-from envsync.push.ends.end import name_server
 from envsync.push.ends.target_end import How
 from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks
@@ -299,6 +298,6 @@ class Push:
                 require()
             require_unused(processes, self._settings)
         except EnvsyncError as error:
-            name_server(error, self._target.server)
+            error.server = self._target.server
             return error
         return None

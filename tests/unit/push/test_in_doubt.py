@@ -23,7 +23,6 @@ from envsync.errors import (
     PreflightRefused,
 )
 from envsync.push.ends.command_locks import CommandLocks
-from envsync.push.ends.end import name_server
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.switches import in_doubt as module
 from envsync.push.switches.in_doubt import Publication, ResolvedPublication, resolve_publication
@@ -399,5 +398,5 @@ def test_a_command_in_a_hint_is_for_a_shell(ask: Callable[[OtherwiseSwitched], o
         ask(lost)
     assert raised.value.hint.startswith(rf"`envsync list '{server}'` shows")
     error = EnvsyncError("no", hint=Hint("envsync gc {server}"))
-    name_server(error, server)
-    assert (error.server, error.hint) == (server, f"envsync gc '{server}'")
+    error.server = server
+    assert error.hint == f"envsync gc '{server}'"

@@ -67,11 +67,6 @@ def _ignore(_: Mapping[str, Any]) -> None:
     pass
 
 
-def name_server(error: EnvsyncError, server: str) -> None:
-    """Set the server of an error from the agent's code, which does not know its server's name."""
-    error.server = server
-
-
 class LocalEnd:
     """This machine's environments, through the agent's own code in this process."""
 
@@ -99,7 +94,7 @@ class LocalEnd:
                 operation, as_json(arguments), payload, lambda: next(blocks, None)
             )
         except EnvsyncError as error:
-            name_server(error, error.server or self.server)
+            error.server = error.server or self.server
             raise
         finally:
             self._progress = _ignore
@@ -183,7 +178,7 @@ class RemoteEnd:
         try:
             yield
         except EnvsyncError as error:
-            name_server(error, self.server)
+            error.server = self.server
             raise
 
     def _request(self, operation: str, arguments: Arguments | None, payload: bytes) -> None:

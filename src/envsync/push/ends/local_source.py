@@ -13,7 +13,7 @@ from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.storage import storage_failure
 from envsync.agent.wire.source_requests import AtPath
 from envsync.errors import EnvsyncError
-from envsync.push.ends.end import LocalEnd, name_server
+from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.requested_files import requested_files
 from envsync.push.ends.source import Outlined, Supply
 from envsync.push.ends.source_answers import SourceAnswers
@@ -80,13 +80,13 @@ class LocalSource:
             try:
                 yield from contents(items, progress)
             except EnvsyncError as error:
-                name_server(error, error.server or self.look.server)
+                error.server = error.server or self.look.server
                 raise
             except OSError as error:
                 failure = storage_failure(error)
                 if failure is None:
                     raise
-                name_server(failure, self.look.server)
+                failure.server = self.look.server
                 raise failure from error
 
         return named
