@@ -36,8 +36,7 @@ class LocalSource:
         self._agent = agent
 
     def at(self, there: str) -> LocalSource:
-        seen_there = there if self.look.may_name_another(there) else ""
-        return LocalSource(self.look, self._agent, seen_there)
+        return LocalSource(self.look, self._agent, self.look.relocated_to(there))
 
     def outline(self) -> Outlined | None:
         if len(os.fsencode(self.answers.there)) > len(os.fsencode(self.look.path_known_as)):

@@ -48,8 +48,7 @@ class RemoteSource:
         self._checked = checked
 
     def at(self, there: str) -> RemoteSource:
-        seen_there = there if self.look.may_name_another(there) else ""
-        return RemoteSource(self.look, self._server, self._checked, seen_there)
+        return RemoteSource(self.look, self._server, self._checked, self.look.relocated_to(there))
 
     def outline(self) -> Outlined | None:
         return None

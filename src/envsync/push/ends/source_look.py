@@ -152,13 +152,13 @@ class SourceLook:
             answer = self._end.call("source.inspect", again, on_progress=on_progress)
         return from_json(SourceState, answer.document).revision != self._state.revision
 
-    def may_name_another(self, there: str) -> bool:
-        """Return whether the environment's files may name a path other than `there`.
+    def relocated_to(self, there: str) -> str:
+        """Return `there` if the environment's files may name another path than that; else "".
 
         If the path here is reached through a link, the files may name what it leads to.
         """
         paths = {os.path.normpath(path) for path in (there, self.path_known_as, self._stands_at)}
-        return len(paths) > 1
+        return there if len(paths) > 1 else ""
 
     def sees(self, nonce: str) -> bool:
         """Return whether a target's lock is in the source's own directory."""
