@@ -8,7 +8,13 @@ from envsync.agent.wire.messages import DifferenceFacts, SourceState, TargetStat
 from envsync.conda.kernelspecs import STANDS_AT
 from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
-from envsync.errors import EnvsyncError, PreflightRefused, VerificationFailed
+from envsync.errors import (
+    EnvsyncError,
+    NotFastForward,
+    PreflightRefused,
+    TargetDrifted,
+    VerificationFailed,
+)
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.preflight import preflight, refusal_hints, replacement
 
@@ -29,7 +35,7 @@ class EndChecks:
         except EnvsyncError as error:
             missing = replacement.missing_options(settings, source, target)
             refusal_hints.complete(error, self._ends, target, missing)
-            is_other = error.code in ("drift", "not-fast-forward") and target.exists
+            is_other = isinstance(error, (TargetDrifted, NotFastForward)) and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)
             raise
