@@ -71,14 +71,14 @@ class Push:
 
     def _run(self) -> PushReport:
         target = self._inspect_target()
-        is_shared = self._settle_share(target)
+        share_fits = self._settle_share(target)
         if not self._settings.dry_run and self._look.is_being_hashed():
             self._use_the_wait(target)
         source = self._look.state()
         for _ in range(SOURCE_ATTEMPTS):
             preflight.require_source(source)
             way = method_for(self._settings, source, target)
-            report = self._push(source, way, is_shared)
+            report = self._push(source, way, share_fits)
             if report is not None:
                 return report
             self._progress.begin("inspect")
@@ -88,12 +88,12 @@ class Push:
             hint="push again when it is at rest",
         )
 
-    def _push(self, source: SourceState, way: MethodChoice, is_shared: bool) -> PushReport | None:
+    def _push(self, source: SourceState, way: MethodChoice, share_fits: bool) -> PushReport | None:
         """Push this version of the source. Returns None, with nothing published, if it changed."""
         # A rebuild takes long, so whether the source has changed is asked before it, too.
         if way.method.is_rebuild and not self._look.confirmed(source):
             return None
-        decision = self._preflight(source, way, is_shared)
+        decision = self._preflight(source, way, share_fits)
         if decision.outcome != PUSHED:
             conclude = self._planned if decision.outcome == PLANNED else self._in_step
             return conclude(decision) if self._look.confirmed(source) else None
@@ -118,8 +118,7 @@ class Push:
     def _settle_share(self, target: TargetState) -> bool:
         """Settle who shares the environment on the target, before anything is built or shown.
 
-        Returns whether the live version is already shared as `share` says, or with nobody if
-        `share` is None.
+        Returns whether the live version is shared like that already, which may be with nobody.
         """
         share = self._settings.share
         preflight.require_shared(target, share)
@@ -163,7 +162,7 @@ class Push:
         preflight.require_target(outlined.state, way.target, is_archive=is_archive)
         return outlined.manifest
 
-    def _preflight(self, source: SourceState, way: MethodChoice, is_shared: bool) -> Decision:
+    def _preflight(self, source: SourceState, way: MethodChoice, share_fits: bool) -> Decision:
         """Refuse what is not allowed, and decide what the outcome of the push will be."""
         self._progress.begin("preflight")
         self._notes.warn(About.INSISTED, way.insisted)
@@ -173,7 +172,7 @@ class Push:
         self._checks.refuse_the_same_place(target)
         if not way.method.is_rebuild:
             source = self._source.answers.mirrored(source)
-        if is_shared and replacement.is_in_step(source, target, method.name):
+        if share_fits and replacement.is_in_step(source, target, method.name):
             return Decision(method, source, target, IN_STEP)
         if self._settings.dry_run:
             return Decision(method, source, target, PLANNED)
