@@ -111,6 +111,13 @@ class FanOut:
         self._source.close()
         return pool.results()
 
+    def stop(self) -> None:
+        """End every push. May be called from any thread."""
+        self._targets.stop()
+        self._source.close()
+        self._command_locks.stop()
+        self._may_begin.set()
+
     def in_doubt(self) -> list[PushReport]:
         """Return a report for each server of which it is unknown whether it has switched."""
         return [
@@ -122,16 +129,6 @@ class FanOut:
     def source_revision(self) -> str:
         """The revision found at the source; empty while it is not known."""
         return self._source.look.known_revision
-
-    def _begun(self) -> threading.Thread:
-        """Wait for the start signal, and then inspect again if the first look no longer counts."""
-        self._start_signal.wait()
-        # Everything is imported and connected, so this interpreter has time to scan as well.
-        self._helpers.caller_shares = True
-        self._source.look.look_again(is_changed=self._start_signal.is_changed_since)
-        inspecting = self._inspecting()
-        self._may_begin.set()
-        return inspecting
 
     def _inspecting(self) -> threading.Thread:
         thread = threading.Thread(target=self._inspect_source)
@@ -149,6 +146,16 @@ class FanOut:
             self._source.look.state(on_progress=relay)
         except (EnvsyncError, OSError):
             return
+
+    def _begun(self) -> threading.Thread:
+        """Wait for the start signal, and then inspect again if the first look no longer counts."""
+        self._start_signal.wait()
+        # Everything is imported and connected, so this interpreter has time to scan as well.
+        self._helpers.caller_shares = True
+        self._source.look.look_again(is_changed=self._start_signal.is_changed_since)
+        inspecting = self._inspecting()
+        self._may_begin.set()
+        return inspecting
 
     def _serve(self, destination: Destination) -> PushReport:
         """Push to one destination, and report on it."""
@@ -216,13 +223,6 @@ class FanOut:
         if report.transport != DIRECT:
             return self._route
         return STRAIGHT_WITH_AGENT if report.agent_forwarded else STRAIGHT
-
-    def stop(self) -> None:
-        """End every push. May be called from any thread."""
-        self._targets.stop()
-        self._source.close()
-        self._command_locks.stop()
-        self._may_begin.set()
 
 
 def _opened(settings: PushSettings, source: Place, helpers: HelperProcesses) -> Source:

@@ -63,28 +63,6 @@ class Sending:
         self._known: KnownThere | None = None
         self._looks: list[threading.Thread] = []
 
-    def look_meanwhile(self, look: Callable[[], object]) -> None:
-        """Ask the source in a thread for something that will be needed, while this push goes on.
-
-        Errors are ignored: whoever needs the answer meets them. `end` waits for the thread.
-        """
-
-        def look_in_vain() -> None:
-            with contextlib.suppress(EnvsyncError, OSError):
-                look()
-
-        thread = threading.Thread(target=look_in_vain, daemon=True)
-        thread.start()
-        self._looks.append(thread)
-
-    def end(self) -> None:
-        """Wait for the threads that ask the source, however the push went.
-
-        After that, the source's helper processes may be ended.
-        """
-        for thread in self._looks:
-            thread.join()
-
     def go_ahead(self, outline: Manifest | None, contents: Contents) -> None:
         """Send what an outline names to a target that has nothing. `settle` comes after it."""
         if outline is None:
@@ -134,13 +112,6 @@ class Sending:
             # The staging tree is what the manifest can refer to from now on.
             self._known = self._target.known_there(frozenset())
 
-    def _manifest(self) -> bytes:
-        """Return the source's manifest for this target."""
-        if self._known is None:
-            packages = self._source.answers.packages() if self._target.is_new else frozenset()
-            self._known = self._target.known_there(packages, self._settings.keep)
-        return self._source.manifest(self._known.references)
-
     def planned(self) -> Planned:
         """Return what would be sent. Nothing is changed."""
         from envsync.push.steps.prediction import predicted_wire_bytes
@@ -170,46 +141,19 @@ class Sending:
         self.look_meanwhile(self._look_closer)
         return self._target.stage(manifest, self._settings.keep, on_progress=self._progress.relay)
 
-    def verify(self, sent: Sent) -> None:
-        """Have the staging tree finished and hashed.
-
-        Files that were sent and are wrong are sent once more. If that does not help, raises
-        `StorageFailed` or `TransferFailed` if the source is the cause, else `VerificationFailed`.
-        """
-        self._progress.begin("verify")
-        for number in range(1, VERIFICATIONS_MAX + 1):
-            try:
-                self._target.complete(on_progress=self._progress.relay)
-                return
-            except VerificationFailed as error:
-                wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
-                items = tuple(item for item in sent.job.items if item[0] in wrong)
-                if number == VERIFICATIONS_MAX or not items:
-                    raise self._why_wrong(error) from error
-                # They are sent whole: what they could be made from may be wrong.
-                again = replace(sent.job, items=items, all_fetches=False, has_versions=False)
-                # Stream them: that transport knows of each file whether it arrived.
-                self._send(again, replace(sent.choice, transport=StreamTransport()))
-
-    def _all_sent(self, sent: Sent) -> Sent:
-        """Return `sent` with the figures of what went ahead of the plan added."""
-        ahead = self._ahead
-        if ahead is None:
-            return sent
-        plan = sent.plan._replace(
-            origin=ORIGIN_NEW,
-            fetch_files=sent.plan.fetch_files + ahead.files,
-            fetch_bytes=sent.plan.fetch_bytes + ahead.size_bytes,
-            new_bytes=sent.plan.new_bytes + ahead.size_bytes,
-        )
-        return sent._replace(plan=plan, choice=replace(sent.choice, reason=SENT_AHEAD))
-
     def _look_closer(self) -> None:
         """Ask the source, while the target builds, what will be needed later."""
         look, answers = self._source.look, self._source.answers
         look.confirmed(look.state())
         answers.outside()
         answers.credentials()
+
+    def _manifest(self) -> bytes:
+        """Return the source's manifest for this target."""
+        if self._known is None:
+            packages = self._source.answers.packages() if self._target.is_new else frozenset()
+            self._known = self._target.known_there(packages, self._settings.keep)
+        return self._source.manifest(self._known.references)
 
     def _job_of(self, staged: Staged) -> Job:
         """Return the job for what a staging tree lacks."""
@@ -259,6 +203,40 @@ class Sending:
             self._progress.sent_on_wire(sent.wire_bytes)
         self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
 
+    def _all_sent(self, sent: Sent) -> Sent:
+        """Return `sent` with the figures of what went ahead of the plan added."""
+        ahead = self._ahead
+        if ahead is None:
+            return sent
+        plan = sent.plan._replace(
+            origin=ORIGIN_NEW,
+            fetch_files=sent.plan.fetch_files + ahead.files,
+            fetch_bytes=sent.plan.fetch_bytes + ahead.size_bytes,
+            new_bytes=sent.plan.new_bytes + ahead.size_bytes,
+        )
+        return sent._replace(plan=plan, choice=replace(sent.choice, reason=SENT_AHEAD))
+
+    def verify(self, sent: Sent) -> None:
+        """Have the staging tree finished and hashed.
+
+        Files that were sent and are wrong are sent once more. If that does not help, raises
+        `StorageFailed` or `TransferFailed` if the source is the cause, else `VerificationFailed`.
+        """
+        self._progress.begin("verify")
+        for number in range(1, VERIFICATIONS_MAX + 1):
+            try:
+                self._target.complete(on_progress=self._progress.relay)
+                return
+            except VerificationFailed as error:
+                wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
+                items = tuple(item for item in sent.job.items if item[0] in wrong)
+                if number == VERIFICATIONS_MAX or not items:
+                    raise self._why_wrong(error) from error
+                # They are sent whole: what they could be made from may be wrong.
+                again = replace(sent.job, items=items, all_fetches=False, has_versions=False)
+                # Stream them: that transport knows of each file whether it arrived.
+                self._send(again, replace(sent.choice, transport=StreamTransport()))
+
     def _why_wrong(self, error: VerificationFailed) -> EnvsyncError:
         """Return the error that explains the wrong files.
 
@@ -278,3 +256,25 @@ class Sending:
             )
         error.details = error.details[:DIFFERENCES_SHOWN]
         return error
+
+    def look_meanwhile(self, look: Callable[[], object]) -> None:
+        """Ask the source in a thread for something that will be needed, while this push goes on.
+
+        Errors are ignored: whoever needs the answer meets them. `end` waits for the thread.
+        """
+
+        def look_in_vain() -> None:
+            with contextlib.suppress(EnvsyncError, OSError):
+                look()
+
+        thread = threading.Thread(target=look_in_vain, daemon=True)
+        thread.start()
+        self._looks.append(thread)
+
+    def end(self) -> None:
+        """Wait for the threads that ask the source, however the push went.
+
+        After that, the source's helper processes may be ended.
+        """
+        for thread in self._looks:
+            thread.join()
