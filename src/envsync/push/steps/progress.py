@@ -59,9 +59,10 @@ class ProgressTracker:
         self._files += files
         self._tell()
 
-    def sent_on_wire(self, size_bytes: int) -> None:
-        """Count bytes on the wire, which nobody is told of before the report."""
-        self.wire_bytes = (self.wire_bytes or 0) + size_bytes
+    def sent_on_wire(self, size_bytes: int | None) -> None:
+        """Count bytes on the wire, if they are known; nobody is told of them before the report."""
+        if size_bytes is not None:
+            self.wire_bytes = (self.wire_bytes or 0) + size_bytes
 
     def _tell(self) -> None:
         done = self._done_bytes, self._total_bytes, self._files

@@ -18,7 +18,6 @@ from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
 from envsync.push.steps.progress import ProgressTracker
 from envsync.transport.choice import Choice, choose
 from envsync.transport.job import Contents, Item, Job
-from envsync.transport.job import Sent as Transferred
 from envsync.transport.stream import Hear, StreamTransport
 from envsync.tree import outline as outlines
 from envsync.tree.manifest import Manifest, encode
@@ -58,7 +57,7 @@ class Sending:
     def __init__(self, ends: BothEnds, progress: ProgressTracker) -> None:
         self._settings, self._source, self._target = ends
         self._progress = progress
-        self._sent_otherwise: frozenset[str] = frozenset()
+        self._failed: frozenset[str] = frozenset()
         self._ahead: _Ahead | None = None
         self._known: KnownThere | None = None
         self._looks: list[threading.Thread] = []
@@ -77,8 +76,6 @@ class Sending:
         self._progress.begin("transfer", job.size_bytes)
         if self._send_begun(job, encoded):
             self._ahead = _Ahead(len(job.items), job.size_bytes)
-        # Faulty files are found by the plan, and sent like any others.
-        self._sent_otherwise = frozenset()
         self._progress.begin("inspect")
 
     def _send_begun(self, job: Job, outline: bytes) -> bool:
@@ -94,7 +91,8 @@ class Sending:
             has_begun = document.get("begun") is True
             return document
 
-        self._count(StreamTransport().send_as(job, ask))
+        # Faulty files among them are found by the plan, and sent like any others.
+        self._progress.sent_on_wire(StreamTransport().send_as(job, ask).wire_bytes)
         return has_begun
 
     def settle(self) -> None:
@@ -193,15 +191,11 @@ class Sending:
     def _send(self, job: Job, choice: Choice) -> Choice:
         """Send the job, and return how that was done in the end."""
         sent = choice.transport.send(job)
-        self._count(sent)
+        self._progress.sent_on_wire(sent.wire_bytes)
+        self._failed = frozenset(map(os.fsdecode, sent.failed))
         if sent.instead:
             return Choice(StreamTransport(), sent.instead, choice.agent_forwarded)
         return choice
-
-    def _count(self, sent: Transferred) -> None:
-        if sent.wire_bytes is not None:
-            self._progress.sent_on_wire(sent.wire_bytes)
-        self._sent_otherwise = frozenset(map(os.fsdecode, sent.failed))
 
     def _all_sent(self, sent: Sent) -> Sent:
         """Return `sent` with the figures of what went ahead of the plan added."""
@@ -248,7 +242,7 @@ class Sending:
         )
         self._progress.begin("inspect")
         has_changed = self._source.look.changed(self._progress.relay)
-        if has_changed or self._sent_otherwise.issuperset(error.details):
+        if has_changed or self._failed.issuperset(error.details):
             return TransferFailed(
                 "the source changed during the push; nothing was published",
                 hint="push again when it is at rest",
