@@ -239,7 +239,7 @@ class Scene:
         )
 
     def _opened(self, settings: PushSettings) -> LocalSource:
-        return open_local("server1", str(self.source_prefix), NAME, settings.local)
+        return open_local(Place("server1", str(self.source_prefix)), NAME, settings.local)
 
     def pull(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
         """Bring `myenv` of whoever serves here, below a prefix."""

@@ -43,7 +43,7 @@ def prefix(tmp_path: Path) -> Path:
 
 
 def opened_here(prefix: Path) -> LocalSource:
-    return open_local("server1", str(prefix), NAME, ())
+    return open_local(Place("server1", str(prefix)), NAME, ())
 
 
 def opened_over_an_agent(prefix: Path) -> RemoteSource:

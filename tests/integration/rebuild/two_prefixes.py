@@ -13,6 +13,7 @@ from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd
+from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from tests.conda import ENVIRONMENT
@@ -58,7 +59,7 @@ class TwoPrefixes:
             method=method,
             **settings,  # type: ignore[arg-type]
         )
-        source = open_local("server1", str(self.source), ENVIRONMENT, order.local)
+        source = open_local(Place("server1", str(self.source)), ENVIRONMENT, order.local)
         with self.end(order) as target:
             return Push(BothEnds(order, source, target), _no_way_back).run()
 

@@ -10,6 +10,7 @@ from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd
+from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 
@@ -36,7 +37,7 @@ def push(
         **changes,  # type: ignore[arg-type]
     )
     (target / "envs").mkdir(parents=True, exist_ok=True)
-    origin = open_local("here", str(source), NAME, settings.local)
+    origin = open_local(Place("here", str(source)), NAME, settings.local)
     end = LocalEnd("there")
     there = TargetEnd(end, str(target), name_there, settings.local, "test")
     seen = origin.at(f"{seen_at or target}/envs/{name_there}")

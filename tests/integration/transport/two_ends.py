@@ -12,6 +12,7 @@ from pathlib import Path
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.target_end import How, TargetEnd
+from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.transport.job import Job
@@ -56,7 +57,7 @@ class TwoEnds:
         write_below(os.fsencode(self.source), path, content, mode, mtime_ns)
 
     def open_source(self) -> LocalSource:
-        return open_local("here", str(self.source_prefix), NAME, [])
+        return open_local(Place("here", str(self.source_prefix)), NAME, [])
 
     def begin(self) -> StagedPush:
         """A push as far as staging, by a link and an agent of its own."""

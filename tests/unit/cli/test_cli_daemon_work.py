@@ -17,6 +17,7 @@ from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
 from envsync.errors import HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
+from envsync.push.request.places import Place
 from tests.support import disk
 from tests.support.pushes import environment
 from tests.support.trees import file
@@ -30,7 +31,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     top = tmp_path / "envs/myenv"
     top.mkdir(parents=True)
     disk.build(os.fsencode(top), environment({b"var/log": file(b"of a job")}))
-    found = SimpleNamespace(own_name="server1", own_prefix=str(tmp_path), local=lambda _: ())
+    here = Place("server1", str(tmp_path))
+    found = SimpleNamespace(own_name=here.server, here_place=lambda: here, local=lambda _: ())
     return cast(Site, found)
 
 

@@ -73,7 +73,7 @@ def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
     from envsync.push.ends.local_source import open_local
 
     local = site.local(environment)
-    source = open_local(site.own_name, site.own_prefix, environment, local)
+    source = open_local(site.here_place(), environment, local)
     return source.at(f"{place.prefix}/envs/{environment}").manifest(b"")
 
 

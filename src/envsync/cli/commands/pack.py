@@ -106,7 +106,7 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
 
         def open_source() -> Source:
             local = site.local(environment)
-            return open_local(site.own_name, site.own_prefix, environment, local)
+            return open_local(site.here_place(), environment, local)
 
         def told(done_bytes: int, total_bytes: int) -> None:
             show(Progress(site.own_name, "pack", done_bytes, total_bytes))

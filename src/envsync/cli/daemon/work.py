@@ -119,7 +119,7 @@ def _scan(site: Site, environment: str) -> None:
     from envsync.push.preflight.preflight import require_source
 
     local = site.local(environment)
-    look = open_local(site.own_name, site.own_prefix, environment, local).look
+    look = open_local(site.here_place(), environment, local).look
     state = look.state()
     for _ in range(SCAN_ATTEMPTS):
         require_source(state)

@@ -18,6 +18,7 @@ from envsync.push.ends.requested_files import requested_files
 from envsync.push.ends.source import Outlined, Supply
 from envsync.push.ends.source_answers import SourceAnswers
 from envsync.push.ends.source_look import SourceLook
+from envsync.push.request.places import Place
 from envsync.transport.job import Contents, Item
 
 if TYPE_CHECKING:
@@ -99,18 +100,14 @@ class LocalSource:
 
 
 def open_local(
-    server: str,
-    prefix: str,
-    name: str,
-    local: Sequence[str],
-    helpers: HelperProcesses = NO_HELPERS,
+    place: Place, name: str, local: Sequence[str], helpers: HelperProcesses = NO_HELPERS
 ) -> LocalSource:
-    """Return the environment `name` of a prefix on this machine, which is called `server`.
+    """Return the environment `name` of a place on this machine.
 
     `local` are the globs of paths that are not sent (`tree.local`). The environment need not exist
     until it is inspected.
     """
-    return source_of(LocalEnd(server, helpers), prefix, name, local)
+    return source_of(LocalEnd(place.server, helpers), place.prefix, name, local)
 
 
 def source_of(end: LocalEnd, prefix: str, name: str, local: Sequence[str]) -> LocalSource:

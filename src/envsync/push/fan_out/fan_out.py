@@ -234,4 +234,4 @@ def _opened(settings: PushSettings, source: Place, helpers: HelperProcesses) -> 
         from envsync.push.packing.packed_source import packed_source
 
         return packed_source(settings, source, helpers)
-    return open_local(source.server, source.prefix, settings.environment, settings.local, helpers)
+    return open_local(source, settings.environment, settings.local, helpers)

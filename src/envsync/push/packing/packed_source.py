@@ -225,7 +225,7 @@ def packed_source(settings: PushSettings, source: Place, helpers: HelperProcesse
     name, local = settings.environment, settings.local
 
     def open_origin() -> LocalSource:
-        return open_local(source.server, source.prefix, name, local, helpers)
+        return open_local(source, name, local, helpers)
 
     environment = Path(source.prefix, "envs", name)
 
