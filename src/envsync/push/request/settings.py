@@ -10,7 +10,7 @@ from envsync.tree.sharing import Share
 
 @dataclass(frozen=True, slots=True)
 class PushSettings:
-    """One environment's push, the same for all its targets.
+    """One environment's push, the same for all its targets but for what a `Destination` sets.
 
     `archive` is a file to unpack instead of an environment on this machine (`method` is `pack`).
     `source` and `who` are what a target records: `server1:/path` and `alice@server1`.
