@@ -26,7 +26,7 @@ from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.steps.reporting import About, Reporting
 from envsync.push.steps.sending import Sending
-from envsync.push.switches.in_doubt import Publication, Reopen, resolve_publication
+from envsync.push.switches.in_doubt import PendingPublication, Reopen, resolve_publication
 from envsync.transport.names import AUTO, STREAM
 from envsync.tree.manifest import Manifest
 
@@ -237,8 +237,8 @@ class Push:
         except ConnectionLost as lost:
             self._progress.begin("reconnect")
             seconds = settings.check_timeout_seconds if settings.check else 0.0
-            publication = Publication(settings.name_there, revision, decision.target, seconds)
-            found = resolve_publication(lost, self._reopen, publication)
+            pending = PendingPublication(settings.name_there, revision, decision.target, seconds)
+            found = resolve_publication(lost, self._reopen, pending)
             self._notes.warn(About.SWITCH, found.warnings)
             return found.record
 

@@ -25,7 +25,11 @@ from envsync.errors import (
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.switches import in_doubt as module
-from envsync.push.switches.in_doubt import Publication, ResolvedPublication, resolve_publication
+from envsync.push.switches.in_doubt import (
+    PendingPublication,
+    ResolvedPublication,
+    resolve_publication,
+)
 from envsync.push.switches.remove import Removal, remove_environment
 from envsync.push.switches.rollback import roll_back
 
@@ -142,7 +146,8 @@ def ask(
     target: FakeTarget, revision: str = NEW, before: TargetState = BEFORE
 ) -> ResolvedPublication:
     lost = ConnectionLost("the connection was lost", details=["why"], server="server2")
-    return resolve_publication(lost, target.reopen, Publication("myenv", revision, before, 0.0))
+    pending = PendingPublication("myenv", revision, before, 0.0)
+    return resolve_publication(lost, target.reopen, pending)
 
 
 PUBLISHED = state(record(4, OLD), live=record(5, NEW))

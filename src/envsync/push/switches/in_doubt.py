@@ -50,7 +50,7 @@ _PUBLISHED = InDoubt(
 
 
 @dataclass(frozen=True, slots=True)
-class Publication:
+class PendingPublication:
     """What was about to be published, and what the target held before."""
 
     environment: str
@@ -145,7 +145,7 @@ def still_lost(
 
 
 def resolve_publication(
-    lost: ConnectionLost, reopen: Reopen, publication: Publication
+    lost: ConnectionLost, reopen: Reopen, publication: PendingPublication
 ) -> ResolvedPublication:
     """Return what the target says of a publication after the answer to it was `lost`.
 
@@ -161,7 +161,7 @@ def resolve_publication(
     return ResolvedPublication(record, _since(record, state))
 
 
-def _look(publication: Publication, target: TargetEnd) -> TargetState:
+def _look(publication: PendingPublication, target: TargetEnd) -> TargetState:
     """Return the target's state, locked or once the record is written; else raise `Locked`."""
     try:
         return look_locked(target)
@@ -175,7 +175,7 @@ def _look(publication: Publication, target: TargetEnd) -> TargetState:
 
 
 def _not_published(
-    lost: ConnectionLost, publication: Publication, state: TargetState
+    lost: ConnectionLost, publication: PendingPublication, state: TargetState
 ) -> EnvsyncError:
     reason = state.held.get(publication.source_revision)
     if reason is not None and reason != publication.before.held.get(publication.source_revision):
