@@ -21,7 +21,7 @@ REQUEST = PushRequest(SETTINGS, Place("server1", "/conda"), ())
 @pytest.mark.parametrize(("count", "shown"), [(5, 5), (6, 6), (7, 5)])
 def test_many_warnings_are_cut_where_that_saves_lines(count: int, shown: int) -> None:
     told = io.StringIO()
-    view = PushView(Terminal(io.StringIO(), told, {}), REQUEST, "server1", verbose=False)
+    view = PushView(Terminal(io.StringIO(), told, {}), REQUEST, verbose=False)
     warnings = tuple(f"number {number}" for number in range(count))
     view.conclude([PushReport("server2", "myenv", "pushed", warnings=warnings)])
     lines = told.getvalue().splitlines()
@@ -33,7 +33,7 @@ def test_many_warnings_are_cut_where_that_saves_lines(count: int, shown: int) ->
 
 def test_who_waits_is_told_for_which_processes_and_how_long() -> None:
     told = io.StringIO()
-    view = PushView(Terminal(told, io.StringIO(), {}), REQUEST, "server1", verbose=False)
+    view = PushView(Terminal(told, io.StringIO(), {}), REQUEST, verbose=False)
     uses = [ProcessUse(number, f"python {number}") for number in range(4)]
     uses[0] = ProcessUse(0, "python --index https://u:secret@host/" + "x" * 99)
     view.on_progress(Progress("server2", WAITING))

@@ -31,8 +31,7 @@ def followed(
     from envsync.push.fan_out.fan_out import FanOut
     from envsync.push.steps.report import PushReport
 
-    source = request.source
-    view = PushView(invocation.terminal, request, source.server, verbose=invocation.verbose)
+    view = PushView(invocation.terminal, request, verbose=invocation.verbose)
     servers = [destination.server for destination in request.destinations]
     known = InOrder(servers, PushReport.to_json, on_known)
     errors: list[EnvsyncError] = []
@@ -47,7 +46,9 @@ def followed(
             errors.append(report.error)
         view.on_report(report)
 
-    fan_out = FanOut(request.settings, source, request.destinations, view.on_progress, on_report)
+    fan_out = FanOut(
+        request.settings, request.source, request.destinations, view.on_progress, on_report
+    )
     try:
         with view:
             reports = [told(report) for report in fan_out.run()]

@@ -26,12 +26,9 @@ class PushView:
     An interrupted push therefore prints nothing more.
     """
 
-    def __init__(
-        self, terminal: Terminal, request: PushRequest, source_server: str, *, verbose: bool
-    ) -> None:
+    def __init__(self, terminal: Terminal, request: PushRequest, *, verbose: bool) -> None:
         self._terminal = terminal
         self._request = request
-        self._source_server = source_server
         self._verbose = verbose
         self._live: LiveProgress | None = None
         self._lock = threading.Lock()
@@ -42,7 +39,7 @@ class PushView:
             from envsync.cli.output.progress import LiveProgress
 
             names = [destination.server for destination in self._request.destinations]
-            self._live = LiveProgress(self._terminal, self._source_server, names)
+            self._live = LiveProgress(self._terminal, self._request.source.server, names)
             self._live.start()
         else:
             self._terminal.say(push_text.start_line(self._request))
