@@ -40,8 +40,8 @@ def rollback(
 ) -> None:
     """Put the previous version of ENV back on SERVER, in one step.
 
-    The present version is kept, and is held: it is not pushed there again until the source has
-    another version, except with `envsync push --retry-held`.
+    The present version is kept, and is held: it is not pushed there again, except with
+    `envsync push --retry-held`. The source's next version is.
     """
     from envsync.agent.wire.checked_json import to_json
     from envsync.agent.wire.messages import KEPT
