@@ -145,8 +145,9 @@ def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
     assert [event["event"] for event in events] == ["publish", "publish", "rollback"]
     assert [event["number"] for event in events] == [1, 2, 1]
     lines = envsync("history", "myenv", "server2").stdout.splitlines()
-    assert lines[0].split() == ["WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY"]
+    assert lines[0].split() == ["WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY", "KEPT"]
     assert "rolled back" in lines[3]
+    assert [line.split()[-1] for line in lines[1:]] == ["-", "yes", "-"]
     document = envsync.json("rollback", "myenv", "server2", "--to", "2")
     assert document["result"]["record"]["number"] == 2
     envsync("push", "myenv", "server2")
@@ -176,6 +177,19 @@ def test_what_was_made_by_hand_is_nobodys_publication(conda_lab: Lab, envsync: E
     envsync("push", "myenv", "server2")
     conda_lab["server2"].install_wheel("labtool", "1.0")
     envsync("push", "myenv", "server2", "--overwrite")
+    lines = envsync("history", "myenv", "server2").stdout.splitlines()
+    rows = [line.split() for line in lines[1:4]]
+    assert [(row[3], row[4], row[-1]) for row in rows] == [
+        ("1", "published", "-"),
+        ("2", "kept", "yes"),
+        ("3", "published", "-"),
+    ]
+    assert lines[4].startswith("server2 2 kept: overwritten by ")
+    assert len(lines) == 5
+    [told] = envsync.json("history", "myenv", "server2")["result"]["servers"]
+    assert [event["number"] for event in told["events"]] == [1, 3]
+    [kept] = told["generations"]
+    assert (kept["number"], kept["method"]) == (2, "kept")
     back = envsync("rollback", "myenv", "server2").stdout.splitlines()[1]
     assert back.startswith("  number 2, overwritten by ")
     assert "it had been changed by hand, 20" in back

@@ -10,7 +10,7 @@ from envsync.agent.places.layout import require_live
 from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.home import content_directory
-from envsync.agent.target.target import Target
+from envsync.agent.target.target import Target, record_facts
 from envsync.agent.wire.build_requests import Build
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.codec import decode_all, undone
@@ -18,6 +18,7 @@ from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX
 from envsync.agent.wire.short_answers import (
     ExistingFacts,
     FindingsFacts,
+    GenerationsFacts,
     HolderFacts,
     ReferencesFacts,
     TargetOpened,
@@ -128,10 +129,12 @@ def _verify(service: Service, request: Request) -> Answer:
 
 def _history(service: Service, request: Request) -> Answer:
     require_open_records(service.target.places)
-    events = service.target.records.history()
-    if not events:
+    records = service.target.records
+    events, kept = records.history(), records.kept()
+    if not events and not kept:
         require_live(service.target.places)
-    return Answer({"events": events})
+    generations = GenerationsFacts(tuple(map(record_facts, kept)))
+    return Answer({"events": events, **to_json(generations)})
 
 
 def manifest_of(service: Service, request: Request, *, packed: bool) -> Manifest:

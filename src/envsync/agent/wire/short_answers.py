@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Tuple
 
-from envsync.agent.wire.messages import DirectoryIdentity, Finding, ProcessUse
+from envsync.agent.wire.messages import DirectoryIdentity, Finding, ProcessUse, RecordFacts
 
 
 class SourceOpened(NamedTuple):
@@ -94,6 +94,12 @@ class UseFacts(NamedTuple):
     """The processes that use an environment."""
 
     processes: Tuple[ProcessUse, ...]
+
+
+class GenerationsFacts(NamedTuple):
+    """Accompanies a history: the earlier versions that are kept, oldest first."""
+
+    generations: Tuple[RecordFacts, ...]
 
 
 class RunFacts(NamedTuple):

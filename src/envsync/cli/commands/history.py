@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -15,12 +15,13 @@ from envsync.cli.output.wording import moment
 from envsync.errors import NotFound
 
 if TYPE_CHECKING:
+    from envsync.agent.wire.messages import RecordFacts
     from envsync.cli.invocation.asking import OnProgress
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
 
-TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY")
+TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY", "KEPT")
 VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
 MADE_THERE = ("rebuild",)
 _NUMBER_MAX = 2**33
@@ -33,7 +34,7 @@ _WHAT = {
 
 
 class Event(NamedTuple):
-    """One line of the history; `number` is what `rollback --to` takes."""
+    """Something that happened; `number` is that of the version which is there since."""
 
     event: str
     number: int
@@ -48,6 +49,13 @@ class Event(NamedTuple):
     changes: tuple[str, ...]
 
 
+class Past(NamedTuple):
+    """What happened on a server, and the earlier versions that are kept there, oldest first."""
+
+    events: tuple[Event, ...]
+    kept: tuple[RecordFacts, ...]
+
+
 @click.command()
 @environment_argument
 @servers_argument()
@@ -56,35 +64,37 @@ class Event(NamedTuple):
 def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:
     """Show what was published to ENV on each SERVER, when, by whom and from where.
 
-    Without SERVER, show the servers in its `push_to` in the inventory. NUMBER is the number
-    for `envsync rollback --to`.
+    Without SERVER, show the servers in its `push_to` in the inventory. A version that is KEPT
+    can be put back with `envsync rollback --to NUMBER`.
     """
     from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of("history", environment, servers)]
 
-    def ask(end: End, place: Place, _: OnProgress) -> list[Event]:
+    def ask(end: End, place: Place, _: OnProgress) -> Past:
         try:
-            return list(map(_event, target_of(site, environment, end, place).history()))
+            answer = target_of(site, environment, end, place).history()
         except NotFound:
             if servers:
                 raise
-            return []  # the inventory names the server, but the environment is not there yet
+            return Past((), ())  # the inventory names the server; the environment is not there yet
+        return Past(tuple(map(_event, answer.events)), answer.generations)
 
     invocation.result = {"environment": environment}
     outcomes = ask_servers(invocation, "history", places, ask, _document)
-    rows = [row for outcome in outcomes for row in _rows(outcome)]
+    told = [(outcome.server, outcome.value) for outcome in outcomes if outcome.value is not None]
+    rows = [row for server, past in told for row in _rows(server, past)]
     if rows:
         titles = VERBOSE_TITLES if invocation.verbose else TITLES
-        shown = [row[: len(titles)] for row in sorted(rows, key=operator.itemgetter(0))]
+        shown = [row[: len(titles)] for _, row in sorted(rows, key=operator.itemgetter(0))]
         invocation.terminal.table(titles, shown, right="NUMBER", optional="TRANSPORT FROM BY")
-    for line in _changes(outcomes) if invocation.verbose else ():
-        invocation.terminal.say(line)
-    for outcome in outcomes:
-        if outcome.error is None and not outcome.value:
-            text = f"{environment} on {outcome.server}: nothing was published there"
-            invocation.terminal.say(text)
+    for server, past in told:
+        for line in _remarks(server, past, invocation.verbose):
+            invocation.terminal.say(line)
+    for server, past in told:
+        if not any(past):
+            invocation.terminal.say(f"{environment} on {server}: nothing was published there")
     raise_failures(invocation.terminal, outcomes)
 
 
@@ -124,33 +134,52 @@ def _number(line: Mapping[str, Any], key: str) -> float:
     return value if isinstance(value, int | float) and 0 <= value < _NUMBER_MAX else 0
 
 
-def _rows(outcome: Outcome[list[Event]]) -> Iterator[tuple[str, ...]]:
+def _rows(server: str, past: Past) -> Iterator[tuple[float, tuple[str, ...]]]:
+    """Yield each line of the table, and when it happened."""
     from envsync.tree.revision import short
 
-    for event in outcome.value or ():
+    kept = {record.number for record in past.kept}
+    for event in past.events:
         yield (
-            moment(event.when_seconds),
-            outcome.server,
-            str(event.number),
-            _WHAT.get(event.event, event.event),
-            # All commands show the source's revision, because relocation changes only the server's.
-            short(event.source_revision or event.revision),
-            event.who,
-            event.source,
-            event.transport or (event.method if event.method in MADE_THERE else "-"),
+            event.when_seconds,
+            (
+                moment(event.when_seconds),
+                server,
+                str(event.number),
+                _WHAT.get(event.event, event.event),
+                # All commands show the source's, because relocation changes only the server's.
+                short(event.source_revision or event.revision),
+                event.who,
+                "yes" if event.number in kept else "-",
+                event.source,
+                event.transport or (event.method if event.method in MADE_THERE else "-"),
+            ),
         )
+    # A version made by hand, or taken back after its check, was never published.
+    published = {event.number for event in past.events}
+    for record in past.kept:
+        if record.number not in published:
+            when, revision = record.when_seconds, short(record.source_revision or record.revision)
+            cells = (moment(when), server, str(record.number), "kept", revision)
+            yield when, (*cells, "-", "yes", "-", "-")
 
 
-def _changes(outcomes: Sequence[Outcome[list[Event]]]) -> Iterator[str]:
-    """Yield the pins that were relaxed where a version was rebuilt."""
-    for outcome in outcomes:
-        for event in outcome.value or ():
-            for change in event.changes:
-                yield f"{outcome.server} {event.number} relaxed: {change}"
+def _remarks(server: str, past: Past, verbose: bool) -> Iterator[str]:
+    """Yield why versions are kept in any case, and the pins that were relaxed in a rebuild."""
+    for record in past.kept:
+        if record.kept_because:
+            yield f"{server} {record.number} kept: {record.kept_because}"
+    for event in past.events if verbose else ():
+        for change in event.changes:
+            yield f"{server} {event.number} relaxed: {change}"
 
 
-def _document(outcome: Outcome[list[Event]]) -> dict[str, object]:
+def _document(outcome: Outcome[Past]) -> dict[str, object]:
+    from envsync.agent.wire.checked_json import to_json
+
+    past = outcome.value or Past((), ())
     return {
         **outcome.document(),
-        "events": [event._asdict() for event in outcome.value or ()],
+        "events": [event._asdict() for event in past.events],
+        "generations": to_json(past.kept),
     }

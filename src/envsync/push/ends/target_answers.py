@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import Finding, PlanFacts, RecordFacts, StageFacts
-from envsync.agent.wire.short_answers import ExistingFacts, FindingsFacts, ReferencesFacts
+from envsync.agent.wire.short_answers import (
+    ExistingFacts,
+    FindingsFacts,
+    GenerationsFacts,
+    ReferencesFacts,
+)
 from envsync.errors import AgentFailed
 from envsync.push.ends.end import Answer
 from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
@@ -96,9 +101,19 @@ def of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
     return record
 
 
-def events(answer: Answer) -> list[Mapping[str, Any]]:
-    """Return the events of a history."""
+class History(NamedTuple):
+    """What happened to an environment, as its file tells it, and the earlier versions kept of it.
+
+    Both are oldest first.
+    """
+
+    events: tuple[Mapping[str, Any], ...]
+    generations: tuple[RecordFacts, ...]
+
+
+def history(answer: Answer) -> History:
     found = answer.document.get("events")
     if not isinstance(found, list):
         raise AgentFailed("the target sent an invalid history")
-    return [event for event in found if isinstance(event, dict)]
+    events = tuple(event for event in found if isinstance(event, dict))
+    return History(events, from_json(GenerationsFacts, answer.document).generations)

@@ -41,7 +41,7 @@ from envsync.agent.wire.target_requests import (
 )
 from envsync.push.ends import target_answers
 from envsync.push.ends.end import Answer, End, Progress, RemoteEnd
-from envsync.push.ends.target_answers import KnownThere, Staged
+from envsync.push.ends.target_answers import History, KnownThere, Staged
 from envsync.push.request.settings import PushSettings
 from envsync.tree.sharing import Share
 
@@ -306,9 +306,9 @@ class TargetEnd:
         answer = self._end.call("target.verify", on_progress=on_progress)
         return from_json(VerifyFacts, answer.document)
 
-    def history(self) -> list[Mapping[str, Any]]:
-        """Return what happened to the environment on the target, oldest first."""
-        return target_answers.events(self._end.call("target.history"))
+    def history(self) -> History:
+        """Return what happened to the environment on the target, and what is kept of it there."""
+        return target_answers.history(self._end.call("target.history"))
 
 
 def _publication(settings: PushSettings, source_revision: str, how: How) -> Publication:
