@@ -8,12 +8,12 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.wire.messages import DifferenceFacts
+from envsync.agent.wire.messages import DifferenceFacts, PlatformFacts
 from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight import replacement
+from envsync.push.preflight import preflight, replacement
 from envsync.push.preflight.end_checks import EndChecks, difference_lines
 from envsync.push.request.settings import PushSettings
 
@@ -128,3 +128,20 @@ def test_every_package_that_differs_is_named_and_what_is_left_out_is_counted(
     found: DifferenceFacts, lines: tuple[str, ...]
 ) -> None:
     assert difference_lines(found) == lines
+
+
+def test_every_file_with_credentials_is_named() -> None:
+    """On a terminal only with -v: the first warning is about all, and stays among the first."""
+    paths = tuple(f"etc/{number}.conf" for number in range(12))
+    answers = SimpleNamespace(credentials=lambda: paths, outside=lambda: ("x leads to y",))
+    source = cast(Source, SimpleNamespace(answers=answers))
+    target = cast(TargetEnd, SimpleNamespace(existing=lambda _: ()))
+    state = SimpleNamespace(platform=PlatformFacts("Linux", "x86_64", "musl", "1.2"))
+    look = EndChecks(BothEnds(SETTINGS, source, target))
+    told = look.warnings(state, state)  # type: ignore[arg-type]
+    assert told[0].startswith("credentials are in etc/0.conf, etc/1.conf, ")
+    assert " and 7 more: whoever can read the environment there" in told[0]
+    assert told[1].startswith("x leads to y")
+    named = " ".join(told).replace(",", "").replace(":", "").split()
+    assert [name for name in named if name in paths] == list(paths)
+    assert preflight.credential_warnings(()) == ()

@@ -97,7 +97,7 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
     from envsync.push.packing.disk_here import OTHER_OUTPUT, disk_here
     from envsync.push.packing.pack_archive import PRIVATE, write_archive
     from envsync.push.packing.packed_source import at_rest
-    from envsync.push.preflight.preflight import credential_warning
+    from envsync.push.preflight.preflight import credential_warnings
     from envsync.push.steps.report import Progress
 
     where = Path(site.own_prefix, "envs", environment)
@@ -112,7 +112,7 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
             show(Progress(site.own_name, "pack", done_bytes, total_bytes))
 
         def write(source: Source) -> tuple[str, ...]:
-            credentials = credential_warning(source.answers.credentials(), "the archive")
+            credentials = credential_warnings(source.answers.credentials(), "the archive")
             with disk_here(file.absolute().parent, OTHER_OUTPUT):
                 packed = write_archive(
                     where,

@@ -77,12 +77,13 @@ class EndChecks:
             )
 
     def warnings(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
-        """Return what a person should know about what is sent.
+        """Return what a person should know about what is sent, the most important first.
 
         To be called before the switch: after it the version is live, even if the links are lost.
         """
-        credentials = preflight.credential_warning(self._ends.source.answers.credentials())
-        return (*self._glibc(source, target), *credentials, *self._outside())
+        credentials = preflight.credential_warnings(self._ends.source.answers.credentials())
+        others = credentials[1:]  # A terminal shows only the first few warnings.
+        return (*self._glibc(source, target), *credentials[:1], *self._outside(), *others)
 
     def _outside(self) -> tuple[str, ...]:
         """Return what leads out of the environment, and whether it exists on the target."""

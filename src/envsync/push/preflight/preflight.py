@@ -58,14 +58,19 @@ def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> 
     return tuple(finding.message for finding in told if not finding.blocking)
 
 
-def credential_warning(
+def credential_warnings(
     paths: Sequence[str], where: str = "the environment there"
 ) -> tuple[str, ...]:
-    """Return a warning about files with credentials that are sent; empty if there are none."""
+    """Return warnings that name all files with credentials that are sent.
+
+    The first one says what it means, and how many there are.
+    """
     if not paths:
         return ()
-    names = listed(paths, _CREDENTIALS_SHOWN)
-    return (f"credentials are in {names}: whoever can read {where} can read them",)
+    most = _CREDENTIALS_SHOWN
+    told = f"credentials are in {listed(paths, most)}: whoever can read {where} can read them"
+    others = (paths[start : start + most] for start in range(most, len(paths), most))
+    return (told, *(f"credentials are also in {', '.join(names)}" for names in others))
 
 
 def _target_findings(source: SourceState, target: TargetState, method: str) -> Iterator[Finding]:
