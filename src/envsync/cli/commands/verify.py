@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
 
-PATHS_SHOWN = 20
-
 
 @click.command()
 @environment_argument
@@ -33,8 +31,8 @@ PATHS_SHOWN = 20
 def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:
     """Hash every file of ENV on each SERVER again and compare with what was published there.
 
-    Without SERVER, check the servers in its `push_to` in the inventory. The exit status is 18
-    if a file is damaged, missing or unexpected.
+    Without SERVER, check the servers in its `push_to` in the inventory. Every path that is
+    damaged, missing or unexpected is listed, and the exit status is then 18.
     """
     from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 
@@ -83,60 +81,52 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
             hint="a push puts it on record, even if the content is the same",
             server=outcome.server,
         )
-    elif facts is not None and facts.unshared and not _differs(facts._replace(unshared=())):
+    elif facts is not None and list(_found(facts)) == ["unshared"]:
         error = VerificationFailed(
             f"{_figures(facts)}: its group cannot use them as it should",
             hint="as their owner there: chgrp -R --reference=. . && chmod -R g+rX . "
             f"(in envs/{environment})",
-            details=list(_paths(facts, PATHS_SHOWN)),
             server=outcome.server,
         )
-    elif facts is not None and _differs(facts):
+    elif facts is not None and _found(facts):
         again = command_line("push", environment, outcome.server, "--overwrite")
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
             hint=f"see which packages with `{published_diff(environment, outcome.server)}`; "
             f"`{again}` corrects it and keeps this version",
-            details=list(_paths(facts, PATHS_SHOWN)),
             server=outcome.server,
         )
     return Outcome(outcome.server, facts, error)
 
 
-def _differs(facts: VerifyFacts) -> bool:
-    return bool(facts.damaged or facts.missing or facts.unexpected or facts.unshared)
+def _found(facts: VerifyFacts) -> dict[str, tuple[str, ...]]:
+    """Return the paths that differ, by how they do."""
+    found = {
+        "damaged": facts.damaged,
+        "missing": facts.missing,
+        "unexpected": facts.unexpected,
+        "unshared": facts.unshared,
+    }
+    return {kind: paths for kind, paths in found.items() if paths}
 
 
 def _figures(facts: VerifyFacts) -> str:
-    parts = [
-        count(len(paths), f"{kind} path")
-        for kind, paths in (
-            ("damaged", facts.damaged),
-            ("missing", facts.missing),
-            ("unexpected", facts.unexpected),
-            ("unshared", facts.unshared),
-        )
-        if paths
-    ]
-    return ", ".join(parts)
-
-
-def _paths(facts: VerifyFacts, shown: int) -> Iterator[str]:
-    lines = [f"damaged     {path}" for path in facts.damaged]
-    lines += [f"missing     {path}" for path in facts.missing]
-    lines += [f"unexpected  {path}" for path in facts.unexpected]
-    lines += [f"unshared    {path}" for path in facts.unshared]
-    yield from lines[:shown]
-    if len(lines) > shown:
-        yield f"and {len(lines) - shown:,} more: all of them with --json"
+    return ", ".join(count(len(paths), f"{kind} path") for kind, paths in _found(facts).items())
 
 
 def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> Iterator[str]:
-    facts = outcome.value
-    if outcome.error is not None or facts is None:
+    """Yield what was found, with every path that differs; the error does not repeat them."""
+    where, facts = f"{environment} on {outcome.server}", outcome.value
+    if facts is None:
         return
     if facts.record is None:
-        yield f"{environment} on {outcome.server}: pushed from here, so there is nothing to compare"
+        if outcome.error is None:
+            yield f"{where}: pushed from here, so there is nothing to compare"
+        return
+    if outcome.error is not None:
+        yield f"{where}: {_figures(facts)}"
+        for kind, paths in _found(facts).items():
+            yield from (f"  {kind:<12}{path}" for path in paths)
         return
     from envsync.cli.output.wording import moment
     from envsync.tree.revision import short
@@ -144,7 +134,7 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
     contents = f"{count(facts.totals.files, 'file')}, {size(facts.totals.size_bytes)}"
     # The source's revision, because the server's own differs if its prefix does.
     revision = short(facts.record.source_revision)
-    yield f"{environment} on {outcome.server}: {contents}, as published ({revision})"
+    yield f"{where}: {contents}, as published ({revision})"
     if verbose:
         yield f"  published by {facts.record.who}, {moment(facts.record.when_seconds)}"
 
