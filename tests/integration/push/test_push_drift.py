@@ -277,7 +277,13 @@ def test_a_source_in_ruins_is_not_replicated(conda_lab: Lab, envsync: Envsync) -
     assert tree(environment(target)) == before
     envsync.push("server2", "--allow-shrink")
     (environment(controller) / "conda-meta/history").unlink()
-    assert envsync.push("server2", expect=9).error["code"] == "source-refused"
+    for options in ((), ("--allow-shrink",)):
+        refused = envsync.push("server2", *options, expect=9).error
+        assert refused["code"] == "source-refused"
+        assert refused["hint"] == (
+            "`conda create -n myenv` makes it one; `envsync remove` takes it from servers; "
+            "--allow-shrink does not push it"
+        )
     shutil.rmtree(environment(controller))
     assert envsync.push("server2", expect=21).error["code"] == "not-found"
     assert environment(target).exists()

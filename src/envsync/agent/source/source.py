@@ -152,7 +152,8 @@ class Source:
             raise SourceRefused(
                 "%s is not a conda environment (it has no conda-meta/history)"
                 % os.fsdecode(self._places.path),
-                hint="`conda create -n %s` creates one" % self._places.name,
+                hint="`conda create -n %s` makes it one; `envsync remove` takes it from servers; "
+                "--allow-shrink does not push it" % self._places.name,
             )
 
     def _looked(
