@@ -6,7 +6,7 @@ a file that it has not seen before.
 
 from __future__ import annotations
 
-from envsync.inventory.loader import find, load
+from envsync.inventory.loader import find, load, read
 from envsync.inventory.model import (
     Environment,
     InUse,
@@ -34,4 +34,5 @@ __all__ = [
     "environment_name",
     "find",
     "load",
+    "read",
 ]

@@ -88,7 +88,7 @@ def load(path: Path, environ: Mapping[str, str] | None = os.environ) -> Inventor
     `environ` gives the directory of the cache; with None, none is used. Raises an `InventoryError`
     whose message and details give every fault with file, line, key path and what was expected.
     """
-    content = _read(path)
+    content = read(path)
     remembered = Remembered(content, environ)
     inventory = remembered.inventory(path)
     if inventory is None:
@@ -116,7 +116,8 @@ def _validated(path: Path, text: str) -> Inventory:
     raise inventory_error(path, problems, parsed.locate)
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """Return the content of an inventory, valid or not. Raises `InventoryError` if it cannot be."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)

@@ -133,7 +133,7 @@ def test_where_an_invalid_one_was_named_that_one_is_to_be_checked(
     assert check_document(envsync(*arguments, "--json").out)["error"]["hint"] == hint
 
 
-@pytest.mark.parametrize("line", ["config check", "push myenv server2", "list"])
+@pytest.mark.parametrize("line", ["config check", "config path", "push myenv server2", "list"])
 def test_one_that_is_not_there(envsync: Envsync, line: str) -> None:
     ended = envsync("--config", "/nowhere.yaml", *line.split())
     assert ended.status == 2

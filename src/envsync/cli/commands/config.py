@@ -82,11 +82,12 @@ def _pushed_nowhere(inventory: Inventory) -> Iterator[str]:
 @click.pass_obj
 def path(invocation: Invocation) -> None:
     """Show which inventory is used."""
-    from envsync.inventory import find
+    from envsync.inventory import find, read
 
     file = find(invocation.config, invocation.environ)
     if file is None:
         raise _no_file()
+    read(file)  # raises if there is no such file
     invocation.result = {"path": str(file)}
     invocation.terminal.say(str(file))
 
