@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from envsync.agent.wire.messages import PlanFacts, ProcessUse, TotalsFacts
 from envsync.cli.pushing.report_text import report_lines
-from envsync.errors import TargetDrifted
+from envsync.errors import ConnectionFailed, TargetDrifted
 from envsync.push.steps.report import PushReport
 
 REVISION = "3f9a1c0be2d4" + "0" * 52
@@ -108,6 +108,11 @@ def test_what_else_a_person_has_to_know() -> None:
         "  the replaced version is kept as a generation",
         "  1 process uses it: files that are open stay the old version",
     ]
+
+
+def test_of_a_server_that_was_not_reached_no_revision_is_told() -> None:
+    failed = PushReport("server2", "myenv", "failed", error=ConnectionFailed("it is off"))
+    assert _lines(failed, verbose=True) == ["myenv -> server2: failed (connection-failed), 0.0 s"]
 
 
 def test_verbose() -> None:

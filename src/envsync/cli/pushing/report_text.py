@@ -166,7 +166,8 @@ def _plan_lines(report: PushReport, verbose: bool) -> Iterator[str]:
 
 
 def _verbose_lines(report: PushReport) -> Iterator[str]:
-    yield f"  revision {_revision(report)}" if report.revision else "  revision unknown"
+    if report.revision:
+        yield f"  revision {_revision(report)}"
     if report.connection:
         reason = f": {report.connection_reason}" if report.connection_reason else ""
         yield f"  connection {report.connection}{reason}"
