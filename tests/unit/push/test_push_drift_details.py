@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,16 +25,25 @@ NODES = {
 }
 
 
-def test_the_files_of_a_package_removed_there_are_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its record is gone there, but is here."""
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "here" / "envs" / NAME).mkdir(parents=True)
+    disk.build(os.fsencode(tmp_path / "here" / "envs" / NAME), environment(NODES))
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    (tmp_path / "there" / "envs").mkdir(parents=True)
+    return tmp_path / "there"
+
+
+@pytest.fixture
+def push(
+    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], PushReport]:
     for name in ("cache", "state"):
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
-    here, there = tmp_path / "here", tmp_path / "there"
-    (there / "envs").mkdir(parents=True)
-    (here / "envs" / NAME).mkdir(parents=True)
-    disk.build(os.fsencode(here / "envs" / NAME), environment(NODES))
 
     def push() -> PushReport:
         settings = PushSettings(NAME, f"here:{here}", "test")
@@ -41,6 +51,13 @@ def test_the_files_of_a_package_removed_there_are_its_own(
         [report] = FanOut(settings, Place("here", str(here)), destinations).run()
         return report
 
+    return push
+
+
+def test_the_files_of_a_package_removed_there_are_its_own(
+    here: Path, there: Path, push: Callable[[], PushReport]
+) -> None:
+    """Its record is gone there, but is here."""
     assert push().outcome == PUSHED
     packages = there / "envs" / NAME / SITE
     (packages / "six.py").unlink()
@@ -49,3 +66,12 @@ def test_the_files_of_a_package_removed_there_are_its_own(
     refused = push().error
     assert isinstance(refused, TargetDrifted)
     assert refused.details == ("0 files added, 2 removed, 0 changed", "- six 1.16")
+
+
+def test_an_empty_directory_at_the_name_is_not_called_an_environment(
+    there: Path, push: Callable[[], PushReport]
+) -> None:
+    (there / "envs" / NAME).mkdir()
+    refused = push().error
+    assert isinstance(refused, TargetDrifted)
+    assert refused.message == "what stands there was never published by envsync"

@@ -117,7 +117,7 @@ def require_no_drift(target: TargetState) -> None:
         raise TargetDrifted(
             f"{damaged[0]}: it is unknown what was published"
             if damaged
-            else "there is an environment that envsync never published"
+            else "what stands there was never published by envsync"
         )
     raise TargetDrifted(f"it was changed there since {published(target.record)}")
 
