@@ -65,6 +65,43 @@ def test_an_earlier_version_that_goes_on_changing_is_not_built_upon(server: Serv
     assert len(server.earlier()) == 2, "and it is not in the way of those that may go"
 
 
+def test_a_job_uses_the_environment_whichever_version_it_runs_on(server: Server) -> None:
+    """It opens by path what it opens next, and every other push is built on its version."""
+    used: list[tuple[int, ...]] = []
+    server.push({**VERSIONS[0], b"bin/sh": file(Path("/bin/sh").read_bytes(), 0o755)})
+    argv = [os.fsdecode(server.live) + "/bin/sh", "-c", "echo ready; read line"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"ready\n"
+        for version in VERSIONS[1:]:
+            server.push(version, before_publish=lambda: used.append(_users(server)))
+        job.communicate(b"\n", timeout=20)
+    assert used == [(job.pid,)] * 4
+    assert _users(server) == ()
+
+
+def test_who_fills_a_staging_tree_does_not_use_the_environment(server: Server) -> None:
+    server.push(VERSIONS[0])
+    with server.staged(VERSIONS[1]) as push:
+        path = push.staging.path
+        push.staging.close()
+    for before, is_user in (("", True), (f"exec 3<{server.state}/writers; ", False)):
+        argv = ["sh", "-c", before + "echo ready; read line"]
+        with subprocess.Popen(
+            argv, cwd=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert _users(server) == ((process.pid,) if is_user else ())
+            process.communicate(b"\n", timeout=20)
+
+
+def _users(server: Server) -> tuple[int, ...]:
+    target = server.target()
+    target.inspect(lock=False)
+    return tuple(use.pid for use in target.using())
+
+
 @pytest.mark.parametrize("how", ["open", "mapped"])
 def test_an_earlier_version_that_a_job_could_write_into_is_not_built_upon(
     server: Server, how: str

@@ -192,7 +192,7 @@ def test_a_worker_is_no_process_that_uses_the_environment(
     found: list[object] = []
 
     def look(_: int) -> None:
-        found.append(processes_using(os.fsencode(tmp_path)))
+        found.append(processes_using([os.fsencode(tmp_path)], os.fsencode(tmp_path / "writers")))
 
     Hashing().files(top_fd, parts(CONTENTS), look)
     assert found

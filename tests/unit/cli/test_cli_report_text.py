@@ -106,7 +106,7 @@ def test_what_else_a_person_has_to_know() -> None:
     assert _lines(report)[1:] == [
         "  an interrupted switch was completed",
         "  the replaced version is kept as a generation",
-        "  1 process uses it: files that are open stay the old version",
+        "  1 process uses it: files that are open do not change",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.server.file_workers import WORKER_MARK
 from envsync.agent.server.reading import read_start
@@ -95,36 +95,56 @@ def _link(pid: int, name: str) -> bytes:
     return b""
 
 
-def processes_using(path: bytes) -> Tuple[ProcessUse, ...]:
+class _Seen(NamedTuple):
+    """What one process shows: the paths that it holds (`_held_paths`), and its mapped files."""
+
+    use: ProcessUse
+    held: List[bytes]
+    maps: bytes
+
+    def is_below(self, top: bytes) -> bool:
+        return top in self.maps or any((link + b"/").startswith(top) for link in self.held)
+
+
+def processes_using(paths: Sequence[bytes], writers: bytes) -> Tuple[ProcessUse, ...]:
     """Return this user's processes that run from, work in, map or have open files below a path.
 
-    Agents, and what they start to read files, are none of them: they run from the base.
+    Agents, and what they start to read files, are none of them: they run from the base. Nor is who
+    has the file `writers` open: it fills a staging tree for an agent.
     """
-    return processes_below([path], with_readers=False)[path]
+    tops = {os.path.realpath(path) + b"/" for path in paths}
+    lock = os.path.realpath(writers)
+    return tuple(
+        seen.use
+        for seen in _own_processes(with_readers=False)
+        if any(map(seen.is_below, tops)) and lock not in seen.held
+    )
 
 
-def processes_below(
-    paths: Sequence[bytes], *, with_readers: bool = True
-) -> Dict[bytes, Tuple[ProcessUse, ...]]:
-    """Return what `processes_using` does for several paths, in one pass over the processes.
+def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
+    """Return this user's processes below each of the paths, in one pass over the processes.
 
-    With `with_readers`, agents that run from a path are included, but not those that read there.
+    Agents that run from a path are included, but not those that only read there.
     """
-    inside = {path: os.path.realpath(path) + b"/" for path in paths}
+    tops = {path: os.path.realpath(path) + b"/" for path in paths}
     found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
-    for pid in _own_pids() if paths else ():
+    for seen in _own_processes(with_readers=True) if paths else ():
+        for path, top in tops.items():
+            if seen.is_below(top):
+                found[path].append(seen.use)
+    return {path: tuple(uses) for path, uses in found.items()}
+
+
+def _own_processes(*, with_readers: bool) -> Iterator[_Seen]:
+    """Yield what this user's other processes show; of readers not the files that they read."""
+    for pid in _own_pids():
         with contextlib.suppress(OSError):
             with open("/proc/%d/cmdline" % pid, "rb") as file:
                 argv = file.read()
             only_reads = any(mark in argv for mark in _READERS)
-            if only_reads and not with_readers:
-                continue
-            held, mapped = _held_paths(pid, with_files=not only_reads), _maps(pid)
-            command = shown_command(argv)
-            for path, top in inside.items():
-                if top in mapped or any((link + b"/").startswith(top) for link in held):
-                    found[path].append(ProcessUse(pid, command))
-    return {path: tuple(uses) for path, uses in found.items()}
+            if with_readers or not only_reads:
+                held = _held_paths(pid, with_files=not only_reads)
+                yield _Seen(ProcessUse(pid, shown_command(argv)), held, _maps(pid))
 
 
 def _held_paths(pid: int, *, with_files: bool) -> List[bytes]:

@@ -292,8 +292,14 @@ class Target:
         return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
 
     def using(self) -> Tuple[ProcessUse, ...]:
-        """Return this user's processes that use the live version; none if it was not inspected."""
-        return processes_using(self.places.live) if self.live is not None else ()
+        """Return this user's processes that use the environment; none if nothing stands there.
+
+        One that runs on an earlier version uses it as well: by path, it opens the live one's files.
+        """
+        if self.live is None:
+            return ()
+        paths = (self.places.live, self.places.trees)
+        return processes_using(paths, self.places.file("writers"))
 
     def base_manifest(self) -> Manifest:
         """Return the manifest that the source's manifest can refer to.

@@ -69,7 +69,7 @@ def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
             yield f"  {note}"
     if report.in_use:
         users = count(len(report.in_use), "process uses it", "processes use it")
-        yield f"  {users}: files that are open stay the old version"
+        yield f"  {users}: files that are open do not change"
     if verbose:
         yield from _verbose_lines(report)
 
