@@ -177,6 +177,9 @@ class Push:
         if self._settings.dry_run:
             return Decision(method, source, target, PLANNED)
         self._checks.require_permission(source, target)
+        if self._settings.in_use == "fail":
+            # Staging may take the version to which one could have gone back.
+            require_unused(self._target.using(), self._settings)
         return Decision(method, source, target, PUSHED)
 
     def _send(self, decision: Decision) -> StagingResult:
@@ -293,9 +296,9 @@ class Push:
         """Return the first error that a push would raise, for a dry run's report; else None."""
         try:
             self._checks.require_permission(decision.source, decision.target)
+            require_unused(processes, self._settings)
             for require in requirements:
                 require()
-            require_unused(processes, self._settings)
         except EnvsyncError as error:
             error.server = self._target.server
             return error

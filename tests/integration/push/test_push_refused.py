@@ -243,15 +243,17 @@ def test_an_environment_that_is_used_stays_as_it_is_for_who_uses_it(
     assert out.decode().strip() == "version-00000001"
 
 
-def test_in_use_fail_refuses(source: Stamped, fresh_lab: Lab) -> None:
+def test_in_use_fail_refuses_before_anything_is_staged(source: Stamped, fresh_lab: Lab) -> None:
+    """So one can still go back to the version that the next one would be built on."""
     controller, target = fresh_lab.controller, fresh_lab[TARGET]
     envsync = Envsync(controller)
     envsync.configure(
         f"prefix: {controller.prefix}\nservers: {{server1: {{}}, server2: {{}}}}\n"
         "environments: {myenv: {in_use: fail}}\n"
     )
-    envsync.push(TARGET)
-    source.change()
+    for _ in range(2):
+        envsync.push(TARGET)
+        source.change()
     with target.popen(["cat"], cwd=f"{target.prefix}/envs/myenv", stdin=subprocess.PIPE) as job:
         wait_until(lambda: target.processes("^cat"), "the job runs")
         planned = envsync.push(TARGET, "--dry-run", expect=IN_USE).server
@@ -261,6 +263,8 @@ def test_in_use_fail_refuses(source: Stamped, fresh_lab: Lab) -> None:
         assert "cat" in refused.said
         assert version_at(target) == source.version - 1
         job.communicate(b"", timeout=20)
+    envsync.ok("rollback", "myenv", TARGET)
+    assert version_at(target) == source.version - 2
     assert envsync.push(TARGET).server["outcome"] == "pushed"
 
 

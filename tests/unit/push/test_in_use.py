@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from envsync.agent.wire.messages import ProcessUse
+from envsync.errors import EnvironmentInUse
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import in_use
 from envsync.push.preflight.in_use import await_unused, used_there
@@ -43,6 +44,8 @@ def test_who_waits_says_so_once_and_only_then(monkeypatch: pytest.MonkeyPatch) -
 
     assert waiting("publish", job) == job
     assert waiting("wait", ()) == ()
+    with pytest.raises(EnvironmentInUse):
+        waiting("fail", job)
     assert told == []
     assert waiting("wait", job, job, ()) == ()
     assert told == [(job, 600.0)]
