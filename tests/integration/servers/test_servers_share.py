@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.integration.push.places import environment, state, trees
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.host import MEMBER, USER
 from tests.lab.lab import GROUP, GROUP_NUMBER, Lab, LabHost
+from tests.lab.namespaces import wait_until
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -92,6 +94,26 @@ def test_a_group_reads_and_then_writes(fresh_lab: Lab) -> None:
     assert (modes["."], modes["secret"]) == (0o2775, 0o660)
     assert _as_somebody(host, GROUP_NUMBER, "touch", f"{there}/new") == 0
     assert envsync.push(expect=11).error["code"] == "drift"
+
+
+def test_who_reads_it_is_not_published_over(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    (source.top / "job").write_text("read line\n")
+    host, envsync = fresh_lab["server2"], Envsync(fresh_lab.controller)
+    _give_to_user(host)
+    _configure(envsync, more=", in_use: fail")
+    envsync.push()
+    source.change()
+    ids = [f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups"]
+    job = f"sh {host.prefix}/envs/myenv/job"
+    with host.popen(["setpriv", *ids, *job.split()], stdin=subprocess.PIPE) as process:
+        wait_until(lambda: host.processes(f"^{job}"), "the job runs")
+        refused = envsync.push(expect=15).error
+        assert refused["details"] == [f"{host.pid_on_host(*host.processes(job))} ({MEMBER})  {job}"]
+        [removal] = envsync.run("remove", "myenv", "server2", "--dry-run").servers
+        assert [use["user"] for use in removal["in_use"]] == [MEMBER]
+        process.communicate(b"\n", timeout=20)
+    assert envsync.push().server["outcome"] == "pushed"
 
 
 def test_members_of_the_group_publish_by_turns(fresh_lab: Lab) -> None:

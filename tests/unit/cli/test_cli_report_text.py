@@ -116,10 +116,12 @@ def test_of_a_server_that_was_not_reached_no_revision_is_told() -> None:
 
 
 def test_verbose() -> None:
-    report = replace(PUSHED, in_use=(ProcessUse(17, "python train.py"),))
+    uses = (ProcessUse(17, "python train.py"), ProcessUse(18, "python", "bob"))
+    report = replace(PUSHED, in_use=uses)
     assert _lines(report, verbose=True)[2:] == [
         "  revision 3f9a1c0be2d4",
         "  transport stream: it needs only Python there",
         "  connect 0.3 s, transfer 1.2 s",
         "  in use by 17: python train.py",
+        "  in use by 18 (bob): python",
     ]

@@ -107,18 +107,43 @@ class _Seen(NamedTuple):
 
 
 def processes_using(paths: Sequence[bytes], writers: bytes) -> Tuple[ProcessUse, ...]:
-    """Return this user's processes that run from, work in, map or have open files below a path.
+    """Return the processes that run from, work in, map or have open files below a path.
 
-    Agents, and what they start to read files, are none of them: they run from the base. Nor is who
-    has the file `writers` open: it fills a staging tree for an agent.
+    Of other users' processes, those whose command lines say so. Agents, and what they start to read
+    files, are none of them: they run from the base. Nor is who has the file `writers` open: it
+    fills a staging tree for an agent.
     """
     tops = {os.path.realpath(path) + b"/" for path in paths}
     lock = os.path.realpath(writers)
-    return tuple(
+    users = _users_by_pid()
+    uses = [
         seen.use
-        for seen in _own_processes(with_readers=False)
+        for seen in _own_processes(_own_among(users), with_readers=False)
         if any(map(seen.is_below, tops)) and lock not in seen.held
-    )
+    ]
+    uses += _others_below(users, (*tops, *(path + b"/" for path in paths)))
+    return tuple(uses)
+
+
+def _others_below(users: Dict[int, int], tops: Tuple[bytes, ...]) -> Iterator[ProcessUse]:
+    """Yield other users' processes whose program, or the script it runs, is named by a path below.
+
+    /proc shows little else of them. They count for every environment, not only for those that
+    `share` opens: whoever can read an environment can run it, and any job is to be respected. So
+    anybody there can pretend to use one; but he is named, and `in_use: publish` and `--used` go on
+    all the same.
+    """
+    for pid, user in users.items():
+        if user == os.geteuid():
+            continue
+        with contextlib.suppress(OSError):
+            with open("/proc/%d/cmdline" % pid, "rb") as file:
+                argv = file.read(_ARGV_BYTES_MAX)
+            program, *words = argv.split(b"\0")
+            script = next((word for word in words if not word.startswith(b"-")), b"")
+            is_below = program.startswith(tops) or script.startswith(tops)
+            if is_below and not any(mark in argv for mark in _READERS):
+                yield ProcessUse(pid, shown_command(argv), user_name(user))
 
 
 def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
@@ -128,16 +153,16 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
     """
     tops = {path: os.path.realpath(path) + b"/" for path in paths}
     found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
-    for seen in _own_processes(with_readers=True) if paths else ():
+    for seen in _own_processes(_own_pids(), with_readers=True) if paths else ():
         for path, top in tops.items():
             if seen.is_below(top):
                 found[path].append(seen.use)
     return {path: tuple(uses) for path, uses in found.items()}
 
 
-def _own_processes(*, with_readers: bool) -> Iterator[_Seen]:
-    """Yield what this user's other processes show; of readers not the files that they read."""
-    for pid in _own_pids():
+def _own_processes(pids: Sequence[int], *, with_readers: bool) -> Iterator[_Seen]:
+    """Yield what these processes of this user show; of readers not the files that they read."""
+    for pid in pids:
         with contextlib.suppress(OSError):
             with open("/proc/%d/cmdline" % pid, "rb") as file:
                 argv = file.read()
@@ -220,11 +245,19 @@ def _maps(pid: int) -> bytes:
 
 def _own_pids() -> List[int]:
     """Return the PIDs of all processes of this user but this one."""
+    return _own_among(_users_by_pid())
+
+
+def _own_among(users: Dict[int, int]) -> List[int]:
     own = os.geteuid()
-    pids = []
+    return [pid for pid, user in users.items() if user == own]
+
+
+def _users_by_pid() -> Dict[int, int]:
+    """Return the user of each process but this one."""
+    users = {}
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
-                if os.stat("/proc/" + name).st_uid == own:
-                    pids.append(int(name))
-    return pids
+                users[int(name)] = os.stat("/proc/" + name).st_uid
+    return users

@@ -284,7 +284,7 @@ class _Sweep:
 
 def _use(processes: Sequence[ProcessUse]) -> str:
     """Return why a tree that these processes use must stay, or "" if there are none."""
-    return "process %d uses it: %s" % processes[0] if processes else ""
+    return next(("process %d uses it: %s" % (use.pid, use.command) for use in processes), "")
 
 
 def _inodes(path: bytes) -> Set[int]:

@@ -292,13 +292,13 @@ class Target:
         return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
 
     def using(self) -> Tuple[ProcessUse, ...]:
-        """Return this user's processes that use the environment; none if nothing stands there.
+        """Return the processes that use the environment; none if nothing stands there.
 
         One that runs on an earlier version uses it as well: by path, it opens the live one's files.
         """
         if self.live is None:
             return ()
-        paths = (self.places.live, self.places.trees)
+        paths = (self.places.path, self.places.live, self.places.trees)
         return processes_using(paths, self.places.file("writers"))
 
     def base_manifest(self) -> Manifest:

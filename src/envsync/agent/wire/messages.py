@@ -48,10 +48,17 @@ class PlatformFacts(NamedTuple):
 
 
 class ProcessUse(NamedTuple):
-    """A process of this user that runs from, works in, maps or has open files of an environment."""
+    """A process that runs from, works in, maps or has open files of an environment."""
 
     pid: int
     command: str
+    user: str = ""
+    """Whose it is, if it is another user's."""
+
+    @property
+    def label(self) -> str:
+        """Its number, and whose it is if it is another user's."""
+        return "%d (%s)" % (self.pid, self.user) if self.user else str(self.pid)
 
 
 class DirectoryIdentity(NamedTuple):

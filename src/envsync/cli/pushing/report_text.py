@@ -43,7 +43,7 @@ def wait_line(environment: str, progress: Progress) -> str:
     """Return a line that names the processes a push waits for, and the longest wait."""
     uses = progress.waits_for
     users = count(len(uses), "process uses it", "processes use it")
-    names = [f"{use.pid} {_shortened(use.command)}" for use in uses[:PROCESSES_SHOWN]]
+    names = [f"{use.label} {_shortened(use.command)}" for use in uses[:PROCESSES_SHOWN]]
     more = len(uses) - len(names)
     shown = ", ".join(names) + (f" and {more} more" if more else "")
     most = duration(progress.wait_seconds)
@@ -181,4 +181,4 @@ def _verbose_lines(report: PushReport) -> Iterator[str]:
     if steps:
         yield f"  {', '.join(steps)}"
     for use in report.in_use:
-        yield f"  in use by {use.pid}: {use.command}"
+        yield f"  in use by {use.label}: {use.command}"

@@ -55,6 +55,6 @@ def used_there(processes: Sequence[ProcessUse], hint: str, then: str = "") -> En
     users = "a process uses" if len(processes) == 1 else f"{len(processes)} processes use"
     return EnvironmentInUse(
         f"{users} the environment there{then}",
-        details=[f"{use.pid}  {use.command}" for use in processes[:_PROCESSES_SHOWN]],
+        details=[f"{use.label}  {use.command}" for use in processes[:_PROCESSES_SHOWN]],
         hint=hint,
     )

@@ -1,0 +1,64 @@
+"""Which processes use an environment: of another user's, only the command line tells."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from envsync.agent.server.facts import processes_using, user_name
+from envsync.agent.wire.messages import ProcessUse
+
+Start = Callable[..., int]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a process that has said that it is there, and ends with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_one(*argv: str, program: str | None = None) -> int:
+        process = subprocess.Popen(
+            argv, executable=program, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        return process.pid
+
+    yield start_one
+    for process in started:
+        process.communicate(timeout=20)
+
+
+def test_of_another_users_processes_the_program_or_its_script_tells(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "real/envs/myenv"
+    top.mkdir(parents=True)
+    (tmp_path / "prefix").symlink_to("real")
+    named, waits = tmp_path / "prefix/envs/myenv", "print('here', flush=True); input()"
+    (top / "job.py").write_text(waits)
+    users = {
+        start(f"{named}/bin/python", "-c", waits, program=sys.executable),
+        start(f"{top}/bin/python", "-c", waits, program=sys.executable),
+        start(sys.executable, "-u", f"{named}/job.py"),
+    }
+    start(sys.executable, "-c", waits, f"{named}/job.py")
+    start(f"{named}-2/bin/python", "-c", waits, program=sys.executable)
+    start(f"{named}/bin/python", "-c", f"# an envsync worker\n{waits}", program=sys.executable)
+    own = os.geteuid()
+    assert not _users(named), "what is one's own is known better"
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    found = _users(named)
+    assert {use.pid for use in found} == users
+    assert {use.user for use in found} == {user_name(own)}
+    assert f"{sys.executable} -u {named}/job.py" in {use.command for use in found}
+
+
+def _users(path: Path) -> tuple[ProcessUse, ...]:
+    return processes_using([os.fsencode(path)], os.fsencode(path / "writers"))
