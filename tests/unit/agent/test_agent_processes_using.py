@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
+from envsync.agent.server import facts
 from envsync.agent.server.facts import processes_using, user_name
+from envsync.agent.server.file_workers import WORKER_MARK
 from envsync.agent.wire.messages import ProcessUse
 
 Start = Callable[..., int]
@@ -58,6 +61,25 @@ def test_of_another_users_processes_the_program_or_its_script_tells(
     assert {use.pid for use in found} == users
     assert {use.user for use in found} == {user_name(own)}
     assert f"{sys.executable} -u {named}/job.py" in {use.command for use in found}
+
+
+def test_a_process_that_starts_a_program_is_asked_again_who_it_is(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command line is empty for a moment, while it has the files of an agent open."""
+    reader = f"# {os.fsdecode(WORKER_MARK)}\nfile = open({str(tmp_path)!r} + '/module.py')\n"
+    (tmp_path / "module.py").touch()
+    pid = start(sys.executable, "-c", f"{reader}print('here', flush=True); input()")
+    asked: list[str] = []
+
+    def open_later(path: str, mode: str) -> IO[Any]:
+        if path == f"/proc/{pid}/cmdline":
+            asked.append(path)
+        return open(os.devnull if asked == [path] else path, mode)
+
+    monkeypatch.setattr(facts, "open", open_later, raising=False)
+    assert _users(tmp_path) == ()
+    assert len(asked) == 2
 
 
 def _users(path: Path) -> tuple[ProcessUse, ...]:

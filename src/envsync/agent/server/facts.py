@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.server.file_workers import WORKER_MARK
@@ -19,6 +20,8 @@ SEARCH_OPTIONS = (b"-ignore_readdir_race", b"-newerct")
 """Mark the command line of a `find` that an agent started (`trees.changes`): it only looks."""
 _READERS = (AGENT_MARK, WORKER_MARK, b"\0".join((b"", *SEARCH_OPTIONS, b"@")))
 _ARGV_BYTES_MAX = 16 << 10
+_STARTING_TRIES_MAX = 10
+_STARTING_SECONDS = 0.005
 _COMMAND_CHARACTERS_MAX = 400
 _ENVIRONMENT_FILE_BYTES_MAX = 64 << 10
 
@@ -164,12 +167,26 @@ def _own_processes(pids: Sequence[int], *, with_readers: bool) -> Iterator[_Seen
     """Yield what these processes of this user show; of readers not the files that they read."""
     for pid in pids:
         with contextlib.suppress(OSError):
-            with open("/proc/%d/cmdline" % pid, "rb") as file:
-                argv = file.read()
+            argv = _command_line(pid)
             only_reads = any(mark in argv for mark in _READERS)
             if with_readers or not only_reads:
                 held = _held_paths(pid, with_files=not only_reads)
                 yield _Seen(ProcessUse(pid, shown_command(argv)), held, _maps(pid))
+
+
+def _command_line(pid: int) -> bytes:
+    """Return a process's arguments, each with a NUL behind it.
+
+    While a process starts a program it has none, and the files of the program that started it are
+    still open: an agent's `find` would look like a job. So it is asked again until it has some.
+    """
+    for _ in range(_STARTING_TRIES_MAX):
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            argv = file.read()
+        if argv or not _link(pid, "exe"):  # neither has a thread of the kernel, nor one that ended
+            return argv
+        time.sleep(_STARTING_SECONDS)
+    return b""
 
 
 def _held_paths(pid: int, *, with_files: bool) -> List[bytes]:
