@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.records import Records
 from envsync.agent.server import filesystem
@@ -402,6 +403,26 @@ def test_on_a_full_disk_a_removal_says_whether_it_was_done(
         assert str(failed.value).startswith("it was removed there") != is_there
     assert server.target().inspect(lock=False).recovered == "an interrupted removal was completed"
     assert records(server).was_removed()
+
+
+def test_a_removal_that_the_system_refuses_leaves_nothing_to_finish(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(ONE)
+    shift(server)
+    known = records(server).all()
+    target = server.target()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    target.on_step = lambda _: monkeypatch.setattr(LiveName, "take_away", refuse)
+    with pytest.raises(PermissionError):
+        TargetSwitches(target).remove("alice@here", overwrite=True)
+    target.lock.release()
+    assert not target.places.interrupted()
+    assert records(server).all() == known
+    assert os.path.isdir(server.live)
 
 
 def test_what_a_check_writes_where_it_stands_is_no_change(server: Server) -> None:

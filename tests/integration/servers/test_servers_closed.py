@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,38 @@ def test_where_he_may_not_write_the_owner_is_asked(envsync: Envsync) -> None:
     told = f"{above} belongs to {USER} and is not writable by {MEMBER}"
     assert (ran.exit_code, ran.error["message"]) == (8, told)
     assert "ask its owner" in ran.error["hint"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("push", "myenv", "server2"),
+        ("push", "myenv", "server2", "--dry-run"),
+        ("push", "myenv", "server2", "--as", "another"),
+        ("push", "myenv", "server2", "--as", "another", "--dry-run"),
+        ("rollback", "myenv", "server2"),
+        ("remove", "myenv", "server2"),
+        ("remove", "myenv", "server2", "--dry-run"),
+    ],
+)
+def test_where_no_name_can_be_switched_nothing_is_begun(
+    envsync: Envsync, fresh_lab: Lab, command: tuple[str, ...]
+) -> None:
+    """After a `chmod a-w` of `envs` alone: what envsync keeps there can still be written."""
+    _configure(envsync, USER)
+    server2 = fresh_lab["server2"]
+    envs = server2.path(f"{server2.prefix}/envs")
+    envs.chmod(0o555)
+    before = _named(envs / ".envsync")
+    ran = envsync.run(*command)
+    assert (ran.exit_code, ran.error["message"]) == (8, f"{server2.prefix}/envs is not writable")
+    assert ran.error["hint"] == "give yourself write permission there"
+    assert _named(envs / ".envsync") == before
+    assert envsync.run("doctor", "server2").exit_code == 8
+
+
+def _named(directory: Path) -> set[Path]:
+    return set(directory.rglob("*"))
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])

@@ -53,7 +53,8 @@ class Remover:
     def run(self, removal: Removal) -> Record:
         """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed or is changing.
 
-        If the disk fails afterwards, the error says that it is removed.
+        It is left live as well if it cannot be moved. If the disk fails afterwards, the error says
+        that it is removed.
         """
         at_work = installer_findings(self._places)
         if at_work:
@@ -76,16 +77,19 @@ class Remover:
         token = os.urandom(8).hex()
         note = {"record": removal.record.to_json(), "event": event, "token": token}
         write_json(self._places.file(REMOVAL), with_checksum(note))
-        self._lock.sync()
-        self._on_step("switch")
         try:
+            self._lock.sync()
+            self._on_step("switch")
             tree = self._name.take_away(token)
             self._on_step("switched")
             self._compare(removal, tree)
             return self._finish(removal.record, event)
         except OSError as error:
-            is_removed = self._places.inode() is None
-            failure = failure_after_switch(error, REMOVED) if is_removed else None
+            inode = self._places.inode()
+            if inode == removal.expected.scan.inode:
+                with contextlib.suppress(OSError):
+                    self._give_up(removal.record, is_new=removal.is_new_record)
+            failure = failure_after_switch(error, REMOVED) if inode is None else None
             if failure is None:
                 raise
             raise failure from error

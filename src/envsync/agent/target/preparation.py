@@ -110,8 +110,10 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         where = os.fsdecode(parent), os.fsdecode(beside)
         message = "%s is on another filesystem than %s, so no switch is possible" % where
         found.append(Finding("state-elsewhere", message, True))
-    if not os.access(parent, os.W_OK | os.X_OK):
-        found.append(_unwritable(parent))
+    # A base that exists is not switched, and `make_room` looks above one that does not.
+    written = [parent] if places.name == BASE else [parent, beside]
+    closed = [place for place in written if not os.access(place, os.W_OK | os.X_OK)]
+    found += map(_unwritable, closed[:1])
     if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
         found.append(Finding("no-conda", "%s has no conda-meta, so there is no conda" % prefix))
     return tuple(found)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from envsync.agent.wire.messages import RecordFacts, TargetState
+from envsync.agent.wire.messages import FOREIGN_OWNER, RecordFacts, TargetState
 from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.target_end import TargetEnd
+from envsync.push.preflight import preflight
 from envsync.push.preflight.refusal_hints import see_difference, shown_by
 from envsync.push.switches.in_doubt import (
     InDoubt,
@@ -18,6 +19,9 @@ from envsync.push.switches.in_doubt import (
 _IN_DOUBT = InDoubt(
     "the current or the earlier version is there, complete", "; look before you roll back again"
 )
+
+# A broken installation is what a rollback is for, and the target says best whose version it is.
+_LEFT_TO_THE_SWITCH = ("busy", FOREIGN_OWNER)
 
 
 def roll_back(
@@ -32,6 +36,7 @@ def roll_back(
     # Look without the lock first: taking it leaves a file behind, even if the name never existed.
     _require_some_version(target, target.inspect(lock=False))
     before = target.inspect(lock=True)
+    preflight.refuse(f for f in before.findings if f.kind not in _LEFT_TO_THE_SWITCH)
     try:
         return target.rollback(number, by, overwrite)
     except NotFound as error:
