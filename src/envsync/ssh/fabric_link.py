@@ -116,7 +116,9 @@ class FabricLink:
                     sftp, self.server, source, destination, offset, progress,
                     is_openssh="OpenSSH" in channel.get_transport().remote_version,
                 )  # fmt: skip
-        except (SSHException, SFTPError, EOFError, TimeoutError) as error:
+        except SFTPError as error:
+            raise refusals.no_sftp(self.server, error) from error
+        except (SSHException, EOFError, TimeoutError) as error:
             raise refusals.lost(self.server, error) from error
         finally:
             close_quietly(channel)

@@ -130,7 +130,9 @@ class OpensshLink:
                     sftp, self.server, source, destination, offset, progress,
                     is_openssh=self._is_openssh(),
                 )  # fmt: skip
-        except (SSHException, SFTPError, EOFError) as error:
+        except SFTPError as error:
+            raise refusals.no_sftp(self.server, error) from error
+        except (SSHException, EOFError) as error:
             if "request failed" in session.stderr_tail():
                 raise refusals.no_command(self._route.last.place, error) from error
             raise refusals.lost(self.server, error) from error

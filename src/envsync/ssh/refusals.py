@@ -19,6 +19,7 @@ from envsync.errors import (
     ConnectionFailed,
     ConnectionLost,
     HostKeyRefused,
+    TransferFailed,
 )
 from envsync.ssh import manual_commands
 from envsync.ssh.host_settings import SESSIONS_AGENT, HostSettings
@@ -59,6 +60,16 @@ class Place:
 def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:
     details = [] if not reason else [reason_of(reason)]
     return ConnectionLost("the connection was lost", details=details, server=server)
+
+
+def no_sftp(server: str, error: BaseException) -> TransferFailed:
+    """Return the error for a session of sftp that begins with anything else."""
+    return TransferFailed(
+        "its login files print something, which sftp cannot skip",
+        hint="make ~/.bashrc there print only on a terminal, or omit --transport",
+        details=[reason_of(error)],
+        server=server,
+    )
 
 
 def unreached(place: Place, predicate: str, hint: str = "", *details: str) -> ConnectionFailed:

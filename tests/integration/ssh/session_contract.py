@@ -18,6 +18,7 @@ import pytest
 
 from envsync.errors import ConnectionFailed, ConnectionLost, TransferFailed
 from envsync.ssh.session import Link, Session, Timeouts
+from tests.lab.loopback_sshd import LoopbackSshd
 
 Opener: TypeAlias = Callable[[Timeouts], Link]
 
@@ -289,3 +290,15 @@ class UploadContract:
         with pytest.raises(TransferFailed) as caught:
             uploading_link.upload(source, os.fsencode(tmp_path / "no" / "where"))
         assert caught.value.server == uploading_link.server
+
+    def test_login_files_that_print(
+        self, sshd: LoopbackSshd, request: pytest.FixtureRequest, source: Path, tmp_path: Path
+    ) -> None:
+        """As before an sftp-server, which the login shell starts; internal-sftp has no shell."""
+        key = sshd.authorized_keys.read_text()
+        sshd.authorized_keys.write_text(f'command="echo welcome; cat >/dev/null" {key}')
+        link: Link = request.getfixturevalue("uploading_link")
+        with pytest.raises(TransferFailed, match="login files print something") as caught:
+            link.upload(source, os.fsencode(tmp_path / "target"))
+        assert caught.value.server == link.server
+        assert "omit --transport" in caught.value.hint
