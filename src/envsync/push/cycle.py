@@ -199,7 +199,7 @@ class Push:
 
         self._progress.begin("rebuild")
         settings = self._settings
-        other_platform = preflight.is_other_platform(decision.source, decision.target)
+        other_platform = preflight.other_platform(decision.source, decision.target)
         request = RebuildRequest(
             self._target.prefix, settings.keep, settings.from_history, other_platform
         )
@@ -264,7 +264,8 @@ class Push:
     def _plan_rebuild(self, decision: Decision, processes: Sequence[ProcessUse]) -> PushReport:
         from envsync.push.rebuilding.rebuild import find_tool, tool_label
 
-        tool = tool_label(find_tool(self._target.ask, self._target.prefix))
+        other_platform = preflight.other_platform(decision.source, decision.target)
+        tool = tool_label(find_tool(self._target.ask, self._target.prefix, other_platform))
         refused = self._refused(decision, processes)
         return replace(self._notes.report(decision), tool=tool, error=refused)
 

@@ -41,6 +41,7 @@ def test_who_insists_on_a_platform_has_it_mirrored_and_told(
     assert (way.method.name, way.target.platform) == (method, platform)
     assert way.method.is_rebuild == (method == REBUILD)
     assert bool(way.insisted) == (insists and other != HERE)
+    assert ("x86_64" in way.method.reason) == (not way.insisted)
     assert there.platform == other
 
 

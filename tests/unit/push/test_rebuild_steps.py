@@ -20,6 +20,7 @@ WANTED = Requirements(
     (PipRequirement("idna", "3.4", "", False, True),),
     (),
 )
+ARM = "the source is for the architecture x86_64, the target is aarch64"
 TOOL = {"name": "mamba", "path": "/p/bin/mamba", "version": "1.5.8"}
 PLAN = PlanFacts("new", 0, 0, 0, 0, 0, 0, (), 0, ())
 FACTS = to_json(RebuiltFacts(PLAN, TotalsFacts(1, 1, 1), ()))
@@ -46,7 +47,7 @@ class Target:
         output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
         return Answer({"status": int(bool(output)), "output": output}, b"")
 
-    def rebuild(self, *, other_platform: bool = False) -> tuple[str, ...]:
+    def rebuild(self, *, other_platform: str = "") -> tuple[str, ...]:
         order = RebuildRequest("/p", 1, from_history=False, other_platform=other_platform)
         return Rebuild(self, WANTED, order, lambda _: None).run().changes
 
@@ -114,7 +115,7 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: 
     place = "file:///home/alice/mylab-0.1.whl"
     wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, False, True),))
     target = Target(pip=[said])
-    order = RebuildRequest("/p", 1, from_history=False, other_platform=False)
+    order = RebuildRequest("/p", 1, from_history=False, other_platform="")
     with pytest.raises(RebuildFailed) as caught:
         Rebuild(target, wanted, order, lambda _: None).run()
     assert caught.value.message.startswith(f"mylab came from {place}, {told}")
@@ -143,7 +144,7 @@ def test_all_that_gave_way_is_told_where_it_was_not_enough() -> None:
 
 
 def test_on_another_platform_what_is_not_there_is_left_out() -> None:
-    changes = Target(create=[GONE, GONE, GONE, ""]).rebuild(other_platform=True)
+    changes = Target(create=[GONE, GONE, GONE, ""]).rebuild(other_platform=ARM)
     assert changes[0].startswith("the builds of 1 packages")
     assert changes[-1].startswith("numpy=1.* -> left out")
 
@@ -151,7 +152,7 @@ def test_on_another_platform_what_is_not_there_is_left_out() -> None:
 def test_what_cannot_be_asked_for_is_told_as_left_out() -> None:
     odd = CondaRequirement("x y", "1.0", "0", "noarch")
     wanted = WANTED._replace(conda=(*WANTED.conda, odd))
-    order = RebuildRequest("/p", 1, from_history=False, other_platform=False)
+    order = RebuildRequest("/p", 1, from_history=False, other_platform="")
     (change,) = Rebuild(Target(), wanted, order, lambda _: None).run().changes
     assert change.startswith("'x y' '1.0' of conda -> left out (")
 
@@ -159,15 +160,19 @@ def test_what_cannot_be_asked_for_is_told_as_left_out() -> None:
 def test_there_is_a_limit() -> None:
     many = tuple(CondaRequirement(f"p{n}", "1.2.3", "0", "linux-64") for n in range(TRIES_MAX))
     target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])
-    order = RebuildRequest("/p", 1, from_history=False, other_platform=False)
+    order = RebuildRequest("/p", 1, from_history=False, other_platform="")
     wanted = WANTED._replace(conda=many)
     with pytest.raises(RebuildFailed, match=f"after {TRIES_MAX} tries") as caught:
         Rebuild(target, wanted, order, lambda _: None).run()
     assert len(caught.value.details) == TRIES_MAX
 
 
-def test_no_tool() -> None:
+@pytest.mark.parametrize("other_platform", ["", ARM])
+def test_no_tool(other_platform: str) -> None:
+    """Where nothing but a rebuild is possible, it is said why, and nothing else is suggested."""
     target = Target()
     target.tool = {"name": "", "path": "", "version": ""}
-    with pytest.raises(PreflightRefused, match="no mamba, micromamba or conda"):
-        target.rebuild()
+    with pytest.raises(PreflightRefused, match="no mamba, micromamba or conda") as refused:
+        target.rebuild(other_platform=other_platform)
+    assert refused.value.message.startswith(other_platform)
+    assert ("--method mirror" in refused.value.hint) == (not other_platform)

@@ -82,9 +82,9 @@ def _target_findings(source: SourceState, target: TargetState, method: str) -> I
         yield from platform_findings(source, target)
 
 
-def is_other_platform(source: SourceState, target: TargetState) -> bool:
-    """Return whether programs of the source cannot run on the target."""
-    return any(finding.blocking for finding in platform_findings(source, target))
+def other_platform(source: SourceState, target: TargetState) -> str:
+    """Return why programs of the source cannot run on the target; "" if they can."""
+    return next((finding.message for finding in platform_findings(source, target)), "")
 
 
 def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:

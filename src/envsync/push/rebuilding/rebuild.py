@@ -53,16 +53,19 @@ _LINE_CHARACTERS = 300
 
 Ask = Callable[..., Answer]
 Read = Callable[[str], Trouble]
-NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there, or use --method mirror"
+_NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there"
 
 
 class RebuildRequest(NamedTuple):
-    """The parameters of a rebuild: the target's prefix, and how to ask for the environment."""
+    """The parameters of a rebuild: the target's prefix, and how to ask for the environment.
+
+    `other_platform` says why the source's programs cannot run there; "" if they can.
+    """
 
     prefix: str
     keep: int
     from_history: bool
-    other_platform: bool
+    other_platform: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,17 @@ class Rebuilt:
     warnings: tuple[str, ...]
 
 
-def find_tool(ask: Ask, prefix: str) -> ToolFacts:
-    """Return the target's own tool. Raises `PreflightRefused` if it has none."""
+def find_tool(ask: Ask, prefix: str, other_platform: str) -> ToolFacts:
+    """Return the target's own tool. Raises `PreflightRefused` if it has none.
+
+    `other_platform` is as in a `RebuildRequest`.
+    """
     tool = from_json(ToolFacts, ask("rebuild.tool", {"prefix": prefix}).document)
     if not tool.path:
+        missing = "there is no mamba, micromamba or conda: neither in the prefix nor on the PATH"
         raise PreflightRefused(
-            "there is no mamba, micromamba or conda: neither in the prefix nor on the PATH",
-            hint=NEEDS_A_TOOL,
+            f"{other_platform}, and {missing}" if other_platform else missing,
+            hint=_NEEDS_A_TOOL + ("" if other_platform else ", or use --method mirror"),
         )
     return tool
 
@@ -109,7 +116,7 @@ class Rebuild:
 
     def run(self) -> Rebuilt:
         """Build it and bring it into the staging tree; after a failure, remove what was built."""
-        tool = find_tool(self._ask, self._request.prefix)
+        tool = find_tool(self._ask, self._request.prefix, self._request.other_platform)
         try:
             self._create(tool)
             warnings = self._install()
@@ -138,7 +145,9 @@ class Rebuild:
         if request.other_platform and not request.from_history:
             self._relaxed += built_for_another(requirements)
         pins = conda_pins(
-            requirements, other_platform=request.other_platform, from_history=request.from_history
+            requirements,
+            other_platform=bool(request.other_platform),
+            from_history=request.from_history,
         )
         if not pins:
             raise RebuildFailed(
@@ -164,7 +173,7 @@ class Rebuild:
         request = self._request
         pins = pip_pins(
             self._requirements,
-            other_platform=request.other_platform,
+            other_platform=bool(request.other_platform),
             from_history=request.from_history,
         )
         if not pins:

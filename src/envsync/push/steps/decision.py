@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState, TotalsFacts
 from envsync.push.preflight import preflight
-from envsync.push.request.method import Method, choose_method
+from envsync.push.request.method import AUTO, Method, choose_method
 from envsync.push.request.settings import PushSettings
 
 
@@ -27,6 +27,8 @@ def method_for(settings: PushSettings, source: SourceState, target: TargetState)
     if settings.force_platform:
         target, insisted = preflight.insisted(source, target)
     method = choose_method(settings.method, source.platform, target.platform)
+    if insisted and settings.method == AUTO:
+        method = method._replace(reason="because of --force-platform")
     return MethodChoice(method, target, insisted)
 
 
