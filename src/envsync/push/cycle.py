@@ -13,7 +13,7 @@ from functools import partial
 from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.storage import require_room
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, SourceState, TargetState
-from envsync.errors import ConnectionLost, EnvsyncError, TransferFailed
+from envsync.errors import ConnectionLost, EnvsyncError, TargetDrifted, TransferFailed
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.target_end import How
@@ -244,6 +244,9 @@ class Push:
             found = resolve_publication(lost, self._reopen, pending)
             self._notes.warn(About.SWITCH, found.warnings)
             return found.record
+        except TargetDrifted as error:
+            self._checks.name_changes(error, decision.target)
+            raise
 
     def _in_step(self, decision: Decision) -> PushReport:
         """Report that the target has the content already. Write a record if none says so."""

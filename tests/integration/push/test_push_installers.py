@@ -98,6 +98,7 @@ def test_pip_on_the_target(conda_lab: Lab, planted: Envsync) -> None:
         ran = finish(process)
         assert ran.exit_code == DRIFT, ran.document
         assert "changed there during the push" in ran.error["message"]
+        assert ran.error["details"]
     assert can_import(target)
 
 

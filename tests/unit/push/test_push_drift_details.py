@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import TargetDrifted
+from envsync.push import cycle
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
@@ -75,3 +76,24 @@ def test_an_empty_directory_at_the_name_is_not_called_an_environment(
     refused = push().error
     assert isinstance(refused, TargetDrifted)
     assert refused.message == "what stands there was never published by envsync"
+
+
+def test_what_is_changed_during_the_push_is_named(
+    here: Path, there: Path, push: Callable[[], PushReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert push().outcome == PUSHED
+    (here / "envs" / NAME / "new").touch()
+    by_hand = there / "envs" / NAME / "by-hand"
+
+    def change_it(*_: object) -> tuple[()]:
+        by_hand.write_text("precious")
+        return ()
+
+    monkeypatch.setattr(cycle, "await_unused", change_it)
+    refused = push().error
+    assert isinstance(refused, TargetDrifted)
+    assert "changed there during the push" in refused.message
+    assert refused.details[0] == "1 file added, 0 removed, 0 changed"
+    assert refused.details[-1] == "+ by-hand"
+    assert "--overwrite" in refused.hint
+    assert by_hand.read_text() == "precious"

@@ -199,9 +199,7 @@ class Publisher:
             is_still = False  # it keeps changing
         if not is_still:
             self._switching.abandon()
-            raise TargetDrifted(
-                "the environment was changed there during the push", hint="push again"
-            )
+            raise TargetDrifted("the environment was changed there during the push")
         return now
 
     def _carry_local_paths(self, switch: Switch, before: Optional[Scan]) -> None:

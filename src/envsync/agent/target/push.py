@@ -29,7 +29,7 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import is_of_entry, trouble, words
 from envsync.agent.wire.build_requests import Publication
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
-from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TransferFailed
+from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TargetDrifted, TransferFailed
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.revision import revision_of
@@ -300,7 +300,11 @@ class TargetPush:
             raise AgentFailed("the staged version was not verified")
         self.staging.close()
         switch = switch_to(self._target, verified, publication)
-        record = self._target.publisher().publish(switch)
+        try:
+            record = self._target.publisher().publish(switch)
+        except TargetDrifted:
+            self._target.live = None  # for `differences` to look again
+            raise
         self._clean_up(record, publication.keep)
         return read_back(self._target, record)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from envsync.agent.wire.messages import DifferenceFacts, SourceState, TargetState
@@ -61,6 +62,15 @@ class EndChecks:
         except VerificationFailed as error:
             return (error.message,)
         return difference_lines(found)
+
+    def name_changes(self, error: TargetDrifted, before: TargetState) -> None:
+        """Name in the error what differs from `before`, the target's state, if on record."""
+        if before.record is None or replacement.has_drifted(before):
+            return
+        with contextlib.suppress(EnvsyncError):
+            found = self._ends.target.differences(b"", DIFFERENCES_SHOWN, self._record_here)
+            if found.added or found.removed or found.changed:
+                error.details = difference_lines(found)
 
     def _record_here(self, path: str) -> str | None:
         """Return the record of a package, if the source is here and has it."""
