@@ -101,11 +101,13 @@ def test_what_else_a_person_has_to_know() -> None:
         PUSHED,
         in_use=(ProcessUse(17, "python train.py"),),
         overwritten="the replaced version is kept as a generation",
+        put_back="it was removed there; this puts it back",
         recovered="an interrupted switch was completed",
     )
     assert _lines(report)[1:] == [
         "  an interrupted switch was completed",
         "  the replaced version is kept as a generation",
+        "  it was removed there; this puts it back",
         "  1 process uses it: files that are open do not change",
     ]
 

@@ -52,6 +52,7 @@ def _report(text: str) -> PushReport:
         warnings=(text,),
         in_use=(ProcessUse(17, text),),
         overwritten=text,
+        put_back=text,
         recovered=text,
         transport_reason=text,
         error=CheckFailed(text, hint=text, details=[text]),

@@ -14,7 +14,7 @@ from envsync.push import cycle
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
-from envsync.push.steps.report import PUSHED, PushReport
+from envsync.push.steps.report import PLANNED, PUSHED, PushReport
 from tests.support import disk
 from tests.support.pushes import NAME, environment
 from tests.support.trees import file
@@ -42,12 +42,12 @@ def there(tmp_path: Path) -> Path:
 @pytest.fixture
 def push(
     here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], PushReport]:
+) -> Callable[..., PushReport]:
     for name in ("cache", "state"):
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
 
-    def push() -> PushReport:
-        settings = PushSettings(NAME, f"here:{here}", "test")
+    def push(*, dry_run: bool = False) -> PushReport:
+        settings = PushSettings(NAME, f"here:{here}", "test", dry_run=dry_run)
         destinations = [Destination("there", str(there), None)]
         [report] = FanOut(settings, Place("here", str(here)), destinations).run()
         return report
@@ -56,7 +56,7 @@ def push(
 
 
 def test_the_files_of_a_package_removed_there_are_its_own(
-    here: Path, there: Path, push: Callable[[], PushReport]
+    here: Path, there: Path, push: Callable[..., PushReport]
 ) -> None:
     """Its record is gone there, but is here."""
     assert push().outcome == PUSHED
@@ -70,7 +70,7 @@ def test_the_files_of_a_package_removed_there_are_its_own(
 
 
 def test_an_empty_directory_at_the_name_is_not_called_an_environment(
-    there: Path, push: Callable[[], PushReport]
+    there: Path, push: Callable[..., PushReport]
 ) -> None:
     (there / "envs" / NAME).mkdir()
     refused = push().error
@@ -79,7 +79,7 @@ def test_an_empty_directory_at_the_name_is_not_called_an_environment(
 
 
 def test_what_is_changed_during_the_push_is_named(
-    here: Path, there: Path, push: Callable[[], PushReport], monkeypatch: pytest.MonkeyPatch
+    here: Path, there: Path, push: Callable[..., PushReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert push().outcome == PUSHED
     (here / "envs" / NAME / "new").touch()
@@ -97,3 +97,16 @@ def test_what_is_changed_during_the_push_is_named(
     assert refused.details[-1] == "+ by-hand"
     assert "--overwrite" in refused.hint
     assert by_hand.read_text() == "precious"
+
+
+def test_what_was_removed_there_by_hand_is_put_back_and_told(
+    there: Path, push: Callable[..., PushReport]
+) -> None:
+    assert (push().put_back, push().put_back) == ("", "")
+    shutil.rmtree(there / "envs" / NAME)
+    planned, pushed = push(dry_run=True), push()
+    assert (planned.outcome, pushed.outcome) == (PLANNED, PUSHED)
+    assert planned.put_back == pushed.put_back
+    assert pushed.put_back.startswith("it was removed there since test published it on ")
+    assert pushed.put_back.endswith("; this puts it back")
+    assert (there / "envs" / NAME).is_dir()

@@ -64,7 +64,7 @@ def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
     yield from _method_lines(report, verbose)
     if report.share and report.outcome in (PLANNED, PUSHED):
         yield f"  shared: {report.share}"
-    for note in (report.recovered, report.overwritten):
+    for note in (report.recovered, report.overwritten, report.put_back):
         if note:
             yield f"  {note}"
     if report.in_use:

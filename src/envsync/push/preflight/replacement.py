@@ -123,12 +123,19 @@ def require_no_drift(target: TargetState) -> None:
 
 
 def _require_not_removed(target: TargetState) -> None:
-    if not target.exists and target.generations:
-        last = max(target.generations, key=lambda record: record.number)
+    gone = removed(target)
+    if gone:
         raise TargetDrifted(
-            f"it was removed there since {published(last)}",
-            hint="restore it with `envsync push`, or remove the server from `push_to`",
+            gone, hint="restore it with `envsync push`, or remove the server from `push_to`"
         )
+
+
+def removed(target: TargetState) -> str:
+    """Return that what was published there was removed since, by whatever means; "" if not."""
+    if target.exists or not target.generations:
+        return ""
+    last = max(target.generations, key=lambda record: record.number)
+    return f"it was removed there since {published(last)}"
 
 
 def is_foreign(source: SourceState, target: TargetState) -> bool:

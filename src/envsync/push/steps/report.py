@@ -56,6 +56,7 @@ class PushReport:
     warnings: tuple[str, ...] = ()
     in_use: tuple[ProcessUse, ...] = ()
     overwritten: str = ""
+    put_back: str = ""
     recovered: str | None = None
     error: EnvsyncError | None = None
 

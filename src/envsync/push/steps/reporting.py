@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from envsync.push.ends.both_ends import BothEnds
-from envsync.push.preflight import preflight
+from envsync.push.preflight import preflight, replacement
 from envsync.push.steps.decision import Decision
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import PushReport
@@ -56,6 +56,7 @@ class Reporting:
         """
         self._progress.begin("done")
         source, method = decision.source, decision.method
+        removed = replacement.removed(decision.target)
         return PushReport(
             server=self._ends.target.server,
             environment=self._ends.settings.name_there,
@@ -68,6 +69,7 @@ class Reporting:
             seconds=self._progress.total_seconds(),
             step_seconds=self._progress.step_seconds(),
             warnings=self._warnings(decision),
+            put_back=f"{removed}; this puts it back" if removed else "",
             recovered=decision.target.recovered,
             share="" if self._ends.settings.share is None else str(self._ends.settings.share),
         )
