@@ -42,11 +42,10 @@ class Record(NamedTuple):
     `revision` is of the tree as published here, `source_revision` of the tree it came from; they
     differ if a prefix was rewritten, soft links were replaced, or it was packed or rebuilt. `inode`
     is that of its top directory. `local` are the patterns of local paths with which `revision` was
-    computed. `kept_because` says why no automatic clean-up
-    removes the version: usually it was replaced although it had changes of its own, or by a source
-    that never had it. `own_changes` is a digest of those changes, if a check may have made them.
-    `share` is what it was published for a group to do (`tree.sharing`), empty for nothing; None if
-    envsync did not build it.
+    computed. `kept_because` says why no automatic clean-up removes the version: usually it was
+    replaced although it had changes of its own, or by a source that never had it. `own_changes` is
+    a digest of those changes, if a check may have made them. `share` is what it was published for a
+    group to do (`tree.sharing`), empty for nothing; None if envsync did not build it.
     """
 
     number: int

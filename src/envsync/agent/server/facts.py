@@ -22,6 +22,7 @@ _READERS = (AGENT_MARK, WORKER_MARK, b"\0".join((b"", *SEARCH_OPTIONS, b"@")))
 _ARGV_BYTES_MAX = 16 << 10
 _STARTING_TRIES_MAX = 10
 _STARTING_SECONDS = 0.005
+"""How often, and how long after one another, a process without a command line is asked for it."""
 _COMMAND_CHARACTERS_MAX = 400
 _ENVIRONMENT_FILE_BYTES_MAX = 64 << 10
 
