@@ -36,11 +36,27 @@ def set_up(order: dict[str, Any]) -> None:
     mount("tmpfs", "/run", "tmpfs", data="mode=755")
     for directory in ("/run/sshd", "/run/lab", "/run/home"):
         Path(directory).mkdir(mode=0o755)
-    for target, content in order["files"].items():
-        source = Path("/run/lab", Path(target).name)
-        source.write_text(content)
-        source.chmod(Path(target).stat().st_mode & 0o777)
-        mount(str(source), target, "", _MS_BIND)
+    replace_etc(order["etc"])
+
+
+def replace_etc(files: dict[str, str]) -> None:
+    """Give the host an /etc of its own: these files, and links to the machine's others.
+
+    Its files are not mounted one by one: when `useradd` on the machine replaces /etc/passwd, the
+    kernel removes whatever is mounted on it, in every namespace.
+    """
+    machines, own = Path("/run/lab/machine-etc"), Path("/run/lab/etc")
+    for directory in (machines, own):
+        directory.mkdir(mode=0o755)
+    mount("/etc", str(machines), "", _MS_BIND)
+    for path in machines.iterdir():
+        if path.name not in files:
+            # A relative link, such as mtab's, only leads somewhere from /etc itself.
+            Path(own, path.name).symlink_to(path.readlink() if path.is_symlink() else path)
+    for name, content in files.items():
+        Path(own, name).write_text(content)
+        Path(own, name).chmod(Path(machines, name).stat().st_mode & 0o777)
+    mount(str(own), "/etc", "", _MS_BIND)
 
 
 def become(user: int, group: int) -> None:

@@ -129,10 +129,10 @@ class Lab:
     def start(cls, names: Sequence[str] = HOSTS) -> Lab:
         top = storage_top()
         addresses = {name: f"{_SUBNET}.{11 + number}" for number, name in enumerate(names)}
-        files = _system_files(addresses)
+        etc = _etc(addresses)
         authority = Authority()
         switch = Namespaces(authority, "switch", {})
-        spaces = {name: Namespaces(authority, name, files) for name in names}
+        spaces = {name: Namespaces(authority, name, etc) for name in names}
         hosts = {
             name: LabHost(name, addresses[name], f"{top}/{_PREFIX}", top, spaces[name], switch)
             for name in names
@@ -280,8 +280,8 @@ def _far_address(address: str) -> str:
     return f"{network}.{int(number) + 100}"
 
 
-def _system_files(addresses: Mapping[str, str]) -> dict[str, str]:
-    """Return the hosts' own files in /etc: with each other's names, and the accounts."""
+def _etc(addresses: Mapping[str, str]) -> dict[str, str]:
+    """Return the hosts' own files in /etc, by name: with each other's names, and the accounts."""
     hosts = "127.0.0.1 localhost\n"
     for name, address in addresses.items():
         hosts += f"{address} {name}\n{_far_address(address)} {name}{FAR}\n"
@@ -295,10 +295,10 @@ def _system_files(addresses: Mapping[str, str]) -> dict[str, str]:
     group = Path("/etc/group").read_text()
     group += f"{GROUP}:x:{GROUP_NUMBER}:{USER},{MEMBER}\nstrangers:x:4345:\n"
     return {
-        "/etc/hosts": hosts,
-        "/etc/passwd": passwd,
-        "/etc/shadow": shadow,
-        "/etc/group": group,
+        "hosts": hosts,
+        "passwd": passwd,
+        "shadow": shadow,
+        "group": group,
     }
 
 

@@ -182,8 +182,8 @@ class Namespaces:
     uid again, so that sshd knows that it is unprivileged.
     """
 
-    def __init__(self, authority: Authority, hostname: str, files: Mapping[str, str]) -> None:
-        """`files` are the contents, by path, with which existing files inside are replaced."""
+    def __init__(self, authority: Authority, hostname: str, etc: Mapping[str, str]) -> None:
+        """`etc` are the contents, by name, with which existing files in /etc are replaced."""
         self._authority = authority
         self._holder = subprocess.Popen(
             [
@@ -196,7 +196,7 @@ class Namespaces:
         )
         self._order = {
             "hostname": hostname,
-            "files": dict(files),
+            "etc": dict(etc),
             "user": [os.geteuid(), os.getegid()] if authority.prefix else None,
         }
         self.pid = 0
