@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from envsync.push import cycle
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
-from envsync.push.steps.report import PLANNED, PUSHED, PushReport
+from envsync.push.steps.report import FAILED, PLANNED, PUSHED, PushReport
 from tests.support import disk
 from tests.support.pushes import NAME, environment
 from tests.support.trees import file
@@ -46,8 +47,8 @@ def push(
     for name in ("cache", "state"):
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
 
-    def push(*, dry_run: bool = False) -> PushReport:
-        settings = PushSettings(NAME, f"here:{here}", "test", dry_run=dry_run)
+    def push(**options: Any) -> PushReport:
+        settings = PushSettings(NAME, f"here:{here}", "test", **options)
         destinations = [Destination("there", str(there), None)]
         [report] = FanOut(settings, Place("here", str(here)), destinations).run()
         return report
@@ -110,3 +111,14 @@ def test_what_was_removed_there_by_hand_is_put_back_and_told(
     assert pushed.put_back.startswith("it was removed there since test published it on ")
     assert pushed.put_back.endswith("; this puts it back")
     assert (there / "envs" / NAME).is_dir()
+
+
+def test_what_its_own_check_has_refused_was_not_removed_by_anybody(
+    there: Path, push: Callable[..., PushReport]
+) -> None:
+    """It is kept, as it was changed during the check; there never was another version."""
+    assert push(check="touch $CONDA_PREFIX/conda-meta/six-1.17-0.json; false").outcome == FAILED
+    (kept,) = (there / f"envs/.envsync/{NAME}/generations").glob("*.json")
+    assert "taken back" in kept.read_text()
+    again = push(retry_held=True, unattended=True)
+    assert (again.outcome, again.put_back) == (PUSHED, "")

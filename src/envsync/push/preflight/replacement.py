@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 from envsync.agent.places.layout import BASE
+from envsync.agent.places.records import TAKEN_BACK
 from envsync.agent.wire.messages import DAMAGED_RECORD, KEPT, RecordFacts, SourceState, TargetState
 from envsync.errors import (
     EnvsyncError,
@@ -132,9 +133,11 @@ def _require_not_removed(target: TargetState) -> None:
 
 def removed(target: TargetState) -> str:
     """Return that what was published there was removed since, by whatever means; "" if not."""
-    if target.exists or not target.generations:
+    # A version whose check failed was taken back by the push itself.
+    stood = [record for record in target.generations if record.kept_because != TAKEN_BACK]
+    if target.exists or not stood:
         return ""
-    last = max(target.generations, key=lambda record: record.number)
+    last = max(stood, key=lambda record: record.number)
     return f"it was removed there since {published(last)}"
 
 
