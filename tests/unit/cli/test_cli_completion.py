@@ -54,6 +54,7 @@ def offered(home: Path, line: str, *, inventory: str = "lab.yaml") -> list[str]:
         ("envsync push myenv @", ["@gpu"]),
         ("envsync push myenv @ g", ["@gpu"]),  # as bash tells of `@g`
         ("envsync push myenv cpu1 --from gpu", ["gpu1", "gpu2"]),
+        ("envsync bootstrap cpu1 --from gpu", ["gpu1", "gpu2"]),
         ("envsync pull myenv ", ["cpu1", "gpu1", "gpu2"]),
         ("envsync daemon pause m", ["myenv"]),
         ("envsync push --overw", ["--overwrite"]),
@@ -78,6 +79,13 @@ def test_without_an_inventory_the_hosts_of_the_ssh_configuration_are_offered(hom
     assert offered(home, "envsync push here ", inventory="") == ["server2", "server3"]
     (home / ".ssh/config").write_bytes(b"\xff\xfe Host")
     assert offered(home, "envsync push here ", inventory="") == []
+
+
+def test_a_directory_that_can_be_no_environment_is_not_offered(home: Path) -> None:
+    """One of these names could not even be printed, so that nothing was offered at all."""
+    for name in (b"\xff", b"two\nlines", b"base"):
+        Path(home, "conda/envs", os.fsdecode(name), "conda-meta").mkdir(parents=True)
+    assert offered(home, "envsync push ") == ["here", "myenv"]
 
 
 def asked(**variables: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envsync.cli.invocation.arguments import server_argument
+from envsync.cli.invocation.completion import server_names
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, UsageError
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 @click.command()
 @server_argument()
 @click.option(
-    "--from", "from_server", metavar="SERVER", help="The server to take conda from.  [this machine]"
+    "--from",
+    "from_server",
+    metavar="SERVER",
+    shell_complete=server_names,
+    help="The server to take conda from.  [this machine]",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @common_options

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.errors import EnvsyncError
+from envsync.tree.safety import is_environment_name
 
 if TYPE_CHECKING:
     import click
@@ -24,7 +25,8 @@ def environment_names(context: click.Context, _: click.Parameter, incomplete: st
         site = Invocation.of(context).site()
         names.update(environment.name for environment in site.inventory.environments)
         envs = Path(site.own_prefix, "envs")
-        names.update(path.parent.name for path in envs.glob("*/conda-meta"))
+        found = (path.parent.name for path in envs.glob("*/conda-meta"))
+        names.update(filter(is_environment_name, found))
     return _beginning(incomplete, names)
 
 
