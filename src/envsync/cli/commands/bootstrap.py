@@ -10,6 +10,7 @@ from envsync.cli.invocation.arguments import server_argument
 from envsync.cli.invocation.completion import server_names
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
+from envsync.cli.invocation.running_daemon import looking_again
 from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, UsageError
 from envsync.hint_commands import command_line
 
@@ -152,10 +153,12 @@ def _brought(
     from envsync.push.steps.report import FAILED, PushReport
 
     server, else_from = between
-    source = site.inventory.environment(environment).source or else_from
+    known = site.inventory.environment(environment)
+    source = known.source or else_from
     try:
         request = resolve_push(site, PushOptions(environment, (server,), from_server=source))
-        [report] = followed(invocation, request, on_known)
+        with looking_again(known, [server], invocation.environ):
+            [report] = followed(invocation, request, on_known)
     except EnvsyncError as error:
         return PushReport(server, environment, FAILED, error=error)
     return report

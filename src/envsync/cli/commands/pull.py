@@ -28,4 +28,5 @@ def pull(invocation: Invocation, /, **options: Any) -> None:
     from envsync.cli.commands.push import carry_out
     from envsync.cli.pushing.request import PushOptions, resolve_pull
 
-    carry_out(invocation, resolve_pull(invocation.site(), PushOptions(**options)))
+    site = invocation.site()
+    carry_out(invocation, site, resolve_pull(site, PushOptions(**options)))

@@ -16,6 +16,7 @@ from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefu
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.in_order import Document
+    from envsync.cli.invocation.site import Site
     from envsync.cli.pushing.request import PushRequest
     from envsync.push.steps.report import PushReport
 
@@ -65,19 +66,20 @@ def push(invocation: Invocation, /, **options: Any) -> None:
     request = resolve_push(site, PushOptions(**options))
     for server in request.left_out:
         invocation.terminal.note(f"{server} is the source: left out")
-    pushed, there = (
-        site.inventory.environment(name)
-        for name in (request.settings.environment, request.settings.name_there)
-    )
-    is_here = request.source.open_link is None
-    warnings = install_warning(pushed, invocation.environ) if is_here else ()
-    changed = () if request.settings.dry_run else [to.server for to in request.destinations]
-    with looking_again(there, changed, invocation.environ):
-        carry_out(invocation, request, warnings)
+    warnings: Sequence[str] = ()
+    if request.source.open_link is None:
+        pushed = site.inventory.environment(request.settings.environment)
+        warnings = install_warning(pushed, invocation.environ)
+    carry_out(invocation, site, request, warnings)
 
 
-def carry_out(invocation: Invocation, request: PushRequest, warnings: Sequence[str] = ()) -> None:
-    """Push, report the outcome with `warnings` before the push's own, and raise its error."""
+def carry_out(
+    invocation: Invocation, site: Site, request: PushRequest, warnings: Sequence[str] = ()
+) -> None:
+    """Push, report the outcome with `warnings` before the push's own, and raise its error.
+
+    A running daemon is told to look at the servers.
+    """
     from envsync.cli.pushing.following import followed
 
     source = request.source
@@ -92,7 +94,11 @@ def carry_out(invocation: Invocation, request: PushRequest, warnings: Sequence[s
     def know(documents: Sequence[Document]) -> None:
         result["servers"] = documents
 
-    _raise_failures(invocation, followed(invocation, request, know, warnings), source.server)
+    there = site.inventory.environment(request.settings.name_there)
+    changed = () if request.settings.dry_run else [to.server for to in request.destinations]
+    with looking_again(there, changed, invocation.environ):
+        reports = followed(invocation, request, know, warnings)
+    _raise_failures(invocation, reports, source.server)
 
 
 def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], source: str) -> None:

@@ -45,7 +45,8 @@ def unpack(
     require_archive(archive)
     environment = _name_of(archive) if name is None else name
     options = PushOptions(environment, servers=servers, method=PACK, **rest)
-    carry_out(invocation, resolve_unpack(invocation.site(), options, archive))
+    site = invocation.site()
+    carry_out(invocation, site, resolve_unpack(site, options, archive))
 
 
 def _name_of(archive: Path) -> str:

@@ -40,15 +40,11 @@ def looking_again(
     there before until the daemon's next try or rescan.
     """
     request = {"verb": "look", "environments": [environment.name], "servers": [*servers]}
-    failure = None
     try:
         yield
-    except EnvsyncError as error:  # of some of the servers, perhaps
-        failure = error
-    if servers:
-        _asked(environment, environ, request)
-    if failure is not None:
-        raise failure
+    finally:  # it may have ended with an error, or by Ctrl-C, on some of the servers
+        if servers:
+            _asked(environment, environ, request)
 
 
 def _asked(

@@ -1,0 +1,110 @@
+"""What commands by hand tell the daemon that runs here."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envsync.cli.pushing import following
+from envsync.daemon.control import Answer, ControlSocket, Request
+from envsync.daemon.paths import DaemonPaths
+from envsync.push.steps.report import PUSHED, PushReport
+from tests.unit.cli.conftest import Envsync
+
+_INVENTORY = """\
+prefix: {prefix}
+servers:
+  {here}: {{}}
+  gpu[1-2]: {{groups: [gpu]}}
+environments:
+  myenv: {{source: {here}, push_to: ["@gpu"], watch: true}}
+"""
+
+
+@pytest.fixture
+def variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of commands for which every push succeeds."""
+
+    def followed(_: object, request: Any, *__: object) -> list[PushReport]:
+        name = request.settings.name_there
+        return [PushReport(to.server, name, PUSHED) for to in request.destinations]
+
+    monkeypatch.setattr(following, "followed", followed)
+    here = socket.gethostname()
+    (tmp_path / "conda/envs/myenv/conda-meta").mkdir(parents=True)
+    (tmp_path / "conda/envs/myenv/conda-meta/history").touch()
+    (tmp_path / "file.tar.gz").touch()
+    (tmp_path / "lab.yaml").write_text(_INVENTORY.format(prefix=tmp_path / "conda", here=here))
+    return {
+        "ENVSYNC_CONFIG": str(tmp_path / "lab.yaml"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "XDG_RUNTIME_DIR": str(tmp_path),
+    }
+
+
+@pytest.fixture
+def heard(variables: dict[str, str]) -> Iterator[list[Request]]:
+    """What a daemon is asked, apart from its status."""
+    control = ControlSocket(DaemonPaths.of(variables, socket.gethostname()).socket)
+    end, ended = os.pipe()
+    requests: list[Request] = []
+
+    def handle(request: Request) -> Answer:
+        if request["verb"] != "status":
+            requests.append(request)
+        return {}
+
+    def serve() -> None:
+        while end not in select.select([control.fd, end], [], [])[0]:
+            control.serve_one(handle)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield requests
+    os.close(ended)
+    thread.join()
+    control.close()
+    os.close(end)
+
+
+@pytest.mark.parametrize(
+    ("line", "servers"),
+    [
+        ("push myenv", ["gpu1", "gpu2"]),
+        ("push myenv gpu2 --as another", []),
+        ("push myenv --dry-run", []),
+        ("unpack file.tar.gz gpu2 --as myenv", ["gpu2"]),
+        ("unpack file.tar.gz gpu2", []),
+        ("bootstrap gpu1", ["gpu1"]),
+        ("bootstrap gpu1 --dry-run", []),
+    ],
+)
+def test_it_is_told_where_a_push_may_have_changed_something(
+    envsync: Envsync, variables: dict[str, str], heard: list[Request], line: str, servers: list[str]
+) -> None:
+    assert envsync(*line.split(), **variables).status == 0
+    look = {"verb": "look", "environments": ["myenv"], "servers": servers}
+    assert heard == ([look] if servers else [])
+
+
+def test_it_is_told_also_of_a_push_that_was_stopped(
+    envsync: Envsync,
+    variables: dict[str, str],
+    heard: list[Request],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some of the servers may have the new version by then."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following, "followed", stop)
+    assert envsync("push", "myenv", **variables).status == 130
+    assert [request["servers"] for request in heard] == [["gpu1", "gpu2"]]
