@@ -93,7 +93,7 @@ def test_a_table_that_is_too_wide_goes_without_what_is_optional_and_says_so() ->
     }
     for columns, text in expected.items():
         terminal, out, _ = _narrow(columns)
-        terminal.table(titles, rows, optional="BY SIZE")
+        terminal.table(titles, rows, optional="FROM BY SIZE")  # FROM only with -v, for instance
         assert out.getvalue().splitlines() == text
     piped = io.StringIO()
     Terminal(piped, piped, {"COLUMNS": "35"}).table(titles, rows, optional="BY SIZE")

@@ -212,7 +212,7 @@ class Terminal:
         if turns and _width(lines) > columns:
             lines = self._turned(titles, rows, columns)
         left_out = []
-        for title in optional.split():
+        for title in filter(titles.__contains__, optional.split()):
             if _width(lines) <= columns:
                 break
             left_out.append(title)
