@@ -53,6 +53,7 @@ from typing import (
 
 SLOTS: Mapping[str, str] = {
     "server": "SERVER",
+    "again": "envsync push",
     "insist": "insist with --retry-held",
     "overwrite": "--overwrite",
     "allow_shrink": "--allow-shrink",

@@ -48,7 +48,7 @@ def push(
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
 
     def push(**options: Any) -> PushReport:
-        settings = PushSettings(NAME, f"here:{here}", "test", **options)
+        settings = PushSettings(NAME, f"here:{here}", "test@here", **options)
         destinations = [Destination("there", str(there), None)]
         [report] = FanOut(settings, Place("here", str(here)), destinations).run()
         return report
@@ -105,10 +105,13 @@ def test_what_was_removed_there_by_hand_is_put_back_and_told(
 ) -> None:
     assert (push().put_back, push().put_back) == ("", "")
     shutil.rmtree(there / "envs" / NAME)
+    refused = push(unattended=True).error
+    assert isinstance(refused, TargetDrifted)
+    assert refused.hint.startswith(f"restore it with `envsync push {NAME} there`, or ")
     planned, pushed = push(dry_run=True), push()
     assert (planned.outcome, pushed.outcome) == (PLANNED, PUSHED)
     assert planned.put_back == pushed.put_back
-    assert pushed.put_back.startswith("it was removed there since test published it on ")
+    assert pushed.put_back.startswith("it was removed there since test@here published it on ")
     assert pushed.put_back.endswith("; this puts it back")
     assert (there / "envs" / NAME).is_dir()
 

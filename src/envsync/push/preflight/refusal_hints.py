@@ -29,6 +29,8 @@ def complete(
     again = _again(ends)
     insist = _options(ends.settings, "--retry-held", missing)
     shrink = _options(ends.settings, "--allow-shrink", missing)
+    if again:
+        error.fill(again=again)
     error.fill(
         insist=f"insist: `{again} {insist}`" if again else f"insist with {insist}",
         overwrite=_options(ends.settings, "--overwrite", missing),

@@ -10,6 +10,7 @@ from envsync.agent.places.records import TAKEN_BACK
 from envsync.agent.wire.messages import DAMAGED_RECORD, KEPT, RecordFacts, SourceState, TargetState
 from envsync.errors import (
     EnvsyncError,
+    Hint,
     NotFastForward,
     PreflightRefused,
     RevisionHeld,
@@ -127,7 +128,7 @@ def _require_not_removed(target: TargetState) -> None:
     gone = removed(target)
     if gone:
         raise TargetDrifted(
-            gone, hint="restore it with `envsync push`, or remove the server from `push_to`"
+            gone, hint=Hint("restore it with `{again}`, or remove the server from `push_to`")
         )
 
 
