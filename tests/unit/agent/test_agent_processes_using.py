@@ -63,6 +63,18 @@ def test_of_another_users_processes_the_program_or_its_script_tells(
     assert f"{sys.executable} -u {named}/job.py" in {use.command for use in found}
 
 
+def test_what_is_mapped_of_a_copy_elsewhere_is_not_used_here(tmp_path: Path, start: Start) -> None:
+    """As where a whole disk is mounted: the paths end alike."""
+    for top, is_used in ((tmp_path / "mnt" / tmp_path.relative_to("/"), False), (tmp_path, True)):
+        file = top / "env/lib.so"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"library")
+        mapped = f"file = open({str(file)!r}, 'r+b'); mapped = mmap.mmap(file.fileno(), 0)"
+        then = "file.close(); print('here', flush=True); input()"
+        pid = start(sys.executable, "-c", f"import mmap; {mapped}; {then}")
+        assert [use.pid for use in _users(tmp_path / "env")] == ([pid] if is_used else [])
+
+
 def test_a_process_that_starts_a_program_is_asked_again_who_it_is(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,7 @@ class _Seen(NamedTuple):
     maps: bytes
 
     def is_below(self, top: bytes) -> bool:
-        return top in self.maps or any((link + b"/").startswith(top) for link in self.held)
+        return b" " + top in self.maps or any((link + b"/").startswith(top) for link in self.held)
 
 
 def processes_using(paths: Sequence[bytes], writers: bytes) -> Tuple[ProcessUse, ...]:
