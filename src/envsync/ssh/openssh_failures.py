@@ -168,11 +168,23 @@ def _locked(words: Words) -> list[str]:
     return words.find(r"^Server accepts key: (.+?) \S+ SHA256:\S+(?: explicit)?$")
 
 
+def _unusable(words: Words) -> dict[str, str]:
+    """Return the key files that ssh could not read, each with the reason."""
+    found = (re.match(r'Load key "(.+)": (.+)', line) for line in words.said)
+    return {match[1]: match[2] for match in found if match}
+
+
 def _not_let_in(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
-    allowed, locked = match["methods"].split(","), _locked(words)
-    tried = [name for name in _tried(words) if name not in locked]
+    allowed, unusable = match["methods"].split(","), _unusable(words)
+    locked = [name for name in _locked(words) if name not in unusable]
+    tried = [name for name in _tried(words) if name not in (*locked, *unusable)]
+    told = [*tried, *(f"{name} (cannot be used: {why})" for name, why in unusable.items())]
     has_agent = bool(words.find("^(get_agent_identities): (?!ssh_get_authentication_socket)"))
-    return refusals.authentication_refused(place, tried, locked, allowed, has_agent=has_agent)
+    error = refusals.authentication_refused(place, told, locked, allowed, has_agent=has_agent)
+    if unusable and not (tried or locked):
+        read = shlex.join(["ssh-keygen", "-y", "-f", next(iter(unusable))])
+        error.hint = f"see what is wrong with that key: {read}"
+    return error
 
 
 def _too_many_keys(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:

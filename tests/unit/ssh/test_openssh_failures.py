@@ -138,6 +138,20 @@ def test_a_key_that_would_be_accepted_needs_a_passphrase(
     assert ("tried: /home/alice/my key" in refused.details) is not locked
 
 
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_a_key_that_ssh_cannot_read_needs_no_passphrase(is_accepted: bool) -> None:
+    """It has a wrong mode, is damaged, or only its public half is here. ssh says so."""
+    accepted = OFFER.replace("Offering public key", "Server accepts key")
+    why = 'Load key "/home/alice/my key": bad permissions'
+    denied = "alice@gpu02: Permission denied (publickey)."
+    text = f"{OFFER}\n{accepted}\n{why}\n{denied}" if is_accepted else f"{why}\n{denied}"
+    refused = meaning([(SERVER, Words.of(text.splitlines()))], [])
+    assert refused.details == ("tried: /home/alice/my key (cannot be used: bad permissions)",)
+    assert refused.hint == (
+        "see what is wrong with that key: ssh-keygen -y -f '/home/alice/my key'"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
