@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from envsync.agent.target import health
 from envsync.agent.target.catalogue import environments
 from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.messages import EnvironmentFacts
+from envsync.errors import CheckFailed, NotFound
 from tests.integration.agent.versions import ONE, TWO
-from tests.support.pushes import NAME, Server
+from tests.support.pushes import NAME, Server, records
 
 
 def listed(server: Server) -> list[EnvironmentFacts]:
@@ -43,6 +46,16 @@ def test_what_was_removed_behind_a_link_is_known(server: Server) -> None:
     target.lock.release()
     (found,) = standing(server)
     assert (found.name, found.state) == (NAME, "removed")
+
+
+def test_only_what_a_rollback_would_put_back_is_told_of(server: Server) -> None:
+    """Not what the check of the first push refused: `rollback` asks for its number."""
+    with pytest.raises(CheckFailed):
+        server.push(ONE, check="touch $CONDA_PREFIX/conda-meta/six-9-0.json; false")
+    assert len(records(server).kept()) == 1
+    with pytest.raises(NotFound):
+        server.rollback()
+    assert standing(server) == []
 
 
 def test_what_refuses_a_push_is_found(server: Server) -> None:

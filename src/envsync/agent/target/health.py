@@ -178,8 +178,9 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
     records = Records(places)
     inode = places.inode()
     if inode is None:
-        kept = _counted(len(records.kept()))
-        return ("removed" if records.was_removed() else "missing"), kept
+        # Those that a rollback puts back unless another one is named.
+        kept = sum(not record.was_taken_back for record in records.kept())
+        return ("removed" if records.was_removed() else "missing"), _counted(kept)
     record = records.at(inode)
     if record is None:
         damaged = records.damaged()
