@@ -76,6 +76,14 @@ def test_an_absolute_one_is_told_where_something_is_there(sources: Sources) -> N
     }
 
 
+def test_one_that_has_no_room_for_the_prefix_there_is_told_as_it_stays(sources: Sources) -> None:
+    sibling = sources.top.with_name("sibling")
+    sibling.mkdir()
+    sources.add("lib/one.so", sibling)
+    longer = f"/srv/{'x' * 200}/envs/{NAME}"
+    assert sources.lines(longer) == [f"lib/one.so (RPATH) leads to {sibling}"]
+
+
 def test_each_binary_is_read_once(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[bytes, ...]] = []
     run_paths = reading.run_paths

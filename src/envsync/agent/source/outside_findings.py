@@ -68,6 +68,7 @@ def _in_entry(source: SourceVersion, path: bytes, entry: Entry) -> Tuple[LeadsOu
 def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[LeadsOutside]:
     """Yield the outside directories in which binaries look for libraries, each once."""
     names = outside.Names(source.names, os.fsencode(there) or source.known_as)
+    unchanged = source.relocation_facts(there).left if there else ()
     found: Dict[bytes, Set[bytes]] = {}
     for path, said in source.elf_files().ask(_RUN_PATHS):
         for run_path in said.split(b":"):
@@ -79,7 +80,8 @@ def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[Lead
                 # Usually a leftover of the build machine that does not exist here.
                 if not os.path.isdir(leads_to):
                     continue
-                leads_to = moved(leads_to)
+                if os.fsdecode(path) not in unchanged:
+                    leads_to = moved(leads_to)
             found.setdefault(leads_to, set()).add(path)
     for leads_to, paths in sorted(found.items()):
         more = ", also of %d more" % (len(paths) - 1) if len(paths) > 1 else ""

@@ -151,9 +151,8 @@ class Relocator:
         Either it only seemed to contain the path, or it contains the base prefix and has no room
         for the one there. The latter is noted for this target path alone, as others may be shorter.
         """
-        if entry.content in self._before.files and self._holds(entry.content, contents):
-            contents.files[entry.content] = same
-        elif self._relocation.names_any(read_verified(self._top_fd, path, entry)):
+        is_known = entry.content in self._before.files and self._holds(entry.content, contents)
+        if is_known or self._relocation.names_any(read_verified(self._top_fd, path, entry)):
             self._left.append(path)
             contents.files[entry.content] = same
         else:
