@@ -35,7 +35,9 @@ def push_options(command: F) -> F:
         ),
         click.option("--retry-held", is_flag=True, help="Push a version even if it is held there."),
         click.option(
-            "--limit", metavar="RATE", help="Send at most this much a second: 200Mbit, 25MB."
+            "--limit",
+            metavar="RATE",
+            help="Send each server at most this much a second: 200Mbit, 25MB.",
         ),
     ]
     for option in reversed(options):
