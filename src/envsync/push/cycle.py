@@ -233,8 +233,13 @@ class Push:
     def _switch(self, decision: Decision, brought: StagingResult) -> RecordFacts:
         """Publish. If the answer is lost, find out from the target's record what became of it."""
         settings, revision = self._settings, decision.source.source_revision
-        is_foreign = replacement.is_foreign(decision.source, decision.target)
-        how = How(decision.method.name, brought.transport, brought.changes, is_foreign)
+        how = How(
+            decision.method.name,
+            brought.transport,
+            brought.changes,
+            overwrites_foreign=replacement.is_foreign(decision.source, decision.target),
+            environment_id=decision.source.environment_id,
+        )
         try:
             return self._target.publish(settings, revision, how, on_progress=self._progress.relay)
         except ConnectionLost as lost:
@@ -253,7 +258,7 @@ class Push:
         revision, target = decision.source.source_revision, decision.target
         self._notes.remember(revision)
         if replacement.has_drifted(target) and not self._settings.dry_run:
-            record = self._target.adopt(self._settings, revision)
+            record = self._target.adopt(self._settings, decision.source)
             return replace(self._notes.report(decision), outcome=ADOPTED, record=record)
         return replace(self._notes.report(decision), record=target.record)
 

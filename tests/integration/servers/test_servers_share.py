@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -127,6 +128,8 @@ def test_members_of_the_group_publish_by_turns(fresh_lab: Lab) -> None:
     # By every transport that leaves something in the state directory.
     for user, transport in ((USER, "rsync"), (MEMBER, "rsync"), (USER, "scp")):
         source.change()
+        # Each member has a home of his own, and what was pushed from there is noted in it.
+        shutil.rmtree(envsync.host.path(f"{envsync.host.home()}/.local"), ignore_errors=True)
         _configure(envsync, more=f"{share}, keep: 0", user=user)
         report = envsync.push("--transport", transport).server
         assert (report["outcome"], report["warnings"]) == ("pushed", [])

@@ -87,6 +87,22 @@ def test_a_disk_that_is_mounted_in_a_home_is_the_machine_s_own(
     assert had(home / "scratch", home).revisions() == []
 
 
+def test_an_environment_has_another_id_on_each_machine_and_at_each_path(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["server1", "server2"]
+    found = set()
+    for name in names:
+        monkeypatch.setattr(machine, "name_among_all", lambda name=name: name)
+        for prefix in ("conda", "other"):
+            found.add(had(tmp_path / prefix, home).environment_id())
+    assert len(found) == 4
+    # Whoever asks.
+    assert had(tmp_path / "other", tmp_path / "another home").environment_id() in found
+    monkeypatch.setattr(machine, "name_among_all", lambda: "")
+    assert had(tmp_path / "conda", home).environment_id() == ""
+
+
 @pytest.mark.parametrize(
     ("content", "is_mounted", "expected"),
     [
@@ -114,5 +130,8 @@ def test_the_name_of_a_machine(
     machine.name.cache_clear()
     try:
         assert machine.name() == expected
+        # A machine that was installed from the same image has the same ID.
+        lasting = expected if expected != "server1" else ""
+        assert machine.name_among_all() == (f"{lasting} server1" if lasting else "")
     finally:
         machine.name.cache_clear()

@@ -40,7 +40,7 @@ NOTHING = TotalsFacts(0, 0, 0)
 def record(number: int, source_revision: str, source: str = "server1:/envs/myenv") -> RecordFacts:
     return RecordFacts(
         number, source_revision, source_revision, "alice@server1", source, 1e9, "mirror",
-        "stream", NOTHING, "",
+        "stream", NOTHING, "", "",
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ HERE = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
 
 
 def source() -> SourceState:
-    return SourceState("/w/envs/my", "r", "r", "r", NOTHING, (), (), HERE, 0)
+    return SourceState("/w/envs/my", "r", "r", "r", NOTHING, (), "", (), HERE, 0)
 
 
 def target(platform: PlatformFacts) -> TargetState:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.server import machine
 from envsync.errors import NotFastForward
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Destination, Place
@@ -59,8 +60,23 @@ def test_it_is_noted_once_it_can_be(scene: Scene) -> None:
     assert scene.push().outcome == PUSHED
 
 
-def test_what_was_not_noted_is_not_replaced(scene: Scene) -> None:
+def test_what_was_not_noted_is_replaced_where_its_record_says_that_it_came_from_here(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another user pushed it, who has a log of his own."""
+    monkeypatch.setattr(machine, "name_among_all", lambda: "server1")
     scene.push()
+    scene.change()
+    assert scene.push().outcome == PUSHED
+
+
+@pytest.mark.parametrize("names", [("", ""), ("server1", "server2")])
+def test_what_was_not_noted_is_not_replaced(
+    scene: Scene, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "name_among_all", lambda: names[0])
+    scene.push()
+    monkeypatch.setattr(machine, "name_among_all", lambda: names[1])
     scene.change()
     refused = scene.push().error
     assert isinstance(refused, NotFastForward)

@@ -46,6 +46,7 @@ class Record(NamedTuple):
     replaced although it had changes of its own, or by a source that never had it. `own_changes` is
     a digest of those changes, if a check may have made them. `share` is what it was published for a
     group to do (`tree.sharing`), empty for nothing; None if envsync did not build it.
+    `environment_id` identifies its source to all who push from there (see `revision_history`).
     """
 
     number: int
@@ -62,6 +63,7 @@ class Record(NamedTuple):
     own_changes: str = ""
     local: Tuple[str, ...] = ()
     share: Optional[str] = None
+    environment_id: str = ""
 
     @property
     def was_taken_back(self) -> bool:

@@ -57,12 +57,26 @@ class RevisionHistory:
             return "%s: %s" % (self._directory, error.strerror)
         return ""
 
+    def environment_id(self) -> str:
+        """Return what identifies this environment to all users and targets; "" if nothing does.
+
+        A target records it with what was pushed from here, by whichever user.
+        """
+        whose = machine.name_among_all()
+        return _digest(b"all", self._path(), os.fsencode(whose)) if whose else ""
+
     def _name(self) -> str:
         """Return the name of this environment's log, which no other environment has."""
+        path = self._path()
+        return _digest(path, b"" if _is_seen_by_all(path) else os.fsencode(machine.name()))
+
+    def _path(self) -> bytes:
         parent, name = os.path.split(self._places.live)
-        path = os.path.join(os.path.realpath(parent), name)
-        whose = b"" if _is_seen_by_all(path) else os.fsencode(machine.name())
-        return hashlib.sha256(path + b"\0" + whose).hexdigest()[:24]
+        return os.path.join(os.path.realpath(parent), name)
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
 
 def _is_seen_by_all(path: bytes) -> bool:

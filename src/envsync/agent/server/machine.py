@@ -21,7 +21,21 @@ def name() -> str:
     (on a diskless machine), return the host name, without its domain, which may come and go with
     the network.
     """
-    return _lasting_id() or os.uname().nodename.partition(".")[0]
+    return _lasting_id() or _host_name()
+
+
+def name_among_all() -> str:
+    """Return a name that no other machine anywhere has, as far as can be known; else "".
+
+    Images are installed on many machines with the ID that they have, so the host name is part of
+    it.
+    """
+    found = _lasting_id()
+    return f"{found} {_host_name()}" if found else ""
+
+
+def _host_name() -> str:
+    return os.uname().nodename.partition(".")[0]
 
 
 def _lasting_id() -> str:

@@ -136,7 +136,7 @@ class Source:
             self._places.path,
             self._version,
             source_revision(self._records, snapshot),
-            self.had.revisions(),
+            self.had,
             findings + left_out(snapshot.scan) + finding(links),
             self._platform(),
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Iterable, Tuple
+from typing import Tuple
 
 from envsync.agent.places.records import Records
+from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
@@ -22,11 +23,11 @@ def state_of(
     path: bytes,
     version: SourceVersion,
     source_revision: str,
-    had: Iterable[str],
+    history: RevisionHistory,
     findings: Tuple[Finding, ...],
     platform: PlatformFacts,
 ) -> SourceState:
-    """Return the state of a hashed version; `had` are the revisions that the source has had."""
+    """Return the state of a hashed version of the environment with this `history`."""
     snapshot, here = version.snapshot, version.at("")
     return SourceState(
         path=os.fsdecode(path),
@@ -34,7 +35,8 @@ def state_of(
         revision_there=snapshot.revision if here is None else here.facts.revision,
         source_revision=source_revision,
         totals=TotalsFacts(*snapshot.totals) if here is None else here.facts.totals,
-        had=tuple(had),
+        had=tuple(history.revisions()),
+        environment_id=history.environment_id(),
         findings=findings,
         platform=platform,
         hashed_bytes=snapshot.hashed_bytes,
@@ -52,6 +54,7 @@ def unhashed_state(
         source_revision="",
         totals=totals,
         had=(),
+        environment_id="",
         findings=findings,
         platform=platform,
         hashed_bytes=0,

@@ -76,6 +76,7 @@ def new_record(
         totals=version.totals,
         local=local,
         share=share,
+        environment_id=publication.environment_id,
     )
 
 

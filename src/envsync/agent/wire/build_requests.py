@@ -36,7 +36,10 @@ class Check(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """Asks to publish, with what the pushing end knows of the version."""
+    """Asks to publish, with what the pushing end knows of the version.
+
+    `environment_id` identifies the source (see `places.revision_history`).
+    """
 
     source_revision: str
     source: str
@@ -50,6 +53,7 @@ class Publication(NamedTuple):
     """After a rebuild, what differs from the source because it could not be installed there."""
     overwrites_foreign: bool = False
     """Whether the live version is one that the source never had, and must be kept for good."""
+    environment_id: str = ""
 
 
 class GoBack(NamedTuple):

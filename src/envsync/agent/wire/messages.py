@@ -93,6 +93,7 @@ class TotalsFacts(NamedTuple):
 class SourceState(NamedTuple):
     """The state of a source. `had` are the source revisions that it has had itself.
 
+    `environment_id` identifies it to all its users, or is "" (see `places.revision_history`).
     `revision_there` is the revision as it will be published: `revision`, unless the tree is
     relocated or soft links are replaced by files. `source_revision` is recorded with it: that of
     the first source, if this is a version as it was published here, perhaps with another prefix.
@@ -104,6 +105,7 @@ class SourceState(NamedTuple):
     source_revision: str
     totals: TotalsFacts
     had: Tuple[str, ...]
+    environment_id: str
     findings: Tuple[Finding, ...]
     platform: PlatformFacts
     hashed_bytes: int
@@ -135,6 +137,7 @@ class RecordFacts(NamedTuple):
     transport: str
     totals: TotalsFacts
     kept_because: str
+    environment_id: str
 
 
 class TargetState(NamedTuple):

@@ -22,6 +22,7 @@ from envsync.agent.wire.messages import (
     ProcessUse,
     PublishFacts,
     RecordFacts,
+    SourceState,
     TargetState,
     VerifyFacts,
 )
@@ -53,12 +54,14 @@ class How(NamedTuple):
     """How a version came to the target, for its record.
 
     `overwrites_foreign` says whether it replaces a version that its source never had.
+    `environment_id` is the source's.
     """
 
     method: str
     transport: str
     changes: tuple[str, ...] = ()
     overwrites_foreign: bool = False
+    environment_id: str = ""
 
 
 class TargetEnd:
@@ -285,11 +288,12 @@ class TargetEnd:
         answer = self._end.call(operation, Keeping(keep), on_progress=on_progress)
         return from_json(DoneFacts, answer.document).is_done
 
-    def adopt(self, settings: PushSettings, source_revision: str) -> RecordFacts:
-        """Record the version that is already on the target."""
-        publication = _publication(settings, source_revision, How("mirror", ""))
-        answer = self._end.call("build.adopt", publication)
-        return target_answers.of_revision(from_json(RecordFacts, answer.document), source_revision)
+    def adopt(self, settings: PushSettings, source: SourceState) -> RecordFacts:
+        """Record the version that is already on the target as this source's."""
+        how = How("mirror", "", environment_id=source.environment_id)
+        revision = source.source_revision
+        answer = self._end.call("build.adopt", _publication(settings, revision, how))
+        return target_answers.of_revision(from_json(RecordFacts, answer.document), revision)
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back: generation `number`, or the newest if None."""
@@ -323,4 +327,5 @@ def _publication(settings: PushSettings, source_revision: str, how: How) -> Publ
         retry_held=settings.retry_held,
         changes=how.changes,
         overwrites_foreign=how.overwrites_foreign,
+        environment_id=how.environment_id,
     )

@@ -199,7 +199,9 @@ class PackedEnd:
         state = from_json(SourceState, document)
         had = () if self._origin is None else self._origin.had()
         found = tuple(Finding("pack", told) for told in self._told or ())
-        state = state._replace(had=state.had + had, findings=state.findings + found)
+        state = state._replace(
+            had=state.had + had, environment_id="", findings=state.findings + found
+        )
         return dict(to_json(state))
 
     def _sees(self, _: Document, arguments: Document) -> Document:

@@ -147,6 +147,8 @@ def is_foreign(source: SourceState, target: TargetState) -> bool:
     record = target.record
     if record is None or not target.exists:
         return False
+    if source.environment_id and record.environment_id == source.environment_id:
+        return False  # it was pushed from there, perhaps by another user
     return record.source_revision not in (*source.had, source.revision, source.source_revision)
 
 
