@@ -128,6 +128,22 @@ def test_a_table_that_is_too_wide_stands_closer_then_turns() -> None:
     )
 
 
+def test_a_turned_table_has_no_line_in_which_nothing_is_known() -> None:
+    titles = ("SERVER", "REACHED", "PYTHON", "ENVIRONMENTS")
+    rows = [("server1", "yes", "-", "12"), ("server2", "NO", "-", "connection-failed")]
+    terminal, out, _ = _narrow(36)
+    terminal.table(titles, rows, turns=True)
+    assert out.getvalue() == (
+        "SERVER        server1\n"
+        "REACHED       yes\n"
+        "ENVIRONMENTS  12\n"
+        "\n"
+        "SERVER        server2\n"
+        "REACHED       NO\n"
+        "ENVIRONMENTS  connection-failed\n"
+    )
+
+
 def test_an_error_without_server_and_hint_is_one_line() -> None:
     terminal, _, err = _terminal()
     terminal.error(EnvsyncError("something", hint=""))
@@ -149,7 +165,7 @@ def test_what_happened_on_many_servers_is_told_once() -> None:
     )
 
 
-def test_a_server_is_named_once() -> None:
+def test_a_server_and_a_hint_are_named_once() -> None:
     terminal, _, err = _terminal()
     terminal.errors(
         [
@@ -158,7 +174,7 @@ def test_a_server_is_named_once() -> None:
         ]
     )
     assert err.getvalue() == (
-        "envsync: gpu1, gpu2: refuses connections\n  → look there\n"
+        "envsync: gpu1, gpu2: refuses connections\n"
         "envsync: edge: 192.0.2.7 refuses connections\n  → look there\n"
     )
 

@@ -87,8 +87,9 @@ def _only(
 def _transposed(
     titles: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return the table turned, without the columns in which every cell is `-`."""
     first, *others = zip(titles, *rows, strict=True)
-    return first, others
+    return first, [line for line in others if set(line[1:]) != {"-"}]
 
 
 class Terminal:
@@ -145,31 +146,36 @@ class Terminal:
             self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
 
     def hint(self, text: str) -> None:
-        """Print what to do about the note or warning before it."""
+        """Print what to do about what was told before it; not folded, because it is copied."""
         if text and not self._quiet:
-            self._stderr.write(f"{self._hint(text)}\n")
-
-    def _hint(self, text: str) -> str:
-        """Return a hint's line, not folded, however long, because it is copied and pasted."""
-        return f"  → {_shortened(self._copyable(text))}"
+            self._stderr.write(f"  → {_shortened(self._copyable(text))}\n")
 
     def _copyable(self, line: str) -> str:
         return with_config(line, self._config)
 
     def errors(self, errors: Sequence[EnvsyncError]) -> None:
-        """Print each distinct error once, with all the servers that it happened on."""
-        alike: dict[tuple[object, ...], list[EnvsyncError]] = {}
-        for error in errors:
-            key = (error.code, _without_name(error), error.hint, error.details)
-            alike.setdefault(key, []).append(error)
-        for same in alike.values():
-            self.error(same[0], [error.server for error in same if error.server])
+        """Print each distinct error once, with all the servers that it happened on.
 
-    def error(self, error: EnvsyncError, servers: Sequence[str] = ()) -> None:
+        A hint that several errors have is printed once, after the last of them.
+        """
+        alike: dict[str, dict[tuple[object, ...], list[EnvsyncError]]] = {}
+        for error in errors:
+            key = (error.code, _without_name(error), error.details)
+            alike.setdefault(error.hint, {}).setdefault(key, []).append(error)
+        for hint, distinct in alike.items():
+            for same in distinct.values():
+                self._error(same[0], [error.server for error in same if error.server])
+            self.hint(hint)
+
+    def error(self, error: EnvsyncError) -> None:
         """Print `envsync: server2: what happened`, the details indented, and the hint."""
+        self._error(error, [error.server] if error.server else [])
+        self.hint(error.hint)
+
+    def _error(self, error: EnvsyncError, servers: Sequence[str]) -> None:
         if self._quiet:
             return
-        names = listed(servers or ([error.server] if error.server else []))
+        names = listed(servers)
         where = f"{escaped(names)}: " if names else ""
         told = self._folded(
             f"envsync: {where}{_shortened(self._copyable(_without_name(error)))}", self._stderr
@@ -183,8 +189,6 @@ class Terminal:
         if len(error.details) > DETAILS_SHOWN:
             more = len(error.details) - DETAILS_SHOWN
             lines.append(f"  and {more:,} more: all of them with --json")
-        if error.hint:
-            lines.append(self._hint(error.hint))
         self._stderr.write("\n".join(lines) + "\n")
 
     def table(
