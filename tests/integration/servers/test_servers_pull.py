@@ -64,9 +64,14 @@ def test_the_hint_names_a_diff_that_shows_it(fresh_lab: Lab) -> None:
     pulled = there.run("pull", "myenv", "server1").error["hint"]
     assert "`envsync diff myenv server1`" in pulled
     assert there.ok("diff", "myenv", "server1").exit_code == 0
-    # None of these could be compared by a command.
     renamed = here.push("server2", "--as", "other", expect=DRIFT).error["hint"]
-    assert renamed == "--overwrite keeps it as a generation"
+    assert "`envsync diff myenv server2 --as other`" in renamed
+    told = here.ok("diff", "myenv", "server2", "--as", "other").document["result"]
+    assert (told["environment"], told["name_there"]) == ("myenv", "other")
+    assert told["difference"]["removed"] > 10
+    here.push("server2", "--as", "other", "--overwrite")
+    same = here.ok("diff", "myenv", "server2", "--as", "other").document["result"]["difference"]
+    assert (same["added"], same["removed"], same["changed"]) == (0, 0, 0)
 
 
 def test_a_source_that_is_killed_while_it_sends(fresh_lab: Lab) -> None:

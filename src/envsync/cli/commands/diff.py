@@ -29,10 +29,18 @@ PATHS_MAX = 4000
 @server_argument()
 @click.option("--files", is_flag=True, help="List the files, too.")
 @click.option("--published", is_flag=True, help="Compare with what was last published there.")
+@click.option(
+    "--as", "name_there", metavar="NAME", help="Its name on SERVER, as in `envsync push --as`."
+)
 @common_options
 @click.pass_obj
 def diff(
-    invocation: Invocation, environment: str, server: str, files: bool, published: bool
+    invocation: Invocation,
+    environment: str,
+    server: str,
+    files: bool,
+    published: bool,
+    name_there: str | None,
 ) -> None:
     """Show how ENV on SERVER differs from ENV here: packages first, then files by package.
 
@@ -40,18 +48,20 @@ def diff(
     and changed are as seen on SERVER.
     """
     from envsync.agent.source.package_records import record_at
-    from envsync.cli.invocation.asking import ask_servers, target_of
+    from envsync.cli.invocation.asking import ask_servers
     from envsync.cli.pushing.request import require_environment
+    from envsync.push.ends.target_end import TargetEnd
 
     site = invocation.site()
     environment = site.inventory.environment(environment).name  # refuses base
+    there = site.inventory.environment(name_there or environment).name
     if not published:
         require_environment(site.own_prefix, environment)
 
     def ask(end: End, place: Place, _: OnProgress) -> DifferenceFacts:
-        manifest = b"" if published else _own_manifest(site, environment, place)
+        manifest = b"" if published else _own_manifest(site, environment, place, there)
         record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
-        target = target_of(site, environment, end, place)
+        target = TargetEnd(end, place.prefix, there, site.local(environment), site.who)
         return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 
     place = site.place(site.server(server))
@@ -59,22 +69,23 @@ def diff(
     found = outcome.answer()
     invocation.result = {
         "environment": environment,
+        "name_there": there,
         "server": place.server,
         "compared_with": "published" if published else "source",
         "difference": found._asdict(),
     }
     reference = "what was published there" if published else site.own_name
-    headline = f"{environment} on {place.server}, compared with {reference}"
+    headline = f"{there} on {place.server}, compared with {reference}"
     for line in _lines(headline, found, files):
         invocation.terminal.say(line)
 
 
-def _own_manifest(site: Site, environment: str, place: Place) -> bytes:
+def _own_manifest(site: Site, environment: str, place: Place, there: str) -> bytes:
     from envsync.push.ends.local_source import open_local
 
     local = site.local(environment)
     source = open_local(site.here_place(), environment, local)
-    return source.at(f"{place.prefix}/envs/{environment}").manifest(b"")
+    return source.at(f"{place.prefix}/envs/{there}").manifest(b"")
 
 
 def _lines(headline: str, found: DifferenceFacts, files: bool) -> Iterator[str]:
