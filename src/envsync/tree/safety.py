@@ -23,7 +23,8 @@ class Shrinkage(NamedTuple):
     files_now: int
 
     def __str__(self) -> str:
-        return f"it has {self.files_now:,} files, but the target has {self.files_before:,}"
+        files = "1 file" if self.files_now == 1 else f"{self.files_now:,} files"
+        return f"it has {files}, but the target has {self.files_before:,}"
 
 
 def shrinkage(source: Totals, target: Totals) -> Optional[Shrinkage]:

@@ -84,6 +84,22 @@ def test_what_a_push_in_vain_left_is_no_environment(served: Lab, envsync: Envsyn
         left.parent.rmdir()
 
 
+def test_a_held_version_is_named_until_another_was_published(served: Lab, envsync: Envsync) -> None:
+    def is_named() -> bool:
+        return "a version is held: rolled back by" in envsync("doctor", "server2").stdout
+
+    envsync("push", "myenv", "server2")
+    package = environment(served, "server1") / "changed.txt"
+    for number in (1, 2):
+        package.write_text(str(number))
+        envsync("push", "myenv", "server2")
+        assert not is_named()
+        if number == 1:
+            envsync("rollback", "myenv", "server2")
+            assert is_named()
+    package.unlink()
+
+
 def test_a_server_without_conda(served: Lab, envsync: Envsync) -> None:
     moved = served["server3"].path(served["server3"].prefix)
     moved.rename(moved.with_name("away"))

@@ -79,6 +79,15 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
             "rebuild",
             False,
         ),
+        (
+            _health(
+                server=HEALTH.server._replace(platform=PLATFORM._replace(machine="aarch64")),
+                tools=HEALTH.tools[:1],
+            ),
+            "architecture x86_64, the target is aarch64, and has no conda, mamba or micromamba",
+            "install one",
+            True,
+        ),
         (replace(WELL, noise=b"\nhello\n"), "'hello'", ".bashrc", False),
         (replace(WELL, clock_off_seconds=-90.0), "90 s behind", "set-ntp", False),
         (replace(WELL, health=None, error=ConnectionFailed("no answer")), "no answer", "", True),

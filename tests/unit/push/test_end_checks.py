@@ -13,7 +13,7 @@ from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.preflight import preflight, replacement
+from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks, difference_lines
 from envsync.push.request.settings import PushSettings
 
@@ -25,7 +25,10 @@ SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
     [
         (SETTINGS, "envsync push myenv server2"),
         (replace(SETTINGS, environment_there="other"), "envsync push myenv server2 --as other"),
-        (replace(SETTINGS, source="server3:/w/conda"), ""),
+        (
+            replace(SETTINGS, source="server3:/w/conda"),
+            "envsync push myenv server2 --from server3",
+        ),
         (replace(SETTINGS, archive="/tmp/myenv.tar.zst"), ""),
     ],
 )
@@ -50,7 +53,7 @@ def test_a_refusal_names_the_command_that_insists(
     monkeypatch.setattr(replacement, "require_permission", refuse)
     monkeypatch.setattr(replacement, "missing_options", lambda *_: ())
     state = SimpleNamespace(record=None, exists=False)
-    target = cast(TargetEnd, SimpleNamespace(server="server2"))
+    target = cast(TargetEnd, SimpleNamespace(server="server2", is_here=False))
     look = EndChecks(BothEnds(settings, cast(Source, None), target))
     with pytest.raises(refusal) as caught:
         look.require_permission(state, state)  # type: ignore[arg-type]
@@ -87,6 +90,18 @@ def test_every_option_that_it_takes_is_named_at_once(given: dict[str, object], h
     with pytest.raises(EnvsyncError) as caught:
         look.require_permission(source, target)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("name_there", "command"),
+    [("", "envsync pull myenv server3"), ("mine", "envsync push myenv server1 --from server3")],
+)
+def test_a_pull_that_is_refused_names_itself(name_there: str, command: str) -> None:
+    settings = replace(SETTINGS, source="server3:/w/conda", environment_there=name_there)
+    target = cast(TargetEnd, SimpleNamespace(server="server1", is_here=True))
+    error = RevisionHeld("it is held")
+    refusal_hints.complete(error, BothEnds(settings, cast(Source, None), target))
+    assert f"`{command}" in error.hint
 
 
 PATHS = tuple(f"~ lib/{number}" for number in range(100))

@@ -260,6 +260,13 @@ class Records:
                 return held
         return self._held_by_history()
 
+    def held_since(self, when_seconds: float) -> bool:
+        """Return whether what is held has changed since then, as far as its file tells."""
+        try:
+            return os.stat(self._places.file(_HELD)).st_mtime > when_seconds
+        except OSError:
+            return False
+
     def _held_by_history(self) -> Dict[str, str]:
         held: Dict[str, str] = {}
         for event in self.history():

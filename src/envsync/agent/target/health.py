@@ -194,7 +194,7 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
             return "busy", found.message
     if snapshot.revision != record.revision:
         return "changed", "it was changed there since it was published"
-    held = sorted(records.held().values())
+    held = sorted(records.held().values()) if records.held_since(record.when_seconds) else []
     return "published", "a version is held: %s" % held[-1] if held else ""
 
 

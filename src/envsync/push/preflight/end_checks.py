@@ -49,7 +49,7 @@ class EndChecks:
             raise PreflightRefused(
                 f"{len(found)} {lead} out of the environment",
                 details=found[:DIFFERENCES_SHOWN],
-                hint="install without --editable, or set `outside: warn` for it",
+                hint="install without --editable, move them into it, or set `outside: warn`",
             )
 
     def _differences(self, target: TargetState) -> tuple[str, ...]:

@@ -60,20 +60,28 @@ def _diff(ends: BothEnds, state: TargetState | None) -> str:
     name = settings.name_there
     if state is None or not shows_source(state):
         return published_diff(name, target.server)
-    if settings.archive or name != settings.environment or source.is_here == target.is_here:
+    if settings.archive or source.is_here == target.is_here:
         return ""
-    return command_line("diff", name, target.server if source.is_here else source.look.server)
+    if source.is_here:
+        here, server, there = settings.environment, target.server, name
+    else:
+        here, server, there = name, source.look.server, settings.environment
+    return command_line("diff", here, server, *(() if here == there else ("--as", there)))
 
 
 def _again(ends: BothEnds) -> str:
-    """Return this push's command; empty for a pull, an archive, or a source elsewhere."""
-    settings = ends.settings
-    is_from_here = settings.source.partition(":")[0] == settings.who.rpartition("@")[2]
-    if settings.archive or not is_from_here:
+    """Return this push's command; empty for an archive."""
+    settings, target = ends.settings, ends.target
+    name, there = settings.environment, settings.name_there
+    if settings.archive:
         return ""
-    renamed = "" if settings.name_there == settings.environment else settings.name_there
-    there = ("--as", renamed) if renamed else ()
-    return command_line("push", settings.environment, ends.target.server, *there)
+    source = settings.source.partition(":")[0]
+    is_from_here = source == settings.who.rpartition("@")[2]
+    renamed = () if there == name else ("--as", there)
+    if target.is_here and not is_from_here and not renamed:
+        return command_line("pull", name, source)
+    from_there = () if is_from_here else ("--from", source)
+    return command_line("push", name, target.server, *from_there, *renamed)
 
 
 def shown_by(target: TargetEnd, state: TargetState) -> str:

@@ -28,6 +28,8 @@ _OPEN_RECORDS = (
     "ask its owner to share it with a group: a push with `share: {group: ..., mode: write}`"
 )
 _REFUSED = ("busy", "blocked")
+_ANY_TOOL = "conda, mamba or micromamba"
+_INSTALL_TOOL = "install one there, or put micromamba (a single file) on the PATH"
 _RSYNC_HOLES = (
     ((3, 2, 5), "CVE-2022-29154"),
     ((3, 4, 0), "CVE-2024-12084 to -12088 and CVE-2024-12747"),
@@ -63,7 +65,7 @@ def complaints(found: Examination, here: PlatformFacts | None) -> tuple[Complain
         for what, command, fails in (
             *_about_prefix(found, health),
             *_about_space(found, health),
-            *_about_platform(health, here),
+            *_about_methods(health, here),
             *_about_tools(found, health),
             *_about_login(found),
             *(one for standing in health.environments for one in _about(found, standing)),
@@ -133,13 +135,22 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
-def _about_platform(health: HealthFacts, here: PlatformFacts | None) -> _Told:
-    if here is None:
-        return
-    anew = command_line("push", "ENV", "--method", "rebuild")
-    for mismatch in mismatches(Platform(*here), Platform(*health.server.platform)):
-        mend = anew if mismatch.refused else "build on the server with the oldest system"
-        yield mismatch.message.replace("the source", "this machine"), mend, False
+def _about_methods(health: HealthFacts, here: PlatformFacts | None) -> _Told:
+    """Tell what keeps environments from being mirrored, or from being rebuilt."""
+    platform = Platform(*health.server.platform)
+    found = [] if here is None else mismatches(Platform(*here), platform)
+    has_tool = any(tool.name in TOOLS for tool in health.tools)
+    for mismatch in found:
+        what = mismatch.message.replace("the source", "this machine")
+        if not mismatch.refused:
+            yield what, "build on the server with the oldest system", False
+        elif has_tool:
+            yield what, command_line("push", "ENV", "--method", "rebuild"), False
+        else:
+            yield f"{what}, and has no {_ANY_TOOL} to rebuild environments", _INSTALL_TOOL, True
+    if not has_tool and not any(mismatch.refused for mismatch in found):
+        what = f"no {_ANY_TOOL} there: environments can be mirrored, not rebuilt"
+        yield what, _INSTALL_TOOL, False
 
 
 def _about_tools(found: Examination, health: HealthFacts) -> _Told:
@@ -154,9 +165,6 @@ def _about_tools(found: Examination, health: HealthFacts) -> _Told:
     if "zstd" not in health.server.codecs:
         install = f"{shlex.quote(found.prefix)}/bin/conda install -n base zstandard"
         yield "no zstd there: contents are compressed less", _there(found, install), False
-    if not tools.keys() & set(TOOLS):
-        what = "no conda, mamba or micromamba there: environments can be mirrored, not rebuilt"
-        yield what, "install one there, or put micromamba (a single file) on the PATH", False
 
 
 def rsync_holes(rsync: ToolFacts | None) -> str:
