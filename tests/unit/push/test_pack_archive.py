@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import tarfile
 from pathlib import Path
 
+import conda_pack
 import pytest
 
-from envsync.errors import PreflightRefused
+from envsync.errors import PreflightRefused, SourceRefused
 from envsync.push.packing import pack_archive
 from envsync.push.packing.pack_archive import format_of, write_archive
 
@@ -68,6 +72,51 @@ def test_a_file_that_may_not_be_replaced_is_refused(
     with pytest.raises(PreflightRefused, match="cannot be replaced: Operation not permitted"):
         write_archive(tmp_path / "env", there, "tar", force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["myenv.tar"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """One with a file of a package that stands in the cache, where it has other content."""
+    top, cached = tmp_path / "env", tmp_path / "pkgs/tool-1.0-0"
+    record = {"name": "tool", "version": "1.0", "url": "", "files": ["share/tool"]}
+    paths = {"paths": [{"_path": "share/tool", "path_type": "hardlink"}]}
+    for path, content in (
+        (top / "share/tool", "the environment's"),
+        (top / "conda-meta/history", ""),
+        (
+            top / "conda-meta/tool-1.0-0.json",
+            json.dumps({**record, "link": {"source": str(cached)}}),
+        ),
+        (cached / "share/tool", "the cache's"),
+        (cached / "info/paths.json", json.dumps(paths)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return top
+
+
+@pytest.mark.parametrize(("may_read", "whose"), [(True, "cache"), (False, "environment")])
+def test_what_may_not_be_read_in_the_cache_is_read_in_the_environment(
+    may_read: bool, whose: str, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is another user's, and the file is his alone, as it was in its package."""
+    monkeypatch.setattr(os, "access", lambda *_: may_read)
+    write_archive(environment, tmp_path / "env.tar", "tar", force=False)
+    with tarfile.open(tmp_path / "env.tar") as archive:
+        packed = archive.extractfile("share/tool")
+        assert packed is not None
+        assert packed.read().decode() == f"the {whose}'s"
+
+
+def test_what_may_not_be_read_at_all_is_named(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/env/share/tool")
+
+    monkeypatch.setattr(conda_pack.CondaEnv, "pack", refuse)
+    with pytest.raises(SourceRefused, match="/env/share/tool: Permission denied"):
+        write_archive(environment, tmp_path / "env.tar", "tar", force=False)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])

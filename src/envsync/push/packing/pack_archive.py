@@ -33,6 +33,8 @@ _ZSTD_LEVEL = 9
 
 PRIVATE = 0o600
 
+_MIRROR = "correct that, or use --method mirror, which sends the files unchanged"
+
 OnPacked = Callable[[int, int], None]
 """Called with how many bytes of files are in the archive, and how many there will be."""
 
@@ -239,6 +241,23 @@ def _every_name_recorded(names: Sequence[str]) -> AbstractContextManager[None]:
     return _replaced(Packer, "add", add)
 
 
+def _readable(files: Sequence[Any], environment: Path) -> Iterator[Any]:
+    """Yield conda-pack's files; in place of those in another user's package cache that this user
+    may not read, the environment's own.
+
+    That is what conda-pack does for a package that is not in the cache.
+    """
+    from conda_pack.core import File
+
+    for file in files:
+        own = environment.absolute() / file.target
+        is_elsewhere = not file.source.startswith(f"{environment.absolute()}/")
+        if is_elsewhere and not os.access(file.source, os.R_OK) and os.path.lexists(own):
+            yield File(str(own), file.target, file_mode="unknown")
+        else:
+            yield file
+
+
 def _pack(
     environment: Path, output: str, form: str, on_packed: OnPacked, proves: bool
 ) -> tuple[str, ...]:
@@ -253,14 +272,18 @@ def _pack(
         ):
             warnings.simplefilter("always")
             found = conda_pack.CondaEnv.from_prefix(str(environment))
-            found.files = _Watched(found.files, on_packed)
+            found.files = _Watched([*_readable(found.files, environment)], on_packed)
             found.pack(output=output, format=form, force=True, compress_level=_COMPRESSION_LEVEL)
     except conda_pack.CondaPackException as error:
         first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise SourceRefused(
             f"conda-pack cannot pack it: {first}",
             details=more[:20],
-            hint="correct that, or use --method mirror, which sends the files unchanged",
+            hint=_MIRROR,
+        ) from error
+    except PermissionError as error:
+        raise SourceRefused(
+            f"conda-pack cannot pack it: {error.filename}: {error.strerror}", hint=_MIRROR
         ) from error
     told = [" ".join(str(one.message).split()) for one in caught if one.category is UserWarning]
     return tuple(dict.fromkeys(told))
