@@ -38,7 +38,8 @@ def _how_to_read(top_fd: int, path: bytes, below: bytes, belongs: str, command: 
     full = shlex.quote(os.fsdecode(os.path.join(top, below).rstrip(b"/")))
     if status.st_uid == os.geteuid():
         return _OPEN.format(who="u", path=full)
-    who = "g" if status.st_gid in (os.getegid(), *os.getgroups()) else "a"
+    is_of_group = status.st_gid in (os.getegid(), *os.getgroups())
+    who, effect = ("g", "") if is_of_group else ("a", " (which lets everybody read)")
     owner = user_name(status.st_uid)
-    told = belongs, owner, command.format(who=who, path=full, owner=shlex.quote(owner))
-    return "%s to %s, who has to run there: %s" % told
+    told = command.format(who=who, path=full, owner=shlex.quote(owner))
+    return "%s to %s, who has to run there%s: %s" % (belongs, owner, effect, told)

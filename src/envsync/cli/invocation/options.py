@@ -81,7 +81,7 @@ def verbose_option() -> Callable[[F], F]:
         is_flag=True,
         expose_value=False,
         callback=keep,
-        help="Show more: steps, reasons, all warnings.",
+        help="Show more, where there is more: steps, reasons, all warnings.",
     )
 
 
