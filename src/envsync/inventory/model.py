@@ -119,7 +119,13 @@ class Inventory:
         found = self._by_name(unlisted).get(name)
         if found is not None:
             return found
-        if self.path is None and not name.startswith("@") and not ranges.is_range(name):
+        if name.startswith("@") or ranges.is_range(name):
+            kind = "group" if name.startswith("@") else "range"
+            raise InventoryError(
+                f"expected one server, got the {kind} {name!r}",
+                hint="name one of its servers; for several, repeat the command",
+            )
+        if self.path is None:
             return self._bare(name)
         raise self._unknown([name])
 

@@ -69,6 +69,16 @@ def test_an_unknown_name_is_told_with_the_known_ones(tokens: list[str], message:
         assert "groups: @far, @gpu" in caught.value.details
 
 
+@pytest.mark.parametrize("inventory", [INVENTORY, Inventory.without_file()])
+@pytest.mark.parametrize(("token", "kind"), [("@gpu", "group"), ("gpu[03-04]", "range")])
+def test_where_one_server_is_meant_several_are_refused(
+    token: str, kind: str, inventory: Inventory
+) -> None:
+    with pytest.raises(InventoryError) as caught:
+        inventory.server(token)
+    assert caught.value.message == f"expected one server, got the {kind} {token!r}"
+
+
 def test_all_unknown_names_are_told() -> None:
     with pytest.raises(InventoryError) as caught:
         INVENTORY.select(["a", "server1", "b", "a"])
