@@ -111,6 +111,7 @@ RECORD: dict[str, Any] = {
     "number": 1, "revision": "r", "source_revision": "r", "who": "a@b", "source": "s",
     "when_seconds": 1, "method": "mirror", "transport": "stream",
     "totals": {"entries": 1, "files": 1, "size_bytes": 1}, "kept_because": "",
+    "environment_id": "",
 }  # fmt: skip
 
 
