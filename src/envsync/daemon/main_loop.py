@@ -72,6 +72,7 @@ class MainLoop:
         self._status = ""
         self._polled: dict[str, str] = {}
         self._started_seconds = time.time()
+        self._next_turn_seconds = 0.0
         self._polled_seconds = 0.0
         self._stored_seconds = 0.0
 
@@ -100,7 +101,6 @@ class MainLoop:
         self._selector.register(self._control_socket.fd, selectors.EVENT_READ, self._serve_request)
         self._request_handler = RequestHandler(self._scheduler, self._log, self.document)
         self._adopt(found)
-        self._wake()  # the first turn comes at once, because nothing has been checked yet
 
     def _adopt(self, found: Assignments) -> None:
         """Put assignments in force; watch before checking, so that no change in between is lost."""
@@ -130,14 +130,14 @@ class MainLoop:
         if due is not None and due <= 0:
             self._reload()
         self._watch(now)
-        self._scheduler.turn()
+        self._next_turn_seconds = self._scheduler.turn()
         self._register_workers()
         self._retry_store(now)
         self._notifier.watchdog()
         self._notify_status()
 
     def _wait_seconds(self) -> float:
-        until = [self._scheduler.next_seconds(), WAKE_MAX_SECONDS]
+        until = [self._next_turn_seconds - time.monotonic(), WAKE_MAX_SECONDS]
         due = self._inventory.due_in_seconds()
         until += [] if due is None else [due]
         if self._watcher.polled():

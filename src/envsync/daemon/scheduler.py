@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
@@ -131,8 +132,8 @@ class Scheduler:
 
     # The turn of the loop
 
-    def turn(self) -> None:
-        """Do what is due."""
+    def turn(self) -> float:
+        """Do what is due, and return when the next turn is due, unless an event comes earlier."""
         now = self._clock()
         self._pool.kill_overdue()
         if now >= self._next_rescan_seconds:
@@ -143,66 +144,61 @@ class Scheduler:
         for source in self.sources.values():
             if source.activity.is_due(now):
                 source.check()
+        next_times = [self._next_rescan_seconds]
         for source in self.sources.values():
-            self._make_ready(source, now)
-            self._push(source)
+            next_times += [
+                source.activity.check_seconds,
+                self._make_ready(source, now),
+                self._push(source),
+            ]
         self._scan()
         self._make_spares()
-
-    def next_seconds(self) -> float:
-        """Return the seconds until the next turn is due, unless an event wakes the loop earlier."""
-        now, wall = self._clock(), self._wall()
-        until = [self._next_rescan_seconds - now, self._pool.next_seconds()]
-        room = self._pool.seconds_to_room()
-        until += [] if room is None else [room]
-        for name, source in self.sources.items():
-            if source.activity.check_seconds is not None:
-                check = source.activity.check_seconds - now
-                ahead = check - _ready_seconds(source)
-                until.append(check if self._standby.has(name) or ahead <= 0 else ahead)
-            elif self._may_push(source):
-                next_try = self.sync_state.next_try_seconds(name, self._pool.saturated_servers())
-                until += [] if next_try is None else [next_try - wall]
-        return max(0.02, min(until))
+        return min(*next_times, self._pool.next_seconds())
 
     # Making workers ready ahead of time
 
-    def _make_ready(self, source: TrackedSource, now: float) -> None:
-        """Make a worker ready before the source has settled; dismiss one that is not needed."""
+    def _make_ready(self, source: TrackedSource, now: float) -> float:
+        """Make a worker ready before the source has settled; dismiss one that is not needed.
+
+        Return when to make one ready, if that is not now.
+        """
         if self._standby.has(source.name):
             is_waited_for = source.is_changed or source.is_coming_to_rest
             if self._standby.is_expired(source.name) or not is_waited_for:
                 self._standby.dismiss(source.name)
-            return
-        check_seconds = source.activity.check_seconds
-        if check_seconds is None or now < check_seconds - _ready_seconds(source):
-            return
-        if source.is_coming_to_rest and self._pool.has_room():
-            servers = self._servers_due(source, changed=True)
-            if servers:
+        elif source.is_coming_to_rest:
+            ahead_seconds = min(READY_SECONDS, source.settle_seconds / 2)
+            ready_seconds = source.activity.check_seconds - ahead_seconds
+            if now < ready_seconds:
+                return ready_seconds
+            servers = _now_due(self._due_in_seconds(source, changed=True))
+            if servers and self._pool.has_room():
                 self._standby.prepare(source.name, servers)
+        return math.inf
 
     # Pushing and scanning
 
-    def _push(self, source: TrackedSource) -> None:
-        if not self._may_push(source):
-            return
-        servers = self._servers_due(source, changed=source.is_changed)
+    def _push(self, source: TrackedSource) -> float:
+        """Push to the servers that are due, and return when the next ones are."""
         locked = self._spares.locked_servers(source.name)
-        if locked and source.is_changed:
-            return  # the spare's worker was told to end, and will soon
-        servers = tuple(server for server in servers if server not in locked)
+        if not self._may_push(source) or (locked and source.is_changed):
+            return math.inf  # a spare's worker was told to end then, and will soon
+        now = self._clock()
+        due = self._due_in_seconds(source, changed=source.is_changed)
+        servers = tuple(server for server in _now_due(due) if server not in locked)
         if servers:
             if self._start_push(source.name, servers):
                 self.sync_state.push_started(source.name, servers)
                 source.push_started()
         elif source.is_changed:
             source.scan_instead()  # it shows who lags
+        return now + min((seconds for seconds in due.values() if seconds > 0), default=math.inf)
 
-    def _servers_due(self, source: TrackedSource, *, changed: bool) -> tuple[str, ...]:
+    def _due_in_seconds(self, source: TrackedSource, *, changed: bool) -> dict[str, float]:
+        """Return the seconds until each server is due, of those that may get a further push."""
         saturated = self._pool.saturated_servers()
-        servers = self.sync_state.servers_due(source.name, source.row.revision, changed=changed)
-        return tuple(server for server in servers if server not in saturated)
+        due = self.sync_state.due_in_seconds(source.name, source.row.revision, changed=changed)
+        return {server: seconds for server, seconds in due.items() if server not in saturated}
 
     def _start_push(self, name: str, servers: tuple[str, ...]) -> bool:
         """Start a push in the worker made ready for it, else in another; return whether it did."""
@@ -265,6 +261,5 @@ class Scheduler:
         self._pool.stop(within_seconds)
 
 
-def _ready_seconds(source: TrackedSource) -> float:
-    """Return how long before the source has settled a worker is made ready for it."""
-    return min(READY_SECONDS, source.settle_seconds / 2)
+def _now_due(due_in_seconds: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(server for server, seconds in due_in_seconds.items() if seconds <= 0)

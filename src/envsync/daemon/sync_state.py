@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -98,51 +99,30 @@ class SyncState:
 
     # Due work
 
-    def servers_due(self, environment: str, revision: str, *, changed: bool) -> tuple[str, ...]:
-        """Return the servers to push to now, none that is being pushed to.
+    def due_in_seconds(self, environment: str, revision: str, *, changed: bool) -> dict[str, float]:
+        """Return the seconds until each server is due for a push; infinite without an event.
 
-        `revision` is the source's, as far as is known. If the source has `changed`, these are all
-        servers that can be reached.
+        `revision` is the source's, as far as is known. If the source has `changed`, all servers
+        that can be reached are due.
         """
         now = self._now()
-        return tuple(
-            row.server
+        return {
+            row.server: self._due_seconds(row, revision, changed=changed) - now
             for row in self.servers(environment)
-            if row.state != PUSHING
-            and (changed or transitions.is_push_due(row, revision, now))
-            and self._may_try(row.server, now)
-        )
+        }
 
-    def _may_try(self, server: str, now: float) -> bool:
-        outage = self._unreachable.get(server)
-        return outage is None or (not self._is_tried(server) and now >= outage.next_try_seconds)
-
-    def _is_tried(self, server: str) -> bool:
-        """Return whether the push that tries an unreachable server is still under way.
-
-        If it ended for any reason, such as a source not at rest or a changed inventory, another
-        push may try.
-        """
-        row = self._store.contents.servers.get((self._outage(server).tried_by, server))
-        return row is not None and row.state == PUSHING
-
-    def next_try_seconds(self, environment: str, left_out: Collection[str] = ()) -> float | None:
-        """Return when `servers_due` may return a server without any further event, or None.
-
-        The time is by the wall clock. Servers `left_out` are ignored.
-        """
-        times = [
-            max(row.next_try_seconds or 0.0, self._outage(row.server).next_try_seconds)
-            for row in self.servers(environment)
-            if row.state not in (PUSHING, IN_STEP)
-            and row.server not in left_out
-            and (row.next_try_seconds is not None or row.server in self._unreachable)
-            and not self._is_tried(row.server)
-        ]
-        return min(times, default=None)
-
-    def _outage(self, server: str) -> _Outage:
-        return self._unreachable.get(server, _Outage())
+    def _due_seconds(self, row: ServerRow, revision: str, *, changed: bool) -> float:
+        if row.state == PUSHING:
+            return math.inf
+        due_seconds = 0.0 if changed else transitions.due_seconds(row, revision)
+        outage = self._unreachable.get(row.server)
+        if outage is None:
+            return due_seconds
+        # If that try ended for any reason, such as a source not at rest or a changed inventory,
+        # another push may try.
+        tried = self._store.contents.servers.get((outage.tried_by, row.server))
+        is_being_tried = tried is not None and tried.state == PUSHING
+        return math.inf if is_being_tried else max(due_seconds, outage.next_try_seconds)
 
     # Reports
 

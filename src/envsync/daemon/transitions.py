@@ -7,6 +7,7 @@ while the daemon runs, `daemon.sync_state` handles that.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from envsync.daemon.rows import (
@@ -157,19 +158,18 @@ def _pauses(code: str) -> tuple[float, float]:
     return FIRST_SECONDS, UNREACHABLE_MAX_SECONDS if code in _QUICK else SLOW_MAX_SECONDS
 
 
-def is_push_due(row: ServerRow, source_revision: str, now: float) -> bool:
-    """Return whether to push to this server now, if the source is at rest at that revision."""
+def due_seconds(row: ServerRow, source_revision: str) -> float:
+    """Return when to push to this server, if the source is at rest at that revision.
+
+    Infinite if that is not needed, or is under way.
+    """
     if row.state == PUSHING:
-        return False
+        return math.inf
     if row.state == IN_STEP:
-        return bool(source_revision) and row.revision != source_revision
-    if row.state in (HELD, HALTED) and source_revision and row.refused:
-        return row.refused != source_revision or _is_due(row, now)
-    return _is_due(row, now)
-
-
-def _is_due(row: ServerRow, now: float) -> bool:
-    return row.next_try_seconds is None or now >= row.next_try_seconds
+        return 0.0 if source_revision and row.revision != source_revision else math.inf
+    if row.state in (HELD, HALTED) and source_revision and row.refused not in ("", source_revision):
+        return 0.0
+    return row.next_try_seconds or 0.0
 
 
 def clamped(row: ServerRow, now: float, rescan_seconds: float) -> ServerRow:

@@ -5,6 +5,7 @@ The functions are pure; seconds are monotonic.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 BUSY_POLL_SECONDS = 0.25
@@ -35,11 +36,11 @@ class Observation:
 class Activity:
     """What is going on in one source.
 
-    `check_seconds` is the time of the next check, None while the source is at rest;
+    `check_seconds` is the time of the next check, infinite while the source is at rest;
     `since_seconds` is when the activity began. `busy` is the installer that the last check saw.
     """
 
-    check_seconds: float | None = None
+    check_seconds: float = math.inf
     since_seconds: float = 0.0
     busy: str = ""
     unfinished_checks: int = 0
@@ -49,10 +50,10 @@ class Activity:
 
     @property
     def is_at_rest(self) -> bool:
-        return self.check_seconds is None
+        return self.check_seconds == math.inf
 
     def is_due(self, now: float) -> bool:
-        return self.check_seconds is not None and now >= self.check_seconds
+        return now >= self.check_seconds
 
 
 NO_ACTIVITY = Activity()
@@ -63,7 +64,7 @@ def changed(activity: Activity, now: float, settle_seconds: float) -> Activity:
     if activity.busy:
         # Only the installer's end counts, and that is polled for.
         return replace(activity, hint_seconds=now)
-    if activity.check_seconds is None or activity.unfinished_checks:  # this may finish it
+    if activity.is_at_rest or activity.unfinished_checks:  # this may finish it
         return Activity(check_seconds=now + settle_seconds, since_seconds=now)
     settled = min(now + settle_seconds, activity.since_seconds + PATIENCE_SECONDS)
     return replace(activity, check_seconds=max(activity.check_seconds, settled))
@@ -76,7 +77,7 @@ def checked(activity: Activity, seen: Observation, now: float, settle_seconds: f
         return replace(activity, check_seconds=check, busy=seen.busy, unfinished_checks=0)
     if activity.busy and settle_seconds > 0:
         # The installer has ended, after the check before this one; its last writes have to settle.
-        ended = min(now, (activity.check_seconds or now) - BUSY_POLL_SECONDS)
+        ended = min(now, activity.check_seconds - BUSY_POLL_SECONDS)
         check = max(now, max(ended, activity.hint_seconds) + settle_seconds)
         return replace(activity, busy="", check_seconds=check)
     if seen.unfinished:

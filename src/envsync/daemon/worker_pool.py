@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -68,14 +69,18 @@ class WorkerPool:
         """Return whether a process can be started, as far as is known; enough for a scan."""
         return self._clock() >= self._may_start_seconds
 
-    def seconds_to_room(self) -> float | None:
-        """Return the seconds until there can be room; None if there is now, or it is unknown."""
+    def next_seconds(self) -> float:
+        """Return when a worker has to be killed, or there can be room for one; else infinity."""
+        ends = map(self._end_seconds, self._workers.values())
+        return min(*ends, self._room_seconds(), math.inf)
+
+    def _room_seconds(self) -> float:
         if not self.can_start():
-            return self._may_start_seconds - self._clock()
+            return self._may_start_seconds
         if self.has_room():
-            return None
+            return math.inf
         latest = [worker.message_seconds for worker in self._occupying() if worker.has_started]
-        return min(latest) + SLOW_SECONDS - self._clock() if latest else None
+        return min(latest, default=math.inf) + SLOW_SECONDS
 
     def _occupying(self) -> list[Worker]:
         slow_before = self._clock() - SLOW_SECONDS
@@ -165,19 +170,16 @@ class WorkerPool:
                 worker.message_seconds = self._clock()
 
     def _overdue(self, worker: Worker) -> str:
-        if self._seconds_to_end(worker) <= 0:
+        if self._clock() >= self._end_seconds(worker):
             return "it did not end when told to"
         is_silent = self._clock() - worker.message_seconds > SILENCE_MAX_SECONDS
         return "it reports nothing any more" if is_silent and worker.has_started else ""
 
-    def _seconds_to_end(self, worker: Worker) -> float:
+    def _end_seconds(self, worker: Worker) -> float:
+        """Return by when a worker that was told to end has to have ended."""
         if worker.terminated_seconds is None or worker.is_killed:
-            return float("inf")
-        return worker.terminated_seconds + END_MAX_SECONDS - self._clock()
-
-    def next_seconds(self) -> float:
-        """Return the seconds until a worker that was told to end may have to be killed."""
-        return min(map(self._seconds_to_end, self._workers.values()), default=float("inf"))
+            return math.inf
+        return worker.terminated_seconds + END_MAX_SECONDS
 
     def has_moved(self, environment: str, server: str) -> None:
         """Note that a server's name leads elsewhere; running pushes go on at its old place."""

@@ -126,7 +126,7 @@ class SimulatedDaemon:
     """`one` and `two`, each on `a` and `b`; `world` is what a push would find at a source."""
 
     def __init__(self, directory: Path, *, checks: dict[str, FakeInstallCheck]) -> None:
-        self.now = 1000.0
+        self.now = self.next_turn_seconds = 1000.0
         self.wall_ahead = 0.0
         self.no_process = False
         self.lines: list[str] = []
@@ -178,7 +178,7 @@ class SimulatedDaemon:
     def turn(self) -> list[Task]:
         """One turn; what began in it."""
         before = [worker for worker in self.workers if worker.has_begun]
-        self.scheduler.turn()
+        self.next_turn_seconds = self.scheduler.turn()
         began = [worker for worker in self.workers if worker.has_begun and worker not in before]
         return [worker.task for worker in began if not worker.task.makes_spare]
 
@@ -186,10 +186,10 @@ class SimulatedDaemon:
         """Turns, each worker doing what it is to do, until there is nothing left for now."""
         done: list[Task] = []
         while True:
-            self.scheduler.turn()
-            self._end_those_told_to()
+            self.next_turn_seconds = self.scheduler.turn()
+            is_ended = self._end_those_told_to()
             at_work = self.at_work()
-            if not at_work:
+            if not (at_work or is_ended):
                 return done
             for worker in at_work:
                 (self.spares if worker.task.makes_spare else done).append(worker.task)
@@ -199,10 +199,11 @@ class SimulatedDaemon:
         """Those that have begun and not ended, in the order in which they were started."""
         return [worker for worker in self.workers if worker.has_begun and not worker.is_over]
 
-    def _end_those_told_to(self) -> None:
-        for worker in self.workers:
-            if worker.is_told_to_end and not worker.is_over:
-                self.end(worker)
+    def _end_those_told_to(self) -> bool:
+        told = [worker for worker in self.workers if worker.is_told_to_end and not worker.is_over]
+        for worker in told:
+            self.end(worker)
+        return bool(told)
 
     def finish(self, worker: FakeProcess) -> None:
         if worker.task.makes_spare:
@@ -243,7 +244,7 @@ class SimulatedDaemon:
         end, done = self.now + seconds, list[Task]()
         while self.now < end:
             done += self.work()
-            self.now = min(end, self.now + self.scheduler.next_seconds())
+            self.now = min(end, self.next_turn_seconds)
         return done + self.work()
 
     def row(self, name: str, server: str) -> ServerRow:

@@ -154,7 +154,8 @@ def test_what_breaks_down_every_time_is_asked_again_ever_later(daemon: Simulated
             daemon.end(worker)
             pauses.append(daemon.now - before)
             before = daemon.now
-        daemon.now += daemon.scheduler.next_seconds()
+        daemon.turn()
+        daemon.now = daemon.next_turn_seconds
         daemon.turn()
     assert pauses == [0.0, *(SETTLE * 2**number for number in range(5)), 300.0, 300.0]
     daemon.later(REFUSED_MAX_SECONDS)
@@ -207,7 +208,7 @@ def test_a_slow_server_holds_back_no_other(daemon: SimulatedDaemon) -> None:
     end = daemon.now + SLOW_SECONDS
     began = list[Task]()
     while daemon.now < end:
-        daemon.now += daemon.scheduler.next_seconds()
+        daemon.now = daemon.next_turn_seconds
         began += daemon.turn()
     assert sorted(began, key=lambda task: task.environments) == [
         Task((name,), ("fast",)) for name in ("e0", "e4", "e5")
@@ -221,7 +222,7 @@ def test_a_slow_server_holds_back_no_other(daemon: SimulatedDaemon) -> None:
     assert daemon.turn() == [Task(("e4",), ("slow",))]
     daemon.now += 60  # what is to be tried again there wakes nobody while it cannot be
     assert (daemon.row("e3", "slow").state, daemon.turn()) == (RETRYING, [])
-    assert daemon.scheduler.next_seconds() > 1
+    assert daemon.next_turn_seconds > daemon.now + 1
     daemon.refused = {}
     daemon.later(600)
     assert {row.state for row in daemon.store.contents.servers.values()} == {IN_STEP}

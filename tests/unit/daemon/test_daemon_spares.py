@@ -95,7 +95,7 @@ def test_a_spare_s_maker_that_does_not_end_is_killed(
     daemon.now += END_MAX_SECONDS - 0.1
     daemon.turn()
     assert (making.is_told_to_end, making.is_killed) == (True, False)
-    daemon.now += daemon.scheduler.next_seconds()
+    daemon.now = daemon.next_turn_seconds
     assert daemon.turn() == [Task(("one",), ("a", "b"))]
     assert making.is_killed
     daemon.now += 60

@@ -12,7 +12,6 @@ def test_a_source_that_is_refused_for_days_is_asked_on(daemon: SimulatedDaemon) 
     for _ in range(3000):
         source.failed(BUSY)
         check_seconds = source.activity.check_seconds
-        assert check_seconds is not None
         assert check_seconds - daemon.now <= REFUSED_MAX_SECONDS
         daemon.now = check_seconds
         source.check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from envsync.daemon import transitions
@@ -34,9 +36,9 @@ def test_a_push_that_succeeded_forgets_what_was_before() -> None:
     troubled = after("connection-failed", after("connection-failed"))
     done = transitions.after_success(troubled, NEW, NOW)
     assert done == ServerRow("myenv", "server2", IN_STEP, NEW, since_seconds=NOW)
-    assert not transitions.is_push_due(done, NEW, NOW)
-    assert transitions.is_push_due(done, OLD, NOW)
-    assert not transitions.is_push_due(done, "", NOW)  # nobody has looked at the source yet
+    assert transitions.due_seconds(done, NEW) == math.inf
+    assert transitions.due_seconds(done, OLD) <= NOW
+    assert transitions.due_seconds(done, "") == math.inf  # nobody has looked at the source yet
 
 
 @pytest.mark.parametrize(
@@ -60,11 +62,9 @@ def test_which_failure_makes_which_state(code: str, state: str) -> None:
     row = after(code)
     assert row.state == state
     assert row.error is not None
-    assert not transitions.is_push_due(row, NEW, NOW)
-    assert row.next_try_seconds is not None
-    assert transitions.is_push_due(row, NEW, row.next_try_seconds)
+    assert transitions.due_seconds(row, NEW) == row.next_try_seconds
     # Another version may be another matter, where the version was what was refused.
-    assert transitions.is_push_due(row, OLD, NOW) is (state in (HELD, HALTED))
+    assert (transitions.due_seconds(row, OLD) <= NOW) is (state in (HELD, HALTED))
 
 
 def test_an_environment_in_use_is_asked_for_ever_more_rarely() -> None:
@@ -120,10 +120,10 @@ def test_a_push_under_way_is_left_alone() -> None:
     row = transitions.to_pushing(ROW, NOW)
     assert row.state == PUSHING
     assert transitions.to_lagging(row, NOW) == row
-    assert not transitions.is_push_due(row, NEW, NOW + 1e9)
+    assert transitions.due_seconds(row, NEW) == math.inf
 
 
 def test_a_clock_that_was_set_back_stops_nothing() -> None:
     row = after("drift", now=NOW + 1e8)
-    assert not transitions.is_push_due(row, NEW, NOW)
-    assert transitions.is_push_due(transitions.clamped(row, NOW, RESCAN), NEW, NOW)
+    assert transitions.due_seconds(row, NEW) > NOW
+    assert transitions.due_seconds(transitions.clamped(row, NOW, RESCAN), NEW) <= NOW

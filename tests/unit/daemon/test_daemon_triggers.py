@@ -58,7 +58,6 @@ def test_a_broken_install_is_asked_about_ever_more_rarely_until_something_comes(
     pauses = []
     for _ in range(8):
         activity = checked(activity, BROKEN, now, SETTLE)
-        assert activity.check_seconds is not None
         pauses.append(activity.check_seconds - now)
         now = activity.check_seconds
     assert pauses == sorted(pauses)
@@ -88,7 +87,7 @@ def test_never_ready_while_busy_or_before_it_settled_and_always_in_the_end(
 
     def run_until(end: float, activity: Activity) -> tuple[Activity, int]:
         count = 0
-        while activity.check_seconds is not None and activity.check_seconds <= end:
+        while activity.check_seconds <= end:
             when = activity.check_seconds
             activity = checked(activity, BUSY if is_busy else QUIET, when, settle)
             if activity.is_at_rest:
