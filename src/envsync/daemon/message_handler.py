@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from envsync.daemon.spares import Spares
+from envsync.daemon.spare_trees import SpareTrees
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tracked_source import TrackedSource
 from envsync.daemon.worker import Worker
@@ -19,12 +19,12 @@ class MessageHandler:
         self,
         sync_state: SyncState,
         sources: Mapping[str, TrackedSource],
-        spares: Spares,
+        spare_trees: SpareTrees,
         hint: Callable[[Iterable[str]], None],
     ) -> None:
         self._sync_state = sync_state
         self._sources = sources
-        self._spares = spares
+        self._spare_trees = spare_trees
         self._hint = hint
 
     def handle(self, worker: Worker, message: Message) -> None:
@@ -43,7 +43,7 @@ class MessageHandler:
 
     def _failed(self, source: TrackedSource, worker: Worker, error: EnvsyncError) -> None:
         if worker.task.makes_spare:
-            self._spares.failed(source.name, worker, error)
+            self._spare_trees.failed(source.name, worker, error)
         else:
             source.failed(error)
 
@@ -53,7 +53,7 @@ class MessageHandler:
         if message.source_error is not None:
             source.failed(message.source_error)
         if message.report.wants_spare:
-            self._spares.used_up(source.name, message.report.server)
+            self._spare_trees.used_up(source.name, message.report.server)
         self._sync_state.push_ended(message)
 
     def _source_scanned(self, source: TrackedSource, worker: Worker, revision: str) -> None:
@@ -69,7 +69,7 @@ class MessageHandler:
             return  # whoever wants to start it will notice
         for source in filter(None, map(self._sources.get, worker.task.environments)):
             if worker.task.makes_spare:
-                self._spares.worker_ended(source.name, worker)
+                self._spare_trees.worker_ended(source.name, worker)
             elif worker.task.is_push and worker.is_terminated:
                 self._push_terminated(source, worker)
             else:

@@ -11,8 +11,7 @@ from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.message_handler import MessageHandler
 from envsync.daemon.rows import IN_STEP
-from envsync.daemon.spares import Spares
-from envsync.daemon.standby import Standby
+from envsync.daemon.spare_trees import SpareTrees
 from envsync.daemon.store import Store
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tasks import Task
@@ -48,10 +47,9 @@ class Scheduler:
         self._clock = clock
         self._wall = wall
         self._pool = WorkerPool(start, log, clock)
-        self._standby = Standby(self._pool, clock)
-        self._spares = Spares(self._pool, log)
+        self._spare_trees = SpareTrees(log)
         self._message_handler = MessageHandler(
-            self.sync_state, self.sources, self._spares, self.hint
+            self.sync_state, self.sources, self._spare_trees, self.hint
         )
         self._next_rescan_seconds = 0.0
 
@@ -63,18 +61,14 @@ class Scheduler:
         for name in self._store.contents.sources.keys() - assignments.by_name.keys():
             self._store.drop_source(name)
             self.sources.pop(name, None)
-            self._end_pushes(name)
-            self._spares.forget(name)
+            self._pool.end_work(name)
+            self._spare_trees.forget(name)
         for name, assignment in assignments.by_name.items():
-            self._standby.dismiss(name)  # it was made ready for the previous inventory
-            self._pool.terminate_pushes(name, kept=assignment.servers)
-            if not self._spares.locked_servers(name).issubset(assignment.servers):
-                self._spares.terminate(name)
+            self._pool.end_work(name, kept=assignment.servers)
             self._track(assignment, assignments.settle_seconds)
         for name, server in moved:
-            self._spares.terminate(name)
-            self._spares.used_up(name, server)
-            self._pool.has_moved(name, server)
+            self._spare_trees.used_up(name, server)
+            self._pool.server_moved(name, server)
         self._next_rescan_seconds = min(
             self._next_rescan_seconds or float("inf"), self._clock() + assignments.rescan_seconds
         )
@@ -87,21 +81,14 @@ class Scheduler:
         self.sources[name] = TrackedSource(
             assignment, settle_seconds, self._store, self._log, self._clock, self._wall
         )
-        self._spares.forget(name)
-
-    def _end_pushes(self, name: str) -> None:
-        """End all work on a source's servers, also that which gets ready for it."""
-        self._standby.dismiss(name)
-        self._pool.terminate_pushes(name)
-        self._spares.terminate(name)
+        self._spare_trees.forget(name)
 
     def hint(self, names: Iterable[str]) -> None:
         """Note that something may have changed in these sources."""
         for name in names:
             if name in self.sources:
                 self.sources[name].hint()
-                self._spares.terminate(name)
-                self._standby.source_changed(name)
+                self._pool.source_changed(name)
 
     def sync(self, name: str) -> None:
         """Push a source now, at a person's request.
@@ -111,7 +98,7 @@ class Scheduler:
         """
         self.sources[name].demand()
         self.sync_state.retry_now(name)
-        self._spares.terminate(name)
+        self._pool.end_spares(name)
 
     def look_again(self, names: Iterable[str], servers: Collection[str]) -> None:
         """Have these servers looked at soon, because a command may have changed what they have."""
@@ -123,7 +110,7 @@ class Scheduler:
         for name in names:
             self.sources[name].set_paused(paused)
             if paused:
-                self._end_pushes(name)
+                self._pool.end_work(name)
 
     @property
     def activities(self) -> dict[str, Activity]:
@@ -135,12 +122,12 @@ class Scheduler:
     def turn(self) -> float:
         """Do what is due, and return when the next turn is due, unless an event comes earlier."""
         now = self._clock()
-        self._pool.kill_overdue()
+        self._pool.end_overdue()
         if now >= self._next_rescan_seconds:
             self._next_rescan_seconds = now + self.sync_state.assignments.rescan_seconds
             for source in self.sources.values():
                 source.rescan()
-            self._spares.retry_failed()
+            self._spare_trees.retry_failed()
         for source in self.sources.values():
             if source.activity.is_due(now):
                 source.check()
@@ -162,32 +149,33 @@ class Scheduler:
 
         Return when to make one ready, if that is not now.
         """
-        if self._standby.has(source.name):
-            is_waited_for = source.is_changed or source.is_coming_to_rest
-            if self._standby.is_expired(source.name) or not is_waited_for:
-                self._standby.dismiss(source.name)
+        if self._pool.has_standby(source.name):
+            if not (source.is_changed or source.is_coming_to_rest):
+                self._pool.dismiss_standby(source.name)
         elif source.is_coming_to_rest:
             ahead_seconds = min(READY_SECONDS, source.settle_seconds / 2)
             ready_seconds = source.activity.check_seconds - ahead_seconds
             if now < ready_seconds:
                 return ready_seconds
             servers = _now_due(self._due_in_seconds(source, changed=True))
-            if servers and self._pool.has_room():
-                self._standby.prepare(source.name, servers)
+            if servers:
+                self._pool.prepare_push(source.name, servers)
         return math.inf
 
     # Pushing and scanning
 
     def _push(self, source: TrackedSource) -> float:
         """Push to the servers that are due, and return when the next ones are."""
-        locked = self._spares.locked_servers(source.name)
-        if not self._may_push(source) or (locked and source.is_changed):
-            return math.inf  # a spare's worker was told to end then, and will soon
+        if not (source.may_be_pushed and self._pool.may_push(source.name)):
+            return math.inf
+        locked = self._pool.locked_servers(source.name)
+        if locked and source.is_changed:
+            return math.inf  # the spare's worker was told to end, and will soon
         now = self._clock()
         due = self._due_in_seconds(source, changed=source.is_changed)
         servers = tuple(server for server in _now_due(due) if server not in locked)
         if servers:
-            if self._start_push(source.name, servers):
+            if self._pool.push(source.name, servers):
                 self.sync_state.push_started(source.name, servers)
                 source.push_started()
         elif source.is_changed:
@@ -200,19 +188,8 @@ class Scheduler:
         due = self.sync_state.due_in_seconds(source.name, source.row.revision, changed=changed)
         return {server: seconds for server, seconds in due.items() if server not in saturated}
 
-    def _start_push(self, name: str, servers: tuple[str, ...]) -> bool:
-        """Start a push in the worker made ready for it, else in another; return whether it did."""
-        task = Task((name,), servers)
-        if self._standby.start(name, task):
-            return True
-        return self._pool.has_room() and self._pool.start(task) is not None
-
-    def _may_push(self, source: TrackedSource) -> bool:
-        has_worker = self._standby.has(source.name) or self._pool.has_room()
-        return has_worker and source.may_be_pushed
-
     def _scan(self) -> None:
-        if self._pool.is_scanning or not self._pool.can_start():
+        if not self._pool.may_scan():
             return
         for is_settled in (True, False):
             due = [
@@ -232,13 +209,17 @@ class Scheduler:
 
     def _make_spares(self) -> None:
         """Have trees made for the next push to build on, while there is nothing else to do."""
-        if self._pool.processes or any(source.is_scan_due for source in self.sources.values()):
+        is_scan_due = any(source.is_scan_due for source in self.sources.values())
+        if is_scan_due or not self._pool.may_make_spares():
             return
         for name, source in self.sources.items():
-            if source.is_changed or not self._may_push(source):
+            if source.is_changed or not source.may_be_pushed:
                 continue
             in_step = [row.server for row in self.sync_state.servers(name) if row.state == IN_STEP]
-            if self._spares.make(name, in_step):
+            servers = self._spare_trees.lacking(name, in_step)
+            if servers:
+                if self._pool.start(Task((name,), servers, makes_spare=True)):
+                    self._spare_trees.started(name, servers)
                 return
 
     # Workers

@@ -1,49 +1,37 @@
-"""The pool of workers: limits their number, starts them, and ends or kills them."""
+"""The pool of workers, which alone starts and ends their processes."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 
+from envsync.daemon import worker_limits
 from envsync.daemon.log import Log
 from envsync.daemon.tasks import START, START_CHANGED, Task
 from envsync.daemon.worker import Worker
 from envsync.daemon.worker_messages import Message, parse
 from envsync.daemon.worker_process import WorkerProcess
 
-PUSHING_MAX = 4
-"""The most workers that push at a time, without those that wait for a slow server; also the most
-that push to one server."""
-
-WORKERS_MAX = 16
-"""The most workers, with those that wait for a slow server."""
-
-SLOW_SECONDS = 180.0
-"""A worker silent for this long waits for a slow or silent server, and does not count against
-`PUSHING_MAX` any more."""
-
 START_AGAIN_SECONDS = 10.0
-
-SILENCE_MAX_SECONDS = 86400.0
-"""A worker silent for this long is killed: what it waits for does not end by itself (a disk that
-is gone, a stopped process), and no other worker can take its place."""
-
-END_MAX_SECONDS = 10.0
-"""A worker that still runs this long after it was told to end is killed."""
+"""The pause after a process could not be started."""
 
 StartProcess = Callable[[Task], WorkerProcess]
 
 
 class WorkerPool:
-    """The running workers. `start` starts a process for a task; `clock` is monotonic."""
+    """The running workers. `start_process` starts one for a task; `clock` is monotonic.
 
-    def __init__(self, start: StartProcess, log: Log, clock: Callable[[], float]) -> None:
-        self._start = start
+    A *standby* worker is started and connected ahead of the push that it waits for.
+    """
+
+    def __init__(self, start_process: StartProcess, log: Log, clock: Callable[[], float]) -> None:
+        self._start_process = start_process
         self._log = log
         self._clock = clock
         self._workers: dict[int, Worker] = {}
+        self._standby: dict[str, Worker] = {}
+        """The standby worker of each environment, until it is started or dismissed; one that has
+        died in the meantime is not replaced before it is needed."""
         self._started = 0
         self._may_start_seconds = 0.0
 
@@ -52,60 +40,51 @@ class WorkerPool:
         """The worker processes by the file descriptor to wait for."""
         return {fd: worker.process for fd, worker in self._workers.items()}
 
-    @property
-    def workers(self) -> list[Worker]:
-        return list(self._workers.values())
+    # What may be started
 
-    @property
-    def is_scanning(self) -> bool:
-        return any(worker.task.is_scan for worker in self._workers.values())
+    def may_scan(self) -> bool:
+        """Return whether a scan can begin; one at a time, which needs no room."""
+        return self._can_start() and not any(one.task.is_scan for one in self._workers.values())
 
-    def has_room(self) -> bool:
-        """Return whether one more worker can push now."""
-        few = len(self._workers) < WORKERS_MAX
-        return self.can_start() and few and len(self._occupying()) < PUSHING_MAX
+    def may_push(self, environment: str) -> bool:
+        """Return whether there is a worker, or room for one, that pushes the environment."""
+        return environment in self._standby or self._has_room()
 
-    def can_start(self) -> bool:
-        """Return whether a process can be started, as far as is known; enough for a scan."""
-        return self._clock() >= self._may_start_seconds
-
-    def next_seconds(self) -> float:
-        """Return when a worker has to be killed, or there can be room for one; else infinity."""
-        ends = map(self._end_seconds, self._workers.values())
-        return min(*ends, self._room_seconds(), math.inf)
-
-    def _room_seconds(self) -> float:
-        if not self.can_start():
-            return self._may_start_seconds
-        if self.has_room():
-            return math.inf
-        latest = [worker.message_seconds for worker in self._occupying() if worker.has_started]
-        return min(latest, default=math.inf) + SLOW_SECONDS
-
-    def _occupying(self) -> list[Worker]:
-        slow_before = self._clock() - SLOW_SECONDS
-        workers = [worker for worker in self._workers.values() if not worker.task.is_scan]
-        return [
-            worker
-            for worker in workers
-            if not worker.is_killed
-            and (not worker.has_started or worker.message_seconds > slow_before)
-        ]
+    def may_make_spares(self) -> bool:
+        """Return whether nothing else is going on, so that spare trees can be made."""
+        return self._can_start() and not self._workers
 
     def saturated_servers(self) -> frozenset[str]:
         """Return servers that get no further push now, so that a slow one does not take all."""
-        awaited = Counter(
+        return worker_limits.saturated_servers(self._workers.values())
+
+    def locked_servers(self, environment: str) -> frozenset[str]:
+        """Return the servers on which a spare tree is being made, which may hold the lock there.
+
+        If even a kill has not ended that, the lock yields to pushes.
+        """
+        return frozenset(
             server
-            for worker in self._workers.values()
-            if worker.task.is_push and worker.has_started
-            for server in worker.awaited_servers
+            for worker in self._of(environment)
+            if worker.task.makes_spare and not worker.is_killed
+            for server in worker.task.servers
         )
-        return frozenset(name for name, number in awaited.items() if number >= PUSHING_MAX)
+
+    def _has_room(self) -> bool:
+        return self._can_start() and worker_limits.has_room(self._workers.values(), self._clock())
+
+    def _can_start(self) -> bool:
+        return self._clock() >= self._may_start_seconds
+
+    def _of(self, environment: str) -> list[Worker]:
+        return [one for one in self._workers.values() if environment in one.task.environments]
+
+    # Starting
 
     def start(self, task: Task) -> Worker | None:
         """Start a worker for a task; None if that failed, and then no others for some seconds."""
         try:
-            process = self._start(task)
+            process = self._start_process(task)
         except OSError as error:
             self._log.error(f"cannot start a process: {error}")
             self._may_start_seconds = self._clock() + START_AGAIN_SECONDS
@@ -116,15 +95,38 @@ class WorkerPool:
         self._workers[process.fd] = worker
         return worker
 
-    def signal_start(self, worker: Worker) -> None:
-        """Let a standby worker begin its task."""
-        self._set_start_number(worker)
-        worker.process.send(START_CHANGED if worker.is_source_changed else START)
+    def push(self, environment: str, servers: tuple[str, ...]) -> bool:
+        """Start a push in the standby worker if that is ready for it, else in another worker.
+
+        Return whether one was started; there may be no room.
+        """
+        task = Task((environment,), servers)
+        standby = self._standby.get(environment)
+        if standby is None or not standby.is_ready or standby.task != task:
+            self.dismiss_standby(environment)
+            return self._has_room() and self.start(task) is not None
+        del self._standby[environment]
+        self._set_start_number(standby)
+        standby.process.send(START_CHANGED if standby.is_source_changed else START)
+        return True
+
+    def prepare_push(self, environment: str, servers: tuple[str, ...]) -> None:
+        """Start a standby worker for a push to these servers, if there is room."""
+        worker = None
+        if self._has_room():
+            worker = self.start(Task((environment,), servers, awaits_start=True))
+        if worker is not None:
+            self._standby[environment] = worker
+
+    def has_standby(self, environment: str) -> bool:
+        return environment in self._standby
 
     def _set_start_number(self, worker: Worker) -> None:
         self._started += 1
         worker.start_number = self._started
         worker.message_seconds = self._clock()
+
+    # What workers report
 
     def read(self, fd: int) -> tuple[Worker, list[Message]]:
         """Return the worker and its new messages; without those of a worker not started yet."""
@@ -141,51 +143,69 @@ class WorkerPool:
             worker.note(message)
         return worker, messages
 
-    def terminate(self, worker: Worker) -> None:
-        """Tell a worker to end; `kill_overdue` kills it if it does not in time."""
-        if worker.terminated_seconds is None:
+    # Ending
+
+    def source_changed(self, environment: str) -> None:
+        """Note that what workers have seen of the source is outdated; end the making of spares."""
+        if environment in self._standby:
+            self._standby[environment].is_source_changed = True
+        self.end_spares(environment)
+
+    def end_spares(self, environment: str) -> None:
+        """End workers that make spare trees: they hold locks, and copy trees soon outdated."""
+        for worker in self._of(environment):
+            if worker.task.makes_spare:
+                self._terminate(worker)
+
+    def end_work(self, environment: str, kept: Collection[str] = ()) -> None:
+        """End all work on the environment's servers, if some of that is not on those `kept`."""
+        self.dismiss_standby(environment)
+        for worker in self._of(environment):
+            if set(worker.task.servers) - worker.reported_servers - set(kept):
+                self._terminate(worker)
+
+    def server_moved(self, environment: str, server: str) -> None:
+        """Note that a server's name leads elsewhere; running pushes go on at its old place."""
+        self.end_spares(environment)
+        for worker in self._of(environment):
+            worker.moved_servers.add(server)
+
+    def dismiss_standby(self, environment: str) -> None:
+        """End the environment's standby worker, if there is one."""
+        worker = self._standby.pop(environment, None)
+        if worker is not None:
+            self._terminate(worker)
+
+    def _terminate(self, worker: Worker) -> None:
+        """Tell a worker to end; `end_overdue` kills it if it does not in time."""
+        if not worker.is_terminated:
             worker.terminated_seconds = self._clock()
-        worker.process.terminate()
+            worker.process.terminate()
 
-    def terminate_pushes(self, environment: str, kept: Collection[str] = ()) -> None:
-        """End the environment's running pushes that have a server left which is not in `kept`."""
-        for worker in self._workers.values():
-            task = worker.task
-            is_push = task.is_push and worker.has_started and environment in task.environments
-            left = set(task.servers) - worker.reported_servers - set(kept)
-            if is_push and left and not worker.is_terminated:
-                self.terminate(worker)
-
-    def kill_overdue(self) -> None:
-        """Kill workers that were told to end and have not, or were silent for too long.
+    def end_overdue(self) -> None:
+        """Dismiss standby workers that have waited too long, and kill workers that do not end.
 
         Their end is noticed by `read` as usual. One that cannot be killed is logged daily.
         """
+        now = self._clock()
+        for name, worker in list(self._standby.items()):
+            if now > worker.since_seconds + worker_limits.STANDBY_MAX_SECONDS:
+                self.dismiss_standby(name)
         for worker in self._workers.values():
-            why = self._overdue(worker)
+            why = worker_limits.why_kill(worker, now)
             if why:
                 self._log.error(f"killing process {worker.process.pid}: {why}")
                 worker.process.kill()
                 worker.is_killed = True
-                worker.message_seconds = self._clock()
+                worker.message_seconds = now
 
-    def _overdue(self, worker: Worker) -> str:
-        if self._clock() >= self._end_seconds(worker):
-            return "it did not end when told to"
-        is_silent = self._clock() - worker.message_seconds > SILENCE_MAX_SECONDS
-        return "it reports nothing any more" if is_silent and worker.has_started else ""
-
-    def _end_seconds(self, worker: Worker) -> float:
-        """Return by when a worker that was told to end has to have ended."""
-        if worker.terminated_seconds is None or worker.is_killed:
-            return math.inf
-        return worker.terminated_seconds + END_MAX_SECONDS
-
-    def has_moved(self, environment: str, server: str) -> None:
-        """Note that a server's name leads elsewhere; running pushes go on at its old place."""
-        for worker in self._workers.values():
-            if environment in worker.task.environments:
-                worker.moved_servers.add(server)
+    def next_seconds(self) -> float:
+        """Return when a worker has to be killed or there can be room for one; infinite if never."""
+        if not self._can_start():
+            room_seconds = self._may_start_seconds
+        else:
+            room_seconds = worker_limits.room_seconds(self._workers.values(), self._clock())
+        return min([room_seconds, *map(worker_limits.end_seconds, self._workers.values())])
 
     def stop(self, within_seconds: float) -> None:
         """End all workers; their tasks are done again after the next start."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.daemon import worker_pool
+from envsync.daemon import worker_limits
 from envsync.daemon.rows import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import REFUSED_MAX_SECONDS
+from envsync.daemon.worker_limits import PUSHING_MAX, SLOW_SECONDS
 from envsync.daemon.worker_messages import DigestTaken
-from envsync.daemon.worker_pool import PUSHING_MAX, SLOW_SECONDS
 from envsync.errors import RevisionHeld, TargetDrifted, TransferFailed
 from tests.unit.daemon.simulation import (
     BUSY,
@@ -237,7 +237,7 @@ def test_a_scan_waits_for_no_push(daemon: SimulatedDaemon) -> None:
 def test_there_is_an_end_to_the_workers(
     daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_pool, "WORKERS_MAX", PUSHING_MAX + 1)
+    monkeypatch.setattr(worker_limits, "WORKERS_MAX", PUSHING_MAX + 1)
     six(daemon)
     daemon.now += SLOW_SECONDS
     assert len(daemon.turn()) == 1

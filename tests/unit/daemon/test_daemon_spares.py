@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envsync.daemon.tasks import Task
-from envsync.daemon.worker_pool import END_MAX_SECONDS
+from envsync.daemon.worker_limits import END_MAX_SECONDS
 from envsync.errors import (
     ConnectionFailed,
     ConnectionLost,

@@ -8,8 +8,9 @@ from envsync.daemon import scheduler
 from envsync.daemon.rows import IN_STEP, RETRYING
 from envsync.daemon.tasks import START, START_CHANGED, Task
 from envsync.daemon.triggers import Observation
+from envsync.daemon.worker_limits import END_MAX_SECONDS, SILENCE_MAX_SECONDS
 from envsync.daemon.worker_messages import DigestTaken
-from envsync.daemon.worker_pool import END_MAX_SECONDS, SILENCE_MAX_SECONDS, START_AGAIN_SECONDS
+from envsync.daemon.worker_pool import START_AGAIN_SECONDS
 from tests.unit.daemon.simulation import RESCAN, SETTLE, SimulatedDaemon, check_of
 
 

@@ -1,4 +1,4 @@
-"""Schedules the making of spare trees, and tracks which servers have one.
+"""Knows which servers have a spare tree, on which the next push can build.
 
 Failures only go to the log and change no state, because without a spare tree the next push
 merely takes longer.
@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 
 from envsync.daemon import transitions
 from envsync.daemon.log import Log
-from envsync.daemon.tasks import Task
 from envsync.daemon.worker import Worker
-from envsync.daemon.worker_pool import WorkerPool
 from envsync.errors import EnvsyncError, Locked
 
 _ORDINARY = transitions.UNREACHABLE | {Locked.code}
@@ -33,25 +31,21 @@ class _Trees:
     """The reason last logged for each server on which that failed."""
 
 
-class Spares:
-    """The spare trees of all environments, and the workers that make them."""
+class SpareTrees:
+    """The spare trees of all environments."""
 
-    def __init__(self, pool: WorkerPool, log: Log) -> None:
-        self._pool = pool
+    def __init__(self, log: Log) -> None:
         self._log = log
         self._trees: defaultdict[str, _Trees] = defaultdict(_Trees)
 
-    def make(self, environment: str, servers: Iterable[str]) -> bool:
-        """Start a worker that makes one on those of `servers` that have none.
-
-        Returns whether one was started.
-        """
+    def lacking(self, environment: str, servers: Iterable[str]) -> tuple[str, ...]:
+        """Return those of `servers` on which one is to be made."""
         made = self._trees[environment].made
-        lacking = tuple(server for server in servers if server not in made)
-        if not lacking or not self._pool.start(Task((environment,), lacking, makes_spare=True)):
-            return False
-        made.update(lacking)
-        return True
+        return tuple(server for server in servers if server not in made)
+
+    def started(self, environment: str, servers: Iterable[str]) -> None:
+        """Note that a worker makes one on these servers."""
+        self._trees[environment].made.update(servers)
 
     def used_up(self, environment: str, server: str) -> None:
         """Note that a push has used up the spare tree on a server."""
@@ -68,32 +62,6 @@ class Spares:
         """Forget an environment that is gone, or whose name means another one now."""
         self._trees.pop(environment, None)
 
-    # The workers that make them
-
-    def locked_servers(self, environment: str) -> frozenset[str]:
-        """Return the servers on which a worker has to make one, and so may hold the lock."""
-        return frozenset(
-            server for worker in self._making(environment) for server in worker.task.servers
-        )
-
-    def terminate(self, environment: str) -> None:
-        """End the workers that make one: they hold the lock, and copy a tree soon outdated."""
-        for worker in self._making(environment):
-            self._pool.terminate(worker)
-            self._trees[environment].made.difference_update(worker.task.servers)
-
-    def _making(self, environment: str) -> list[Worker]:
-        """Return the workers that are making one.
-
-        Those that even a kill has not ended are left out: their lock yields to pushes.
-        """
-        return [
-            worker
-            for worker in self._pool.workers
-            if worker.task.makes_spare and environment in worker.task.environments
-            if not worker.is_killed
-        ]
-
     def failed(self, environment: str, worker: Worker, error: EnvsyncError) -> None:
         """Note a failure on the error's server, or on all of the worker's if it names none.
 
@@ -108,6 +76,8 @@ class Spares:
             self._log.warning(text, environment=environment, server=server, code=error.code)
 
     def worker_ended(self, environment: str, worker: Worker) -> None:
-        """Count a worker that broke down as failed."""
-        if worker.process.exit_status and not worker.is_terminated:
+        """Note the end of a worker that makes one; it failed if it broke down."""
+        if worker.is_terminated:
+            self._trees[environment].made.difference_update(worker.task.servers)
+        elif worker.process.exit_status:
             self.failed(environment, worker, worker.crash_error())
