@@ -73,6 +73,14 @@ class _WatchSet:
     seen: object = None
     polled_because: str = ""
 
+    def is_outdated(self) -> bool:
+        """Return whether a directory above those watched was moved or came back.
+
+        That is an event in none of them.
+        """
+        watched = {path: identity for path, (identity, _) in self.watches.items()}
+        return existing({os.path.dirname(self.path), *watched}) != watched
+
 
 class Watcher:
     """Collects the names of environments in which something may have changed.
@@ -86,7 +94,6 @@ class Watcher:
         self._hinted: set[str] = set()
         self._watch_sets: dict[str, _WatchSet] = {}
         self._inotify: InotifyFD | None = None
-        self._why_not = ""
 
     def watch(self, environments: dict[str, str], inventory: str) -> None:
         """Watch these environments (path by name) and the inventory's file, and nothing else."""
@@ -123,6 +130,8 @@ class Watcher:
                 if watch_set.seen is not None and seen != watch_set.seen:
                     self._hint(name)
                 watch_set.seen = seen
+            elif watch_set.is_outdated():
+                self._hint(name)
 
     def polled(self) -> dict[str, str]:
         """Return why each polled environment is polled, by name."""

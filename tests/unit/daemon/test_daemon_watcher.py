@@ -162,6 +162,29 @@ def test_an_environment_that_goes_comes_and_is_exchanged(hints: Hints) -> None:
     assert hints.hinted("one") == {"one"}
 
 
+@pytest.mark.parametrize("way", ["moved", "removed"])
+def test_a_prefix_that_goes_and_comes(hints: Hints, way: str) -> None:
+    """Inotify tells nothing of the directories above those that are watched; a look does."""
+    one = hints.make("one")
+    hints.watch("one")
+    if way == "moved":
+        hints.envs.rename(hints.envs.with_name("aside"))
+    else:
+        shutil.rmtree(hints.envs)
+    hints.hinted()
+    hints.watcher.poll()
+    hints.hinted()
+    hints.make("one"), hints.make(MARK)
+    hints.watcher.poll()
+    assert hints.hinted("one", MARK) == {"one"}
+    hints.settle()
+    (one / "bin/tool").write_text("x")
+    assert hints.hinted("one") == {"one"}, "what came is not watched"
+    hints.settle()
+    hints.watcher.poll()
+    assert hints.settle() == set()
+
+
 def test_an_environment_that_is_a_link(hints: Hints, tmp_path: Path) -> None:
     hints.make("one").rename(tmp_path / "elsewhere")
     (hints.envs / "one").symlink_to(tmp_path / "elsewhere")
