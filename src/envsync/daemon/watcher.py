@@ -108,9 +108,6 @@ class Watcher:
 
     def refresh(self, names: Iterable[str]) -> None:
         """Watch the directories that exist now, because some may have been replaced."""
-        if self._inotify is not None and not self._inotify.is_alive():
-            self._restart()
-            names = list(self._watch_sets)
         for name in names:
             if name in self._watch_sets:
                 self._update(name, self._watch_sets[name])
@@ -123,6 +120,8 @@ class Watcher:
 
     def poll(self) -> None:
         """Look for changes that inotify does not report. Call it every `POLL_SECONDS`."""
+        if self._inotify is not None and not self._inotify.is_alive():
+            self._restart()
         for name, watch_set in self._watch_sets.items():
             if watch_set.polled_because:
                 self._update(name, watch_set)

@@ -251,7 +251,7 @@ def test_a_thread_of_watchdog_that_died(hints: Hints) -> None:
     assert hints.watcher._inotify is not None
     hints.watcher._inotify.stop()
     hints.watcher._inotify.join(5)
-    hints.watcher.refresh([])
+    hints.watcher.poll()
     assert "one" in hints.hinted("one")
     (one / "bin/tool").write_text("x")
     assert hints.hinted("one") == {"one"}
