@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
@@ -157,7 +157,7 @@ class Scheduler:
             ready_seconds = source.activity.check_seconds - ahead_seconds
             if now < ready_seconds:
                 return ready_seconds
-            servers = _now_due(self._due_in_seconds(source, changed=True))
+            servers = self._unsaturated(self.sync_state.reachable_servers(source.name))
             if servers:
                 self._pool.prepare_push(source.name, servers)
         return math.inf
@@ -165,28 +165,38 @@ class Scheduler:
     # Pushing and scanning
 
     def _push(self, source: TrackedSource) -> float:
-        """Push to the servers that are due, and return when the next ones are."""
-        if not (source.may_be_pushed and self._pool.may_push(source.name)):
+        """Push a change, and to servers that are due; return when the next ones are."""
+        if source.is_changed and source.may_be_pushed:
+            self._push_change(source)
+        if source.is_changed or not (source.may_be_pushed and self._pool.may_push(source.name)):
             return math.inf
-        locked = self._pool.locked_servers(source.name)
-        if locked and source.is_changed:
-            return math.inf  # the spare's worker was told to end, and will soon
         now = self._clock()
-        due = self._due_in_seconds(source, changed=source.is_changed)
-        servers = tuple(server for server in _now_due(due) if server not in locked)
-        if servers:
-            if self._pool.push(source.name, servers):
-                self.sync_state.push_started(source.name, servers)
-                source.push_started()
-        elif source.is_changed:
-            source.scan_instead()  # it shows who lags
-        return now + min((seconds for seconds in due.values() if seconds > 0), default=math.inf)
+        due = self.sync_state.due_in_seconds(source.name, source.row.revision)
+        left = self._unsaturated(due)
+        locked = self._pool.locked_servers(source.name)
+        servers = tuple(name for name in left if due[name] <= 0 and name not in locked)
+        self._start_push(source, servers)
+        return now + min((due[name] for name in left if due[name] > 0), default=math.inf)
 
-    def _due_in_seconds(self, source: TrackedSource, *, changed: bool) -> dict[str, float]:
-        """Return the seconds until each server is due, of those that may get a further push."""
+    def _push_change(self, source: TrackedSource) -> None:
+        """Push to all servers that can be reached; if there are none, a scan shows who lags."""
+        if self._pool.locked_servers(source.name) or not self._pool.may_push(source.name):
+            return  # a spare's worker was told to end, and will soon
+        servers = self._unsaturated(self.sync_state.reachable_servers(source.name))
+        if servers:
+            self._start_push(source, servers)
+        else:
+            source.scan_instead()
+
+    def _start_push(self, source: TrackedSource, servers: tuple[str, ...]) -> None:
+        if servers and self._pool.push(source.name, servers):
+            self.sync_state.push_started(source.name, servers)
+            source.push_started()
+
+    def _unsaturated(self, servers: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the servers that may get a further push now."""
         saturated = self._pool.saturated_servers()
-        due = self.sync_state.due_in_seconds(source.name, source.row.revision, changed=changed)
-        return {server: seconds for server, seconds in due.items() if server not in saturated}
+        return tuple(server for server in servers if server not in saturated)
 
     def _scan(self) -> None:
         if not self._pool.may_scan():
@@ -240,7 +250,3 @@ class Scheduler:
     def stop(self, within_seconds: float) -> None:
         """End every worker; unfinished work is done again after the next start."""
         self._pool.stop(within_seconds)
-
-
-def _now_due(due_in_seconds: Mapping[str, float]) -> tuple[str, ...]:
-    return tuple(server for server, seconds in due_in_seconds.items() if seconds <= 0)

@@ -99,22 +99,29 @@ class SyncState:
 
     # Due work
 
-    def due_in_seconds(self, environment: str, revision: str, *, changed: bool) -> dict[str, float]:
+    def reachable_servers(self, environment: str) -> tuple[str, ...]:
+        """Return the servers to push a change to, none that is being pushed to.
+
+        One that cannot be reached is not among them, but lags once the change is known.
+        """
+        return tuple(
+            row.server
+            for row in self.servers(environment)
+            if row.state != PUSHING and row.server not in self._unreachable
+        )
+
+    def due_in_seconds(self, environment: str, revision: str) -> dict[str, float]:
         """Return the seconds until each server is due for a push; infinite without an event.
 
-        `revision` is the source's, as far as is known. If the source has `changed`, all servers
-        that can be reached are due.
+        `revision` is the source's, as far as is known.
         """
         now = self._now()
         return {
-            row.server: self._due_seconds(row, revision, changed=changed) - now
-            for row in self.servers(environment)
+            row.server: self._due_seconds(row, revision) - now for row in self.servers(environment)
         }
 
-    def _due_seconds(self, row: ServerRow, revision: str, *, changed: bool) -> float:
-        if row.state == PUSHING:
-            return math.inf
-        due_seconds = 0.0 if changed else transitions.due_seconds(row, revision)
+    def _due_seconds(self, row: ServerRow, revision: str) -> float:
+        due_seconds = transitions.due_seconds(row, revision)
         outage = self._unreachable.get(row.server)
         if outage is None:
             return due_seconds

@@ -50,6 +50,23 @@ def test_a_ready_worker_that_died_or_has_other_servers_is_replaced(daemon: Simul
     assert [worker.is_told_to_end for worker in pushes[-2:]] == [True, False]
 
 
+def test_a_server_that_is_off_does_not_cost_the_ready_worker(daemon: SimulatedDaemon) -> None:
+    """Its tries come at their own pace, whatever changes meanwhile."""
+    daemon.down = {"b"}
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.later(120)
+    for number in range(20):
+        daemon.world["one"] = f"change {number}"
+        daemon.scheduler.hint(["one"])
+        daemon.later(SETTLE + number)
+        assert daemon.row("one", "a").revision == f"change {number}"
+        assert not any(worker.task.awaits_start and not worker.sent for worker in daemon.workers)
+    daemon.down = set()
+    daemon.later(60)
+    assert daemon.states() == [IN_STEP] * 4
+
+
 def test_a_ready_worker_that_does_not_end_is_killed(daemon: SimulatedDaemon) -> None:
     daemon.scheduler.hint(["one"])
     daemon.now += SETTLE - scheduler.READY_SECONDS
