@@ -24,6 +24,10 @@ READY_SECONDS = 5.0
 """How long before a source may be pushed a worker is made ready for it, which is the time needed to
 start one and to connect."""
 
+TOGETHER_SECONDS = 12.0
+"""A try takes along the servers that are due so soon after, because a worker for each of many that
+are off would keep the machine busy. The tries of one that is off are spread over this time."""
+
 
 class Scheduler:
     """The daemon's work on all sources.
@@ -173,10 +177,14 @@ class Scheduler:
         now = self._clock()
         due = self.sync_state.due_in_seconds(source.name, source.row.revision)
         left = self._unsaturated(due)
+        is_due = any(due[name] <= 0 for name in left)
+        until_seconds = TOGETHER_SECONDS if is_due else 0.0
         locked = self._pool.locked_servers(source.name)
-        servers = tuple(name for name in left if due[name] <= 0 and name not in locked)
+        servers = tuple(name for name in left if due[name] <= until_seconds and name not in locked)
         self._start_push(source, servers)
-        return now + min((due[name] for name in left if due[name] > 0), default=math.inf)
+        return now + min(
+            (due[name] for name in left if due[name] > until_seconds), default=math.inf
+        )
 
     def _push_change(self, source: TrackedSource) -> None:
         """Push to all servers that can be reached; if there are none, a scan shows who lags."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +128,7 @@ class SimulatedDaemon:
     def __init__(self, directory: Path, *, checks: dict[str, FakeInstallCheck]) -> None:
         self.now = self.next_turn_seconds = 1000.0
         self.wall_ahead = 0.0
+        self.jitter: Callable[[], float] = lambda: 0.5
         self.no_process = False
         self.lines: list[str] = []
         self.workers: list[FakeProcess] = []
@@ -146,7 +147,7 @@ class SimulatedDaemon:
         )  # the disk is not what is tested
         log = Log(self.lines.append, {})
         self.scheduler = Scheduler(
-            self.store, log, self._start, lambda: self.now, self._wall, jitter=lambda: 0.5
+            self.store, log, self._start, lambda: self.now, self._wall, self._jitter
         )
         self.scheduler.adopt(self.assignments())
 
@@ -167,6 +168,9 @@ class SimulatedDaemon:
 
     def _wall(self) -> float:
         return self.now + self.wall_ahead
+
+    def _jitter(self) -> float:
+        return self.jitter()
 
     def _start(self, task: Task) -> WorkerProcess:
         if self.no_process:

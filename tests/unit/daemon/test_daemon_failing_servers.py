@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from envsync.daemon import worker_limits
@@ -41,6 +43,19 @@ def test_a_server_that_is_off_is_tried_by_one_environment_and_gets_the_newest(
     assert daemon.states() == [IN_STEP] * 4
     assert daemon.row("two", "b").revision == "r5"
     assert daemon.later(60) == []
+
+
+def test_many_servers_that_are_off_are_tried_together(daemon: SimulatedDaemon) -> None:
+    """However much their tries are spread: each worker connects and reads the source."""
+    daemon.jitter = random.Random(7).random
+    off = tuple(f"server{number}" for number in range(20))
+    daemon.down = set(off)
+    daemon.scheduler.adopt(daemon.assignments(one=("a", *off), two=("a", *off)))
+    daemon.later(120)
+    tries = daemon.later(600)
+    assert 15 < len(tries) < 30
+    for server in off:
+        assert len([task for task in tries if server in task.servers]) > 15
 
 
 def test_a_halted_server_waits_for_another_version_or_a_rescan(daemon: SimulatedDaemon) -> None:
