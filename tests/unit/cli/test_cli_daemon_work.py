@@ -17,6 +17,7 @@ from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
 from envsync.errors import HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
+from envsync.push.fan_out.start_signal import AT_ONCE
 from envsync.push.request.places import Place
 from tests.support import disk
 from tests.support.pushes import environment
@@ -64,18 +65,38 @@ def test_a_scan_never_ends_in_silence(
         assert len(json.loads(said)["revision"]) == 64
 
 
-def test_a_spare_that_cannot_be_made_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def _unreachable_server(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A machine with one environment, and a server that refuses at once."""
+
     def refused() -> NoReturn:
         raise HostKeyRefused("the host key has changed")
 
     monkeypatch.setattr("envsync.cli.invocation.site.link_opener", lambda _: refused)
-    (tmp_path / "envs/myenv").mkdir(parents=True)
     servers = (Server("server1", "server1"), Server("server2", "server2"))
     environment = Environment("myenv", source="server1", push_to=("server2",))
-    inventory = Inventory(Path("x.yaml"), str(tmp_path), servers, (environment,))
-    daemon_work._make_spares(Site(inventory, "server1", "server1", None), "myenv", ("server2",))
+    inventory = Inventory(Path("x.yaml"), str(directory), servers, (environment,))
+    return Site(inventory, "server1", "server1", None)
+
+
+def test_a_push_that_reached_nobody_says_what_the_source_is(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The daemon would take servers that were not pushed to for being in step."""
+    del site  # its environment is pushed
+    daemon_work._push(_unreachable_server(tmp_path, monkeypatch), "myenv", ("server2",), AT_ONCE)
+    messages = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["report"]["error"]["code"] for one in messages if "report" in one] == [
+        "host-key-refused"
+    ]
+    assert [len(one["revision"]) for one in messages if "revision" in one] == [64]
+
+
+def test_a_spare_that_cannot_be_made_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "envs/myenv").mkdir(parents=True)
+    site = _unreachable_server(tmp_path, monkeypatch)
+    daemon_work._make_spares(site, "myenv", ("server2",))
     said = json.loads(capsys.readouterr().out)
     assert said["environment"] == "myenv"
     assert (said["error"]["code"], said["error"]["server"]) == ("host-key-refused", "server2")

@@ -155,6 +155,8 @@ def _push(
     if settings.in_use == "wait":
         settings = replace(settings, in_use_wait_seconds=0.0)  # the daemon waits by trying again
 
+    is_told = threading.Event()
+
     def report(found: PushReport) -> None:
         outcome = PushOutcome(
             server=found.server,
@@ -165,6 +167,7 @@ def _push(
             wants_spare=found.server in fan_out.wanting_spares,
         )
         if outcome.source_revision:
+            is_told.set()
             _send(SourceScanned(environment, outcome.source_revision))
         _send(PushEnded(environment, outcome, found.error))
 
@@ -172,6 +175,8 @@ def _push(
         settings, request.source, request.destinations, on_report=report, start_signal=start_signal
     )
     fan_out.run()
+    if fan_out.source_revision and not is_told.is_set():  # every server failed before it was found
+        _send(SourceScanned(environment, fan_out.source_revision))
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
