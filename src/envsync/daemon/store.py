@@ -55,26 +55,33 @@ class Store:
         self.trouble = ""
         self.lost: list[str] = []
         try:
-            self._read()
+            self._connected()
         except _TROUBLES as error:
-            self.trouble = f"{file}: {error}"
+            self._failed(error)
 
-    def _read(self) -> None:
-        """Load the database, and merge it into `contents`."""
+    def _connected(self) -> sqlite3.Connection:
+        """Return the connection; the first one merges the database into `contents`."""
+        if self._connection is None:
+            kept = self._opened_or_new()
+            if not self._is_read:
+                self.contents = together(kept, self.contents)
+                self._is_read = True
+        assert self._connection is not None
+        return self._connection
+
+    def _opened_or_new(self) -> Contents:
         try:
-            kept = self._opened()
+            return self._opened()
         except sqlite3.OperationalError:
-            self.close()
             raise
         except _TROUBLES:
             self.close()
             aside = self._file.with_suffix(".damaged")
             with contextlib.suppress(OSError):
                 self._file.replace(aside)
-            self.lost = [f"{self._file} was damaged and is now {aside.name}; pauses are lost"]
-            kept = self._opened()
-        self.contents = together(kept, self.contents)
-        self._is_read = True
+            lost = "" if self._is_read else "; pauses are lost"
+            self.lost = [f"{self._file} was damaged and is now {aside.name}{lost}"]
+            return self._opened()
 
     def _opened(self) -> Contents:
         with contextlib.suppress(OSError):
@@ -123,16 +130,11 @@ class Store:
         try:
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._rewrite(connection)
-                connection.execute("COMMIT")
-            except sqlite3.Error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+            self._rewrite(connection)
+            connection.execute("COMMIT")
             self.trouble = ""
         except _TROUBLES as error:
-            self.trouble = f"{self._file}: {error}"
+            self._failed(error)
 
     def _rewrite(self, connection: sqlite3.Connection) -> None:
         for table in ("source", "server", "about"):
@@ -144,19 +146,18 @@ class Store:
         for name, value in self.contents.about.items():
             connection.execute(_PUT_ABOUT, (name, json.dumps(value)))
 
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None or not self._is_read:
-            self._read()
-        assert self._connection is not None
-        return self._connection
-
     def _write(self, statement: str, values: tuple[str, ...] = ()) -> None:
         if self.trouble:
             return  # `write_again` writes all rows; each try here might wait for a lock
         try:
             self._connected().execute(statement, values)
         except _TROUBLES as error:
-            self.trouble = f"{self._file}: {error}"
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Note a failure; the next try opens the database anew, because it may be another one."""
+        self.trouble = f"{self._file}: {error}"
+        self.close()
 
     def close(self) -> None:
         if self._connection is not None:

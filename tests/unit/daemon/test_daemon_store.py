@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from envsync.daemon.store import Store, read
 
 SOURCE = SourceRow("myenv", "ab" * 32, 12.5, True, ("an installer left ~umpy",), {"code": "x"})
 HELD_ROW = ServerRow("myenv", "server2", HELD, "", "ab" * 32, 3.0, 9.0, 2, {"code": "held"})
+HELD_KEY = (HELD_ROW.environment, HELD_ROW.server)
 
 Opened = Callable[[Path], Store]
 
@@ -65,6 +67,29 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path, opened: Opened) -> None
     assert (tmp_path / "daemon.damaged").exists()
     [line] = store.lost
     assert line == f"{file} was damaged and is now daemon.damaged; pauses are lost"
+
+
+@pytest.mark.parametrize("what", ["directory", "file", "content"])
+def test_a_database_that_is_lost_while_the_daemon_runs(
+    tmp_path: Path, opened: Opened, what: str
+) -> None:
+    """What is in memory counts, so that nothing is lost."""
+    file = tmp_path / "state" / "daemon.sqlite"
+    store = opened(file)
+    store.put_source(SOURCE)
+    if what == "directory":
+        shutil.rmtree(file.parent)
+    elif what == "file":
+        file.unlink()
+    else:
+        file.write_bytes(b"nonsense" * 1000)
+    store.put_server(HELD_ROW)
+    assert store.trouble
+    store.write_again()
+    assert store.trouble == ""
+    assert read(file) == store.contents == Contents({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
+    aside = [f"{file} was damaged and is now daemon.damaged"]
+    assert store.lost == (aside if what == "content" else [])
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, opened: Opened) -> None:
