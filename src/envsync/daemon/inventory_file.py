@@ -36,11 +36,11 @@ class InventoryFile:
         log: Log,
     ) -> None:
         self.path = path
-        self.in_force = path
-        """The file that workers have to read."""
         self.error: dict[str, Any] | None = None
         """Why the file is refused in its present state; None if it is not."""
         self._copy = copy
+        self._content = b""
+        self._is_copied = False
         self._hostname = hostname
         self._own_name = own_name
         self._environ = environ
@@ -51,9 +51,15 @@ class InventoryFile:
     def read(self) -> Assignments:
         """Read the file, and put it in force. Raises `EnvsyncError` if it is refused."""
         self._seen = self._signature()
-        found, content = self._consistent()
-        self._keep(content)
+        found, self._content = self._consistent()
+        self._write_copy()
         return found
+
+    def in_force(self) -> Path:
+        """Return the file that workers have to read: the copy, or the file if there can be none."""
+        if self._is_copied and not self._copy.exists():  # somebody has removed it
+            self._write_copy()
+        return self._copy if self._is_copied else self.path
 
     def read_again(self) -> Assignments | None:
         """Read the changed file; if it is refused, log why, keep the old one and return None."""
@@ -98,15 +104,16 @@ class InventoryFile:
             if load(self.path, self._environ) == inventory:
                 return found, content
 
-    def _keep(self, content: bytes) -> None:
-        """Write the copy for the workers; if that fails, they read the file itself."""
-        self.in_force = self._copy
+    def _write_copy(self) -> None:
+        self._is_copied = False
         try:
+            self._copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with whole_file(str(self._copy), sync=True) as file:
-                file.write(content)
+                file.write(self._content)
         except OSError as error:
-            self.in_force = self.path
             self._log.warning(f"cannot save a copy of the inventory: {error}")
+        else:
+            self._is_copied = True
 
     def _signature(self) -> object:
         try:

@@ -180,7 +180,7 @@ class MainLoop:
 
     def _start(self, task: Task) -> WorkerProcess:
         argv = self._settings.argv(
-            task, self._inventory.in_force, self._scheduler.sync_state.assignments.own
+            task, self._inventory.in_force(), self._scheduler.sync_state.assignments.own
         )
         return WorkerProcess(argv, self._settings.environ)
 

@@ -1,0 +1,54 @@
+"""The copy of the inventory in force, from which workers read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from envsync.daemon.inventory_file import InventoryFile
+from envsync.daemon.log import Log
+
+INVENTORY = "prefix: /p\nservers:\n  server1: {}\n"
+
+
+@pytest.fixture
+def inventory_file(tmp_path: Path) -> InventoryFile:
+    path, copy = tmp_path / "envsync.yaml", tmp_path / "state" / "copy.yaml"
+    path.write_text(INVENTORY)
+    copy.parent.mkdir()
+    log = Log(lambda _: None, {})
+    found = InventoryFile(path, copy, "server1", lambda _: "server1", {}, log)
+    found.read()
+    return found
+
+
+def test_a_half_edited_inventory_is_read_by_no_worker(inventory_file: InventoryFile) -> None:
+    inventory_file.path.write_text("prefix: [")
+    assert inventory_file.read_again() is None
+    assert inventory_file.in_force().read_text() == INVENTORY
+    inventory_file.path.write_text(INVENTORY)
+    assert inventory_file.read_again() is not None
+    assert inventory_file.error is None
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_a_copy_that_was_removed_is_written_again(inventory_file: InventoryFile, what: str) -> None:
+    """As by a person who empties the state directory."""
+    copy = inventory_file.in_force()
+    inventory_file.path.write_text("prefix: [")
+    if what == "file":
+        copy.unlink()
+    else:
+        shutil.rmtree(copy.parent)
+    assert inventory_file.in_force().read_text() == INVENTORY
+
+
+def test_an_outdated_copy_is_read_by_no_worker(inventory_file: InventoryFile) -> None:
+    """Where none can be written, as on a full disk."""
+    copy = inventory_file.in_force()
+    copy.unlink()
+    copy.mkdir()
+    assert inventory_file.read_again() is not None
+    assert inventory_file.in_force() == inventory_file.path
