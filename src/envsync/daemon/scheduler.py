@@ -55,7 +55,7 @@ class Scheduler:
         self._message_handler = MessageHandler(
             self.sync_state, self.sources, self._spare_trees, self.hint
         )
-        self._next_rescan_seconds = 0.0
+        self._next_rescan_seconds = math.inf
 
     # Events from outside
 
@@ -74,7 +74,7 @@ class Scheduler:
             self._spare_trees.used_up(name, server)
             self._pool.server_moved(name, server)
         self._next_rescan_seconds = min(
-            self._next_rescan_seconds or float("inf"), self._clock() + assignments.rescan_seconds
+            self._next_rescan_seconds, self._clock() + assignments.rescan_seconds
         )
 
     def _track(self, assignment: Assignment, settle_seconds: float) -> None:

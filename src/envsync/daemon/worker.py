@@ -19,11 +19,11 @@ class Worker:
 
     task: Task
     process: WorkerProcess
-    since_seconds: float
+    heard_seconds: float
+    """When it was started, or last reported something."""
     start_number: int = 0
     is_source_changed: bool = False
     """Whether the source has changed since a worker that is not started yet looked at it."""
-    message_seconds: float = 0.0
     moved_servers: set[str] = field(default_factory=set)
     """Servers whose names lead elsewhere now, so that its reports are not about them."""
     terminated_seconds: float | None = None

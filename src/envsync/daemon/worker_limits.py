@@ -42,8 +42,8 @@ def room_seconds(workers: Collection[Worker], now: float) -> float:
     """Return when there can be room although no worker ends; infinite if there is now."""
     if has_room(workers, now):
         return math.inf
-    pushing = [worker for worker in _occupying(workers, now) if worker.has_started]
-    return min((worker.message_seconds for worker in pushing), default=math.inf) + SLOW_SECONDS
+    heard_seconds = [worker.heard_seconds for worker in _occupying(workers, now)]
+    return min(heard_seconds, default=math.inf) + SLOW_SECONDS
 
 
 def _occupying(workers: Collection[Worker], now: float) -> list[Worker]:
@@ -52,7 +52,7 @@ def _occupying(workers: Collection[Worker], now: float) -> list[Worker]:
         for worker in workers
         if not worker.task.is_scan
         and not worker.is_killed
-        and (not worker.has_started or now < worker.message_seconds + SLOW_SECONDS)
+        and now < worker.heard_seconds + SLOW_SECONDS
     ]
 
 
@@ -78,5 +78,5 @@ def why_kill(worker: Worker, now: float) -> str:
     """Return why a worker has to be killed now; empty if it need not be."""
     if now >= end_seconds(worker):
         return "it did not end when told to"
-    is_silent = now > worker.message_seconds + SILENCE_MAX_SECONDS
-    return "it reports nothing any more" if is_silent and worker.has_started else ""
+    is_silent = now > worker.heard_seconds + SILENCE_MAX_SECONDS
+    return "it reports nothing any more" if is_silent else ""

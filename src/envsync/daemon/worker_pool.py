@@ -124,7 +124,7 @@ class WorkerPool:
     def _set_start_number(self, worker: Worker) -> None:
         self._started += 1
         worker.start_number = self._started
-        worker.message_seconds = self._clock()
+        worker.heard_seconds = self._clock()
 
     # What workers report
 
@@ -132,12 +132,11 @@ class WorkerPool:
         """Return the worker and its new messages; without those of a worker not started yet."""
         worker = self._workers[fd]
         documents = worker.process.read()
-        if documents:
-            worker.message_seconds = self._clock()
         if worker.process.is_over:
             del self._workers[fd]
-        if not worker.has_started:
+        if not (documents and worker.has_started):
             return worker, []
+        worker.heard_seconds = self._clock()
         messages = [found for one in documents if (found := parse(one)) is not None]
         for message in messages:
             worker.note(message)
@@ -189,7 +188,7 @@ class WorkerPool:
         """
         now = self._clock()
         for name, worker in list(self._standby.items()):
-            if now > worker.since_seconds + worker_limits.STANDBY_MAX_SECONDS:
+            if now > worker.heard_seconds + worker_limits.STANDBY_MAX_SECONDS:
                 self.dismiss_standby(name)
         for worker in self._workers.values():
             why = worker_limits.why_kill(worker, now)
@@ -197,7 +196,7 @@ class WorkerPool:
                 self._log.error(f"killing process {worker.process.pid}: {why}")
                 worker.process.kill()
                 worker.is_killed = True
-                worker.message_seconds = now
+                worker.heard_seconds = now
 
     def next_seconds(self) -> float:
         """Return when a worker has to be killed or there can be room for one; infinite if never."""
