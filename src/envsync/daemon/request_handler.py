@@ -44,7 +44,7 @@ class RequestHandler:
             for name in names:
                 self._scheduler.sync(name)
         elif verb == "look":
-            self._scheduler.look_again(names, _strings(request.get("servers")))
+            names = self._scheduler.look_again(names, _strings(request.get("servers")))
         else:
             self._scheduler.pause(names, paused=verb == "pause")
         for name in names:

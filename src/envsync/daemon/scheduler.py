@@ -104,10 +104,12 @@ class Scheduler:
         self.sync_state.retry_now(name)
         self._pool.end_spares(name)
 
-    def look_again(self, names: Iterable[str], servers: Collection[str]) -> None:
-        """Have these servers looked at soon, because a command may have changed what they have."""
-        for name in names:
-            self.sync_state.doubt(name, servers)
+    def look_again(self, names: Iterable[str], servers: Collection[str]) -> list[str]:
+        """Have these servers looked at soon, because a command may have changed what they have.
+
+        Return the sources that are pushed to one of them.
+        """
+        return [name for name in names if self.sync_state.look_again(name, servers)]
 
     def pause(self, names: Iterable[str], *, paused: bool) -> None:
         """Pause or resume sources; a pause ends work on their servers, which is redone later."""

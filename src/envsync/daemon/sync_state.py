@@ -210,12 +210,16 @@ class SyncState:
             else:
                 self._failed(row, error, "", now)
 
-    def doubt(self, environment: str, servers: Collection[str]) -> None:
-        """Take these servers for lagging: a push finds out what they have, and does no harm."""
-        for row in self.servers(environment):
-            if row.server in servers:
-                self._unreachable.pop(row.server, None)
-                self._store.put_server(transitions.to_lagging(row, self._now()))
+    def look_again(self, environment: str, servers: Collection[str]) -> bool:
+        """Take these servers for lagging: a push finds out what they have, and does no harm.
+
+        Return whether any of them is one of the environment's.
+        """
+        rows = [row for row in self.servers(environment) if row.server in servers]
+        for row in rows:
+            self._unreachable.pop(row.server, None)
+            self._store.put_server(transitions.to_lagging(row, self._now()))
+        return bool(rows)
 
     def retry_now(self, environment: str) -> None:
         """Make all servers that are not in step due now, because a person asked for it."""

@@ -117,10 +117,22 @@ def test_a_pause_holds_also_when_all_is_asked_for(daemon: SimulatedDaemon) -> No
 
 def test_only_servers_that_are_named_are_looked_at_again(daemon: SimulatedDaemon) -> None:
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    daemon.lines.clear()
     for servers in (None, "b", [], [7, "c"]):
-        handler.handle({"verb": "look", "environments": ["one"], "servers": servers})
-        assert daemon.work() == []
-    handler.handle({"verb": "look", "environments": ["one"], "servers": ["b", "c"]})
+        look = {"verb": "look", "environments": ["one"], "servers": servers}
+        assert handler.handle(look) == {"environments": []}
+        assert (daemon.work(), daemon.lines) == ([], [])
+    look = {"verb": "look", "environments": ["one"], "servers": ["b", "c"]}
+    assert handler.handle(look) == {"environments": ["one"]}
+    assert daemon.work() == [Task(("one",), ("b",))]
+
+
+def test_a_command_for_a_whole_server_concerns_all_that_is_pushed_there(
+    daemon: SimulatedDaemon,
+) -> None:
+    handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    daemon.scheduler.adopt(daemon.assignments(one=("a", "b"), two=("a",)))
+    assert handler.handle({"verb": "look", "servers": ["b"]}) == {"environments": ["one"]}
     assert daemon.work() == [Task(("one",), ("b",))]
 
 
