@@ -81,9 +81,14 @@ class ControlSocket:
                 connection.settimeout(_SEND_SECONDS)
                 connection.sendall(json.dumps(_answered(request, handle)).encode() + b"\n")
 
+    @property
+    def is_closed(self) -> bool:
+        return self.fd == -1
+
     def close(self) -> None:
         self._socket.close()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody has removed it, or its directory
+            self._path.unlink()
 
 
 def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS) -> Answer | None:

@@ -26,6 +26,7 @@ from envsync.daemon.systemd.notify import Notifier
 from envsync.daemon.tasks import Task
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher
 from envsync.daemon.worker_process import WorkerProcess
+from envsync.errors import EnvsyncError
 
 STOP_SECONDS = 6.0
 STORE_RETRY_SECONDS = 30.0
@@ -95,12 +96,15 @@ class MainLoop:
         self._store.put_about("inventory", str(self._settings.file))
         self._scheduler = Scheduler(self._store, self._log, self._start)
         self._watcher = Watcher(self._wake)
-        self._control_socket = ControlSocket(self._paths.socket)
-        self._paths.announce()
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
-        self._selector.register(self._control_socket.fd, selectors.EVENT_READ, self._serve_request)
+        self._listen()
         self._request_handler = RequestHandler(self._scheduler, self._log, self.document)
         self._adopt(found)
+
+    def _listen(self) -> None:
+        self._control_socket = ControlSocket(self._paths.socket)
+        self._paths.announce()
+        self._selector.register(self._control_socket.fd, selectors.EVENT_READ, self._serve_request)
 
     def _adopt(self, found: Assignments) -> None:
         """Put assignments in force; watch before checking, so that no change in between is lost."""
@@ -151,6 +155,7 @@ class MainLoop:
             self._polled_seconds = now
             self._watcher.poll()
             self._inventory.check()
+            self._listen_again()
         hinted = self._watcher.collect()
         if INVENTORY in hinted:
             self._inventory.check()
@@ -219,6 +224,16 @@ class MainLoop:
             self._log.info(f"the inventory was read; kept in step: {names}")
         self._store.put_about("inventory_error", self._inventory.error)
         self._notifier.ready(self._sentence())
+
+    def _listen_again(self) -> None:
+        """Replace a socket that was removed, as all in /run/user is with a user's last session."""
+        if self._paths.socket.exists():
+            return
+        if not self._control_socket.is_closed:
+            self._selector.unregister(self._control_socket.fd)
+            self._control_socket.close()
+        with contextlib.suppress(EnvsyncError):  # tried again with the next poll
+            self._listen()
 
     def _serve_request(self) -> None:
         self._control_socket.serve_one(self._request_handler.handle)

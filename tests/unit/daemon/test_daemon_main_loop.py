@@ -1,0 +1,57 @@
+"""The main loop, turn by turn, without a signal and without a worker."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envsync.daemon import control, main_loop
+from envsync.daemon.log import Log
+from envsync.daemon.main_loop import DaemonSettings, MainLoop
+from envsync.daemon.paths import DaemonPaths
+from envsync.daemon.systemd.notify import Notifier
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> DaemonSettings:
+    file = tmp_path / "envsync.yaml"
+    file.write_text("prefix: /p\nservers:\n  server1: {}\n")
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    (tmp_path / "run").mkdir()
+    return DaemonSettings(file, "server1", lambda _: "server1", lambda *_: ["false"], environ)
+
+
+@pytest.fixture
+def loop(settings: DaemonSettings) -> Iterator[MainLoop]:
+    """One that has started."""
+    found = MainLoop(settings, Log(lambda _: None, {}), Notifier(None))
+    found._set_up()
+    found._turn()
+    yield found
+    found._end()
+
+
+@pytest.mark.parametrize("what", ["socket", "directory"])
+def test_a_socket_that_was_removed_is_made_again(
+    loop: MainLoop, settings: DaemonSettings, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """With the user's last session, systemd removes the runtime directory; a daemon in a tmux
+    stays."""
+    socket = DaemonPaths.of(settings.environ, settings.hostname).socket
+    if what == "socket":
+        socket.unlink()
+    else:
+        shutil.rmtree(socket.parent.parent)
+    monkeypatch.setattr(main_loop, "POLL_SECONDS", 0.0)
+    if what == "directory":
+        socket.parent.parent.write_text("no directory can be made here now")
+        loop._wake()
+        loop._turn()
+        socket.parent.parent.unlink()
+    loop._wake()
+    loop._turn()
+    assert control._is_served(socket)
+    loop._turn()  # answers nothing to the one who only looked
