@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,6 +39,8 @@ class InventoryFile:
         self.path = path
         self.error: dict[str, Any] | None = None
         """Why the file is refused in its present state; None if it is not."""
+        self.due_seconds = math.inf
+        """When to read it again, in monotonic seconds; infinite unless it has changed."""
         self._copy = copy
         self._content = b""
         self._is_copied = False
@@ -46,7 +49,6 @@ class InventoryFile:
         self._environ = environ
         self._log = log
         self._seen: object = None
-        self._due_seconds: float | None = None
 
     def read(self) -> Assignments:
         """Read the file, and put it in force. Raises `EnvsyncError` if it is refused."""
@@ -63,7 +65,7 @@ class InventoryFile:
 
     def read_again(self) -> Assignments | None:
         """Read the changed file; if it is refused, log why, keep the old one and return None."""
-        self._due_seconds = None
+        self.due_seconds = math.inf
         try:
             found = self.read()
         except EnvsyncError as error:
@@ -85,15 +87,11 @@ class InventoryFile:
     def check(self) -> None:
         """Schedule a reload if the file has changed."""
         if self._signature() != self._seen:
-            self._due_seconds = time.monotonic() + RELOAD_SETTLE_SECONDS
+            self.due_seconds = time.monotonic() + RELOAD_SETTLE_SECONDS
 
     def demand(self) -> None:
         """Schedule a reload at once, whether the file has changed or not."""
-        self._due_seconds = time.monotonic()
-
-    def due_in_seconds(self) -> float | None:
-        """Return the seconds until the next reload; None if none is scheduled."""
-        return None if self._due_seconds is None else self._due_seconds - time.monotonic()
+        self.due_seconds = time.monotonic()
 
     def _consistent(self) -> tuple[Assignments, bytes]:
         """Return the assignments and the exact content that they were read from."""

@@ -130,8 +130,7 @@ class MainLoop:
         if self._stopping:
             return  # any look at a network filesystem can take long
         now = time.monotonic()
-        due = self._inventory.due_in_seconds()
-        if due is not None and due <= 0:
+        if now >= self._inventory.due_seconds:
             self._reload()
         self._watch(now)
         self._next_turn_seconds = self._scheduler.turn()
@@ -141,14 +140,13 @@ class MainLoop:
         self._notify_status()
 
     def _wait_seconds(self) -> float:
-        until = [self._next_turn_seconds - time.monotonic(), WAKE_MAX_SECONDS]
-        due = self._inventory.due_in_seconds()
-        until += [] if due is None else [due]
+        due_seconds = min(self._next_turn_seconds, self._inventory.due_seconds)
+        waits = [due_seconds - time.monotonic(), WAKE_MAX_SECONDS]
         if self._watcher.polled():
-            until.append(POLL_SECONDS)
+            waits.append(POLL_SECONDS)
         if self._notifier.watchdog_interval_seconds is not None:
-            until.append(self._notifier.watchdog_interval_seconds / 3)
-        return max(0.0, min(until))
+            waits.append(self._notifier.watchdog_interval_seconds / 3)
+        return max(0.0, min(waits))
 
     def _watch(self, now: float) -> None:
         if now - self._polled_seconds >= POLL_SECONDS:
