@@ -61,7 +61,8 @@ class Scheduler:
 
     def adopt(self, assignments: Assignments) -> None:
         """Put other assignments in force; new environments are scanned in the next turn."""
-        moved = self.sync_state.adopt(assignments)
+        with self._store.transaction():
+            moved = self.sync_state.adopt(assignments)
         for name in self._store.contents.sources.keys() - assignments.by_name.keys():
             self._store.drop_source(name)
             self.sources.pop(name, None)
@@ -101,7 +102,8 @@ class Scheduler:
         accepted.
         """
         self.sources[name].demand()
-        self.sync_state.retry_now(name)
+        with self._store.transaction():
+            self.sync_state.retry_now(name)
         self._pool.end_spares(name)
 
     def look_again(self, names: Iterable[str], servers: Collection[str]) -> list[str]:
@@ -109,7 +111,8 @@ class Scheduler:
 
         Return the sources that are pushed to one of them.
         """
-        return [name for name in names if self.sync_state.look_again(name, servers)]
+        with self._store.transaction():
+            return [name for name in names if self.sync_state.look_again(name, servers)]
 
     def pause(self, names: Iterable[str], *, paused: bool) -> None:
         """Pause or resume sources; a pause ends work on their servers, which is redone later."""
@@ -200,7 +203,8 @@ class Scheduler:
 
     def _start_push(self, source: TrackedSource, servers: tuple[str, ...]) -> None:
         if servers and self._pool.push(source.name, servers):
-            self.sync_state.push_started(source.name, servers)
+            with self._store.transaction():
+                self.sync_state.push_started(source.name, servers)
             source.push_started()
 
     def _unsaturated(self, servers: Iterable[str]) -> tuple[str, ...]:
@@ -252,10 +256,11 @@ class Scheduler:
     def read_worker(self, fd: int) -> None:
         """Handle what a worker has reported, or its end."""
         worker, messages = self._pool.read(fd)
-        for message in messages:
-            self._message_handler.handle(worker, message)
-        if worker.process.is_over:
-            self._message_handler.worker_ended(worker)
+        with self._store.transaction():
+            for message in messages:
+                self._message_handler.handle(worker, message)
+            if worker.process.is_over:
+                self._message_handler.worker_ended(worker)
 
     def stop(self, within_seconds: float) -> None:
         """End every worker; unfinished work is done again after the next start."""

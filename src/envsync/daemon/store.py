@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,7 +87,7 @@ class Store:
     def _opened(self) -> Contents:
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Each write is a transaction of its own, and is on disk before the next step begins.
+        # A write is on disk before the next step begins, unless it is part of a `transaction`.
         connection = sqlite3.connect(
             self._file, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=8
         )
@@ -98,6 +99,18 @@ class Store:
         contents, unreadable = _contents(connection)
         self.lost += [f"{self._file}: the state of {what} is lost" for what in unreadable]
         return contents
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write what is put in the block at its end: each write alone waits for the disk."""
+        if self._connection is not None and self._connection.in_transaction:
+            yield
+            return
+        self._write("BEGIN")
+        try:
+            yield
+        finally:
+            self._write("COMMIT")
 
     def put_source(self, row: SourceRow) -> None:
         """Keep a row in place of the earlier one; written only if it differs."""

@@ -58,6 +58,25 @@ def test_many_servers_that_are_off_are_tried_together(daemon: SimulatedDaemon) -
         assert len([task for task in tries if server in task.servers]) > 15
 
 
+def test_what_is_known_of_many_servers_is_written_at_once(daemon: SimulatedDaemon) -> None:
+    """Each write of its own would wait for the disk, and the loop with it."""
+    connection, alone = daemon.store._connected(), list[str]()
+
+    def trace(statement: str) -> None:
+        if " server " in statement and not connection.in_transaction:
+            alone.append(statement)
+
+    connection.set_trace_callback(trace)
+    many = tuple(f"server{number}" for number in range(20))
+    daemon.down = set(many)
+    daemon.scheduler.adopt(daemon.assignments(one=many, two=many))
+    daemon.later(60)
+    daemon.scheduler.sync("one")
+    daemon.scheduler.look_again(["one"], many)
+    daemon.scheduler.adopt(daemon.assignments(one=("a",)))
+    assert alone == []
+
+
 def test_a_halted_server_waits_for_another_version_or_a_rescan(daemon: SimulatedDaemon) -> None:
     daemon.refused = {"b": REFUSED}
     daemon.world["one"] = "r2"

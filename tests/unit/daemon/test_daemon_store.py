@@ -92,6 +92,31 @@ def test_a_database_that_is_lost_while_the_daemon_runs(
     assert store.lost == (aside if what == "content" else [])
 
 
+def test_a_transaction_is_written_at_its_end(tmp_path: Path, opened: Opened) -> None:
+    file = tmp_path / "daemon.sqlite"
+    store = opened(file)
+    with store.transaction():
+        store.put_source(SOURCE)
+        with store.transaction():
+            store.put_server(HELD_ROW)
+        assert read(file) == Contents()
+    assert read(file) == Contents({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
+
+
+def test_a_transaction_that_fails_is_written_again(tmp_path: Path, opened: Opened) -> None:
+    file = tmp_path / "daemon.sqlite"
+    store = opened(file)
+    file.unlink()
+    with store.transaction():
+        store.put_source(SOURCE)
+    assert store.trouble
+    with store.transaction():
+        store.put_server(HELD_ROW)
+    store.write_again()
+    assert store.trouble == ""
+    assert read(file) == Contents({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path, opened: Opened) -> None:
     (tmp_path / "file").write_text("")
     store = opened(tmp_path / "file" / "daemon.sqlite")
