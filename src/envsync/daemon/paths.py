@@ -77,6 +77,22 @@ class DaemonPaths:
         except (OSError, ValueError, KeyError, TypeError):
             return self.socket
 
+    def running_pid(self) -> int | None:
+        """Return the process number of the daemon that runs, 0 if it is unknown; None if none."""
+        try:
+            fd = os.open(self.state / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _pid(fd)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        return None
+
     def lock(self) -> int:
         """Lock out other daemons of this user, and return a descriptor to keep open.
 
@@ -94,10 +110,10 @@ class DaemonPaths:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            pid = _pid(fd)
             os.close(fd)
             raise Locked(
-                f"a daemon of this user is already running (process {pid})",
+                f"a daemon of this user is already running (process {pid or 'unknown'})",
                 hint="`envsync status` shows what it does; restart it after an upgrade",
             ) from None
         except OSError as error:  # a network filesystem without its lock service
@@ -110,6 +126,12 @@ class DaemonPaths:
         with contextlib.suppress(OSError):  # a full disk is no reason not to run
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
+
+
+def _pid(fd: int) -> int:
+    """Return the process number in the lock's file; 0 if there is none."""
+    text = os.pread(fd, 20, 0).strip()
+    return int(text) if text.isdigit() else 0
 
 
 def _runtime(environ: Mapping[str, str]) -> Path | None:

@@ -26,6 +26,7 @@ class About:
     inventory: str = ""
     inventory_error: ErrorDocument | None = None
     trouble: str = ""
+    service_trouble: str = ""
     polled: Mapping[str, str] | None = None
 
 
@@ -72,6 +73,7 @@ def document(
             "inventory": about.inventory,
             "inventory_error": about.inventory_error,
             "trouble": about.trouble,
+            "service_trouble": about.service_trouble,
         },
         "environments": [
             _source(

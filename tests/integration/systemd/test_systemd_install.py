@@ -55,7 +55,9 @@ def test_the_units_are_clean(system: ServiceUnit) -> None:
     machine = system.machine
     machine.path("/usr/local/bin/envsync").symlink_to(ENVSYNC)
     shipped = [f"{CHECKOUT}/systemd/envsync@.service", f"{CHECKOUT}/systemd/user/envsync.service"]
+    system.systemctl("stop")
     envsync(machine, "daemon", "install", "--user")
+    system.systemctl("start")
     verify_user = ["systemd-analyze", "--user", "verify", "envsync.service"]
     for argv, user in (
         (["systemd-analyze", "verify", "envsync@alice.service"], "root"),
@@ -99,15 +101,44 @@ def test_without_root_the_sudo_line_is_said(system: ServiceUnit) -> None:
     assert told.result["files"][0]["content"] == (CHECKOUT / "systemd/envsync@.service").read_text()
 
 
-def test_a_second_daemon_of_the_same_user_says_why_it_does_not_start(system: ServiceUnit) -> None:
+def test_no_service_is_installed_beside_a_daemon_that_runs(system: ServiceUnit) -> None:
+    system.wait_active()
+    told = envsync(system.machine, "daemon", "install", "--user")
+    assert (told.exit_code, told.error["code"]) == (14, "locked")
+    end = "sudo systemctl disable --now envsync@alice.service"
+    assert told.error["hint"] == f"end it, then run this again: {end}"
+    assert envsync(system.machine, "daemon", "install", "--user", "--dry-run").exit_code == 0
+    system.systemctl("stop")
+    daemon = system.machine.popen([ENVSYNC, "daemon"], user=USER)
+    wait_until(
+        lambda: envsync(system.machine, "status").result["daemon"]["running"],
+        "the daemon is ready",
+        timeout_seconds=WAIT_SECONDS,
+    )
+    told = envsync(system.machine, "daemon", "install", "--user")
+    assert "a daemon of alice runs already in a terminal (process " in told.error["message"]
+    system.machine.run(["pkill", "-u", USER, "-f", f"{ENVSYNC} daemon"])
+    daemon.communicate(timeout=30)
+    system.systemctl("start")
+    system.wait_active()
+
+
+def test_a_service_that_cannot_be_started_is_named(system: ServiceUnit) -> None:
     machine = system.machine
-    machine.run(["loginctl", "enable-linger", USER])
-    wait_for_users_systemd(machine)
-    told = envsync(machine, "daemon", "install", "--user")
-    assert (told.exit_code, told.error["code"]) == (23, "service-failed")
-    assert any("a daemon of this user is already running" in line for line in told.error["details"])
-    ServiceUnit(machine, of_user=True).systemctl("disable", "--now")
-    machine.run(["loginctl", "disable-linger", USER])
+    inventory(machine, servers="server4: {hots: server4}")
+    system.systemctl("restart", check=False)
+    told = envsync(machine, "status")
+    assert told.result["daemon"]["service_trouble"] == (
+        "systemd cannot start envsync@alice.service; "
+        "see why: systemctl status envsync@alice.service"
+    )
+    assert told.result["daemon"]["inventory_error"] is None
+    told = envsync(machine, "daemon", "sync")
+    assert "systemd cannot start envsync@alice.service" in told.error["hint"]
+    inventory(machine)
+    system.systemctl("reset-failed")
+    system.systemctl("restart")
+    system.wait_active()
 
 
 def test_a_users_own_service_lives_as_long_as_the_machine(lab: Lab, system: ServiceUnit) -> None:

@@ -130,6 +130,11 @@ def test_where_no_daemon_runs() -> None:
     assert told == (
         "no daemon runs here (start one: envsync daemon); this is what the last one knew"
     )
+    trouble = (
+        "systemd cannot start envsync.service; see why: systemctl --user status envsync.service"
+    )
+    [told] = status_view.whereabouts(shown(about=About(service_trouble=trouble)))
+    assert told == f"no daemon runs here ({trouble}); this is what the last one knew"
     [told] = status_view.whereabouts(document(Contents(), {}, RUNNING))
     assert told.startswith("nothing is kept in step: /etc/envsync.yaml")
     assert not list(status_view.whereabouts(shown()))

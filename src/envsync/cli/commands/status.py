@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from envsync.agent.server.facts import user_name
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.stop_signals import Stopped
@@ -91,6 +92,7 @@ def _found(invocation: Invocation) -> Document:
     from envsync.daemon.control import ask
     from envsync.daemon.paths import DaemonPaths
     from envsync.daemon.status import About, document
+    from envsync.daemon.systemd.known_units import failing_unit
 
     paths = DaemonPaths.of(invocation.environ, socket.gethostname())
     answer = ask(paths.announced_socket(), {"verb": "status"})
@@ -100,9 +102,10 @@ def _found(invocation: Invocation) -> Document:
         found["daemon"].setdefault("version", None)  # an older daemon does not send it
         return found
     contents = store.read(paths.database)
+    unit = failing_unit(invocation.environ, user_name())
     about = About(
         inventory=str(contents.about.get("inventory", "")),
-        inventory_error=contents.about.get("inventory_error"),
+        service_trouble="" if unit is None else unit.trouble,
     )
     return document(contents, {}, about)
 

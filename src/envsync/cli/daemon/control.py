@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from envsync.agent.server.facts import user_name
 from envsync.cli.invocation.arguments import environments_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
@@ -55,11 +56,14 @@ def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> li
 
     from envsync.daemon.control import ask
     from envsync.daemon.paths import DaemonPaths
+    from envsync.daemon.systemd.known_units import failing_unit
 
     places = DaemonPaths.of(invocation.environ, socket.gethostname())
     answer = ask(places.announced_socket(), {"verb": verb, "environments": list(environments)})
     if answer is None:
-        raise NotFound("no daemon of this user runs here", hint="start one: envsync daemon")
+        unit = failing_unit(invocation.environ, user_name())
+        hint = "start one: envsync daemon" if unit is None else unit.trouble
+        raise NotFound("no daemon of this user runs here", hint=hint)
     names = [str(name) for name in answer["environments"]]
     invocation.result = {"environments": names}
     return names

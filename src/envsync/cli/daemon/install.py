@@ -37,6 +37,9 @@ def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run:
     plan = service_plan.find(invocation, of_user=of_user, as_name=as_name)
     if not (plan.may_write or dry_run):
         raise _needs_root(plan)
+    other = plan.other_daemon()
+    if other is not None and not dry_run:
+        raise other
     invocation.result = result = _document(plan, dry_run=dry_run)
     # First, because it fails if the user cannot run the program or read the inventory: a service
     # that works is not replaced by one that cannot.
@@ -47,6 +50,9 @@ def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run:
     ]
     if dry_run:
         _show(invocation.terminal, plan.unit)
+        if other is not None:
+            invocation.terminal.warning(other.message)
+            invocation.terminal.hint(other.hint)
     else:
         _install(invocation, plan, result)
     _tell_servers(invocation.terminal, plan, tried)

@@ -6,6 +6,7 @@ import os
 import pwd
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,10 +16,12 @@ from pathlib import Path
 from envsync.cli.daemon.service_trial import CLOSED_PATH, Trial, process_options
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
+from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.systemd import units
+from envsync.daemon.systemd.known_units import KnownUnit, unit_of
 from envsync.daemon.systemd.systemctl import Systemctl
 from envsync.daemon.systemd.units import Account, ServiceSpec, Unit
-from envsync.errors import EnvsyncError, InventoryError, StorageFailed, UsageError
+from envsync.errors import EnvsyncError, InventoryError, Locked, StorageFailed, UsageError
 from envsync.inventory import Inventory, Server, load
 from envsync.inventory import find as find_inventory
 
@@ -56,6 +59,22 @@ class ServicePlan:
             if done.returncode != 0:
                 message = done.stderr.strip().rpartition(": ")[2]
                 raise StorageFailed(f"{directory} cannot be made: {message}")
+
+    def other_daemon(self) -> Locked | None:
+        """Return the error if another daemon of the account runs: the service would not start."""
+        environ = {**self.service.variables, "HOME": str(self.service.account.home)}
+        pid = DaemonPaths.of(environ, socket.gethostname()).running_pid()
+        if pid is None:
+            return None
+        running = unit_of(pid)
+        if running == KnownUnit(self.unit.name, self.systemctl.of_user):
+            return None
+        where = f"as {running.name}" if running else f"in a terminal (process {pid})"
+        end = running.command("disable", "--now") if running else "Ctrl-C there"
+        return Locked(
+            f"a daemon of {self.service.account.name} runs already {where}",
+            hint=f"end it, then run this again: {end}",
+        )
 
     def lingers(self) -> bool:
         """Return whether the user's systemd runs without a login."""

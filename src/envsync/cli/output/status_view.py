@@ -70,7 +70,8 @@ def whereabouts(document: Document) -> Iterator[str]:
     daemon, sources = document["daemon"], document["environments"]
     if not daemon["running"]:
         known = "; this is what the last one knew" if sources else ""
-        yield f"no daemon runs here (start one: envsync daemon){known}"
+        why = daemon["service_trouble"] or "start one: envsync daemon"
+        yield f"no daemon runs here ({why}){known}"
     elif not sources:
         yield (f"nothing is kept in step: {daemon['inventory']} has no environment with "
                "`watch: true` and `push_to:` whose source is this machine")  # fmt: skip

@@ -1,0 +1,57 @@
+"""The units of this user's daemon that systemd knows: which one runs it, and which one fails."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from envsync.daemon.systemd.systemctl import Systemctl
+from envsync.errors import EnvsyncError
+
+USER_UNIT = "envsync.service"
+
+
+class KnownUnit(NamedTuple):
+    """A unit of the system's systemd, or `of_user`, of the user's own."""
+
+    name: str
+    of_user: bool
+
+    def command(self, *arguments: str) -> str:
+        """Return the `systemctl` command with these arguments for this unit."""
+        return Systemctl({}, of_user=self.of_user).shown(*arguments, self.name)
+
+    @property
+    def trouble(self) -> str:
+        """That it cannot be started, and the command that says why."""
+        why = self.command("status").removeprefix("sudo ")
+        return f"systemd cannot start {self.name}; see why: {why}"
+
+
+def unit_of(pid: int, proc: Path = Path("/proc")) -> KnownUnit | None:
+    """Return the service that a process belongs to, as its control group tells; None if none."""
+    try:
+        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        path = line.rpartition(":")[2]
+        name = path.rpartition("/")[2]
+        if name.startswith("envsync") and name.endswith(".service"):
+            return KnownUnit(name, "/user@" in path)
+    return None
+
+
+def failing_unit(environ: Mapping[str, str], user: str) -> KnownUnit | None:
+    """Return the unit that should run the user's daemon, and that systemd cannot start."""
+    for unit in (KnownUnit(f"envsync@{user}.service", False), KnownUnit(USER_UNIT, True)):
+        systemctl = Systemctl(environ, of_user=unit.of_user)
+        with contextlib.suppress(EnvsyncError):  # there is no systemd, or it does not answer
+            if systemctl.runs():
+                state = systemctl.property(unit.name, "ActiveState")
+                is_tried = systemctl.property(unit.name, "SubState") == "auto-restart"
+                if state == "failed" or is_tried:
+                    return unit
+    return None
