@@ -225,7 +225,8 @@ class SourceShrunk(SourceRefused):
 class InstallUnfinished(SourceRefused):
     code = "unfinished"
     default_hint = (
-        "repeat the installation or remove what it left; `envsync daemon sync` pushes it anyway"
+        "repeat the installation, and remove what it has left after that (such as pip's `~NAME`); "
+        "`envsync daemon sync` pushes it anyway"
     )
 
 

@@ -220,7 +220,6 @@ class MainLoop:
             self._adopt(found)
             names = ", ".join(found.by_name) or "nothing"
             self._log.info(f"the inventory was read; kept in step: {names}")
-        self._store.put_about("inventory_error", self._inventory.error)
         self._notifier.ready(self._sentence())
 
     def _listen_again(self) -> None:

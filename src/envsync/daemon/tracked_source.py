@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from envsync.agent.wire.messages import listed
 from envsync.daemon import triggers
 from envsync.daemon.assignments import Assignment
 from envsync.daemon.install_check import InstallCheck
@@ -14,6 +15,9 @@ from envsync.daemon.store import Store
 from envsync.daemon.tasks import DigestCheck
 from envsync.daemon.triggers import NO_ACTIVITY, Activity, Observation
 from envsync.errors import EnvsyncError, InstallUnfinished, NotFound
+
+_SHOWN = 3
+"""How many of the things that are half done are named in the message."""
 
 
 class TrackedSource:
@@ -132,9 +136,8 @@ class TrackedSource:
         if self.activity.busy and not was_busy:
             self._log.info(f"waiting for {self.activity.busy}", environment=self.name)
         if self.activity.unfinished_checks:
-            first, *others = seen.unfinished
-            text = f"an installation is not finished: {first}"
-            self._put_failure(InstallUnfinished(text, details=others))
+            text = f"an installation is not finished: {listed(seen.unfinished, _SHOWN)}"
+            self._put_failure(InstallUnfinished(text, details=seen.unfinished[_SHOWN:]))
         elif self.activity.is_at_rest:
             self.is_changed = True
             self._accept()

@@ -21,8 +21,8 @@ def followed(
     """Run the push and return its reports in the order of the destinations.
 
     The caller reports failures. With each new report, `on_known` gets all reports so far, in case
-    the push is stopped; then this also prints the errors known so far. Each report has `warnings`
-    before its own.
+    the push is stopped; then this also prints the errors known so far. Each report without an
+    error has `warnings` before its own.
     """
     from envsync.agent.operations.python_gc import collect_rarely
 
@@ -37,6 +37,8 @@ def followed(
     errors: list[EnvsyncError] = []
 
     def told(report: PushReport) -> PushReport:
+        if report.error is not None:
+            return report  # the warnings are about what this push does nevertheless
         return replace(report, warnings=(*warnings, *report.warnings))
 
     def on_report(report: PushReport) -> None:
