@@ -53,7 +53,8 @@ def ssh_argv(
         # -J will not do: the ssh that it starts inherits neither strict checking nor BatchMode nor
         # known_hosts files from this one, and would prompt at the terminal.
         inner = shlex.join([*argv, "-W", "\0", "--", before.alias])
-        inner = inner.replace("%", "%%").replace(shlex.quote("\0"), "[%h]:%p")
+        # Its quotes stay: csh and zsh take the brackets for a pattern.
+        inner = inner.replace("%", "%%").replace("\0", "[%h]:%p")
         argv = [*options, "-o", f"ProxyCommand={inner}", "-o", "ProxyUseFdpass=no"]
     return argv
 

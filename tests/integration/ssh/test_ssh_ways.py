@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -65,6 +66,17 @@ def test_a_chain_of_jump_hosts(three: list[LoopbackSshd], connect: Connect, wher
     assert says(link) == str(last.port).encode()
     assert says_by_system_ssh(link, last.environ) == str(last.port).encode()
     assert one.log.count("Accepted") == two.log.count("Accepted") == 2
+
+
+@pytest.mark.parametrize("shell", ["tcsh", "fish"])
+def test_a_chain_of_jump_hosts_for_a_user_of_another_shell(
+    three: list[LoopbackSshd], connect: Connect, shell: str
+) -> None:
+    """It runs what reaches the next host, and takes an unquoted [HOST] for a pattern."""
+    last = three[-1]
+    environ = {**last.environ, "SHELL": str(shutil.which(shell))}
+    link = connect(last, Address("server2", "three", jump="one,two"))
+    assert says_by_system_ssh(link, environ) == str(last.port).encode()
 
 
 def test_rsync_goes_the_same_way(
