@@ -55,14 +55,12 @@ class PublicKeys:
         deadline = time.monotonic() + self.timeout_seconds
         with contextlib.closing(_Agent(self._agent_socket(), self.timeout_seconds)) as agent:
             for name, key in self._candidates(agent, transport):
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise self._too_slow()
-                transport.auth_timeout = remaining
+                self._limit(transport, deadline)
                 if self._offer(transport, name, key):
                     return
                 if self.allowed and "publickey" not in self.allowed:
                     break
+        self._limit(transport, deadline)
         ways = self._ways_in(transport)
         if transport.is_authenticated():
             return
@@ -80,8 +78,8 @@ class PublicKeys:
             transport.auth_none(self.place.settings.user)
         except BadAuthenticationType as error:
             return list(error.allowed_types)
-        except (SSHException, EOFError, OSError):
-            pass
+        except (SSHException, EOFError, OSError) as error:
+            self._raise_if_too_slow(error)
         return []
 
     def _offer(self, transport: Transport, name: str, key: PKey) -> bool:
@@ -91,8 +89,7 @@ class PublicKeys:
         except BadAuthenticationType as error:
             self.allowed = list(error.allowed_types)
         except (SSHException, EOFError, OSError) as error:
-            if "timeout" in str(error).lower():
-                raise self._too_slow() from error
+            self._raise_if_too_slow(error)
             if not transport.is_active():
                 if len(self.tried) > 1:
                     raise refusals.too_many_keys(self.place, self.tried) from error
@@ -102,6 +99,16 @@ class PublicKeys:
         if isinstance(key, _AgentKey) and key.refusal:
             self.tried[-1] += f" (its agent does not sign: {key.refusal})"
         return transport.is_authenticated()
+
+    def _limit(self, transport: Transport, deadline: float) -> None:
+        """Give the next question to the server the time that is left."""
+        transport.auth_timeout = deadline - time.monotonic()
+        if transport.auth_timeout <= 0:
+            raise self._too_slow()
+
+    def _raise_if_too_slow(self, error: Exception) -> None:
+        if "timeout" in str(error).lower():
+            raise self._too_slow() from error
 
     def _too_slow(self) -> Exception:
         return refusals.timed_out(self.place, "finish the authentication", self.timeout_seconds)

@@ -134,7 +134,8 @@ class HopOpener:
             default_window_size=WINDOW_BYTES,
             **kwargs,
         )
-        transport.handshake_timeout = self._timeouts.banner_seconds
+        # At paramiko's own limit it looks as if the server had hung up; `timeout` comes before it.
+        transport.handshake_timeout = 4 * self._timeouts.banner_seconds
         transport.packetizer.REKEY_BYTES = _REKEY_BYTES
         security = transport.get_security_options()
         asked = self._settings.algorithms

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import ConnectionFailed, EnvsyncError
 from envsync.ssh.fabric_link import FabricLink, open_link
@@ -43,6 +43,10 @@ class Stalling(paramiko.ServerInterface):
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
+
+    def check_auth_none(self, username: str) -> int:
+        self.reach("authentication")
+        return AUTH_FAILED
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         self.reach("authentication")
@@ -176,8 +180,14 @@ def test_no_key_exchange(home: Path) -> None:
     def greet(connection: socket.socket) -> None:
         connection.sendall(b"SSH-2.0-mute\r\n")
 
-    with server(greet) as port, fails_soon("handshake"):
+    with server(greet) as port, fails_soon("did not finish the handshake in time"):
         link_to(port, home, banner_seconds=AMPLE_SECONDS)
+
+
+def test_no_authentication_for_a_user_without_a_key(home: Path) -> None:
+    (home / ".ssh" / "id_ed25519").unlink()
+    with stalling_server("authentication", home) as port, fails_soon("authentication within"):
+        link_to(port, home, authentication_seconds=AMPLE_SECONDS)
 
 
 def test_garbage_instead_of_a_key_exchange(home: Path) -> None:
