@@ -56,8 +56,10 @@ def open_route(
     again: Callable[[], Connection] | None = None
     try:
         for number, hop in enumerate(route.hops):
-            opener = HopOpener(hop, route.config, timeouts, opened[-1] if opened else None)
-            again = partial(opener.open, limiter, route.settings[number - 1] if number else None)
+            gateway = opened[-1] if opened else None
+            behind = route.settings[number - 1] if number else None
+            opener = HopOpener(hop, route.config, timeouts, gateway, behind)
+            again = partial(opener.open, limiter)
             opened.append(again())
     except BaseException:
         _close_all(opened)

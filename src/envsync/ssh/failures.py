@@ -29,7 +29,6 @@ from envsync.errors import (
     TransferFailed,
 )
 from envsync.ssh.algorithms import NoneAllowed
-from envsync.ssh.handshakes import Dropped
 from envsync.ssh.refusals import (
     Place,
     authentication_refused,
@@ -82,7 +81,7 @@ def is_dropped(error: BaseException, heard: str = "") -> bool:
     """
     if heard and not is_crowded(heard):
         return False
-    if isinstance(error, (Dropped, EOFError, ConnectionResetError, BrokenPipeError)):
+    if isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
         return True
     cause = error.__context__
     return _is_banner_error(error) and isinstance(cause, (EOFError, ConnectionResetError))
@@ -280,7 +279,6 @@ MEANINGS: dict[type[BaseException], Meaning] = {
     EOFError: _hung_up,
     ConnectionResetError: _hung_up,
     BrokenPipeError: _hung_up,
-    Dropped: _hung_up,
     OSError: _unreachable,
     ssh_exception.SSHException: _ssh,
     ssh_exception.AuthenticationException: _auth,

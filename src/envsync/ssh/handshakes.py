@@ -18,7 +18,14 @@ T = TypeVar("T")
 
 
 class Dropped(Exception):
-    """The server closed the connection before it knew the client: worth another try."""
+    """The server closed the connection before it knew the client: worth another try.
+
+    `reason` is the exception to raise if there is none.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -37,16 +44,19 @@ class HandshakeLimiter:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def call(self, host: str, port: int, attempt: Callable[[], T]) -> T:
-        """Return what `attempt` returns; `Dropped` is raised only by the last attempt."""
-        for number in range(self.attempts - 1):
+        """Return what `attempt` returns; if the last one is dropped, raise the reason."""
+        dropped = 0
+        while True:
             try:
                 with self._slot(host, port):
                     return attempt()
-            except Dropped:
-                # Half to all of a delay that doubles, so that dropped clients spread out.
-                self.sleep(self.first_delay_seconds * 2**number * (0.5 + self.jitter() / 2))
-        with self._slot(host, port):
-            return attempt()
+            except Dropped as error:
+                dropped += 1
+                if dropped == self.attempts:
+                    raise error.reason from None
+            # Half to all of a delay that doubles, so that dropped clients spread out.
+            longest_seconds = self.first_delay_seconds * 2 ** (dropped - 1)
+            self.sleep(longest_seconds * (0.5 + self.jitter() / 2))
 
     @contextmanager
     def _slot(self, host: str, port: int) -> Iterator[None]:

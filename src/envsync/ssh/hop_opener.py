@@ -43,37 +43,43 @@ class HopOpener:
     """Opens one hop, with a new connection for each attempt: a failed one cannot be used again."""
 
     def __init__(
-        self, hop: Hop, config: UserConfig, timeouts: Timeouts, gateway: Connection | None
+        self,
+        hop: Hop,
+        config: UserConfig,
+        timeouts: Timeouts,
+        gateway: Connection | None,
+        behind: HostSettings | None,
     ) -> None:
+        """Take `gateway`, the connection to the jump host `behind`, unless the hop is the first."""
         self._place = hop.place
         self._settings = hop.settings
         self._known = hop.known
         self._config = config
         self._timeouts = timeouts
         self._gateway = gateway
+        self._behind = behind
         # The last attempt's socket; None if it did not get that far.
         self._socket: BoundedSocket | None = None
 
-    def open(self, limiter: HandshakeLimiter, behind: HostSettings | None) -> Connection:
-        settings = self._settings
+    def open(self, limiter: HandshakeLimiter) -> Connection:
         try:
-            return limiter.call(settings.hostname, settings.port, self._attempt)
-        except (EnvsyncError, KeyboardInterrupt):
+            return limiter.call(self._settings.hostname, self._settings.port, self._attempt)
+        except EnvsyncError:
             raise
         except Exception as error:
-            cause = (isinstance(error, Dropped) and error.__cause__) or error
-            place = replace(self._place, heard=self._heard())
-            if behind is not None and self._socket is None:
-                # The jump host opened no onward channel, so the error is about the jump host.
-                onward = self._settings.endpoint
-                place = Place(place.server, behind, is_jump=True, onward=onward)
-            raise failures.connecting(cause, place) from error
+            raise failures.connecting(error, self._failed_place()) from error
+
+    def _failed_place(self) -> Place:
+        if self._behind is not None and self._socket is None:
+            # The jump host opened no onward channel, so the error is about the jump host.
+            onward = self._settings.endpoint
+            return Place(self._place.server, self._behind, is_jump=True, onward=onward)
+        return replace(self._place, heard=self._heard())
 
     def _heard(self) -> str:
         return "" if self._socket is None else self._socket.heard
 
     def _attempt(self) -> Connection:
-        policy = RefuseUnlessKnown(self._place, self._known, self._config)
         self._socket = None
         if self._gateway is not None and not self._gateway.is_connected:
             raise refusals.lost(self._place.server, "the connection to the jump host ended")
@@ -89,6 +95,7 @@ class HopOpener:
             config=Config(ssh_config=SSHConfig(), lazy=True),
             connect_kwargs=self._connect_kwargs(sock),
         )
+        policy = RefuseUnlessKnown(self._place, self._known, self._config)
         connection.client.set_missing_host_key_policy(policy)
         try:
             connection.open()
@@ -98,8 +105,8 @@ class HopOpener:
             connection.client.close()
             if sock is not None:
                 sock.close()
-            if failures.is_dropped(error, self._heard()):
-                raise Dropped(str(error)) from _cause(error, sock)
+            if isinstance(error, Exception) and failures.is_dropped(error, self._heard()):
+                raise Dropped(_cause(error, sock)) from error
             raise
         connection.transport.set_keepalive(max(1, round(self._timeouts.keepalive_seconds)))
         return connection
@@ -147,7 +154,7 @@ class HopOpener:
         return transport
 
 
-def _cause(error: BaseException, sock: socket.socket | ProxyCommandSocket | None) -> BaseException:
+def _cause(error: Exception, sock: socket.socket | ProxyCommandSocket | None) -> Exception:
     """Return why a connection was dropped, given its closed `sock`."""
     if isinstance(sock, ProxyCommandSocket):
         said = sock.failure()

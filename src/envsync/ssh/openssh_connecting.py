@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from envsync.ssh import failures, openssh_failures, refusals, system_ssh
+from envsync.ssh import openssh_failures, refusals, system_ssh
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
 from envsync.ssh.openssh_failures import Words
 from envsync.ssh.openssh_master import Master, MasterEnded, MasterSilent
@@ -25,14 +26,8 @@ def connect(
     Raises the error that says why there is none; no process of it is left then.
     """
     first = route.hops[0].settings
-    try:
-        return limiter.call(
-            first.hostname,
-            first.port,
-            lambda: _connected(route, timeouts, forwards_agent=forwards_agent),
-        )
-    except Dropped as dropped:
-        raise failures.connecting(dropped.__cause__ or dropped, route.hops[0].place) from None
+    attempt = partial(_connected, route, timeouts, forwards_agent=forwards_agent)
+    return limiter.call(first.hostname, first.port, attempt)
 
 
 def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool) -> Master:
@@ -59,7 +54,7 @@ def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool
         master.close()
         error = openssh_failures.meaning(words, said)
         if openssh_failures.is_dropped(words):
-            raise Dropped(error.message) from error
+            raise Dropped(error) from None
         raise error from None
     except BaseException:
         master.close()

@@ -15,7 +15,7 @@ class Attempts:
 
     def __init__(self, failures: int, error: Exception | None = None) -> None:
         self.failures = failures
-        self.error = error or Dropped("dropped")
+        self.error = error or Dropped(EOFError("dropped"))
         self.count = 0
 
     def __call__(self) -> str:
@@ -38,7 +38,7 @@ def test_delays_double_and_vary() -> None:
 def test_it_gives_up() -> None:
     slept: list[float] = []
     attempts = Attempts(99)
-    with pytest.raises(Dropped):
+    with pytest.raises(EOFError, match="dropped"):
         HandshakeLimiter(attempts=4, sleep=slept.append).call("host", 22, attempts)
     assert (attempts.count, len(slept)) == (4, 3)
 
