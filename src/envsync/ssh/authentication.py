@@ -29,9 +29,9 @@ from paramiko.ssh_exception import (
     SSHException,
 )
 
-from envsync.ssh import failures, refusals
+from envsync.ssh import connection_errors, refusals
 from envsync.ssh.host_settings import NO_AGENT, SESSIONS_AGENT, HostSettings
-from envsync.ssh.refusals import Place
+from envsync.ssh.place import Place
 from envsync.ssh.ssh_config import UserConfig
 
 
@@ -93,7 +93,7 @@ class PublicKeys:
             if not transport.is_active():
                 if len(self.tried) > 1:
                     raise refusals.too_many_keys(self.place, self.tried) from error
-                raise failures.connecting(EOFError("during authentication"), self.place) from error
+                raise connection_errors.hung_up(self.place, "during authentication") from error
             if not isinstance(error, AuthenticationException):
                 self.tried[-1] += f" ({error})"
         if isinstance(key, _AgentKey) and key.refusal:
@@ -111,7 +111,9 @@ class PublicKeys:
             raise self._too_slow() from error
 
     def _too_slow(self) -> Exception:
-        return refusals.timed_out(self.place, "finish the authentication", self.timeout_seconds)
+        return connection_errors.timed_out(
+            self.place, "finish the authentication", self.timeout_seconds
+        )
 
     def _candidates(self, agent: _Agent, transport: Transport) -> Iterator[tuple[str, PKey]]:
         """Yield the keys with their names, in OpenSSH's order.

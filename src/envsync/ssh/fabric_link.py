@@ -15,7 +15,7 @@ from paramiko import SFTPClient
 from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import ChannelException, SSHException
 
-from envsync.ssh import failures, refusals, sftp_upload, system_ssh
+from envsync.ssh import connection_errors, fabric_failures, sftp_upload, system_ssh
 from envsync.ssh.choice import DEFAULT_REASON, FABRIC
 from envsync.ssh.fabric_session import FabricSession, close_quietly
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
@@ -119,9 +119,9 @@ class FabricLink:
                     is_openssh="OpenSSH" in channel.get_transport().remote_version,
                 )  # fmt: skip
         except SFTPError as error:
-            raise refusals.no_sftp(self.server, error) from error
+            raise connection_errors.no_sftp(self.server, error) from error
         except (SSHException, EOFError, TimeoutError) as error:
-            raise refusals.lost(self.server, error) from error
+            raise connection_errors.lost(self.server, error) from error
         finally:
             close_quietly(channel)
 
@@ -159,7 +159,7 @@ class FabricLink:
             self.close()
         channel = self._channel_on(another.transport, start)
         if channel is None:
-            raise refusals.no_session(self._place)
+            raise connection_errors.no_session(self._place)
         return channel
 
     def _channel_on(
@@ -167,7 +167,7 @@ class FabricLink:
     ) -> Channel | None:
         """Return a started channel, within the channel's time limit; None if refused."""
         if not transport.is_active():
-            raise refusals.lost(self.server, transport.get_exception())
+            raise connection_errors.lost(self.server, transport.get_exception())
         seconds = self._timeouts.channel_seconds
         try:
             channel = transport.open_session(window_size=WINDOW_BYTES, timeout=seconds)
@@ -184,10 +184,12 @@ class FabricLink:
         except (SSHException, OSError, EOFError) as error:
             # An end of file on an established link is its end, even before paramiko knows.
             if isinstance(error, EOFError) or not transport.is_active():
-                raise refusals.lost(self.server, transport.get_exception() or error) from error
+                raise connection_errors.lost(
+                    self.server, transport.get_exception() or error
+                ) from error
             if "Channel closed" in str(error):
-                raise refusals.no_command(self._place, error) from error
-            raise failures.connecting(error, self._place) from error
+                raise connection_errors.no_command(self._place, error) from error
+            raise fabric_failures.connecting(error, self._place) from error
         return channel
 
 

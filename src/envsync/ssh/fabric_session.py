@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from paramiko.ssh_exception import SSHException
 
 from envsync.errors import ConnectionLost
-from envsync.ssh import refusals
+from envsync.ssh import connection_errors
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -130,15 +130,17 @@ class FabricSession:
             raise
         except TimeoutError as error:
             reason = f"it {silence} for {self._silence_seconds:g} seconds"
-            raise refusals.lost(self._server, reason) from error
+            raise connection_errors.lost(self._server, reason) from error
         except (SSHException, OSError, EOFError) as error:
             if self._closed:
-                raise refusals.lost(self._server, "the session was closed here") from error
+                raise connection_errors.lost(self._server, "the session was closed here") from error
             transport = self._channel.get_transport()
             if transport.is_active() and self._channel.closed:
                 reason = "the command ended before it read all of its input"
-                raise refusals.lost(self._server, reason) from error
-            raise refusals.lost(self._server, transport.get_exception() or error) from error
+                raise connection_errors.lost(self._server, reason) from error
+            raise connection_errors.lost(
+                self._server, transport.get_exception() or error
+            ) from error
 
 
 def close_quietly(channel: Channel) -> None:

@@ -15,15 +15,15 @@ from paramiko import SSHConfig, Transport
 from paramiko.ssh_exception import ProxyCommandFailure
 
 from envsync.errors import EnvsyncError
-from envsync.ssh import failures, refusals, tcp_connection
+from envsync.ssh import connection_errors, fabric_failures, tcp_connection
 from envsync.ssh.algorithms import allowed
 from envsync.ssh.authentication import PublicKeys
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
 from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
+from envsync.ssh.place import Place
 from envsync.ssh.proxy_command import ProxyCommandSocket
-from envsync.ssh.refusals import Place
 from envsync.ssh.resolved_route import Hop
 from envsync.ssh.session import Timeouts
 from envsync.ssh.ssh_config import UserConfig
@@ -67,7 +67,7 @@ class HopOpener:
         except EnvsyncError:
             raise
         except Exception as error:
-            raise failures.connecting(error, self._failed_place()) from error
+            raise fabric_failures.connecting(error, self._failed_place()) from error
 
     def _failed_place(self) -> Place:
         if self._behind is not None and self._socket is None:
@@ -82,7 +82,9 @@ class HopOpener:
     def _attempt(self) -> Connection:
         self._socket = None
         if self._gateway is not None and not self._gateway.is_connected:
-            raise refusals.lost(self._place.server, "the connection to the jump host ended")
+            raise connection_errors.lost(
+                self._place.server, "the connection to the jump host ended"
+            )
         sock = None if self._gateway is not None else self._connect()
         connection = Connection(
             self._settings.hostname,
@@ -105,7 +107,7 @@ class HopOpener:
             connection.client.close()
             if sock is not None:
                 sock.close()
-            if isinstance(error, Exception) and failures.is_dropped(error, self._heard()):
+            if isinstance(error, Exception) and fabric_failures.is_dropped(error, self._heard()):
                 raise Dropped(_cause(error, sock)) from error
             raise
         connection.transport.set_keepalive(max(1, round(self._timeouts.keepalive_seconds)))

@@ -22,7 +22,7 @@ from paramiko.ssh_exception import SSHException
 
 from envsync.ssh import refusals
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.refusals import Place
+from envsync.ssh.place import Place
 from envsync.ssh.ssh_config import UserConfig
 
 _QUERY_SECONDS = 15.0

@@ -1,4 +1,4 @@
-"""Translates the last words of the system's `ssh` into the same errors as paramiko's exceptions.
+"""The one place that says what the last words of the system's `ssh` mean.
 
 ssh has one exit status for everything, so its words decide. They have not changed for ten years and
 more; unknown ones are reported as they are.
@@ -6,20 +6,30 @@ more; unknown ones are reported as they are.
 
 from __future__ import annotations
 
-import errno
 import re
 import shlex
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, OPEN_FAILED_CONNECT_FAILED
-from paramiko.ssh_exception import ChannelException, IncompatiblePeer
-
 from envsync.errors import ConnectionFailed, EnvsyncError
-from envsync.ssh import failures, refusals
-from envsync.ssh.refusals import Place
+from envsync.ssh import refusals
+from envsync.ssh.connection_errors import (
+    forwarding_forbidden,
+    hung_up,
+    may_be_dropped,
+    no_banner,
+    no_common_algorithm,
+    not_forwarded,
+    not_found,
+    not_found_now,
+    refused,
+    silent,
+    timed_out,
+    unreachable,
+    unreached,
+)
+from envsync.ssh.place import Place
 from envsync.ssh.session import Timeouts
 
 _LINES_SHOWN = 5
@@ -72,7 +82,7 @@ def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> Envsync
                 return mean(match, words, replace(place, onward=onward, heard=words.heard))
     place, words = hops[-1]
     last = [*(line for _, words in hops for line in words.said), *said]
-    return refusals.unreached(
+    return unreached(
         place,
         "cannot be reached by ssh",
         f"see why: {place.ssh_command}",
@@ -89,18 +99,15 @@ def silence(
         hops[-1],
     )
     if words.find("^(SSH2_MSG_NEWKEYS received)"):
-        return refusals.timed_out(
-            place, "finish the authentication", timeouts.authentication_seconds
-        )
-    return refusals.timed_out(place, "finish the handshake", seconds)
+        return timed_out(place, "finish the authentication", timeouts.authentication_seconds)
+    return timed_out(place, "finish the handshake", seconds)
 
 
 def is_dropped(hops: Sequence[tuple[Place, Words]]) -> bool:
     """Return whether the first server hung up before it could have meant this client."""
     words = hops[0][1]
-    if words.heard and not failures.is_crowded(words.heard):
-        return False
-    return any(re.search(_HUNG_UP, line) for line in words.said)
+    has_hung_up = any(re.search(_HUNG_UP, line) for line in words.said)
+    return has_hung_up and may_be_dropped(words.heard)
 
 
 _HUNG_UP = (
@@ -110,21 +117,14 @@ _HUNG_UP = (
 )
 
 
-def _by(error: BaseException) -> _Meaning:
-    """Return a meaning: that of the same kind of exception from paramiko."""
+def _says(error: Callable[[Place, str], EnvsyncError]) -> _Meaning:
+    """Return a meaning: an error that has the matched text as its detail."""
+    return lambda match, _, place: error(place, match[0])
 
-    def mean(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
-        kind = type(error)
-        said = match[0].strip()
-        if isinstance(error, ChannelException):
-            prohibited = "administratively prohibited" in said
-            code = OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED if prohibited else error.code
-            return failures.connecting(ChannelException(code, said), place)
-        if isinstance(error, OSError) and error.errno:
-            return failures.connecting(kind(error.errno, said), place)
-        return failures.connecting(kind(said), place)
 
-    return mean
+def _is(error: Callable[[Place], EnvsyncError]) -> _Meaning:
+    """Return a meaning: an error that says it all."""
+    return lambda _match, _words, place: error(place)
 
 
 def _unknown_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
@@ -191,11 +191,10 @@ def _too_many_keys(_: re.Match[str], words: Words, place: Place) -> EnvsyncError
     return refusals.too_many_keys(place, _tried(words))
 
 
-def _no_banner(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
-    return refusals.unreached(
-        place, "accepts connections but sends no SSH banner",
-        "check that an SSH server listens on that port", match[0],
-    )  # fmt: skip
+def _no_way_on(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
+    if "administratively prohibited" in match[0]:
+        return forwarding_forbidden(place, match[0])
+    return not_forwarded(place, "cannot reach", match[0])
 
 
 def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
@@ -205,9 +204,9 @@ def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError
     """
     settings = place.settings
     if settings.bind_address is None and settings.bind_interface is None:
-        return _by(OSError(errno.EHOSTUNREACH, ""))(match, words, place)
+        return unreachable(place, match[0])
     why = [line for line in words.said if re.match(r"(?:bind|getaddrinfo|getifaddrs)\b", line)]
-    return refusals.unreached(
+    return unreached(
         place,
         "cannot be reached from the address that the ssh configuration names",
         f"correct BindAddress or BindInterface there: {shlex.join(['ssh', '-G', settings.alias])}",
@@ -224,9 +223,6 @@ def _bad_configuration(match: re.Match[str], _: Words, place: Place) -> EnvsyncE
     )
 
 
-_NO_WAY_ON = ChannelException(OPEN_FAILED_CONNECT_FAILED, "")
-_NO_ANSWER_YET = socket.gaierror(socket.EAI_AGAIN, "")
-
 # The first match counts: a message that says more comes before those that follow from it.
 _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^.*(?:REVOKED HOST KEY DETECTED|is marked as revoked).*", _revoked_key),
@@ -237,17 +233,17 @@ _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^.*Host key verification failed.*", _unknown_key),
     (r"^.*Too many authentication failures.*", _too_many_keys),
     (r"^.*Permission denied \((?P<methods>[\w,@.-]*)\).*", _not_let_in),
-    (r"^.*Could not resolve hostname .*: Temporary failure.*", _by(_NO_ANSWER_YET)),
-    (r"^.*Could not resolve hostname .*", _by(socket.gaierror())),
-    (r"^.*connect to (?:host|address) .*: Connection refused", _by(ConnectionRefusedError())),
-    (r"^.*connect to (?:host|address) .*: (?:Connection|Operation) timed out", _by(TimeoutError())),
+    (r"^.*Could not resolve hostname .*: Temporary failure.*", _says(not_found_now)),
+    (r"^.*Could not resolve hostname .*", _says(not_found)),
+    (r"^.*connect to (?:host|address) .*: Connection refused", _is(refused)),
+    (r"^.*connect to (?:host|address) .*: (?:Connection|Operation) timed out", _is(silent)),
     # A socket bound to the loopback address can be made, but has no route.
     (r"^.*connect to (?:host|address) .*: (?:failure|Invalid argument)", _no_socket),
-    (r"^.*connect to (?:host|address) .*", _by(OSError(errno.EHOSTUNREACH, ""))),
-    (r"^Connection timed out during banner exchange.*", _no_banner),
-    (r"^.*Unable to negotiate with .*", _by(IncompatiblePeer())),
-    (r"^(?:channel \d+: open failed:|stdio forwarding failed).*", _by(_NO_WAY_ON)),
+    (r"^.*connect to (?:host|address) .*", _says(unreachable)),
+    (r"^Connection timed out during banner exchange.*", _says(no_banner)),
+    (r"^.*Unable to negotiate with .*", _says(no_common_algorithm)),
+    (r"^(?:channel \d+: open failed:|stdio forwarding failed).*", _no_way_on),
     (r"^.*(?:Bad configuration option|Bad owner or permissions|bad configuration).*",
      _bad_configuration),
-    (_HUNG_UP, _by(EOFError())),
+    (_HUNG_UP, _says(hung_up)),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from paramiko import SFTPClient
 from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import SSHException
 
-from envsync.ssh import choice, mux, refusals, sftp_upload, system_ssh
+from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
 from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.choice_facts import live_master
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
@@ -131,11 +131,11 @@ class OpensshLink:
                     is_openssh=self._is_openssh(),
                 )  # fmt: skip
         except SFTPError as error:
-            raise refusals.no_sftp(self.server, error) from error
+            raise connection_errors.no_sftp(self.server, error) from error
         except (SSHException, EOFError) as error:
             if "request failed" in session.stderr_tail():
-                raise refusals.no_command(self._route.last.place, error) from error
-            raise refusals.lost(self.server, error) from error
+                raise connection_errors.no_command(self._route.last.place, error) from error
+            raise connection_errors.lost(self.server, error) from error
         finally:
             session.close()
 
@@ -168,7 +168,7 @@ class OpensshLink:
         try:
             return self._session_on(another, command, is_subsystem=is_subsystem)
         except mux.SessionRefused as error:
-            raise refusals.no_session(self._route.last.place, str(error)) from error
+            raise connection_errors.no_session(self._route.last.place, str(error)) from error
 
     def _another(self) -> Connection:
         connection = Connection.of(self._connect_again())
@@ -184,7 +184,7 @@ class OpensshLink:
     ) -> OpensshSession:
         """Start a command on `connection`; raises `mux.SessionRefused` if it takes no more."""
         if self._closed:
-            raise refusals.lost(self.server, "the link was closed here")
+            raise connection_errors.lost(self.server, "the link was closed here")
         pairs = [socket.socketpair() for _ in range(3)]
         try:
             theirs = [pair[1] for pair in pairs]
@@ -227,10 +227,11 @@ class OpensshLink:
             )  # fmt: skip
         except TimeoutError as error:
             place = self._route.last.place
-            hint = f"it may be overloaded; see whether it answers at all: {place.ssh_command}"
-            raise refusals.unreached(place, "opened no session in time", hint) from error
+            raise connection_errors.too_slow(place, "opened no session in time") from error
         except (OSError, EOFError) as error:
-            raise refusals.lost(self.server, self._why_lost(connection) or error) from error
+            raise connection_errors.lost(
+                self.server, self._why_lost(connection) or error
+            ) from error
 
     def _why_lost(self, connection: Connection) -> str | None:
         """Return why the connection was lost; None if its ssh still runs."""

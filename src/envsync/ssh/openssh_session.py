@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from envsync.errors import ConnectionLost
-from envsync.ssh import refusals
+from envsync.ssh import connection_errors
 from envsync.ssh.mux import ExitStatus
 
 _STDERR_TAIL_BYTES = 4096
@@ -69,7 +69,7 @@ class OpensshSession:
             if not self._ended_cleanly and self._status is None:
                 reason = self._why_lost()
                 if reason is not None:
-                    raise refusals.lost(self._server, reason)
+                    raise connection_errors.lost(self._server, reason)
             self._ended_cleanly = True
             return b""
 
@@ -139,15 +139,15 @@ class OpensshSession:
             yield
         except TimeoutError as error:
             reason = f"it {silence} for {self._silence_seconds:g} seconds"
-            raise refusals.lost(self._server, reason) from error
+            raise connection_errors.lost(self._server, reason) from error
         except (OSError, EOFError) as error:
             raise self._explained() from error
 
     def _explained(self) -> ConnectionLost:
         if self._closed:
-            return refusals.lost(self._server, "the session was closed here")
+            return connection_errors.lost(self._server, "the session was closed here")
         reason = self._why_lost() or "the command ended before it read all of its input"
-        return refusals.lost(self._server, reason)
+        return connection_errors.lost(self._server, reason)
 
 
 def _received(stream: object) -> bytes:

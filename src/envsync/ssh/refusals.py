@@ -1,116 +1,16 @@
-"""The errors for a person where a server refuses us, or we refuse it.
-
-Library exceptions are translated in `failures`; the sentences are here.
-"""
+"""The errors for a person where a server refuses us, or we refuse it."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from paramiko.ssh_exception import SSHException
-
-from envsync.errors import (
-    AuthenticationRefused,
-    ConnectionFailed,
-    ConnectionLost,
-    HostKeyRefused,
-    TransferFailed,
-)
-from envsync.ssh import manual_commands
+from envsync.errors import AuthenticationRefused, HostKeyRefused
 from envsync.ssh.host_settings import SESSIONS_AGENT, HostSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The place on the way to a server where something failed."""
-
-    server: str
-    settings: HostSettings
-    is_jump: bool = False
-    # False for a host that only its jump host can reach.
-    is_direct: bool = True
-    # The host to which a jump host was asked to forward.
-    onward: str = ""
-    # What was received before any SSH: a line for a person, empty if the server spoke SSH.
-    heard: str = ""
-
-    @property
-    def subject(self) -> str:
-        endpoint = self.settings.endpoint
-        return f"the jump host {endpoint}" if self.is_jump else endpoint
-
-    @property
-    def ssh_command(self) -> str:
-        """The command with which a person takes the same route by hand."""
-        return manual_commands.ssh_command(self.settings.reached)
-
-    def copy_command(self, tried: Sequence[str]) -> str:
-        """Return the command that adds a public key there, of the keys that were `tried` a file."""
-        reached = self.settings.reached
-        offered = (file for file in self.settings.identity_files if str(file) in tried)
-        key = reached.given_identity or next(offered, None)
-        return manual_commands.copy_command(replace(reached, given_identity=key))
-
-
-def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:
-    details = [] if not reason else [reason_of(reason)]
-    return ConnectionLost("the connection was lost", details=details, server=server)
-
-
-def no_sftp(server: str, error: BaseException) -> TransferFailed:
-    """Return the error for a session of sftp that begins with anything else."""
-    return TransferFailed(
-        "its login files print something, which sftp cannot skip",
-        hint="make ~/.bashrc there print only on a terminal, or omit --transport",
-        details=[reason_of(error)],
-        server=server,
-    )
-
-
-def unreached(place: Place, predicate: str, hint: str = "", *details: str) -> ConnectionFailed:
-    return tried(f"{place.subject} {predicate}", hint, details, place)
-
-
-def tried(message: str, hint: str, details: Sequence[str], place: Place) -> ConnectionFailed:
-    """Return the error for a server that was contacted, and could not be reached."""
-    error = ConnectionFailed(message, hint=hint, details=details, server=place.server)
-    error.was_tried = True
-    return error
-
-
-def reason_of(error: BaseException | str) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, (str, OSError, SSHException)) and str(error):
-        return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def timed_out(place: Place, what: str, seconds: float) -> ConnectionFailed:
-    return unreached(
-        place,
-        f"did not {what} within {seconds:g} seconds",
-        hint=f"see whether it answers at all: {place.ssh_command}",
-    )
-
-
-def no_session(place: Place, *details: str) -> ConnectionFailed:
-    return unreached(place, "opens no session", "check MaxSessions in its sshd_config", *details)
-
-
-def no_command(place: Place, error: BaseException) -> ConnectionFailed:
-    return unreached(
-        place,
-        "does not start commands",
-        f"check ForceCommand, the login shell and sftp until this works: {place.ssh_command} true",
-        reason_of(error),
-    )
-
+from envsync.ssh.place import Place
 
 _RefusedT = TypeVar("_RefusedT", HostKeyRefused, AuthenticationRefused)
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from envsync.errors import EnvsyncError
-from envsync.ssh import failures
 from envsync.ssh.host_keys import KnownHosts, known_hosts
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.refusals import Place
+from envsync.ssh.place import Place
 from envsync.ssh.route import find_route
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig
@@ -41,19 +40,20 @@ class ResolvedRoute:
         config = UserConfig(environ)
         try:
             route = find_route(address, config)
+            known = [known_hosts(settings, config) for settings in route]
         except EnvsyncError as error:
             error.server = address.server
             raise
-        hops = []
-        for number, settings in enumerate(route):
-            place = Place(
+        places = [
+            Place(
                 address.server,
                 settings,
                 is_jump=number < len(route) - 1,
                 is_direct=number == 0 and settings.proxy_command is None,
             )
-            hops.append(Hop(place, _known(place, config)))
-        return cls(address, config, tuple(hops))
+            for number, settings in enumerate(route)
+        ]
+        return cls(address, config, tuple(map(Hop, places, known)))
 
     def without_masters(self) -> ResolvedRoute:
         """Return the route without the user's ControlMasters."""
@@ -79,10 +79,3 @@ class ResolvedRoute:
     @property
     def last(self) -> Hop:
         return self.hops[-1]
-
-
-def _known(place: Place, config: UserConfig) -> KnownHosts:
-    try:
-        return known_hosts(place.settings, config)
-    except EnvsyncError as error:
-        raise failures.connecting(error, place) from error.__cause__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import SSHException
 
-from envsync.errors import EnvsyncError
-from envsync.ssh import failures, refusals
+from envsync.errors import EnvsyncError, NoSpace, TransferFailed
+from envsync.ssh import connection_errors
 
 if TYPE_CHECKING:
     from paramiko import SFTPClient
@@ -67,5 +68,11 @@ def _translated(
 ) -> EnvsyncError:
     channel = sftp.get_channel()
     if isinstance(error, (EOFError, TimeoutError)) or channel is None or channel.closed:
-        return refusals.lost(server, error)
-    return failures.upload_failed(error, server, os.fsdecode(destination))
+        return connection_errors.lost(server, error)
+    path = os.fsdecode(destination)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"no space left for {path}", server=server)
+    details = [connection_errors.reason_of(error)]
+    if isinstance(error, OSError) and error.errno is None:
+        details.append("sftp gives no reason: the disk may be full")
+    return TransferFailed(f"{path} could not be written", details=details, server=server)

@@ -13,10 +13,10 @@ from envsync.push.ends.end import LocalEnd
 from envsync.push.queries import examination
 from envsync.push.queries.examination import examine
 from envsync.push.request.places import Place as ServerPlace
-from envsync.ssh import refusals
+from envsync.ssh import connection_errors, refusals
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.parsed_config import unreadable
-from envsync.ssh.refusals import Place
+from envsync.ssh.place import Place
 from envsync.ssh.session import Link
 
 SETTINGS = HostSettings("gpu02", "gpu02", "alice", 22, user_known_hosts=(Path("/known"),))
@@ -35,9 +35,9 @@ JUMP = Place("gpu02", SETTINGS, is_jump=True)
         (refusals.changed_host_key(JUMP, "gpu02", "SHA256:x", []), (None, None)),
         (refusals.revoked_host_key(JUMP, "SHA256:x", "known_hosts"), (None, None)),
         (refusals.known_hosts_unreadable("/known", ""), (None, None)),
-        (refusals.unreached(SERVER, "does not answer"), (False, None)),
+        (connection_errors.unreached(SERVER, "does not answer"), (False, None)),
         (unreadable("gpu02", "line 1: Bad configuration option: prot"), (None, None)),
-        (refusals.lost("gpu02"), (True, True)),
+        (connection_errors.lost("gpu02"), (True, True)),
     ],
 )
 def test_only_what_was_said_of_the_server_itself_counts(

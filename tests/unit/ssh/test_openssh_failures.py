@@ -14,7 +14,7 @@ from envsync.errors import (
 )
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.openssh_failures import Words, is_dropped, meaning, silence
-from envsync.ssh.refusals import Place
+from envsync.ssh.place import Place
 from envsync.ssh.session import Timeouts
 
 SERVER = Place("server2", HostSettings("gpu", "gpu02", "alice", 2222))

@@ -10,7 +10,7 @@ from envsync.ssh import choice_facts
 from envsync.ssh.choice import HopFacts, reason_for_ssh
 from envsync.ssh.host_keys import KnownHosts, KnownKey
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.refusals import Place
+from envsync.ssh.place import Place
 from envsync.ssh.resolved_route import Hop, ResolvedRoute
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig

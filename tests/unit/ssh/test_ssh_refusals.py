@@ -11,7 +11,7 @@ from envsync.errors import HostKeyRefused
 from envsync.ssh import host_keys, refusals
 from envsync.ssh.host_keys import KnownHosts, RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.refusals import Place
+from envsync.ssh.place import Place
 from envsync.ssh.ssh_config import UserConfig
 
 
