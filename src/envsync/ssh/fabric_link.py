@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paramiko import SFTPClient
-from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import ChannelException, SSHException
 
 from envsync.ssh import connection_errors, fabric_failures, sftp_upload, system_ssh
@@ -113,15 +111,10 @@ class FabricLink:
         channel = self._channel(lambda channel: channel.invoke_subsystem("sftp"))
         channel.settimeout(self._timeouts.silence_seconds)
         try:
-            with SFTPClient(channel) as sftp:
-                sftp_upload.send_file(
-                    sftp, self.server, source, destination, offset, progress,
-                    is_openssh="OpenSSH" in channel.get_transport().remote_version,
-                )  # fmt: skip
-        except SFTPError as error:
-            raise connection_errors.no_sftp(self.server, error) from error
-        except (SSHException, EOFError, TimeoutError) as error:
-            raise connection_errors.lost(self.server, error) from error
+            sftp_upload.send_file(
+                channel, self.server, source, destination, offset, progress,
+                is_openssh="OpenSSH" in channel.get_transport().remote_version,
+            )  # fmt: skip
         finally:
             close_quietly(channel)
 

@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from paramiko import SFTPClient
-from paramiko.sftp import SFTPError
-from paramiko.ssh_exception import SSHException
-
+from envsync.errors import ConnectionLost
 from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
 from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.choice_facts import live_master
@@ -125,17 +122,15 @@ class OpensshLink:
     ) -> None:
         session = self._session("sftp", is_subsystem=True)
         try:
-            with SFTPClient(SftpChannel(session)) as sftp:  # type: ignore[arg-type]
-                sftp_upload.send_file(
-                    sftp, self.server, source, destination, offset, progress,
-                    is_openssh=self._is_openssh(),
-                )  # fmt: skip
-        except SFTPError as error:
-            raise connection_errors.no_sftp(self.server, error) from error
-        except (SSHException, EOFError) as error:
+            sftp_upload.send_file(
+                SftpChannel(session), self.server, source, destination, offset, progress,
+                is_openssh=self._is_openssh(),
+            )  # fmt: skip
+        except ConnectionLost as error:
             if "request failed" in session.stderr_tail():
-                raise connection_errors.no_command(self._route.last.place, error) from error
-            raise connection_errors.lost(self.server, error) from error
+                reason = error.__cause__ or error
+                raise connection_errors.no_command(self._route.last.place, reason) from error
+            raise
         finally:
             session.close()
 

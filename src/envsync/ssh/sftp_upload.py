@@ -6,16 +6,15 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO
 
+from paramiko import Channel, SFTPClient
 from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import SSHException
 
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.ssh import connection_errors
-
-if TYPE_CHECKING:
-    from paramiko import SFTPClient
+from envsync.ssh.openssh_sftp import SftpChannel
 
 _READ_BYTES = 1 << 20
 # paramiko uses requests of 32 KiB, which every server must accept. OpenSSH accepts 256 KiB; with
@@ -24,7 +23,7 @@ _OPENSSH_REQUEST_BYTES = 128 << 10
 
 
 def send_file(
-    sftp: SFTPClient,
+    channel: Channel | SftpChannel,
     server: str,
     source: Path,
     destination: bytes,
@@ -33,34 +32,53 @@ def send_file(
     *,
     is_openssh: bool,
 ) -> None:
-    """Send `source` from `offset` on; after any failure a prefix of it is at `destination`.
+    """Send `source` from `offset` on over `channel`, on which sftp was granted.
 
-    Writes are in order.
+    After any failure a prefix of the file is at `destination`. Raises `ConnectionLost`,
+    `TransferFailed` or `NoSpace`.
     """
     with source.open("rb") as local:
         local.seek(offset)
-        size = os.fstat(local.fileno()).st_size
         try:
-            # "r+" never creates: if a resumed file has vanished, this fails instead of leaving a
-            # hole.
-            with sftp.open(destination, "r+b" if offset else "wb") as remote:
-                # Set before the first byte, so that the content never has another mode.
-                remote.chmod(0o600)
-                if is_openssh:
-                    remote.MAX_REQUEST_SIZE = _OPENSSH_REQUEST_BYTES
-                remote.set_pipelined(True)
-                remote.seek(offset)
-                while data := local.read(_READ_BYTES):
-                    if local.tell() >= size:
-                        # Waits for the result of every earlier write: paramiko discards the answers
-                        # that nobody waited for, even that of a full disk.
-                        remote.set_pipelined(False)
-                    remote.write(data)
-                    if progress is not None:
-                        progress(len(data))
-                remote.truncate(size)
-        except (OSError, SFTPError, SSHException, EOFError) as error:
-            raise _translated(error, sftp, server, destination) from error
+            with SFTPClient(channel) as sftp:  # type: ignore[arg-type]
+                try:
+                    _write(sftp, local, destination, progress, is_openssh=is_openssh)
+                except (OSError, SFTPError, SSHException, EOFError) as error:
+                    raise _translated(error, sftp, server, destination) from error
+        except SFTPError as error:
+            raise connection_errors.no_sftp(server, error) from error
+        except (OSError, SSHException, EOFError) as error:
+            raise connection_errors.lost(server, error) from error
+
+
+def _write(
+    sftp: SFTPClient,
+    local: IO[bytes],
+    destination: bytes,
+    progress: Callable[[int], None] | None,
+    *,
+    is_openssh: bool,
+) -> None:
+    """Write the rest of `local` there, in order."""
+    offset = local.tell()
+    size = os.fstat(local.fileno()).st_size
+    # "r+" never creates: if a resumed file has vanished, this fails instead of leaving a hole.
+    with sftp.open(destination, "r+b" if offset else "wb") as remote:
+        # Set before the first byte, so that the content never has another mode.
+        remote.chmod(0o600)
+        if is_openssh:
+            remote.MAX_REQUEST_SIZE = _OPENSSH_REQUEST_BYTES
+        remote.set_pipelined(True)
+        remote.seek(offset)
+        while data := local.read(_READ_BYTES):
+            if local.tell() >= size:
+                # Waits for the result of every earlier write: paramiko discards the answers that
+                # nobody waited for, even that of a full disk.
+                remote.set_pipelined(False)
+            remote.write(data)
+            if progress is not None:
+                progress(len(data))
+        remote.truncate(size)
 
 
 def _translated(

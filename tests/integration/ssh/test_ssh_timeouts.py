@@ -14,13 +14,15 @@ import paramiko
 import pytest
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
-from envsync.errors import ConnectionFailed, EnvsyncError
+from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
+from envsync.ssh import sftp_upload
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.session import Address, Timeouts
 from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.session_contract import sh
 from tests.lab.loopback_sshd import free_port
+from tests.lab.namespaces import wait_until
 
 SHORT_SECONDS = 0.6
 # Of what has to be told from other ends of the same step, so that a busy machine has got so far.
@@ -228,6 +230,23 @@ def test_no_answer_of_sftp(home: Path, step: str) -> None:
         with pytest.raises(EnvsyncError) as caught:
             link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target")
         assert time.monotonic() - began < SOON_SECONDS
+        assert caught.value.server == "server2"
+        link.close()
+
+
+def test_an_sftp_that_ends_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first word of ours, as where sshd has no program for it."""
+
+    def late(channel: paramiko.Channel) -> paramiko.SFTPClient:
+        channel.get_transport().packetizer.close()
+        wait_until(lambda: channel.closed, "the channel is closed")
+        return paramiko.SFTPClient(channel)
+
+    with stalling_server("nothing", home) as port:
+        link = link_to(port, home)
+        monkeypatch.setattr(sftp_upload, "SFTPClient", late)
+        with pytest.raises(ConnectionLost) as caught:
+            link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target")
         assert caught.value.server == "server2"
         link.close()
 
