@@ -8,12 +8,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from envsync.ssh import mux
 from envsync.ssh.choice import HopFacts
-from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.resolved_route import Hop, ResolvedRoute
 
-_ANSWER_SECONDS = 2.0
 _KLIST_SECONDS = 5.0
 
 
@@ -25,21 +22,12 @@ def facts(route: ResolvedRoute) -> tuple[HopFacts, ...]:
     return tuple(_of_hop(hop, has_ticket=has_ticket) for hop in route.hops)
 
 
-def live_master(settings: HostSettings) -> Path | None:
-    """Return the control socket of the user's own live master to that host, or None."""
-    path = settings.control_path
-    # With "ask", every session over the master would prompt on the user's screen.
-    if path is None or settings.control_master in ("ask", "autoask"):
-        return None
-    return path if mux.is_ours(path) and mux.is_alive(path, _ANSWER_SECONDS) else None
-
-
 def _of_hop(hop: Hop, *, has_ticket: bool) -> HopFacts:
     settings = hop.settings
     certificates = [str(file) for file in settings.certificate_files if _is_file(file)]
     return HopFacts(
         host=settings.alias,
-        has_live_master=live_master(settings) is not None,
+        has_live_master=hop.master is not None,
         connects_by=_connects_by(hop),
         has_authority=hop.known.has_authority,
         only_by_command=settings.known_hosts_command is not None and not hop.known.trusted,

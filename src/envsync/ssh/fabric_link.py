@@ -119,9 +119,7 @@ class FabricLink:
             close_quietly(channel)
 
     def ssh_argv(self) -> Sequence[str]:
-        return system_ssh.ssh_argv(
-            self._route.address, self._route.settings, self._route.config, self._timeouts
-        )
+        return system_ssh.ssh_argv(self._route, self._timeouts)
 
     def ssh_host(self) -> str:
         return self._place.settings.alias

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from envsync.ssh import openssh_failures, system_ssh
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
@@ -32,16 +30,7 @@ def connect(
 
 
 def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool) -> Master:
-    def argv(logs: Path) -> Sequence[str]:
-        return system_ssh.ssh_argv(
-            route.address,
-            route.settings,
-            route.config,
-            timeouts,
-            logs,
-            forwards_agent=forwards_agent,
-        )
-
+    argv = partial(system_ssh.ssh_argv, route, timeouts, forwards_agent=forwards_agent)
     master = Master(argv, route.last.settings.alias, route.config.environ)
     handshake_seconds = len(route.hops) * (timeouts.connect_seconds + timeouts.banner_seconds)
     try:

@@ -17,7 +17,6 @@ from pathlib import Path
 from envsync.errors import ConnectionLost
 from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
 from envsync.ssh.agent_forwarding import may_forward_agent
-from envsync.ssh.choice_facts import live_master
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.openssh_connecting import connect
 from envsync.ssh.openssh_master import Master
@@ -37,9 +36,9 @@ def open_route(
 ) -> OpensshLink:
     """Return a link over the user's live master if there is one, else over an ssh of our own."""
     connect_again = partial(connect, route, timeouts, limiter)
-    path = live_master(route.last.settings)
-    if path is not None:
-        return OpensshLink(route, timeouts, chosen, connect_again, [Connection(path)])
+    master = route.last.master
+    if master is not None:
+        return OpensshLink(route, timeouts, chosen, connect_again, [Connection(master)])
     return OpensshLink(route, timeouts, chosen, connect_again, [Connection.of(connect_again())])
 
 

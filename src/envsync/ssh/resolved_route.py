@@ -1,11 +1,13 @@
-"""The route to a server, with the configuration and the known host keys of every hop."""
+"""The route to a server, with everything that is known of every hop before it is contacted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from envsync.errors import EnvsyncError
+from envsync.ssh import mux
 from envsync.ssh.host_keys import KnownHosts, known_hosts
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.place import Place
@@ -13,13 +15,19 @@ from envsync.ssh.route import find_route
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig
 
+_ANSWER_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One host of the route; the last one is the server."""
+    """One host of the route; the last one is the server.
+
+    `master` is the control socket of the user's own live ControlMaster to it, if there is one.
+    """
 
     place: Place
     known: KnownHosts
+    master: Path | None = None
 
     @property
     def settings(self) -> HostSettings:
@@ -53,15 +61,11 @@ class ResolvedRoute:
             )
             for number, settings in enumerate(route)
         ]
-        return cls(address, config, tuple(map(Hop, places, known)))
+        return cls(address, config, tuple(map(Hop, places, known, map(_live_master, route))))
 
     def without_masters(self) -> ResolvedRoute:
         """Return the route without the user's ControlMasters."""
-        hops = []
-        for hop in self.hops:
-            settings = replace(hop.settings, control_path=None)
-            hops.append(replace(hop, place=replace(hop.place, settings=settings)))
-        return replace(self, hops=tuple(hops))
+        return replace(self, hops=tuple(replace(hop, master=None) for hop in self.hops))
 
     @property
     def server(self) -> str:
@@ -79,3 +83,11 @@ class ResolvedRoute:
     @property
     def last(self) -> Hop:
         return self.hops[-1]
+
+
+def _live_master(settings: HostSettings) -> Path | None:
+    path = settings.control_path
+    # With "ask", every session over the master would prompt on the user's screen.
+    if path is None or settings.control_master in ("ask", "autoask"):
+        return None
+    return path if mux.is_ours(path) and mux.is_alive(path, _ANSWER_SECONDS) else None

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from envsync.errors import ConnectionFailed
 from envsync.ssh.config_values import how_to_get_ssh
-from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.session import Address, Timeouts
+from envsync.ssh.resolved_route import Hop, ResolvedRoute
+from envsync.ssh.session import Timeouts
 from envsync.ssh.ssh_config import UserConfig
 
 # What ends a word in ssh_config, or starts a quote, an escape or a comment.
@@ -19,9 +19,7 @@ _SPECIAL = re.compile(r"[\s\"'\\#]")
 
 
 def ssh_argv(
-    address: Address,
-    route: Sequence[HostSettings],
-    config: UserConfig,
+    route: ResolvedRoute,
     timeouts: Timeouts,
     logs: Path | None = None,
     *,
@@ -33,23 +31,25 @@ def ssh_argv(
     `forwards_agent`, the agent that the configuration forwards to the server is forwarded there,
     and to no other hop. Raises `ConnectionFailed` if there is no `ssh` command.
     """
-    if config.ssh_command is None:
+    if route.config.ssh_command is None:
         raise ConnectionFailed(
             "there is no usable ssh command on this machine",
             hint=f"{how_to_get_ssh()}; or use a transport that needs none",
-            server=address.server,
+            server=route.server,
         )
-    lent = route[-1].forward_agent if forwards_agent else None
-    last = len(route) - 1
+    lent = route.last.settings.forward_agent if forwards_agent else None
     hops = [
-        [*_options(hop, config, timeouts, lent if number == last else None), *_log(logs, number)]
-        for number, hop in enumerate(route)
+        [
+            *_options(hop, route.config, timeouts, lent if hop is route.last else None),
+            *_log(logs, number),
+        ]
+        for number, hop in enumerate(route.hops)
     ]
     argv = hops[0]
-    if route[0].proxy_command is None:
+    if route.settings[0].proxy_command is None:
         # `jump: none` in the inventory also overrides a ProxyJump in the configuration.
         argv += ["-o", "ProxyJump=none"]
-    for before, options in zip(route, hops[1:], strict=False):
+    for before, options in zip(route.settings, hops[1:], strict=False):
         # -J will not do: the ssh that it starts inherits neither strict checking nor BatchMode nor
         # known_hosts files from this one, and would prompt at the terminal.
         inner = shlex.join([*argv, "-W", "\0", "--", before.alias])
@@ -84,17 +84,19 @@ def _log(logs: Path | None, number: int) -> list[str]:
 
 
 def _options(
-    hop: HostSettings, config: UserConfig, timeouts: Timeouts, forward_agent: str | None
+    hop: Hop, config: UserConfig, timeouts: Timeouts, forward_agent: str | None
 ) -> list[str]:
     """Return the options for one hop: no prompts, no learning of keys, a limit on every wait."""
+    settings = hop.settings
     keepalive = max(1, round(timeouts.keepalive_seconds))
     options = {
         "BatchMode": "yes",
         "StrictHostKeyChecking": "yes",
         "NoHostAuthenticationForLocalhost": "no",
         "UpdateHostKeys": "no",
-        # A master that already runs may be used, but none is left behind.
+        # The user's own master may be used, but none is left behind.
         "ControlMaster": "no",
+        "ControlPath": _quoted(hop.master or Path("none")),
         "ClearAllForwardings": "yes",
         "ForwardAgent": _quoted(Path(forward_agent or "no")),
         "ForwardX11": "no",
@@ -102,19 +104,19 @@ def _options(
         "ConnectTimeout": str(max(1, round(timeouts.connect_seconds))),
         "ServerAliveInterval": str(keepalive),
         "ServerAliveCountMax": str(max(1, round(timeouts.silence_seconds / keepalive))),
-        "HostName": hop.hostname.replace("%", "%%"),
+        "HostName": settings.hostname.replace("%", "%%"),
     }
-    if hop.user_known_hosts:
-        options["UserKnownHostsFile"] = _files(hop.user_known_hosts)
-    if hop.global_known_hosts:
-        options["GlobalKnownHostsFile"] = _files(hop.global_known_hosts)
-    if hop.remote_command is not None:
+    if settings.user_known_hosts:
+        options["UserKnownHostsFile"] = _files(settings.user_known_hosts)
+    if settings.global_known_hosts:
+        options["GlobalKnownHostsFile"] = _files(settings.global_known_hosts)
+    if settings.remote_command is not None:
         options["RemoteCommand"] = "none"
     argv = [str(config.ssh_command), "-T", *config.file_arguments()]
     for name, value in options.items():
         argv += ["-o", f"{name}={value}"]
-    argv += ["-l", hop.user, "-p", str(hop.port)]
-    for file in hop.identity_files:
+    argv += ["-l", settings.user, "-p", str(settings.port)]
+    for file in settings.identity_files:
         # For a key in an agent, only the public half may be here.
         if os.access(file, os.R_OK) or os.access(f"{file}.pub", os.R_OK):
             argv += ["-o", f"IdentityFile={_quoted(file)}"]

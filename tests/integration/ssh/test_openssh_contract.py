@@ -3,6 +3,7 @@ over the user's own ControlMaster."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.ssh import mux
+from envsync.ssh.fabric_link import open_link as open_by_fabric
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
@@ -274,6 +276,25 @@ def test_a_socket_of_somebody_else_is_not_trusted(
         link = open_by_ssh(sshd)
         assert str(tmp_path / "cm") not in link.ssh_argv()
         link.close()
+
+
+@pytest.mark.parametrize("by_fabric", [False, True])
+def test_such_a_socket_leads_to_no_jump_host_either(
+    sshd: LoopbackSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_fabric: bool
+) -> None:
+    """Not even by the ssh that rsync starts."""
+    with (
+        UsersMaster(sshd, tmp_path / "cm"),
+        LoopbackSshd(tmp_path, name="inner", home=sshd.home) as inner,
+    ):
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+        address = Address("inner", "inner", jump=sshd.name)
+        if by_fabric:
+            with contextlib.closing(open_by_fabric(address, environ=sshd.environ)) as link:
+                subprocess.run([*link.ssh_argv(), "inner", "true"], check=True, env=sshd.environ)
+        else:
+            open_by_ssh(inner, None, address).close()
+        assert sshd.log.count("Accepted publickey") == 2 + by_fabric
 
 
 def test_a_server_that_grants_one_session(tmp_path: Path) -> None:
