@@ -5,7 +5,6 @@ It never prompts for a password or a passphrase. A file that needs one is left t
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import socket
 import time
@@ -29,7 +28,7 @@ from paramiko.ssh_exception import (
     SSHException,
 )
 
-from envsync.ssh import connection_errors, refusals
+from envsync.ssh import connection_errors, identities, refusals
 from envsync.ssh.host_settings import NO_AGENT, SESSIONS_AGENT, HostSettings
 from envsync.ssh.place import Place
 from envsync.ssh.ssh_config import UserConfig
@@ -124,7 +123,7 @@ class PublicKeys:
         settings = self.place.settings
         usable = {*transport.preferred_pubkeys, "ssh-rsa"}
         in_agent = [key for key in agent.keys if key.get_name() in usable]
-        blobs = {path: _public_blob(path) for path in settings.identity_files}
+        blobs = {path: identities.public_blob(path) for path in settings.identity_files}
         named = [key for blob in blobs.values() for key in in_agent if key.asbytes() == blob]
         others = [] if settings.identities_only else [k for k in in_agent if k not in named]
         for key in (*named, *others):
@@ -164,18 +163,6 @@ def agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
     if named in (None, SESSIONS_AGENT):
         return config.environ.get("SSH_AUTH_SOCK") or None
     return config.environ.get(named[1:]) if named.startswith("$") else named
-
-
-def _public_blob(path: Path) -> bytes | None:
-    """Return an identity's public half, from the file beside it, which needs no passphrase.
-
-    None if there is no such file.
-    """
-    file = path if path.suffix == ".pub" else Path(f"{path}.pub")
-    try:
-        return base64.b64decode(file.read_bytes().split()[1], validate=True)
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 class _AgentKey(AgentKey):

@@ -1,4 +1,4 @@
-"""Chooses the implementation of a link, fabric or the system's ssh: a pure rule.
+"""Chooses the implementation of a link, fabric or the system's ssh, without contacting a server.
 
 fabric over paramiko is the default. The system's `ssh` is chosen for what paramiko cannot do,
 before anything is tried, so that nobody sees a refusal that `ssh` avoids.
@@ -6,59 +6,83 @@ before anything is tried, so that nobody sees a refusal that `ssh` avoids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+
+from envsync.ssh import identities
+from envsync.ssh.resolved_route import Hop, ResolvedRoute
 
 FABRIC, OPENSSH = "fabric", "ssh"
 DEFAULT_REASON = "no host on the route needs the system's ssh"
 
-
-@dataclass(frozen=True, slots=True)
-class HopFacts:
-    """The facts about one host of the route that decide the choice.
-
-    `host` is the user's name for it. `has_authority`: known_hosts has an authority that may have
-    signed its key; other keys there may be older ones. `only_by_command`, `only_by_dns`:
-    known_hosts has no key, but a KnownHostsCommand or the DNS may supply one. `connects_by`: the
-    setting that changes how the connection is made. `identities`: the types of the key files that
-    exist (`ssh-ed25519`), or `unknown`. `has_ticket` is set only if the configuration allows
-    GSSAPI.
-    """
-
-    host: str
-    has_live_master: bool = False
-    connects_by: str | None = None
-    has_authority: bool = False
-    only_by_command: bool = False
-    only_by_dns: bool = False
-    identities: tuple[str, ...] = ()
-    token_library: str | None = None
-    certificate_file: str | None = None
-    has_ticket: bool = False
+_KLIST_SECONDS = 5.0
 
 
-def reason_for_ssh(hops: Sequence[HopFacts]) -> str | None:
+def reason_for_ssh(route: ResolvedRoute) -> str | None:
     """Return why the system's ssh is needed; None if fabric will do."""
-    return next((reason for hop in hops if (reason := _reason(hop))), None)
+    return next((reason for hop in route.hops for reason in _reasons(hop, route)), None)
 
 
-def _reason(hop: HopFacts) -> str | None:
-    if hop.has_live_master:
-        return f"a live ControlMaster for {hop.host}"
-    if hop.connects_by is not None:
-        return f"{hop.connects_by} for {hop.host}"
-    if hop.has_authority:
-        return f"the host key of {hop.host} may be certified by a @cert-authority"
-    if hop.only_by_command:
-        return f"the host key of {hop.host} is known to a KnownHostsCommand only"
-    if hop.only_by_dns:
-        return f"the host key of {hop.host} is known to the DNS only (VerifyHostKeyDNS)"
-    if hop.token_library is not None:
-        return f"the key for {hop.host} is on a token (PKCS11Provider {hop.token_library})"
-    if hop.identities and all(kind.startswith("sk-") for kind in hop.identities):
-        return f"the only key for {hop.host} is a FIDO key"
-    if hop.certificate_file is not None:
-        return f"a certificate for {hop.host} ({hop.certificate_file})"
-    if hop.has_ticket:
-        return f"a Kerberos ticket, and GSSAPIAuthentication for {hop.host}"
+def _reasons(hop: Hop, route: ResolvedRoute) -> Iterator[str]:
+    settings, host = hop.settings, hop.settings.alias
+    if hop.master is not None:
+        yield f"a live ControlMaster for {host}"
+    if (setting := _connects_by(hop)) is not None:
+        yield f"{setting} for {host}"
+    # Whatever plain keys stand beside it: they may be older than the authority.
+    if hop.known.has_authority:
+        yield f"the host key of {host} may be certified by a @cert-authority"
+    if not hop.known.trusted and settings.known_hosts_command is not None:
+        yield f"the host key of {host} is known to a KnownHostsCommand only"
+    if not hop.known.trusted and settings.trusts_dns:
+        yield f"the host key of {host} is known to the DNS only (VerifyHostKeyDNS)"
+    if settings.pkcs11_provider is not None:
+        yield f"the key for {host} is on a token (PKCS11Provider {settings.pkcs11_provider})"
+    kinds = list(filter(None, map(identities.kind, settings.identity_files)))
+    if kinds and all(kind.startswith("sk-") for kind in kinds):
+        yield f"the only key for {host} is a FIDO key"
+    # Common configurations name files that this user may not even look for: never raises.
+    for file in filter(os.path.isfile, settings.certificate_files):
+        yield f"a certificate for {host} ({file})"
+    if settings.gssapi and _has_ticket(route.config.environ):
+        yield f"a Kerberos ticket, and GSSAPIAuthentication for {host}"
+
+
+def _connects_by(hop: Hop) -> str | None:
+    """Return the setting that changes how the socket is made and that fabric ignores, or None.
+
+    As with `ssh`, these settings do not apply to a host behind a jump host.
+    """
+    settings = hop.settings
+    if settings.proxy_command is not None:
+        return "ProxyUseFdpass" if settings.proxy_passes_socket else None
+    if not hop.place.is_direct:
+        return None
+    if settings.bind_address is not None:
+        return f"BindAddress {settings.bind_address}"
+    if settings.bind_interface is not None:
+        return f"BindInterface {settings.bind_interface}"
     return None
+
+
+def _has_ticket(environ: Mapping[str, str]) -> bool:
+    klist = shutil.which("klist", path=environ.get("PATH"))
+    if klist is not None:
+        try:
+            done = subprocess.run(
+                [klist, "-s"],
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_KLIST_SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == 0
+    name = environ.get("KRB5CCNAME") or f"/tmp/krb5cc_{os.getuid()}"  # noqa: S108
+    kind, _, path = name.rpartition(":")
+    # A cache in the kernel or in a daemon cannot be inspected, but somebody configured it.
+    return kind not in ("", "FILE", "DIR") or os.path.exists(path)  # noqa: PTH110 - never raises

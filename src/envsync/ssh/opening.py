@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from paramiko.ssh_exception import IncompatiblePeer
 
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
-from envsync.ssh import choice, choice_facts
+from envsync.ssh import choice
 from envsync.ssh.config_values import how_to_get_ssh
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.resolved_route import ResolvedRoute
@@ -32,7 +32,7 @@ def open_link(
     if not use_masters:
         route = route.without_masters()
     timeouts = timeouts.at_least(route.connect_timeout_seconds)
-    reason = choice.reason_for_ssh(choice_facts.facts(route))
+    reason = choice.reason_for_ssh(route)
     if route.config.ssh_command is None:
         return _without_ssh(route, timeouts, limiter, reason)
     if reason is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
+from envsync.ssh import identities
 from envsync.ssh.host_settings import Destination, HostSettings
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig
@@ -31,8 +31,7 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
     route = _hops(first, config, ())
     if address.identity_file is not None:
         given = route[-1].identity_files[0]
-        # The private half may exist only in an agent; ssh then identifies it by the public half.
-        if not os.access(given, os.R_OK) and not os.access(f"{given}.pub", os.R_OK):
+        if not identities.is_readable(given):
             raise AuthenticationRefused(
                 f"the identity file {given} cannot be read",
                 hint="correct identity_file in the inventory",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from envsync.errors import ConnectionFailed
+from envsync.ssh import identities
 from envsync.ssh.config_values import how_to_get_ssh
 from envsync.ssh.resolved_route import Hop, ResolvedRoute
 from envsync.ssh.session import Timeouts
@@ -117,8 +117,7 @@ def _options(
         argv += ["-o", f"{name}={value}"]
     argv += ["-l", settings.user, "-p", str(settings.port)]
     for file in settings.identity_files:
-        # For a key in an agent, only the public half may be here.
-        if os.access(file, os.R_OK) or os.access(f"{file}.pub", os.R_OK):
+        if identities.is_readable(file):
             argv += ["-o", f"IdentityFile={_quoted(file)}"]
     return argv
 
