@@ -11,26 +11,15 @@ from __future__ import annotations
 
 import socket
 
-from envsync.ssh.authentication import agent_socket
-from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.resolved_route import ResolvedRoute
-from envsync.ssh.ssh_config import UserConfig
 
 _ANSWER_SECONDS = 5.0
 
 
 def may_forward_agent(route: ResolvedRoute) -> bool:
     """Return whether `ssh` can forward an agent to the server: one is configured, and answers."""
-    path = _forwarded_socket(route.last.settings, route.config)
+    path = route.last.settings.forwarded_agent_socket(route.config.environ)
     return path is not None and route.config.ssh_command is not None and _is_answered(path)
-
-
-def _forwarded_socket(settings: HostSettings, config: UserConfig) -> str | None:
-    """Return the local socket of the agent that is to be forwarded to that host, or None."""
-    named = settings.forward_agent
-    if named is None or named == "yes":
-        return None if named is None else agent_socket(settings, config)
-    return config.environ.get(named[1:]) if named.startswith("$") else named
 
 
 def _is_answered(path: str) -> bool:

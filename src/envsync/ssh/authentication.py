@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,7 @@ from paramiko.ssh_exception import (
 )
 
 from envsync.ssh import connection_errors, identities, refusals
-from envsync.ssh.host_settings import NO_AGENT, SESSIONS_AGENT, HostSettings
 from envsync.ssh.place import Place
-from envsync.ssh.ssh_config import UserConfig
 
 
 @dataclass(slots=True)
@@ -39,7 +37,7 @@ class PublicKeys:
     """An authentication strategy for `SSHClient.connect` that records what it tried."""
 
     place: Place
-    config: UserConfig
+    environ: Mapping[str, str]
     timeout_seconds: float
     tried: list[str] = field(default_factory=list)
     locked: list[str] = field(default_factory=list)
@@ -52,7 +50,8 @@ class PublicKeys:
         hangs up.
         """
         deadline = time.monotonic() + self.timeout_seconds
-        with contextlib.closing(_Agent(self._agent_socket(), self.timeout_seconds)) as agent:
+        socket_path = self.place.settings.agent_socket(self.environ)
+        with contextlib.closing(_Agent(socket_path, self.timeout_seconds)) as agent:
             for name, key in self._candidates(agent, transport):
                 self._limit(transport, deadline)
                 if self._offer(transport, name, key):
@@ -150,19 +149,6 @@ class PublicKeys:
             if path.suffix != ".pub":
                 self.tried.append(f"{path} (cannot be used: {error})")
         return None
-
-    def _agent_socket(self) -> str | None:
-        return agent_socket(self.place.settings, self.config)
-
-
-def agent_socket(settings: HostSettings, config: UserConfig) -> str | None:
-    """Return the socket of the agent to use for that host, or None for no agent."""
-    named = settings.identity_agent
-    if named == NO_AGENT:
-        return None
-    if named in (None, SESSIONS_AGENT):
-        return config.environ.get("SSH_AUTH_SOCK") or None
-    return config.environ.get(named[1:]) if named.startswith("$") else named
 
 
 class _AgentKey(AgentKey):

@@ -129,7 +129,9 @@ class HopOpener:
             "banner_timeout": timeouts.banner_seconds,
             "auth_timeout": timeouts.authentication_seconds,
             "channel_timeout": timeouts.channel_seconds,
-            "auth_strategy": PublicKeys(self._place, self._config, timeouts.authentication_seconds),
+            "auth_strategy": PublicKeys(
+                self._place, self._config.environ, timeouts.authentication_seconds
+            ),
             "transport_factory": self._make_transport,
         }
         if sock is not None:

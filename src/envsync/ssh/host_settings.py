@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +81,38 @@ class HostSettings:
         )
 
     @property
+    def known_hosts_names(self) -> tuple[str, ...]:
+        """The names to look up in known_hosts: an alias alone, or `[host]:port` and then the host.
+
+        OpenSSH does the same; for port 22 there is only the host.
+        """
+        if self.host_key_alias is not None:
+            return (self.host_key_alias,)
+        host = self.hostname.lower()
+        return (host,) if self.port == 22 else (f"[{host}]:{self.port}", host)
+
+    def agent_socket(self, environ: Mapping[str, str]) -> str | None:
+        """Return the socket of the agent whose keys are offered there, or None for no agent."""
+        if self.identity_agent == NO_AGENT:
+            return None
+        if self.identity_agent in (None, SESSIONS_AGENT):
+            return environ.get("SSH_AUTH_SOCK") or None
+        return _socket(self.identity_agent, environ)
+
+    def forwarded_agent_socket(self, environ: Mapping[str, str]) -> str | None:
+        """Return the socket of the agent that is to be forwarded there, or None for no agent."""
+        if self.forward_agent == "yes":
+            return self.agent_socket(environ)
+        return None if self.forward_agent is None else _socket(self.forward_agent, environ)
+
+    @property
     def endpoint(self) -> str:
         """The host and port for a person, without the user: `gpu02.lab.example`, `[::1]:2222`."""
         if self.port == 22:
             return self.hostname
         name = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
         return f"{name}:{self.port}"
+
+
+def _socket(named: str, environ: Mapping[str, str]) -> str | None:
+    return environ.get(named[1:]) if named.startswith("$") else named

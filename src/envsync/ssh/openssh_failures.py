@@ -137,10 +137,7 @@ def _about_certificate(words: Words) -> tuple[str, ...]:
 
 
 def _changed_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
-    settings = place.settings
-    name = settings.host_key_alias or settings.hostname
-    if settings.host_key_alias is None and settings.port != 22:
-        name = f"[{name}]:{settings.port}"
+    name = place.settings.known_hosts_names[0]
     found = [re.match(r"Offending (.+) key in (.+)", line) for line in words.said]
     known = [f"{match[1]} in {match[2]}" for match in found if match]
     files = {match[2].rpartition(":")[0] for match in found if match}
