@@ -8,8 +8,8 @@ from pathlib import Path
 
 from envsync.errors import EnvsyncError
 from envsync.ssh import mux
-from envsync.ssh.host_keys import KnownHosts, known_hosts
 from envsync.ssh.host_settings import HostSettings
+from envsync.ssh.known_hosts import KnownHosts, known_hosts
 from envsync.ssh.place import Place
 from envsync.ssh.route import find_route
 from envsync.ssh.session import Address

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pytest
 
 from envsync.ssh.choice import reason_for_ssh
-from envsync.ssh.host_keys import KnownHosts, KnownKey
+from envsync.ssh.known_hosts import KnownHosts, KnownKey
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address
 

@@ -9,8 +9,9 @@ from paramiko import ECDSAKey, SSHClient
 
 from envsync.errors import HostKeyRefused
 from envsync.ssh import host_keys, refusals
-from envsync.ssh.host_keys import KnownHosts, RefuseUnlessKnown
+from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
+from envsync.ssh.known_hosts import KnownHosts
 from envsync.ssh.place import Place
 from envsync.ssh.ssh_config import UserConfig
 

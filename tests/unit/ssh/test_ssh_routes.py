@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
 from envsync.ssh import tcp_connection
 from envsync.ssh.bounded_socket import BoundedSocket
-from envsync.ssh.host_keys import KnownHosts, KnownKey, known_hosts
 from envsync.ssh.host_settings import Destination, HostSettings
+from envsync.ssh.known_hosts import KnownHosts, KnownKey, known_hosts
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.route import find_route, parse_jump
 from envsync.ssh.session import Address, Reached, Timeouts
