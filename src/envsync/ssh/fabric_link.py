@@ -44,30 +44,25 @@ def open_link(
     return open_route(route, timeouts, limiter)
 
 
-def open_route(
-    route: ResolvedRoute,
-    timeouts: Timeouts,
-    limiter: HandshakeLimiter,
-    chosen: LinkChoice = LinkChoice(FABRIC, DEFAULT_REASON),  # noqa: B008 - frozen
-) -> FabricLink:
+def open_route(route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter) -> FabricLink:
     opened: list[Connection] = []
-    again: Callable[[], Connection] | None = None
+    behind = None
     try:
-        for number, hop in enumerate(route.hops):
+        for hop in route.hops:
             gateway = opened[-1] if opened else None
-            behind = route.settings[number - 1] if number else None
             opener = HopOpener(hop, route.config, timeouts, gateway, behind)
-            again = partial(opener.open, limiter)
-            opened.append(again())
+            opened.append(opener.open(limiter))
+            behind = hop.settings
     except BaseException:
         _close_all(opened)
         raise
-    assert again is not None
-    return FabricLink(route, timeouts, opened, again, chosen)
+    return FabricLink(route, timeouts, opened, partial(opener.open, limiter))
 
 
 class FabricLink:
     """`session.Link` over one fabric connection for each hop."""
+
+    chosen = LinkChoice(FABRIC, DEFAULT_REASON)
 
     def __init__(
         self,
@@ -75,18 +70,16 @@ class FabricLink:
         timeouts: Timeouts,
         connections: Sequence[Connection],
         connect_again: Callable[[], Connection],
-        chosen: LinkChoice,
     ) -> None:
         """Take one connection per hop; `connect_again` opens a further one to the last."""
         self._route = route
         self._timeouts = timeouts
-        self._connections = [*connections]
-        self._hops = len(route.hops)
+        *self._to_jump_hosts, last = connections
+        self._to_server = [last]
         self._connect_again = connect_again
         self._lock = threading.Lock()
         self._closed = False
         self._place = route.last.place
-        self.chosen = chosen
 
     @property
     def server(self) -> str:
@@ -131,7 +124,7 @@ class FabricLink:
 
     def close(self) -> None:
         self._closed = True
-        _close_all(self._connections)
+        _close_all([*self._to_jump_hosts, *self._to_server])
 
     def _channel(self, start: Callable[[Channel], object]) -> Channel:
         """Return a channel on which `start` was granted.
@@ -139,13 +132,13 @@ class FabricLink:
         A new connection is opened if the existing ones accept no more sessions: some servers allow
         no more than `MaxSessions 1`.
         """
-        for connection in self._connections[self._hops - 1 :]:
+        for connection in tuple(self._to_server):
             channel = self._channel_on(connection.transport, start)
             if channel is not None:
                 return channel
         with self._lock:
             another = self._connect_again()
-            self._connections.append(another)
+            self._to_server.append(another)
         if self._closed:
             self.close()
         channel = self._channel_on(another.transport, start)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from envsync.ssh import openssh_failures, system_ssh
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
@@ -13,20 +15,29 @@ from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Timeouts
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A running ssh, by its control socket; `master` is None if it is the user's."""
+
+    control_path: Path
+    master: Master | None = None
+
+
 def connect(
     route: ResolvedRoute,
     timeouts: Timeouts,
     limiter: HandshakeLimiter,
     *,
     forwards_agent: bool = False,
-) -> Master:
-    """Return a connected master; the limiter retries dropped handshakes.
+) -> Connection:
+    """Return a connection of our own; the limiter retries dropped handshakes.
 
     Raises the error that says why there is none; no process of it is left then.
     """
     first = route.hops[0].settings
     attempt = partial(_connected, route, timeouts, forwards_agent=forwards_agent)
-    return limiter.call(first.hostname, first.port, attempt)
+    master = limiter.call(first.hostname, first.port, attempt)
+    return Connection(master.control_path, master)
 
 
 def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool) -> Master:

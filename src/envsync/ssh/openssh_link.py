@@ -10,7 +10,6 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from envsync.errors import ConnectionLost
 from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
 from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
-from envsync.ssh.openssh_connecting import connect
-from envsync.ssh.openssh_master import Master
+from envsync.ssh.openssh_connecting import Connection, connect
 from envsync.ssh.openssh_session import OpensshSession
 from envsync.ssh.openssh_sftp import SftpChannel
 from envsync.ssh.resolved_route import ResolvedRoute
@@ -37,9 +35,8 @@ def open_route(
     """Return a link over the user's live master if there is one, else over an ssh of our own."""
     connect_again = partial(connect, route, timeouts, limiter)
     master = route.last.master
-    if master is not None:
-        return OpensshLink(route, timeouts, chosen, connect_again, [Connection(master)])
-    return OpensshLink(route, timeouts, chosen, connect_again, [Connection.of(connect_again())])
+    first = connect_again() if master is None else Connection(master)
+    return OpensshLink(route, timeouts, chosen, first, connect_again)
 
 
 def open_forwarding(route: ResolvedRoute, timeouts: Timeouts) -> OpensshLink | None:
@@ -51,26 +48,7 @@ def open_forwarding(route: ResolvedRoute, timeouts: Timeouts) -> OpensshLink | N
         return None
     connect_again = partial(connect, route, timeouts, SHARED_LIMITER, forwards_agent=True)
     chosen = LinkChoice(choice.OPENSSH, "it forwards the agent")
-    return OpensshLink(
-        route,
-        timeouts,
-        chosen,
-        connect_again,
-        [Connection.of(connect_again())],
-        forwards_agent=True,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A running ssh, by its control socket; `master` is None if it is the user's."""
-
-    control_path: Path
-    master: Master | None = None
-
-    @classmethod
-    def of(cls, master: Master) -> Connection:
-        return cls(master.control_path, master)
+    return OpensshLink(route, timeouts, chosen, connect_again(), connect_again, forwards_agent=True)
 
 
 class OpensshLink:
@@ -84,8 +62,8 @@ class OpensshLink:
         route: ResolvedRoute,
         timeouts: Timeouts,
         chosen: LinkChoice,
-        connect_again: Callable[[], Master],
-        connections: Sequence[Connection],
+        first: Connection,
+        connect_again: Callable[[], Connection],
         *,
         forwards_agent: bool = False,
     ) -> None:
@@ -94,7 +72,7 @@ class OpensshLink:
         self._forwards_agent = forwards_agent
         self._timeouts = timeouts
         self._connect_again = connect_again
-        self._connections = [*connections]
+        self._connections = [first]
         self._lock = threading.Lock()
         self._sessions: list[OpensshSession] = []
         self._closed = False
@@ -165,7 +143,7 @@ class OpensshLink:
             raise connection_errors.no_session(self._route.last.place, str(error)) from error
 
     def _another(self) -> Connection:
-        connection = Connection.of(self._connect_again())
+        connection = self._connect_again()
         with self._lock:
             self._connections.append(connection)
             closed = self._closed
