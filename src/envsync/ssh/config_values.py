@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from envsync.ssh import account
+from envsync.ssh.account import Home
 from envsync.ssh.host_settings import NO_AGENT, Algorithms, Destination, HostSettings
 
 _GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _IDENTITIES = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """A user's home directory, and that in the password database, None for a user not in it."""
-
-    path: Path
-    account: Path | None
-
-    @property
-    def differs(self) -> bool:
-        return self.path != self.account
-
-    def tilde(self, text: str) -> str:
-        """Return a path with `~` or `~USER` expanded; that of an unknown user stays as it is."""
-        if text == "~" or text.startswith("~/"):
-            return str(self.path) + text[1:]
-        return os.path.expanduser(text)  # noqa: PTH111 - not Path's, which raises
-
-    def moved(self, text: str) -> str:
-        """Return a known_hosts path under this home: `ssh -G` expanded its `~`, but not to HOME."""
-        return text if self.account is None else self.moved_from(self.account, text)
-
-    def moved_from(self, old: Path, text: str) -> str:
-        """Return a path in `.ssh` of the home `old` as one in this home, others unchanged."""
-        there = f"{old}/.ssh/"
-        return f"{self.path}/.ssh/{text[len(there) :]}" if text.startswith(there) else text
 
 
 class ConfigValues:
@@ -59,7 +32,7 @@ class ConfigValues:
         self._home = home
         self._environ = environ
         self._hostname = self._one("hostname") or destination.host
-        self._user = self._one("user") or _local_user()
+        self._user = self._one("user") or account.user_name()
         self._port = int(self._one("port") or 22)
         self._alias = self._one("hostkeyalias")
         self._tokens = {
@@ -166,28 +139,6 @@ class ConfigValues:
 def _local_tokens() -> dict[str, str]:
     name = socket.gethostname()
     return {
-        "%": "%", "u": _local_user(), "i": str(os.getuid()), "l": name,
+        "%": "%", "u": account.user_name(), "i": str(os.getuid()), "l": name,
         "L": name.partition(".")[0],
     }  # fmt: skip
-
-
-def _local_user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return os.environ.get("USER", "")
-
-
-def account_home() -> Path | None:
-    """Return the home that the password database has for this user; None if it has no such user."""
-    try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        return None
-
-
-def how_to_get_ssh() -> str:
-    """Return the step that gives this user an ssh command that runs."""
-    if account_home() is None:
-        return f"add the uid {os.getuid()} to /etc/passwd: the ssh command runs for no other"
-    return "install openssh-client on this machine"

@@ -9,7 +9,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh import choice
-from envsync.ssh.config_values import how_to_get_ssh
+from envsync.ssh.account import how_to_get_ssh
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts

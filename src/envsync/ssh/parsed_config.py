@@ -18,7 +18,7 @@ from paramiko import SSHConfig
 from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
 
 from envsync.errors import ConnectionFailed
-from envsync.ssh.config_values import how_to_get_ssh
+from envsync.ssh.account import how_to_get_ssh
 
 _LINE = re.compile(r"\s*(\w+)\s*[=\s]\s*(.*?)\s*\Z")
 # What `Match` may test here; the others need a shell, the network or a newer ssh.

@@ -12,7 +12,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from envsync.ssh.config_values import ConfigValues, Home, account_home
+from envsync.ssh import account
+from envsync.ssh.account import Home
+from envsync.ssh.config_values import ConfigValues
 from envsync.ssh.host_settings import Destination, HostSettings
 from envsync.ssh.parsed_config import literal_hosts, parsed_values, unreadable
 
@@ -28,10 +30,10 @@ class UserConfig:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
-        account = account_home()
-        self._home = Home(Path(environ.get("HOME") or account or "/"), account)
+        home = account.home()
+        self._home = Home(Path(environ.get("HOME") or home or "/"), home)
         # OpenSSH's programs refuse to run for a user who is not in the password database.
-        path = environ.get("PATH") if account is not None else ""
+        path = environ.get("PATH") if home is not None else ""
         self.ssh_command = shutil.which("ssh", path=path)
         self.keygen_command = shutil.which("ssh-keygen", path=path)
 
