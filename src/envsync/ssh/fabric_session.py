@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,7 @@ class FabricSession:
         self._idle.set()
         self._ahead = b""
         self._taken = 0
-        self._stderr: deque[bytes] = deque()
+        self._stderr_tail = b""
         channel.settimeout(silence_seconds)
         # A command's stderr shares the channel's window with its stdout: left unread, it would
         # block both.
@@ -91,8 +90,7 @@ class FabricSession:
     def stderr_tail(self) -> str:
         if self._channel.closed or self._channel.eof_received:
             self._drain.join(_CLOSE_SECONDS)
-        tail = b"".join(tuple(self._stderr))[-_STDERR_TAIL_BYTES:]
-        return tail.decode("utf-8", errors="replace")
+        return self._stderr_tail.decode("utf-8", errors="replace")
 
     def close(self) -> None:
         with self._close_lock:
@@ -107,7 +105,6 @@ class FabricSession:
             self._cut()
 
     def _drain_stderr(self) -> None:
-        held = 0
         while True:
             try:
                 data: bytes = self._channel.recv_stderr(65536)
@@ -117,10 +114,7 @@ class FabricSession:
                 return
             if not data:
                 return
-            self._stderr.append(data)
-            held += len(data)
-            while held - len(self._stderr[0]) >= _STDERR_TAIL_BYTES:
-                held -= len(self._stderr.popleft())
+            self._stderr_tail = (self._stderr_tail + data)[-_STDERR_TAIL_BYTES:]
 
     @contextlib.contextmanager
     def _lost_if_it_fails(self, silence: str) -> Iterator[None]:

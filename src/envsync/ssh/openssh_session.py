@@ -6,7 +6,6 @@ import contextlib
 import selectors
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from envsync.errors import ConnectionLost
@@ -38,7 +37,7 @@ class OpensshSession:
         self._close_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._write_lock = threading.Lock()
-        self._tail: deque[bytes] = deque()
+        self._stderr_tail = b""
         self._status: int | None = None
         self._ended = threading.Event()
         self._stdin.settimeout(silence_seconds)
@@ -90,8 +89,7 @@ class OpensshSession:
     def stderr_tail(self) -> str:
         if self._ended.is_set():
             self._watcher.join(_JOIN_SECONDS)
-        tail = b"".join(tuple(self._tail))[-_STDERR_TAIL_BYTES:]
-        return tail.decode("utf-8", errors="replace")
+        return self._stderr_tail.decode("utf-8", errors="replace")
 
     def close(self) -> None:
         with self._close_lock:
@@ -121,17 +119,12 @@ class OpensshSession:
                     if not data:
                         selector.unregister(key.fileobj)
                     if key.fileobj is self._stderr:
-                        self._keep(data)
+                        self._stderr_tail = (self._stderr_tail + data)[-_STDERR_TAIL_BYTES:]
                         continue
                     found = status.feed(data)
                     self._status = self._status if found is None else found
                     if not data or found is not None:
                         self._ended.set()
-
-    def _keep(self, data: bytes) -> None:
-        self._tail.append(data)
-        while sum(map(len, self._tail)) - len(self._tail[0]) >= _STDERR_TAIL_BYTES:
-            self._tail.popleft()
 
     @contextlib.contextmanager
     def _lost_if_it_fails(self, silence: str) -> Iterator[None]:

@@ -62,14 +62,10 @@ def _can_hold(file: Path) -> bool:
 
 
 def changed_host_key(
-    place: Place, name: str, offered: str, known: Sequence[str], files: Collection[str] = ()
+    place: Place, name: str, offered: str, known: Sequence[str], files: Collection[str]
 ) -> HostKeyRefused:
     """Return the error for a changed key; `known` are its old keys, `files` the files with them."""
-    named = files or [str(file) for file in place.settings.user_known_hosts[:1]]
-    remove = [
-        shlex.join(["ssh-keygen", "-R", name, *(["-f", file] if file else [])])
-        for file in sorted(named) or [""]
-    ]
+    remove = [shlex.join(["ssh-keygen", "-R", name, "-f", file]) for file in sorted(files)]
     return _refused(
         HostKeyRefused,
         place,

@@ -32,7 +32,7 @@ JUMP = Place("gpu02", SETTINGS, is_jump=True)
         (refusals.too_many_keys(JUMP, []), (None, None)),
         (AuthenticationRefused("the identity file cannot be read"), (None, None)),
         (refusals.unknown_host_key(SERVER, "ed25519", "SHA256:x"), (True, False)),
-        (refusals.changed_host_key(JUMP, "gpu02", "SHA256:x", []), (None, None)),
+        (refusals.changed_host_key(JUMP, "gpu02", "SHA256:x", [], ["/known"]), (None, None)),
         (refusals.revoked_host_key(JUMP, "SHA256:x", "known_hosts"), (None, None)),
         (refusals.known_hosts_unreadable("/known", ""), (None, None)),
         (connection_errors.unreached(SERVER, "does not answer"), (False, None)),
