@@ -12,7 +12,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from envsync.agent.wire.checked_json import Arguments
@@ -114,6 +114,12 @@ class Sent:
     failed: tuple[bytes, ...] = ()
     instead: str = ""
 
+    def __add__(self, other: Sent) -> Sent:
+        """Return the result of two transfers together."""
+        is_known = self.wire_bytes is not None and other.wire_bytes is not None
+        wire_bytes = (self.wire_bytes or 0) + (other.wire_bytes or 0)
+        return Sent(wire_bytes if is_known else None, self.failed + other.failed)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -157,6 +163,11 @@ class Job:
     @property
     def size_bytes(self) -> int:
         return sum(size_bytes for _, size_bytes in self.items)
+
+    def only(self, items: Collection[Item]) -> Job:
+        """Return the job for some of the items."""
+        all_fetches = self.all_fetches and len(items) == len(self.items)
+        return replace(self, items=items, all_fetches=all_fetches)
 
     def selection(self) -> bytes:
         """Return the items as the agent's operations take them; empty if it is all it asked for."""

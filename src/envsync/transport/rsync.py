@@ -7,7 +7,7 @@ which the live tree has an older version go as a delta. What rsync could not sen
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
@@ -53,24 +53,21 @@ class RsyncTransport:
         return receiver_refusal(job)
 
     def send(self, job: Job) -> Sent:
-        elsewhere = tuple(path for path, _ in job.items if path in job.elsewhere)
-        if elsewhere:
-            return self._send_both(job, elsewhere)
+        plain = [item for item in job.items if item[0] not in job.elsewhere]
+        made = [item for item in job.items if item[0] in job.elsewhere]
+        if not made:
+            return self._send(job)
+        # The source has these with other contents than the target must have.
+        sent = self._send(job.only(plain)) if plain else Sent(0)
+        return sent + StreamTransport().send(job.only(made))
+
+    def _send(self, job: Job) -> Sent:
         output = Output()
         run = RsyncRun(_command(job).argv(), partial(follow, job, output))
         exit_code = run.finish(path for path, _ in job.items)
         if exit_code not in (0, *PARTIAL_EXIT_CODES) or is_full(run.said):
             raise failed_run(job, exit_code, run.said)
         return stamped(job, output)
-
-    def _send_both(self, job: Job, elsewhere: tuple[bytes, ...]) -> Sent:
-        """Send by rsync the files that the source has as they are, and the others by stream."""
-        items = tuple(item for item in job.items if item[0] not in job.elsewhere)
-        part = replace(job, items=items, all_fetches=False, elsewhere=frozenset())
-        sent = self.send(part) if items else Sent(0)
-        others = replace(job, items=_items(job, elsewhere), all_fetches=False)
-        made = _streamed(others, sent.wire_bytes)
-        return Sent(made.wire_bytes, (*sent.failed, *made.failed))
 
 
 def follow(job: Job, output: Output, data: bytes) -> None:
@@ -86,15 +83,15 @@ def stamped(job: Job, output: Output) -> Sent:
 
     Those are paths beyond its limits, and files that changed size.
     """
-    failed = failed_paths(job.ask("transfer.stamp", {}, job.selection()).document)
-    if not failed:
-        return Sent(output.wire_bytes)
-    return _streamed(after_rsync(job, _items(job, failed), output), output.wire_bytes)
+    sent = Sent(output.wire_bytes)
+    failed = set(failed_paths(job.ask("transfer.stamp", {}, job.selection()).document))
+    again = [item for item in job.items if item[0] in failed]
+    return sent + StreamTransport().send(after_rsync(job, again, output)) if failed else sent
 
 
 def after_rsync(job: Job, items: Collection[Item], output: Output) -> Job:
     """Return the job for the files that have to be sent again, which rsync may have counted."""
-    again = replace(job, items=items, all_fetches=job.all_fetches and len(items) == len(job.items))
+    again = job.only(items)
     counted_bytes = output.sent_bytes - (job.size_bytes - again.size_bytes)
     counted_files = output.files - (len(job.items) - len(items))
     return replace(
@@ -115,18 +112,6 @@ def _beyond(counted: int, report: Callable[[int], None]) -> Callable[[int], None
         report(number - known)
 
     return report_rest
-
-
-def _items(job: Job, paths: Iterable[bytes]) -> tuple[Item, ...]:
-    wanted = set(paths)
-    return tuple(item for item in job.items if item[0] in wanted)
-
-
-def _streamed(job: Job, wire_bytes: int | None) -> Sent:
-    """Send by stream what rsync did not; `wire_bytes` is what rsync has put on the wire."""
-    rest = StreamTransport().send(job)
-    both = None if wire_bytes is None or rest.wire_bytes is None else wire_bytes + rest.wire_bytes
-    return Sent(both, rest.failed)
 
 
 def receiver(job: Job) -> RsyncFacts:

@@ -58,15 +58,10 @@ class StreamTransport:
         known = delta.known_blocks(job)
         if not known:
             return self._send(job, "transfer.receive")
-        items = tuple(item for item in job.items if item[0] in known)
-        changed = replace(job, items=items, all_fetches=False)
+        changed = job.only([item for item in job.items if item[0] in known])
         sent = self._send(replace(changed, contents=delta.Patches(job, known)), "transfer.patch")
-        items = tuple(item for item in job.items if item[0] not in known)
-        if not items:
-            return sent
-        rest = self._send(replace(job, items=items, all_fetches=False), "transfer.receive")
-        wire_bytes = (sent.wire_bytes or 0) + (rest.wire_bytes or 0)
-        return Sent(wire_bytes, sent.failed + rest.failed)
+        others = [item for item in job.items if item[0] not in known]
+        return sent + self._send(job.only(others), "transfer.receive") if others else sent
 
     def _send(self, job: Job, operation: str) -> Sent:
         def ask(blocks: Iterator[bytes], hear: Hear) -> Mapping[str, Any]:
