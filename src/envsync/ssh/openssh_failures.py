@@ -6,6 +6,7 @@ more; unknown ones are reported as they are.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -145,7 +146,7 @@ def _changed_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
 
 
 def _revoked_key(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
-    files = " and ".join(str(f) for f in place.settings.user_known_hosts if f.exists())
+    files = " and ".join(str(f) for f in place.settings.user_known_hosts if os.access(f, os.F_OK))
     where = match.groupdict().get("where") or f"the @revoked lines of {files or 'known_hosts'}"
     return refusals.revoked_host_key(place, " ".join(words.host_key), where)
 

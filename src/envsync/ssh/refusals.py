@@ -50,9 +50,10 @@ def _accept(place: Place) -> str:
 
 def _make(directory: Path) -> list[str]:
     """Return the command, if needed, that makes `~/.ssh`, and the home if that is missing too."""
-    if directory.is_dir():
+    # Unlike Path's, this never raises, even in a home that this user may not look into.
+    if os.path.isdir(directory):  # noqa: PTH112
         return []
-    parents = [] if directory.parent.is_dir() else ["-p"]
+    parents = [] if os.path.isdir(directory.parent) else ["-p"]  # noqa: PTH112
     return [shlex.join(["mkdir", *parents, "-m", "700", str(directory)])]
 
 

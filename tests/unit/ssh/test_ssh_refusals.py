@@ -12,6 +12,7 @@ from envsync.ssh import host_keys, refusals
 from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.known_hosts import KnownHosts
+from envsync.ssh.openssh_failures import Words, meaning
 from envsync.ssh.place import Place
 from envsync.ssh.ssh_config import UserConfig
 
@@ -35,6 +36,16 @@ def test_it_makes_a_home_that_is_not_there_yet(tmp_path: Path) -> None:
     settings = HostSettings("gpu02", "gpu02", "alice", 22, user_known_hosts=(known,))
     command = refusals._accept(Place("gpu02", settings, is_direct=True))
     assert command.startswith(f"mkdir -p -m 700 {known.parent}; ")
+
+
+def test_a_home_that_this_user_may_not_look_into_is_no_bug(tmp_path: Path) -> None:
+    """As after `sudo -u`, with the other's HOME; here of a name that no directory can have."""
+    known = tmp_path / ("x" * 300) / ".ssh" / "known_hosts"
+    settings = HostSettings("gpu02", "gpu02", "alice", 22, user_known_hosts=(known,))
+    place = Place("gpu02", settings)
+    assert "ssh-keyscan" in refusals.unknown_host_key(place, "ssh-ed25519", "SHA256:x").hint
+    words = Words.of(["Host key for gpu02 is marked as revoked."])
+    assert "@revoked lines of known_hosts" in meaning([(place, words)], []).hint
 
 
 @pytest.mark.parametrize("keygen", ["#!/bin/sh\nexec sleep 60\n", "#!/no/such/interpreter\n"])
