@@ -44,7 +44,9 @@ def open_link(
     return open_route(route, timeouts, limiter)
 
 
-def open_route(route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter) -> FabricLink:
+def open_route(
+    route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter = SHARED_LIMITER
+) -> FabricLink:
     opened: list[Connection] = []
     behind = None
     try:

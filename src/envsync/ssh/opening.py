@@ -10,7 +10,6 @@ from paramiko.ssh_exception import IncompatiblePeer
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh import choice
 from envsync.ssh.account import how_to_get_ssh
-from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
 
@@ -20,7 +19,6 @@ def open_link(
     timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     *,
     environ: Mapping[str, str] | None = None,
-    limiter: HandshakeLimiter = SHARED_LIMITER,
     use_masters: bool = True,
 ) -> Link:
     """Return an authenticated link; raises as `session.Link` says.
@@ -34,59 +32,53 @@ def open_link(
     timeouts = timeouts.at_least(route.connect_timeout_seconds)
     reason = choice.reason_for_ssh(route)
     if route.config.ssh_command is None:
-        return _without_ssh(route, timeouts, limiter, reason)
+        return _without_ssh(route, timeouts, reason)
     if reason is not None:
-        return _by_ssh(route, timeouts, limiter, reason)
+        return _by_ssh(route, timeouts, reason)
     try:
-        return _by_fabric(route, timeouts, limiter)
+        return _by_fabric(route, timeouts)
     except EnvsyncError as refused:
-        if not _may_be_ours(refused):
+        if not _may_let_in_another_client(refused):
             raise
-        return _second_try(route, timeouts, limiter, refused)
+        return _second_try(route, timeouts, refused)
 
 
-def _may_be_ours(error: EnvsyncError) -> bool:
-    """Return whether another client may succeed: by a key, a method or an algorithm that it has."""
+def _may_let_in_another_client(error: EnvsyncError) -> bool:
+    """Return whether a key, a method or an algorithm may be what is missing."""
     return isinstance(error, AuthenticationRefused) or isinstance(error.__cause__, IncompatiblePeer)
 
 
-def _second_try(
-    route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter, refused: EnvsyncError
-) -> Link:
+def _second_try(route: ResolvedRoute, timeouts: Timeouts, refused: EnvsyncError) -> Link:
     """Try once as the user would by hand; if that fails too, raise the first error."""
     reason = f"it can connect where fabric could not: {refused.message}"
     try:
-        return _by_ssh(route, timeouts, limiter, reason)
+        return _by_ssh(route, timeouts, reason)
     except EnvsyncError as error:
         refused.details = (*refused.details, f"the system's ssh: {error.message}")
         raise refused from error
 
 
-def _without_ssh(
-    route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter, reason: str | None
-) -> Link:
+def _without_ssh(route: ResolvedRoute, timeouts: Timeouts, reason: str | None) -> Link:
     try:
-        return _by_fabric(route, timeouts, limiter)
-    except (AuthenticationRefused, HostKeyRefused) as error:
-        if reason is not None:
+        return _by_fabric(route, timeouts)
+    except EnvsyncError as error:
+        if reason is None:
+            raise
+        if isinstance(error, (AuthenticationRefused, HostKeyRefused)):
             error.hint = f"{how_to_get_ssh()}; it supports what is needed here"
             error.details = (*error.details, f"needs the system's ssh: {reason}")
-        raise
-    except EnvsyncError as error:
-        if reason is not None:
+        else:
             error.details = (*error.details, f"may need the system's ssh: {reason}")
         raise
 
 
-def _by_fabric(route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter) -> Link:
+def _by_fabric(route: ResolvedRoute, timeouts: Timeouts) -> Link:
     from envsync.ssh import fabric_link  # imported here because it takes 0.2 s
 
-    return fabric_link.open_route(route, timeouts, limiter)
+    return fabric_link.open_route(route, timeouts)
 
 
-def _by_ssh(
-    route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter, reason: str
-) -> Link:
+def _by_ssh(route: ResolvedRoute, timeouts: Timeouts, reason: str) -> Link:
     from envsync.ssh import openssh_link
 
-    return openssh_link.open_route(route, timeouts, limiter, LinkChoice(choice.OPENSSH, reason))
+    return openssh_link.open_route(route, timeouts, chosen=LinkChoice(choice.OPENSSH, reason))

@@ -14,7 +14,6 @@ import pytest
 
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh import fabric_link, openssh_link
-from envsync.ssh.handshakes import SHARED_LIMITER
 from envsync.ssh.opening import open_link
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
@@ -49,7 +48,7 @@ def by(request: pytest.FixtureRequest) -> Callable[[LoopbackSshd], Link]:
         way = ResolvedRoute.find(sshd.address, sshd.environ)
         if request.param == "ssh":
             return openssh_link.open_route(way, Timeouts())
-        return fabric_link.open_route(way, Timeouts(), SHARED_LIMITER)
+        return fabric_link.open_route(way, Timeouts())
 
     return open_it
 
