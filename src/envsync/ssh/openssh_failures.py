@@ -62,6 +62,10 @@ class Words:
         return lines[0] if lines else ""
 
     @property
+    def has_authentication_begun(self) -> bool:
+        return bool(self.find("^(SSH2_MSG_NEWKEYS received)"))
+
+    @property
     def host_key(self) -> tuple[str, str]:
         """The type and fingerprint of the key that the server offered."""
         offered = self.find(r"^Server host (?:key|certificate): (\S+ SHA256:[^ ,]+)")
@@ -99,7 +103,7 @@ def silence(
         (hop for hop in hops if not hop[1].find("^(Authenticated to |Authentication succeeded)")),
         hops[-1],
     )
-    if words.find("^(SSH2_MSG_NEWKEYS received)"):
+    if words.has_authentication_begun:
         return timed_out(place, "finish the authentication", timeouts.authentication_seconds)
     return timed_out(place, "finish the handshake", seconds)
 
@@ -107,8 +111,9 @@ def silence(
 def is_dropped(hops: Sequence[tuple[Place, Words]]) -> bool:
     """Return whether the first server hung up before it could have meant this client."""
     words = hops[0][1]
-    has_hung_up = any(re.search(_HUNG_UP, line) for line in words.said)
-    return has_hung_up and may_be_dropped(words.heard)
+    if words.has_authentication_begun or not may_be_dropped(words.heard):
+        return False
+    return any(re.search(_HUNG_UP, line) for line in words.said)
 
 
 _HUNG_UP = (

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from socket import create_connection
 
+import paramiko
 import pytest
 
 from envsync.errors import ConnectionFailed
@@ -14,7 +15,7 @@ from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Timeouts
-from tests.integration.ssh.paramiko_server import server
+from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.test_ssh_timeouts import home, stalling_server
 from tests.lab.loopback_sshd import LoopbackSshd
 
@@ -25,10 +26,12 @@ SOON_SECONDS = 25.0
 """Below any of the usual limits of a connection that does not come about, taken together."""
 
 
-def link_to(port: int, home: Path, timeouts: Timeouts) -> OpensshLink:
+def link_to(
+    port: int, home: Path, timeouts: Timeouts, limiter: HandshakeLimiter = ONCE
+) -> OpensshLink:
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     way = ResolvedRoute.find(Address("server2", "127.0.0.1", port=port), environ)
-    return open_route(way, timeouts, ONCE)
+    return open_route(way, timeouts, limiter)
 
 
 def test_no_banner(home: Path) -> None:
@@ -69,6 +72,30 @@ def test_who_is_dropped_tries_again(tmp_path: Path) -> None:
         way = ResolvedRoute.find(sshd.address, sshd.environ)
         open_route(way, Timeouts(), HandshakeLimiter(sleep=sleep)).close()
     assert len(slept) >= 2
+
+
+class ClosesTheDoor(paramiko.ServerInterface):
+    """As sshd where an account has expired: the key is right, and the connection ends."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.asked += 1
+        raise EOFError
+
+
+def test_who_is_sent_away_during_the_authentication_does_not_come_again(home: Path) -> None:
+    door = ClosesTheDoor()
+    with (
+        paramiko_server(door, home) as port,
+        pytest.raises(ConnectionFailed, match="closed the connection"),
+    ):
+        link_to(port, home, Timeouts(), HandshakeLimiter(sleep=lambda _: None))
+    assert door.asked == 1
 
 
 def test_who_is_always_dropped_is_told(tmp_path: Path) -> None:

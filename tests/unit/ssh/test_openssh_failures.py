@@ -176,6 +176,9 @@ def test_who_was_dropped_may_try_again() -> None:
     refused = Words.of(["alice@gpu02: Permission denied (publickey)."])
     assert is_dropped([(SERVER, dropped)])
     assert not is_dropped([(SERVER, refused)])
+    closed = "Connection closed by 10.0.0.2 port 2222"
+    assert is_dropped([(SERVER, Words.of([closed]))])
+    assert not is_dropped([(SERVER, Words.of(["debug1: SSH2_MSG_NEWKEYS received", closed]))])
     penalty = "debug1: kex_exchange_identification: banner line 0: Not allowed at this time"
     punished = Words.of([penalty, *dropped.said])
     assert not is_dropped([(SERVER, punished)])
