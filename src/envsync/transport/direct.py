@@ -49,8 +49,6 @@ class DirectTransport:
         direct = job.direct
         if direct is None or job.link is None:
             return "the source or the target is this machine"
-        if not rsync_command.is_plain(job.python):
-            return "the path of Python there has characters that login shells treat differently"
         program = direct.rsync()
         if not program.path or is_old(program.version):
             return "the source has no rsync 3.1 or newer"

@@ -48,8 +48,6 @@ class RsyncTransport:
             job.link.ssh_argv()
         except ConnectionFailed as error:
             return error.message
-        if not rsync_command.is_plain(job.python):
-            return "the path of Python there has characters that login shells treat differently"
         return receiver_refusal(job)
 
     def send(self, job: Job) -> Sent:
@@ -120,7 +118,9 @@ def receiver(job: Job) -> RsyncFacts:
 
 
 def receiver_refusal(job: Job) -> str | None:
-    """Return why the rsync on the server cannot serve; None if it can."""
+    """Return why the server cannot receive by rsync; None if it can."""
+    if not rsync_command.is_plain(job.python):
+        return "the path of Python there has characters that login shells treat differently"
     there = receiver(job)
     if not there.path:
         return "there is no rsync on the server"
