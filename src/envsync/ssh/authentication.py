@@ -31,6 +31,9 @@ from paramiko.ssh_exception import (
 from envsync.ssh import connection_errors, identities, refusals
 from envsync.ssh.place import Place
 
+_LISTING_SHARE = 0.3
+"""How much of the time an agent may take to list its keys: the files are tried in the rest."""
+
 
 @dataclass(slots=True)
 class PublicKeys:
@@ -182,10 +185,11 @@ class _Agent(AgentSSH):
         if path is None:
             return
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(timeout_seconds)
+        connection.settimeout(timeout_seconds * _LISTING_SHARE)
         try:
             connection.connect(path)
             self._connect(connection)
+            connection.settimeout(timeout_seconds)
         except (OSError, SSHException):
             # The variable may be stale, as after a re-login; the identity files may still work.
             connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import AuthenticationRefused
 from envsync.ssh.fabric_link import FabricLink, open_link
-from envsync.ssh.session import Address
+from envsync.ssh.session import Address, Timeouts
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add
 from tests.integration.ssh.paramiko_server import paramiko_server
@@ -128,6 +129,18 @@ def test_a_dangling_agent_does_no_harm(
     sshd: LoopbackSshd, connect: Connect, tmp_path: Path
 ) -> None:
     connect(sshd, environ={**sshd.environ, "SSH_AUTH_SOCK": str(tmp_path / "gone")})
+
+
+def test_an_agent_that_says_nothing_leaves_time_for_the_files(
+    sshd: LoopbackSshd, connect: Connect, tmp_path: Path
+) -> None:
+    """As one does that a suspended laptop has forwarded to here."""
+    path = str(tmp_path / "mute")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        environ = {**sshd.environ, "SSH_AUTH_SOCK": path}
+        connect(sshd, timeouts=Timeouts(authentication_seconds=9.0), environ=environ)
 
 
 def test_only_the_identities_that_are_named(
