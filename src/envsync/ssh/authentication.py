@@ -124,7 +124,7 @@ class PublicKeys:
         """
         settings = self.place.settings
         usable = {*transport.preferred_pubkeys, "ssh-rsa"}
-        in_agent = [key for key in agent.keys if key.get_name() in usable]
+        in_agent = [key for key in agent.get_keys() if key.get_name() in usable]
         blobs = {path: identities.public_blob(path) for path in settings.identity_files}
         named = [key for blob in blobs.values() for key in in_agent if key.asbytes() == blob]
         others = [] if settings.identities_only else [k for k in in_agent if k not in named]
@@ -180,7 +180,6 @@ class _Agent(AgentSSH):
 
     def __init__(self, path: str | None, timeout_seconds: float) -> None:
         super().__init__()
-        self._found: tuple[_AgentKey, ...] = ()
         self.has_answered = False
         if path is None:
             return
@@ -194,10 +193,6 @@ class _Agent(AgentSSH):
             # The variable may be stale, as after a re-login; the identity files may still work.
             connection.close()
 
-    @property
-    def keys(self) -> tuple[_AgentKey, ...]:
-        return self._found
-
     def _connect(self, connection: socket.socket) -> None:
         """Read the agent's keys; paramiko's method gives up at a comment that is not UTF-8."""
         self._conn = connection
@@ -205,7 +200,7 @@ class _Agent(AgentSSH):
         if kind != SSH2_AGENT_IDENTITIES_ANSWER:
             raise SSHException("it does not list its keys")
         self.has_answered = True
-        self._found = tuple(_told_keys(self, answer))
+        self._keys = tuple(_told_keys(self, answer))
 
     def close(self) -> None:
         self._close()  # type: ignore[attr-defined]
