@@ -38,7 +38,7 @@ class Hop:
 class ResolvedRoute:
     """A route resolved once per link, for any implementation. `hops` is never empty."""
 
-    address: Address
+    server: str
     config: UserConfig
     hops: tuple[Hop, ...]
 
@@ -61,15 +61,11 @@ class ResolvedRoute:
             )
             for number, settings in enumerate(route)
         ]
-        return cls(address, config, tuple(map(Hop, places, known, map(_live_master, route))))
+        return cls(address.server, config, tuple(map(Hop, places, known, map(_live_master, route))))
 
     def without_masters(self) -> ResolvedRoute:
         """Return the route without the user's ControlMasters."""
         return replace(self, hops=tuple(replace(hop, master=None) for hop in self.hops))
-
-    @property
-    def server(self) -> str:
-        return self.address.server
 
     @property
     def settings(self) -> tuple[HostSettings, ...]:

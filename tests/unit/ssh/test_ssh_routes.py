@@ -128,7 +128,7 @@ def test_a_user_without_a_name_has_no_use_for_openssh(
     config = UserConfig(environ)
     assert (config.ssh_command, config.keygen_command) == (None, None)
     with pytest.raises(ConnectionFailed, match="no usable ssh command") as caught:
-        ssh_argv(ResolvedRoute(Address("s", "h"), config, ()), Timeouts())
+        ssh_argv(ResolvedRoute("s", config, ()), Timeouts())
     assert caught.value.hint.startswith(f"add the uid {os.getuid()} to /etc/passwd")
 
 
