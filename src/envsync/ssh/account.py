@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,14 @@ class Home:
     path: Path
     account: Path | None
 
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Home:
+        account = _account_home()
+        return cls(Path(environ.get("HOME") or account or "/"), account)
+
     @property
     def differs(self) -> bool:
+        """Whether OpenSSH's programs use another directory as the user's home."""
         return self.path != self.account
 
     def tilde(self, text: str) -> str:
@@ -42,7 +49,7 @@ def user_name() -> str:
         return os.environ.get("USER", "")
 
 
-def home() -> Path | None:
+def _account_home() -> Path | None:
     """Return the home that the password database has for this user; None if it has no such user."""
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
@@ -52,6 +59,6 @@ def home() -> Path | None:
 
 def how_to_get_ssh() -> str:
     """Return the step that gives this user an ssh command that runs."""
-    if home() is None:
+    if _account_home() is None:
         return f"add the uid {os.getuid()} to /etc/passwd: the ssh command runs for no other"
     return "install openssh-client on this machine"

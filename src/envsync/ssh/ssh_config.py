@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from envsync.ssh import account
 from envsync.ssh.account import Home
 from envsync.ssh.config_values import ConfigValues
 from envsync.ssh.host_settings import Destination, HostSettings
@@ -30,29 +29,16 @@ class UserConfig:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
-        home = account.home()
-        self._home = Home(Path(environ.get("HOME") or home or "/"), home)
+        self._home = Home.of(environ)
+        self.config_file = self._home.path / ".ssh" / "config"
         # OpenSSH's programs refuse to run for a user who is not in the password database.
-        path = environ.get("PATH") if home is not None else ""
+        path = environ.get("PATH") if self._home.account is not None else ""
         self.ssh_command = shutil.which("ssh", path=path)
         self.keygen_command = shutil.which("ssh-keygen", path=path)
 
-    @property
-    def home(self) -> Path:
-        return self._home.path
-
-    @property
-    def home_differs(self) -> bool:
-        """Whether OpenSSH's programs use another directory as the user's home."""
-        return self._home.differs
-
-    @property
-    def config_file(self) -> Path:
-        return self.home / ".ssh" / "config"
-
     def file_arguments(self) -> list[str]:
         """Return the `-F` that makes `ssh` read this user's file; empty if it does so by itself."""
-        if not self.home_differs:
+        if not self._home.differs:
             return []
         return ["-F", str(self.config_file) if os.access(self.config_file, os.R_OK) else "none"]
 
@@ -113,9 +99,9 @@ class UserConfig:
         if destination.jump is not None:
             insisted.append(f"ProxyJump {destination.jump}")
         files = [self.config_file]
-        if not self.home_differs:
+        if not self._home.differs:
             files.append(Path("/etc/ssh/ssh_config"))
-        values = parsed_values(destination.host, insisted, files, self.home)
+        values = parsed_values(destination.host, insisted, files, self._home.path)
         # paramiko has expanded their `~` to this process's HOME.
         identities = values.get("identityfile", [])
         values["identityfile"] = [self._home.moved_from(Path.home(), name) for name in identities]
