@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -198,6 +199,18 @@ def test_a_change_in_the_moment_that_it_becomes_a_link_undoes_it(moved: Server) 
         moved.push(TWO, on_step=lambda step: shift(moved) if step == "switch" else None)
     assert moved.tree()[b"bin/tool"].data == b"one"
     moved.push(THREE)
+    require_sound(moved)
+
+
+def test_a_failure_before_it_is_a_link_gives_the_name_back_at_once(moved: Server) -> None:
+    def fail(step: str) -> None:
+        if step == "converting":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match="error"):
+        moved.push(TWO, on_step=fail)
+    assert moved.revision() == revision(ONE)
+    assert not moved.target().places.interrupted()
     require_sound(moved)
 
 

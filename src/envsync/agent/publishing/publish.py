@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Callable, Collection, Dict, NamedTuple, Optional
+from typing import Any, Callable, Collection, Dict, Iterator, NamedTuple, Optional, Type
 
 from envsync.agent.places.base import can_take_conda
 from envsync.agent.places.busy_findings import installer_findings
@@ -23,7 +23,7 @@ from envsync.agent.places.local_paths import carry
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import forget_staging
-from envsync.agent.publishing.base_install import INSTALLED_FROM
+from envsync.agent.publishing.base_install import INSTALLED_FROM, install_base
 from envsync.agent.publishing.finalize import Finalizer
 from envsync.agent.publishing.intent import Intent
 from envsync.agent.publishing.switching import Switching, appeared
@@ -40,7 +40,7 @@ from envsync.agent.trees.storage import (
 )
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_requests import Check
-from envsync.errors import NoSpace, PreflightRefused, SourceRefused, StorageFailed, TargetDrifted
+from envsync.errors import EnvsyncError, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
 
 Step = Callable[[str], None]
@@ -106,7 +106,7 @@ class Publisher:
         before the switch. If the disk fails afterwards, the error says which version is live, and
         the next contact completes the switch.
         """
-        try:
+        with self._abandoned_after(switch, EnvsyncError, OSError):
             self._prepare(switch)
             before = self._look_again(switch)
             time.sleep(max(0.0, switch.not_before_seconds - time.monotonic()))
@@ -114,15 +114,13 @@ class Publisher:
             self._require_no_installer()
             self._on_step("switch")
             replaced = None
-            if switch.installs_base:
-                switch = self._lay_in(switch)
-            else:
+            if not switch.installs_base:
                 is_free = switch.expected is None
-                replaced = self._switching.give_name_to(switch.staged, is_free=is_free)
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._give_up(switch)
-            raise
+                replaced = self._name.give_to(switch.staged, is_free=is_free)
+        if switch.installs_base:
+            # After any other error, the base is there in part, and the next contact continues.
+            with self._abandoned_after(switch, OSError):
+                switch = self._lay_in(switch)
         try:
             self._name.sync()
             self._on_step("switched")
@@ -134,6 +132,24 @@ class Publisher:
             if failure is None:
                 raise
             raise failure from error
+
+    @contextlib.contextmanager
+    def _abandoned_after(self, switch: Switch, *failures: Type[Exception]) -> Iterator[None]:
+        """Forget the switch if the block fails like this, because nothing was switched.
+
+        If the name was lost on the way to a link, it is given back first. If the disk allows
+        neither, the next contact does both.
+        """
+        try:
+            yield
+        except failures as failure:
+            with contextlib.suppress(OSError):
+                if switch.expected is not None:
+                    self._name.mend(switch.expected.scan.inode, switch.new.inode)
+                self._switching.abandon()
+            if isinstance(failure, FileExistsError):
+                raise appeared() from failure
+            raise
 
     def _prepare(self, switch: Switch) -> None:
         if switch.manifest is not None:
@@ -176,7 +192,6 @@ class Publisher:
         if switch.expected is None:
             is_free = not os.path.lexists(self._places.live)
             if not (can_take_conda(self._places) if switch.installs_base else is_free):
-                self._switching.abandon()
                 raise appeared()
             return None
         expected = switch.expected
@@ -190,15 +205,10 @@ class Publisher:
         except OSError as error:
             if trouble(error) is not None:
                 raise
-            self._switching.abandon()
             raise TargetDrifted("the environment vanished during the push") from error
-        except StorageFailed:
-            self._switching.abandon()
-            raise
         except SourceRefused:
             is_still = False  # it keeps changing
         if not is_still:
-            self._switching.abandon()
             raise TargetDrifted("the environment was changed there during the push")
         return now
 
@@ -213,14 +223,9 @@ class Publisher:
         local = {*switch.expected.scan.local, *before.local}
         is_ours = switch.manifest is not None
         live, rules = self._places.standing(), self._trees.local
-        try:
-            if not is_ours:
-                self._require_room(live, local, switch.staged)
-            touched = carry(live, local, switch.staged, rules, is_ours=is_ours)
-        except (PreflightRefused, NoSpace):
-            self._switching.abandon()
-            raise
-        if touched:
+        if not is_ours:
+            self._require_room(live, local, switch.staged)
+        if carry(live, local, switch.staged, rules, is_ours=is_ours):
             self._sync(switch.staged)
 
     def _require_room(self, live: bytes, local: Collection[bytes], tree: bytes) -> None:
@@ -240,7 +245,6 @@ class Publisher:
         """Refuse to switch while an installer runs, which would continue in the other version."""
         at_work = installer_findings(self._places)
         if at_work:
-            self._switching.abandon()
             raise TargetDrifted(
                 "%s; nothing was switched" % at_work[0].message,
                 hint="push again when it has ended there",
@@ -255,13 +259,8 @@ class Publisher:
         new = switch.new._replace(inode=self._places.inode() or 0)
         switch = switch._replace(new=new, event={**switch.event, INSTALLED_FROM: token})
         switch.intent().store(self._places)
-        self._switching.install_base(token)
+        install_base(self._places, token)
         return switch
-
-    def _give_up(self, switch: Switch) -> None:
-        """Forget the switch, unless the next contact needs it to bring the name back."""
-        if switch.expected is None or self._places.inode() is not None:
-            self._switching.abandon()
 
     def _compare(self, switch: Switch, before: Optional[Scan], replaced: Optional[bytes]) -> None:
         """Require that the tree switched out is what was live a moment before.

@@ -1,4 +1,4 @@
-"""The rename of a switch: gives the name to another tree, or back; and abandons a switch."""
+"""Undoes a switch, and forgets one that did not happen."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Optional, Tuple
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, Records
-from envsync.agent.publishing.base_install import install_base
 from envsync.agent.publishing.intent import (
     DamagedIntent,
     find_intent,
     forget_intent,
     replaced_inode,
 )
-from envsync.errors import PreflightRefused, TargetDrifted
+from envsync.errors import TargetDrifted
 
 
 class Switching:
@@ -27,36 +26,9 @@ class Switching:
         self._records = records
         self._name = name
 
-    def give_name_to(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
-        """Make `tree` the live version; return where the previous one is now, or None.
-
-        If the name was free, it is never taken from something that has appeared there since, which
-        nobody could compare with anything. If the name cannot be had, the switch is abandoned, and
-        `PreflightRefused` or `TargetDrifted` raised.
-        """
-        try:
-            return self._name.give_to(tree, is_free=is_free)
-        except PreflightRefused:
-            self.abandon()
-            raise
-        except FileExistsError as error:
-            self.abandon()
-            raise appeared() from error
-
-    def install_base(self, token: str) -> None:
-        """Move the content of one of `trees` into the directory at the name.
-
-        If something has appeared in its way, the switch is abandoned, and `TargetDrifted` raised.
-        """
-        try:
-            install_base(self._places, token)
-        except FileExistsError as error:
-            self.abandon()
-            raise appeared() from error
-
     def give_back_to(self, tree: bytes) -> None:
         """Make the version that was switched out live again."""
-        self.give_name_to(tree)
+        self._name.give_to(tree)
         self._name.sync()
 
     def take_back(self, new: Record) -> bool:
