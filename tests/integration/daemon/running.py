@@ -188,6 +188,12 @@ def published(host: LabHost, name: str = "myenv") -> int:
     return sum(json.loads(line)["event"] == "publish" for line in lines)
 
 
+def recorded(host: LabHost, name: str = "myenv") -> list[str]:
+    """The records of a host's versions, by their numbers."""
+    records = host.path(f"{host.prefix}/envs/.envsync/{name}/generations")
+    return sorted(path.stem for path in records.glob("*.json"))
+
+
 def wait_spare(host: LabHost, *, timeout_seconds: float = WAIT_SECONDS) -> int:
     """The inode of the tree that was made ahead of the next push of `myenv` to a host."""
     note = host.path(f"{host.prefix}/envs/.envsync/myenv/staging.json")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conda import ENVIRONMENT
-from tests.integration.daemon.running import INVENTORY, Daemon, inventory, published
+from tests.integration.daemon.running import INVENTORY, Daemon, inventory, published, recorded
 from tests.integration.push.places import environment
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
 from tests.lab.lab import Lab, LabHost
@@ -197,7 +197,7 @@ def test_the_inventory_is_edited(fresh_lab: Lab, source: Stamped) -> None:
         assert daemon.source()["error"]["code"] == "not-found"
         environment(controller).with_name("elsewhere").rename(environment(controller))
         daemon.wait_log("the source can be pushed again")
-        assert published(fresh_lab["server3"]) == 2
+        assert published(fresh_lab["server3"]) == 3
 
 
 def _in_use(daemon: Daemon, host: LabHost, source: Stamped, save: Callable[[str], object]) -> None:
@@ -205,7 +205,10 @@ def _in_use(daemon: Daemon, host: LabHost, source: Stamped, save: Callable[[str]
     text = inventory(host.prefix, push_to="[server3]", more="    in_use: wait")
     save(text)
     daemon.wait_log("the inventory was read", times=4)
-    before = version_at(host)
+    source.change()
+    wait_until(lambda: stands(host, source.version), "there is a version to go back to")
+    wait_until(lambda: len(recorded(host)) > 1, "both are recorded")
+    before, records = version_at(host), recorded(host)
     job = host.popen(
         ["sleep", "60"],
         cwd=f"{host.prefix}/envs/{ENVIRONMENT}",
@@ -219,6 +222,7 @@ def _in_use(daemon: Daemon, host: LabHost, source: Stamped, save: Callable[[str]
         assert waiting["error"]["message"] == "a process uses the environment there"
         assert waiting["next_try_seconds"] > waiting["since_seconds"]
         assert version_at(host) == before
+        assert recorded(host) == records, "nothing was staged, so one can still go back"
     finally:
         job.kill()
         job.wait(10)

@@ -153,7 +153,7 @@ def _push(
             hint=f"give {environment} `method: auto`, or push it by hand",
         )
     if settings.in_use == "wait":
-        settings = replace(settings, in_use_wait_seconds=0.0)  # the daemon waits by trying again
+        settings = replace(settings, in_use="fail")  # the daemon waits by trying again
 
     is_told = threading.Event()
 

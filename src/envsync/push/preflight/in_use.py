@@ -13,6 +13,7 @@ from envsync.push.request.settings import PushSettings
 OnWait = Callable[[tuple[ProcessUse, ...], float], None]
 
 _POLL_SECONDS = 2.0
+_WAIT_SECONDS_MAX = 600.0
 _PROCESSES_SHOWN = 12
 
 
@@ -24,7 +25,7 @@ def await_unused(
     A wait begins with a call of `on_wait`: the processes, and the most seconds to wait. Raises
     `EnvironmentInUse` if `in_use` forbids them, or if they still use it when the time is up.
     """
-    deadline = time.monotonic() + settings.in_use_wait_seconds
+    deadline = time.monotonic() + _WAIT_SECONDS_MAX
     is_told = False
     while True:
         processes = target.using()
@@ -32,7 +33,7 @@ def await_unused(
             return processes
         require_unused(processes, settings, is_late=time.monotonic() > deadline)
         if not is_told:
-            on_wait(processes, settings.in_use_wait_seconds)
+            on_wait(processes, _WAIT_SECONDS_MAX)
             is_told = True
         time.sleep(_POLL_SECONDS)
 

@@ -30,7 +30,6 @@ class PushSettings:
     check: str = ""
     check_timeout_seconds: float = 60.0
     in_use: str = "publish"
-    in_use_wait_seconds: float = 600.0
     outside: str = "warn"
     local: tuple[str, ...] = DEFAULT_LOCAL
     dry_run: bool = False
