@@ -105,7 +105,7 @@ class Server:
             source = os.fsencode(directory)
             disk.build(source, nodes)
             target = self.target(local)
-            target.on_step = on_step
+            target.on_step, target.keep = on_step, keep
             try:
                 target.inspect(lock=True)
                 push = TargetPush(target)
@@ -113,9 +113,9 @@ class Server:
                     push.share(self.share)
                 wanted = manifest_of(nodes)
                 if is_hashed_meanwhile and target.refer_to(wanted_packages(wanted)):
-                    push.begin_alike(keep)
+                    push.begin_alike()
                     push.settle()
-                _, fetches = push.stage(wanted, keep)
+                _, fetches = push.stage(wanted)
                 transfer(source, fetches, push)
                 push.complete()
                 before_publish()
@@ -126,7 +126,6 @@ class Server:
                         who="alice@server1",
                         method="mirror",
                         transport="stream",
-                        keep=keep,
                         check=Check(check, 20.0),
                         retry_held=retry_held,
                         overwrites_foreign=self.overwrites_foreign,
@@ -142,13 +141,15 @@ class Server:
         try:
             target.inspect(lock=True)
             push = TargetPush(target)
-            push.stage(manifest_of(nodes), 1)
+            push.stage(manifest_of(nodes))
             yield push
         finally:
             target.lock.release()
 
     def make_spare(self, keep: int = 1, progress: Callable[[int], None] | None = None) -> bool:
-        return make_spare(self.target(), keep, progress)
+        target = self.target()
+        target.keep = keep
+        return make_spare(target, progress)
 
     def rollback(
         self,

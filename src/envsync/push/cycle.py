@@ -109,7 +109,7 @@ class Push:
             return self._target.inspect(
                 lock=lock,
                 source=self._look.place,
-                keep=self._settings.keep if lock and self._look.is_changed else None,
+                looks_ahead=lock and self._look.is_changed,
                 on_progress=self._progress.relay,
             )
 
@@ -138,7 +138,7 @@ class Push:
         has_nothing = not (target.exists or target.generations or target.held)
         may_stream = self._settings.transport in (AUTO, STREAM)
         if not (has_nothing and may_stream) or self._settings.method == REBUILD:
-            self._target.prepare(self._settings.keep)
+            self._target.prepare()
             return
         with self._source.hashing_while_sent() as contents:
             self._sending.go_ahead(self._outline_for(target), contents)
@@ -200,9 +200,7 @@ class Push:
         self._progress.begin("rebuild")
         settings = self._settings
         other_platform = preflight.other_platform(decision.source, decision.target)
-        request = RebuildRequest(
-            self._target.prefix, settings.keep, settings.from_history, other_platform
-        )
+        request = RebuildRequest(self._target.prefix, settings.from_history, other_platform)
         requirements = self._source.answers.requirements()
         made = Rebuild(self._target.ask, requirements, request, self._progress.relay).run()
         self._notes.warn(About.STAGED, made.warnings)

@@ -158,8 +158,8 @@ def test_nothing_is_built_behind_a_link(server: Server, victim: Path) -> None:
     link = server.state / "trees/abcd"
     link.symlink_to(victim)
     note_staging(target.places, "abcd", link.lstat().st_ino)
-    choice = StagingChoice(target.places, target.trees, target.records)
-    assert choice.candidate(None, 1) == NOTHING
+    choice = StagingChoice(target.places, target.trees, target.records, 1)
+    assert choice.candidate(None) == NOTHING
     assert whole(victim)
 
 

@@ -49,7 +49,7 @@ def test_a_link_that_becomes_a_directory_is_not_followed(server: Server, outside
 
 ONE = environment({b"bin/tool": file(b"one", 0o755)})
 TWO = environment({b"bin/tool": file(b"two", 0o755)})
-PUBLICATION = Publication("r" * 64, "server1", "eve@server1", "mirror", "stream", 1, Check(), False)
+PUBLICATION = Publication("r" * 64, "server1", "eve@server1", "mirror", "stream", Check(), False)
 
 
 def test_nothing_is_published_that_was_not_verified(server: Server) -> None:
@@ -60,7 +60,7 @@ def test_nothing_is_published_that_was_not_verified(server: Server) -> None:
         push.publish(PUBLICATION)
     with server.staged(ONE) as push:
         push.complete()
-        push.stage(manifest_of(TWO), 1)
+        push.stage(manifest_of(TWO))
         with pytest.raises(AgentFailed, match="not verified"):
             push.publish(PUBLICATION)
     with server.staged(ONE) as push:
@@ -89,7 +89,7 @@ def test_nothing_is_built_without_the_lock(server: Server) -> None:
     target.inspect(lock=False)
     push = TargetPush(target)
     with pytest.raises(AgentFailed, match="not locked"):
-        push.stage(manifest_of(ONE), 1)
+        push.stage(manifest_of(ONE))
     with pytest.raises(AgentFailed, match="not locked"):
         adopt(target, PUBLICATION)
     with pytest.raises(AgentFailed, match="nothing was staged"):

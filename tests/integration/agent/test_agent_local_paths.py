@@ -379,10 +379,10 @@ def test_what_is_carried_at_the_switch_is_synced(server: Server) -> None:
 
         target.lock.sync = note  # type: ignore[method-assign]
         push = TargetPush(target)
-        push.stage(manifest_of(ONE), 1)
+        push.stage(manifest_of(ONE))
         push.complete()
         write(server.live, b"local/b")
-        push.publish(Publication("r", "s", "w", "mirror", "", 1, Check(), False))
+        push.publish(Publication("r", "s", "w", "mirror", "", Check(), False))
     finally:
         target.lock.release()
     assert len(synced) == 2

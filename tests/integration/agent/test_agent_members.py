@@ -96,16 +96,16 @@ def _push(server: Server, group: str, nodes: Tree, die_at: str = "", keep: int =
         source = os.fsencode(directory)
         disk.build(source, nodes)
         target = server.target()
-        target.on_step = step
+        target.on_step, target.keep = step, keep
         target.inspect(lock=True)
         push = TargetPush(target)
         push.share(Share(group, WRITE))
         wanted = manifest_of(nodes)
-        _, fetches = push.stage(wanted, keep)
+        _, fetches = push.stage(wanted)
         transfer(source, fetches, push)
         step("staged")
         push.complete()
-        how = "server1", "someone@server1", "mirror", "stream", keep, Check(), False
+        how = "server1", "someone@server1", "mirror", "stream", Check(), False
         push.publish(Publication(revision_of(wanted), *how))
         target.lock.release()
 

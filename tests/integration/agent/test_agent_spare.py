@@ -53,10 +53,11 @@ def server(tmp_path: Path) -> Server:
 def planned(server: Server, nodes: Tree, keep: int = 1) -> PlanFacts:
     """What a push of this would do; it is not carried on."""
     target = server.target()
+    target.keep = keep
     try:
         target.inspect(lock=True)
         push = TargetPush(target)
-        facts, _ = push.stage(manifest_of(nodes), keep)
+        facts, _ = push.stage(manifest_of(nodes))
         push.staging.close()
         return facts
     finally:
@@ -94,7 +95,9 @@ def test_a_dry_run_does_without_it_if_another_push_takes_it_meanwhile(
         return found
 
     monkeypatch.setattr(place, function, meddled)
-    facts, *_ = dry_plan(server.target(), manifest_of(VERSIONS[2]), keep)
+    target = server.target()
+    target.keep = keep
+    facts, *_ = dry_plan(target, manifest_of(VERSIONS[2]))
     assert facts.origin == ORIGIN_NEW
 
 

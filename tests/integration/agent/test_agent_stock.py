@@ -58,7 +58,7 @@ def filled(
                 scanned = scan(top_fd, LocalPaths(["local"]), source)
                 build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 outline, _ = build.outline(scanned)
-                begun = push.begin(outline, 1)
+                begun = push.begin(outline)
                 assert begun is not None
                 items = [(path, entry.size_bytes) for path, entry in begun[1]]
                 incoming = push.receiver(begun[1])
@@ -97,7 +97,7 @@ def test_it_ends_as_without(nodes: dict[bytes, Node], chance: random.Random) -> 
 
     with filled(nodes, now_and_then) as (_, push):
         settled(push)
-        _, fetches = push.stage(manifest_of(nodes), 1)
+        _, fetches = push.stage(manifest_of(nodes))
         assert not fetches
         push.complete()
 
@@ -138,7 +138,7 @@ def test_what_changes_after_it_was_looked_at_is_seen() -> None:
         change(push.staging.path + b"/lib/b/c/d/x")
         settled(push)
         assert push._target.begun != manifest_of(ENVIRONMENT)
-        _, fetches = push.stage(manifest_of(ENVIRONMENT), 1)
+        _, fetches = push.stage(manifest_of(ENVIRONMENT))
         assert [*fetches.paths()] == [b"lib/b/c/d/x"]
 
 

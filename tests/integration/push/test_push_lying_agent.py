@@ -423,7 +423,7 @@ def test_what_says_neither_that_it_was_begun_nor_that_it_was_not(
         target.inspect(lock=True)
         target.known_there(frozenset())
         with pytest.raises(AgentFailed):
-            target.begin_alike(1)
+            target.begin_alike()
 
 
 @pytest.mark.parametrize(

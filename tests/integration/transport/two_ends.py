@@ -69,7 +69,7 @@ class TwoEnds:
         source = self.open_source()
         assert source.look.confirmed(source.look.state())
         target.inspect(lock=True)
-        staged = target.stage(source.manifest(target.references()), 1)
+        staged = target.stage(source.manifest(target.references()))
         job = Job(
             link=link,
             source_path=source.supply.path,

@@ -48,20 +48,21 @@ def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     opened.close()
 
 
-def inspect(service: Service, keep: int | None = None) -> None:
-    service.call("target.inspect", to_json(InspectTarget(lock=True, keep=keep)))
+def inspect(service: Service, *, looks_ahead: bool = False) -> None:
+    asked = InspectTarget(lock=True, looks_ahead=looks_ahead)
+    service.call("target.inspect", to_json(asked))
 
 
 def stage(service: Service) -> None:
     payload = manifests.encode(manifest_of(THREE))
-    service.call("build.stage", to_json(Build(1)), payload)
+    service.call("build.stage", to_json(Build()), payload)
 
 
 def test_it_is_begun_with_the_other_and_not_once_more(
     service: Service, server: Server, begun: list[bytes]
 ) -> None:
     [earlier] = server.earlier()
-    inspect(service, keep=1)
+    inspect(service, looks_ahead=True)
     assert begun == [server.live, earlier]
     stage(service)
     assert begun == [server.live, earlier]

@@ -146,7 +146,7 @@ def test_who_has_begun_to_build_keeps_the_lock_to_the_end(
     """Something of it may still be at work; both end with the process."""
     end = inspected(server, tmp_path, monkeypatch)
     wanted = disk.uncached().snapshot(server.live).manifest()
-    end.push.stage(wanted, 1)
+    end.push.stage(wanted)
     end.leave()
     assert end.target.lock.is_held
     end.push.staging.close()

@@ -52,7 +52,7 @@ def staged(server: Server, nodes: Tree) -> tuple[PlanFacts, set[bytes]]:
     target = server.target()
     try:
         target.inspect(lock=True)
-        facts, fetches = TargetPush(target).stage(manifest_of(nodes), 1)
+        facts, fetches = TargetPush(target).stage(manifest_of(nodes))
         return facts, {path for path, _ in fetches}
     finally:
         target.lock.release()
@@ -196,9 +196,9 @@ def test_what_is_alike_is_copied_before_the_hashes_are_known(server: Server) -> 
         target.inspect(lock=True)
         push = TargetPush(target)
         assert target.refer_to(wanted_packages(manifest_of(nodes)))
-        assert push.begin_alike(1)
+        assert push.begin_alike()
         push.settle()
-        facts, fetches = push.stage(manifest_of(nodes), 1)
+        facts, fetches = push.stage(manifest_of(nodes))
     finally:
         target.lock.release()
     assert [path for path, _ in fetches] == [b"newer"]

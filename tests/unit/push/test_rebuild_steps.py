@@ -48,7 +48,7 @@ class Target:
         return Answer({"status": int(bool(output)), "output": output}, b"")
 
     def rebuild(self, *, other_platform: str = "") -> tuple[str, ...]:
-        order = RebuildRequest("/p", 1, from_history=False, other_platform=other_platform)
+        order = RebuildRequest("/p", from_history=False, other_platform=other_platform)
         return Rebuild(self, WANTED, order, lambda _: None).run().changes
 
     @property
@@ -115,7 +115,7 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: 
     place = "file:///home/alice/mylab-0.1.whl"
     wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, False, True),))
     target = Target(pip=[said])
-    order = RebuildRequest("/p", 1, from_history=False, other_platform="")
+    order = RebuildRequest("/p", from_history=False, other_platform="")
     with pytest.raises(RebuildFailed) as caught:
         Rebuild(target, wanted, order, lambda _: None).run()
     assert caught.value.message.startswith(f"mylab came from {place}, {told}")
@@ -152,7 +152,7 @@ def test_on_another_platform_what_is_not_there_is_left_out() -> None:
 def test_what_cannot_be_asked_for_is_told_as_left_out() -> None:
     odd = CondaRequirement("x y", "1.0", "0", "noarch")
     wanted = WANTED._replace(conda=(*WANTED.conda, odd))
-    order = RebuildRequest("/p", 1, from_history=False, other_platform="")
+    order = RebuildRequest("/p", from_history=False, other_platform="")
     (change,) = Rebuild(Target(), wanted, order, lambda _: None).run().changes
     assert change.startswith("'x y' '1.0' of conda -> left out (")
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_asked_for_is_told_as_left_out() -> None:
 def test_there_is_a_limit() -> None:
     many = tuple(CondaRequirement(f"p{n}", "1.2.3", "0", "linux-64") for n in range(TRIES_MAX))
     target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])
-    order = RebuildRequest("/p", 1, from_history=False, other_platform="")
+    order = RebuildRequest("/p", from_history=False, other_platform="")
     wanted = WANTED._replace(conda=many)
     with pytest.raises(RebuildFailed, match=f"after {TRIES_MAX} tries") as caught:
         Rebuild(target, wanted, order, lambda _: None).run()

@@ -11,21 +11,20 @@ from envsync.agent.target.preparation import content_findings
 from envsync.agent.target.publication import adopt
 from envsync.agent.target.spare import make_spare, wants_spare
 from envsync.agent.target.switches import TargetSwitches
-from envsync.agent.wire.build_requests import Build, GoBack, Keeping, Publication, Remove
+from envsync.agent.wire.build_requests import Build, GoBack, Publication, Remove
 from envsync.agent.wire.messages import PublishFacts, StageFacts
 from envsync.agent.wire.short_answers import DoneFacts, ShareFacts
 from envsync.tree.sharing import Share
 
 
-def _prepare(service: Service, request: Request) -> Answer:
-    service.push.prepare(request.read(Keeping).keep)
+def _prepare(service: Service, _: Request) -> Answer:
+    service.push.prepare()
     return Answer({})
 
 
-def _begin_alike(service: Service, request: Request) -> Answer:
+def _begin_alike(service: Service, _: Request) -> Answer:
     """Before the source is hashed, build on what was published here under another name."""
-    begun = service.push.begin_alike(request.read(Keeping).keep, service.counted("copy"))
-    return Answer(DoneFacts(begun))
+    return Answer(DoneFacts(service.push.begin_alike(service.counted("copy"))))
 
 
 def _share(service: Service, request: Request) -> Answer:
@@ -42,9 +41,8 @@ def _settle(service: Service, request: Request) -> Answer:
 
 
 def _stage(service: Service, request: Request) -> Answer:
-    asked = request.read(Build)
-    wanted = manifest_of(service, request, packed=asked.packed)
-    facts, fetches = service.push.stage(wanted, asked.keep, service.counted("copy"))
+    wanted = manifest_of(service, request, packed=request.read(Build).packed)
+    facts, fetches = service.push.stage(wanted, service.counted("copy"))
     service.fetches = fetches
     findings = content_findings(wanted) + service.push.findings
     staging = service.push.staging
@@ -58,14 +56,12 @@ def _complete(service: Service, request: Request) -> Answer:
 
 
 def _publish(service: Service, request: Request) -> Answer:
-    publication = request.read(Publication)
-    record = service.push.publish(publication)
-    return Answer(PublishFacts(record, wants_spare(service.target, publication.keep)))
+    record = service.push.publish(request.read(Publication))
+    return Answer(PublishFacts(record, wants_spare(service.target)))
 
 
-def _make_spare(service: Service, request: Request) -> Answer:
-    made = make_spare(service.target, request.read(Keeping).keep, service.counted("copy"))
-    return Answer(DoneFacts(made))
+def _make_spare(service: Service, _: Request) -> Answer:
+    return Answer(DoneFacts(make_spare(service.target, service.counted("copy"))))
 
 
 def _adopt(service: Service, request: Request) -> Answer:

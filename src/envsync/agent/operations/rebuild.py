@@ -20,7 +20,6 @@ from envsync.agent.staging.staging import Holding
 from envsync.agent.staging.writing import space_guard
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.target.queries import OWN
-from envsync.agent.wire.build_requests import Keeping
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import RebuiltFacts, TotalsFacts
 from envsync.agent.wire.short_answers import RunFacts
@@ -79,8 +78,7 @@ def _stage(service: Service, request: Request) -> Answer:
     snapshot = service.target.trees.snapshot(build.path, progress=progress)
     wanted = snapshot.manifest()
     beside = [Holding(build.path, wanted, OWN)]
-    keep = request.read(Keeping).keep
-    plan, fetches = service.push.stage(wanted, keep, service.counted("copy"), beside)
+    plan, fetches = service.push.stage(wanted, service.counted("copy"), beside)
     if fetches:
         raise TransferFailed("%d files changed while they were copied there" % len(fetches))
     side_build.discard(service.target.places)

@@ -48,6 +48,7 @@ def _open(service: Service, request: Request) -> Answer:
         service.helpers,
         is_base=opening.is_base,
     )
+    target.keep = opening.keep
     target.lock.of_command(opening.command, opening.server)
     target.on_step = lambda step: service.tell({"step": step})
     return Answer(TargetOpened(sys.executable))
@@ -58,8 +59,8 @@ def _inspect(service: Service, request: Request) -> Answer:
 
     def beside() -> None:
         # The source has changed: it is about to be pushed.
-        if asked.keep is not None:
-            service.push.prepare_beside(asked.keep)
+        if asked.looks_ahead:
+            service.push.prepare_beside()
             service.target.trees.read_ahead()
 
     with service.target.trees.storing_later():
@@ -86,9 +87,8 @@ def _references(service: Service, request: Request) -> Answer:
     The caller is about to send: that is when it is worth loading the codecs and looking at what
     will be built on.
     """
-    keep = request.read(AskReferences).keep
-    if keep is not None:
-        service.push.prepare_beside(keep)
+    if request.read(AskReferences).looks_ahead:
+        service.push.prepare_beside()
     packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
     has_most = service.target.refer_to(packages)
     base = service.target.base_manifest()
@@ -111,9 +111,8 @@ def _dry_plan(service: Service, request: Request) -> Answer:
     from envsync.agent.target.preparation import content_findings
     from envsync.agent.target.queries import dry_plan
 
-    asked = request.read(Build)
-    wanted = manifest_of(service, request, packed=asked.packed)
-    facts, fetches, built_on = dry_plan(service.target, wanted, asked.keep)
+    wanted = manifest_of(service, request, packed=request.read(Build).packed)
+    facts, fetches, built_on = dry_plan(service.target, wanted)
     service.fetches = fetches
     service.push.would_build_on(built_on)
     found = FindingsFacts(content_findings(wanted))

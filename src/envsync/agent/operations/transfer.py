@@ -41,9 +41,8 @@ def _begin(service: Service, request: Request) -> Answer:
     Data that arrives meanwhile waits in the channel, as much as that holds. While none is waiting,
     directories whose files have all arrived are listed.
     """
-    asked = request.read(Build)
-    outline = manifest_of(service, request, packed=asked.packed)
-    begun = service.push.begin(outline, asked.keep)
+    outline = manifest_of(service, request, packed=request.read(Build).packed)
+    begun = service.push.begin(outline)
     if begun is None:
         return Answer({**to_json(ReceiveFacts(0, 0, ())), "begun": False})
     _, service.fetches = begun

@@ -52,27 +52,28 @@ class StagingChoice:
     Without the push lock, another push may take a tree away meanwhile; it is then left out.
     """
 
-    def __init__(self, places: Layout, trees: Trees, records: Records) -> None:
+    def __init__(self, places: Layout, trees: Trees, records: Records, keep: int) -> None:
         self._places = places
         self._trees = trees
         self._records = records
+        self._keep = keep
 
-    def preview(self, live: Optional[Record], keep: int) -> Candidate:
+    def preview(self, live: Optional[Record]) -> Candidate:
         """Return the tree that would be built on."""
-        return self.candidate(live, keep) if os.path.isdir(self._places.trees) else NOTHING
+        return self.candidate(live) if os.path.isdir(self._places.trees) else NOTHING
 
-    def begin(self, live: Optional[Record], keep: int) -> None:
+    def begin(self, live: Optional[Record]) -> None:
         """Start to search the first tree to be tried for changes, in the background."""
-        for possible in self._possible(live, keep):
+        for possible in self._possible(live):
             self._trees.begin(possible.tree)
             return
 
-    def candidate(self, live: Optional[Record], keep: int, wanted: str = "") -> Candidate:
+    def candidate(self, live: Optional[Record], wanted: str = "") -> Candidate:
         """Return the tree to build on, hashed; `live` is the record of the live tree.
 
         `wanted` is the revision that will be built, given if it may be on record already.
         """
-        for tree, origin, revision in self._possible(live, keep, wanted):
+        for tree, origin, revision in self._possible(live, wanted):
             with contextlib.suppress(SourceRefused, StorageFailed, FileNotFoundError):
                 snapshot = self._trees.snapshot(tree)
                 is_it = revision in (None, snapshot.revision)
@@ -84,12 +85,12 @@ class StagingChoice:
             # by a copy. Their modes, times and owners would change as well.
         return NOTHING
 
-    def _possible(self, live: Optional[Record], keep: int, wanted: str = "") -> Iterator[_Possible]:
+    def _possible(self, live: Optional[Record], wanted: str = "") -> Iterator[_Possible]:
         records = self._records.all()
         noted = self._noted(records)
         if noted is not None:
             yield noted
-        surplus = self._surplus(_next_to_go(records, live, keep, wanted))
+        surplus = self._surplus(_next_to_go(records, live, self._keep, wanted))
         if surplus is not None:
             yield surplus
 

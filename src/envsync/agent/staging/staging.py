@@ -53,11 +53,12 @@ class Holding(NamedTuple):
 class Staging:
     """The staging tree of one push. The push lock must be held."""
 
-    def __init__(self, places: Layout, trees: Trees, records: Records) -> None:
+    def __init__(self, places: Layout, trees: Trees, records: Records, keep: int) -> None:
+        """`keep` is how many earlier versions stay once this one is published."""
         self._places = places
         self._trees = trees
         self._records = records
-        self._choice = StagingChoice(places, trees, records)
+        self._choice = StagingChoice(places, trees, records, keep)
         self._writer: Optional[TreeWriter] = None
         self._plan: Optional[Plan] = None
         self._found: Optional[Snapshot] = None
@@ -72,30 +73,30 @@ class Staging:
     def path(self) -> bytes:
         return self._places.tree(self.token)
 
-    def look(self, live: Optional[Record], keep: int) -> None:
+    def look(self, live: Optional[Record]) -> None:
         """Take a snapshot of the tree that `choose` will take, unless a writer may still use it."""
         if self._is_at_rest():
-            self._looked = self._choice.candidate(live, keep)
+            self._looked = self._choice.candidate(live)
             if self._looked.found is not None:
                 self._looked.found.known()
 
-    def begin_to_look(self, live: Optional[Record], keep: int) -> None:
+    def begin_to_look(self, live: Optional[Record]) -> None:
         """Start to search the tree that `look` takes for changes, in the background."""
         if self._is_at_rest():
-            self._choice.begin(live, keep)
+            self._choice.begin(live)
 
     def _is_at_rest(self) -> bool:
         note = find_staging(self._places)
         return note is None or note.is_set_aside
 
-    def choose(self, live: Optional[Record], keep: int, wanted: str = "") -> None:
+    def choose(self, live: Optional[Record], wanted: str = "") -> None:
         """Choose a tree, and shut out every process that still writes into it.
 
         `wanted` is the revision that will be built, given if it may be on record already.
         """
         looked = None if wanted else self._looked
         with closing_fd(fence_writers(self._places)):
-            self._take(looked or self._choice.candidate(live, keep, wanted))
+            self._take(looked or self._choice.candidate(live, wanted))
 
     def begin_anew(self) -> None:
         """Replace the chosen tree, which turned out not to be changeable, by a new directory.

@@ -60,15 +60,15 @@ class TargetPush:
         """Whether anything may have been built."""
         return self._staging is not None
 
-    def prepare(self, keep: int) -> None:
+    def prepare(self) -> None:
         """Read what `stage` will need, while the source is still being inspected."""
         live = self._target.live
         if live is not None:
             live.known()
             self._looked = self._new_staging()
-            self._looked.look(self._target.replaced(live), keep)
+            self._looked.look(self._target.replaced(live))
 
-    def prepare_beside(self, keep: int) -> None:
+    def prepare_beside(self) -> None:
         """Begin to search the tree to build on for changes, in the background, if the lock is held.
 
         `live` need not be inspected yet.
@@ -80,10 +80,11 @@ class TargetPush:
         if target.live is None:
             standing = target.records.at(target.places.inode() or 0)
         if standing is not None:
-            self._new_staging().begin_to_look(standing, keep)
+            self._new_staging().begin_to_look(standing)
 
     def _new_staging(self) -> Staging:
-        return Staging(self._target.places, self._target.trees, self._target.records)
+        target = self._target
+        return Staging(target.places, target.trees, target.records, target.keep)
 
     def share(self, share: Optional[Share]) -> Tuple[bool, Tuple[str, ...]]:
         """Share as `share` says whatever is built from now on; if it is None, with no group.
@@ -97,7 +98,7 @@ class TargetPush:
             self._access, warnings = group_access.for_group(self._target, share)
         return not self._access.is_new, warnings
 
-    def begin(self, outline: Manifest, keep: int) -> Optional[Tuple[PlanFacts, Files]]:
+    def begin(self, outline: Manifest) -> Optional[Tuple[PlanFacts, Files]]:
         """Build an environment of which nothing is here from its outline, ahead of `stage`.
 
         Returns the same as `stage`, with the files in the order of `outline.files`. Returns None,
@@ -107,7 +108,7 @@ class TargetPush:
         self._target.require_lock()
         if not build_ahead.has_to_come(self._target, outline):
             return None
-        staging = self._begun_anew(keep)
+        staging = self._begun_anew()
         if staging is None:
             return None
         outline = self._access.applied(outline)
@@ -115,7 +116,7 @@ class TargetPush:
         self._outline = outline
         return begun
 
-    def begin_alike(self, keep: int, progress: Optional[Progress] = None) -> bool:
+    def begin_alike(self, progress: Optional[Progress] = None) -> bool:
         """Copy the tree that `Target.refer_to` found, to build on it, while the source is hashed.
 
         Returns whether that was done: not if some of the environment is here already, be it an
@@ -125,7 +126,7 @@ class TargetPush:
         alike = build_ahead.tree_alike(self._target)
         if alike is None:
             return False
-        staging = self._begun_anew(keep)
+        staging = self._begun_anew()
         if staging is None:
             return False
         outline = self._access.applied(alike.manifest)
@@ -134,10 +135,10 @@ class TargetPush:
             self._outline = outline
         return self._copied is not None
 
-    def _begun_anew(self, keep: int) -> Optional[Staging]:
+    def _begun_anew(self) -> Optional[Staging]:
         """Return a new tree to build on; None if an earlier push has left one, for `stage`."""
         staging = self._new_staging()
-        staging.choose(None, keep)
+        staging.choose(None)
         self._staging = staging
         if staging.origin != ORIGIN_NEW:
             return None
@@ -155,7 +156,6 @@ class TargetPush:
     def stage(
         self,
         wanted: Manifest,
-        keep: int,
         progress: Optional[Progress] = None,
         beside: Sequence[Holding] = (),
     ) -> Tuple[PlanFacts, Files]:
@@ -165,7 +165,7 @@ class TargetPush:
         """
         self._target.require_lock()
         self._wanted, self._verified = self._access.applied(wanted), None
-        staging = self._begun(keep)
+        staging = self._begun()
         copied, self._copied = self._copied, None
         if copied is not None:
             beside = (*beside, copied.holding)
@@ -197,7 +197,7 @@ class TargetPush:
         fetches = staging.bring_forward(found, progress)
         return plan_facts(work, found, staging.origin, ()), work, fetches
 
-    def _begun(self, keep: int) -> Staging:
+    def _begun(self) -> Staging:
         """Return the tree to build on: what `begin` has begun, or what `Staging` chooses."""
         if self._staging is not None and self._is_ahead:
             self._is_ahead = False
@@ -207,7 +207,7 @@ class TargetPush:
             self._staging.close()
         self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
-        staging.choose(self._target.replaced(self._target.live), keep, self._published_before())
+        staging.choose(self._target.replaced(self._target.live), self._published_before())
         self._access.hand_down(staging)
         self._staging = staging
         return staging
@@ -305,14 +305,14 @@ class TargetPush:
         except TargetDrifted:
             self._target.live = None  # for `differences` to look again
             raise
-        self._clean_up(record, publication.keep)
+        self._clean_up(record)
         return read_back(self._target, record)
 
-    def _clean_up(self, live: Record, keep: int) -> None:
+    def _clean_up(self, live: Record) -> None:
         """Remove what nobody needs. What cannot be removed is left for the next time."""
         target = self._target
         with contextlib.suppress(OSError, SourceRefused, StorageFailed):
             replaced = None if target.live is None else target.live.scan.inode
-            prune_generations(target.trees, target.records, live, keep, replaced)
+            prune_generations(target.trees, target.records, live, target.keep, replaced)
             remove_orphaned_trees(target.places, target.records, [live.inode])
             scratch_files.discard(target.places)

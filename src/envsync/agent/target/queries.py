@@ -61,14 +61,14 @@ def differences(
     return describe(before, live.manifest(), read, paths_max, records)
 
 
-def dry_plan(target: Target, wanted: Manifest, keep: int) -> Tuple[PlanFacts, Files, Candidate]:
+def dry_plan(target: Target, wanted: Manifest) -> Tuple[PlanFacts, Files, Candidate]:
     """Return what a push of `wanted` would do, the files to send, and the tree to build on.
 
     Nothing is changed.
     """
     live = target.live or target.snapshot()
-    choice = StagingChoice(target.places, target.trees, target.records)
-    built_on = choice.preview(target.replaced(live), keep)
+    choice = StagingChoice(target.places, target.trees, target.records, target.keep)
+    built_on = choice.preview(target.replaced(live))
     staged = EMPTY if built_on.found is None else built_on.found.manifest()
 
     def make(holdings: Sequence[Holding]) -> Plan:

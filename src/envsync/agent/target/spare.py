@@ -34,7 +34,7 @@ class _Wanted(Exception):
     """Raised when somebody waits for the lock."""
 
 
-def wants_spare(target: Target, keep: int) -> bool:
+def wants_spare(target: Target) -> bool:
     """Return whether the next push would have nothing to build on, and a tree may be made for it.
 
     This takes only the records and the note on staging: no lock, and no look at a tree.
@@ -44,10 +44,10 @@ def wants_spare(target: Target, keep: int) -> bool:
         return False
     earlier = [r for r in target.records.all() if not r.kept_because and r.inode != live.inode]
     is_building = find_staging(target.places) is not None
-    return len(earlier) < keep and not is_building
+    return len(earlier) < target.keep and not is_building
 
 
-def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -> bool:
+def make_spare(target: Target, progress: Optional[Progress] = None) -> bool:
     """Copy the live version, with the lock held meanwhile; return whether that was done.
 
     It is not done if the next push has something to build on, if the live version is not what was
@@ -55,13 +55,13 @@ def make_spare(target: Target, keep: int, progress: Optional[Progress] = None) -
     removed. Raises `PreflightRefused` if a finding forbids pushes, and `Locked` if somebody has the
     lock, or wants it; then the lock is given up, and the copy left like an interrupted push's.
     """
-    if not wants_spare(target, keep):
+    if not wants_spare(target):
         return False
     target.lock.yields = True
     progress = _until_wanted(target.lock, progress or (lambda _: None))
     try:
         _require_at_rest(target, progress)
-        return _make(target, keep, progress)
+        return _make(target, progress)
     except _Wanted:
         raise Locked("it was stopped: another command needs the lock there") from None
     finally:
@@ -91,19 +91,19 @@ def _require_at_rest(target: Target, progress: Progress) -> None:
         raise PreflightRefused(blocking[0], details=blocking[1:])
 
 
-def _make(target: Target, keep: int, progress: Progress) -> bool:
+def _make(target: Target, progress: Progress) -> bool:
     live = target.live
     record = target.current(live)
     if live is None or record is None or record.revision != live.revision:
         return False
-    if not wants_spare(target, keep):
+    if not wants_spare(target):
         return False  # somebody has pushed meanwhile
-    staging = Staging(target.places, target.trees, target.records)
+    staging = Staging(target.places, target.trees, target.records, target.keep)
     wanted = live.manifest()
     standing = Holding(target.places.standing(), wanted, "")
     if not _fits(staging.plan(wanted, [standing]), space(target.places.state)):
         return False
-    staging.choose(record, keep)
+    staging.choose(record)
     try:
         shared = os.stat(standing.path)
         if shared.st_mode & SETGID:

@@ -49,7 +49,7 @@ class TargetSwitches:
                 hint="push a good version instead",
             )
         publication = Publication(
-            record.source_revision, record.source, by, "rollback", "", 0, Check(), True
+            record.source_revision, record.source, by, "rollback", "", Check(), True
         )
         kept = kept_record(self._target, live, current, publication)
         if kept is not None and not overwrite:
@@ -103,7 +103,7 @@ class TargetSwitches:
             raise NotFound("there is no environment %s there" % self._target.name)
         require_movable(self._target.places)
         current = self._target.current(live)
-        publication = Publication(live.revision, "", by, "remove", "", 0, Check(), True)
+        publication = Publication(live.revision, "", by, "remove", "", Check(), True)
         kept = kept_record(self._target, live, current, publication, "removed")
         if kept is not None and not overwrite:
             raise TargetDrifted("it is not what was published there")

@@ -81,6 +81,8 @@ class Target:
         self.lock = PushLock(self.places, by)
         self.live: Optional[Snapshot] = None
         self.inspected_seconds = 0.0
+        self.keep = 1
+        """How many earlier versions stay after a push, which may build on the first to go."""
         self.on_step: Step = lambda _: None
 
     @property

@@ -5,19 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple, Optional, Tuple
 
 
-class Keeping(NamedTuple):
-    """How many earlier versions to keep; the next version may be built on the first one to drop."""
-
-    keep: int
-
-
 class Build(NamedTuple):
     """Asks to build what the manifest in the payload describes, or what that would take.
 
-    The manifest is compressed if `packed`. `keep` is how many earlier versions to keep.
+    The manifest is compressed if `packed`.
     """
 
-    keep: int
     packed: bool = False
 
 
@@ -46,7 +39,6 @@ class Publication(NamedTuple):
     who: str
     method: str
     transport: str
-    keep: int
     check: Check
     retry_held: bool
     changes: Tuple[str, ...] = ()

@@ -10,14 +10,16 @@ from envsync.agent.wire.messages import DirectoryIdentity
 class OpenTarget(NamedTuple):
     """Opens the environment `name` in `prefix`, or the prefix itself if `is_base`.
 
-    `local` are the paths that belong to the server, `by` is the requesting user. `command` and
-    `server` identify its lock (`PushLock.of_command`); both may be empty.
+    `local` are the paths that belong to the server, `by` is the requesting user. `keep` is how many
+    earlier versions a push leaves. `command` and `server` identify its lock
+    (`PushLock.of_command`); both may be empty.
     """
 
     prefix: str
     name: str
     local: Tuple[str, ...]
     by: str
+    keep: int = 1
     is_base: bool = False
     command: str = ""
     server: str = ""
@@ -26,23 +28,23 @@ class OpenTarget(NamedTuple):
 class InspectTarget(NamedTuple):
     """Asks for the target's state; with `lock`, nobody else can push until the end is closed.
 
-    `source` identifies the source's directory, for a push. With `keep`, the target also begins
-    to examine the tree that the next version will be built on.
+    `source` identifies the source's directory, for a push. With `looks_ahead`, the target also
+    begins to examine the tree that the next version will be built on.
     """
 
     lock: bool
     source: Optional[DirectoryIdentity] = None
-    keep: Optional[int] = None
+    looks_ahead: bool = False
 
 
 class AskReferences(NamedTuple):
     """Asks for the directories that the target has, before a manifest is sent.
 
-    The payload names the packages of the environment. With `keep`, the target also begins
+    The payload names the packages of the environment. With `looks_ahead`, the target also begins
     to examine the tree that the next version will be built on.
     """
 
-    keep: Optional[int] = None
+    looks_ahead: bool = False
 
 
 class AskExisting(NamedTuple):

@@ -11,7 +11,6 @@ from envsync.agent.wire.build_requests import (
     Build,
     Check,
     GoBack,
-    Keeping,
     Publication,
     Remove,
 )
@@ -75,12 +74,13 @@ class TargetEnd:
         local: Sequence[str],
         by: str,
         command: str = "",
+        keep: int = 1,
         before_switch: Callable[[], None] = lambda: None,
     ) -> None:
         """`command` identifies the command in the target's lock (see `command_locks`).
 
-        `before_switch` is called when `publish` is about to ask for the switch; it may raise, and
-        then `publish` does not ask.
+        `keep` is how many earlier versions a push leaves there. `before_switch` is called when
+        `publish` is about to ask for the switch; it may raise, and then `publish` does not ask.
         """
         self._end = end
         self.ask = end.call
@@ -98,7 +98,7 @@ class TargetEnd:
         self.prints_at_login = remote is not None and bool(remote.noise)
         """Whether login files there print something."""
         is_base = name == BASE
-        opening = OpenTarget(prefix, name, tuple(local), by, is_base, command, end.server)
+        opening = OpenTarget(prefix, name, tuple(local), by, keep, is_base, command, end.server)
         opened = from_json(TargetOpened, end.call("target.open", opening).document)
         self.python: str = opened.python
 
@@ -123,16 +123,16 @@ class TargetEnd:
         *,
         lock: bool,
         source: DirectoryIdentity | None = None,
-        keep: int | None = None,
+        looks_ahead: bool = False,
         on_progress: Progress | None = None,
     ) -> TargetState:
         """Return the target's state. With `lock`, nobody else can push until the end is closed.
 
-        The lock is not taken if a finding forbids the push. With `keep`, the target also looks at
-        what `stage` will build on. Raises `PreflightRefused`, with nothing written, if the
+        The lock is not taken if a finding forbids the push. With `looks_ahead`, the target also
+        looks at what `stage` will build on. Raises `PreflightRefused`, with nothing written, if the
         environment is the `source` itself.
         """
-        asked = InspectTarget(lock, source, keep)
+        asked = InspectTarget(lock, source, looks_ahead)
         answer = self._end.call("target.inspect", asked, on_progress=on_progress)
         state = from_json(TargetState, answer.document)
         self.is_new = not state.exists
@@ -158,14 +158,14 @@ class TargetEnd:
         """Return the references that may replace directories in the source's manifest."""
         return self.known_there(frozenset()).references
 
-    def known_there(self, packages: Collection[bytes], keep: int | None = None) -> KnownThere:
+    def known_there(self, packages: Collection[bytes], *, looks_ahead: bool = False) -> KnownThere:
         """Return what the target has of the source's content, at this name or at another.
 
-        Another environment is recognized by `packages`. With `keep`, the target also looks at what
-        `stage` will build on.
+        Another environment is recognized by `packages`. With `looks_ahead`, the target also looks
+        at what `stage` will build on.
         """
         payload = b"\0".join(sorted(packages))
-        answer = self._end.call("target.references", AskReferences(keep), payload)
+        answer = self._end.call("target.references", AskReferences(looks_ahead), payload)
         known, self._codecs = target_answers.known_there(answer)
         return known
 
@@ -190,14 +190,14 @@ class TargetEnd:
         records = {path: text for path in found.unread if (text := record_at(path)) is not None}
         return ask(records) if records else found
 
-    def dry_plan(self, manifest: bytes, keep: int) -> Staged:
+    def dry_plan(self, manifest: bytes) -> Staged:
         """Return what a push of this manifest would do. Nothing is changed, so there is no tree."""
-        answer = self._told("target.dry_plan", Build(keep), manifest)
+        answer = self._told("target.dry_plan", Build(), manifest)
         return target_answers.predicted(answer)
 
-    def prepare(self, keep: int) -> None:
+    def prepare(self) -> None:
         """Have the target read ahead what `stage` will need. Nothing is changed."""
-        self._end.call("build.prepare", Keeping(keep))
+        self._end.call("build.prepare")
 
     def share(self, share: Share | None) -> ShareFacts:
         """Have what is built shared like this, or with no group if None.
@@ -211,7 +211,6 @@ class TargetEnd:
     def begin(
         self,
         outline: bytes,
-        keep: int,
         contents: Iterable[bytes],
         on_taking: Callable[[], None],
         on_progress: Progress,
@@ -227,19 +226,19 @@ class TargetEnd:
                 on_taking()
             on_progress(progress)
 
-        return self._told("transfer.begin", Build(keep), outline, told, contents).document
+        return self._told("transfer.begin", Build(), outline, told, contents).document
 
-    def begin_alike(self, keep: int, on_progress: Progress | None = None) -> bool:
+    def begin_alike(self, on_progress: Progress | None = None) -> bool:
         """Have the tree that `known_there` found copied, to build on; return whether it was."""
-        return self._is_done("build.begin_alike", keep, on_progress)
+        return self._is_done("build.begin_alike", on_progress)
 
     def settle(self, on_progress: Progress | None = None) -> None:
         """Finish what was begun, once its files have arrived."""
         self._end.call("build.settle", on_progress=on_progress)
 
-    def stage(self, manifest: bytes, keep: int, on_progress: Progress | None = None) -> Staged:
+    def stage(self, manifest: bytes, on_progress: Progress | None = None) -> Staged:
         """Make a staging tree and bring it forward as far as the target's own content allows."""
-        answer = self._told("build.stage", Build(keep), manifest, on_progress)
+        answer = self._told("build.stage", Build(), manifest, on_progress)
         return target_answers.staged(answer)
 
     def _told(
@@ -276,16 +275,16 @@ class TargetEnd:
         self.wants_spare = published.wants_spare
         return target_answers.of_revision(published.record, source_revision)
 
-    def make_spare(self, keep: int, on_progress: Progress | None = None) -> bool:
+    def make_spare(self, on_progress: Progress | None = None) -> bool:
         """Make a tree for the next push to build on; return whether it was made.
 
         It is not made where it would not help or there is no room. Raises `Locked` if a push has
         come meanwhile.
         """
-        return self._is_done("build.make_spare", keep, on_progress)
+        return self._is_done("build.make_spare", on_progress)
 
-    def _is_done(self, operation: str, keep: int, on_progress: Progress | None) -> bool:
-        answer = self._end.call(operation, Keeping(keep), on_progress=on_progress)
+    def _is_done(self, operation: str, on_progress: Progress | None) -> bool:
+        answer = self._end.call(operation, on_progress=on_progress)
         return from_json(DoneFacts, answer.document).is_done
 
     def adopt(self, settings: PushSettings, source: SourceState) -> RecordFacts:
@@ -322,7 +321,6 @@ def _publication(settings: PushSettings, source_revision: str, how: How) -> Publ
         who=settings.who,
         method=how.method,
         transport=how.transport,
-        keep=settings.keep,
         check=Check(settings.check, settings.check_timeout_seconds),
         retry_held=settings.retry_held,
         changes=how.changes,

@@ -26,5 +26,5 @@ def make_spares(
 
 
 def _make_spare(settings: PushSettings, end: End, place: Place) -> bool:
-    target = TargetEnd(end, place.prefix, settings.name_there, settings.local, settings.who)
-    return target.make_spare(settings.keep)
+    name, local, who = settings.name_there, settings.local, settings.who
+    return TargetEnd(end, place.prefix, name, local, who, keep=settings.keep).make_spare()

@@ -53,6 +53,7 @@ class Targets:
                 self._settings.local,
                 self._settings.who,
                 self._command,
+                self._settings.keep,
                 before_switch=partial(self._begin_switch, destination.server),
             )
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from envsync.agent.server.program_version import ToolFacts
-from envsync.agent.wire.build_requests import Keeping
 from envsync.agent.wire.checked_json import Arguments, from_json, to_json
 from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
 from envsync.agent.wire.short_answers import RunFacts
@@ -63,7 +62,6 @@ class RebuildRequest(NamedTuple):
     """
 
     prefix: str
-    keep: int
     from_history: bool
     other_platform: str
 
@@ -120,7 +118,7 @@ class Rebuild:
         try:
             self._create(tool)
             warnings = self._install()
-            answer = self._call("rebuild.stage", Keeping(self._request.keep))
+            answer = self._call("rebuild.stage")
         except EnvsyncError as error:
             self._give_up(error)
             raise
@@ -129,7 +127,7 @@ class Rebuild:
         changes = tuple(map(str, self._relaxed))
         return Rebuilt(facts.plan, facts.totals, tool_label(tool), changes, (*warnings, *found))
 
-    def _call(self, operation: str, arguments: Arguments) -> Answer:
+    def _call(self, operation: str, arguments: Arguments | None = None) -> Answer:
         return self._ask(operation, arguments, on_progress=self._on_progress)
 
     def _give_up(self, error: EnvsyncError) -> None:

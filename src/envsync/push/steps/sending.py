@@ -87,7 +87,7 @@ class Sending:
 
         def ask(blocks: Iterator[bytes], hear: Hear) -> Mapping[str, Any]:
             nonlocal has_begun
-            document = self._target.begin(outline, self._settings.keep, blocks, taken.set, hear)
+            document = self._target.begin(outline, blocks, taken.set, hear)
             has_begun = document.get("begun") is True
             return document
 
@@ -103,8 +103,7 @@ class Sending:
         """
         is_begun = self._ahead is not None
         if self._known is not None and self._known.has_most:
-            keep = self._settings.keep
-            is_begun = self._target.begin_alike(keep, on_progress=self._progress.relay)
+            is_begun = self._target.begin_alike(on_progress=self._progress.relay)
         if is_begun:
             self._target.settle(on_progress=self._progress.relay)
             # The staging tree is what the manifest can refer to from now on.
@@ -115,7 +114,7 @@ class Sending:
         from envsync.push.steps.prediction import predicted_wire_bytes
 
         manifest = self._manifest()
-        staged = self._target.dry_plan(manifest, self._settings.keep)
+        staged = self._target.dry_plan(manifest)
         job = self._job_of(staged)
         choice = choose(self._settings.transport, job)
         wire_bytes = predicted_wire_bytes(job, choice, self._source.answers.sample)
@@ -137,7 +136,7 @@ class Sending:
         self._progress.begin("stage")
         manifest = self._manifest()
         self.look_meanwhile(self._look_closer)
-        return self._target.stage(manifest, self._settings.keep, on_progress=self._progress.relay)
+        return self._target.stage(manifest, on_progress=self._progress.relay)
 
     def _look_closer(self) -> None:
         """Ask the source, while the target builds, what will be needed later."""
@@ -150,7 +149,7 @@ class Sending:
         """Return the source's manifest for this target."""
         if self._known is None:
             packages = self._source.answers.packages() if self._target.is_new else frozenset()
-            self._known = self._target.known_there(packages, self._settings.keep)
+            self._known = self._target.known_there(packages, looks_ahead=True)
         return self._source.manifest(self._known.references)
 
     def _job_of(self, staged: Staged) -> Job:
