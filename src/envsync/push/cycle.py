@@ -54,6 +54,7 @@ class Push:
         self._reopen = reopen
         self._command_locks = command_locks or CommandLocks(())
         self._progress = progress = progress or ProgressTracker(ends.target.server)
+        self._target.on_progress = progress.relay
         self._checks = EndChecks(ends)
         self._sending = Sending(ends, progress)
         self._notes = Reporting(ends, progress)
@@ -110,7 +111,6 @@ class Push:
                 lock=lock,
                 source=self._look.place,
                 looks_ahead=lock and self._look.is_changed,
-                on_progress=self._progress.relay,
             )
 
         return self._command_locks.await_lock(self._target, look)
@@ -205,7 +205,7 @@ class Push:
         made = Rebuild(self._target.ask, requirements, request, self._progress.relay).run()
         self._notes.warn(About.STAGED, made.warnings)
         self._progress.begin("verify")
-        self._target.complete(on_progress=self._progress.relay)
+        self._target.complete()
         return StagingResult(made.plan, made.totals, tool=made.tool, changes=made.changes)
 
     def _publish(self, decision: Decision, brought: StagingResult) -> PushReport:
@@ -239,7 +239,7 @@ class Push:
             environment_id=decision.source.environment_id,
         )
         try:
-            return self._target.publish(settings, revision, how, on_progress=self._progress.relay)
+            return self._target.publish(settings, revision, how)
         except ConnectionLost as lost:
             self._progress.begin("reconnect")
             seconds = settings.check_timeout_seconds if settings.check else 0.0

@@ -14,7 +14,7 @@ from envsync.agent.wire.build_requests import (
     Publication,
     Remove,
 )
-from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.checked_json import Arguments, from_json
 from envsync.agent.wire.messages import (
     DifferenceFacts,
     DirectoryIdentity,
@@ -84,6 +84,8 @@ class TargetEnd:
         """
         self._end = end
         self.ask = end.call
+        self.on_progress: Progress | None = None
+        """Called with the progress of a push's longer calls; set by `Push`."""
         self.prefix = prefix
         self.name = name
         self.is_new = False
@@ -124,7 +126,6 @@ class TargetEnd:
         lock: bool,
         source: DirectoryIdentity | None = None,
         looks_ahead: bool = False,
-        on_progress: Progress | None = None,
     ) -> TargetState:
         """Return the target's state. With `lock`, nobody else can push until the end is closed.
 
@@ -133,8 +134,7 @@ class TargetEnd:
         environment is the `source` itself.
         """
         asked = InspectTarget(lock, source, looks_ahead)
-        answer = self._end.call("target.inspect", asked, on_progress=on_progress)
-        state = from_json(TargetState, answer.document)
+        state = from_json(TargetState, self._call("target.inspect", asked).document)
         self.is_new = not state.exists
         return state
 
@@ -228,18 +228,20 @@ class TargetEnd:
 
         return self._told("transfer.begin", Build(), outline, told, contents).document
 
-    def begin_alike(self, on_progress: Progress | None = None) -> bool:
+    def begin_alike(self) -> bool:
         """Have the tree that `known_there` found copied, to build on; return whether it was."""
-        return self._is_done("build.begin_alike", on_progress)
+        return self._is_done("build.begin_alike")
 
-    def settle(self, on_progress: Progress | None = None) -> None:
+    def settle(self) -> None:
         """Finish what was begun, once its files have arrived."""
-        self._end.call("build.settle", on_progress=on_progress)
+        self._call("build.settle")
 
-    def stage(self, manifest: bytes, on_progress: Progress | None = None) -> Staged:
+    def stage(self, manifest: bytes) -> Staged:
         """Make a staging tree and bring it forward as far as the target's own content allows."""
-        answer = self._told("build.stage", Build(), manifest, on_progress)
-        return target_answers.staged(answer)
+        return target_answers.staged(self._told("build.stage", Build(), manifest, self.on_progress))
+
+    def _call(self, operation: str, arguments: Arguments | None = None) -> Answer:
+        return self._end.call(operation, arguments, on_progress=self.on_progress)
 
     def _told(
         self,
@@ -256,36 +258,28 @@ class TargetEnd:
             asked = asked._replace(packed=True)
         return self._end.call(operation, asked, manifest, stream, on_progress)
 
-    def complete(self, on_progress: Progress | None = None) -> None:
+    def complete(self) -> None:
         """Finish the staging tree and hash it. Raises `VerificationFailed`, which names faults."""
-        self._end.call("build.complete", on_progress=on_progress)
+        self._call("build.complete")
 
-    def publish(
-        self,
-        settings: PushSettings,
-        source_revision: str,
-        how: How,
-        on_progress: Progress | None = None,
-    ) -> RecordFacts:
+    def publish(self, settings: PushSettings, source_revision: str, how: How) -> RecordFacts:
         """Switch, check and record; return the record as read back from the target."""
         publication = _publication(settings, source_revision, how)
         self.before_switch()
-        answer = self._end.call("build.publish", publication, on_progress=on_progress)
-        published = from_json(PublishFacts, answer.document)
+        published = from_json(PublishFacts, self._call("build.publish", publication).document)
         self.wants_spare = published.wants_spare
         return target_answers.of_revision(published.record, source_revision)
 
-    def make_spare(self, on_progress: Progress | None = None) -> bool:
+    def make_spare(self) -> bool:
         """Make a tree for the next push to build on; return whether it was made.
 
         It is not made where it would not help or there is no room. Raises `Locked` if a push has
         come meanwhile.
         """
-        return self._is_done("build.make_spare", on_progress)
+        return self._is_done("build.make_spare")
 
-    def _is_done(self, operation: str, on_progress: Progress | None) -> bool:
-        answer = self._end.call(operation, on_progress=on_progress)
-        return from_json(DoneFacts, answer.document).is_done
+    def _is_done(self, operation: str) -> bool:
+        return from_json(DoneFacts, self._call(operation).document).is_done
 
     def adopt(self, settings: PushSettings, source: SourceState) -> RecordFacts:
         """Record the version that is already on the target as this source's."""

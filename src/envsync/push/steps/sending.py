@@ -103,9 +103,9 @@ class Sending:
         """
         is_begun = self._ahead is not None
         if self._known is not None and self._known.has_most:
-            is_begun = self._target.begin_alike(on_progress=self._progress.relay)
+            is_begun = self._target.begin_alike()
         if is_begun:
-            self._target.settle(on_progress=self._progress.relay)
+            self._target.settle()
             # The staging tree is what the manifest can refer to from now on.
             self._known = self._target.known_there(frozenset())
 
@@ -136,7 +136,7 @@ class Sending:
         self._progress.begin("stage")
         manifest = self._manifest()
         self.look_meanwhile(self._look_closer)
-        return self._target.stage(manifest, on_progress=self._progress.relay)
+        return self._target.stage(manifest)
 
     def _look_closer(self) -> None:
         """Ask the source, while the target builds, what will be needed later."""
@@ -218,7 +218,7 @@ class Sending:
         self._progress.begin("verify")
         for number in range(1, VERIFICATIONS_MAX + 1):
             try:
-                self._target.complete(on_progress=self._progress.relay)
+                self._target.complete()
                 return
             except VerificationFailed as error:
                 wrong = {path.encode("utf-8", "surrogateescape") for path in error.details}
