@@ -14,7 +14,6 @@ from envsync.agent.publishing.failed_version import keep_if_changed
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.trees import Trees
-from envsync.agent.wire.build_requests import Check
 from envsync.errors import HELD_THERE, CheckFailed, Hint
 
 Step = Callable[[str], None]
@@ -49,7 +48,7 @@ class Finalizer:
         new, kept, check, event = switch
         if new.source_revision in self._records.held() and not event.get("retry_held"):
             held = CheckFailure("its check failed there", ())
-            raise self._taken_back(new, check, held, is_recovered=is_recovered)
+            raise self._taken_back(switch, held, is_recovered=is_recovered)
         self._on_step("check")
         live, state = self._places.path, self._places.state
         failure = run_check(check.command, check.timeout_seconds, live, state)
@@ -60,7 +59,7 @@ class Finalizer:
                 if failure.is_verdict:
                     reason = "its check failed: %s" % failure.summary
                     self._records.hold(new.source_revision, reason, there=new.revision)
-            raise self._taken_back(new, check, failure, is_recovered=is_recovered)
+            raise self._taken_back(switch, failure, is_recovered=is_recovered)
         self._on_step("record")
         if kept is not None:
             self._records.store(kept)
@@ -83,10 +82,11 @@ class Finalizer:
             forget_staging(self._places)
 
     def _taken_back(
-        self, new: Record, check: Check, failure: CheckFailure, *, is_recovered: bool
+        self, switch: Intent, failure: CheckFailure, *, is_recovered: bool
     ) -> CheckFailed:
         """Switch back and return the error that says so."""
-        is_there_again = self._switching.take_back(new)
+        new = switch.new
+        is_there_again = self._switching.take_back(switch)
         kept: Tuple[str, ...] = ()
         try:
             if keep_if_changed(self._trees, self._records, new, is_recovered=is_recovered):
@@ -107,7 +107,7 @@ class Finalizer:
                 "then push again"
             )
         stands = "the previous version is live again" if is_there_again else "nothing was published"
-        told = check.command[:_COMMAND_CHARACTERS_MAX], failure.summary, stands
+        told = switch.check.command[:_COMMAND_CHARACTERS_MAX], failure.summary, stands
         return CheckFailed(
             "the check `%s` failed (%s); %s" % told, details=(*failure.output, *kept), hint=hint
         )

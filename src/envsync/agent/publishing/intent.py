@@ -21,13 +21,19 @@ class Intent(NamedTuple):
     """The note of a switch.
 
     `new` is being published; `kept` is the record that the replaced version gets, if any. `event`
-    is the line for the history, and contains the replaced version's inode (`replaced_inode`).
+    is the line for the history.
     """
 
     new: Record
     kept: Optional[Record]
     check: Check
     event: Dict[str, Any]
+
+    @property
+    def replaced_inode(self) -> Optional[int]:
+        """The inode of the version that was live before, or None."""
+        inode: Optional[int] = self.event.get("replaced_inode")
+        return inode
 
     def store(self, places: Layout) -> None:
         """Write the note durably."""
@@ -55,13 +61,6 @@ def find_intent(places: Layout) -> Intent:
         )
     except (AgentFailed, KeyError, TypeError, ValueError) as error:
         raise DamagedIntent from error
-
-
-def replaced_inode(places: Layout) -> Optional[int]:
-    """Return the inode of the version that was live before, according to the note."""
-    document = read_json(places.file(INTENT)) or {}
-    inode: Optional[int] = (document.get("event") or {}).get("replaced_inode")
-    return inode
 
 
 def forget_intent(places: Layout) -> None:

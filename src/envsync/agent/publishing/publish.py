@@ -194,14 +194,13 @@ class Publisher:
             if not (can_take_conda(self._places) if switch.installs_base else is_free):
                 raise appeared()
             return None
-        expected = switch.expected
+        expected, live = switch.expected, self._places.standing()
+        is_recent = time.monotonic() - switch.inspected_seconds < RECENT_SECONDS
         try:
-            if time.monotonic() - switch.inspected_seconds < RECENT_SECONDS:
-                live, before = self._places.standing(), expected.scan
-                if self._trees.are_directories_unchanged(live, before):
-                    return before
-            now = self._trees.scan_again(self._places.standing(), expected.scan)
-            is_still = self._trees.is_still(self._places.standing(), now, expected)
+            if is_recent and self._trees.are_directories_unchanged(live, expected.scan):
+                return expected.scan
+            now = self._trees.scan_again(live, expected.scan)
+            is_still = self._trees.is_still(live, now, expected)
         except OSError as error:
             if trouble(error) is not None:
                 raise

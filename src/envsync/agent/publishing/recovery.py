@@ -9,14 +9,14 @@ a link, the previous version gets the name back.
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict
+from typing import Callable
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.records import Records
 from envsync.agent.publishing.base_install import resume_base_install
 from envsync.agent.publishing.finalize import Finalizer
-from envsync.agent.publishing.intent import DamagedIntent, find_intent, forget_intent
+from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.trees import Trees
@@ -55,8 +55,8 @@ class Recovery:
             record_orphaned_trees(self._places, self._trees, self._records)
             forget_intent(self._places)
             return "the note of an interrupted switch was damaged"
-        new, kept, _, event = intent
-        if self._name.mend(event.get("replaced_inode"), new.inode):
+        new, kept = intent.new, intent.kept
+        if self._name.mend(intent.replaced_inode, new.inode):
             self._switching.abandon()
             return "an interrupted switch was undone"
         if self._places.inode() != new.inode:
@@ -65,18 +65,18 @@ class Recovery:
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
-        resume_base_install(self._places, event)
+        resume_base_install(self._places, intent.event)
         whole.sync_directory(os.path.dirname(self._places.live))
-        self._protect_changed(new, event)
+        self._protect_changed(intent)
         self._finalizer.finalize(intent, is_recovered=True)
         return "an interrupted switch was completed"
 
-    def _protect_changed(self, new: Record, event: Dict[str, Any]) -> None:
+    def _protect_changed(self, switch: Intent) -> None:
         """Keep the replaced version for good if it was changed in the moment of the switch.
 
         Nobody compared it then, and now it is too late to switch back.
         """
-        tree = self._switching.other_tree(new)
+        tree = self._switching.other_tree(switch)
         if tree is None:
             return
         record = self._records.at(os.lstat(tree).st_ino)
@@ -91,6 +91,6 @@ class Recovery:
             # It keeps changing: nobody can say what it is, but it is not what it was.
             self._records.store(changed)
             return
-        if replaced.revision != event.get("replaced_revision"):
+        if replaced.revision != switch.event.get("replaced_revision"):
             changed = changed._replace(revision=replaced.revision, totals=replaced.totals)
             self._records.store(changed, replaced.manifest())

@@ -9,12 +9,7 @@ from typing import Optional, Tuple
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, Records
-from envsync.agent.publishing.intent import (
-    DamagedIntent,
-    find_intent,
-    forget_intent,
-    replaced_inode,
-)
+from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
 from envsync.errors import TargetDrifted
 
 
@@ -31,27 +26,25 @@ class Switching:
         self._name.give_to(tree)
         self._name.sync()
 
-    def take_back(self, new: Record) -> bool:
-        """Undo the switch to `new`, which the caller still has to `abandon`.
+    def take_back(self, switch: Intent) -> bool:
+        """Undo a switch, which the caller still has to `abandon`.
 
         Returns whether an earlier version is live again; False if there was none.
         """
-        previous = self.other_tree(new)
+        previous = self.other_tree(switch)
         if previous is None:
             self._name.take_away()
         else:
             self.give_back_to(previous)
         return previous is not None
 
-    def other_tree(self, new: Record) -> Optional[bytes]:
+    def other_tree(self, switch: Intent) -> Optional[bytes]:
         """Return where the version that was switched out is, or None."""
-        inode = replaced_inode(self._places)
-        if inode is None:
+        inode = switch.replaced_inode
+        if inode in (None, switch.new.inode):
             return None
-        for path in self._places.other_trees():
-            if os.lstat(path).st_ino == inode and inode != new.inode:
-                return path
-        return None
+        trees = self._places.other_trees()
+        return next((path for path in trees if os.lstat(path).st_ino == inode), None)
 
     def abandon(self) -> None:
         """Forget a switch that did not happen, or was undone; staging stays for the next try.
