@@ -51,23 +51,22 @@ RECENT_SECONDS = 10.0
 class Switch(NamedTuple):
     """What to publish.
 
-    `new` describes the tree at `staged`. `kept` is the record that the live version gets to
-    remain as a generation; None if it keeps the one it has. `expected` was found at the name at
-    `inspected_seconds` of the monotonic clock; None if nothing was. Before `not_before_seconds`, a
-    change to the staged tree might leave its timestamps as they are. A staged tree comes with its
-    `manifest`; without one, `staged` is an earlier version that is put back. With `installs_base`,
-    the tree's entries are moved into the directory at the name (see `publishing.base_install`).
+    `new` describes the tree at `staged`. `expected` was found at the name at `inspected_seconds` of
+    the monotonic clock; None if nothing was. `kept` is the record that it gets to remain as a
+    generation; None if it keeps the one it has. A staged tree comes with its `manifest`; without
+    one, `staged` is an earlier version that is put back. Before `not_before_seconds`, a change to
+    the staged tree might leave its timestamps as they are. With `installs_base`, the tree's entries
+    are moved into the directory at the name (see `publishing.base_install`).
     """
 
     staged: bytes
     new: Record
-    manifest: Optional[Manifest]
     expected: Optional[Snapshot]
-    kept: Optional[Record]
-    kept_manifest: Optional[Manifest]
-    check: Check
-    event: Dict[str, Any]
     inspected_seconds: float
+    kept: Optional[Record]
+    event: Dict[str, Any]
+    manifest: Optional[Manifest] = None
+    check: Check = Check()
     not_before_seconds: float = 0.0
     installs_base: bool = False
 
@@ -154,8 +153,8 @@ class Publisher:
     def _prepare(self, switch: Switch) -> None:
         if switch.manifest is not None:
             self._records.store_manifest(switch.new.number, switch.manifest)
-        if switch.kept is not None and switch.kept_manifest is not None:
-            self._records.store_manifest(switch.kept.number, switch.kept_manifest)
+        if switch.kept is not None and switch.expected is not None:
+            self._records.store_manifest(switch.kept.number, switch.expected.manifest())
         self._on_step("intent")
         switch.intent().store(self._places)
         self._on_step("sync")

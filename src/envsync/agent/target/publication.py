@@ -31,21 +31,20 @@ class Verified(NamedTuple):
 def switch_to(target: Target, verified: Verified, publication: Publication) -> Switch:
     """Return the switch from the live version to the one that was built."""
     live, version = target.live, verified.version
-    kept = kept_record(target, live, target.current(live), publication)
-    number, kept_manifest = target.records.next_number(), None
-    if live is not None and kept is not None and kept.number == number:
-        number, kept_manifest = number + 1, live.manifest()
+    kept = kept_record(target, publication.who, is_foreign=publication.overwrites_foreign)
+    number = target.records.next_number()
+    if kept is not None and kept.number == number:
+        number += 1
     local = target.trees.local.patterns
     return Switch(
         staged=verified.tree,
         new=new_record(number, version, publication, local, verified.share),
-        manifest=version.manifest(),
         expected=live,
-        kept=kept,
-        kept_manifest=kept_manifest,
-        check=publication.check,
-        event=event_of("publish", publication, live),
         inspected_seconds=target.inspected_seconds,
+        kept=kept,
+        event=event_of("publish", publication, live),
+        manifest=version.manifest(),
+        check=publication.check,
         not_before_seconds=verified.settled_seconds,
         installs_base=target.is_base and live is None and os.path.isdir(target.places.live),
     )
@@ -98,27 +97,21 @@ def adopt(target: Target, publication: Publication) -> RecordFacts:
 
 
 def kept_record(
-    target: Target,
-    live: Optional[Snapshot],
-    current: Optional[Record],
-    publication: Publication,
-    what: str = "overwritten",
+    target: Target, by: str, what: str = "overwritten", *, is_foreign: bool = False
 ) -> Optional[Record]:
-    """Return a record for a version that has none or was changed since, so that nothing is lost.
+    """Return a record for a live version that has none or was changed, so that nothing is lost.
 
-    For a version that the source never had, it is the existing record with the reason to keep it.
-    None if no new record is needed.
+    For one that `is_foreign`, because the source never had it, it is the existing record with the
+    reason to keep it. None if no new record is needed.
     """
+    live, current = target.live, target.current(target.live)
     if live is None:
         return None
     if current is not None and current.revision == live.revision:
-        if not publication.overwrites_foreign:
+        if not is_foreign:
             return None
-        reason = "%s by %s, whose source never had it" % (what, publication.who)
-        return current._replace(kept_because=reason)
-    reason = "%s by %s; it was never published" % (what, publication.who)
-    if current is not None:
-        reason = "%s by %s; it had been changed by hand" % (what, publication.who)
+        return current._replace(kept_because="%s by %s, whose source never had it" % (what, by))
+    how = "it was never published" if current is None else "it had been changed by hand"
     return Record(
         number=target.records.next_number(),
         revision=live.revision,
@@ -131,7 +124,7 @@ def kept_record(
         method=KEPT,
         transport="",
         totals=live.totals,
-        kept_because=reason,
+        kept_because="%s by %s; %s" % (what, by, how),
         local=target.trees.local.patterns,
         share=None if current is None else current.share,
     )

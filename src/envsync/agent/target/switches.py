@@ -51,7 +51,7 @@ class TargetSwitches:
         publication = Publication(
             record.source_revision, record.source, by, "rollback", "", Check(), True
         )
-        kept = kept_record(self._target, live, current, publication)
+        kept = kept_record(self._target, by)
         if kept is not None and not overwrite:
             raise TargetDrifted("it was changed by hand since it was published")
         # In the event, so that whoever finishes an interrupted rollback holds it, too.
@@ -63,13 +63,10 @@ class TargetSwitches:
         switch = Switch(
             staged=tree,
             new=record,
-            manifest=None,
             expected=live,
-            kept=kept,
-            kept_manifest=None if kept is None or live is None else live.manifest(),
-            check=Check(),
-            event=event,
             inspected_seconds=self._target.inspected_seconds,
+            kept=kept,
+            event=event,
         )
         self._target.publisher().publish(switch)
         return read_back(self._target, record)
@@ -103,8 +100,7 @@ class TargetSwitches:
             raise NotFound("there is no environment %s there" % self._target.name)
         require_movable(self._target.places)
         current = self._target.current(live)
-        publication = Publication(live.revision, "", by, "remove", "", Check(), True)
-        kept = kept_record(self._target, live, current, publication, "removed")
+        kept = kept_record(self._target, by, "removed")
         if kept is not None and not overwrite:
             raise TargetDrifted("it is not what was published there")
         record = kept or current
