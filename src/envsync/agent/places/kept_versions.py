@@ -1,12 +1,17 @@
-"""Earlier versions: which of them `keep` covers, and whether one is unchanged."""
+"""Earlier versions: which of them `keep` covers, whether one is unchanged, and found ones."""
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+import time
+from typing import List, Optional, Sequence, Tuple
 
 from envsync.agent.places.records import Record
+from envsync.agent.server.facts import who
+from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import KEPT
 from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import EMPTY
 
 
 def beyond_keep(
@@ -35,3 +40,29 @@ def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:
     if record.local == trees.local.patterns:
         return False
     return trees.by(LocalPaths(record.local)).snapshot(tree).revision == record.revision
+
+
+def found_record(
+    number: int, inode: int, found: Optional[Snapshot], because: str, local: Tuple[str, ...]
+) -> Record:
+    """Return the record by which a version is kept that no push published as it is.
+
+    `found` is None if its tree keeps changing or cannot be read: it has no revision then. `local`
+    are the patterns that it was scanned with.
+    """
+    revision = "" if found is None else found.revision
+    return Record(
+        number=number,
+        revision=revision,
+        # No source ever had this version: it was made by hand.
+        source_revision=revision,
+        inode=inode,
+        who=who(),
+        source="",
+        when_seconds=time.time(),
+        method=KEPT,
+        transport="",
+        totals=EMPTY.totals() if found is None else found.totals,
+        kept_because=because,
+        local=local,
+    )

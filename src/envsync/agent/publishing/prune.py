@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from typing import Optional, Sequence
 
-from envsync.agent.places.kept_versions import beyond_keep, is_as_published
+from envsync.agent.places.kept_versions import beyond_keep, found_record, is_as_published
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging
-from envsync.agent.server.facts import may_be_written_to, who
+from envsync.agent.server.facts import may_be_written_to
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import trouble
 from envsync.agent.trees.trees import Trees
-from envsync.agent.wire.messages import KEPT
 from envsync.errors import SourceRefused, StorageFailed
-from envsync.tree.manifest import EMPTY
 
 
 def prune_generations(
@@ -130,20 +127,6 @@ def record_orphaned_trees(
         found: Optional[Snapshot] = None
         with contextlib.suppress(SourceRefused, StorageFailed):
             found = trees.snapshot(tree)
-        # A tree that keeps changing, or cannot be read, has no revision; it is kept all the same.
-        revision = "" if found is None else found.revision
-        record = Record(
-            number=records.next_number(),
-            revision=revision,
-            source_revision=revision,
-            inode=inode,
-            who=who(),
-            source="",
-            when_seconds=time.time(),
-            method=KEPT,
-            transport="",
-            totals=EMPTY.totals() if found is None else found.totals,
-            kept_because=because,
-            local=trees.local.patterns,
-        )
+        local = trees.local.patterns
+        record = found_record(records.next_number(), inode, found, because, local)
         records.store(record, None if found is None else found.manifest())

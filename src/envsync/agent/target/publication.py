@@ -6,13 +6,13 @@ import os
 import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from envsync.agent.places.kept_versions import found_record
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.publish import Switch
-from envsync.agent.server.facts import who
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_requests import Publication
-from envsync.agent.wire.messages import KEPT, RecordFacts
+from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import AgentFailed, TargetDrifted
 
 
@@ -112,22 +112,12 @@ def kept_record(
             return None
         return current._replace(kept_because="%s by %s, whose source never had it" % (what, by))
     how = "it was never published" if current is None else "it had been changed by hand"
-    return Record(
-        number=target.records.next_number(),
-        revision=live.revision,
-        # No source ever had this version: it was made by hand.
-        source_revision=live.revision,
-        inode=live.scan.inode,
-        who=who() if current is None else current.who,
-        source="" if current is None else current.source,
-        when_seconds=time.time(),
-        method=KEPT,
-        transport="",
-        totals=live.totals,
-        kept_because="%s by %s; %s" % (what, by, how),
-        local=target.trees.local.patterns,
-        share=None if current is None else current.share,
-    )
+    because = "%s by %s; %s" % (what, by, how)
+    number, local = target.records.next_number(), target.trees.local.patterns
+    record = found_record(number, live.scan.inode, live, because, local)
+    if current is None:
+        return record
+    return record._replace(who=current.who, source=current.source, share=current.share)
 
 
 def read_back(target: Target, record: Record) -> RecordFacts:
