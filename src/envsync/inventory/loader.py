@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,8 @@ def _refuse_foreign(path: Path) -> None:
     if reason is not None:
         raise InventoryError(
             f"{path} {reason}, and its checks would run as you",
-            hint=f"if you trust it, name it: --config {path}",
+            hint=f"take that right away: chmod go-w {shlex.quote(str(path))}; or, if you trust it, "
+            f"name it: --config {path}",
         )
 
 

@@ -1,4 +1,4 @@
-"""The direct transport: from a source on another server straight to the target, by rsync.
+"""The direct transport: from a source on another server directly to the target, by rsync.
 
 The source's server logs in to the target with its own ssh, keys and known hosts. If those do not
 suffice and the user's ssh configuration forwards the agent to that server, it gets the user's

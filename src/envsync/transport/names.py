@@ -7,4 +7,4 @@ STREAM, RSYNC, SCP = "stream", "rsync", "scp"
 NAMED = (STREAM, RSYNC, SCP)
 """The names that a command line can give, the preferred one first."""
 DIRECT = "direct"
-"""From a source on another server straight to the target; never named by a person."""
+"""From a source on another server directly to the target; never named by a person."""

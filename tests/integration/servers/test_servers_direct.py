@@ -1,4 +1,4 @@
-"""`push --from`: straight from the one server to the other where the one gets in by itself."""
+"""`push --from`: directly from the one server to the other where the one gets in by itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 LARGE_BYTES = 17 << 20
 
 
-def test_straight_or_through_this_machine(fresh_lab: Lab) -> None:
+def test_directly_or_through_this_machine(fresh_lab: Lab) -> None:
     source = Stamped.in_lab(fresh_lab)
     server1, server2, server3 = (fresh_lab[f"server{number}"] for number in (1, 2, 3))
     envsync = Envsync(server2)
@@ -107,10 +107,10 @@ def test_with_the_users_agent_where_his_configuration_forwards_it(fresh_lab: Lab
         assert push() == ("stream", "through this machine", False)
         ours.write_text(f"Host server1\n  ForwardAgent yes\n{unforwarded}")
         assert push("--dry-run")[::2] == ("direct", True)
-        assert push() == ("direct", "straight, with your forwarded agent", True)
+        assert push() == ("direct", "direct, with your forwarded agent", True)
         # With a key of its own, it needs nothing of ours.
         known.write_text(before)
-        assert push() == ("direct", "straight", False)
+        assert push() == ("direct", "direct", False)
         # In vain: its configuration offers no key of an agent.
         known.write_text(f"{without_key}  IdentitiesOnly yes\n{before}")
         assert push() == ("stream", "through this machine", True)

@@ -38,9 +38,9 @@ def test_pushed() -> None:
     assert sent == "212 files sent (3.1 MB, 1.0 MB on the wire, stream), 1.9 s"
 
 
-def test_what_went_straight_is_said_once() -> None:
-    line = _lines(replace(PUSHED, transport="direct", route="straight"))[0]
-    assert "(3.1 MB, 1.0 MB on the wire, straight)" in line
+def test_what_went_directly_is_said_once() -> None:
+    line = _lines(replace(PUSHED, transport="direct", route="direct"))[0]
+    assert "(3.1 MB, 1.0 MB on the wire, direct)" in line
 
 
 def test_pushed_without_a_count_of_the_wire() -> None:

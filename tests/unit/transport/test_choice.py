@@ -55,7 +55,7 @@ def test_automatic_is_stream_and_says_why() -> None:
 
 
 def test_what_is_relocated_goes_through_this_machine_and_says_why() -> None:
-    """The source's server has no such files that it could send straight to the target."""
+    """The source's server has no such files that it could send directly to the target."""
     choice = choose(
         "auto", replace(JOB, link=cast("Link", object()), relayed=cast("Relayed", contents))
     )

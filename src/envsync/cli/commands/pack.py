@@ -82,6 +82,8 @@ def _format(output: Path) -> str:
     from envsync.push.packing.pack_archive import FORMATS, format_of
 
     said = format_of(output.name)
+    if str(output) == "-":
+        raise UsageError("an archive cannot be written to stdout", hint="name a file: -o FILE")
     if said is None:
         raise UsageError(
             f"{output.name} does not end like an archive",

@@ -51,8 +51,6 @@ def stage(users: Path | None) -> Iterator[Stage]:
     `users` is an environment of the user's to copy (see `require_environment`), or None.
     """
     with contextlib.ExitStack() as stack:
-        # A closed terminal or a `kill` cleans up as Ctrl-C does.
-        stack.enter_context(_signals(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP))
         directory = Path(stack.enter_context(_temporary_directory()))
         stack.enter_context(own_surroundings(directory))
         _require_space(directory, users)

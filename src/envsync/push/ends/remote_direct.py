@@ -1,4 +1,4 @@
-"""A source on another server that sends straight to the target."""
+"""A source on another server that sends directly to the target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from envsync.push.ends.source_server import SourceServer
 
 
 class RemoteDirect:
-    """A source on another server that sends straight to one target (see `Direct`).
+    """A source on another server that sends directly to one target (see `Direct`).
 
     Each push has its own, which tries anew.
     """

@@ -1,6 +1,6 @@
 """A source on another server: its own agent inspects it, reads it and encodes what is sent.
 
-Contents go from there to the target straight (`remote_direct`), or through this machine as one
+Contents go from there directly to the target (`remote_direct`), or through this machine as one
 stream, encoded once. A source on another server is trusted no more than a target: its manifest is
 checked entry by entry, and its revision is computed here.
 """

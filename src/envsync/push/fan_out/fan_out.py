@@ -27,9 +27,9 @@ from envsync.push.request.settings import PushSettings
 from envsync.push.server_pool import ServerPool
 from envsync.push.steps.progress import OnProgress, ProgressTracker
 from envsync.push.steps.report import (
+    DIRECTLY,
+    DIRECTLY_WITH_AGENT,
     FAILED,
-    STRAIGHT,
-    STRAIGHT_WITH_AGENT,
     THROUGH_HERE,
     Progress,
     PushReport,
@@ -222,7 +222,7 @@ class FanOut:
     def _route_of(self, report: PushReport) -> str:
         if report.transport != DIRECT:
             return self._route
-        return STRAIGHT_WITH_AGENT if report.agent_forwarded else STRAIGHT
+        return DIRECTLY_WITH_AGENT if report.agent_forwarded else DIRECTLY
 
 
 def _opened(settings: PushSettings, source: Place, helpers: HelperProcesses) -> Source:

@@ -14,8 +14,8 @@ PUSHED, IN_STEP, ADOPTED, PLANNED, FAILED = "pushed", "in-step", "adopted", "pla
 WAITING = "waiting"
 """The step in which a push waits for processes (`in_use: wait`)."""
 
-THROUGH_HERE, STRAIGHT = "through this machine", "straight"
-STRAIGHT_WITH_AGENT = "straight, with your forwarded agent"
+THROUGH_HERE, DIRECTLY = "through this machine", "direct"
+DIRECTLY_WITH_AGENT = "direct, with your forwarded agent"
 """The routes of contents that come from another server."""
 
 
