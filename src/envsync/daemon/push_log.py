@@ -28,6 +28,6 @@ def log_failure(log: Log, before: ServerRow, after: ServerRow, error: EnvsyncErr
     known = before.error or {}
     if (error.code, error.message) == (known.get("code"), known.get("message")):
         return
-    document = {**error.to_json(), "message": f"{_HOW[after.state]}: {error.message}"}
+    document = {**(after.error or {}), "message": f"{_HOW[after.state]}: {error.message}"}
     priority = _PRIORITY.get(after.state, INFO)
     log.failure(document, priority, environment=after.environment, server=after.server)

@@ -18,6 +18,7 @@ from envsync.daemon.rows import (
     PUSHING,
     RETRYING,
     WAITING,
+    ErrorDocument,
     ServerRow,
 )
 from envsync.errors import (
@@ -38,6 +39,7 @@ from envsync.errors import (
     TransferFailed,
     UsageError,
 )
+from envsync.hint_commands import command_line
 
 FIRST_SECONDS = 2.0
 UNREACHABLE_MAX_SECONDS = 30.0
@@ -55,6 +57,7 @@ _JITTER = 0.2
 
 UNREACHABLE = frozenset({ConnectionFailed.code, ConnectionLost.code})
 _QUICK = UNREACHABLE | {Locked.code, TransferFailed.code}
+_ENDED_BY_A_PUSH = frozenset({TargetDrifted.code, NotFastForward.code, SourceShrunk.code})
 _HELD = frozenset({RevisionHeld.code, CheckFailed.code})
 _HALTED = frozenset(
     {
@@ -116,16 +119,30 @@ def after_failure(
         pause_seconds = _spread(rescan_seconds, jitter)
     else:
         pause_seconds = pause_after(error.code, attempts, jitter)
+    # What is held is not there: it was rolled back, and to which version is unknown.
+    revision = "" if state == HELD and row.revision == source_revision else row.revision
     stays = state == row.state or (row.state == PUSHING and state in (RETRYING, WAITING))
     return replace(
         row,
         state=state,
+        revision=revision,
         refused=source_revision if state in (HELD, HALTED) else "",
         since_seconds=row.since_seconds if stays and row.since_seconds else now,
         next_try_seconds=now + pause_seconds,
         attempts=attempts + 1,
-        error=error.to_json(),
+        error=_document(error, row.environment) if state == HALTED else error.to_json(),
     )
+
+
+def _document(error: EnvsyncError, environment: str) -> ErrorDocument:
+    """Return the error that halted it; its hint goes on with how the daemon hears of the mend.
+
+    A push by hand tells the daemon itself.
+    """
+    document = error.to_json()
+    if document["hint"] and error.code not in _ENDED_BY_A_PUSH:
+        document["hint"] += f"; then: {command_line('daemon', 'sync', environment)}"
+    return document
 
 
 def pause_after(code: str, earlier_attempts: int, jitter: float) -> float:

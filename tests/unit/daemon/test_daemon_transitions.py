@@ -67,6 +67,12 @@ def test_which_failure_makes_which_state(code: str, state: str) -> None:
     assert (transitions.due_seconds(row, OLD) <= NOW) is (state in (HELD, HALTED))
 
 
+def test_a_server_where_the_version_was_rolled_back_has_an_unknown_one() -> None:
+    assert after("held", transitions.after_success(ROW, NEW, NOW)).revision == ""
+    assert after("held", transitions.after_success(ROW, OLD, NOW)).revision == OLD
+    assert after("drift", transitions.after_success(ROW, NEW, NOW)).revision == NEW
+
+
 def test_an_environment_in_use_is_asked_for_ever_more_rarely() -> None:
     row, pauses = ROW, list[float]()
     for _ in range(9):
@@ -127,3 +133,14 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
     row = after("drift", now=NOW + 1e8)
     assert transitions.due_seconds(row, NEW) > NOW
     assert transitions.due_seconds(transitions.clamped(row, NOW, RESCAN), NEW) <= NOW
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [("host-key-refused", "h; then: envsync daemon sync myenv"), ("drift", "h"), ("locked", "h")],
+)
+def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(code: str, hint: str) -> None:
+    error = from_json({"code": code, "message": "m", "hint": "h"})
+    failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
+    assert failed is not None
+    assert failed["hint"] == hint
