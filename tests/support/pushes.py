@@ -29,7 +29,11 @@ from envsync.tree.sharing import Share
 from tests.support import disk
 from tests.support.trees import Node, Tree, file, manifest_of, with_parents
 
-NAME = "myenv"
+NAME = f"env{os.getpid()}"
+"""An environment's name that no process but those of this test run has on its command line.
+
+Anybody's `conda install -n NAME` keeps an environment of that name busy, under any prefix.
+"""
 HISTORY = {b"conda-meta/history": file(b"==> now <==\n")}
 
 

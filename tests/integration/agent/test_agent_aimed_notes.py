@@ -93,7 +93,7 @@ def test_the_next_push_removes_a_build_and_nothing_else(server: Server, victim: 
 def test_a_build_is_known_by_another_name_of_the_prefix(server: Server, tmp_path: Path) -> None:
     (tmp_path / "another").symlink_to(server.prefix)
     path = SideBuild(server.target().places).path
-    places = layout(str(tmp_path / "another"), "myenv")
+    places = layout(str(tmp_path / "another"), server.name)
     write_json(places.file(side_build.NOTE), {"name": os.fsdecode(os.path.basename(path))})
     found = side_build.built_at(places)
     assert found is not None

@@ -112,7 +112,7 @@ def test_versions_beyond_keep_go_oldest_first(server: Server) -> None:
     assert numbers(server) == [3, 4, 5]
     assert len(list((server.state / "trees").iterdir())) == 2
     assert server.tree() == VERSIONS[4]
-    assert collect(server, keep=2) == SweepFacts("myenv", (), 0, 0, (), "", ())
+    assert collect(server, keep=2) == SweepFacts(server.name, (), 0, 0, (), "", ())
     assert collect(server, keep=0).generations == (3, 4)
     assert server.tree() == VERSIONS[4]
 
@@ -309,7 +309,9 @@ def test_beside_a_push_nothing_is_touched(server: Server) -> None:
     with server.staged(VERSIONS[3]):
         for dry_run in (False, True):
             swept = collect(server, dry_run=dry_run)
-            assert swept.locked.startswith("another push of myenv is under way: alice@here")
+            assert swept.locked.startswith(
+                f"another push of {server.name} is under way: alice@here"
+            )
             assert swept.locked.endswith(", for less than a minute")
             assert (swept.generations, swept.unfinished) == ((), 0)
     assert numbers(server) == [2, 3]
@@ -317,7 +319,7 @@ def test_beside_a_push_nothing_is_touched(server: Server) -> None:
 
 def test_the_same_command_by_another_name_of_the_place_is_told_as_that(server: Server) -> None:
     pushed(server, 3)
-    lock = PushLock(layout(str(server.prefix), "myenv"), "alice@here")
+    lock = PushLock(layout(str(server.prefix), server.name), "alice@here")
     lock.of_command("this command", "server2")
     lock.acquire()
     assert collect(server).same_place_as == ""
@@ -475,10 +477,11 @@ def ask(server: Server, **options: Any) -> GcFacts:
 
 def test_every_environment_of_a_server_with_its_own_keep(server: Server, home: Path) -> None:
     pushed(server, 4)
-    os.symlink("myenv", server.prefix / "envs/alias")
+    os.symlink(server.name, server.prefix / "envs/alias")
     (server.prefix / "envs/untouched/conda-meta").mkdir(parents=True)
-    freed = ask(server, keep_of={"myenv": 2})
-    assert [(swept.name, swept.generations) for swept in freed.environments] == [("myenv", (1,))]
+    freed = ask(server, keep_of={server.name: 2})
+    (swept,) = freed.environments
+    assert (swept.name, swept.generations) == (server.name, (1,))
     assert not (server.prefix / "envs/.envsync/untouched").exists()
 
 

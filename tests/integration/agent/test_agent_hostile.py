@@ -94,4 +94,4 @@ def test_nothing_is_built_without_the_lock(server: Server) -> None:
         adopt(target, PUBLICATION)
     with pytest.raises(AgentFailed, match="nothing was staged"):
         push.complete()
-    assert not (server.prefix / "envs" / "myenv").exists()
+    assert not (server.prefix / "envs" / server.name).exists()

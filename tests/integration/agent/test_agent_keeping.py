@@ -122,7 +122,7 @@ def test_what_was_deleted_by_hand_is_no_version_to_go_back_to(server: Server) ->
     assert server.rollback().number == 1
     assert server.tree() == VERSIONS[0]
     shutil.rmtree(server.live)
-    with pytest.raises(NotFound, match="there is no earlier version of myenv"):
+    with pytest.raises(NotFound, match=f"there is no earlier version of {server.name}"):
         server.rollback()
 
 

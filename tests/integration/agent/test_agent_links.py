@@ -52,7 +52,7 @@ def is_linked(server: Server) -> bool:
     if not os.path.islink(server.live):
         return False
     above, token = os.path.split(os.readlink(server.live))
-    assert above == b".envsync/myenv/trees"
+    assert above == os.fsencode(f".envsync/{server.name}/trees")
     assert os.path.isdir(server.state / "trees" / os.fsdecode(token))
     return True
 
@@ -266,7 +266,7 @@ def require_untouched_link(server: Server, elsewhere: Path) -> None:
 
 
 def test_an_environment_on_another_disk_stays_there(server: Server, elsewhere: Path) -> None:
-    server.push(TWO, check='[ "$(basename $CONDA_PREFIX)" = myenv ]')
+    server.push(TWO, check=f'[ "$(basename $CONDA_PREFIX)" = {NAME} ]')
     assert server.manifest() == manifest_of(TWO)
     assert disk.read(os.fsencode(elsewhere)) == server.tree()
     assert sorted(os.listdir(elsewhere.parent)) == [".envsync", "of-alice"]
@@ -358,7 +358,7 @@ def _to_a_kept_version(server: Server) -> None:
 
 
 def _to_a_version_that_is_gone(server: Server) -> None:
-    os.symlink(".envsync/myenv/trees/0123", server.live)
+    os.symlink(f".envsync/{server.name}/trees/0123", server.live)
 
 
 def _to_somebody_elses(server: Server) -> None:

@@ -309,20 +309,20 @@ def test_what_only_an_administrator_can_do(
         ("", 0o3775, "may not switch versions in", "run: chgrp {0} {1} && chmod g+rwxs,-t {1}"),
         (".envsync", 0o700, "accessible only to {2}", "have {2} push it once with `share:"),
         (
-            ".envsync/myenv/generations",
+            ".envsync/{3}/generations",
             0o700,
             "accessible only to {2}",
             "have {2} push it once with `share:",
         ),
-        (".envsync/myenv", 0o700, "accessible only to {2}", "have {2} push it once with `share:"),
+        (".envsync/{3}", 0o700, "accessible only to {2}", "have {2} push it once with `share:"),
     ],
 )
 def test_what_bars_a_member_is_said_and_mended(
     members: Members, group: grp.struct_group, closed: str, mode: int, message: str, hint: str
 ) -> None:
     envs = members.server.prefix / "envs"
-    names = group.gr_name, envs, ALICE
-    (envs / closed).chmod(mode)
+    names = group.gr_name, envs, ALICE, members.server.name
+    (envs / closed.format(*names)).chmod(mode)
 
     def told() -> None:
         with pytest.raises(PreflightRefused) as refused:

@@ -28,11 +28,11 @@ from envsync.errors import NotFound, PreflightRefused, SourceRefused
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
 from tests.support import disk
-from tests.support.pushes import Server, die_in, environment
+from tests.support.pushes import NAME, Server, die_in, environment
 from tests.support.trees import Node, Tree, file, manifest_of, trees, variants
 from tests.unit.agent.conftest import memory
 
-NAMES = ("myenv", "other")
+NAMES = (NAME, f"other-{NAME}")
 STEPS = ("intent", "sync", "switch", "switched", "check", "record", "recorded")
 YEAR_SECONDS = 365 * 86400
 names = st.sampled_from(NAMES)

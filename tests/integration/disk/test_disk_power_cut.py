@@ -290,7 +290,7 @@ def test_what_was_hashed_in_memory_only(
     server.make_directories()
     server.push(ONE)
     server.disk.record()
-    young = server.prefix / "envs/myenv/lib/young"
+    young = Path(os.fsdecode(server.live), "lib/young")
     young.write_bytes(b"installed by hand" * 1000)
     seen = server.target().inspect(lock=False)
     directory = os.open(young.parent, os.O_RDONLY)

@@ -25,7 +25,7 @@ from envsync.push.steps.report import PushReport
 from envsync.push.steps.sending import SENT_AHEAD, Sending
 from envsync.tree import manifest as manifests
 from tests.support import disk
-from tests.support.pushes import environment
+from tests.support.pushes import NAME, environment
 from tests.support.trees import file, manifest_of
 
 NODES = environment({b"lib/%d/%d" % (n % 9, n): file(b"%d" % n) for n in range(90)})
@@ -51,10 +51,10 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     for prefix in ("here", "there"):
         for name in ("envs", "conda-meta"):
             (tmp_path / prefix / name).mkdir(parents=True)
-    top = tmp_path / "here/envs/myenv"
+    top = tmp_path / "here/envs" / NAME
     top.mkdir()
     disk.build(os.fsencode(top), NODES)
-    settings = PushSettings("myenv", "here", "alice@here")
+    settings = PushSettings(NAME, "here", "alice@here")
     source = Place("here", str(tmp_path / "here"))
     there = Destination("there", str(tmp_path / "there"), None)
     return Scene(FanOut(settings, source, [there]), tmp_path / "there")
@@ -102,7 +102,7 @@ def test_a_source_that_was_hashed_meanwhile_is_confirmed_early_and_referred_to(
     before(monkeypatch, TargetEnd, "settle", must_come(confirming))
     report = scene.push()
     assert (report.outcome, report.transport_reason) == ("pushed", SENT_AHEAD)
-    assert disk.read(os.fsencode(scene.target / "envs/myenv")) == NODES
+    assert disk.read(os.fsencode(scene.target / "envs" / NAME)) == NODES
     assert len(sizes) == 1
     assert sizes[0] < len(manifests.encode(manifest_of(NODES))) / 10
 

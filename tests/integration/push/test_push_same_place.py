@@ -29,7 +29,7 @@ from tests.integration.push.command import Envsync
 from tests.integration.push.places import trees
 from tests.lab.lab import Lab
 from tests.support import disk
-from tests.support.pushes import environment
+from tests.support.pushes import NAME, environment
 from tests.support.trees import file
 
 NODES = environment({b"lib/%d" % n: file(b"%d" % n) for n in range(20)})
@@ -83,7 +83,7 @@ class Scene:
         return FanOut(self.settings, self.source, destinations).run()
 
     def lock(self) -> PushLock:
-        return PushLock(layout(str(self.there), "myenv"), "bob@elsewhere")
+        return PushLock(layout(str(self.there), NAME), "bob@elsewhere")
 
 
 @pytest.fixture
@@ -93,10 +93,10 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     for prefix in ("here", "there"):
         for name in ("envs", "conda-meta"):
             (tmp_path / prefix / name).mkdir(parents=True)
-    source = tmp_path / "here/envs/myenv"
+    source = tmp_path / "here/envs" / NAME
     source.mkdir()
     disk.build(os.fsencode(source), NODES)
-    settings = PushSettings("myenv", "here", "alice@here")
+    settings = PushSettings(NAME, "here", "alice@here")
     return Scene(Place("here", str(tmp_path / "here")), settings, tmp_path / "there")
 
 
@@ -133,12 +133,12 @@ def test_who_meets_the_lock_of_its_own_command_finds_it_done(
     said = f"it is the same place as {pushed.server}: one push serves both"
     assert said in in_step.warnings
     assert said not in pushed.warnings
-    assert disk.read(os.fsencode(scene.there / "envs/myenv")) == NODES
+    assert disk.read(os.fsencode(scene.there / "envs" / NAME)) == NODES
 
 
 def test_what_forbids_the_one_is_said_of_both(scene: Scene) -> None:
-    (scene.there / "envs/myenv").mkdir()
-    disk.build(os.fsencode(scene.there / "envs/myenv"), environment({b"other": file(b"")}))
+    (scene.there / "envs" / NAME).mkdir()
+    disk.build(os.fsencode(scene.there / "envs" / NAME), environment({b"other": file(b"")}))
     codes = [report.error.code for report in scene.push() if report.error is not None]
     assert codes == ["drift", "drift"]
 
@@ -169,8 +169,8 @@ def test_both_names_may_be_of_this_machine(scene: Scene) -> None:
 
     def ask(end: End, place: Place) -> Removed:
         try:
-            target = TargetEnd(end, place.prefix, "myenv", (), "alice@here", command_locks.command)
-            removal = Removal("myenv", "alice@here")
+            target = TargetEnd(end, place.prefix, NAME, (), "alice@here", command_locks.command)
+            removal = Removal(NAME, "alice@here")
             return remove_environment(
                 target, lambda: contextlib.nullcontext(target), removal, command_locks
             )

@@ -11,6 +11,7 @@ import pytest
 from envsync.agent.places.busy_findings import installer_findings, mapping_findings
 from envsync.agent.places.layout import layout
 from envsync.tree.local import LocalPaths
+from tests.support.pushes import NAME
 
 MAPPING = """
 import mmap, os, sys
@@ -47,17 +48,19 @@ def test_files_that_are_mapped_for_shared_writing(tmp_path: Path) -> None:
     assert mapping_findings(bytes(top), LocalPaths()) == ()
 
 
-@pytest.mark.parametrize(("name", "is_at_work"), [("myenv", True), ("other", False)])
-def test_conda_that_takes_the_name_from_a_file(name: str, is_at_work: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("suffix", "is_at_work"), [("", True), ("2", False)])
+def test_conda_that_takes_the_name_from_a_file(
+    suffix: str, is_at_work: bool, tmp_path: Path
+) -> None:
     """From the file in its own working directory, once it runs."""
-    (tmp_path / "environment.yml").write_text(f"name: {name}\ndependencies: []\n")
+    (tmp_path / "environment.yml").write_text(f"name: {NAME}{suffix}\ndependencies: []\n")
     conda = tmp_path / "conda"
     conda.write_text("print('begun', flush=True); input()")
     argv, pipe = [sys.executable, str(conda), "env", "update"], subprocess.PIPE
     with subprocess.Popen(argv, cwd=tmp_path, stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
-        found = installer_findings(layout(str(tmp_path), "myenv"))
+        found = installer_findings(layout(str(tmp_path), NAME))
         expected = f"conda (process {process.pid}) is changing it"
         assert (expected in [finding.message for finding in found]) == is_at_work
         process.communicate(b"\n", timeout=20)

@@ -73,7 +73,7 @@ def test_an_environment_that_was_pushed_under_another_name(server: Server) -> No
     server.push(WANTED)
     envs = server.prefix / "envs"
     for above in (envs, envs / ".envsync"):
-        (above / "myenv").rename(above / "older")
+        (above / server.name).rename(above / "older")
     facts, fetches = staged(server, {**WANTED, b"newer": file(b"since then")})
     assert fetches == {b"newer"}
     assert facts.reused_from == ("older",)
@@ -160,7 +160,7 @@ def test_a_published_tree_with_few_of_the_packages_is_not_taken_for_one_with_mos
     server.push(environment({big: file(b"{}")}))
     envs = server.prefix / "envs"
     for above in (envs, envs / ".envsync"):
-        (above / "myenv").rename(above / "older")
+        (above / server.name).rename(above / "older")
     make(server, "by-hand", wanted)
     elsewhere = server.target().elsewhere()
     assert elsewhere.likeliest(packages) is None
@@ -172,7 +172,7 @@ def test_a_manifest_refers_to_what_was_published_under_another_name(server: Serv
     server.push(WANTED)
     envs = server.prefix / "envs"
     for above in (envs, envs / ".envsync"):
-        (above / "myenv").rename(above / "older")
+        (above / server.name).rename(above / "older")
     wanted = manifest_of({**WANTED, b"newer": file(b"since then")})
     target = server.target()
     assert target.refer_to(wanted_packages(wanted))

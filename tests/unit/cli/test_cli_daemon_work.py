@@ -20,7 +20,7 @@ from envsync.inventory import Environment, Inventory, Server
 from envsync.push.fan_out.start_signal import AT_ONCE
 from envsync.push.request.places import Place
 from tests.support import disk
-from tests.support.pushes import environment
+from tests.support.pushes import NAME, environment
 from tests.support.trees import file
 
 
@@ -29,7 +29,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A machine with one environment."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    top = tmp_path / "envs/myenv"
+    top = tmp_path / "envs" / NAME
     top.mkdir(parents=True)
     disk.build(os.fsencode(top), environment({b"var/log": file(b"of a job")}))
     here = Place("server1", str(tmp_path))
@@ -46,7 +46,7 @@ def test_a_scan_never_ends_in_silence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also where a job writes into the source between each look and the one that confirms it."""
-    log, confirm, number = tmp_path / "envs/myenv/var/log", Source.confirm, itertools.count()
+    log, confirm, number = tmp_path / "envs" / NAME / "var/log", Source.confirm, itertools.count()
 
     def confirm_later(source: Source) -> bool:
         if next(number) < changes:
@@ -57,7 +57,7 @@ def test_a_scan_never_ends_in_silence(
     monkeypatch.setattr(Source, "confirm", confirm_later)
     # Nobody knows it yet: each look has to read something.
     with pytest.raises(SourceRefused) if changes == 99 else contextlib.nullcontext():
-        daemon_work._scan(site, "myenv")
+        daemon_work._scan(site, NAME)
     said = capsys.readouterr().out
     if changes == 99:
         assert said == ""
@@ -73,7 +73,7 @@ def _unreachable_server(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
 
     monkeypatch.setattr("envsync.cli.invocation.site.link_opener", lambda _: refused)
     servers = (Server("server1", "server1"), Server("server2", "server2"))
-    environment = Environment("myenv", source="server1", push_to=("server2",))
+    environment = Environment(NAME, source="server1", push_to=("server2",))
     inventory = Inventory(Path("x.yaml"), str(directory), servers, (environment,))
     return Site(inventory, "server1", "server1", None)
 
@@ -83,7 +83,7 @@ def test_a_push_that_reached_nobody_says_what_the_source_is(
 ) -> None:
     """The daemon would take servers that were not pushed to for being in step."""
     del site  # its environment is pushed
-    daemon_work._push(_unreachable_server(tmp_path, monkeypatch), "myenv", ("server2",), AT_ONCE)
+    daemon_work._push(_unreachable_server(tmp_path, monkeypatch), NAME, ("server2",), AT_ONCE)
     messages = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["report"]["error"]["code"] for one in messages if "report" in one] == [
         "host-key-refused"
@@ -94,9 +94,9 @@ def test_a_push_that_reached_nobody_says_what_the_source_is(
 def test_a_spare_that_cannot_be_made_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "envs/myenv").mkdir(parents=True)
+    (tmp_path / "envs" / NAME).mkdir(parents=True)
     site = _unreachable_server(tmp_path, monkeypatch)
-    daemon_work._make_spares(site, "myenv", ("server2",))
+    daemon_work._make_spares(site, NAME, ("server2",))
     said = json.loads(capsys.readouterr().out)
-    assert said["environment"] == "myenv"
+    assert said["environment"] == NAME
     assert (said["error"]["code"], said["error"]["server"]) == ("host-key-refused", "server2")

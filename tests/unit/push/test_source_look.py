@@ -14,10 +14,8 @@ from envsync.errors import SourceRefused
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.source_look import SourceLook
 from tests.support import disk
-from tests.support.pushes import environment
+from tests.support.pushes import NAME, environment
 from tests.support.trees import file
-
-NAME = "myenv"
 
 
 @pytest.fixture
