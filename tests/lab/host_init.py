@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_MS_BIND = 4096
+_MS_BIND, _MS_REC = 4096, 16384
 _CLONE_NEWUSER = 0x10000000
 
 
@@ -48,7 +48,8 @@ def replace_etc(files: dict[str, str]) -> None:
     machines, own = Path("/run/lab/machine-etc"), Path("/run/lab/etc")
     for directory in (machines, own):
         directory.mkdir(mode=0o755)
-    mount("/etc", str(machines), "", _MS_BIND)
+    # With the mounts in it, such as a container's /etc/hosts: a user may not look below those.
+    mount("/etc", str(machines), "", _MS_BIND | _MS_REC)
     for path in machines.iterdir():
         if path.name not in files:
             # A relative link, such as mtab's, only leads somewhere from /etc itself.

@@ -38,6 +38,12 @@ def test_hosts_have_names_addresses_and_processes_of_their_own(fresh_lab: Lab) -
         assert sleeping.wait(timeout=20) == -signal.SIGKILL
 
 
+def test_accounts_that_the_machine_gets_meanwhile_are_not_the_hosts(fresh_lab: Lab) -> None:
+    """useradd replaces /etc/passwd: the kernel drops a mount on a file that is replaced outside."""
+    mounts = fresh_lab.controller.run(["findmnt", "-rno", "TARGET"]).stdout.splitlines()
+    assert [mount for mount in mounts if mount.startswith("/etc")] == ["/etc"]
+
+
 def test_a_pause_of_everything_leaves_no_command_unheard(fresh_lab: Lab) -> None:
     """Whoever continues nsenter before its command has it suspend itself once more."""
     host = fresh_lab.controller

@@ -31,7 +31,6 @@ def target(fresh_lab: Lab) -> Iterator[LabHost]:
     passwd = host.path("/etc/passwd")
     before = passwd.read_text()
     yield host
-    # In place: the file is a mount.
     passwd.write_text(before)
 
 
