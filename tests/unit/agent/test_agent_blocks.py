@@ -61,8 +61,12 @@ def received(
     sent: bytes, old: bytes, new: bytes, cuts: Sequence[int] = (), finish: bool = True
 ) -> bytes | None:
     """The file that is made of it where `old` stands; None where none is."""
-    with directory({PATH: old}) as there, directory() as staged:
-        patching = Patching(TreeWriter(staged), [(PATH, entry(PATH, new))], Bases([path_of(there)]))
+    with (
+        directory({PATH: old}) as there,
+        directory() as staged,
+        contextlib.closing(TreeWriter(staged)) as writer,
+    ):
+        patching = Patching(writer, [(PATH, entry(PATH, new))], Bases([path_of(there)]))
         try:
             at = 0
             for cut in sorted(cut % (len(sent) + 1) for cut in cuts):
