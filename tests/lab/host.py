@@ -38,7 +38,10 @@ UseDNS no
 PrintMotd no
 Subsystem sftp internal-sftp
 LogLevel VERBOSE
+KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org
 """
+"""Of the key exchanges, not OpenSSH's own first choice, which costs each login of `ssh` 0.07 s of
+CPU time."""
 
 
 class CommandFailed(AssertionError):
