@@ -14,6 +14,7 @@ import pytest
 from envsync.conda.busy import YOUNG_SECONDS
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.install_records import HISTORY_SECONDS
+from tests.support.pushes import NAME
 
 PACKAGES = "lib/python3.11/site-packages"
 
@@ -21,7 +22,7 @@ PACKAGES = "lib/python3.11/site-packages"
 @pytest.fixture
 def top(tmp_path: Path) -> Path:
     """An environment with a package of conda and one of pip, both whole."""
-    top = tmp_path / "envs/myenv"
+    top = tmp_path / "envs" / NAME
     (top / "conda-meta").mkdir(parents=True)
     (top / "conda-meta/python-3.11-0.json").write_text("{}")
     (top / "conda-meta/numpy-1.0-0.json").write_text("{}")
