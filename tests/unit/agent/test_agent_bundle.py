@@ -163,7 +163,8 @@ def test_what_was_made_of_something_else_is_not(
 
 
 def damaged(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    *content, last = file.read_bytes()
+    file.write_bytes(bytes([*content, last ^ 1]))
 
 
 def cut(file: Path) -> None:
