@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -11,9 +13,16 @@ import pytest
 
 from envsync.agent.server import filesystem
 from envsync.agent.trees import stable_hashing, trees
-from tests.unit.agent.conftest import _short_margin, server, top
+from tests.unit.agent.conftest import _short_margin, memory, server, top
 
 __all__ = ["_short_margin", "each_way", "refuse_exchange", "server", "top", "written_to"]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory in memory, because the speed of a disk is not what is tested."""
+    with tempfile.TemporaryDirectory(dir=memory()) as root:
+        yield Path(root)
 
 
 def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
