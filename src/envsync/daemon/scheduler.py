@@ -177,6 +177,8 @@ class Scheduler:
         """Push a change, and to servers that are due; return when the next ones are."""
         if source.is_changed and source.may_be_pushed:
             self._push_change(source)
+        elif source.is_changed and source.row.paused and source.activity.is_at_rest:
+            source.scan_instead()
         if source.is_changed or not (source.may_be_pushed and self._pool.may_push(source.name)):
             return math.inf
         now = self._clock()

@@ -164,7 +164,7 @@ class TrackedSource:
         self.is_scan_due, self.is_scan_settled = True, False
 
     def scan_instead(self) -> None:
-        """Have the change scanned, because no server is due for a push of it."""
+        """Have the change scanned, so that servers lag, because nothing is pushed now."""
         self.is_scan_due = self.is_scan_settled = True
         self.is_changed = False
 

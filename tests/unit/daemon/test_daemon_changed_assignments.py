@@ -18,7 +18,9 @@ def test_pause_and_resume(daemon: SimulatedDaemon) -> None:
     daemon.scheduler.pause(["one"], paused=True)
     daemon.world = {"one": "r2", "two": "r2"}
     daemon.scheduler.hint(["one", "two"])
-    assert daemon.later(60) == [Task(("two",), ("a", "b"))]
+    scan = Task(("one",), is_settled=True)
+    assert daemon.later(60) == [Task(("two",), ("a", "b")), scan]
+    assert daemon.states() == [LAGGING, LAGGING, IN_STEP, IN_STEP]
     daemon.scheduler.pause(["one"], paused=False)
     assert daemon.later(1) == [Task(("one",), ("a", "b"))]
 
@@ -60,7 +62,7 @@ def test_a_pause_before_a_push_has_said_a_word(daemon: SimulatedDaemon) -> None:
     worker = _under_way(daemon)
     daemon.scheduler.pause(["one"], paused=True)
     daemon.end(worker)
-    assert daemon.later(60) == []
+    assert daemon.later(60) == [Task(("one",), is_settled=True)]
     daemon.scheduler.pause(["one"], paused=False)
     assert daemon.later(1) == [Task(("one",), ("a", "b"))]
     assert daemon.store.contents.sources["one"].error is None
