@@ -182,6 +182,8 @@ def test_a_watch_fits_the_terminal(tmp_path: Path) -> None:
     _, seen = watched(tmp_path, columns=25, end_with=signal.SIGTERM)
     shown = b"no daemon runs here (start one"
     assert shown[:25] + b"\x1b" in seen
+    _, seen = watched(tmp_path, columns=40, end_with=signal.SIGTERM)
+    assert b"envsync\x1b[K\r\n  daemon)" in seen, "folded, not cut"
 
 
 def watched(home: Path, *, columns: int, end_with: signal.Signals) -> tuple[int | None, bytes]:

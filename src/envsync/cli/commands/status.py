@@ -110,10 +110,18 @@ def _found(invocation: Invocation) -> Document:
     return document(contents, {}, about)
 
 
+class _Drawn(io.StringIO):
+    """What a terminal would show."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def _lines(document: Document, config: str) -> list[str]:
-    """Return the lines for a screen; those of the table may be wider than it."""
-    drawn = io.StringIO()
-    show(Terminal(drawn, drawn, {}, config=config), document, shutil.get_terminal_size().columns)
+    """Return the lines for a screen; those of the table may still be wider than it."""
+    drawn, columns = _Drawn(), shutil.get_terminal_size().columns
+    environ = {"COLUMNS": str(columns), "NO_COLOR": "1"}
+    show(Terminal(drawn, drawn, environ, config=config), document, columns)
     return drawn.getvalue().splitlines()
 
 
