@@ -133,6 +133,11 @@ def test_a_service_that_cannot_be_started_is_named(system: ServiceUnit) -> None:
         "see why: systemctl status envsync@alice.service"
     )
     assert told.result["daemon"]["inventory_error"] is None
+    wait_until(
+        lambda: system.show("SubState", "NRestarts") == {"SubState": "start-pre", "NRestarts": "3"},
+        "it waits before it is started again",
+        timeout_seconds=WAIT_SECONDS,
+    )
     told = envsync(machine, "daemon", "sync")
     assert "systemd cannot start envsync@alice.service" in told.error["hint"]
     inventory(machine)

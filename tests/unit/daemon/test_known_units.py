@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envsync.daemon.paths import DaemonPaths
-from envsync.daemon.systemd.known_units import KnownUnit, unit_of
+from envsync.daemon.systemd.known_units import KnownUnit, failing_unit, unit_of
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,33 @@ def test_a_command_for_a_unit() -> None:
     assert own.trouble == (
         "systemd cannot start envsync.service; see why: systemctl --user status envsync.service"
     )
+
+
+@pytest.mark.parametrize(
+    ("active", "sub", "restarts", "is_failing"),
+    [
+        ("failed", "failed", "0", True),
+        ("activating", "auto-restart", "0", True),
+        # In the wait before the next start, where it is nearly always.
+        ("activating", "start-pre", "7", True),
+        ("activating", "start", "0", False),
+        ("active", "running", "7", False),
+        ("inactive", "dead", "0", False),
+    ],
+)
+def test_a_unit_that_systemd_starts_in_vain(
+    tmp_path: Path, active: str, sub: str, restarts: str, is_failing: bool
+) -> None:
+    told = {"ActiveState": active, "SubState": sub, "NRestarts": restarts}
+    cases = "".join(
+        f"'--user show --property={name} --value envsync.service') echo {value};;\n"
+        for name, value in told.items()
+    )
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}esac\n')
+    systemctl.chmod(0o755)
+    found = failing_unit({"PATH": str(tmp_path)}, "alice")
+    assert found == (KnownUnit("envsync.service", True) if is_failing else None)
 
 
 def test_the_process_that_has_the_lock(tmp_path: Path) -> None:

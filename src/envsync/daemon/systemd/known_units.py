@@ -49,9 +49,16 @@ def failing_unit(environ: Mapping[str, str], user: str) -> KnownUnit | None:
     for unit in (KnownUnit(f"envsync@{user}.service", False), KnownUnit(USER_UNIT, True)):
         systemctl = Systemctl(environ, of_user=unit.of_user)
         with contextlib.suppress(EnvsyncError):  # there is no systemd, or it does not answer
-            if systemctl.runs():
-                state = systemctl.property(unit.name, "ActiveState")
-                is_tried = systemctl.property(unit.name, "SubState") == "auto-restart"
-                if state == "failed" or is_tried:
-                    return unit
+            if systemctl.runs() and _is_failing(systemctl, unit.name):
+                return unit
     return None
+
+
+def _is_failing(systemctl: Systemctl, unit: str) -> bool:
+    """Return whether a unit has failed, also if it is being started again since."""
+    state = systemctl.property(unit, "ActiveState")
+    if state != "activating":
+        return state == "failed"
+    # The first failure is not counted before the next start.
+    is_next = systemctl.property(unit, "SubState") == "auto-restart"
+    return is_next or systemctl.property(unit, "NRestarts") not in ("", "0")
