@@ -224,12 +224,12 @@ class MainLoop:
 
     def _listen_again(self) -> None:
         """Replace a socket that was removed, as all in /run/user is with a user's last session."""
-        if self._paths.socket.exists():
-            return
-        if not self._control_socket.is_closed:
-            self._selector.unregister(self._control_socket.fd)
-            self._control_socket.close()
-        with contextlib.suppress(EnvsyncError):  # tried again with the next poll
+        with contextlib.suppress(OSError, EnvsyncError):  # tried again with the next poll
+            if self._paths.socket.exists():
+                return
+            if not self._control_socket.is_closed:
+                self._selector.unregister(self._control_socket.fd)
+                self._control_socket.close()
             self._listen()
 
     def _serve_request(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,16 @@ def test_a_socket_that_was_removed_is_made_again(
     loop._turn()
     assert control._is_served(socket)
     loop._turn()  # answers nothing to the one who only looked
+
+
+def test_a_socket_that_cannot_be_looked_for_stays(
+    loop: MainLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a home that is closed for a while: on NFS, with a ticket that has expired; here of a
+    name that no directory can have."""
+    monkeypatch.setattr(main_loop, "POLL_SECONDS", 0.0)
+    paths = loop._paths
+    monkeypatch.setattr(loop, "_paths", replace(paths, runtime=paths.runtime / ("x" * 300)))
+    loop._wake()
+    loop._turn()
+    assert control._is_served(paths.socket)
