@@ -116,8 +116,9 @@ def test_no_service_is_installed_beside_a_daemon_that_runs(system: ServiceUnit) 
         timeout_seconds=WAIT_SECONDS,
     )
     told = envsync(system.machine, "daemon", "install", "--user")
-    assert "a daemon of alice runs already in a terminal (process " in told.error["message"]
-    system.machine.run(["pkill", "-u", USER, "-f", f"{ENVSYNC} daemon"])
+    *_, pid = told.error["message"].split("a daemon of alice runs already as process ")
+    assert told.error["hint"] == f"end it, then run this again: kill {pid}"
+    system.machine.run(["kill", pid])
     daemon.communicate(timeout=30)
     system.systemctl("start")
     system.wait_active()

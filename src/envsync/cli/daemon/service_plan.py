@@ -69,10 +69,11 @@ class ServicePlan:
         running = unit_of(pid)
         if running == KnownUnit(self.unit.name, self.systemctl.of_user):
             return None
-        where = f"as {running.name}" if running else f"in a terminal (process {pid})"
-        end = running.command("disable", "--now") if running else "Ctrl-C there"
+        # Its number is unknown if the disk was full when it started.
+        which = running.name if running else f"process {pid or 'unknown'}"
+        end = running.command("disable", "--now") if running else f"kill {pid or 'PID'}"
         return Locked(
-            f"a daemon of {self.service.account.name} runs already {where}",
+            f"a daemon of {self.service.account.name} runs already as {which}",
             hint=f"end it, then run this again: {end}",
         )
 
