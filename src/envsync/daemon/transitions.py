@@ -141,7 +141,8 @@ def _document(error: EnvsyncError, environment: str) -> ErrorDocument:
     """
     document = error.to_json()
     if document["hint"] and error.code not in _ENDED_BY_A_PUSH:
-        document["hint"] += f"; then: {command_line('daemon', 'sync', environment)}"
+        mend = document["hint"].removesuffix(", then push again")
+        document["hint"] = f"{mend}; then: {command_line('daemon', 'sync', environment)}"
     return document
 
 

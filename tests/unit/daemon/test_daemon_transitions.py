@@ -136,11 +136,18 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "hint"),
-    [("host-key-refused", "h; then: envsync daemon sync myenv"), ("drift", "h"), ("locked", "h")],
+    ("code", "hint", "told"),
+    [
+        ("host-key-refused", "h", "h; then: envsync daemon sync myenv"),
+        ("preflight-refused", "h, then push again", "h; then: envsync daemon sync myenv"),
+        ("drift", "h", "h"),
+        ("locked", "h", "h"),
+    ],
 )
-def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(code: str, hint: str) -> None:
-    error = from_json({"code": code, "message": "m", "hint": "h"})
+def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(
+    code: str, hint: str, told: str
+) -> None:
+    error = from_json({"code": code, "message": "m", "hint": hint})
     failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
     assert failed is not None
-    assert failed["hint"] == hint
+    assert failed["hint"] == told
