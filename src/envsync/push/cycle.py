@@ -217,7 +217,7 @@ class Push:
         self._progress.begin("publish")
         # Remember the revision before the switch: if this process dies after it, the next push must
         # recognize the version on the target as its own.
-        self._notes.remember(source.source_revision)
+        self._notes.remember(source, source.environment_id)
         record = self._switch(decision, brought)
         is_kept = replacement.has_drifted(target) or replacement.is_foreign(source, target)
         return replace(
@@ -253,11 +253,12 @@ class Push:
 
     def _in_step(self, decision: Decision) -> PushReport:
         """Report that the target has the content already. Write a record if none says so."""
-        revision, target = decision.source.source_revision, decision.target
-        self._notes.remember(revision)
+        source, target = decision.source, decision.target
         if replacement.has_drifted(target) and not self._settings.dry_run:
-            record = self._target.adopt(self._settings, decision.source)
+            self._notes.remember(source, source.environment_id)
+            record = self._target.adopt(self._settings, source)
             return replace(self._notes.report(decision), outcome=ADOPTED, record=record)
+        self._notes.remember(source, target.record.environment_id if target.record else "")
         return replace(self._notes.report(decision), record=target.record)
 
     def _planned(self, decision: Decision) -> PushReport:

@@ -107,11 +107,19 @@ def test_without_a_home_and_without_room_for_a_cache(source: Path, fresh_lab: La
         (source / "lib/version").write_text(str(number))
         require_calm(shell(fresh_lab, f"{case} {ENVSYNC} push myenv server2"))
         assert_same(tree(source), tree(target_of(fresh_lab)))
-    # What was pushed without a place to note it is not known to be this source's.
+    # What was pushed without a place to note it is known to be this source's by its record alone.
+    machine_id = fresh_lab.controller.path("/etc/machine-id")
     for text in ("four", "five"):
         (source / "lib/version").write_text(text)
-        require_calm(shell(fresh_lab, f"{nowhere} {ENVSYNC} push myenv server2"), status=12)
-        require_calm(shell(fresh_lab, f"{nowhere} {ENVSYNC} push myenv server2 --overwrite"))
+        require_calm(shell(fresh_lab, f"{nowhere} {ENVSYNC} push myenv server2"))
+    machine_id.rename(machine_id.with_name("kept"))
+    try:
+        for text in ("six", "seven"):
+            (source / "lib/version").write_text(text)
+            require_calm(shell(fresh_lab, f"{nowhere} {ENVSYNC} push myenv server2"), status=12)
+            require_calm(shell(fresh_lab, f"{nowhere} {ENVSYNC} push myenv server2 --overwrite"))
+    finally:
+        machine_id.with_name("kept").rename(machine_id)
     assert_same(tree(source), tree(target_of(fresh_lab)))
 
 

@@ -88,7 +88,7 @@ def test_a_held_version_is_named_until_another_was_published(served: Lab, envsyn
     def is_named() -> bool:
         return "a version is held: rolled back by" in envsync("doctor", "server2").stdout
 
-    envsync("push", "myenv", "server2")
+    envsync("push", "myenv", "server2", "--overwrite")
     package = environment(served, "server1") / "changed.txt"
     for number in (1, 2):
         package.write_text(str(number))

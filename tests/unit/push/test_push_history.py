@@ -47,7 +47,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return scene
 
 
-def test_it_is_noted_once_it_can_be(scene: Scene) -> None:
+def test_it_is_noted_once_it_can_be(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "name_among_all", lambda: "")
     pushed = scene.push()
     assert pushed.outcome == PUSHED
     [warning] = [told for told in pushed.warnings if "could not note" in told]
@@ -65,7 +66,10 @@ def test_what_was_not_noted_is_replaced_where_its_record_says_that_it_came_from_
 ) -> None:
     """As where another user pushed it, who has a log of his own."""
     monkeypatch.setattr(machine, "name_among_all", lambda: "server1")
-    scene.push()
+    for outcome in (PUSHED, IN_STEP):
+        report = scene.push()
+        assert report.outcome == outcome
+        assert not any("could not note" in told for told in report.warnings)
     scene.change()
     assert scene.push().outcome == PUSHED
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
+from envsync.agent.wire.messages import SourceState
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.preflight import preflight, replacement
 from envsync.push.steps.decision import Decision
@@ -38,11 +39,14 @@ class Reporting:
         """Report these warnings at the end, in place of what an earlier try said about the same."""
         self._warned[about] = tuple(warnings)
 
-    def remember(self, revision: str) -> None:
-        """Have the source note that it has had the revision; warn if it could not."""
+    def remember(self, source: SourceState, environment_id: str) -> None:
+        """Have the source note that it has had the revision; warn if that could not be noted.
+
+        Nothing is lost if the target's record has the source's `environment_id`.
+        """
         look = self._ends.source.look
-        problem = look.remember(revision)
-        if problem:
+        problem = look.remember(source.source_revision)
+        if problem and not (source.environment_id and environment_id == source.environment_id):
             warning = (
                 f"{look.server} could not note that it published this version ({problem}): push it "
                 "again when that is solved; otherwise the next version needs --overwrite there"
