@@ -49,7 +49,10 @@ class RequestHandler:
             self._scheduler.pause(names, paused=verb == "pause")
         for name in names:
             self._log.info(_LOG_MESSAGES[verb], environment=name)
-        return {"environments": names}
+        answer: Answer = {"environments": names}
+        if verb == "pause":
+            answer["trouble"] = self._document()["daemon"]["trouble"]
+        return answer
 
     def _not_paused(self, names: list[str], *, are_named: bool) -> list[str]:
         """Return the environments that are not paused, because a pause holds until `resume`.

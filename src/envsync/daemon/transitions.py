@@ -58,6 +58,7 @@ _JITTER = 0.2
 UNREACHABLE = frozenset({ConnectionFailed.code, ConnectionLost.code})
 _QUICK = UNREACHABLE | {Locked.code, TransferFailed.code}
 _ENDED_BY_A_PUSH = frozenset({TargetDrifted.code, NotFastForward.code, SourceShrunk.code})
+_TRIED_AGAIN = frozenset({ConnectionLost.code, TransferFailed.code, Locked.code})
 _HELD = frozenset({RevisionHeld.code, CheckFailed.code})
 _HALTED = frozenset(
     {
@@ -130,17 +131,20 @@ def after_failure(
         since_seconds=row.since_seconds if stays and row.since_seconds else now,
         next_try_seconds=now + pause_seconds,
         attempts=attempts + 1,
-        error=_document(error, row.environment) if state == HALTED else error.to_json(),
+        error=_document(error, row.environment, state),
     )
 
 
-def _document(error: EnvsyncError, environment: str) -> ErrorDocument:
-    """Return the error that halted it; its hint goes on with how the daemon hears of the mend.
+def _document(error: EnvsyncError, environment: str, state: str) -> ErrorDocument:
+    """Return the error with a hint for a person who did not start the push.
 
-    A push by hand tells the daemon itself.
+    Of what halted it, the hint goes on with how the daemon hears of the mend; a push by hand tells
+    the daemon itself. What is only to be tried again has no hint: the daemon does that.
     """
     document = error.to_json()
-    if document["hint"] and error.code not in _ENDED_BY_A_PUSH:
+    if state == RETRYING and error.code in _TRIED_AGAIN and "again" in document["hint"]:
+        document["hint"] = ""
+    if state == HALTED and document["hint"] and error.code not in _ENDED_BY_A_PUSH:
         mend = document["hint"].removesuffix(", then push again")
         document["hint"] = f"{mend}; then: {command_line('daemon', 'sync', environment)}"
     return document

@@ -122,7 +122,8 @@ def _paused_in_the_middle_of_a_push(lab: Lab, source: Stamped, daemon: Daemon) -
     wait_until(lambda: two.processes("python.*-I"), "an agent is there", timeout_seconds=20)
     daemon.command.ok("daemon", "pause", "myenv")
     assert daemon.wait_state("server2", "lagging")["error"] is None
-    assert daemon.children() == []
+    # The change may still be scanned.
+    wait_until(lambda: daemon.children() == [], "no worker is left", timeout_seconds=20)
     two.unlimit()
     wait_quiet(two)
     assert version_at(two) == before

@@ -178,6 +178,18 @@ def test_only_ctrl_c_is_the_normal_end_of_a_watch(
     assert ended == status
 
 
+def test_verbose_shows_what_is_in_the_way() -> None:
+    error = {"message": "2 processes use it", "hint": "", "details": ["41  python", "42  bash"]}
+    found = shown(ServerRow("myenv", "s", WAITING, error=error))
+    line = "myenv on s: 2 processes use it"
+    assert list(status_view.reasons(found, 80)) == [line]
+    assert list(status_view.reasons(found, 80, verbose=True)) == [
+        line,
+        "  41  python",
+        "  42  bash",
+    ]
+
+
 def test_a_watch_fits_the_terminal(tmp_path: Path) -> None:
     _, seen = watched(tmp_path, columns=25, end_with=signal.SIGTERM)
     shown = b"no daemon runs here (start one"

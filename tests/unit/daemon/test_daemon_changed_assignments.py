@@ -117,6 +117,13 @@ def test_a_pause_holds_also_when_all_is_asked_for(daemon: SimulatedDaemon) -> No
         handler.handle({"verb": "sync"})
 
 
+def test_a_pause_that_cannot_be_saved_is_told(daemon: SimulatedDaemon) -> None:
+    log, trouble = Log(daemon.lines.append, {}), "the disk is full"
+    handler = RequestHandler(daemon.scheduler, log, lambda: {"daemon": {"trouble": trouble}})
+    answer = handler.handle({"verb": "pause", "environments": ["one"]})
+    assert answer == {"environments": ["one"], "trouble": trouble}
+
+
 def test_only_servers_that_are_named_are_looked_at_again(daemon: SimulatedDaemon) -> None:
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
     daemon.lines.clear()

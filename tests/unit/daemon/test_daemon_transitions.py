@@ -151,3 +151,20 @@ def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(
     failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
     assert failed is not None
     assert failed["hint"] == told
+
+
+@pytest.mark.parametrize(
+    ("code", "hint", "told"),
+    [
+        ("connection-lost", "run the same command again: it resumes", ""),
+        ("transfer-failed", "install rsync there", "install rsync there"),
+        ("no-space", "free some space, then try again", "free some space, then try again"),
+    ],
+)
+def test_what_the_daemon_tries_again_by_itself_asks_nobody_to(
+    code: str, hint: str, told: str
+) -> None:
+    error = from_json({"code": code, "message": "m", "hint": hint})
+    failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
+    assert failed is not None
+    assert failed["hint"] == told

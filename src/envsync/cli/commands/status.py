@@ -43,16 +43,17 @@ def status(invocation: Invocation, watch: bool) -> None:
     document = _document(invocation)
     invocation.result = dict(document)
     if terminal.is_interactive:
-        show(terminal, document, shutil.get_terminal_size().columns)
+        columns = shutil.get_terminal_size().columns
+        show(terminal, document, columns, verbose=invocation.verbose)
     else:
-        _print(terminal, document)
+        _print(terminal, document, verbose=invocation.verbose)
 
 
 def _watch(invocation: Invocation) -> None:
     try:
         with Screen(sys.stdout) as screen:
             while True:
-                screen.show(_lines(_document(invocation), invocation.given_config))
+                screen.show(_lines(_document(invocation), invocation))
                 time.sleep(REFRESH_SECONDS)
     except Stopped:
         raise
@@ -117,19 +118,20 @@ class _Drawn(io.StringIO):
         return True
 
 
-def _lines(document: Document, config: str) -> list[str]:
+def _lines(document: Document, invocation: Invocation) -> list[str]:
     """Return the lines for a screen; those of the table may still be wider than it."""
     drawn, columns = _Drawn(), shutil.get_terminal_size().columns
     environ = {"COLUMNS": str(columns), "NO_COLOR": "1"}
-    show(Terminal(drawn, drawn, environ, config=config), document, columns)
+    terminal = Terminal(drawn, drawn, environ, config=invocation.given_config)
+    show(terminal, document, columns, verbose=invocation.verbose)
     return drawn.getvalue().splitlines()
 
 
-def show(terminal: Terminal, document: Document, columns: int) -> None:
+def show(terminal: Terminal, document: Document, columns: int, *, verbose: bool = False) -> None:
     """Print the table, whose rows are never folded, and below it the reasons and hints."""
     about = list(status_view.whereabouts(document))
     rows = [row[:-1] for row in status_view.rows(document)]
-    reasons = list(status_view.reasons(document, columns))
+    reasons = list(status_view.reasons(document, columns, verbose=verbose))
     for line in about:
         terminal.say(line)
     if rows:
@@ -140,7 +142,7 @@ def show(terminal: Terminal, document: Document, columns: int) -> None:
         terminal.say(line)
 
 
-def _print(terminal: Terminal, document: Document) -> None:
+def _print(terminal: Terminal, document: Document, *, verbose: bool) -> None:
     """Print for a pipe: one line for each row, with the reason at its end; each hint once."""
     for line in status_view.whereabouts(document):
         terminal.note(line)
@@ -150,6 +152,9 @@ def _print(terminal: Terminal, document: Document) -> None:
     for text, hint in status_view.troubles(document):
         terminal.warning(text)
         terminal.hint(hint)
+    for where, lines in status_view.details(document).items() if verbose else ():
+        for line in lines:
+            terminal.note(f"{where}: {line}")
     alike: dict[str, list[str]] = {}
     for where, hint in status_view.hints(document).items():
         alike.setdefault(hint, []).append(where)

@@ -24,6 +24,9 @@ def pause(invocation: Invocation, environments: tuple[str, ...]) -> None:
     """
     names = _ask(invocation, "pause", environments)
     invocation.terminal.say(f"paused: {', '.join(names)}")
+    trouble = (invocation.result or {})["trouble"]
+    if trouble:
+        invocation.terminal.warning(f"only until the daemon ends: it cannot save that: {trouble}")
 
 
 @click.command()
@@ -65,5 +68,5 @@ def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> li
         hint = "start one: envsync daemon" if unit is None else unit.trouble
         raise NotFound("no daemon of this user runs here", hint=hint)
     names = [str(name) for name in answer["environments"]]
-    invocation.result = {"environments": names}
+    invocation.result = {"environments": names, "trouble": answer.get("trouble", "")}
     return names

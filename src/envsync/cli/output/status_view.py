@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from envsync import __version__
@@ -115,18 +115,32 @@ def hints(document: Document) -> dict[str, str]:
     }
 
 
-def reasons(document: Document, width: int) -> Iterator[str]:
+def details(document: Document) -> dict[str, Sequence[str]]:
+    """Return the details of errors, such as processes in the way, by environment and server."""
+    return {
+        f"{source['environment']} on {server['server']}": server["error"]["details"]
+        for source in document["environments"]
+        for server in source["servers"]
+        if server["error"] is not None and server["error"]["details"]
+    }
+
+
+def reasons(document: Document, width: int, *, verbose: bool = False) -> Iterator[str]:
     """Yield the lines below the table, for a terminal of `width` columns."""
     width = max(width, _WIDTH_MIN)
-    ways_out = hints(document)
-    told = [(text, hint) for text, hint in troubles(document)]
+    ways_out, more = hints(document), details(document) if verbose else {}
+    told: list[tuple[str, Sequence[str], str]] = [
+        (text, (), hint) for text, hint in troubles(document)
+    ]
     for source in document["environments"]:
         for server in source["servers"]:
             if _why(server):
                 where = f"{source['environment']} on {server['server']}"
-                told.append((f"{where}: {_why(server)}", ways_out.get(where, "")))
-    for text, hint in told:
+                text = f"{where}: {_why(server)}"
+                told.append((text, more.get(where, ()), ways_out.get(where, "")))
+    for text, lines, hint in told:
         yield from textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+        yield from (f"  {line}" for line in lines)
         yield from textwrap.wrap(
             hint,
             width,
