@@ -142,28 +142,13 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
         ("preflight-refused", "h, then push again", "h; then: envsync daemon sync myenv"),
         ("drift", "h", "h"),
         ("locked", "h", "h"),
-    ],
-)
-def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(
-    code: str, hint: str, told: str
-) -> None:
-    error = from_json({"code": code, "message": "m", "hint": hint})
-    failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
-    assert failed is not None
-    assert failed["hint"] == told
-
-
-@pytest.mark.parametrize(
-    ("code", "hint", "told"),
-    [
         ("connection-lost", "run the same command again: it resumes", ""),
         ("transfer-failed", "install rsync there", "install rsync there"),
         ("no-space", "free some space, then try again", "free some space, then try again"),
     ],
 )
-def test_what_the_daemon_tries_again_by_itself_asks_nobody_to(
-    code: str, hint: str, told: str
-) -> None:
+def test_hints_are_for_a_person_who_did_not_start_the_push(code: str, hint: str, told: str) -> None:
+    """What halts a server says how the daemon hears of the mend; what it repeats asks nothing."""
     error = from_json({"code": code, "message": "m", "hint": hint})
     failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
     assert failed is not None
