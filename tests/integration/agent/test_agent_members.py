@@ -385,6 +385,19 @@ def test_files_that_another_closed_are_that_ones_to_open(members: Members, count
     assert members.run(ALICE, lambda: members.server.target().inspect(lock=True)) == 0
 
 
+def test_a_lock_that_root_left_is_named(members: Members) -> None:
+    """As by a push with sudo."""
+    lock = members.server.state / "lock"
+    os.chown(lock, 0, 0)
+    lock.chmod(0o600)
+
+    def refused() -> None:
+        with pytest.raises(PreflightRefused, match="lock there belongs to root and is closed to"):
+            members.server.target().inspect(lock=True)
+
+    assert members.run(ALICE, refused) == 0
+
+
 def test_a_directory_that_another_closed_is_that_ones_to_open(members: Members) -> None:
     """`_as_user` has a umask of 077."""
     made = Path(os.fsdecode(members.server.live)) / "lib/made"

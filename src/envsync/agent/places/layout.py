@@ -29,6 +29,7 @@ import shlex
 import stat
 from typing import Any, List, NamedTuple, Optional
 
+from envsync.agent.server.facts import user_name
 from envsync.errors import Hint, NotFound, PreflightRefused
 from envsync.files.whole import sync_directory, whole_file
 from envsync.tree.safety import is_environment_name
@@ -241,21 +242,33 @@ def _open_as_above(path: bytes) -> None:
             os.chmod(path, mode)
 
 
+def _closed(path: bytes) -> PreflightRefused:
+    """Return the error for a file that another user left there, such as root by a push."""
+    owner, user = user_name(os.stat(path).st_uid), user_name()
+    return PreflightRefused(
+        "%s there belongs to %s and is closed to %s" % (os.fsdecode(path), owner, user),
+        hint="have it given back there: sudo chown %s %s"
+        % (shlex.quote(user), shlex.quote(os.fsdecode(path))),
+    )
+
+
 def open_state_file(path: bytes, flags: int) -> int:
     """Open a permanent file of the state and return its descriptor.
 
     A new file is private, or the group's if the group publishes. Raises `PreflightRefused` if the
-    file is a link: through one, a member could have any file written to.
+    file is a link (through one, a member could have any file written to) or closed to this user.
     """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise PreflightRefused(
-            "%s there is a link, but must be envsync's own file" % os.fsdecode(path),
-            hint="see who made it (ls -l), then remove it there",
-        ) from error
+        if error.errno == errno.ELOOP:
+            raise PreflightRefused(
+                "%s there is a link, but must be envsync's own file" % os.fsdecode(path),
+                hint="see who made it (ls -l), then remove it there",
+            ) from error
+        if error.errno == errno.EACCES and os.path.isfile(path):
+            raise _closed(path) from error
+        raise
     _let_group(fd, os.path.dirname(path))
     return fd
 
