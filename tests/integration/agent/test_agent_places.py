@@ -198,6 +198,16 @@ def test_any_damage_to_a_record_is_a_value_error_or_a_record(field: str, value: 
         pass
 
 
+def test_a_record_of_another_release_may_lack_what_has_a_default() -> None:
+    document = {**RECORD.to_json(), "from_the_future": 1}
+    for name in ("kept_because", "own_changes", "local", "share", "environment_id"):
+        del document[name]
+    assert record_from_json(document) == RECORD
+    del document["inode"]
+    with pytest.raises(ValueError, match="not a record"):
+        record_from_json(document)
+
+
 def test_the_history_survives_torn_and_strange_lines(places: Layout, records: Records) -> None:
     records.log({"number": 1, "event": "publish"})
     with open(places.file("history.jsonl"), "ab") as file_:

@@ -75,9 +75,12 @@ class Record(NamedTuple):
 
 
 def record_from_json(document: Any) -> Record:
-    """Return the record of a document. Raises ValueError if it is not one."""
+    """Return the record of a document. Raises ValueError if it is not one.
+
+    Fields that have a default may be missing: another release can have written it.
+    """
     try:
-        return from_json(Record, dict(document))
+        return from_json(Record, {**Record._field_defaults, **document})
     except (AgentFailed, TypeError) as error:
         raise ValueError("not a record: %s" % error) from error
 
