@@ -21,7 +21,7 @@ from envsync.agent.places.layout import (
     write_whole,
 )
 from envsync.agent.server.reading import closing_fd
-from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
@@ -80,7 +80,7 @@ def record_from_json(document: Any) -> Record:
     Fields that have a default may be missing: another release can have written it.
     """
     try:
-        return from_json(Record, {**Record._field_defaults, **document})
+        return from_json(Record, {**to_json(Record._field_defaults), **document})
     except (AgentFailed, TypeError) as error:
         raise ValueError("not a record: %s" % error) from error
 
