@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envsync.daemon.systemd.systemctl import Systemctl
+from envsync.daemon.systemd.units import USER_UNIT, system_unit_name
 from envsync.errors import EnvsyncError
-
-USER_UNIT = "envsync.service"
 
 
 class KnownUnit(NamedTuple):
@@ -46,7 +45,7 @@ def unit_of(pid: int, proc: Path = Path("/proc")) -> KnownUnit | None:
 
 def failing_unit(environ: Mapping[str, str], user: str) -> KnownUnit | None:
     """Return the unit that should run the user's daemon, and that systemd cannot start."""
-    for unit in (KnownUnit(f"envsync@{user}.service", False), KnownUnit(USER_UNIT, True)):
+    for unit in (KnownUnit(system_unit_name(user), False), KnownUnit(USER_UNIT, True)):
         systemctl = Systemctl(environ, of_user=unit.of_user)
         with contextlib.suppress(EnvsyncError):  # there is no systemd, or it does not answer
             if systemctl.runs() and _is_failing(systemctl, unit.name):

@@ -21,7 +21,7 @@ _SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 DROP_IN = "50-install.conf"
 
 _SHIPPED = Path(__file__).parent
-_SYSTEM_TEMPLATE, _USER_UNIT = "envsync@.service", "envsync.service"
+_SYSTEM_TEMPLATE, USER_UNIT = "envsync@.service", "envsync.service"
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what PrivateTmp= replaces
 
@@ -130,7 +130,7 @@ def system_unit(service: ServiceSpec) -> Unit:
             f"a system service has a /tmp of its own, and cannot see {service.inventory} there",
             hint=f"move it, for example to {service.account.home}/.config/envsync/config.yaml",
         )
-    name = f"envsync@{service.account.name}.service"
+    name = system_unit_name(service.account.name)
     linked = service.linked_directories
     mounts = _paths("", [service.account.home, service.prefix, *linked])
     writable = _paths("-", [*service.written_directories, *linked])
@@ -143,9 +143,14 @@ def system_unit(service: ServiceSpec) -> Unit:
     return _unit(name, _SYSTEM_TEMPLATE, _SYSTEM_DIRECTORY, lines)
 
 
+def system_unit_name(user: str) -> str:
+    """Return the name of the system's unit for a user's daemon."""
+    return f"envsync@{user}.service"
+
+
 def user_unit(service: ServiceSpec, directory: Path) -> Unit:
     """Return `envsync.service` for the user's own systemd; raises `UsageError` as `system_unit`."""
-    return _unit(_USER_UNIT, _USER_UNIT, directory, ["[Service]", *_service_lines(service)])
+    return _unit(USER_UNIT, USER_UNIT, directory, ["[Service]", *_service_lines(service)])
 
 
 def user_directory(home: Path, environ: Mapping[str, str]) -> Path:
