@@ -103,6 +103,15 @@ def test_an_environment_has_another_id_on_each_machine_and_at_each_path(
     assert had(tmp_path / "conda", home).environment_id() == ""
 
 
+@pytest.mark.parametrize(("host", "has_name"), [("server1", True), ("localhost", False)])
+def test_machines_of_one_image_have_no_name_before_they_are_given_one(
+    host: str, has_name: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_lasting_id", lambda: "0" * 32)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", host, "6", "1", "x86_64")))
+    assert bool(machine.name_among_all()) is has_name
+
+
 @pytest.mark.parametrize(
     ("content", "is_mounted", "expected"),
     [

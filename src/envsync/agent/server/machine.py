@@ -28,10 +28,10 @@ def name_among_all() -> str:
     """Return a name that no other machine anywhere has, as far as can be known; else "".
 
     Images are installed on many machines with the ID that they have, so the host name is part of
-    it.
+    it, and "localhost" is none.
     """
-    found = _lasting_id()
-    return f"{found} {_host_name()}" if found else ""
+    found, host = _lasting_id(), _host_name()
+    return f"{found} {host}" if found and host != "localhost" else ""
 
 
 def _host_name() -> str:
