@@ -17,7 +17,8 @@ from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.server_requests import AskEnvironments
 from envsync.errors import NotFound, StorageFailed
 from envsync.push.ends.end import LocalEnd
-from tests.support.pushes import Server, die_in, environment
+from tests.support import disk
+from tests.support.pushes import Server, die_in, environment, records
 from tests.support.trees import file
 
 VERSIONS = [environment({b"bin/tool": file(b"version %d" % n, 0o755)}) for n in range(5)]
@@ -112,6 +113,16 @@ def test_where_a_record_is_damaged_no_tree_is_removed(server: Server) -> None:
     for version in VERSIONS[2:]:
         server.push(version)
     assert (tree / "bin/tool").read_text() == "version 0"
+
+
+def test_the_number_of_a_damaged_record_is_not_given_again(server: Server) -> None:
+    """Its tree would be without a record, and removed as one that nobody needs."""
+    disk.write(server.live + b"/bin/mine", b"a day of work")
+    kept = records(server).next_number()
+    server.rollback(overwrite=True)
+    (server.state / "generations" / f"{kept:06}.json").write_text("{ torn")
+    server.push(VERSIONS[3])
+    assert any(os.path.exists(tree + b"/bin/mine") for tree in server.earlier())
 
 
 def test_what_was_deleted_by_hand_is_no_version_to_go_back_to(server: Server) -> None:

@@ -166,11 +166,12 @@ class Records:
         return None
 
     def next_number(self) -> int:
-        numbers = [record.number for record in self.all()]
-        for line in self.history():
-            number = line.get("number")
-            numbers.append(number if isinstance(number, int) and number < _NUMBER_MAX else 0)
-        return max(numbers, default=0) + 1
+        """Return a number that no version has had, not even one whose record is damaged."""
+        numbers = [line.get("number") for line in self.history()]
+        numbers += [int(match[1]) for match in map(_FILE.match, self._names()) if match]
+        return 1 + max(
+            (n for n in numbers if isinstance(n, int) and 0 <= n < _NUMBER_MAX), default=0
+        )
 
     def store(self, record: Record, manifest: Optional[Manifest] = None) -> None:
         """Write a record, after its manifest if that is given.
