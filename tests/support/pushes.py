@@ -49,6 +49,8 @@ class Server:
     """The group with which pushes share the environment; None for none."""
     overwrites_foreign = False
     """Whether pushes overwrite a version that their source never had."""
+    environment_id = ""
+    """What the source of pushes is known by on every machine."""
 
     def __init__(self, root: Path, name: str = NAME) -> None:
         self.name = name
@@ -133,6 +135,7 @@ class Server:
                         check=Check(check, 20.0),
                         retry_held=retry_held,
                         overwrites_foreign=self.overwrites_foreign,
+                        environment_id=self.environment_id,
                     )
                 )
             finally:

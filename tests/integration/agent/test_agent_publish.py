@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_paths import carry
-from envsync.agent.places.records import Records
+from envsync.agent.places.records import Record, Records
 from envsync.agent.server import filesystem
 from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import KEPT
 from envsync.errors import (
     CheckFailed,
     EnvsyncError,
@@ -302,6 +303,15 @@ def kept_with(server: Server, path: bytes) -> list[int]:
     ]
 
 
+def is_of_no_source(record: Record) -> bool:
+    """Return whether no source may replace the version as its own."""
+    return (record.source_revision, record.method, record.environment_id) == (
+        record.revision,
+        KEPT,
+        "",
+    )
+
+
 def test_what_was_done_in_a_version_is_kept_when_it_is_taken_back(server: Server) -> None:
     """The next push would build over it, else."""
 
@@ -309,11 +319,13 @@ def test_what_was_done_in_a_version_is_kept_when_it_is_taken_back(server: Server
         if step == "check":
             disk.write(server.live + b"/lib/mine", b"a day of work")
 
+    server.environment_id = "a" * 24
     server.push(ONE)
     with pytest.raises(CheckFailed) as failed:
         server.push(TWO, check="false", on_step=install)
     assert "it was changed meanwhile, and is kept as generation 2" in failed.value.details
     assert server.revision() == revision(ONE)
+    assert is_of_no_source(records(server).all()[1])
     for version in (THREE, ONE, THREE):
         server.push(version)
     assert kept_with(server, b"lib/mine") == [2]
@@ -476,6 +488,26 @@ def test_so_it_is_where_the_switch_was_interrupted_days_ago(server: Server) -> N
     for version in (THREE, ONE, THREE):
         server.push(version)
     assert kept_with(server, b"lib/mine") == [2]
+
+
+def test_what_was_done_in_the_moment_of_an_interrupted_switch_is_of_no_source(
+    server: Server,
+) -> None:
+    def interrupted(die: Callable[[], None]) -> None:
+        def on_step(step: str) -> None:
+            if step == "switch":
+                disk.write(server.live + b"/lib/mine", b"a day of work")
+            if step == "switched":
+                die()
+
+        server.push(TWO, on_step=on_step)
+
+    server.environment_id = "a" * 24
+    server.push(ONE)
+    die_in(interrupted)
+    server.push(THREE)
+    assert kept_with(server, b"lib/mine") == [1]
+    assert is_of_no_source(records(server).all()[0])
 
 
 def test_a_check_that_cannot_be_run_takes_the_version_back(server: Server) -> None:

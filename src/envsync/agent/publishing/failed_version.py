@@ -28,7 +28,7 @@ def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered
     if tree is None:
         return False
     # No source ever had the changed version, so it is neither the one held nor the one published.
-    kept = new._replace(source_revision="", method=KEPT, kept_because=TAKEN_BACK)
+    kept = new._replace(source_revision="", environment_id="", method=KEPT, kept_because=TAKEN_BACK)
     found = _found(trees, tree)
     if found is None:
         records.store(kept)

@@ -20,6 +20,7 @@ from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, 
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.messages import KEPT
 from envsync.errors import SourceRefused, StorageFailed
 from envsync.files import whole
 
@@ -82,8 +83,12 @@ class Recovery:
         record = self._records.at(os.lstat(tree).st_ino)
         if record is None:
             return
+        # No source ever had the changed version.
         changed = record._replace(
-            kept_because="it was changed during a switch that was interrupted"
+            source_revision="",
+            environment_id="",
+            method=KEPT,
+            kept_because="it was changed during a switch that was interrupted",
         )
         try:
             replaced = self._trees.snapshot(tree)
@@ -91,6 +96,7 @@ class Recovery:
             # It keeps changing: nobody can say what it is, but it is not what it was.
             self._records.store(changed)
             return
-        if replaced.revision != switch.event.get("replaced_revision"):
-            changed = changed._replace(revision=replaced.revision, totals=replaced.totals)
-            self._records.store(changed, replaced.manifest())
+        revision = replaced.revision
+        if revision != switch.event.get("replaced_revision"):
+            changed = changed._replace(revision=revision, source_revision=revision)
+            self._records.store(changed._replace(totals=replaced.totals), replaced.manifest())
