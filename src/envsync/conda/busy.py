@@ -63,7 +63,7 @@ def signs(paths: Iterable[Tuple[bytes, float]], now_seconds: float) -> Tuple[Bus
     leftovers, has_history = _leftovers(paths)
     for path, changed_seconds in leftovers:
         young = abs(now_seconds - changed_seconds) < YOUNG_SECONDS
-        message = "an installer left %s" % path.decode("utf-8", "backslashreplace")
+        message = f"an installer left {path.decode('utf-8', 'backslashreplace')}"
         found.append(BusySign(message, young, path))
     if not has_history:
         found.append(BusySign("it has no conda-meta/history", True, HISTORY))

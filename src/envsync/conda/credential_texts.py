@@ -19,18 +19,18 @@ _NAME = re.compile(
 )
 
 # The userinfo of a URL, up to the last @ before the path. A bare user name stays only with ssh.
-_USERINFO = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^%s/?#]*)@" % _END)
+_USERINFO = re.compile(rf"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^{_END}/?#]*)@")
 # conda's tokens: https://HOST/t/TOKEN/CHANNEL
-_URL = re.compile(r"://[^%s]+" % _END)
+_URL = re.compile(rf"://[^{_END}]+")
 _TOKEN_IN_PATH = re.compile(r"(/t/)([^/?#]+)")
 _TOKEN_WITHOUT_SCHEME = re.compile(
     r"((?:[A-Za-z0-9-]\.[A-Za-z]{2,24}(?::[0-9]{1,5})?|[A-Za-z0-9\]-]:[0-9]{1,5}"
-    r"|(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3})/t/)([^%s/?#]+)" % _END
+    rf"|(?<![0-9.])(?:[0-9]{{1,3}}\.){{3}}[0-9]{{1,3}})/t/)([^{_END}/?#]+)"
 )
 # A URL that is percent-encoded inside another URL.
-_ENCODED = r"(?:[^%s%%/?#&=]|%%(?!2F|3F|23)[0-9A-F]{2})" % _END
-_ENCODED_USERINFO = re.compile(r"(%%3A%%2F%%2F)%s+(?=%%40)" % _ENCODED, re.IGNORECASE)
-_ENCODED_TOKEN = re.compile(r"(%%2Ft%%2F)%s+" % _ENCODED, re.IGNORECASE)
+_ENCODED = rf"(?:[^{_END}%/?#&=]|%(?!2F|3F|23)[0-9A-F]{{2}})"
+_ENCODED_USERINFO = re.compile(rf"(%3A%2F%2F){_ENCODED}+(?=%40)", re.IGNORECASE)
+_ENCODED_TOKEN = re.compile(rf"(%2Ft%2F){_ENCODED}+", re.IGNORECASE)
 # A name and what assigns its value. It matches only at the start of a word, so that no text
 # takes long.
 _ASSIGNED = re.compile(
@@ -47,28 +47,28 @@ GLUED = (
     r"(?:access|admin|api|app|auth|bot|client|csrf|db|hub|id|login|my|mysql|pg|refresh|root"
     r"|session|user)"
 )
-_NAME_END = re.compile(r"%s(?i:%s?(?:%s|pass|pwd))[0-9]*\Z" % (_WORD_BEGINS, GLUED, SECRETS))
+_NAME_END = re.compile(rf"{_WORD_BEGINS}(?i:{GLUED}?(?:{SECRETS}|pass|pwd))[0-9]*\Z")
 # Names of passwords. No package has a name like these, so what follows is never a version.
 _PASSWORD_END = re.compile(
-    r"%s(?i:%s?(?:passw(?:or)?d|passphrase|pass|pwd))[0-9]*\Z" % (_WORD_BEGINS, GLUED)
+    rf"{_WORD_BEGINS}(?i:{GLUED}?(?:passw(?:or)?d|passphrase|pass|pwd))[0-9]*\Z"
 )
 # Other meanings of "pass": `multipass`, `first_pass`.
 _OTHER_PASS = re.compile(
-    r"%s(?i:all|backward|by|first|forward|full|last|multi|next|one|render|second|single|test|third|two)"
-    r"[_.-]?(?i:pass)[0-9]*\Z" % _WORD_BEGINS
+    rf"{_WORD_BEGINS}(?i:all|backward|by|first|forward|full|last|multi|next|one|render|second|single|test|third|two)"
+    r"[_.-]?(?i:pass)[0-9]*\Z"
 )
 _PASS = re.compile(r"(?i:-*pass)\Z")
 _OF_A_PLACE = re.compile(r"(?i:-*(?:(?:old)?pwd|(?:[\w.-]{0,60}[_.-])?private[_-]?key))\Z")
 _PLACES = ("/", "~/", "'/", '"/', "'~/", '"~/')
 _COUNT = re.compile(r"[0-9]{1,5}(?![^\s,;)])")
 _ENDS = r"(?(1)\1)\.?(?=[\s\"'`;&#)\]}]|,(?:[\s\"'<>=!]|[\w.-]{1,60}=|\Z)|:\s|:?\Z)"
-_SWITCH = re.compile(r"([\"'])?(?i:true|false|yes|no|on|off|null|none)%s" % _ENDS)
+_SWITCH = re.compile(rf"([\"'])?(?i:true|false|yes|no|on|off|null|none){_ENDS}")
 # A package's version (the name of a package can end with `auth` or `api-key`), or a small number.
 _VERSION = re.compile(
     r"([\"'])?[~^<>=!]{0,2}"
     r"(?:[0-9]+(?:\.[0-9]+)+(?:\.?(?:a|b|rc|post|dev)[0-9]+)*(?:\.\*)?"
     r"|[0-9]+\.\*|[0-9]{1,5}|[0-9]+(?==\w)|\*)"
-    r"(?:=[\w.*]{1,40}|-\w{1,40}_[0-9]+)?%s" % _ENDS
+    rf"(?:=[\w.*]{{1,40}}|-\w{{1,40}}_[0-9]+)?{_ENDS}"
 )
 _PASSWORD = re.compile(r"passw|passphrase|pwd|pass[0-9]*\Z", re.IGNORECASE)
 _PLACE = re.compile(r"(?:~|\.{1,2})?/[a-z]+[0-9]*/|[a-z][a-z+]{0,20}://")
@@ -79,15 +79,15 @@ _SECRET_MIN, _PASSWORD_MIN = 8, 5
 """After a colon, a shorter value counts as a word of a sentence; passwords can be short."""
 # A quoted value ends at the closing quote; what is joined to that belongs to it, as in a shell.
 _QUOTED = r"(?:'[^'\n]*'?|\"[^\"\n]*\"?)"
-_VALUE = re.compile(r"%s[^%s&;#]*|[^%s&;#]+" % (_QUOTED, _END, _END))
-_OPTION = re.compile(r"(?<![\w-])(--[\w-]+)([ \t]+)(%s[^%s]*|[^%s]+)" % (_QUOTED, _END, _END))
+_VALUE = re.compile(rf"{_QUOTED}[^{_END}&;#]*|[^{_END}&;#]+")
+_OPTION = re.compile(rf"(?<![\w-])(--[\w-]+)([ \t]+)({_QUOTED}[^{_END}]*|[^{_END}]+)")
 _USER_OPTION = re.compile(
     r"((?:(?<![\w-])--(?:proxy-)?user[ \t=]+"
-    r"|\bcurl[ \t](?:[^\n|;]{0,300}?[ \t])?-[A-Za-z]{0,8}[uU][ \t]*)[\"']?[^%s:]{1,64}:)"
-    r"(?!//|[0-9]+(?:\s|\Z))([^%s]+)" % (_END, _END)
+    rf"|\bcurl[ \t](?:[^\n|;]{{0,300}}?[ \t])?-[A-Za-z]{{0,8}}[uU][ \t]*)[\"']?[^{_END}:]{{1,64}}:)"
+    rf"(?!//|[0-9]+(?:\s|\Z))([^{_END}]+)"
 )
 _PROXY_OPTION = re.compile(
-    r"((?<![\w-])--proxy[ \t=]+[\"']?[^%s:/@]{1,64}:)[^%s]{1,1000}(?=@)" % (_END, _END)
+    rf"((?<![\w-])--proxy[ \t=]+[\"']?[^{_END}:/@]{{1,64}}:)[^{_END}]{{1,1000}}(?=@)"
 )
 _HEADER = re.compile(
     r"\b((?:Authorization:[ \t]*\w+|Bearer)[ \t]+)([A-Za-z0-9._~+/-]{8,}=*)", re.IGNORECASE
@@ -114,8 +114,8 @@ def _without_password(match: Match[str]) -> str:
     scheme, userinfo = match.groups()
     user = user_that_may_stay(scheme, userinfo)
     if userinfo != user:
-        user = "%s:%s" % (user, HIDDEN) if user else HIDDEN
-    return "%s://%s@" % (scheme, user)
+        user = f"{user}:{HIDDEN}" if user else HIDDEN
+    return f"{scheme}://{user}@"
 
 
 def _without_value(match: Match[str]) -> str:

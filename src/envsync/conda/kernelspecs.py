@@ -61,5 +61,5 @@ def outside(directory: str, environments: Collection[bytes]) -> List[str]:
         except OSError:
             continue
         if starts(content, environments):
-            found.append("kernelspec %s (not sent)%s%s" % (name, STANDS_AT, path))
+            found.append(f"kernelspec {name} (not sent){STANDS_AT}{path}")
     return found

@@ -46,12 +46,8 @@ class LeadsOutside(NamedTuple):
     leads_to: bytes
 
     def __str__(self) -> str:
-        return "%s (%s)%s%s" % (
-            self.path.decode("utf-8", "backslashreplace"),
-            self.kind,
-            LEADS_TO,
-            self.leads_to.decode("utf-8", "backslashreplace"),
-        )
+        path = self.path.decode("utf-8", "backslashreplace")
+        return f"{path} ({self.kind}){LEADS_TO}{self.leads_to.decode('utf-8', 'backslashreplace')}"
 
 
 def is_worth_reading(path: bytes) -> bool:

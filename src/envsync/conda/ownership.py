@@ -28,7 +28,7 @@ class PathGroup(NamedTuple):
     def __str__(self) -> str:
         noun = "file" if self.path_count == 1 else "files"
         package = self.package or "in no known package"
-        return "%s: %s %s" % (package, format(self.path_count, ","), noun)
+        return f"{package}: {self.path_count:,} {noun}"
 
 
 def group_paths(

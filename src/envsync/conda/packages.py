@@ -54,9 +54,9 @@ class PackageChanges(NamedTuple):
 
     def lines(self) -> Tuple[str, ...]:
         """Return one line for each package, by name: `~ numpy 1.26.4 -> 2.0.1`."""
-        told = [(package.name, "+ %s" % (package,)) for package in self.added]
-        told += [(package.name, "- %s" % (package,)) for package in self.removed]
-        told += [(new.name, "~ %s -> %s" % (old, _news(old, new))) for old, new in self.changed]
+        told = [(package.name, f"+ {package}") for package in self.added]
+        told += [(package.name, f"- {package}") for package in self.removed]
+        told += [(new.name, f"~ {old} -> {_news(old, new)}") for old, new in self.changed]
         return tuple(line for _, line in sorted(told))
 
 
@@ -181,4 +181,4 @@ def _news(old: Package, new: Package) -> str:
     """Return the parts of `new` that are worth showing after `old`."""
     if normalized(old.name) == normalized(new.name) and old.kind == new.kind:
         return " ".join(part for part in (new.version, new.build) if part)
-    return "%s (%s)" % (new, new.kind)
+    return f"{new} ({new.kind})"

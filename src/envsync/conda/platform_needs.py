@@ -48,11 +48,8 @@ def glibc_mismatch(path: bytes, needed: Tuple[int, ...], there: str) -> Optional
     """Return a message if a file needs a newer glibc than `there`, the target's; else None."""
     if needed <= _version(there):
         return None
-    return "%s needs glibc %s, but the target has %s" % (
-        path.decode("utf-8", "backslashreplace"),
-        ".".join(map(str, needed)),
-        there,
-    )
+    file, version = path.decode("utf-8", "backslashreplace"), ".".join(map(str, needed))
+    return f"{file} needs glibc {version}, but the target has {there}"
 
 
 class CudaNeed(NamedTuple):
@@ -68,7 +65,7 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
     An older C library is a warning, given only if there is no refusal.
     """
     found = [
-        Mismatch("the source is for %s %s, the target is %s" % (noun, mine, its), True)
+        Mismatch(f"the source is for {noun} {mine}, the target is {its}", True)
         for noun, mine, its in (
             ("the system", source.system, target.system),
             ("the architecture", kernel_machine(source.machine), kernel_machine(target.machine)),
@@ -79,8 +76,8 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
     mine, its = source.libc_version, target.libc_version
     if not found and has_older_libc(source, target):
         message = (
-            "the target's %s %s is older than the source's %s: what was compiled on the source "
-            "may not run there" % (target.libc or "C library", its, mine)
+            f"the target's {target.libc or 'C library'} {its} is older than the source's {mine}: "
+            "what was compiled on the source may not run there"
         )
         found.append(Mismatch(message, False))
     return tuple(found)
@@ -107,13 +104,13 @@ def cuda_mismatch(need: CudaNeed, driver: str) -> Optional[str]:
 
     `driver` is the newest CUDA that it runs, as "12.4"; empty if no driver is loaded.
     """
-    wanted = "%d.%d" % need.version
+    wanted = ".".join(map(str, need.version))
     package = need.package.decode("utf-8", "backslashreplace")
     if not driver:
-        return "it needs CUDA %s (%s), but no NVIDIA driver is loaded there" % (wanted, package)
+        return f"it needs CUDA {wanted} ({package}), but no NVIDIA driver is loaded there"
     if _version(driver) >= need.version:
         return None
-    text = "it needs CUDA %s (%s), but the driver there is for %s" % (wanted, package, driver)
+    text = f"it needs CUDA {wanted} ({package}), but the driver there is for {driver}"
     if _version(driver)[0] == need.version[0]:
         # Within a major version everything runs except code that is compiled at run time.
         return text + ": most of it may run"

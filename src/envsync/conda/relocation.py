@@ -234,8 +234,8 @@ class Relocation:
                     continue  # not as conda left it: changed since, or not written by conda
                 if room_there < 0:
                     raise CannotRelocate(
-                        "conda left room for a path of %d characters, but the one there has %d"
-                        % (placeholder.size_bytes, len(new))
+                        f"conda left room for a path of {placeholder.size_bytes} characters, "
+                        f"but the one there has {len(new)}"
                     )
                 text = match.group().replace(old, new) + bytes(room_there * count)
                 yield _Edit(match.start(), end, text)
@@ -284,8 +284,7 @@ def _filled(content: bytes, match: Match[bytes], new: bytes) -> _Edit:
     room = end - match.start() - needed
     if len(new) > room:
         raise CannotRelocate(
-            "the binary has room for a path of %d characters, but the one there has %d"
-            % (room, len(new))
+            f"the binary has room for a path of {room} characters, but the one there has {len(new)}"
         )
     return _Edit(match.start(), end, new.ljust(room + needed, b"/"))
 

@@ -175,7 +175,7 @@ def without_credentials(url: str) -> str:
         return ""
     userinfo, _, place = parts.netloc.rpartition("@")
     user = user_that_may_stay(parts.scheme, userinfo)
-    place = "%s@%s" % (user, place) if user else place
+    place = f"{user}@{place}" if user else place
     fragment = "" if parts.scheme.startswith("http") else parts.fragment
     return urlunsplit((parts.scheme, place, _TOKEN.sub("", parts.path), "", fragment))
 
@@ -204,10 +204,10 @@ def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
     if isinstance(vcs, dict) and isinstance(vcs.get("vcs"), str):
         commit = vcs.get("commit_id")
         at = "@" + commit if isinstance(commit, str) and commit else ""
-        url = "%s+%s%s" % (vcs["vcs"], url, at)
+        url = f"{vcs['vcs']}+{url}{at}"
     below = document.get("subdirectory") or "".join(_SUBDIRECTORY.findall(fragment)[:1])
     if url and isinstance(below, str) and below:
-        url = "%s#subdirectory=%s" % (url, below)
+        url = f"{url}#subdirectory={below}"
     return url, isinstance(directory, dict) and directory.get("editable") is True
 
 

@@ -45,16 +45,16 @@ class Entry(NamedTuple):
 def check_name(name: bytes) -> None:
     """Raise `InvalidEntry` for a name that is too long or not exactly one component of a path."""
     if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
-        raise InvalidEntry("not a file name: %r" % (name[:80],))
+        raise InvalidEntry(f"not a file name: {name[:80]!r}")
     if len(name) > NAME_MAX_BYTES:
-        raise InvalidEntry("a file name of %d bytes" % len(name))
+        raise InvalidEntry(f"a file name of {len(name)} bytes")
 
 
 def check_entry(entry: Entry) -> None:
     """Raise `InvalidEntry` for an entry that a scan of a real directory could not have given."""
     check_name(entry.name)
     if entry.mode & ~MODE_MASK:
-        raise InvalidEntry("mode %o of %r" % (entry.mode, entry.name))
+        raise InvalidEntry(f"mode {entry.mode:o} of {entry.name!r}")
     if entry.kind == FILE:
         acceptable = len(entry.content) == DIGEST_BYTES and entry.size_bytes <= SIZE_MAX_BYTES
     elif entry.kind == SYMLINK:
@@ -65,9 +65,9 @@ def check_entry(entry: Entry) -> None:
     else:
         acceptable = False
     if not acceptable or (entry.kind != FILE and entry.size_bytes):
-        raise InvalidEntry("an invalid entry: %r" % (entry.name,))
+        raise InvalidEntry(f"an invalid entry: {entry.name!r}")
     if entry.link_group and (entry.kind != FILE or len(entry.link_group) != LINK_GROUP_BYTES):
-        raise InvalidEntry("a hard-link group on %r" % (entry.name,))
+        raise InvalidEntry(f"a hard-link group on {entry.name!r}")
 
 
 def join(directory: bytes, name: bytes) -> bytes:

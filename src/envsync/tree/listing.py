@@ -94,7 +94,7 @@ def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry,
     try:
         # Counted by names first: decoded, entries take ten times their bytes of memory.
         if len(listing) > entries_max * _HEAD.size and sum(1 for _ in names(listing)) > entries_max:
-            raise InvalidEntry("more than %d entries" % entries_max)
+            raise InvalidEntry(f"more than {entries_max} entries")
         entries, end = _decode(listing)
     except struct.error as error:
         raise InvalidEntry("an incomplete listing") from error
@@ -106,7 +106,7 @@ def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry,
     for entry in entries:
         check_entry(entry)
         if entry.name <= previous:
-            raise InvalidEntry("an unsorted listing: %r" % (entry.name,))
+            raise InvalidEntry(f"an unsorted listing: {entry.name!r}")
         previous = entry.name
     return entries
 

@@ -221,7 +221,7 @@ def check(manifest: Manifest, trusted: Collection[bytes] = (), base: Manifest = 
     decoded again.
     """
     if manifest.mode & ~MODE_MASK:
-        raise InvalidEntry("mode %o of the top directory" % manifest.mode)
+        raise InvalidEntry(f"mode {manifest.mode:o} of the top directory")
     if b"" not in manifest.directories:
         raise InvalidEntry("a manifest without its top directory")
     expected = {b""}
@@ -243,4 +243,4 @@ def check(manifest: Manifest, trusted: Collection[bytes] = (), base: Manifest = 
 
 def _check_length(directory: bytes, name: bytes) -> None:
     if len(directory) + 1 + len(name) > PATH_MAX_BYTES:
-        raise InvalidEntry("a path longer than %d bytes" % PATH_MAX_BYTES)
+        raise InvalidEntry(f"a path longer than {PATH_MAX_BYTES} bytes")

@@ -16,7 +16,7 @@ from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, jo
 from envsync.tree.manifest import Manifest
 from envsync.tree.steps import Files, Link, Make, Plan, Sizes
 
-_PLACEHOLDER = struct.Struct(">%dxQ" % (DIGEST_BYTES - 8))
+_PLACEHOLDER = struct.Struct(f">{DIGEST_BYTES - 8}xQ")
 
 
 def placeholder(inode: int) -> bytes:

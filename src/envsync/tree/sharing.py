@@ -25,7 +25,7 @@ class Share(NamedTuple):
     mode: str
 
     def __str__(self) -> str:
-        return "%s may %s" % (self.group, self.mode)
+        return f"{self.group} may {self.mode}"
 
 
 def shared_mode(mode: int, what: str, *, is_directory: bool) -> int:

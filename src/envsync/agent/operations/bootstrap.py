@@ -61,7 +61,7 @@ class Finder:
         if form:
             code = marshal.loads(code)
         else:
-            code = compile(code, "<%s>" % module.__name__, "exec", dont_inherit=True)
+            code = compile(code, f"<{module.__name__}>", "exec", dont_inherit=True)
         exec(code, module.__dict__)
 sys.meta_path.insert(0, Finder())
 from envsync.agent.operations.process import main

@@ -66,7 +66,7 @@ def _remembered_path(is_compiled: bool) -> Optional[str]:
     directory = cache_directory(os.environ)
     if directory is None:
         return None
-    name = "agent-%s" % (OUR_MAGIC.decode() if is_compiled else "text")
+    name = f"agent-{OUR_MAGIC.decode() if is_compiled else 'text'}"
     return os.path.join(directory, name)
 
 
@@ -105,7 +105,7 @@ def _code(name: str, path: str) -> bytes:
         current = (MAGIC_NUMBER, 0, int(status.st_mtime) & _WORD, status.st_size & _WORD)
         if len(head) == _CACHE_HEAD.size and _CACHE_HEAD.unpack(head) == current:
             return code
-    return marshal.dumps(compile(_text(path), "<%s>" % name, "exec", dont_inherit=True))
+    return marshal.dumps(compile(_text(path), f"<{name}>", "exec", dont_inherit=True))
 
 
 def _modules() -> Iterator[Tuple[str, Tuple[bool, str]]]:
@@ -128,7 +128,7 @@ def _module(name: str, path: str) -> Iterator[Tuple[str, Tuple[bool, str]]]:
         inside = os.path.join(path, stem)
         is_module = suffix == ".py" and stem != "__init__"
         if is_module or os.path.isfile(os.path.join(inside, "__init__.py")):
-            yield from _module("%s.%s" % (name, stem), inside)
+            yield from _module(f"{name}.{stem}", inside)
 
 
 def _text(path: str) -> str:

@@ -38,7 +38,7 @@ def _gc(service: Service, request: Request) -> Answer:
             try:
                 swept.append(sweep(target, rules, freed))
             except (EnvsyncError, OSError) as error:
-                problem = "%s: %s" % (target.name, words(error))
+                problem = f"{target.name}: {words(error)}"
                 swept.append(SweepFacts(target.name, (), 0, 0, (), "", (problem,)))
         alive |= _trees(target)
     files, size_bytes = sweep_cache(cache, alive, now_seconds, dry_run=order.dry_run)

@@ -133,9 +133,9 @@ class Process:
             if self._decisive.locked():
                 stands = "`envsync list` shows which version is there, complete"
             failure = AgentFailed(
-                "%s: %s" % (type(error).__name__, error),
+                f"{type(error).__name__}: {error}",
                 details=lines[-12:],
-                hint="please report this; %s" % stands,
+                hint=f"please report this; {stands}",
             )
             return Answer({"error": redacted_json(failure.to_wire())})
 

@@ -48,7 +48,7 @@ def _create(service: Service, request: Request) -> Answer:
         # Some tools have treated a solver's failure as success.
         missing = {name.lower() for name in _texts(arguments["names"])} - set(build.packages())
         if missing:
-            lines = ["nothing provides requested %s" % name for name in sorted(missing)]
+            lines = [f"nothing provides requested {name}" for name in sorted(missing)]
             facts = facts._replace(status=1, output="\n".join([facts.output, *lines]))
     return Answer(facts)
 
@@ -80,7 +80,7 @@ def _stage(service: Service, request: Request) -> Answer:
     beside = [Holding(build.path, wanted, OWN)]
     plan, fetches = service.push.stage(wanted, service.counted("copy"), beside)
     if fetches:
-        raise TransferFailed("%d files changed while they were copied there" % len(fetches))
+        raise TransferFailed(f"{len(fetches)} files changed while they were copied there")
     side_build.discard(service.target.places)
     findings = content_findings(wanted) + service.push.findings
     return Answer(RebuiltFacts(plan, TotalsFacts(*snapshot.totals), findings))
@@ -124,7 +124,7 @@ def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:
 
     ran = run(argv, tool_environment(extra), TOOL_SECONDS, tick)
     if ran.status is None:
-        return RunFacts(1, "%s\ntimed out after %g s" % (ran.output, TOOL_SECONDS))
+        return RunFacts(1, f"{ran.output}\ntimed out after {TOOL_SECONDS:g} s")
     return RunFacts(ran.status, ran.output)
 
 

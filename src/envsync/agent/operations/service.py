@@ -124,7 +124,7 @@ class Service:
             answer = handler(self, Request(arguments, payload, stream, pending))
             return answer._replace(document=to_json(answer.document))
         except (KeyError, TypeError, ValueError) as error:
-            raise AgentFailed("%s: %s: %s" % (operation, type(error).__name__, error)) from error
+            raise AgentFailed(f"{operation}: {type(error).__name__}: {error}") from error
         except OSError as error:
             failure = storage_failure(error)
             if failure is None:
@@ -189,9 +189,9 @@ def _handler(operation: str) -> Callable[[Service, Request], Answer]:
     group, _, name = operation.partition(".")
     module_name = _OPERATIONS.get(group)
     if module_name is None:
-        raise AgentFailed("unknown operation: %r" % operation)
+        raise AgentFailed(f"unknown operation: {operation!r}")
     module = importlib.import_module("envsync.agent.operations." + module_name)
     handler: Optional[Callable[[Service, Request], Answer]] = module.OPERATIONS.get(name or group)
     if handler is None:
-        raise AgentFailed("unknown operation: %r" % operation)
+        raise AgentFailed(f"unknown operation: {operation!r}")
     return handler

@@ -144,7 +144,7 @@ def manifest_of(service: Service, request: Request, *, packed: bool) -> Manifest
     try:
         return manifests.decode(data, service.target.base_manifest())
     except InvalidEntry as error:
-        raise AgentFailed("the source's manifest is not acceptable: %s" % error) from error
+        raise AgentFailed(f"the source's manifest is not acceptable: {error}") from error
 
 
 def _existing(service: Service, request: Request) -> Answer:

@@ -38,12 +38,12 @@ def obstacle_finding(places: Layout) -> Optional[Finding]:
     try:
         names = obstacles(places.live)
     except PermissionError:
-        return Finding("read-only", "%s is not readable" % where, True)
+        return Finding("read-only", f"{where} is not readable", True)
     if names:
-        message = "%s has no conda, but contains other entries: %s" % (where, listed(names, _SHOWN))
+        message = f"{where} has no conda, but contains other entries: {listed(names, _SHOWN)}"
         return Finding("in-the-way", message, True)
     if not os.access(places.live, os.W_OK | os.X_OK):
-        return Finding("read-only", "%s is not writable" % where, True)
+        return Finding("read-only", f"{where} is not writable", True)
     return None
 
 

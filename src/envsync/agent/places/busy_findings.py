@@ -50,7 +50,7 @@ def installer_findings(places: Layout) -> Tuple[Finding, ...]:
     for process in running_processes():
         at_work = {busy.installer_at_work(process, name) for name in names} - {None}
         for name in at_work:
-            message = "%s (process %d) is changing it" % (name, process.pid)
+            message = f"{name} (process {process.pid}) is changing it"
             found.append(Finding("busy", message, True))
     return tuple(found)
 
@@ -60,7 +60,7 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
     return tuple(
         Finding(
             MAPPED,
-            "process %d has %s mapped for writing" % (pid, file.decode("utf-8", "replace")),
+            f"process {pid} has {file.decode('utf-8', 'replace')} mapped for writing",
             True,
         )
         for pid, file in sorted(set(mapped_for_writing(path)))

@@ -73,7 +73,7 @@ class Layout(NamedTuple):
         """
         name = os.fsencode(token)
         if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-            raise ValueError("not a tree's name: %r" % token)
+            raise ValueError(f"not a tree's name: {token!r}")
         return os.path.join(self.trees, name)
 
     def interrupted(self) -> str:
@@ -140,7 +140,7 @@ def layout(prefix: str, name: str) -> Layout:
     Raises `PreflightRefused` for a name that no environment can have.
     """
     if not is_environment_name(name):
-        reason = "not an environment's name: %r" % name
+        reason = f"not an environment's name: {name!r}"
         if name == "base":
             reason = "base is conda itself and cannot be pushed: other environments depend on it"
         raise PreflightRefused(reason, hint="create an environment and push that")
@@ -200,7 +200,7 @@ def require_live(places: Layout) -> None:
     """Raise `NotFound` if there is no environment of that name."""
     if not os.path.isdir(places.live):
         raise NotFound(
-            "there is no environment %r" % places.name,
+            f"there is no environment {places.name!r}",
             hint=Hint("`envsync list {server}` shows its environments"),
             details=[os.fsdecode(places.path)],
         )
@@ -216,8 +216,8 @@ def _make_searchable(path: bytes, mode: int) -> None:
         os.chmod(path, mode)
     except PermissionError as error:
         raise PreflightRefused(
-            "what is published would not be accessible below %s" % os.fsdecode(path),
-            hint="its owner there has to run: chmod a+x %s" % shlex.quote(os.fsdecode(path)),
+            f"what is published would not be accessible below {os.fsdecode(path)}",
+            hint=f"its owner there has to run: chmod a+x {shlex.quote(os.fsdecode(path))}",
         ) from error
 
 
@@ -246,9 +246,9 @@ def _closed(path: bytes) -> PreflightRefused:
     """Return the error for a file that another user left there, such as root by a push."""
     owner, user = user_name(os.stat(path).st_uid), user_name()
     return PreflightRefused(
-        "%s there belongs to %s and is closed to %s" % (os.fsdecode(path), owner, user),
-        hint="have it given back there: sudo chown %s %s"
-        % (shlex.quote(user), shlex.quote(os.fsdecode(path))),
+        f"{os.fsdecode(path)} there belongs to {owner} and is closed to {user}",
+        hint="have it given back there: "
+        f"sudo chown {shlex.quote(user)} {shlex.quote(os.fsdecode(path))}",
     )
 
 
@@ -263,7 +263,7 @@ def open_state_file(path: bytes, flags: int) -> int:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise PreflightRefused(
-                "%s there is a link, but must be envsync's own file" % os.fsdecode(path),
+                f"{os.fsdecode(path)} there is a link, but must be envsync's own file",
                 hint="see who made it (ls -l), then remove it there",
             ) from error
         if error.errno == errno.EACCES and os.path.isfile(path):

@@ -169,7 +169,7 @@ def require_movable(places: Layout) -> None:
     if places.linked_tree() is None and _is_in_lower_layer(places):
         path = os.fsdecode(places.live)
         raise PreflightRefused(
-            "%s cannot be removed in one step: %s" % (path, _LOWER_LAYER),
+            f"{path} cannot be removed in one step: {_LOWER_LAYER}",
             hint=_move_away(path),
         )
 
@@ -200,10 +200,10 @@ def _can_move(places: Layout) -> bool:
 def cannot_switch(places: Layout, reason: str) -> PreflightRefused:
     path = os.fsdecode(places.live)
     return PreflightRefused(
-        "%s cannot be replaced in one step: %s" % (path, reason),
-        hint="%s, then push again" % _move_away(path),
+        f"{path} cannot be replaced in one step: {reason}",
+        hint=f"{_move_away(path)}, then push again",
     )
 
 
 def _move_away(path: str) -> str:
-    return "move it away there (`mv %s %s`)" % (shlex.quote(path), shlex.quote(path + "-before"))
+    return f"move it away there (`mv {shlex.quote(path)} {shlex.quote(path + '-before')}`)"

@@ -137,7 +137,7 @@ class _Carrying:
 
     def _leave(self, path: bytes, why: str) -> None:
         if not self._is_cache(path):
-            self._left.append("%s: %s" % (os.fsdecode(path), why))
+            self._left.append(f"{os.fsdecode(path)}: {why}")
 
     def _is_cache(self, path: bytes) -> bool:
         """Return whether the path is a cache, or a directory that contains nothing else."""
@@ -157,9 +157,9 @@ class _Carrying:
         if not self._left:
             return
         count = len(self._left)
-        which = "a local path" if count == 1 else "%d local paths" % count
+        which = "a local path" if count == 1 else f"{count} local paths"
         raise PreflightRefused(
-            "%s there cannot be carried into the next version" % which,
+            f"{which} there cannot be carried into the next version",
             details=self._left[:_PATHS_MAX],
             hint="make it readable there, or move it out of the environment",
         )

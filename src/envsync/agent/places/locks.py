@@ -111,8 +111,8 @@ class PushLock:
                     raise Locked(under_way(self._places, holder.who))
                 if time.monotonic() > deadline:
                     raise Locked(
-                        "the preparation of the next push of %s there did not stop: %s"
-                        % (self._places.name, holder.who)
+                        f"the preparation of the next push of {self._places.name} there did not "
+                        f"stop: {holder.who}"
                     )
                 if asking is None:
                     asking = open_state_file(self._places.file("wanted"), os.O_RDWR | os.O_CREAT)
@@ -173,8 +173,8 @@ def _create(places: Layout) -> None:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         raise PreflightRefused(
-            "the prefix is not writable there: %s" % error.strerror,
-            hint="give yourself write permission on %s" % os.fsdecode(places.state),
+            f"the prefix is not writable there: {error.strerror}",
+            hint=f"give yourself write permission on {os.fsdecode(places.state)}",
         ) from error
 
 
@@ -249,13 +249,13 @@ def _is_locked(fd: int, operation: int) -> bool:
         if error.errno not in _NO_FLOCK:
             raise
         raise PreflightRefused(
-            "locks do not work on this filesystem (flock: %s)" % error.strerror,
+            f"locks do not work on this filesystem (flock: {error.strerror})",
             hint="mount it with locking, or use another prefix",
         ) from error
 
 
 def under_way(places: Layout, who: str) -> str:
-    return "another push of %s is under way: %s" % (places.name, who)
+    return f"another push of {places.name} is under way: {who}"
 
 
 def _holder(fd: int) -> Holder:
@@ -263,8 +263,8 @@ def _holder(fd: int) -> Holder:
     document, who = _document(fd), "holder unknown"
     with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
         minutes = (time.time() - float(document["since_seconds"])) / 60
-        since = "for %.0f min" % minutes if minutes >= 1 else "for less than a minute"
-        who = "%s, process %d, %s" % (document["holder"], document["pid"], since)
+        since = f"for {minutes:.0f} min" if minutes >= 1 else "for less than a minute"
+        who = f"{document['holder']}, process {document['pid']:d}, {since}"
     return Holder(who, document.get("yields") is True)
 
 

@@ -42,11 +42,11 @@ def owner_finding(places: Layout) -> Optional[Finding]:
     status = os.stat(places.standing())
     if status.st_uid == os.geteuid():
         return None
-    names = os.fsdecode(places.live), user_name(status.st_uid), user_name()
-    message = "%s belongs to %s, not to %s" % names
+    owner = user_name(status.st_uid)
+    message = f"{os.fsdecode(places.live)} belongs to {owner}, not to {user_name()}"
     if not (group_writes(status) and os.access(places.standing(), _USE)):
         return Finding(FOREIGN_OWNER, message, True)
-    _require_open(places, user_name(status.st_uid))
+    _require_open(places, owner)
     return Finding(GROUP_OWNED, message)
 
 
@@ -54,15 +54,15 @@ def _require_open(places: Layout, owner: str) -> None:
     parent = os.path.dirname(places.live)
     status = os.stat(parent)
     if not os.access(parent, _USE) or (status.st_mode & stat.S_ISVTX and is_foreign(parent)):
+        opening = _opening(parent, os.stat(places.standing()).st_gid)
         raise PreflightRefused(
-            "%s may not switch versions in %s there" % (user_name(), os.fsdecode(parent)),
-            hint="%s or an administrator there has to run: %s"
-            % (user_name(status.st_uid), _opening(parent, os.stat(places.standing()).st_gid)),
+            f"{user_name()} may not switch versions in {os.fsdecode(parent)} there",
+            hint=f"{user_name(status.st_uid)} or an administrator there has to run: {opening}",
         )
     if _closed(places, os.R_OK | _USE):
         raise PreflightRefused(
-            "envsync's files for %s there are accessible only to %s" % (places.name, owner),
-            hint="have %s push it once with `share: {..., mode: write}`, which opens them" % owner,
+            f"envsync's files for {places.name} there are accessible only to {owner}",
+            hint=f"have {owner} push it once with `share: {{..., mode: write}}`, which opens them",
         )
 
 
@@ -94,10 +94,10 @@ def closed_records(places: Layout) -> Optional[PreflightRefused]:
         return None
     owner = user_name(os.stat(closed).st_uid)
     return PreflightRefused(
-        "envsync's files for %s there belong to %s and are closed to %s"
-        % (places.name, owner, user_name()),
-        hint="ask %s, or have %s push it with `share: {group: ..., mode: write}`, which opens them "
-        "to that group" % (owner, owner),
+        f"envsync's files for {places.name} there belong to {owner} "
+        f"and are closed to {user_name()}",
+        hint=f"ask {owner}, or have {owner} push it with `share: {{group: ..., mode: write}}`, "
+        "which opens them to that group",
     )
 
 
@@ -110,8 +110,7 @@ def require_open_records(places: Layout) -> None:
 
 def _opening(directory: bytes, gid: int, sudo: str = "") -> str:
     path = shlex.quote(os.fsdecode(directory))
-    run = sudo + "chgrp %s %s && " + sudo + "chmod g+rwxs,-t %s"
-    return run % (_group_name(gid), path, path)
+    return f"{sudo}chgrp {_group_name(gid)} {path} && {sudo}chmod g+rwxs,-t {path}"
 
 
 def _group_name(gid: int) -> str:
@@ -131,8 +130,8 @@ def closed_to_publishers(places: Layout, gid: int) -> Tuple[str, ...]:
         return ()
     sudo = "" if status.st_uid == os.geteuid() else "sudo "
     return (
-        "no other member of the group can publish in %s there: %s"
-        % (os.fsdecode(parent), _opening(parent, gid, sudo)),
+        f"no other member of the group can publish in {os.fsdecode(parent)} there: "
+        + _opening(parent, gid, sudo),
     )
 
 
@@ -143,8 +142,8 @@ def require_same_group(places: Layout, gid: int) -> None:
         if status.st_uid != os.geteuid() and status.st_gid != gid:
             owner, group = user_name(status.st_uid), _group_name(status.st_gid)
             raise PreflightRefused(
-                "%s shares it there with the group %s" % (owner, group),
-                hint="set that group in `share:`, or have %s push it with the other group" % owner,
+                f"{owner} shares it there with the group {group}",
+                hint=f"set that group in `share:`, or have {owner} push it with the other group",
             )
 
 
@@ -185,7 +184,7 @@ def shared_finding(places: Layout, record: Optional[Record]) -> Optional[Finding
     """Return a finding if envsync shared the live version, or the state, with a group."""
     if not (is_open(places) or was_shared(places, record)):
         return None
-    return Finding(SHARED, "%s is shared with a group there" % os.fsdecode(places.live))
+    return Finding(SHARED, f"{os.fsdecode(places.live)} is shared with a group there")
 
 
 def of_others(places: Layout) -> Tuple[str, ...]:
@@ -193,8 +192,8 @@ def of_others(places: Layout) -> Tuple[str, ...]:
     if not is_open(places):
         return ()
     if is_foreign(places.state):
-        told = os.fsdecode(places.state), user_name(os.stat(places.state).st_uid)
-        return ("%s stays open to its group: only its owner, %s, can close it" % told,)
+        state, owner = os.fsdecode(places.state), user_name(os.stat(places.state).st_uid)
+        return (f"{state} stays open to its group: only its owner, {owner}, can close it",)
     owners = [os.lstat(path).st_uid for path in places.other_trees() if is_foreign(path)]
     return tuple(
         "versions of %s are kept there that %s can no longer access: ask an administrator to "
@@ -256,13 +255,13 @@ def why_unremovable(tree: bytes, kept_because: str = "") -> str:
     if is_foreign(tree):
         owner = user_name(os.lstat(tree).st_uid)
         option = " --drifted" if kept_because else ""
-        return "it belongs to %s, who can remove it with `envsync gc%s`" % (owner, option)
+        return f"it belongs to {owner}, who can remove it with `envsync gc{option}`"
     for mount in mounted_within(tree):
-        return "something is mounted in it, at %s: unmount it there" % os.fsdecode(mount)
+        return f"something is mounted in it, at {os.fsdecode(mount)}: unmount it there"
     for path, status in _of_others(tree):
         full = os.path.join(tree, path)
         if stat.S_ISDIR(status.st_mode) and not os.access(full, _USE):
-            return "%s in it belongs to %s" % (os.fsdecode(path), user_name(status.st_uid))
+            return f"{os.fsdecode(path)} in it belongs to {user_name(status.st_uid)}"
     return ""
 
 

@@ -82,7 +82,7 @@ def record_from_json(document: Any) -> Record:
     try:
         return from_json(Record, {**to_json(Record._field_defaults), **document})
     except (AgentFailed, TypeError) as error:
-        raise ValueError("not a record: %s" % error) from error
+        raise ValueError(f"not a record: {error}") from error
 
 
 class Records:
@@ -279,10 +279,10 @@ class Records:
                 for name in _REVISIONS:
                     held.pop(str(event.get(name)), None)
             if what == "remove":
-                held.update((str(event.get(name)), "removed by %s" % who) for name in _REVISIONS)
+                held.update((str(event.get(name)), f"removed by {who}") for name in _REVISIONS)
             elif event.get("holds"):
                 names = [str(event[name]) for name in ("holds", "holds_there") if event.get(name)]
-                held.update((name, "rolled back by %s" % who) for name in names)
+                held.update((name, f"rolled back by {who}") for name in names)
         return held
 
     def hold(self, revision: str, reason: str, *, there: str = "") -> None:

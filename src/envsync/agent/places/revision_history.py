@@ -54,7 +54,7 @@ class RevisionHistory:
             with open(os.path.join(self._directory, self._name()), "ab+") as file:
                 append_line(file.fileno(), revision.encode("ascii"))
         except OSError as error:
-            return "%s: %s" % (self._directory, error.strerror)
+            return f"{self._directory}: {error.strerror}"
         return ""
 
     def environment_id(self) -> str:

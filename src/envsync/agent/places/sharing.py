@@ -23,19 +23,19 @@ _GROUP_WRITE = 0o020
 def group_number(share: Share) -> int:
     """Return the group's id. Raises `PreflightRefused` if it is missing or lacks this user."""
     user = user_name()
+    administrator = "an administrator there has to run:"
+    join = f"sudo usermod -a -G {share.group} {user}"
     try:
         found = grp.getgrnam(share.group)
     except KeyError:
         raise PreflightRefused(
-            "there is no group %s there" % share.group,
-            hint="an administrator there has to run: sudo groupadd %s && sudo usermod -a -G %s %s"
-            % (share.group, share.group, user),
+            f"there is no group {share.group} there",
+            hint=f"{administrator} sudo groupadd {share.group} && {join}",
         ) from None
     if os.geteuid() != 0 and found.gr_gid not in (os.getegid(), *os.getgroups()):
         raise PreflightRefused(
-            "%s is not in the group %s there" % (user, share.group),
-            hint="an administrator there has to run: sudo usermod -a -G %s %s"
-            % (share.group, user),
+            f"{user} is not in the group {share.group} there",
+            hint=f"{administrator} {join}",
         )
     return found.gr_gid
 
@@ -51,8 +51,8 @@ def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
             shown = shlex.quote(os.fsdecode(path))
             sudo = "" if status.st_uid == os.geteuid() else "sudo "
             told.append(
-                "members of the group have no access below %s there: %schmod o+x %s"
-                % (os.fsdecode(path), sudo, shown)
+                f"members of the group have no access below {os.fsdecode(path)} there: "
+                f"{sudo}chmod o+x {shown}"
             )
         path = os.path.dirname(path)
     return tuple(told)

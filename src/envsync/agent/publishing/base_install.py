@@ -59,7 +59,7 @@ def resume_base_install(places: Layout, event: Mapping[str, Any]) -> None:
     except FileExistsError as error:
         name = os.fsdecode(error.filename or places.live)
         raise PreflightRefused(
-            "conda was installed there only in part, and now %s is in the way" % name,
+            f"conda was installed there only in part, and now {name} is in the way",
             hint="move that away there, then run the same command again",
         ) from error
 
@@ -70,7 +70,7 @@ def _move_back(places: Layout, tree: bytes, moved: Sequence[bytes], why: OSError
             os.rename(os.path.join(places.live, name), os.path.join(tree, name))
     except OSError:
         raise StorageFailed(
-            "conda was installed there only in part: %s" % words(why),
+            f"conda was installed there only in part: {words(why)}",
             hint="run the same command again to complete it",
         ) from why
 

@@ -47,13 +47,13 @@ def run_check(
         # No process could be started, there was no place for its output, or the command is too
         # long.
         reason = getattr(error, "strerror", None) or str(error)
-        return CheckFailure("it could not be run: %s" % reason, (), is_verdict=False)
+        return CheckFailure(f"it could not be run: {reason}", (), is_verdict=False)
 
 
 @contextlib.contextmanager
 def _private_directory(state: bytes) -> Iterator[bytes]:
     status = os.stat(state)
-    name = "envsync-check-%d-%x-%x" % (os.geteuid(), status.st_dev, status.st_ino)
+    name = f"envsync-check-{os.geteuid()}-{status.st_dev:x}-{status.st_ino:x}"
     path = os.fsencode(os.path.join(tempfile.gettempdir(), name))
     _discard(path)
     try:
@@ -86,9 +86,9 @@ def _run(command: str, timeout_seconds: float, live: bytes, state: bytes) -> Opt
         )
         try:
             status = process.wait(timeout_seconds)
-            summary = "exit status %d" % status
+            summary = f"exit status {status}"
         except subprocess.TimeoutExpired:
-            status, summary = 1, "timed out after %g s" % timeout_seconds
+            status, summary = 1, f"timed out after {timeout_seconds:g} s"
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -57,7 +57,7 @@ class Finalizer:
             # not prevent switching back.
             with contextlib.suppress(OSError):
                 if failure.is_verdict:
-                    reason = "its check failed: %s" % failure.summary
+                    reason = f"its check failed: {failure.summary}"
                     self._records.hold(new.source_revision, reason, there=new.revision)
             raise self._taken_back(switch, failure, is_recovered=is_recovered)
         self._on_step("record")
@@ -67,7 +67,7 @@ class Finalizer:
         self._records.log({"number": new.number, "revision": new.revision, **event})
         self._records.release(new.source_revision, new.revision)
         if event.get("holds"):
-            reason = "rolled back by %s" % event.get("who")
+            reason = f"rolled back by {event.get('who')}"
             there = str(event.get("holds_there") or "")
             self._records.hold(str(event["holds"]), reason, there=there)
         self._forget_staging(new)
@@ -91,12 +91,16 @@ class Finalizer:
         try:
             if keep_if_changed(self._trees, self._records, new, is_recovered=is_recovered):
                 self._forget_staging(new)
-                kept = ("it was changed meanwhile, and is kept as generation %d" % new.number,)
+                kept = (f"it was changed meanwhile, and is kept as generation {new.number}",)
         except OSError:
             # A full disk must not prevent switching back; but whoever worked there has to know.
             tree = os.fsdecode(self._records.tree(new) or b"")
-            kept = ("it was changed meanwhile, which could not be recorded: before the next push, "
-                    "copy what you need from %s" % tree,)  # fmt: skip
+            kept = (
+                (
+                    "it was changed meanwhile, which could not be recorded: before the next push, "
+                    f"copy what you need from {tree}"
+                ),
+            )
         self._switching.abandon()
         hint: Union[str, Hint] = HELD_THERE
         if not failure.is_verdict:
@@ -107,7 +111,9 @@ class Finalizer:
                 "then push again"
             )
         stands = "the previous version is live again" if is_there_again else "nothing was published"
-        told = switch.check.command[:_COMMAND_CHARACTERS_MAX], failure.summary, stands
+        command = switch.check.command[:_COMMAND_CHARACTERS_MAX]
         return CheckFailed(
-            "the check `%s` failed (%s); %s" % told, details=(*failure.output, *kept), hint=hint
+            f"the check `{command}` failed ({failure.summary}); {stands}",
+            details=(*failure.output, *kept),
+            hint=hint,
         )

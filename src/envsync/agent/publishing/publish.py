@@ -244,7 +244,7 @@ class Publisher:
         at_work = installer_findings(self._places)
         if at_work:
             raise TargetDrifted(
-                "%s; nothing was switched" % at_work[0].message,
+                f"{at_work[0].message}; nothing was switched",
                 hint="push again when it has ended there",
             )
 

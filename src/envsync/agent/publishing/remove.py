@@ -59,7 +59,7 @@ class Remover:
         at_work = installer_findings(self._places)
         if at_work:
             raise TargetDrifted(
-                "%s; nothing was removed" % at_work[0].message,
+                f"{at_work[0].message}; nothing was removed",
                 hint="remove it when the installer has ended there",
             )
         if removal.is_new_record:
@@ -118,7 +118,7 @@ class Remover:
         self._records.store(record)
         self._records.log(event)
         # What a person removed must not be brought back unasked.
-        reason = "removed by %s" % event.get("who")
+        reason = f"removed by {event.get('who')}"
         self._records.hold(record.source_revision, reason, there=record.revision)
         remove(self._places.file(REMOVAL))
         return record

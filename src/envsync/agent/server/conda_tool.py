@@ -31,8 +31,8 @@ def find_tool(prefix: str) -> ToolFacts:
         dead[path] = _why(said)
     if dead:
         raise PreflightRefused(
-            "no conda tool there can be started: %s" % ", ".join(dead),
-            details=["%s --version: %s" % one for one in dead.items()],
+            f"no conda tool there can be started: {', '.join(dead)}",
+            details=[f"{tool} --version: {why}" for tool, why in dead.items()],
             hint="repair or remove it there, or use --method mirror",
         )
     return ToolFacts("", "", "")
@@ -41,9 +41,9 @@ def find_tool(prefix: str) -> ToolFacts:
 def _why(ran: Ran) -> str:
     """Return why a tool did not start: its last line of output, or how it ended."""
     if ran.status is None:
-        return "no answer within %g s" % _VERSION_SECONDS
+        return f"no answer within {_VERSION_SECONDS:g} s"
     said = [line.strip() for line in ran.output.splitlines() if line.strip()]
-    return said[-1][:300] if said else "exit status %d" % ran.status
+    return said[-1][:300] if said else f"exit status {ran.status}"
 
 
 def tools(prefix: str) -> Iterator[ToolFacts]:

@@ -24,7 +24,7 @@ def driver_cuda_version() -> str:
         # This needs no cuInit, and so no free device.
         if library.cuDriverGetVersion(ctypes.byref(number)) == 0 and number.value:
             minor = number.value % _CUDA_MAJOR // _CUDA_MINOR
-            return "%d.%d" % (number.value // _CUDA_MAJOR, minor)
+            return f"{number.value // _CUDA_MAJOR}.{minor}"
     program = shutil.which("nvidia-smi")
     # The output of `-q` is long, and has the version in its first lines.
     said = "" if program is None else version_text(program, "-q")

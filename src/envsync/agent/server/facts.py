@@ -50,7 +50,7 @@ def _glibc() -> str:
 
 def who() -> str:
     """Return user and host, such as `alice@server1`."""
-    return "%s@%s" % (user_name(), os.uname().nodename)
+    return f"{user_name()}@{os.uname().nodename}"
 
 
 def user_name(number: Optional[int] = None) -> str:
@@ -67,10 +67,10 @@ def running_processes() -> Iterator[Process]:
     """Yield this user's other processes, as far as /proc shows them."""
     for pid in _own_pids():
         with contextlib.suppress(OSError):
-            with open("/proc/%d/cmdline" % pid, "rb") as file:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
                 argv = tuple(file.read().split(b"\0")[:-1])
             environ: Dict[bytes, bytes] = {}
-            with contextlib.suppress(OSError), open("/proc/%d/environ" % pid, "rb") as file:
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
                 for item in file.read().split(b"\0"):
                     name, separator, value = item.partition(b"=")
                     if separator:
@@ -141,7 +141,7 @@ def _others_below(users: Dict[int, int], tops: Tuple[bytes, ...]) -> Iterator[Pr
         if user == os.geteuid():
             continue
         with contextlib.suppress(OSError):
-            with open("/proc/%d/cmdline" % pid, "rb") as file:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
                 argv = file.read(_ARGV_BYTES_MAX)
             program, *words = argv.split(b"\0")
             script = next((word for word in words if not word.startswith(b"-")), b"")
@@ -182,7 +182,7 @@ def _command_line(pid: int) -> bytes:
     still open: an agent's `find` would look like a job. So it is asked again until it has some.
     """
     for _ in range(_STARTING_TRIES_MAX):
-        with open("/proc/%d/cmdline" % pid, "rb") as file:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
             argv = file.read()
         if argv or not _link(pid, "exe"):  # neither has a thread of the kernel, nor one that ended
             return argv
@@ -256,7 +256,7 @@ def mapped_for_writing(path: bytes) -> Iterator[Tuple[int, bytes]]:
 
 
 def _maps(pid: int) -> bytes:
-    with contextlib.suppress(OSError), open("/proc/%d/maps" % pid, "rb") as file:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
         return file.read()
     return b""
 

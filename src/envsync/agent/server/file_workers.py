@@ -164,7 +164,7 @@ class _Worker:
             answer = self._process.stdout.read(size_bytes * len(requests))
         if len(answer) != size_bytes * len(requests):
             raise AgentFailed(
-                "a process that reads files ended unexpectedly (exit status %d)" % self._end(),
+                f"a process that reads files ended unexpectedly (exit status {self._end()})",
                 hint="if memory ran out there (see `dmesg`), free some, then try again",
             )
         return [answer[at : at + size_bytes] for at in range(0, len(answer), size_bytes)]

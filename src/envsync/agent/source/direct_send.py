@@ -43,12 +43,12 @@ def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
             said = str(error)
             break
         except subprocess.TimeoutExpired:
-            said = "no answer in %g s" % _REACH_SECONDS
+            said = f"no answer in {_REACH_SECONDS:g} s"
             continue
         if done.returncode == 0:
             return ReachFacts(number, "")
         lines = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
-        said = lines[-1][:200] if lines else "exit status %d" % done.returncode
+        said = lines[-1][:200] if lines else f"exit status {done.returncode}"
     return ReachFacts(-1, said)
 
 

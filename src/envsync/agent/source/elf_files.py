@@ -19,7 +19,7 @@ from envsync.tree.manifest import Manifest
 
 _ELF_BYTES_MIN = 64
 _KEY_BYTES = 16
-_ROW = struct.Struct("<%dsH" % _KEY_BYTES)  # truncated digest, length of the answer that follows
+_ROW = struct.Struct(f"<{_KEY_BYTES}sH")  # truncated digest, length of the answer that follows
 _ANSWER_BYTES_MAX = (1 << 16) - 1
 
 Known = Dict[bytes, bytes]

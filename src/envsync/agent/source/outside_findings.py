@@ -84,7 +84,7 @@ def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[Lead
                     leads_to = moved(leads_to)
             found.setdefault(leads_to, set()).add(path)
     for leads_to, paths in sorted(found.items()):
-        more = ", also of %d more" % (len(paths) - 1) if len(paths) > 1 else ""
+        more = f", also of {len(paths) - 1} more" if len(paths) > 1 else ""
         yield LeadsOutside(min(paths), outside.RUN_PATH + more, leads_to)
 
 

@@ -219,7 +219,7 @@ class Relocator:
             revision=changed.revision,
             totals=changed.totals,
             problems=tuple(
-                "%s: %s" % (_shown(path), text) for path, text in sorted(self._problems.items())
+                f"{_shown(path)}: {text}" for path, text in sorted(self._problems.items())
             ),
             left=tuple(map(_shown, sorted({*self._left, *self._naming.widely}))),
         )

@@ -49,5 +49,5 @@ def items_of(payload: bytes, sizes: Sequence[int]) -> Tuple[Tuple[bytes, int], .
     """
     paths = payload.split(b"\0") if payload else []
     if len(paths) != len(sizes):
-        raise ValueError("%d paths, %d sizes" % (len(paths), len(sizes)))
+        raise ValueError(f"{len(paths)} paths, {len(sizes)} sizes")
     return tuple(zip(paths, sizes))

@@ -111,7 +111,7 @@ def finding(links: Mapping[bytes, Softlink]) -> Tuple[Finding, ...]:
     if not links:
         return ()
     names = listed(sorted(map(os.fsdecode, links)), _SHOWN)
-    message = "%s: links into conda's package cache, sent as the files they point to" % names
+    message = f"{names}: links into conda's package cache, sent as the files they point to"
     return (Finding("softlinks", message),)
 
 
@@ -150,7 +150,7 @@ def _entry(path: bytes, place: bytes, environment: bytes) -> Optional[Entry]:
             return _file(name, place) if stat.S_ISREG(status.st_mode) else None
         except PermissionError as error:
             raise SourceRefused(
-                "a file in conda's package cache is not readable: %s" % os.fsdecode(place),
+                f"a file in conda's package cache is not readable: {os.fsdecode(place)}",
                 hint="chmod u+r it, or `conda config --set always_softlink false` "
                 "and install the package again",
             ) from error

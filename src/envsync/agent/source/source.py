@@ -150,10 +150,10 @@ class Source:
         require_live(self._places)
         if not os.path.isfile(os.path.join(self.path, HISTORY)):
             raise SourceRefused(
-                "%s is not a conda environment (it has no conda-meta/history)"
-                % os.fsdecode(self._places.path),
-                hint="`conda create -n %s` makes it one; `envsync remove` takes it from servers; "
-                "--allow-shrink does not push it" % self._places.name,
+                f"{os.fsdecode(self._places.path)} is not a conda environment "
+                "(it has no conda-meta/history)",
+                hint=f"`conda create -n {self._places.name}` makes it one; "
+                "`envsync remove` takes it from servers; --allow-shrink does not push it",
             )
 
     def _looked(

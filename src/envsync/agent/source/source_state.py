@@ -75,11 +75,11 @@ def source_revision(records: Records, snapshot: Snapshot) -> str:
 def left_out(scanned: Scan) -> Tuple[Finding, ...]:
     """Return findings of entries that cannot be sent."""
     special = [
-        Finding("special", "%s is a socket, pipe or device and is not sent" % os.fsdecode(path))
+        Finding("special", f"{os.fsdecode(path)} is a socket, pipe or device and is not sent")
         for path in scanned.special
     ]
     foreign = [
-        Finding("foreign", "another filesystem is mounted at %s" % os.fsdecode(path), True)
+        Finding("foreign", f"another filesystem is mounted at {os.fsdecode(path)}", True)
         for path in scanned.foreign
     ]
     return tuple(special + foreign)

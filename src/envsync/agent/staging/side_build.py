@@ -44,7 +44,7 @@ _WANTED = "side-wanted.txt"
 """conda's tools recognize a file of specs by the suffix `.txt`."""
 _NAME_MIN = 4
 _DIGITS = "0123456789"
-_DRAWN = re.compile(r"\.[0-9]{%d,}\Z" % (_NAME_MIN - 1))
+_DRAWN = re.compile(rf"\.[0-9]{{{_NAME_MIN - 1},}}\Z")
 """Only digits, because in a prefix or a home directory nothing else has such a name."""
 
 
@@ -185,8 +185,8 @@ class SideBuild:
         for path in files:
             if _holds(path, real):
                 raise VerificationFailed(
-                    "the tool there wrote the real path %s into the environment; the prefix is a "
-                    "link" % os.fsdecode(real),
+                    f"the tool there wrote the real path {os.fsdecode(real)} into the "
+                    "environment; the prefix is a link",
                     details=[os.fsdecode(os.path.relpath(path, self.path))],
                     hint="set `prefix:` of that server to the real path of the prefix",
                 )
@@ -213,9 +213,9 @@ def _place(final: bytes) -> bytes:
             path = os.path.join(parent, b"." + digits.encode())
             if not os.path.lexists(path):
                 return path
+    name, prefix = os.fsdecode(os.path.basename(final)), os.fsdecode(_parents(final)[0][0])
     raise PreflightRefused(
-        "cannot build %s there: %s is not writable"
-        % tuple(map(os.fsdecode, (os.path.basename(final), _parents(final)[0][0]))),
+        f"cannot build {name} there: {prefix} is not writable",
         hint="have the owner of the prefix push it, or use --method mirror",
     )
 

@@ -281,7 +281,7 @@ class Staging:
                 with contextlib.suppress(OSError):
                     self.writer.unlock_directory(path)
             raise VerificationFailed(
-                "%d paths are not what the source sent" % len(wrong.paths),
+                f"{len(wrong.paths)} paths are not what the source sent",
                 details=[os.fsdecode(path) for path in wrong.paths],
                 hint="run the same command again: only those are sent",
             )

@@ -53,8 +53,8 @@ def _names(prefix: str) -> List[str]:
         return []
     except PermissionError as error:
         raise PreflightRefused(
-            "%s is closed to %s" % (envs, user_name()),
-            hint="ask its owner, %s" % user_name(os.stat(envs).st_uid),
+            f"{envs} is closed to {user_name()}",
+            hint=f"ask its owner, {user_name(os.stat(envs).st_uid)}",
         ) from error
 
 

@@ -49,7 +49,7 @@ def describe(
     return DifferenceFacts(
         packages=package_changes(before, after) if found else (),
         groups=tuple(str(group) for group in groups),
-        paths=tuple("%s %s" % (mark, os.fsdecode(path)) for path, mark in marked[:paths_max]),
+        paths=tuple(f"{mark} {os.fsdecode(path)}" for path, mark in marked[:paths_max]),
         added=len(found.added),
         removed=len(found.removed),
         changed=len(found.changed),

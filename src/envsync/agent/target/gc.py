@@ -175,7 +175,7 @@ class _Sweep:
             reason = why_unremovable(tree, record.kept_because) or self._changed(record, tree)
             reason = reason or _use(using[tree]) or self._too_young(tree)
             if reason:
-                self.stays.append("generation %d: %s" % (record.number, reason))
+                self.stays.append(f"generation {record.number}: {reason}")
             elif self._remove_tree(tree, record):
                 self._generations.append(record.number)
 
@@ -184,12 +184,12 @@ class _Sweep:
         if self._rules.drifted:
             return ""
         if record.kept_because:
-            return "%s (--drifted removes it)" % record.kept_because
+            return f"{record.kept_because} (--drifted removes it)"
         try:
             if is_as_published(self._target.trees, tree, record):
                 return ""
         except (EnvsyncError, OSError) as error:
-            return "it cannot be read (%s)" % error
+            return f"it cannot be read ({error})"
         return "it was changed after it was replaced (--drifted removes it)"
 
     def _too_young(self, tree: bytes) -> str:
@@ -198,7 +198,7 @@ class _Sweep:
         age_seconds = self._rules.now_seconds - os.lstat(tree).st_ctime
         if not mount.is_network or age_seconds > NETWORK_AGE_SECONDS:
             return ""
-        return "it is on %s and younger than 7 days: other machines may use it" % mount.kind
+        return f"it is on {mount.kind} and younger than 7 days: other machines may use it"
 
     def _drop_treeless(self, records: Sequence[Record]) -> None:
         """Forget records whose trees are gone, but only if the live version has a record.
@@ -227,7 +227,7 @@ class _Sweep:
         try:
             writers = fence_writers(self._target.places)
         except Locked as error:
-            self.stays.append("an unfinished push: %s" % error.message)
+            self.stays.append(f"an unfinished push: {error.message}")
             return
         with closing_fd(writers):
             self._drop_trees(found)
@@ -252,7 +252,7 @@ class _Sweep:
         for tree in trees:
             reason = why_unremovable(tree) or _use(using[tree]) or self._too_young(tree)
             if reason:
-                self.stays.append("an unfinished push: %s" % reason)
+                self.stays.append(f"an unfinished push: {reason}")
             elif self._remove_tree(tree):
                 self._unfinished += 1
 
@@ -266,7 +266,7 @@ class _Sweep:
                 remove_tree(tree)
             except OSError as error:
                 self._resisting.add(tree)
-                self._problems.append("%s: %s" % (os.fsdecode(tree), error.strerror))
+                self._problems.append(f"{os.fsdecode(tree)}: {error.strerror}")
                 return False
             self._target.trees.cache(status.st_dev, status.st_ino).forget()
         self._count(size_bytes)
@@ -284,7 +284,7 @@ class _Sweep:
 
 def _use(processes: Sequence[ProcessUse]) -> str:
     """Return why a tree that these processes use must stay, or "" if there are none."""
-    return next(("process %d uses it: %s" % (use.pid, use.command) for use in processes), "")
+    return next((f"process {use.pid} uses it: {use.command}" for use in processes), "")
 
 
 def _inodes(path: bytes) -> Set[int]:

@@ -172,9 +172,9 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
     interrupted = places.interrupted()
     if interrupted:
         what = "a switch" if interrupted == INTENT else "its removal"
-        return "interrupted", "%s was interrupted" % what
+        return "interrupted", f"{what} was interrupted"
     if os.path.lexists(places.live) and not os.path.isdir(places.live):
-        return "blocked", "%s is not a directory" % os.fsdecode(places.live)
+        return "blocked", f"{os.fsdecode(places.live)} is not a directory"
     records = Records(places)
     inode = places.inode()
     if inode is None:
@@ -184,7 +184,7 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
     record = records.at(inode)
     if record is None:
         damaged = records.damaged()
-        is_damaged = "the record %s is damaged" % os.fsdecode(damaged[0]) if damaged else ""
+        is_damaged = f"the record {os.fsdecode(damaged[0])} is damaged" if damaged else ""
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # This is cheap: what was published was hashed then.
     trees.directories_of = VersionDirectories(records)
@@ -195,10 +195,10 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
     if snapshot.revision != record.revision:
         return "changed", "it was changed there since it was published"
     held = sorted(records.held().values()) if records.held_since(record.when_seconds) else []
-    return "published", "a version is held: %s" % held[-1] if held else ""
+    return "published", f"a version is held: {held[-1]}" if held else ""
 
 
 def _counted(kept: int) -> str:
     if not kept:
         return ""
-    return "%d earlier version%s kept" % (kept, " is" if kept == 1 else "s are")
+    return "1 earlier version is kept" if kept == 1 else f"{kept} earlier versions are kept"

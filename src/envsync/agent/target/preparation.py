@@ -26,10 +26,10 @@ _PYTHON_DIRECTORY = re.compile(rb"lib/(" + PYTHON + rb")\Z")
 def require_prefix(prefix: str) -> None:
     """Raise `PreflightRefused` if the prefix is not the absolute path of a directory."""
     if not os.path.isabs(prefix):
-        raise PreflightRefused("the prefix is not an absolute path: %r" % prefix)
+        raise PreflightRefused(f"the prefix is not an absolute path: {prefix!r}")
     if not os.path.isdir(prefix):
         raise PreflightRefused(
-            "there is no conda prefix at %s" % prefix,
+            f"there is no conda prefix at {prefix}",
             hint=Hint(
                 "`envsync bootstrap {server}` installs conda there; if it is elsewhere, set "
                 "that server's `prefix:` in the inventory"
@@ -64,15 +64,15 @@ def _no_room(places: Layout) -> PreflightRefused:
     parent, user = os.fsdecode(os.path.dirname(places.live)), user_name()
     if os.path.isdir(parent):
         return PreflightRefused(
-            "%s is not writable by %s" % (parent, user),
+            f"{parent} is not writable by {user}",
             hint=Hint(
-                "set `prefix:` of {server} to a path in a directory that %s can write to" % user
+                f"set `prefix:` of {{server}} to a path in a directory that {user} can write to"
             ),
         )
-    command = "install -d -m 755 -o %s %s" % (user, shlex.quote(parent))
+    command = f"install -d -m 755 -o {user} {shlex.quote(parent)}"
     return PreflightRefused(
-        "%s does not exist, and %s cannot create it" % (parent, user),
-        hint="an administrator there has to run: sudo %s" % command,
+        f"{parent} does not exist, and {user} cannot create it",
+        hint=f"an administrator there has to run: sudo {command}",
     )
 
 
@@ -88,7 +88,7 @@ def base_obstacle(prefix: str) -> str:
     except PreflightRefused as refused:
         return refused.message
     if has_conda(places.live) and not places.interrupted():  # `bootstrap` leaves it as it is
-        return "%s has another Python" % prefix
+        return f"{prefix} has another Python"
     return next((found.message for found in place_findings(prefix, places) if found.blocking), "")
 
 
@@ -102,20 +102,22 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         owned = owner_finding(places)
         found += [] if owned is None else [owned]
     elif os.path.lexists(places.live):
-        message = "%s is not a directory" % os.fsdecode(places.live)
+        message = f"{os.fsdecode(places.live)} is not a directory"
         found.append(Finding("not-a-directory", message, True))
     parent = existing_parent(places.state)
     beside = existing_parent(os.path.dirname(places.live))
     if os.stat(parent).st_dev != os.stat(beside).st_dev:
-        where = os.fsdecode(parent), os.fsdecode(beside)
-        message = "%s is on another filesystem than %s, so no switch is possible" % where
+        message = (
+            f"{os.fsdecode(parent)} is on another filesystem than {os.fsdecode(beside)}, "
+            "so no switch is possible"
+        )
         found.append(Finding("state-elsewhere", message, True))
     # A base that exists is not switched, and `make_room` looks above one that does not.
     written = [parent] if places.name == BASE else [parent, beside]
     closed = [place for place in written if not os.access(place, os.W_OK | os.X_OK)]
     found += map(_unwritable, closed[:1])
     if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
-        found.append(Finding("no-conda", "%s has no conda-meta, so there is no conda" % prefix))
+        found.append(Finding("no-conda", f"{prefix} has no conda-meta, so there is no conda"))
     return tuple(found)
 
 
@@ -144,7 +146,7 @@ def refuse_anothers(findings: Iterable[Finding]) -> None:
 def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:
     """Return what is mounted in or on a version: it would move along, and must not be removed."""
     if is_mount_point(tree):
-        message = "%s is a mount point and cannot be switched" % name
+        message = f"{name} is a mount point and cannot be switched"
         return (Finding("mount-point", message, True),)
     message = "something is mounted inside %s, at %s"
     names = [(name, os.fsdecode(mount)) for mount in mounted_within(tree)]
@@ -170,14 +172,14 @@ def require_no_mounts_in(tree: bytes, name: str) -> None:
 def _unwritable(directory: bytes) -> Finding:
     """Return the finding: a mode has another fix than a read-only mount or another's directory."""
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
-        message = "the filesystem of %s is mounted read-only" % os.fsdecode(directory)
+        message = f"the filesystem of {os.fsdecode(directory)} is mounted read-only"
         return Finding("read-only-mount", message, True)
     if is_foreign(directory):
         owner = user_name(os.stat(directory).st_uid)
         message = "%s belongs to %s and is not writable by %s"
         told = os.fsdecode(directory), owner, user_name()
         return Finding(FOREIGN_OWNER, message % told, True)
-    return Finding("read-only", "%s is not writable" % os.fsdecode(directory), True)
+    return Finding("read-only", f"{os.fsdecode(directory)} is not writable", True)
 
 
 def require_sound_link(prefix: str, places: Layout) -> None:
@@ -188,15 +190,15 @@ def require_sound_link(prefix: str, places: Layout) -> None:
     """
     if places.name == BASE and os.path.lexists(places.live) and not os.path.isdir(places.live):
         raise PreflightRefused(
-            "%s is not a directory" % os.fsdecode(places.path),
+            f"{os.fsdecode(places.path)} is not a directory",
             hint=Hint("correct the `prefix:` of {server} in the inventory"),
         )
     leads_to = _leads_to(prefix, places)
     if leads_to:
         raise PreflightRefused(
-            "%s is a link to %s" % (os.fsdecode(places.path), leads_to),
-            hint="remove the link there (`rm %s`), then push again"
-            % shlex.quote(os.fsdecode(places.path)),
+            f"{os.fsdecode(places.path)} is a link to {leads_to}",
+            hint=f"remove the link there (`rm {shlex.quote(os.fsdecode(places.path))}`), "
+            "then push again",
         )
 
 
@@ -216,7 +218,7 @@ def _leads_to(prefix: str, places: Layout) -> str:
         return "conda itself"
     if STATE_DIRECTORY in places.live.split(b"/"):
         return "a version that envsync keeps"
-    return "another environment, %s" % os.fsdecode(name) if parent == envs else ""
+    return f"another environment, {os.fsdecode(name)}" if parent == envs else ""
 
 
 def require_another_place(places: Layout, source: DirectoryIdentity) -> None:
@@ -238,8 +240,8 @@ def switch_findings(places: Layout) -> Tuple[Finding, ...]:
     if places.name == BASE or not becomes_link(places):
         return ()  # a base that exists is not switched
     message = (
-        "the filesystem there cannot swap two directories: %s becomes a link to one in .envsync, "
-        "and the name is missing for a moment during this one switch" % places.name
+        f"the filesystem there cannot swap two directories: {places.name} becomes a link to one "
+        "in .envsync, and the name is missing for a moment during this one switch"
     )
     return (Finding("becomes-link", message),)
 
@@ -262,7 +264,7 @@ def user_site_findings(directories: Iterable[bytes], home: str) -> Tuple[Finding
             continue
         site = os.path.join(home, ".local", "lib", match.group(1).decode(), "site-packages")
         if os.path.isdir(site) and _may_hold_something(site):
-            message = "%s there comes before the environment's own packages" % site
+            message = f"{site} there comes before the environment's own packages"
             found.append(Finding("user-site", message))
     return tuple(found)
 

@@ -110,9 +110,9 @@ def kept_record(
     if current is not None and current.revision == live.revision:
         if not is_foreign:
             return None
-        return current._replace(kept_because="%s by %s, whose source never had it" % (what, by))
+        return current._replace(kept_because=f"{what} by {by}, whose source never had it")
     how = "it was never published" if current is None else "it had been changed by hand"
-    because = "%s by %s; %s" % (what, by, how)
+    because = f"{what} by {by}; {how}"
     number, local = target.records.next_number(), target.trees.local.patterns
     record = found_record(number, live.scan.inode, live, because, local)
     if current is None:

@@ -271,7 +271,7 @@ class TargetPush:
                 raise
             self.staging.give_up()
             raise TransferFailed(
-                "the earlier tree that was reused there cannot be changed: %s" % words(error),
+                f"the earlier tree that was reused there cannot be changed: {words(error)}",
                 hint="run the same command again: it creates a new tree",
             ) from error
 

@@ -46,13 +46,13 @@ def differences(
         if record is None and not target.records.has_damage():
             raise NotFound(
                 "envsync never published it there: there is nothing to compare it with",
-                hint=Hint("`envsync diff %s {server}` compares it with what is here" % target.name),
+                hint=Hint(f"`envsync diff {target.name} {{server}}` compares it with what is here"),
             )
         before = None if record is None else target.records.manifest(record)
     if before is None:
         raise VerificationFailed(
             "the manifest of what was published there is missing or damaged",
-            hint="`envsync verify %s` checks the contents" % target.name,
+            hint=f"`envsync verify {target.name}` checks the contents",
         )
 
     def read(path: bytes) -> Optional[bytes]:
@@ -153,7 +153,7 @@ def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> Ver
     what = "the manifest of what was published is missing or damaged"
     if snapshot.revision != record.revision:
         return VerificationFailed(
-            "it is not what was published; the paths are unknown, since %s" % what,
+            f"it is not what was published; the paths are unknown, since {what}",
             hint="`envsync push --overwrite` corrects it and keeps this version",
         )
     try:
@@ -166,4 +166,4 @@ def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> Ver
         hint = "verify again; if this recurs, check the disk there"
     finally:
         target.lock.release()
-    return VerificationFailed("the contents are what was published, but %s" % what, hint=hint)
+    return VerificationFailed(f"the contents are what was published, but {what}", hint=hint)

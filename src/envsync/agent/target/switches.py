@@ -41,11 +41,11 @@ class TargetSwitches:
         record = self._earlier(number, current, live)
         tree = self._target.records.tree(record)
         if tree is None:
-            raise NotFound("the tree of generation %d is missing" % record.number)
-        require_no_mounts_in(tree, "generation %d" % record.number)
+            raise NotFound(f"the tree of generation {record.number} is missing")
+        require_no_mounts_in(tree, f"generation {record.number}")
         if not self._is_as_recorded(tree, record):
             raise PreflightRefused(
-                "generation %d was changed since it was published" % record.number,
+                f"generation {record.number} was changed since it was published",
                 hint="push a good version instead",
             )
         publication = Publication(
@@ -97,7 +97,7 @@ class TargetSwitches:
         """Remove the live version; it becomes a generation, and is held."""
         live = self._looked_at_again()
         if live is None:
-            raise NotFound("there is no environment %s there" % self._target.name)
+            raise NotFound(f"there is no environment {self._target.name} there")
         require_movable(self._target.places)
         current = self._target.current(live)
         kept = kept_record(self._target, by, "removed")
@@ -126,7 +126,7 @@ class TargetSwitches:
         """
         kept = [r for r in self._target.records.kept() if r != current]
         earlier = [r for r in kept if not r.was_taken_back]
-        missing = "there is no earlier version of %s to go back to" % self._target.name
+        missing = f"there is no earlier version of {self._target.name} to go back to"
         if number is not None:
             earlier = [r for r in kept if r.number == number]
             missing = "number %d of %s is not a version that is kept"
@@ -146,7 +146,7 @@ class TargetSwitches:
             )
         if not earlier:
             numbers = ", ".join(str(r.number) for r in kept)
-            raise NotFound(missing, details=["kept: number %s" % numbers] if kept else ())
+            raise NotFound(missing, details=[f"kept: number {numbers}"] if kept else ())
         return earlier[-1]
 
 

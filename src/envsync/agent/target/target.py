@@ -157,7 +157,7 @@ class Target:
             found += [] if shared is None else [shared]
         damaged = self.records.damaged()
         if damaged:
-            message = "the record %s there is damaged" % os.fsdecode(damaged[0])
+            message = f"the record {os.fsdecode(damaged[0])} there is damaged"
             found.append(Finding(DAMAGED_RECORD, message))
         return found
 
@@ -244,7 +244,7 @@ class Target:
         except SourceRefused as error:
             # Not `SourceRefused`, which would concern all servers: this is about one target only.
             raise PreflightRefused(
-                "the live version cannot be read: %s" % error.message,
+                f"the live version cannot be read: {error.message}",
                 details=error.details,
                 hint=error.advice,
             ) from error

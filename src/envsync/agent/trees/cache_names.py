@@ -23,7 +23,7 @@ def cache_path(directory: Optional[str], tree: Tree, key: str) -> Optional[str]:
 
 def cache_start(directory: Optional[str], tree: Tree) -> Optional[str]:
     """Return the part of `cache_path` before the key."""
-    return None if directory is None else os.path.join(directory, "%x-%x-" % tree)
+    return None if directory is None else os.path.join(directory, f"{tree[0]:x}-{tree[1]:x}-")
 
 
 def tree_of(name: str) -> Optional[Tree]:

@@ -81,15 +81,15 @@ def read_directory(path: bytes, top_fd: int, device: int) -> Entries:
         return NO_ENTRIES
     except PermissionError as error:
         raise SourceRefused(
-            "a directory is not readable: %s" % os.fsdecode(path),
+            f"a directory is not readable: {os.fsdecode(path)}",
             hint=how_to_read_directory(top_fd, path),
         ) from error
     except OSError as error:
         if trouble(error) is not None:
             raise
         # The path may be too long for the kernel; then only its end is helpful.
-        what = "%s: ...%s" % (error.strerror, os.fsdecode(path[-200:]))
-        raise SourceRefused("a directory cannot be read: %s" % what) from error
+        what = f"{error.strerror}: ...{os.fsdecode(path[-200:])}"
+        raise SourceRefused(f"a directory cannot be read: {what}") from error
 
 
 def _read(path: bytes, top_fd: int, device: int) -> Entries:

@@ -50,14 +50,14 @@ def pack_columns(columns: Sequence[Tuple[int, ...]]) -> bytes:
     count = len(columns[0])
     integers = tuple(itertools.chain.from_iterable(columns))
     try:
-        return struct.pack("<I%dq" % len(integers), count, *integers)
+        return struct.pack(f"<I{len(integers)}q", count, *integers)
     except struct.error:
         # Some inode numbers use all 64 bits, or some times do not fit into 64 bits.
         modes_, inodes, sizes, mtimes, ctimes, links = columns
         times = [tuple(map(bounded_ns, column)) for column in (mtimes, ctimes)]
         integers = tuple(itertools.chain(modes_, inodes, sizes, *times, links))
         integers = tuple(number & INODE_MASK for number in integers)
-        return struct.pack("<I%dQ" % len(integers), count, *integers)
+        return struct.pack(f"<I{len(integers)}Q", count, *integers)
 
 
 def bounded_ns(time_ns: int) -> int:
@@ -78,7 +78,7 @@ def row_names(packed: bytes) -> bytes:
 
 def modes(packed: bytes) -> Set[int]:
     """Return the modes that occur in a directory, without unpacking the rest."""
-    return set(struct.unpack_from("<%dq" % row_count(packed), packed, 4))
+    return set(struct.unpack_from(f"<{row_count(packed)}q", packed, 4))
 
 
 def may_hold_programs(packed: bytes) -> bool:
@@ -113,7 +113,7 @@ def has_names_elsewhere(directories: Mapping[bytes, bytes]) -> bool:
 def _linked(packed: bytes) -> List[Tuple[int, int]]:
     """Return row number and link count of each entry with several names, except directories."""
     count = row_count(packed)
-    column = struct.Struct("<%dq" % count)
+    column = struct.Struct(f"<{count}q")
     links = column.unpack_from(packed, 4 + 8 * count * (_INTEGERS - 1))
     if max(links, default=0) <= 1:
         return []
@@ -143,7 +143,7 @@ def _columns(packed: bytes) -> List[Sequence[Any]]:
     """Return the columns of all rows: the names, then each of the integers."""
     try:
         count = row_count(packed)
-        integers = struct.unpack_from("<%dq" % (count * _INTEGERS), packed, 4)
+        integers = struct.unpack_from(f"<{count * _INTEGERS}q", packed, 4)
     except struct.error as error:
         raise ValueError("damaged rows of the content cache") from error
     names = row_names(packed).split(b"\0") if count else []

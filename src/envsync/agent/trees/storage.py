@@ -57,8 +57,8 @@ def require_room(
     needed = new_bytes + spare.free_bytes
     if needed > free.free_bytes:
         raise NoSpace(
-            "the %s needs %s, including %s to spare, but %s are free"
-            % (what, *map(_megabytes, (needed, spare.free_bytes, free.free_bytes))),
+            f"the {what} needs {_megabytes(needed)}, including {_megabytes(spare.free_bytes)} "
+            f"to spare, but {_megabytes(free.free_bytes)} are free",
             hint=Hint(_FREE),
         )
     spare_inodes = spare.free_inodes or 0
@@ -95,7 +95,7 @@ def trouble(error: OSError) -> Optional[Trouble]:
     if error.errno == errno.EROFS:
         return Trouble(StorageFailed, "its filesystem is read-only", _REMOUNT)
     if error.errno in _BROKEN:
-        return Trouble(StorageFailed, "its disk fails (%s)" % os.strerror(error.errno), _MEND)
+        return Trouble(StorageFailed, f"its disk fails ({os.strerror(error.errno)})", _MEND)
     return None
 
 
@@ -112,7 +112,7 @@ def words(error: Union[EnvsyncError, OSError]) -> str:
     if not isinstance(error, OSError):
         return error.message
     name = error.filename
-    where = "%s: " % os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
+    where = f"{os.fsdecode(name)}: " if isinstance(name, (str, bytes)) else ""
     return where + (error.strerror or str(error))
 
 
@@ -122,8 +122,8 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
     if found is None:
         return None
     return found.kind(
-        "%s; the live environment is untouched" % found.reason,
-        hint=Hint("%s, then try again" % found.cure),
+        f"{found.reason}; the live environment is untouched",
+        hint=Hint(f"{found.cure}, then try again"),
         details=_paths(error),
     )
 
@@ -132,7 +132,7 @@ def failure_here(error: OSError) -> Optional[EnvsyncError]:
     """Return the error for a disk of the machine that the command runs on; None as above."""
     found = trouble(error)
     return found and found.kind(
-        "a disk of this machine cannot be used: %s" % words(error),
+        f"a disk of this machine cannot be used: {words(error)}",
         hint="`df -h`, `df -i` and `dmesg` show which, and why",
     )
 
@@ -165,8 +165,8 @@ def failure_after_switch(error: OSError, done: Tuple[str, str]) -> Optional[Envs
         return None
     message, command = done
     return found.kind(
-        "%s: %s" % (message, found.reason),
-        hint=Hint("%s, then %s to complete it" % (found.cure, command)),
+        f"{message}: {found.reason}",
+        hint=Hint(f"{found.cure}, then {command} to complete it"),
         details=_paths(error),
     )
 
@@ -183,8 +183,8 @@ def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
             bad.append(os.fsdecode(path))
     if found is not None:
         raise StorageFailed(
-            "files cannot be read: %s" % found.reason,
-            hint=Hint("%s, then try again" % found.cure),
+            f"files cannot be read: {found.reason}",
+            hint=Hint(f"{found.cure}, then try again"),
             details=bad,
         )
 

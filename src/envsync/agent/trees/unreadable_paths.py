@@ -42,4 +42,4 @@ def _how_to_read(top_fd: int, path: bytes, below: bytes, belongs: str, command: 
     who, effect = ("g", "") if is_of_group else ("a", " (which lets everybody read)")
     owner = user_name(status.st_uid)
     told = command.format(who=who, path=full, owner=shlex.quote(owner))
-    return "%s to %s, who has to run there%s: %s" % (belongs, owner, effect, told)
+    return f"{belongs} to {owner}, who has to run there{effect}: {told}"

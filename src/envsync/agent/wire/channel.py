@@ -174,7 +174,7 @@ class Channel:
         except EnvsyncError as error:
             self._end(error)
         except (OSError, ValueError) as error:
-            self._end(ConnectionLost("the connection was lost: %s" % error))
+            self._end(ConnectionLost(f"the connection was lost: {error}"))
 
     def _hand_over(self, frame: Frame) -> None:
         """Queue a frame; while the queue is full, the other side does not count as silent."""
@@ -188,7 +188,7 @@ class Channel:
         """Watch for silence, in its own thread because `_beat` may block in a write."""
         while not self._closed.wait(min(self._heartbeat_seconds, self._silence_seconds / 4)):
             if time.monotonic() - self._heard > self._silence_seconds:
-                self._end(ConnectionLost("nothing received for %.0f s" % self._silence_seconds))
+                self._end(ConnectionLost(f"nothing received for {self._silence_seconds:.0f} s"))
                 return
 
     def _beat(self) -> None:

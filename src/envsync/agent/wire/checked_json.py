@@ -64,15 +64,14 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         hints = get_type_hints(kind)
         try:
             fields = {
-                name: _parse(hints[name], value[name], "%s.%s" % (where, name))
-                for name in kind._fields
+                name: _parse(hints[name], value[name], f"{where}.{name}") for name in kind._fields
             }
         except KeyError as error:
-            raise AgentFailed("received a message without %s in %s" % (error, where)) from error
+            raise AgentFailed(f"received a message without {error} in {where}") from error
         return kind(**fields)
     if _is_plain(kind, value):
         return float(value) if kind is float else value
-    raise AgentFailed("received a message with an unexpected %s" % where)
+    raise AgentFailed(f"received a message with an unexpected {where}")
 
 
 def _is_plain(kind: Any, value: Any) -> bool:

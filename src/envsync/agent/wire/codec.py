@@ -73,7 +73,9 @@ def _zstandard() -> Any:
         # Debian's `getsitepackages` leaves out `usual`, even in a virtual environment, which is not
         # recognized without `site`.
         prefix = os.path.dirname(os.path.dirname(sys.executable))
-        usual = os.path.join(prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+        usual = os.path.join(
+            prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages"
+        )
         found = [usual, *site.getsitepackages([prefix, sys.prefix])]
         sys.path += [path for path in found if path not in sys.path]
     try:

@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 
 def listed(names: Sequence[str], shown: int) -> str:
     """Return names as text for a message: `a, b and 3 more`."""
-    more = " and %d more" % (len(names) - shown) if len(names) > shown else ""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
@@ -58,7 +58,7 @@ class ProcessUse(NamedTuple):
     @property
     def label(self) -> str:
         """Its number, and whose it is if it is another user's."""
-        return "%d (%s)" % (self.pid, self.user) if self.user else str(self.pid)
+        return f"{self.pid} ({self.user})" if self.user else str(self.pid)
 
 
 class DirectoryIdentity(NamedTuple):
