@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.server.helper_processes import NO_HELPERS
 from envsync.errors import NotFound
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.remote_source import RemoteSource, open_remote

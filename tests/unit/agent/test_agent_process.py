@@ -13,9 +13,9 @@ import pytest
 from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
 from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.server.helper_processes import NO_HELPERS
 from envsync.agent.server.home import content_directory
 from envsync.agent.trees.cache_file import CacheFile
-from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.checked_json import to_json

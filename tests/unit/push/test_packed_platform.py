@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server.facts import platform_facts
-from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.server.helper_processes import NO_HELPERS
 from envsync.agent.wire.messages import PlatformFacts
 from envsync.errors import PreflightRefused
 from envsync.push.cycle import Push

@@ -24,8 +24,7 @@ from typing import (
     TypeVar,
 )
 
-from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.trees.storage import storage_failure
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed

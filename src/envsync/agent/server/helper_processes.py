@@ -113,6 +113,9 @@ class HelperProcesses:
                 os.waitpid(helper.pid, 0)
 
 
+NO_HELPERS = HelperProcesses()
+
+
 def _fork(work: Work) -> Optional[_Helper]:
     their_requests, requests = os.pipe()
     answers, their_answers = os.pipe()

@@ -14,7 +14,7 @@ from envsync.agent.places.records import Records
 from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts
-from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.source.relocations import SourcePaths, relocation_to
 from envsync.agent.source.softlinks import finding, softlinks
 from envsync.agent.source.source_state import (
@@ -28,7 +28,6 @@ from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
 from envsync.agent.trees.outgoing import Progress, Search, outgoing
-from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stable_hashing import Hashed

@@ -24,9 +24,8 @@ from envsync.agent.places.records import Record, Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts, processes_using
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
-from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.target import preparation
-from envsync.agent.trees.scan import NO_HELPERS
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import (

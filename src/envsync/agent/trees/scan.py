@@ -11,7 +11,7 @@ import os
 from functools import partial
 from typing import Collection, Dict, List, Optional, Tuple
 
-from envsync.agent.server.helper_processes import SCAN, HelperProcesses
+from envsync.agent.server.helper_processes import NO_HELPERS, SCAN, HelperProcesses
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.content_cache import StoredRows, partition_of
 from envsync.agent.trees.directory_read import opened_directory
@@ -35,8 +35,6 @@ processes."""
 Share = Tuple[bytes, int, Tuple[str, ...], List[bytes], int]
 """A request to scan: a tree's path and inode, the local patterns, the directories, and the number
 of entries after which to return."""
-
-NO_HELPERS = HelperProcesses()
 
 
 def scan(

@@ -7,7 +7,7 @@ import os
 from typing import Callable, Collection, Dict, Iterator, Optional, Tuple
 
 from envsync.agent.server.filesystem import mount_of
-from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
 from envsync.agent.trees.directory_read import opened_directory
@@ -15,7 +15,6 @@ from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.racy_timestamps import seconds_to_settle
 from envsync.agent.trees.running_searches import RunningSearch, RunningSearches, begin
 from envsync.agent.trees.scan import (
-    NO_HELPERS,
     are_directories_unchanged,
     rescan,
     scan,

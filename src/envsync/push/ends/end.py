@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from envsync.agent.operations import bootstrap, bundle
 from envsync.agent.operations.service import Service
-from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.checked_json import Arguments, as_json
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.trees.scan import NO_HELPERS
+from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.trees.storage import storage_failure
 from envsync.agent.wire.source_requests import AtPath
 from envsync.errors import EnvsyncError
