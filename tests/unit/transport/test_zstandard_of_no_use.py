@@ -56,7 +56,7 @@ def decoded(stream: bytes) -> bytes:
 
 
 def test_one_that_works() -> None:
-    assert codec.undone() == codec.encodable() == ("zstd-streamed", "zstd", "zlib", "none")
+    assert codec.decodable() == codec.encodable() == ("zstd-streamed", "zstd", "zlib", "none")
 
 
 def test_it_is_found_as_the_agent_runs() -> None:
@@ -64,7 +64,7 @@ def test_it_is_found_as_the_agent_runs() -> None:
     top = Path(codec.__file__).parents[3]
     code = (
         f"import sys; sys.path.append({os.fspath(top)!r}); from envsync.agent.wire import codec; "
-        "print(*codec.undone(), '_distutils_hack' in sys.modules)"
+        "print(*codec.decodable(), '_distutils_hack' in sys.modules)"
     )
     command = [sys.executable, "-S", "-I", "-B", "-c", code]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
@@ -74,10 +74,10 @@ def test_it_is_found_as_the_agent_runs() -> None:
 def test_one_that_cannot_be_loaded(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
     del broken
     assert codec.encodable() == ("zlib", "none")
-    assert codec.undone() == ("zstd", "zlib", "none"), "the command does"
+    assert codec.decodable() == ("zstd", "zlib", "none"), "the command does"
     assert decoded(FRAME) == CONTENT
     monkeypatch.setenv("PATH", os.devnull)
-    assert codec.undone() == ("zlib", "none")
+    assert codec.decodable() == ("zlib", "none")
 
 
 def test_one_without_what_a_stream_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,16 +90,16 @@ def test_one_without_what_a_stream_needs(monkeypatch: pytest.MonkeyPatch) -> Non
     without(monkeypatch, "ZstdCompressionParameters")
     monkeypatch.setattr(sys.modules["zstandard"], "ZstdDecompressor", Decompressor)
     monkeypatch.setenv("PATH", os.devnull)
-    assert codec.undone() == codec.encodable() == ("zstd", "zlib", "none")
+    assert codec.decodable() == codec.encodable() == ("zstd", "zlib", "none")
     assert decoded(FRAME) == CONTENT
 
 
 def test_one_that_knows_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "frame_content_size")
-    assert codec.undone() == ("zstd-streamed", "zstd", "zlib", "none")
+    assert codec.decodable() == ("zstd-streamed", "zstd", "zlib", "none")
     assert decoded(FRAME) == CONTENT, "by the command"
     monkeypatch.setenv("PATH", os.devnull)
-    assert codec.undone() == ("zstd-streamed", "zlib", "none")
+    assert codec.decodable() == ("zstd-streamed", "zlib", "none")
 
 
 def test_a_target_tells_before_anything_is_sent_to_it(

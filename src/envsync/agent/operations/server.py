@@ -28,7 +28,7 @@ def _health(service: Service, request: Request) -> Answer:
     from envsync.agent.target.health import health
 
     asked, cache = request.read(AskEnvironments), content_directory(os.environ)
-    return Answer(health(*asked, cache, _server_facts(codec.undone())))
+    return Answer(health(*asked, cache, _server_facts(codec.decodable())))
 
 
 def _list(service: Service, request: Request) -> Answer:

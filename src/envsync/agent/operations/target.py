@@ -13,7 +13,7 @@ from envsync.agent.server.home import content_directory
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.wire.build_requests import Build
 from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.codec import decode_all, undone
+from envsync.agent.wire.codec import decodable, decode_all
 from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX
 from envsync.agent.wire.short_answers import (
     ExistingFacts,
@@ -93,7 +93,7 @@ def _references(service: Service, request: Request) -> Answer:
     has_most = service.target.refer_to(packages)
     base = service.target.base_manifest()
     has_begun = find_staging(service.target.places) is not None
-    facts = ReferencesFacts(has_most, has_begun, undone())
+    facts = ReferencesFacts(has_most, has_begun, decodable())
     return Answer(facts, b"".join(manifests.references(base)))
 
 

@@ -45,7 +45,7 @@ _TRIED_LEVEL = -5
 """The lowest level in use, which modules that are too old do not support."""
 
 
-def undone() -> Tuple[str, ...]:
+def decodable() -> Tuple[str, ...]:
     """Return the codecs that this interpreter or the command can decode, the best first.
 
     The module is tried, because it may be for another Python, or of a release that lacks
