@@ -15,7 +15,7 @@ import pytest
 
 from envsync.agent.places import layout
 from envsync.agent.publishing.prune import remove_orphaned_trees
-from envsync.agent.source.source import Source
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target import queries as target_questions
 from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.trees.storage import trouble
@@ -222,13 +222,13 @@ def test_what_was_removed_is_held_by_the_history_too(server: Server) -> None:
 def test_what_a_source_has_had(left: bytes, server: Server, tmp_path: Path) -> None:
     """Else nothing could be pushed from there any more."""
     server.push(ONE)
-    source = Source(str(server.prefix), server.name, (), server.cache, str(tmp_path))
-    source.had.remember(REVISIONS[1])
+    source = SourceEnvironment(str(server.prefix), server.name, (), server.cache, str(tmp_path))
+    source.history.remember(REVISIONS[1])
     (file_,) = (tmp_path / "had").iterdir()
     with file_.open("ab") as log:
         log.write(left)
-    source.had.remember(REVISIONS[2])
-    assert set(source.had.revisions()) >= set(REVISIONS)
+    source.history.remember(REVISIONS[2])
+    assert set(source.history.revisions()) >= set(REVISIONS)
 
 
 # --- a disk that does not answer --------------------------------------------------------

@@ -17,7 +17,7 @@ from envsync.agent.places import busy_findings
 from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import layout
 from envsync.agent.source.outside_findings import outside_findings
-from envsync.agent.source.source import Source
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.queries import verify
@@ -290,7 +290,7 @@ def test_killed_where_it_becomes_a_link_on_another_disk(
 
 
 def test_a_source_that_is_a_link(server: Server, elsewhere: Path) -> None:
-    source = Source(str(server.prefix), NAME, (), None, str(server.scratch))
+    source = SourceEnvironment(str(server.prefix), NAME, (), None, str(server.scratch))
     assert source.inspect().revision == revision(ONE)
     assert b"".join(source.contents([(b"bin/tool", 3)])).endswith(b"one")
     assert outside_findings(source.version) == ()
@@ -301,7 +301,7 @@ def test_an_absolute_link_within_a_linked_environment_leads_not_outside(
 ) -> None:
     os.symlink(server.live + b"/bin/tool", elsewhere / "inside")
     os.symlink(os.fsencode(elsewhere) + b"/bin/tool", elsewhere / "outside")
-    source = Source(str(server.prefix), NAME, (), None, str(server.scratch))
+    source = SourceEnvironment(str(server.prefix), NAME, (), None, str(server.scratch))
     source.inspect()
     [finding] = outside_findings(source.version)
     assert "outside" in finding.message
@@ -412,7 +412,7 @@ def test_a_link_to_somebody_elses_is_refused_by_name(server: Server) -> None:
 
 @pytest.mark.parametrize("lock", [False, True])
 def test_the_place_of_the_source_is_refused_and_nothing_written(lock: bool, server: Server) -> None:
-    source = Source(str(server.prefix), NAME, (), None, None)
+    source = SourceEnvironment(str(server.prefix), NAME, (), None, None)
     assert source.place() is None
     os.mkdir(server.live)
     disk.build(server.live, ONE)

@@ -10,7 +10,7 @@ import pytest
 
 from envsync.agent.places.records import Records
 from envsync.agent.server import filesystem
-from envsync.agent.source.source import Source
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
 from envsync.agent.trees.trees import Trees
 from envsync.errors import CheckFailed
@@ -49,7 +49,7 @@ def test_a_local_file_in_an_empty_directory_of_the_version_is_no_change(server: 
     assert not is_changed(server)
     write(server, SETTING)
     # As a source, too.
-    source = Source(str(server.prefix), NAME, MODELS, server.cache, None)
+    source = SourceEnvironment(str(server.prefix), NAME, MODELS, server.cache, None)
     assert source.inspect().revision == published
 
 

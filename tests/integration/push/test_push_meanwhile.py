@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.source.source import Source
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.trees.hashing import Hashing
 from envsync.errors import TransferFailed
 from envsync.push.ends.local_source import LocalSource
@@ -98,7 +98,7 @@ def test_a_source_that_was_hashed_meanwhile_is_confirmed_early_and_referred_to(
     monkeypatch.setattr(LocalSource, "manifest", told)
     before(monkeypatch, Hashing, "files", must_come(arrived))
     before(monkeypatch, Sending, "settle", arrived.set)
-    before(monkeypatch, Source, "confirm", confirming.set)
+    before(monkeypatch, SourceEnvironment, "confirm", confirming.set)
     before(monkeypatch, TargetEnd, "settle", must_come(confirming))
     report = scene.push()
     assert (report.outcome, report.transport_reason) == ("pushed", SENT_AHEAD)
@@ -125,7 +125,7 @@ def test_a_push_that_fails_ends_no_helpers_of_who_still_looks(
         if threading.current_thread().name.startswith("server"):
             over.set()
 
-    def confirm_late(source: Source) -> bool:
+    def confirm_late(source: SourceEnvironment) -> bool:
         looking.set()
         assert over.wait(WAIT_SECONDS)
         assert not is_closed
@@ -136,9 +136,9 @@ def test_a_push_that_fails_ends_no_helpers_of_who_still_looks(
         assert looking.wait(WAIT_SECONDS)
         raise TransferFailed("the link is gone")
 
-    confirm, confirmed = Source.confirm, threading.Event()
+    confirm, confirmed = SourceEnvironment.confirm, threading.Event()
     monkeypatch.setattr(helpers, "close", closing)
-    monkeypatch.setattr(Source, "confirm", confirm_late)
+    monkeypatch.setattr(SourceEnvironment, "confirm", confirm_late)
     monkeypatch.setattr(SourceLook, "is_being_hashed", lambda _: step == "settle")
     monkeypatch.setattr(TargetEnd, "begin_alike", lambda *_, **__: False)
     monkeypatch.setattr(Sending if step == "settle" else TargetEnd, step, fail)

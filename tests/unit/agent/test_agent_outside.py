@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.source.outside_findings import outside_findings
-from envsync.agent.source.source import Source
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.conda import elf as reading
 from tests.support import disk
 from tests.support.elf_file import RUNPATH, elf
@@ -34,7 +34,7 @@ class Sources:
 
     def lines(self, there: str = "") -> list[str]:
         caches = str(self.root / "cache")
-        source = Source(str(self.root / "conda"), NAME, (), caches, None)
+        source = SourceEnvironment(str(self.root / "conda"), NAME, (), caches, None)
         source.inspect()
         return [finding.message for finding in outside_findings(source.version, there)]
 

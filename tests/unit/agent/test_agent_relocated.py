@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.source.relocated_contents import Contents
-from envsync.agent.source.source import Source
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.source.verified_read import read_verified
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.directory_read import opened_directory
@@ -39,7 +39,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def inspected(base: Path) -> SourceVersion:
-    source = Source(str(base), NAME, (), str(base.parent / "cache"), None)
+    source = SourceEnvironment(str(base), NAME, (), str(base.parent / "cache"), None)
     source.inspect()
     return source.version
 

@@ -12,7 +12,7 @@ from typing import NoReturn, cast
 
 import pytest
 
-from envsync.agent.source.source import Source
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
 from envsync.errors import HostKeyRefused, SourceRefused
@@ -46,15 +46,16 @@ def test_a_scan_never_ends_in_silence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also where a job writes into the source between each look and the one that confirms it."""
-    log, confirm, number = tmp_path / "envs" / NAME / "var/log", Source.confirm, itertools.count()
+    log = tmp_path / "envs" / NAME / "var/log"
+    confirm, number = SourceEnvironment.confirm, itertools.count()
 
-    def confirm_later(source: Source) -> bool:
+    def confirm_later(source: SourceEnvironment) -> bool:
         if next(number) < changes:
             with log.open("ab") as stream:
                 stream.write(b"more")
         return confirm(source)
 
-    monkeypatch.setattr(Source, "confirm", confirm_later)
+    monkeypatch.setattr(SourceEnvironment, "confirm", confirm_later)
     # Nobody knows it yet: each look has to read something.
     with pytest.raises(SourceRefused) if changes == 99 else contextlib.nullcontext():
         daemon_work._scan(site, NAME)

@@ -30,7 +30,7 @@ from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed
 
 if TYPE_CHECKING:
-    from envsync.agent.source.source import Source
+    from envsync.agent.source.source_environment import SourceEnvironment
     from envsync.agent.staging.side_build import SideBuild
     from envsync.agent.target.push import TargetPush
     from envsync.agent.target.target import Target
@@ -103,7 +103,7 @@ class Service:
         self.tell = tell
         self.emit = emit
         self.helpers = helpers
-        self.opened_source: Optional[Source] = None
+        self.opened_source: Optional[SourceEnvironment] = None
         self.opened_target: Optional[Target] = None
         self._push: Optional[TargetPush] = None
         self.build: Optional[SideBuild] = None
@@ -131,7 +131,7 @@ class Service:
             raise failure from error
 
     @property
-    def source(self) -> Source:
+    def source(self) -> SourceEnvironment:
         if self.opened_source is None:
             raise AgentFailed("no source was opened")
         return self.opened_source

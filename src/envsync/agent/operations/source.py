@@ -7,7 +7,7 @@ from typing import List
 
 from envsync.agent.operations.service import Answer, Request, Service
 from envsync.agent.server.home import content_directory
-from envsync.agent.source.source import Source
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.wire.short_answers import (
     ConfirmedFacts,
     CredentialFacts,
@@ -35,7 +35,7 @@ from envsync.tree.manifest import REFERENCE_BYTES
 
 def _open(service: Service, request: Request) -> Answer:
     opening = request.read(OpenSource)
-    service.opened_source = source = Source(
+    service.opened_source = source = SourceEnvironment(
         opening.prefix,
         opening.name,
         opening.local,
@@ -112,7 +112,7 @@ def _sees(service: Service, request: Request) -> Answer:
 
 
 def _remember(service: Service, request: Request) -> Answer:
-    problem = service.source.had.remember(request.read(Remember).revision)
+    problem = service.source.history.remember(request.read(Remember).revision)
     return Answer(RememberedFacts(problem))
 
 

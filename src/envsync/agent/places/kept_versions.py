@@ -39,7 +39,8 @@ def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:
         return True
     if record.local == trees.local.patterns:
         return False
-    return trees.by(LocalPaths(record.local)).snapshot(tree).revision == record.revision
+    as_recorded = trees.with_local_paths(LocalPaths(record.local))
+    return as_recorded.snapshot(tree).revision == record.revision
 
 
 def found_record(

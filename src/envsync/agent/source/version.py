@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SourceVersion:
-    """A version found by `Source.inspect`; it does not notice later changes in the tree."""
+    """A version that `SourceEnvironment.inspect` found; it does not notice later changes."""
 
     def __init__(
         self,

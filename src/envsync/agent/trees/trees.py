@@ -46,7 +46,7 @@ class Trees:
         self._unstored: Dict[Tuple[int, int], Hashed] = {}
         self._stores_later = False
 
-    def by(self, local: LocalPaths) -> Trees:
+    def with_local_paths(self, local: LocalPaths) -> Trees:
         """Return a `Trees` for other local paths, which have content caches of their own."""
         return Trees(self._cache_directory, local, self.helpers, self.directories_of)
 

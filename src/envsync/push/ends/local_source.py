@@ -21,7 +21,7 @@ from envsync.push.request.places import Place
 from envsync.transport.job import Contents, Item
 
 if TYPE_CHECKING:
-    from envsync.agent.source.source import Source as AgentsSource
+    from envsync.agent.source.source_environment import SourceEnvironment
 
 
 class LocalSource:
@@ -29,7 +29,7 @@ class LocalSource:
 
     is_here = True
 
-    def __init__(self, look: SourceLook, agent: AgentsSource, there: str = "") -> None:
+    def __init__(self, look: SourceLook, agent: SourceEnvironment, there: str = "") -> None:
         """`agent` answers for `look`; `there` is as for `SourceAnswers`."""
         self.look = look
         self.answers = SourceAnswers(look, there)
@@ -92,7 +92,7 @@ class LocalSource:
 
     def had(self) -> tuple[str, ...]:
         """Return the revisions that this source has had, as far as this machine knows."""
-        return tuple(self._agent.had.revisions())
+        return tuple(self._agent.history.revisions())
 
     def close(self) -> None:
         self.look.close()

@@ -39,7 +39,7 @@ from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 
 if TYPE_CHECKING:
-    from envsync.agent.source.source import Source as AgentsSource
+    from envsync.agent.source.source_environment import SourceEnvironment
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -160,7 +160,7 @@ class PackedEnd:
         return self._end.server
 
     @property
-    def agent(self) -> AgentsSource:
+    def agent(self) -> SourceEnvironment:
         """The agent's own object, once the source was opened."""
         return self._end.service.source
 

@@ -51,7 +51,7 @@ Contents = Callable[..., Iterator[bytes]]
 """Takes items and an optional progress callback, and yields the stream of their contents."""
 
 
-class Source:
+class SourceEnvironment:
     """An environment whose versions are pushed.
 
     After the first `inspect`, `version` is what was found. Contents are always read from the
@@ -75,7 +75,7 @@ class Source:
         of_versions = VersionDirectories(self._records)
         self._trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
         self._cache_directory = cache_directory
-        self.had = RevisionHistory(self._places, state_directory)
+        self.history = RevisionHistory(self._places, state_directory)
         self._search: Optional[Search] = None
         self._version: Optional[SourceVersion] = None
         self._hashed: Optional[Hashed] = None
@@ -135,7 +135,7 @@ class Source:
             self._places.path,
             self._version,
             source_revision(self._records, snapshot),
-            self.had,
+            self.history,
             findings + left_out(snapshot.scan) + finding(links),
             self._platform(),
         )
