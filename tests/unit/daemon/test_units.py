@@ -148,19 +148,43 @@ def test_where_user_units_are(environ: dict[str, str], directory: str) -> None:
     assert str(user_directory(ALICE.home, environ)) == directory
 
 
-@pytest.mark.parametrize("unit", ["envsync@.service", "user/envsync.service"])
+def shipped_lines(unit: str) -> list[str]:
+    return (REPOSITORY / "systemd" / unit).read_text().replace("\\\n", " ").splitlines()
+
+
+both_units = pytest.mark.parametrize("unit", ["envsync@.service", "user/envsync.service"])
+
+
+@both_units
+def test_system_call_filter_is_a_deny_list_which_systemd_237_understands(unit: str) -> None:
+    """There @system-service is unknown, and a list that allows only that allows no `execve`."""
+    filters = [line for line in shipped_lines(unit) if line.startswith("SystemCallFilter=")]
+    assert filters
+    assert all(line.startswith("SystemCallFilter=~@") for line in filters)
+
+
+@both_units
 def test_starts_after_failures_come_ever_later(unit: str, tmp_path: Path) -> None:
-    """The line is a shell's, so the shell is asked, with `systemctl` and `sleep` of our own."""
-    text = (REPOSITORY / "systemd" / unit).read_text().replace("\\\n", " ")
-    line = next(line for line in text.splitlines() if line.startswith("ExecStartPre="))
+    """The line is a shell's, so a shell runs it, with `systemctl` and `sleep` of our own.
+
+    They know what systemd 235 knows: the unit's prefixes are - @ + !, and `show` has no -P.
+    """
+    [line] = [line for line in shipped_lines(unit) if line.startswith("ExecStartPre=")]
+    assert line.startswith("ExecStartPre=-/bin/sh -c '")
     script = line.partition(" -c '")[2].removesuffix("'")
-    for name, body in (("systemctl", 'echo "$RESTARTS"'), ("sleep", 'echo "$1"')):
+    assert "$" not in script.replace("$$", "")
+    show = "--user show" if unit.startswith("user/") else "show"
+    asked = f"{show} --property=NRestarts --value %n"
+    for name, body in (
+        ("systemctl", f'[ "$*" = "{asked}" ] && echo "$RESTARTS"'),
+        ("sleep", 'echo "$1"'),
+    ):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
 
     def waits(restarts: str) -> str:
         environ = {"PATH": str(tmp_path), "RESTARTS": restarts}
-        argv = ["/bin/sh", "-c", script]
+        argv = ["/bin/sh", "-c", script.replace("$$", "$")]
         done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
