@@ -1,9 +1,9 @@
-"""Earlier versions: which of them `keep` covers, whether one is unchanged, and found ones."""
+"""Earlier versions: which `keep` covers, which to go back to, whether one is unchanged."""
 
 from __future__ import annotations
 
 import time
-from typing import List, Optional, Sequence, Tuple
+from typing import Container, List, Optional, Sequence, Tuple
 
 from envsync.agent.places.records import Record
 from envsync.agent.server.facts import who
@@ -27,6 +27,39 @@ def beyond_keep(
     revision = None if live is None else live.revision
     in_order = sorted(earlier, key=lambda r: (r.revision != revision, r.inode == replaced))
     return in_order[: max(0, len(in_order) - keep)]
+
+
+def version_to_go_back_to(
+    kept: Sequence[Record],
+    current: Optional[Record],
+    live_revision: str,
+    removed: Optional[Record],
+    held: Container[str],
+) -> Optional[Record]:
+    """Return the version of `kept`, given oldest first, that a rollback takes, or None.
+
+    `current` is the record of the live version, if it has one, and `live_revision` its content now.
+    `removed` is what a person removed, if that was the last event. `held` has the source revisions
+    that are refused.
+
+    After a removal, it is what was removed. Otherwise it is the newest version that is older than
+    the live one, so two rollbacks go back two versions. One that is held, such as one that was
+    rolled back, is taken only if there is no other. One whose check failed is never taken: it is
+    kept for the changes made in it.
+    """
+
+    def is_older(record: Record) -> bool:
+        return current is None or record.number < current.number
+
+    def is_live(record: Record) -> bool:
+        """Return whether it has the live content, which was published again since."""
+        return current is not None and record.revision in (current.revision, live_revision)
+
+    older = [r for r in kept if is_older(r) and not is_live(r) and not r.was_taken_back]
+    if removed in older:
+        return removed
+    not_held = [record for record in older if record.source_revision not in held]
+    return next(reversed(not_held or older), None)
 
 
 def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:

@@ -7,7 +7,7 @@ import time
 from typing import Dict, Optional
 
 from envsync.agent.places.carry_recovery import undo_interrupted_carry
-from envsync.agent.places.kept_versions import is_as_published
+from envsync.agent.places.kept_versions import is_as_published, version_to_go_back_to
 from envsync.agent.places.live_name import require_movable
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.publish import Switch
@@ -113,41 +113,31 @@ class TargetSwitches:
     def _earlier(
         self, number: Optional[int], current: Optional[Record], live: Optional[Snapshot]
     ) -> Record:
-        """Return generation `number`, or the newest that was published before the live version.
+        """Return generation `number`, or the one of `version_to_go_back_to` if that is None.
 
-        After a removal it is what was removed; else, if the live version is on no record or gone,
-        the newest of all. Raises `NotFound` if there is none.
-
-        Going back twice goes back two versions: what was rolled back is newer, and is not taken.
-        Nor is it taken after a later push or a removal, as long as there is another. Nor is the
-        live content itself, of which there may be an earlier tree: it was published again, with
-        other modes or after a rollback. A version whose check failed is taken only by its number:
-        it was kept for the changes made in it.
+        Raises `NotFound` if there is none.
         """
-        kept = [r for r in self._target.records.kept() if r != current]
-        earlier = [r for r in kept if not r.was_taken_back]
-        missing = f"there is no earlier version of {self._target.name} to go back to"
-        if number is not None:
-            earlier = [r for r in kept if r.number == number]
-            missing = "number %d of %s is not a version that is kept"
-            if current is not None and current.number == number:
-                missing = "number %d of %s is live already"
-            missing %= number, self._target.name
+        records = self._target.records
+        kept = [record for record in records.kept() if record != current]
+        if number is None:
+            live_revision = "" if live is None else live.revision
+            removed, held = records.removed(), records.held()
+            record = version_to_go_back_to(kept, current, live_revision, removed, held)
         else:
-            if current is not None:
-                stands = (current.revision, "" if live is None else live.revision)
-                earlier = [r for r in earlier if r.number < current.number]
-                earlier = [r for r in earlier if r.revision not in stands]
-            removed, held = self._target.records.removed(), self._target.records.held()
-            earlier = (
-                [r for r in earlier if r == removed]
-                or [r for r in earlier if r.source_revision not in held]
-                or earlier
-            )
-        if not earlier:
-            numbers = ", ".join(str(r.number) for r in kept)
-            raise NotFound(missing, details=[f"kept: number {numbers}"] if kept else ())
-        return earlier[-1]
+            record = next((record for record in kept if record.number == number), None)
+        if record is None:
+            numbers = ", ".join(str(record.number) for record in kept)
+            details = [f"kept: number {numbers}"] if kept else ()
+            raise NotFound(_missing(self._target.name, number, current), details=details)
+        return record
+
+
+def _missing(name: str, number: Optional[int], current: Optional[Record]) -> str:
+    if number is None:
+        return f"there is no earlier version of {name} to go back to"
+    if current is not None and current.number == number:
+        return f"number {number} of {name} is live already"
+    return f"number {number} of {name} is not a version that is kept"
 
 
 def _held_for(record: Record, current: Optional[Record]) -> Dict[str, str]:
