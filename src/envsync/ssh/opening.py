@@ -7,7 +7,13 @@ from collections.abc import Mapping
 
 from paramiko.ssh_exception import IncompatiblePeer
 
-from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
+from envsync.errors import (
+    AuthenticationRefused,
+    ConnectionFailed,
+    ConnectionLost,
+    EnvsyncError,
+    HostKeyRefused,
+)
 from envsync.ssh import choice
 from envsync.ssh.account import how_to_get_ssh
 from envsync.ssh.resolved_route import ResolvedRoute
@@ -49,11 +55,19 @@ def _may_let_in_another_client(error: EnvsyncError) -> bool:
 
 
 def _second_try(route: ResolvedRoute, timeouts: Timeouts, refused: EnvsyncError) -> Link:
-    """Try once as the user would by hand; if that fails too, raise the first error."""
+    """Try once as the user would by hand; if that fails too, raise the error to act on.
+
+    That is the first one. But if fabric was not let in and ssh does not reach the server, nobody
+    knows yet whether the server refuses the user.
+    """
     reason = f"it can connect where fabric could not: {refused.message}"
     try:
         return _by_ssh(route, timeouts, reason)
     except EnvsyncError as error:
+        is_unreached = isinstance(error, (ConnectionFailed, ConnectionLost))
+        if is_unreached and isinstance(refused, AuthenticationRefused):
+            error.details = (*error.details, f"fabric: {refused.message}", *refused.details)
+            raise
         refused.details = (*refused.details, f"the system's ssh: {error.message}")
         raise refused from error
 

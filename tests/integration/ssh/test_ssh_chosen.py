@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
+from envsync.errors import AuthenticationRefused, ConnectionFailed, EnvsyncError, HostKeyRefused
 from envsync.ssh import fabric_link, openssh_link
 from envsync.ssh.opening import open_link
 from envsync.ssh.resolved_route import ResolvedRoute
@@ -21,7 +21,7 @@ from tests.integration.ssh.agents import agent, ssh_add
 from tests.integration.ssh.masters import UsersMaster
 from tests.integration.ssh.session_contract import LIMIT_SECONDS, read_all, sh
 from tests.integration.ssh.test_ssh_ways import relay_in
-from tests.lab.loopback_sshd import LoopbackSshd
+from tests.lab.loopback_sshd import LoopbackSshd, free_port
 
 Open = Callable[..., Link]
 
@@ -322,6 +322,23 @@ def test_nobody_gets_in(sshd: LoopbackSshd, connect: Open) -> None:
     assert f"tried: {sshd.client_key}" in caught.value.details
     assert "the system's ssh: " in caught.value.details[-1]
     assert "ssh-copy-id" in caught.value.hint
+
+
+def test_a_second_try_that_cannot_connect_says_that_the_server_is_unreachable(
+    sshd: LoopbackSshd, connect: Open, tmp_path: Path
+) -> None:
+    """Only ssh could have said that the user is refused; a daemon tries again soon."""
+    sshd.authorized_keys.write_text("")
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    elsewhere = f'[ "$1" = -G ] || set -- -p {free_port()} "$@"'
+    ssh.write_text(f'#!/bin/sh\n{elsewhere}\nexec {shutil.which("ssh")} "$@"\n')
+    ssh.chmod(0o755)
+    path = f"{ssh.parent}:{sshd.environ['PATH']}"
+    with pytest.raises(ConnectionFailed, match="refuses connections") as caught:
+        connect(sshd, {**sshd.environ, "PATH": path})
+    assert f"tried: {sshd.client_key}" in caught.value.details
+    assert "does not let" in "".join(caught.value.details)
 
 
 def test_other_failures_are_not_tried_twice(sshd: LoopbackSshd, connect: Open) -> None:
