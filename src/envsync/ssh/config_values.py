@@ -67,6 +67,8 @@ class ConfigValues:
             global_known_hosts=self._known_hosts("globalknownhostsfile", _GLOBAL_KNOWN_HOSTS),
             revoked_host_keys=None if revoked is None else Path(self._expanded(revoked)),
             known_hosts_command=self._one("knownhostscommand"),
+            given_user=self._destination.user,
+            given_port=self._destination.port,
             given_identity=given,
             # `ssh -G` expands the tokens in it; paramiko's parser does not.
             control_path=None if control is None or "%" in control else Path(control),

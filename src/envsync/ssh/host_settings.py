@@ -54,7 +54,9 @@ class HostSettings:
     global_known_hosts: tuple[Path, ...] = ()
     revoked_host_keys: Path | None = None
     known_hosts_command: str | None = None
-    # The identity that the user insisted on; it is also the first of `identity_files`.
+    # What the user insisted on; this identity is also the first of `identity_files`.
+    given_user: str | None = None
+    given_port: int | None = None
     given_identity: Path | None = None
     control_path: Path | None = None
     control_master: str | None = None

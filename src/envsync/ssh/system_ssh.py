@@ -104,7 +104,6 @@ def _options(
         "ConnectTimeout": str(max(1, round(timeouts.connect_seconds))),
         "ServerAliveInterval": str(keepalive),
         "ServerAliveCountMax": str(max(1, round(timeouts.silence_seconds / keepalive))),
-        "HostName": settings.hostname.replace("%", "%%"),
     }
     if settings.user_known_hosts:
         options["UserKnownHostsFile"] = _files(settings.user_known_hosts)
@@ -115,7 +114,11 @@ def _options(
     argv = [str(config.ssh_command), "-T", *config.file_arguments()]
     for name, value in options.items():
         argv += ["-o", f"{name}={value}"]
-    argv += ["-l", settings.user, "-p", str(settings.port)]
+    # As in `UserConfig.lookup`: with another user, or a HostName, other `Match` blocks would apply.
+    if settings.given_user is not None:
+        argv += ["-l", settings.given_user]
+    if settings.given_port is not None:
+        argv += ["-p", str(settings.given_port)]
     for file in settings.identity_files:
         if identities.is_readable(file):
             argv += ["-o", f"IdentityFile={_quoted(file)}"]

@@ -17,9 +17,11 @@ from envsync.errors import ConnectionFailed
 from envsync.ssh import ssh_config
 from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.host_settings import Destination, HostSettings
+from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.route import find_route
-from envsync.ssh.session import Address
+from envsync.ssh.session import Address, Timeouts
 from envsync.ssh.ssh_config import UserConfig
+from envsync.ssh.system_ssh import ssh_argv
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
 
@@ -86,6 +88,47 @@ def test_both_readers_agree(tmp_path: Path, host: str, user: str | None) -> None
         config_of(tmp_path, CONFIG, has_ssh=has_ssh).lookup(asked) for has_ssh in (True, False)
     )
     assert without_defaults(by_ssh) == without_defaults(by_paramiko)
+
+
+# What `ssh -G` says of these is what an ssh of ours then uses.
+AGREED = (
+    "hostname", "user", "port", "hostkeyalias", "proxycommand", "identityagent", "kexalgorithms",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("user", [None, "bob"])
+@pytest.mark.parametrize("match", ["host gpu01", "host 10.0.0.1", "user alice", "user bob"])
+def test_ssh_of_ours_applies_the_same_match_blocks_as_a_look_up(
+    tmp_path: Path, match: str, user: str | None
+) -> None:
+    config = config_of(
+        tmp_path,
+        f"""\
+Match {match}
+  HostKeyAlias gpu01-key
+  ProxyCommand nc %h %p
+  IdentityAgent /run/agent.sock
+  KexAlgorithms curve25519-sha256
+Host gpu01
+  HostName 10.0.0.1
+  User alice
+  Port 2201
+""",
+        has_ssh=True,
+    )
+    ssh, *arguments = ssh_argv(
+        ResolvedRoute.find(Address("server1", "gpu01", user=user), config.environ), Timeouts()
+    )
+    given = [] if user is None else ["-l", user]
+    by_hand = answers(ssh, *config.file_arguments(), *given)
+    ours = answers(ssh, *arguments)
+    assert {key: ours.get(key) for key in AGREED} == {key: by_hand.get(key) for key in AGREED}
+
+
+def answers(ssh: str, *arguments: str) -> dict[str, str]:
+    done = subprocess.run([ssh, "-G", *arguments, "gpu01"], check=True, capture_output=True)
+    pairs = (line.partition(" ") for line in done.stdout.decode().splitlines())
+    return {key: value for key, _, value in pairs}
 
 
 @pytest.mark.parametrize("has_ssh", [True, False])
