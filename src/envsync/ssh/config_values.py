@@ -52,6 +52,7 @@ class ConfigValues:
         revoked = self._one("revokedhostkeys")
         command = self._one("proxycommand")
         control = self._one("controlpath")
+        jump = self._one("proxyjump")
         return HostSettings(
             alias=self._destination.host,
             hostname=self._hostname,
@@ -60,7 +61,8 @@ class ConfigValues:
             identity_files=identities,
             identities_only=self._one("identitiesonly") == "yes",
             identity_agent=None if agent is None else self._expanded(agent),
-            jump=self._one("proxyjump"),
+            # Like the command, `ssh -G` prints it with its tokens.
+            jump=None if jump is None else self._filled(jump),
             proxy_command=None if command is None else self._filled(command),
             host_key_alias=self._alias,
             user_known_hosts=self._known_hosts("userknownhostsfile", _USER_KNOWN_HOSTS),

@@ -90,6 +90,16 @@ def test_both_readers_agree(tmp_path: Path, host: str, user: str | None) -> None
     assert without_defaults(by_ssh) == without_defaults(by_paramiko)
 
 
+@pytest.mark.parametrize("has_ssh", [True, False])
+def test_tokens_in_a_proxyjump_are_those_of_the_host_behind_it(
+    tmp_path: Path, has_ssh: bool
+) -> None:
+    text = "Host gpu01\n  HostName 10.0.0.1\n  User alice\n  ProxyJump %r@gate-%h:2222\n"
+    config = config_of(tmp_path, text, has_ssh=has_ssh)
+    gate, _ = find_route(Address("server1", "gpu01"), config)
+    assert (gate.user, gate.endpoint) == ("alice", "gate-10.0.0.1:2222")
+
+
 # What `ssh -G` says of these is what an ssh of ours then uses.
 AGREED = (
     "hostname", "user", "port", "hostkeyalias", "proxycommand", "identityagent", "kexalgorithms",
