@@ -319,7 +319,7 @@ def all_errors(root: Type[EnvsyncError] = EnvsyncError) -> Iterator[Type[Envsync
         yield from all_errors(child)
 
 
-def from_json(document: Any) -> EnvsyncError:
+def error_from_json(document: Any) -> EnvsyncError:
     """Return the error that `to_json` or `to_wire` described, as an instance of its own class.
 
     An unknown code gives `EnvsyncError`. The document comes from the other side, so malformed

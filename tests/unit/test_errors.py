@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync import errors
-from envsync.errors import EnvsyncError, all_errors, from_json
+from envsync.errors import EnvsyncError, all_errors, error_from_json
 
 ALL = list(all_errors())
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -89,7 +89,7 @@ def test_json_round_trip(
     cls: type[EnvsyncError], message: str, hint: str, details: list[str], server: str | None
 ) -> None:
     error = cls(message, hint=hint, details=details, server=server)
-    back = from_json(json.loads(json.dumps(error.to_json())))
+    back = error_from_json(json.loads(json.dumps(error.to_json())))
     assert type(back) is cls
     assert back.to_json() == error.to_json()
 
@@ -99,7 +99,7 @@ def test_json_round_trip(
     [{}, {"code": "of-a-later-version", "message": "x"}, {"code": 7, "details": "no list"}],
 )
 def test_a_document_of_another_version_becomes_the_root(document: dict[str, object]) -> None:
-    error = from_json(document)
+    error = error_from_json(document)
     assert type(error) is EnvsyncError
     assert error.exit_code == 1
     assert error.details == ()

@@ -23,7 +23,7 @@ from envsync.errors import (
     RevisionHeld,
     TargetDrifted,
     all_errors,
-    from_json,
+    error_from_json,
 )
 from envsync.hint_commands import command_line, published_diff, what_there_is, with_config
 from envsync.push.ends.end import LocalEnd
@@ -139,7 +139,7 @@ def test_what_is_open_is_open_at_the_other_end_as_well(
     template: str, known: dict[str, str], server: str | None
 ) -> None:
     error = TargetDrifted("x", hint=Hint(template, known))
-    back = from_json(json.loads(json.dumps(error.to_wire())))
+    back = error_from_json(json.loads(json.dumps(error.to_wire())))
     assert back.advice == error.advice
     for one in (error, back):
         one.server = server
@@ -151,7 +151,7 @@ def test_what_is_open_is_open_at_the_other_end_as_well(
     "hint", [[], ["a"], ["a", "b"], [1, {}], ["{server}", {"server": 3, "x": "y"}], {}, None]
 )
 def test_what_another_end_makes_of_a_hint_does_no_harm(hint: object) -> None:
-    error = from_json({"code": "drift", "hint": hint, "server": "server2"})
+    error = error_from_json({"code": "drift", "hint": hint, "server": "server2"})
     assert error.hint in ("", "server2")
 
 

@@ -15,7 +15,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from envsync.errors import EnvsyncError, Locked, NotFound, ServiceFailed, StorageFailed, from_json
+from envsync.errors import (
+    EnvsyncError,
+    Locked,
+    NotFound,
+    ServiceFailed,
+    StorageFailed,
+    error_from_json,
+)
 
 ANSWER_SECONDS = 10.0
 _REQUEST_BYTES_MAX = 1 << 16
@@ -114,7 +121,7 @@ def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS)
         raise _unanswered("its answer was cut short")
     answer = json.loads(line)
     if isinstance(answer.get("error"), dict):
-        raise from_json(answer["error"])
+        raise error_from_json(answer["error"])
     assert isinstance(answer, dict)
     return answer
 

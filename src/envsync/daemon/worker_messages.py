@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from envsync import errors
 from envsync.agent.wire.checked_json import from_json
-from envsync.errors import AgentFailed, EnvsyncError, NotFound, SourceRefused
+from envsync.errors import AgentFailed, EnvsyncError, NotFound, SourceRefused, error_from_json
 
 PUSHED = "pushed"
 """The `PushOutcome.outcome` of a push that published something."""
@@ -103,7 +102,7 @@ def parse(document: Mapping[str, Any]) -> Message | None:
         if "report" in document:
             return _push_ended(environment, document["report"])
         if "error" in document:
-            return Failure(environment, errors.from_json(document["error"]))
+            return Failure(environment, error_from_json(document["error"]))
     except AgentFailed:
         pass
     return None
@@ -112,4 +111,4 @@ def parse(document: Mapping[str, Any]) -> Message | None:
 def _push_ended(environment: str, report: Any) -> PushEnded:
     outcome = from_json(PushOutcome, report)
     error = report.get("error")
-    return PushEnded(environment, outcome, None if error is None else errors.from_json(error))
+    return PushEnded(environment, outcome, None if error is None else error_from_json(error))

@@ -15,7 +15,7 @@ from envsync.agent.operations import bootstrap, bundle
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.target_requests import AskReferences, OpenTarget
-from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, error_from_json
 from tests.pythons import interpreters
 
 TOKEN = "0123456789abcdef"
@@ -82,7 +82,7 @@ def ask(channel: Channel, operation: str, **arguments: object) -> dict[str, obje
     while True:
         document, _ = channel.receive_message()
         if "error" in document.get("answer", {}):
-            raise from_json(document["answer"]["error"])
+            raise error_from_json(document["answer"]["error"])
         if "answer" in document:
             return dict(document["answer"])
 

@@ -17,7 +17,7 @@ from envsync.daemon.rows import (
     WAITING,
     ServerRow,
 )
-from envsync.errors import all_errors, from_json
+from envsync.errors import all_errors, error_from_json
 
 ROW = ServerRow("myenv", "server2", since_seconds=50.0)
 RESCAN, NOW = 3600.0, 1000.0
@@ -25,7 +25,7 @@ OLD, NEW = "old" * 21, "new" * 21
 
 
 def after(code: str, row: ServerRow = ROW, now: float = NOW, jitter: float = 0.5) -> ServerRow:
-    error = from_json({"code": code, "message": "m"})
+    error = error_from_json({"code": code, "message": "m"})
     assert error.code == code
     return transitions.after_failure(
         transitions.to_pushing(row, now), error, NEW, now, RESCAN, jitter
@@ -149,7 +149,7 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
 )
 def test_hints_are_for_a_person_who_did_not_start_the_push(code: str, hint: str, told: str) -> None:
     """What halts a server says how the daemon hears of the mend; what it repeats asks nothing."""
-    error = from_json({"code": code, "message": "m", "hint": hint})
+    error = error_from_json({"code": code, "message": "m", "hint": hint})
     failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
     assert failed is not None
     assert failed["hint"] == told

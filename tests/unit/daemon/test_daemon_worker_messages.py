@@ -18,7 +18,7 @@ from envsync.daemon.worker_messages import (
     parse,
     to_document,
 )
-from envsync.errors import TargetDrifted, from_json
+from envsync.errors import TargetDrifted, error_from_json
 from envsync.push.steps import report
 
 OUTCOME = PushOutcome("server2", "pushed", "ab" * 32, "ab" * 32, 2.5, wants_spare=True)
@@ -116,5 +116,5 @@ def test_an_error_that_is_none_is_a_failure_all_the_same() -> None:
     ],
 )
 def test_whose_error_it_is(code: str, where: str, is_so: bool) -> None:
-    error = from_json({"code": code, "server": where})
+    error = error_from_json({"code": code, "server": where})
     assert PushEnded("myenv", OUTCOME, error).source_error is (error if is_so else None)

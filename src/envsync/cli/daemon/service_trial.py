@@ -18,7 +18,7 @@ import click
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.daemon.systemd.units import ServiceSpec
-from envsync.errors import AuthenticationRefused, EnvsyncError, ServiceFailed, from_json
+from envsync.errors import AuthenticationRefused, EnvsyncError, ServiceFailed, error_from_json
 from envsync.inventory import Server
 
 CLOSED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -71,7 +71,7 @@ class Trial:
 
     def _errors(self, document: dict[str, Any]) -> dict[str, EnvsyncError | None]:
         if document["result"] is None:
-            error = from_json(document["error"])
+            error = error_from_json(document["error"])
             error.message = f"as {self._service.account.name}: {error.message}"
             raise error
         by_name = {server.name: server for server in self._servers}
@@ -111,7 +111,7 @@ def _mended(document: dict[str, Any] | None, server: Server) -> EnvsyncError | N
     """Return the error, with a hint that helps a service: unlocking a key in a session does not."""
     if document is None:
         return None
-    error = from_json(document)
+    error = error_from_json(document)
     error.server = server.name
     unusable = ("needs a passphrase", "no usable key")
     if isinstance(error, AuthenticationRefused) and any(

@@ -13,7 +13,7 @@ from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.checked_json import Arguments, as_json
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
-from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, from_json
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, error_from_json
 from envsync.push.ends.opening import Opening
 from envsync.ssh.session import Link
 
@@ -219,7 +219,7 @@ class RemoteEnd:
         if not isinstance(answer, dict) or document.get("number") != self._calls:
             raise AgentFailed("the agent sent no answer to the request")
         if "error" in answer:
-            raise from_json(answer["error"])
+            raise error_from_json(answer["error"])
         return Answer(answer, payload)
 
     def close(self) -> None:
