@@ -12,7 +12,7 @@ import pytest
 from envsync.cli.output import progress as push_progress
 from envsync.cli.output.progress import LiveProgress, Rate
 from envsync.cli.output.terminal import Terminal
-from envsync.push.steps.report import Progress
+from envsync.push.steps.report import ServerProgress
 
 Watched = tuple[LiveProgress, Callable[[], str]]
 
@@ -43,8 +43,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 def test_a_line_for_each_server(watched: Watched) -> None:
     live, shown = watched
-    live.update(Progress("server2", "connect"))
-    live.update(Progress("server3", "transfer", 1_000_000, 4_000_000, files=12))
+    live.update(ServerProgress("server2", "connect"))
+    live.update(ServerProgress("server3", "transfer", 1_000_000, 4_000_000, files=12))
     text = shown()
     assert "server2 connect" in text
     assert "12 files, 1.0 MB of 4.0 MB" in text
@@ -69,19 +69,19 @@ def test_the_rate_is_that_of_the_last_half_minute_up_to_now() -> None:
 
 def test_the_time_that_is_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     live, shown = watched
-    live.update(Progress("server2", "transfer", 0, 900_000_000))
-    live.update(Progress("server2", "transfer", 8_000_000, 900_000_000))
+    live.update(ServerProgress("server2", "transfer", 0, 900_000_000))
+    live.update(ServerProgress("server2", "transfer", 8_000_000, 900_000_000))
     assert "left" not in shown(), "it has only begun"
     monkeypatch.setattr(push_progress.Rate, "bytes_per_second", lambda _: 1e6)
     assert "8.0 MB of 900 MB, 1.0 MB/s, 14 min 52 s left" in shown()
-    live.update(Progress("server2", "transfer", 880_000_000, 900_000_000))
+    live.update(ServerProgress("server2", "transfer", 880_000_000, 900_000_000))
     assert "1.0 MB/s, 20 s left" in shown()
 
 
 def test_a_new_step_begins_at_nothing(watched: Watched) -> None:
     live, shown = watched
-    live.update(Progress("server2", "transfer", 4_000_000, 4_000_000))
-    live.update(Progress("server2", "verify"))
+    live.update(ServerProgress("server2", "transfer", 4_000_000, 4_000_000))
+    live.update(ServerProgress("server2", "verify"))
     text = shown()
     assert "server2 verify" in text
     assert "MB" not in text
@@ -89,15 +89,15 @@ def test_a_new_step_begins_at_nothing(watched: Watched) -> None:
 
 def test_the_source_goes_when_it_is_known(watched: Watched) -> None:
     live, shown = watched
-    live.update(Progress("server1", "inspect", 5_000_000))
+    live.update(ServerProgress("server1", "inspect", 5_000_000))
     assert "server1 inspect" in shown()
-    live.update(Progress("server2", "preflight"))
+    live.update(ServerProgress("server2", "preflight"))
     assert "server1" not in shown()
 
 
 def test_a_server_that_is_done_goes(watched: Watched) -> None:
     live, shown = watched
-    live.update(Progress("server2", "publish"))
+    live.update(ServerProgress("server2", "publish"))
     live.remove("server2")
     live.remove("server9")
     assert "server2" not in shown()
@@ -105,7 +105,7 @@ def test_a_server_that_is_done_goes(watched: Watched) -> None:
 
 def test_names_are_escaped(watched: Watched) -> None:
     live, shown = watched
-    live.update(Progress("a\x1b]0;b\x07", "[bold]x"))
+    live.update(ServerProgress("a\x1b]0;b\x07", "[bold]x"))
     text = shown()
     assert "a\\x1b]0;b\\x07" in text
     assert "[bold]x" in text
@@ -117,7 +117,7 @@ def test_ctrl_c_begins_no_new_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     screen = _Screen()
     live = LiveProgress(Terminal(screen, io.StringIO(), {"TERM": "xterm"}), "server1", ["server2"])
-    live.update(Progress("server2", "transfer", 1_000_000, 4_000_000, files=123_456))
+    live.update(ServerProgress("server2", "transfer", 1_000_000, 4_000_000, files=123_456))
     live.start()
     live.stop()
     lines = [click.unstyle(line) for line in re.split(r"[\r\n]", screen.getvalue())]
@@ -135,7 +135,7 @@ def test_half_a_figure_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", str(columns))
         screen = _Screen()
         live = LiveProgress(Terminal(screen, io.StringIO(), {"TERM": "xterm"}), "server1", [name])
-        live.update(Progress(name, "transfer", 11_800_000, 65_700_000))
+        live.update(ServerProgress(name, "transfer", 11_800_000, 65_700_000))
         live.start()
         live.stop()
         text = click.unstyle(screen.getvalue())

@@ -12,7 +12,7 @@ from envsync.cli.pushing.request import PushRequest
 from envsync.cli.pushing.view import PushView
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
-from envsync.push.steps.report import WAITING, Progress, PushReport
+from envsync.push.steps.report import WAITING, PushReport, ServerProgress
 
 SETTINGS = PushSettings("myenv", "server1:/conda", "alice@server1")
 REQUEST = PushRequest(SETTINGS, Place("server1", "/conda"), ())
@@ -36,8 +36,8 @@ def test_who_waits_is_told_for_which_processes_and_how_long() -> None:
     view = PushView(Terminal(told, io.StringIO(), {}), REQUEST, verbose=False)
     uses = [ProcessUse(number, f"python {number}") for number in range(4)]
     uses[0] = ProcessUse(0, "python --index https://u:secret@host/" + "x" * 99)
-    view.on_progress(Progress("server2", WAITING))
-    view.on_progress(Progress("server2", WAITING, waits_for=tuple(uses), wait_seconds=600.0))
+    view.on_progress(ServerProgress("server2", WAITING))
+    view.on_progress(ServerProgress("server2", WAITING, waits_for=tuple(uses), wait_seconds=600.0))
     (line,) = told.getvalue().splitlines()
     assert line.startswith("myenv -> server2: 4 processes use it; waiting, 10 min 0 s at most: 0 ")
     assert line.endswith(" ..., 1 python 1, 2 python 2 and 1 more")

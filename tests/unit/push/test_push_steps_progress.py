@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from envsync.push.steps.progress import ProgressTracker
-from envsync.push.steps.report import Progress
+from envsync.push.steps.report import ServerProgress
 
 
 def test_bytes_and_files_of_a_step_are_told_together() -> None:
-    told: list[Progress] = []
+    told: list[ServerProgress] = []
     progress = ProgressTracker("server2", told.append)
     progress.begin("transfer", 100)
     progress.sent(40)
     progress.sent_files(3)
     progress.sent(60)
     progress.sent_files(2)
-    assert told[-1] == Progress("server2", "transfer", 100, 100, 5)
+    assert told[-1] == ServerProgress("server2", "transfer", 100, 100, 5)
     progress.begin("verify")
     progress.relay({"verify_bytes": 7, "other": 3})
-    assert told[-1] == Progress("server2", "verify", 7)
+    assert told[-1] == ServerProgress("server2", "verify", 7)

@@ -62,12 +62,12 @@ def _examined(
     from envsync.cli.invocation.asking import environments_at, lines_that_move
     from envsync.push.queries.examination import examine
     from envsync.push.queries.servers import for_each_place
-    from envsync.push.steps.report import Progress
+    from envsync.push.steps.report import ServerProgress
 
     with lines_that_move(invocation.terminal, places) as (show, forget):
 
         def visit(place: Place) -> Examination:
-            show(Progress(place.server, "examine"))
+            show(ServerProgress(place.server, "examine"))
             publishers = site.inventory.publishers(place.server)
             found = examine(place, environments_at(site, place), publishers)
             known.add(place.server, found)

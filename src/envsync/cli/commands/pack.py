@@ -100,7 +100,7 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
     from envsync.push.packing.pack_archive import PRIVATE, write_archive
     from envsync.push.packing.packed_source import at_rest
     from envsync.push.preflight.preflight import credential_warnings
-    from envsync.push.steps.report import Progress
+    from envsync.push.steps.report import ServerProgress
 
     where = Path(site.own_prefix, "envs", environment)
     file, form, force, mode = archive
@@ -111,7 +111,7 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
             return open_local(site.here_place(), environment, local)
 
         def told(done_bytes: int, total_bytes: int) -> None:
-            show(Progress(site.own_name, "pack", done_bytes, total_bytes))
+            show(ServerProgress(site.own_name, "pack", done_bytes, total_bytes))
 
         def write(source: Source) -> tuple[str, ...]:
             credentials = credential_warnings(source.answers.credentials(), "the archive")
@@ -126,5 +126,5 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
                 )
             return (*packed, *credentials)
 
-        show(Progress(site.own_name, "inspect"))
+        show(ServerProgress(site.own_name, "inspect"))
         return at_rest(open_source, write)

@@ -16,7 +16,7 @@ from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.queries.servers import Outcome, for_each_server, open_end
 from envsync.push.request.places import Place
-from envsync.push.steps.report import Progress
+from envsync.push.steps.report import ServerProgress
 from envsync.tree.local import DEFAULT_LOCAL
 
 T = TypeVar("T")
@@ -40,10 +40,10 @@ def ask_servers(
     with lines_that_move(invocation.terminal, places) as (show, forget):
 
         def ask_one(end: End, place: Place) -> T:
-            show(Progress(place.server, step))
+            show(ServerProgress(place.server, step))
 
             def told(progress: Mapping[str, Any]) -> None:
-                show(Progress(place.server, step, _size_bytes(progress)))
+                show(ServerProgress(place.server, step, _size_bytes(progress)))
 
             return ask(end, place, told)
 
@@ -58,7 +58,7 @@ def ask_servers(
 @contextlib.contextmanager
 def lines_that_move(
     terminal: Terminal, places: Sequence[Place]
-) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
+) -> Iterator[tuple[Callable[[ServerProgress], None], Callable[[str], None]]]:
     """Yield functions that show and remove a server's progress line, until the block ends."""
     if not terminal.is_interactive:
         yield lambda _: None, lambda _: None

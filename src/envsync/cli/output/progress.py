@@ -14,7 +14,7 @@ from rich.text import Text
 
 from envsync.cli.output.terminal import Terminal, escaped
 from envsync.cli.output.wording import count, duration, size
-from envsync.push.steps.report import Progress as Step
+from envsync.push.steps.report import ServerProgress
 
 _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "waiting", "done")
 
@@ -90,7 +90,7 @@ class LiveProgress:
             if task is not None:
                 self._progress.remove_task(task)
 
-    def update(self, told: Step) -> None:
+    def update(self, told: ServerProgress) -> None:
         with self._lock:
             if told.server != self._source_server and told.step in _SOURCE_IS_DONE:
                 self._forget_source()
@@ -108,7 +108,7 @@ class LiveProgress:
         if task is not None:
             self._progress.remove_task(task)
 
-    def _task(self, told: Step) -> TaskID:
+    def _task(self, told: ServerProgress) -> TaskID:
         if told.server not in self._tasks:
             self._tasks[told.server] = self._progress.add_task(
                 "", total=None, server=told.server, step=told.step, files=0, rate=Rate(0)

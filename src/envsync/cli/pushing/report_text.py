@@ -16,8 +16,8 @@ from envsync.push.steps.report import (
     IN_STEP,
     PLANNED,
     PUSHED,
-    Progress,
     PushReport,
+    ServerProgress,
 )
 from envsync.transport.names import DIRECT
 from envsync.tree.revision import short
@@ -39,7 +39,7 @@ def start_line(request: PushRequest) -> str:
     return f"{name}{source} -> {listed(names)}{renamed} ..."
 
 
-def wait_line(environment: str, progress: Progress) -> str:
+def wait_line(environment: str, progress: ServerProgress) -> str:
     """Return a line that names the processes a push waits for, and the longest wait."""
     uses = progress.waits_for
     users = count(len(uses), "process uses it", "processes use it")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from envsync.cli.output.terminal import Terminal, listed
 from envsync.cli.pushing import report_text as push_text
 from envsync.cli.pushing.request import PushRequest
-from envsync.push.steps.report import Progress, PushReport
+from envsync.push.steps.report import PushReport, ServerProgress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -56,7 +56,7 @@ class PushView:
         if self._live is not None:
             self._live.stop()
 
-    def on_progress(self, progress: Progress) -> None:
+    def on_progress(self, progress: ServerProgress) -> None:
         if self._live is not None and not self._closed:
             self._live.update(progress)
         if progress.waits_for:

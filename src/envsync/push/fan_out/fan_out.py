@@ -31,8 +31,8 @@ from envsync.push.steps.report import (
     DIRECTLY_WITH_AGENT,
     FAILED,
     THROUGH_HERE,
-    Progress,
     PushReport,
+    ServerProgress,
 )
 from envsync.push.switches.in_doubt import stopped_in_switch
 from envsync.transport.names import DIRECT
@@ -140,7 +140,7 @@ class FanOut:
 
         def relay(told: Mapping[str, Any]) -> None:
             hashed = told.get("hash_bytes", 0)
-            self._on_progress(Progress(self._source.look.server, "inspect", hashed))
+            self._on_progress(ServerProgress(self._source.look.server, "inspect", hashed))
 
         try:
             self._source.look.state(on_progress=relay)

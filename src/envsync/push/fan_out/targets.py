@@ -14,7 +14,7 @@ from envsync.push.ends.target_end import TargetEnd
 from envsync.push.request.places import Destination
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.progress import OnProgress
-from envsync.push.steps.report import Progress
+from envsync.push.steps.report import ServerProgress
 from envsync.ssh.session import Link
 
 
@@ -40,7 +40,7 @@ class Targets:
             if destination.open_link is None:
                 end: End = LocalEnd(destination.server)
             else:
-                on_progress(Progress(destination.server, "connect"))
+                on_progress(ServerProgress(destination.server, "connect"))
                 link = stack.enter_context(self._linked(destination.server, destination.open_link))
                 end = RemoteEnd(link, destination.prefix)
                 # Load the modules for the push while the agent loads its own, which takes as long.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from envsync.agent.wire.messages import ProcessUse
-from envsync.push.steps.report import WAITING, Progress
+from envsync.push.steps.report import WAITING, ServerProgress
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[ServerProgress], None]
 
 
 class ProgressTracker:
@@ -41,12 +41,12 @@ class ProgressTracker:
         self._seconds[self._step] = self._seconds.get(self._step, 0.0) + now - self._step_started
         self._step, self._step_started = step, now
         self._done_bytes, self._total_bytes, self._files = 0, total_bytes, 0
-        self._on_progress(Progress(self._server, step, 0, total_bytes))
+        self._on_progress(ServerProgress(self._server, step, 0, total_bytes))
 
     def wait(self, processes: tuple[ProcessUse, ...], seconds_max: float) -> None:
         """Begin a step that only waits until these processes have ended."""
         self.begin(WAITING)
-        told = Progress(self._server, WAITING, waits_for=processes, wait_seconds=seconds_max)
+        told = ServerProgress(self._server, WAITING, waits_for=processes, wait_seconds=seconds_max)
         self._on_progress(told)
 
     def sent(self, size_bytes: int) -> None:
@@ -66,13 +66,13 @@ class ProgressTracker:
 
     def _tell(self) -> None:
         done = self._done_bytes, self._total_bytes, self._files
-        self._on_progress(Progress(self._server, self._step, *done))
+        self._on_progress(ServerProgress(self._server, self._step, *done))
 
     def relay(self, told: Mapping[str, Any]) -> None:
         """Pass on what the agent reports while it works."""
         for key, value in told.items():
             if key.endswith("_bytes") and isinstance(value, int):
-                self._on_progress(Progress(self._server, self._step, value))
+                self._on_progress(ServerProgress(self._server, self._step, value))
 
     def total_seconds(self) -> float:
         return time.monotonic() - self._started

@@ -71,8 +71,8 @@ class PushReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far one server's push is: the step, and its bytes and files where known.
+class ServerProgress:
+    """How far the work on one server is: the step, and its bytes and files where known.
 
     `waits_for` are the processes that it has begun to wait for, for at most `wait_seconds`.
     """
