@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
-AT_ONCE = 8
+SERVERS_AT_ONCE = 8
 """How many servers are served at a time, as long as they answer."""
 
-PATIENCE_SECONDS = 3.0
+SLOT_SECONDS = 3.0
 """How long a server keeps its slot while it is only waited for. Most answer sooner; connecting to
 one that never does is given up after a minute or so."""
 
@@ -32,7 +32,7 @@ class ServerPool(Generic[P, T]):
         serve: Callable[[P], T],
         places: Sequence[P],
         is_waiting: Callable[[P], bool] = lambda _: True,
-        at_once: int = AT_ONCE,
+        at_once: int = SERVERS_AT_ONCE,
     ) -> None:
         """`is_waiting` says whether serving a place is, at present, only waiting for its server."""
         self._serve = serve
@@ -78,5 +78,5 @@ class ServerPool(Generic[P, T]):
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _has_its_place(self, place: P, since_seconds: float) -> bool:
-        is_long = time.monotonic() - since_seconds > PATIENCE_SECONDS
+        is_long = time.monotonic() - since_seconds > SLOT_SECONDS
         return not (is_long and self._is_waiting(place))

@@ -154,7 +154,7 @@ def test_nothing_is_switched_once_it_was_stopped(settings: PushSettings, tmp_pat
 def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(
     settings: PushSettings, source: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_pool, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(server_pool, "SLOT_SECONDS", 0.05)
     reached = threading.Event()
 
     def be_silent() -> Link:
@@ -166,7 +166,8 @@ def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(
         raise ConnectionFailed("it refuses connections")
 
     silent = [
-        Destination(f"server{number}", "/p", be_silent) for number in range(server_pool.AT_ONCE)
+        Destination(f"server{number}", "/p", be_silent)
+        for number in range(server_pool.SERVERS_AT_ONCE)
     ]
     destinations = [*silent, Destination("last", "/p", refuse)]
     reports = FanOut(settings, source, destinations).run()

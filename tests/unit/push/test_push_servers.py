@@ -54,7 +54,7 @@ def test_at_most_so_many_at_a_time() -> None:
 
 def test_a_server_at_work_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one that does not answer gives it up: a disk that many share is hashed by few."""
-    monkeypatch.setattr(server_pool, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(server_pool, "SLOT_SECONDS", -1.0)
     monkeypatch.setattr(server_pool, "_LOOK_SECONDS", 0.0)
     looks, seen_often = [0], threading.Event()
     at_work, most = set[str](), [0]

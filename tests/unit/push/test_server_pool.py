@@ -12,7 +12,7 @@ from envsync.push.server_pool import ServerPool
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "SLOT_SECONDS", 0.01)
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.002)
 
 
@@ -37,7 +37,7 @@ def test_the_silent_give_their_places_to_others() -> None:
 
 @pytest.mark.parametrize("why", ["they are at work", "there are as many as can be"])
 def test_places_are_not_given_without_end(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)  # of each it is over at once
+    monkeypatch.setattr(module, "SLOT_SECONDS", -1.0)  # of each it is over at once
     is_waiting = why == "there are as many as can be"
     if is_waiting:
         monkeypatch.setattr(module, "THREADS_MAX", 2)

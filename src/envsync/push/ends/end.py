@@ -20,7 +20,7 @@ from envsync.ssh.session import Link
 Progress = Callable[[Mapping[str, Any]], None]
 
 
-PATIENCE_SECONDS = 6 * 3600.0
+AGENT_SILENCE_SECONDS = 6 * 3600.0
 """How long an agent may send no message. One at work reports its progress; only a check
 (`check_timeout`) may be silent for long."""
 
@@ -130,7 +130,7 @@ class RemoteEnd:
             self._session.close()
             raise
         self._channel = Channel(
-            self._session.read, self._session.write, patience_seconds=PATIENCE_SECONDS
+            self._session.read, self._session.write, patience_seconds=AGENT_SILENCE_SECONDS
         )
         self._channel.start()
 

@@ -11,7 +11,7 @@ from envsync.agent.trees.storage import failure_of
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.request.places import Place
-from envsync.push.server_pool import AT_ONCE, ServerPool
+from envsync.push.server_pool import SERVERS_AT_ONCE, ServerPool
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def for_each_server(
     ask: Callable[[End, Place], T],
     on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
     *,
-    at_once: int = AT_ONCE,
+    at_once: int = SERVERS_AT_ONCE,
 ) -> list[Outcome[T]]:
     """Ask the end of every place; otherwise like `for_each_place`."""
 
@@ -86,7 +86,7 @@ def for_each_place(
     on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
     is_waiting: Callable[[Place], bool] = lambda _: True,
     *,
-    at_once: int = AT_ONCE,
+    at_once: int = SERVERS_AT_ONCE,
 ) -> list[Outcome[T]]:
     """Visit every place, and return the outcomes in the order of the places.
 
