@@ -9,10 +9,10 @@ import pytest
 from envsync.push.rebuilding.solver_messages import (
     CHANNEL,
     CONFLICT,
-    MISSING,
     NETWORK,
     OTHER,
     SPACE,
+    UNAVAILABLE,
     lines,
     read_conda,
     read_pip,
@@ -28,21 +28,21 @@ def transcript(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "kind", "names"),
     [
-        ("build-gone.classic", MISSING, ("lab-variant", "lab-text")),
-        ("build-gone.rattler", MISSING, ("lab-variant",)),
-        ("json-build-gone.classic", MISSING, ("lab-text", "lab-variant")),
-        ("json-build-gone.rattler", MISSING, ("lab-variant",)),
-        ("version-gone.rattler", MISSING, ("lab-variant",)),
-        ("name-gone.classic", MISSING, ("lab-nothere",)),
+        ("build-gone.classic", UNAVAILABLE, ("lab-variant", "lab-text")),
+        ("build-gone.rattler", UNAVAILABLE, ("lab-variant",)),
+        ("json-build-gone.classic", UNAVAILABLE, ("lab-text", "lab-variant")),
+        ("json-build-gone.rattler", UNAVAILABLE, ("lab-variant",)),
+        ("version-gone.rattler", UNAVAILABLE, ("lab-variant",)),
+        ("name-gone.classic", UNAVAILABLE, ("lab-nothere",)),
         ("conflict.rattler", CONFLICT, ("lab-variant",)),
-        ("conflict.classic", MISSING, ("lab-variant",)),
+        ("conflict.classic", UNAVAILABLE, ("lab-variant",)),
         ("channel-gone.rattler", CHANNEL, ()),
     ],
 )
 def test_conda_26_with_both_solvers(name: str, kind: str, names: tuple[str, ...]) -> None:
-    trouble = read_conda(transcript(name))
-    assert (trouble.kind, trouble.names) == (kind, names)
-    assert trouble.summary
+    failure = read_conda(transcript(name))
+    assert (failure.kind, failure.names) == (kind, names)
+    assert failure.summary
 
 
 def test_what_conda_says_in_json_is_told_without_the_json() -> None:
@@ -107,14 +107,14 @@ MAMBA_JSON = '{"solver_problems": ["nothing provides requested xyz 1.0"], "succe
 @pytest.mark.parametrize(
     ("said", "kind", "names"),
     [
-        (MAMBA_0, MISSING, ("numpy", "libgcc-ng")),
-        (MAMBA_1, MISSING, ("_openmp_mutex", "argon2-cffi")),
-        (MICROMAMBA_2, MISSING, ("numexpr",)),
+        (MAMBA_0, UNAVAILABLE, ("numpy", "libgcc-ng")),
+        (MAMBA_1, UNAVAILABLE, ("_openmp_mutex", "argon2-cffi")),
+        (MICROMAMBA_2, UNAVAILABLE, ("numexpr",)),
         (MAMBA_CONFLICT, CONFLICT, ("numpy", "python", "scipy")),
         (RATTLER_PINNED, CONFLICT, ("lab-pin", "lab-other")),
         (NEEDED_BY, CONFLICT, ("r-base", "libarrow")),
-        (OLD_CONDA, MISSING, ("libffi", "zlib")),
-        (MAMBA_JSON, MISSING, ("xyz",)),
+        (OLD_CONDA, UNAVAILABLE, ("libffi", "zlib")),
+        (MAMBA_JSON, UNAVAILABLE, ("xyz",)),
         ("CondaHTTPError: HTTP 000 CONNECTION FAILED for url <https://x/y>", NETWORK, ()),
         ("critical libmamba Download error (6) Could not resolve host [...]", NETWORK, ()),
         ("OSError: [Errno 28] No space left on device", SPACE, ()),
@@ -123,8 +123,8 @@ MAMBA_JSON = '{"solver_problems": ["nothing provides requested xyz 1.0"], "succe
     ],
 )
 def test_shapes_of_other_tools(said: str, kind: str, names: tuple[str, ...]) -> None:
-    trouble = read_conda(said)
-    assert (trouble.kind, trouble.names) == (kind, names)
+    failure = read_conda(said)
+    assert (failure.kind, failure.names) == (kind, names)
 
 
 NO_WHEEL = """\
@@ -160,31 +160,31 @@ NO_COMPILER = "  error: command 'gcc' failed\n  ERROR: Failed building wheel for
 @pytest.mark.parametrize(
     ("said", "kind", "names", "places"),
     [
-        (transcript("pip-gone"), MISSING, ("cowsay",), ()),
-        (transcript("pip-conflict"), MISSING, ("idna",), ()),
-        (NO_WHEEL, MISSING, ("torch",), ()),
+        (transcript("pip-gone"), UNAVAILABLE, ("cowsay",), ()),
+        (transcript("pip-conflict"), UNAVAILABLE, ("idna",), ()),
+        (NO_WHEEL, UNAVAILABLE, ("torch",), ()),
         (NO_NETWORK, NETWORK, (), ()),
-        (NO_PROJECT, MISSING, (), ("file:///srv/project",)),
-        (FROM_A_LIST, MISSING, (), ("file:///srv/tool",)),
-        (NAMED, MISSING, (), ("file:///srv/mylab",)),
-        (NO_CLONE, MISSING, (), ("ssh://****@h/x.git",)),
-        (NO_FILE, MISSING, (), ("/srv/wheels/x-1.0-py3-none-any.whl",)),
-        (NO_COMPILER, MISSING, ("pysam",), ()),
+        (NO_PROJECT, UNAVAILABLE, (), ("file:///srv/project",)),
+        (FROM_A_LIST, UNAVAILABLE, (), ("file:///srv/tool",)),
+        (NAMED, UNAVAILABLE, (), ("file:///srv/mylab",)),
+        (NO_CLONE, UNAVAILABLE, (), ("ssh://****@h/x.git",)),
+        (NO_FILE, UNAVAILABLE, (), ("/srv/wheels/x-1.0-py3-none-any.whl",)),
+        (NO_COMPILER, UNAVAILABLE, ("pysam",), ()),
         ("No module named pip", OTHER, (), ()),
     ],
 )
 def test_pip(said: str, kind: str, names: tuple[str, ...], places: tuple[str, ...]) -> None:
-    trouble = read_pip(said)
-    assert (trouble.kind, trouble.names, trouble.places) == (kind, names, places)
+    failure = read_pip(said)
+    assert (failure.kind, failure.names, failure.places) == (kind, names, places)
 
 
 def test_a_package_of_a_channel_that_is_an_address() -> None:
-    trouble = read_conda('{"packages": ["https://h/chan::lab-text=1"]}')
-    assert trouble.names == ("lab-text",)
+    failure = read_conda('{"packages": ["https://h/chan::lab-text=1"]}')
+    assert failure.names == ("lab-text",)
 
 
 def test_packages_that_are_no_texts_are_shown_as_they_are() -> None:
-    trouble = read_conda('{"packages": [{"name": "lab-text"}, "lab-variant=1"]}')
-    assert trouble.kind == MISSING
-    assert trouble.names == ("lab-variant",)
-    assert trouble.summary == "{'name': 'lab-text'}, lab-variant=1"
+    failure = read_conda('{"packages": [{"name": "lab-text"}, "lab-variant=1"]}')
+    assert failure.kind == UNAVAILABLE
+    assert failure.names == ("lab-variant",)
+    assert failure.summary == "{'name': 'lab-text'}, lab-variant=1"

@@ -21,9 +21,9 @@ from envsync.errors import EnvsyncError, NoSpace, PreflightRefused, RebuildFaile
 from envsync.push.ends.end import Answer, Progress
 from envsync.push.rebuilding import solver_messages
 from envsync.push.rebuilding.relaxation import (
-    Outcome,
     Pin,
     Relaxation,
+    RelaxedPins,
     built_for_another,
     conda_pins,
     from_places,
@@ -38,10 +38,10 @@ from envsync.push.rebuilding.relaxation import (
 from envsync.push.rebuilding.solver_messages import (
     CHANNEL,
     CONFLICT,
-    MISSING,
     NETWORK,
     SPACE,
-    Trouble,
+    UNAVAILABLE,
+    ToolFailure,
 )
 
 TRIES_MAX = 40
@@ -51,7 +51,7 @@ OUTPUT_LINES = 15
 _LINE_CHARACTERS = 300
 
 Ask = Callable[..., Answer]
-Read = Callable[[str], Trouble]
+ReadOutput = Callable[[str], ToolFailure]
 _NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there"
 
 
@@ -194,16 +194,16 @@ class Rebuild:
         tool: str,
         pins: tuple[Pin, ...],
         attempt: Callable[[Sequence[Pin]], RunFacts],
-        read: Read,
+        read: ReadOutput,
     ) -> None:
         for _ in range(TRIES_MAX):
             ran = attempt(pins)
             if ran.status == 0:
                 return
-            trouble = _in_a_line(read(ran.output))
-            outcome = _relaxed(pins, trouble)
+            failure = _in_a_line(read(ran.output))
+            outcome = _relaxed(pins, failure)
             if not outcome.relaxations:
-                raise self._failure(tool, trouble, ran.output, pins)
+                raise self._failure(tool, failure, ran.output, pins)
             pins = outcome.pins
             self._relaxed += outcome.relaxations
         raise RebuildFailed(
@@ -213,24 +213,24 @@ class Rebuild:
         )
 
     def _failure(
-        self, tool: str, trouble: Trouble, output: str, pins: Sequence[Pin]
+        self, tool: str, failure: ToolFailure, output: str, pins: Sequence[Pin]
     ) -> EnvsyncError:
-        if trouble.kind == SPACE:
-            message = f"{tool} there ran out of space: {trouble.summary}"
+        if failure.kind == SPACE:
+            message = f"{tool} there ran out of space: {failure.summary}"
             return NoSpace(message, details=self._details(message, output))
-        if trouble.kind == NETWORK:
+        if failure.kind == NETWORK:
             message = f"{tool} there cannot reach the servers that have the packages"
             hint = "give that server access to them (proxy, mirror), or use --method mirror or pack"
-        elif trouble.kind == CHANNEL:
-            message = f"{tool} there cannot find a channel of the source: {trouble.summary}"
+        elif failure.kind == CHANNEL:
+            message = f"{tool} there cannot find a channel of the source: {failure.summary}"
             hint = "give that server access to it, or use --method mirror or pack"
-        elif own := from_places(pins, trouble.names, trouble.places):
-            message, hint = _without_its_place(own[0], trouble)
-        elif trouble.kind in (MISSING, CONFLICT):
-            message = f"{tool} there cannot install {', '.join(trouble.names or trouble.places)}"
+        elif own := from_places(pins, failure.names, failure.places):
+            message, hint = _without_its_place(own[0], failure)
+        elif failure.kind in (UNAVAILABLE, CONFLICT):
+            message = f"{tool} there cannot install {', '.join(failure.names or failure.places)}"
             hint = "remove or replace it at the source, or use --from-history"
         else:
-            message = f"{tool} there failed: {trouble.summary}"
+            message = f"{tool} there failed: {failure.summary}"
             hint = "try the same there by hand, or use --method mirror"
         return RebuildFailed(message, details=self._details(message, output), hint=hint)
 
@@ -242,10 +242,10 @@ class Rebuild:
         return [*relaxed, *more[-OUTPUT_LINES:]]
 
 
-def _without_its_place(pin: Pin, trouble: Trouble) -> tuple[str, str]:
+def _without_its_place(pin: Pin, failure: ToolFailure) -> tuple[str, str]:
     """Return the message and hint for a package that did not come from an index."""
-    is_gone = is_at(pin, trouble.places)
-    what = "which is not there" if is_gone else f"and cannot be installed there: {trouble.summary}"
+    is_gone = is_at(pin, failure.places)
+    what = "which is not there" if is_gone else f"and cannot be installed there: {failure.summary}"
     is_path = pin.place.startswith("file:")
     ways = ["copy it there" if is_path else "give that server access to it"] if is_gone else []
     ways += [
@@ -255,17 +255,17 @@ def _without_its_place(pin: Pin, trouble: Trouble) -> tuple[str, str]:
     return f"{pin.name} came from {pin.place}, {what}", ", or ".join(ways)
 
 
-def _in_a_line(trouble: Trouble) -> Trouble:
+def _in_a_line(failure: ToolFailure) -> ToolFailure:
     """Make a tool's words, which may be anything, one printable line for messages and records."""
-    summary = trouble.summary
+    summary = failure.summary
     if not summary.isprintable():
         summary = summary.encode("unicode_escape").decode("ascii")
-    return replace(trouble, summary=summary[:_LINE_CHARACTERS])
+    return replace(failure, summary=summary[:_LINE_CHARACTERS])
 
 
-def _relaxed(pins: tuple[Pin, ...], trouble: Trouble) -> Outcome:
-    if trouble.kind == MISSING:
-        return relax_missing(pins, trouble.names, trouble.places, trouble.summary)
-    if trouble.kind == CONFLICT:
-        return relax_conflict(pins, trouble.names, trouble.summary)
-    return Outcome(pins, ())
+def _relaxed(pins: tuple[Pin, ...], failure: ToolFailure) -> RelaxedPins:
+    if failure.kind == UNAVAILABLE:
+        return relax_missing(pins, failure.names, failure.places, failure.summary)
+    if failure.kind == CONFLICT:
+        return relax_conflict(pins, failure.names, failure.summary)
+    return RelaxedPins(pins, ())

@@ -75,7 +75,7 @@ class Pin:
         return replace(self, step=self.step + 1)
 
 
-class Outcome(NamedTuple):
+class RelaxedPins(NamedTuple):
     """The pins after a failure; no `relaxations` if no pin that was named could be relaxed."""
 
     pins: tuple[Pin, ...]
@@ -216,7 +216,7 @@ def names(pins: Sequence[Pin]) -> tuple[str, ...]:
 
 def relax_missing(
     pins: Sequence[Pin], missing: Collection[str], places: Collection[str], reason: str
-) -> Outcome:
+) -> RelaxedPins:
     """Relax by one step every pin that was named."""
     named = {normalized(name) for name in missing}
     return _relax(pins, [pin for pin in pins if _is_named(pin, named, places)], reason)
@@ -251,7 +251,7 @@ def from_places(
     return tuple(pin for pin in pins if pin.place and _is_named(pin, named, places))
 
 
-def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: str) -> Outcome:
+def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: str) -> RelaxedPins:
     """Relax by one step, of the conflicting pins, those that are strictest at present."""
     named = {normalized(name) for name in conflicting}
     candidates = [pin for pin in pins if normalized(pin.name) in named and pin.may_give_way]
@@ -261,11 +261,11 @@ def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: st
     return _relax(pins, [pin for pin in candidates if pin.step == strictest], reason)
 
 
-def _relax(pins: Sequence[Pin], giving: Sequence[Pin], reason: str) -> Outcome:
+def _relax(pins: Sequence[Pin], giving: Sequence[Pin], reason: str) -> RelaxedPins:
     after, told = list(pins), []
     for pin in giving:
         if pin.may_give_way:
             relaxed = pin.relaxed()
             after[after.index(pin)] = relaxed
             told.append(Relaxation(pin.name, pin.spec, relaxed.spec, reason))
-    return Outcome(tuple(after), tuple(told))
+    return RelaxedPins(tuple(after), tuple(told))

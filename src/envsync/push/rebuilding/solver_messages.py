@@ -1,7 +1,7 @@
 """Parses what conda, mamba, micromamba and pip print when they cannot install something.
 
 Only the cause is read: which packages, and whether they are missing or in conflict, or whether the
-channel or the network is the trouble, which relaxing cannot help.
+channel or the network is the cause, which relaxing cannot help.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 
 from envsync.conda.requirements import spec_name
 
-MISSING, CONFLICT, CHANNEL, NETWORK, SPACE, OTHER = (
-    "missing",
+UNAVAILABLE, CONFLICT, CHANNEL, NETWORK, SPACE, OTHER = (
+    "unavailable",
     "conflict",
     "channel",
     "network",
     "space",
     "other",
 )
-"""Kinds of trouble: no such package or version; versions that conflict; a channel that does not
+"""Kinds of failure: no such package or version; versions that conflict; a channel that does not
 exist; no way to a server; a full disk; anything else."""
 
 _NOT_FOUND = re.compile(r"PackagesNotFound\w*Error|ResolvePackageNotFound")
@@ -70,7 +70,7 @@ _PIP_PLACES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ToolFailure:
     """Why a tool failed. `names` are packages in lower case; `places` are paths and addresses."""
 
     kind: str
@@ -79,7 +79,7 @@ class Trouble:
     summary: str = ""
 
 
-def read_conda(output: str) -> Trouble:
+def read_conda(output: str) -> ToolFailure:
     """Return why conda, mamba or micromamba failed."""
     document = _document(output)
     text = output
@@ -89,7 +89,7 @@ def read_conda(output: str) -> Trouble:
     for kind, pattern in ((SPACE, _SPACE), (CHANNEL, _CHANNEL), (NETWORK, _NETWORK)):
         found = pattern.search(text)
         if found:
-            return Trouble(kind, summary=_line_of(text, found.start()))
+            return ToolFailure(kind, summary=_line_of(text, found.start()))
     return _of_packages(document, text)
 
 
@@ -109,18 +109,18 @@ def _problems(document: dict[str, Any]) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _of_packages(document: dict[str, Any] | None, text: str) -> Trouble:
+def _of_packages(document: dict[str, Any] | None, text: str) -> ToolFailure:
     listed = [] if document is None else document.get("packages")
     if isinstance(listed, list) and listed:
         specs = [str(spec) for spec in listed]
-        return Trouble(MISSING, _names(specs), summary=", ".join(specs))
+        return ToolFailure(UNAVAILABLE, _names(specs), summary=", ".join(specs))
     not_found = _NOT_FOUND.search(text)
     if not_found:
         specs = list(_block(text[not_found.end() :]))
-        return Trouble(MISSING, _names(specs), summary=", ".join(specs))
+        return ToolFailure(UNAVAILABLE, _names(specs), summary=", ".join(specs))
     missing = _missing(text)
     if missing:
-        return Trouble(MISSING, missing, summary=_first_named(text, missing))
+        return ToolFailure(UNAVAILABLE, missing, summary=_first_named(text, missing))
     named = [match["name"] for match in _TREE.finditer(text)]
     blamed = [
         match["stem"].rsplit("-", 2)[0]
@@ -129,8 +129,8 @@ def _of_packages(document: dict[str, Any] | None, text: str) -> Trouble:
     ]
     if named or blamed or _UNSATISFIABLE.search(text):
         names = _names([*named, *blamed])
-        return Trouble(CONFLICT, names, summary=_first_named(text, names))
-    return Trouble(OTHER, summary=_last_line(text))
+        return ToolFailure(CONFLICT, names, summary=_first_named(text, names))
+    return ToolFailure(OTHER, summary=_last_line(text))
 
 
 def _missing(text: str) -> tuple[str, ...]:
@@ -160,17 +160,17 @@ def _block(text: str) -> Iterator[str]:
             return
 
 
-def read_pip(output: str) -> Trouble:
+def read_pip(output: str) -> ToolFailure:
     """Return why pip failed."""
     for kind, pattern in ((SPACE, _SPACE), (NETWORK, _NETWORK)):
         found = pattern.search(output)
         if found:
-            return Trouble(kind, summary=_line_of(output, found.start()))
+            return ToolFailure(kind, summary=_line_of(output, found.start()))
     names = _names(m["name"] for p in _PIP_NAMES for m in p.finditer(output))
     places = tuple(dict.fromkeys(m["place"] for p in _PIP_PLACES for m in p.finditer(output)))
     errors = [match["what"].strip() for match in _PIP_ERROR.finditer(output)]
     summary = errors[-1] if errors else _last_line(output)
-    return Trouble(MISSING if names or places else OTHER, names, places, summary)
+    return ToolFailure(UNAVAILABLE if names or places else OTHER, names, places, summary)
 
 
 def _document(output: str) -> dict[str, Any] | None:
