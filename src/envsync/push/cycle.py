@@ -25,7 +25,7 @@ from envsync.push.steps.decision import Decision, MethodChoice, StagingResult, m
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.steps.reporting import About, Reporting
-from envsync.push.steps.sending import Sending
+from envsync.push.steps.sending import SendStep
 from envsync.push.switches.in_doubt import PendingPublication, Reopen, resolve_publication
 from envsync.transport.names import AUTO, STREAM
 from envsync.tree.manifest import Manifest
@@ -56,7 +56,7 @@ class Push:
         self._progress = progress = progress or ProgressTracker(ends.target.server)
         self._target.on_progress = progress.relay
         self._checks = EndChecks(ends)
-        self._sending = Sending(ends, progress)
+        self._sending = SendStep(ends, progress)
         self._notes = Reporting(ends, progress)
 
     def run(self) -> PushReport:

@@ -26,7 +26,7 @@ VERIFICATIONS_MAX = 2
 SENT_AHEAD = "the target had nothing, so it was sent while the source was hashed"
 
 
-class Sent(NamedTuple):
+class SendOutcome(NamedTuple):
     """What was sent, and how; `warnings` are what staging found."""
 
     plan: PlanFacts
@@ -35,14 +35,14 @@ class Sent(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class _Ahead(NamedTuple):
+class _SentAhead(NamedTuple):
     """What was sent before there was a plan."""
 
     files: int
     size_bytes: int
 
 
-class Planned(NamedTuple):
+class SendForecast(NamedTuple):
     """What would be sent. `wire_bytes` is an estimate; None if nothing can tell."""
 
     plan: PlanFacts
@@ -51,14 +51,14 @@ class Planned(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class Sending:
+class SendStep:
     """The sending steps of one push."""
 
     def __init__(self, ends: BothEnds, progress: ProgressTracker) -> None:
         self._settings, self._source, self._target = ends
         self._progress = progress
         self._failed: frozenset[str] = frozenset()
-        self._ahead: _Ahead | None = None
+        self._ahead: _SentAhead | None = None
         self._known: KnownThere | None = None
         self._looks: list[threading.Thread] = []
 
@@ -75,7 +75,7 @@ class Sending:
         job = replace(self._job(items), contents=contents)
         self._progress.begin("transfer", job.size_bytes)
         if self._send_begun(job, encoded):
-            self._ahead = _Ahead(len(job.items), job.size_bytes)
+            self._ahead = _SentAhead(len(job.items), job.size_bytes)
         self._progress.begin("inspect")
 
     def _send_begun(self, job: Job, outline: bytes) -> bool:
@@ -109,7 +109,7 @@ class Sending:
             # The staging tree is what the manifest can refer to from now on.
             self._known = self._target.known_there(frozenset())
 
-    def planned(self) -> Planned:
+    def planned(self) -> SendForecast:
         """Return what would be sent. Nothing is changed."""
         from envsync.push.steps.prediction import predicted_wire_bytes
 
@@ -118,9 +118,9 @@ class Sending:
         job = self._job_of(staged)
         choice = choose(self._settings.transport, job)
         wire_bytes = predicted_wire_bytes(job, choice, self._source.answers.sample)
-        return Planned(staged.plan, choice, wire_bytes, staged.warnings)
+        return SendForecast(staged.plan, choice, wire_bytes, staged.warnings)
 
-    def send(self) -> Sent:
+    def send(self) -> SendOutcome:
         """Have a staging tree brought forward by a plan, and send what it still lacks."""
         staged = self._stage()
         plan, warnings = staged.plan, staged.warnings
@@ -130,7 +130,7 @@ class Sending:
         choice = choose(self._settings.transport, job)
         if job.items:
             choice = self._send(job, choice)
-        return self._all_sent(Sent(plan, job, choice, warnings))
+        return self._all_sent(SendOutcome(plan, job, choice, warnings))
 
     def _stage(self) -> Staged:
         self._progress.begin("stage")
@@ -196,7 +196,7 @@ class Sending:
             return Choice(StreamTransport(), sent.instead, choice.agent_forwarded)
         return choice
 
-    def _all_sent(self, sent: Sent) -> Sent:
+    def _all_sent(self, sent: SendOutcome) -> SendOutcome:
         """Return `sent` with the figures of what went ahead of the plan added."""
         ahead = self._ahead
         if ahead is None:
@@ -209,7 +209,7 @@ class Sending:
         )
         return sent._replace(plan=plan, choice=replace(sent.choice, reason=SENT_AHEAD))
 
-    def verify(self, sent: Sent) -> None:
+    def verify(self, sent: SendOutcome) -> None:
         """Have the staging tree finished and hashed.
 
         Files that were sent and are wrong are sent once more. If that does not help, raises
