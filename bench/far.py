@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.contestants import Contestant, Contestants, alternate
 from bench.figures import Bar, Measured, Row, Sample
 from bench.ground import Ground, Void
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 _RATE, _LABEL = "200mbit", "200 Mbit/s"
 _ROUND_TRIPS_SECONDS = {0.02: 1.2, 0.1: 1.4}

@@ -19,7 +19,7 @@ from envsync.agent.trees.cache_names import cache_start
 from tests.conda import ENVIRONMENT
 from tests.lab.host import CHECKOUT, INTERFACE, Host
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 # Time limit of any single run; a slow peer at 200 Mbit/s needs minutes.
 RUN_SECONDS_MAX = 1800.0

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.conda import ENVIRONMENT, CondaPrefix, Template, cache_root
-from tests.lab.namespaces import EnteredProcess, Namespaces, wait_until
+from tests.lab.namespaces import EnteredProcess, Namespaces
+from tests.support.processes import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INTERFACE = "eth0"

@@ -8,10 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, AnyStr, TypeVar
+
+from tests.support.processes import ROUND_SECONDS_MAX, children, state_of, wait_until
 
 T = TypeVar("T")
 
@@ -19,55 +20,6 @@ _INIT = Path(__file__).with_name("host_init.py")
 _UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child")
 _ALL = ("-m", "-u", "-i", "-n", "-p")
 _KEEP = "--preserve-credentials"
-_ROUND_SECONDS_MAX = 1.0
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process runs; False for a zombie, as in a container without an init."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
-    except OSError:
-        return False
-
-
-def wait_until(
-    condition: Callable[[], object], what: str, *, timeout_seconds: float = 10.0
-) -> None:
-    """Poll until `condition()` is true; AssertionError with `what` if it is not in time.
-
-    No round counts for more than a second: if this process is stopped for a while, so are those
-    that it waits for, and they still get their time afterwards.
-    """
-    left_seconds = timeout_seconds
-    while True:
-        began = time.monotonic()
-        if condition():
-            return
-        if left_seconds <= 0:
-            raise AssertionError(f"not within {timeout_seconds:g} s: {what}")
-        time.sleep(0.005)
-        left_seconds -= min(time.monotonic() - began, _ROUND_SECONDS_MAX)
-
-
-def children(pid: int) -> list[int]:
-    """Return the pids of a process's children."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if int(fields[1]) == pid:
-                    found.append(int(entry.name))
-    return found
-
-
-def state_of(pid: int) -> str:
-    """Return a process's state as the letter in /proc; empty if the process is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[0]
 
 
 class NsenterProcess(subprocess.Popen[AnyStr]):
@@ -103,7 +55,7 @@ class NsenterProcess(subprocess.Popen[AnyStr]):
     def _in_rounds(self, once: Callable[[float], T], timeout: float | None) -> T:
         left_seconds = float("inf") if timeout is None else timeout
         while True:
-            seconds = min(left_seconds, _ROUND_SECONDS_MAX)
+            seconds = min(left_seconds, ROUND_SECONDS_MAX)
             try:
                 return once(seconds)
             except subprocess.TimeoutExpired:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from tests.lab.host import CHECKOUT, CommandFailed
 from tests.lab.lab import LabHost
-from tests.lab.namespaces import EnteredProcess, NsenterProcess, children, wait_until
+from tests.lab.namespaces import EnteredProcess, NsenterProcess
+from tests.support.processes import children, wait_until
 from tests.systemd.requirements import PATH
 
 if TYPE_CHECKING:

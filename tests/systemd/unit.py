@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 from tests.systemd.machine import USER, Machine
 
 WAIT_SECONDS = 25.0

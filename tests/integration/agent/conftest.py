@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 
-from envsync.agent.server import filesystem
-from envsync.agent.trees import stable_hashing, trees
-from tests.unit.agent.conftest import _short_margin, memory, server, top
+from tests.support.agent_fixtures import server, short_margin, top
+from tests.support.disk import memory
+from tests.support.interference import refuse_exchange
 
-__all__ = ["_short_margin", "each_way", "refuse_exchange", "server", "top", "written_to"]
+__all__ = ["each_way", "server", "short_margin", "top"]
 
 
 @pytest.fixture
@@ -25,47 +22,8 @@ def tmp_path() -> Iterator[Path]:
         yield Path(root)
 
 
-def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `renameat2` refuse flags, as on NFS or an old ZFS."""
-
-    def refuse(source: bytes, target: bytes, flags: int) -> None:
-        raise filesystem.ExchangeRefused(22, "Invalid argument")
-
-    monkeypatch.setattr(filesystem, "_rename", refuse)
-
-
 @pytest.fixture(params=["swapped", "linked"])
 def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test twice: with directories that are swapped, and with links instead."""
     if request.param == "linked":
         refuse_exchange(monkeypatch)
-
-
-@contextlib.contextmanager
-def written_to(path: bytes) -> Iterator[None]:
-    """Write into an open file again and again within the block.
-
-    A write precedes every scan. A thread that wrote all the time could, on a busy machine, do
-    nothing during a whole scan.
-    """
-    with open(path, "ab", buffering=0) as log, contextlib.ExitStack() as stack:
-
-        def after_a_write(look: Callable[..., Any]) -> Callable[..., Any]:
-            def written_and_looked(*arguments: Any, **named: Any) -> Any:
-                log.write(b"x")
-                return look(*arguments, **named)
-
-            return written_and_looked
-
-        for module, name in (
-            (trees, "scan"),
-            (trees, "rescan"),
-            (trees, "are_directories_unchanged"),
-            (trees, "scan_again"),
-            (stable_hashing, "scan_again"),
-            (stable_hashing, "glance_again"),
-        ):
-            look = after_a_write(getattr(module, name))
-            stack.enter_context(mock.patch.object(module, name, look))
-        log.write(b"x")
-        yield

@@ -21,7 +21,7 @@ from envsync.agent.server import facts
 from envsync.agent.target.switches import TargetSwitches
 from envsync.errors import PreflightRefused, TargetDrifted
 from envsync.tree.revision import revision_of
-from tests.integration.agent.conftest import written_to
+from tests.support.interference import written_to
 from tests.support.pushes import Server, environment, records
 from tests.support.trees import file, manifest_of
 

@@ -22,7 +22,6 @@ from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.queries import verify
 from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
-from tests.integration.agent.conftest import refuse_exchange
 from tests.integration.agent.versions import (
     ONE,
     STEPS,
@@ -33,6 +32,7 @@ from tests.integration.agent.versions import (
     shift,
 )
 from tests.support import disk
+from tests.support.interference import refuse_exchange
 from tests.support.pushes import NAME, Server, die_in, require_sound
 from tests.support.trees import manifest_of
 

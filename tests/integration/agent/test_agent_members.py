@@ -29,8 +29,8 @@ from envsync.agent.wire.build_requests import Check, Publication
 from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share
-from tests.integration.agent.conftest import refuse_exchange
 from tests.support import disk
+from tests.support.interference import refuse_exchange
 from tests.support.pushes import Server, environment, transfer
 from tests.support.trees import Tree, file, manifest_of
 

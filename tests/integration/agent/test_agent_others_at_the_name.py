@@ -19,8 +19,8 @@ from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import TargetDrifted
 from envsync.tree.revision import revision_of
-from tests.integration.agent.conftest import refuse_exchange, written_to
 from tests.support import disk
+from tests.support.interference import refuse_exchange, written_to
 from tests.support.pushes import Server, die_in, environment, records, require_sound
 from tests.support.trees import Tree, file, manifest_of
 

@@ -46,6 +46,7 @@ from tests.integration.agent.versions import (
 )
 from tests.support import disk
 from tests.support import trees as trees_
+from tests.support.disk import memory
 from tests.support.pushes import Server, die_in, environment, records, require_sound
 from tests.support.trees import (
     Node,
@@ -58,7 +59,6 @@ from tests.support.trees import (
     variants,
     with_parents,
 )
-from tests.unit.agent.conftest import memory
 
 pytestmark = pytest.mark.usefixtures("each_way")
 IN_IT = "cd $CONDA_PREFIX"

@@ -28,9 +28,9 @@ from envsync.errors import NotFound, PreflightRefused, SourceRefused
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
 from tests.support import disk
+from tests.support.disk import memory
 from tests.support.pushes import NAME, Server, die_in, environment
 from tests.support.trees import Node, Tree, file, manifest_of, trees, variants
-from tests.unit.agent.conftest import memory
 
 NAMES = (NAME, f"other-{NAME}")
 STEPS = ("intent", "sync", "switch", "switched", "check", "record", "recorded")

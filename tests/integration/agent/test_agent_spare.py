@@ -28,8 +28,8 @@ from envsync.agent.target.queries import dry_plan
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import ORIGIN_NEW, Finding, PlanFacts
 from envsync.errors import Locked, PreflightRefused, VerificationFailed
-from tests.lab.namespaces import wait_until
 from tests.support import disk
+from tests.support.processes import wait_until
 from tests.support.pushes import Server, die_in, environment
 from tests.support.trees import Tree, file, manifest_of, symlink
 

@@ -24,9 +24,9 @@ from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.tree.local import LocalPaths
 from envsync.tree.revision import revision_of
 from tests.support import disk
+from tests.support.disk import memory
 from tests.support.pushes import Server, environment
 from tests.support.trees import Node, directory, entry_of, few, file, manifest_of, trees
-from tests.unit.agent.conftest import memory
 
 ENVIRONMENT = environment(
     {

@@ -14,7 +14,7 @@ from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
 from envsync.agent.trees.trees import Trees
 from envsync.errors import CheckFailed
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 from tests.support.pushes import NAME, Server, environment, records
 from tests.support.trees import directory, file
 

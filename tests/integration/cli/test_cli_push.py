@@ -9,9 +9,9 @@ import signal
 
 import pytest
 
-from tests.integration.cli.conftest import Envsync
+from tests.lab.envsync_command import Envsync
 from tests.lab.lab import Lab
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

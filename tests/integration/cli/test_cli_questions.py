@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.conftest import Envsync
 from tests.integration.push.places import environment
+from tests.lab.envsync_command import Envsync
 from tests.lab.host import Host
 from tests.lab.lab import Lab
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from envsync.daemon.control import ask
 from tests.integration.push.command import ENVSYNC, Envsync
 from tests.lab.lab import LabHost
-from tests.lab.namespaces import EnteredProcess, wait_until
+from tests.lab.namespaces import EnteredProcess
+from tests.support.processes import wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self

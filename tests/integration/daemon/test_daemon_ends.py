@@ -14,7 +14,8 @@ from tests.integration.daemon.running import INVENTORY, Daemon, inventory
 from tests.integration.push.places import environment
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.lab import Lab
-from tests.lab.namespaces import EnteredProcess, wait_until
+from tests.lab.namespaces import EnteredProcess
+from tests.support.processes import wait_until
 
 _STOP_SECONDS = 10.0
 

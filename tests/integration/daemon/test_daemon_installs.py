@@ -18,7 +18,7 @@ from tests.integration.push.pip_process import (
 from tests.integration.push.places import environment, site_packages
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 TARGET = "server2"
 

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.daemon.running import Daemon, inventory
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 _NOTIFY_SOCKET = "/run/lab/notify"
 

@@ -15,7 +15,7 @@ from tests.integration.daemon.running import INVENTORY, Daemon, inventory, publi
 from tests.integration.push.places import environment
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 LOCKED, USAGE = 14, 2
 

@@ -13,7 +13,7 @@ from tests.integration.push.command import finish
 from tests.integration.push.places import environment
 from tests.integration.push.stamped import Stamped, is_quiet, version_at, write_version
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 TARGET, LOCKED = "server2", 14

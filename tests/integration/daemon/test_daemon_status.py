@@ -13,7 +13,7 @@ from tests.integration.daemon.running import Daemon, inventory
 from tests.integration.push.command import ENVSYNC
 from tests.integration.push.stamped import Stamped
 from tests.lab.lab import Lab
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 
 @pytest.mark.timeout(60)

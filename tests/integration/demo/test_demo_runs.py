@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conda.template import CondaPrefix
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 

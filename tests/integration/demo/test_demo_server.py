@@ -15,7 +15,7 @@ from envsync.cli.demo.server import make_key
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
 from envsync.ssh.fabric_link import open_link
 from envsync.ssh.session import Address
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 
 @pytest.fixture

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.disk.fixtures import make_disk, private_mounts
-from tests.unit.agent.conftest import _short_margin
+from tests.support.agent_fixtures import short_margin
 
-__all__ = ["_short_margin", "make_disk", "private_mounts"]
+__all__ = ["make_disk", "private_mounts", "short_margin"]

@@ -23,9 +23,9 @@ from envsync.tree.revision import revision_of
 from tests.disk.disk import Disk
 from tests.disk.fixtures import MakeDisk
 from tests.support import disk as real
+from tests.support.disk import memory
 from tests.support.pushes import NAME, Server, environment, records, require_sound
 from tests.support.trees import Tree, file, manifest_of, symlink
-from tests.unit.agent.conftest import memory
 
 CUTS = int(os.environ.get("ENVSYNC_CUTS", "6"))
 """How many power cuts each scenario gets, of all that could be; they differ by ENVSYNC_SEED."""

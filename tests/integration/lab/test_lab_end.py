@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.lab.host import CHECKOUT
 from tests.lab.lab import Lab
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 _PROGRAM = """
 import sys, time

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.host import USER, CommandFailed
 from tests.lab.lab import Lab
-from tests.lab.namespaces import state_of, wait_until
+from tests.support.processes import state_of, wait_until
 
 
 def test_hosts_have_different_files_at_the_same_prefix(fresh_lab: Lab) -> None:

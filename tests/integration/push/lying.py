@@ -31,7 +31,7 @@ from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from envsync.ssh.session import Link
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 NAME = "myenv"
 FILES = {"conda-meta/history": "==> now <==\n", "bin/tool": "#!/bin/sh\n", "lib/a.py": "a = 1\n"}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.integration.push.places import environment, site_packages
 from tests.lab.lab import LabHost
-from tests.lab.namespaces import EnteredProcess, state_of, wait_until
+from tests.lab.namespaces import EnteredProcess
+from tests.support.processes import state_of, wait_until
 
 NAME, VERSION = "labmany", "1.0"
 MODULES = 300

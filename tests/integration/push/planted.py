@@ -16,7 +16,7 @@ from pathlib import Path
 import envsync
 from tests.integration.push.command import Envsync
 from tests.lab.lab import LabHost
-from tests.lab.namespaces import state_of, wait_until
+from tests.support.processes import state_of, wait_until
 
 _PLACE = "/run/lab/planted"
 ORDER = "/run/lab/stop-at"

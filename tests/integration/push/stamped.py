@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tests.integration.push import readers
 from tests.integration.push.places import environment, state
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self

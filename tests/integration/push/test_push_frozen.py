@@ -17,7 +17,8 @@ from tests.integration.push.stamped import Stamped, version_at, write_version
 from tests.integration.push.test_push_interrupted import staged_bytes
 from tests.lab.fixtures import demand_lab
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import EnteredProcess, wait_until
+from tests.lab.namespaces import EnteredProcess
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -16,7 +16,8 @@ from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped
 from tests.integration.push.tree_listing import assert_same, contents, tree
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import EnteredProcess, wait_until
+from tests.lab.namespaces import EnteredProcess
+from tests.support.processes import wait_until
 
 TARGET = "server2"
 PREFLIGHT, SOURCE_REFUSED, DRIFT, IN_USE = 8, 9, 11, 15

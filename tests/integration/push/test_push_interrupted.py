@@ -21,7 +21,7 @@ from tests.integration.push.stamped import (
     wait_quiet,
 )
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 TARGET = "server2"
 SILENCE_SECONDS = 5.0

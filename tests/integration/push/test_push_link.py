@@ -19,7 +19,7 @@ from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, is_quiet, version_at
 from tests.lab.fixtures import demand_lab
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(150)
 

@@ -46,7 +46,7 @@ from tests.integration.push.lying import (
     opened,
     take_token,
 )
-from tests.unit.agent.conftest import memory
+from tests.support.disk import memory
 
 OPERATIONS = (
     "target.open",

@@ -15,7 +15,7 @@ from tests.integration.push.places import state, trees
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 SERVER = "server2"
 _KEY = "/run/lab/host_key"

@@ -20,7 +20,7 @@ from tests.integration.push.stamped import (
     write_version,
 )
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 TARGET = "server2"
 DOWN, HOST_KEY, AUTHENTICATION, PREFLIGHT, LOCKED, IN_USE, NO_SPACE = 3, 4, 5, 8, 14, 15, 16

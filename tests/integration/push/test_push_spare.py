@@ -12,7 +12,7 @@ from tests.integration.push.places import state
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 SERVER = "server2"
 WORK = ("daemon", "work", "--as", "server1", "--environment", "myenv")

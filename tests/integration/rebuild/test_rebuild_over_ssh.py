@@ -11,8 +11,8 @@ import pytest
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment, state
 from tests.lab.lab import GROUP, GROUP_NUMBER, Lab
-from tests.lab.namespaces import wait_until
 from tests.rebuild.servers import install_command
+from tests.support.processes import wait_until
 
 WAIT = "/run/lab/rebuild-waits"
 SHARED = """\

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.conda import Template
-from tests.integration.cli.conftest import INVENTORY, Envsync
+from tests.lab.envsync_command import Envsync
 from tests.lab.lab import Lab
 
 
@@ -25,11 +24,3 @@ def served(lab: Lab, lab_template: Template) -> Iterator[Lab]:
 def envsync(served: Lab) -> Envsync:
     """The command on the controller, with an inventory."""
     return Envsync(served.controller)
-
-
-def environment(lab: Lab, server: str, name: str = "myenv") -> Path:
-    host = lab[server]
-    return host.path(f"{host.prefix}/envs/{name}")
-
-
-__all__ = ["INVENTORY", "Envsync", "environment"]

@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from tests.integration.servers.conftest import INVENTORY, Envsync, environment
+from tests.integration.push.places import environment
+from tests.lab.envsync_command import INVENTORY, Envsync
 from tests.lab.host import USER
 from tests.lab.lab import Lab
 
@@ -43,7 +44,7 @@ def test_a_conda_that_is_there_stays(served: Lab, envsync: Envsync) -> None:
     done = envsync("bootstrap", "server3")
     assert "there is another conda at the prefix already" in done.stderr
     assert mine.read_text() == "x"
-    assert environment(served, "server3").is_dir()
+    assert environment(served["server3"]).is_dir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="two users need root")
@@ -80,7 +81,7 @@ def test_an_environment_that_cannot_come_holds_up_no_other(served: Lab, envsync:
         each["environment"]: (each["error"] or {}).get("code") for each in told["environments"]
     }
     assert codes == {"ghost": "not-found", "far": "connection-failed", "myenv": None}
-    assert environment(served, "server2").is_dir()
+    assert environment(served["server2"]).is_dir()
 
 
 def test_this_machine_gets_conda_from_another(served: Lab, envsync: Envsync) -> None:
@@ -128,13 +129,13 @@ def test_environments_without_conda_stay_while_it_comes(
         prefix.mkdir(parents=True)
     (prefix / "lost+found").mkdir()
     envsync("push", "myenv", "server2")
-    stood = environment(served, "server2").stat().st_ino
+    stood = environment(served["server2"]).stat().st_ino
     result = envsync.json("bootstrap", "server2")["result"]
     assert (result["base"]["outcome"], result["environments"][0]["outcome"]) == (
         "pushed",
         "in-step",
     )
-    assert environment(served, "server2").stat().st_ino == stood
+    assert environment(served["server2"]).stat().st_ino == stood
     for python in (f"{host.prefix}/bin/python", f"{host.prefix}/envs/myenv/bin/python"):
         assert host.run([python, "-c", "print('it runs')"]).stdout == "it runs\n"
     again = envsync.json("bootstrap", "server2")["result"]
@@ -156,6 +157,6 @@ def test_what_is_no_conda_is_named_and_stays(served: Lab, envsync: Envsync, left
         assert error["message"] == f"{host.prefix} has no conda, but contains other entries: {name}"
         assert "move it out of the prefix" in error["hint"]
     assert file.read_text() == "mine"
-    assert not environment(served, "server2").exists()
+    assert not environment(served["server2"]).exists()
     shutil.rmtree(prefix)
     assert envsync.json("bootstrap", "server2")["result"]["base"]["outcome"] == "pushed"

@@ -15,7 +15,7 @@ from tests.integration.push.tree_listing import assert_same, tree
 from tests.integration.servers.test_servers_pull import INVENTORY
 from tests.integration.ssh.agents import listens
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

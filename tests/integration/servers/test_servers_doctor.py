@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.servers.conftest import Envsync, environment
+from tests.integration.push.places import environment
+from tests.lab.envsync_command import Envsync
 from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.timeout(120)
@@ -38,7 +39,7 @@ def test_each_trouble_is_named_with_what_mends_it(served: Lab, envsync: Envsync)
     server2, server3 = served["server2"], served["server3"]
     envsync("push", "myenv", "server2")
     server2.write_file(f"{server2.home()}/.bashrc", "echo welcome\n")
-    (environment(served, "server2") / "by-hand").write_text("x")
+    (environment(served["server2"]) / "by-hand").write_text("x")
     server3.stop_sshd()
     known = f"{served.controller.home()}/.ssh/known_hosts"
     keys = served.controller.path(known).read_text()
@@ -89,7 +90,7 @@ def test_a_held_version_is_named_until_another_was_published(served: Lab, envsyn
         return "a version is held: rolled back by" in envsync("doctor", "server2").stdout
 
     envsync("push", "myenv", "server2", "--overwrite")
-    package = environment(served, "server1") / "changed.txt"
+    package = environment(served["server1"]) / "changed.txt"
     for number in (1, 2):
         package.write_text(str(number))
         envsync("push", "myenv", "server2")

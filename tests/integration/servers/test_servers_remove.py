@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.push.command import finish
+from tests.integration.push.places import environment
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
-from tests.integration.servers.conftest import Envsync, environment
+from tests.lab.envsync_command import Envsync
 from tests.lab.lab import Lab
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
 
 def test_removed_brought_back_and_freed(served: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv", "server2")
-    top = environment(served, "server2")
+    top = environment(served["server2"])
     planned = envsync.json("remove", "myenv", "server2", "--dry-run")["result"]["servers"][0]
     assert (planned["error"], planned["record"]) == (None, None)
     assert top.is_dir()
@@ -34,7 +35,7 @@ def test_removed_brought_back_and_freed(served: Lab, envsync: Envsync) -> None:
 
 def test_what_was_changed_there_is_kept_for_good(served: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv", "server3")
-    top = environment(served, "server3")
+    top = environment(served["server3"])
     (top / "by-hand").write_text("precious")
     refused = envsync.json("remove", "myenv", "server3", status=11)["error"]
     assert "envsync diff myenv server3 --published" in refused["hint"]

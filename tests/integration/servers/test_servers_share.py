@@ -15,7 +15,7 @@ from tests.integration.push.places import environment, state, trees
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.host import MEMBER, USER
 from tests.lab.lab import GROUP, GROUP_NUMBER, Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 pytestmark = [
     pytest.mark.timeout(120),

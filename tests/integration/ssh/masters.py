@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab.loopback_sshd import LoopbackSshd
+from tests.support.processes import wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-LIMIT_SECONDS = 30.0
 
 
 class UsersMaster:
@@ -62,13 +59,6 @@ class UsersMaster:
             return process.returncode is not None
 
         wait_until(is_gone, "the master is gone")
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
 
 
 def descendants(pid: int, pattern: str) -> list[int]:

@@ -20,7 +20,7 @@ from envsync.ssh.fabric_link import open_link as open_by_fabric
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
-from tests.integration.ssh.masters import UsersMaster, descendants, wait_until
+from tests.integration.ssh.masters import UsersMaster, descendants
 from tests.integration.ssh.session_contract import (
     LIMIT_SECONDS,
     InBackground,
@@ -31,7 +31,7 @@ from tests.integration.ssh.session_contract import (
     sh,
 )
 from tests.lab.loopback_sshd import LoopbackSshd
-from tests.lab.namespaces import is_running
+from tests.support.processes import is_running, wait_until
 
 
 def open_by_ssh(

@@ -17,10 +17,11 @@ from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add
-from tests.integration.ssh.masters import UsersMaster, wait_until
+from tests.integration.ssh.masters import UsersMaster
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.integration.ssh.test_ssh_authentication import add_config, make_key
 from tests.lab.loopback_sshd import LoopbackSshd
+from tests.support.processes import wait_until
 
 LIST = "echo [${SSH_AUTH_SOCK:+agent}]; ssh-add -l 2>/dev/null | grep -c SHA256"
 ASKED = "auth-agent-req@openssh.com"

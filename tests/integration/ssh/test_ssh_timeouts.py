@@ -22,7 +22,7 @@ from envsync.ssh.session import Address, Timeouts
 from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.session_contract import sh
 from tests.lab.loopback_sshd import free_port
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 SHORT_SECONDS = 0.6
 # Of what has to be told from other ends of the same step, so that a busy machine has got so far.

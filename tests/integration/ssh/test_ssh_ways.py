@@ -24,7 +24,7 @@ from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 Connect = Callable[..., FabricLink]
 

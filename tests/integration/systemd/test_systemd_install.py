@@ -9,7 +9,7 @@ import pytest
 from tests.integration.systemd.service import ENVSYNC, envsync, installer, inventory, write
 from tests.lab.host import CHECKOUT
 from tests.lab.lab import Lab
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 from tests.systemd.machine import HOME, USER, Machine
 from tests.systemd.unit import WAIT_SECONDS, ServiceUnit
 

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.push.stamped import wait_quiet
 from tests.integration.systemd.service import INVENTORY, envsync, installer, inventory, place, write
 from tests.lab.lab import Lab, LabHost
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 from tests.systemd.machine import USER, Machine
 from tests.systemd.unit import WAIT_SECONDS, ServiceUnit
 

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 PUSH = """
 import json, sys

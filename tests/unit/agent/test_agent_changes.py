@@ -26,11 +26,11 @@ from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
-from tests.lab.namespaces import children
 from tests.support import disk
 from tests.support.changes import CHANGES, TREE, Change
+from tests.support.disk import memory
+from tests.support.processes import children
 from tests.support.trees import file, with_parents
-from tests.unit.agent.conftest import memory
 
 LOCAL = LocalPaths(["**/local", "cache/**"])
 MORE = with_parents(
@@ -57,7 +57,7 @@ def made() -> Iterator[bytes]:
 
 
 @pytest.fixture(autouse=True)
-def _tick(_short_margin: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _tick(short_margin: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """One kernel tick: each test here waits for it."""
     monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.01)
 

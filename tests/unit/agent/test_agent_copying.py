@@ -21,7 +21,7 @@ from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.directory_read import open_directory
 from envsync.tree.entry import FILE, Entry
 from envsync.tree.steps import Copies, Copy, packed
-from tests.unit.agent.conftest import wait_until_alone
+from tests.support.processes import wait_until_alone
 
 FILES = 700
 MTIME_NS = 1_600_000_000_123_456_789

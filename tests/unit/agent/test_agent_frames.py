@@ -31,7 +31,7 @@ from envsync.agent.wire.frames import (
     FrameWriter,
 )
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
-from tests.lab.namespaces import wait_until
+from tests.support.processes import wait_until
 
 frames = st.lists(
     st.builds(Frame, st.sampled_from([CONTROL, PAYLOAD, DATA]), st.binary(max_size=50))

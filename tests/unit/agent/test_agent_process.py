@@ -22,9 +22,9 @@ from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.target_requests import InspectTarget, OpenTarget
 from envsync.tree.local import LocalPaths
 from tests.support import disk
+from tests.support.processes import wait_until_alone
 from tests.support.pushes import Server, environment
 from tests.support.trees import file
-from tests.unit.agent.conftest import wait_until_alone
 
 
 @pytest.fixture

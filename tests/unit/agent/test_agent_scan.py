@@ -24,8 +24,9 @@ from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
 from tests.support import disk
 from tests.support.changes import CHANGES, TREE, Change
+from tests.support.disk import memory
+from tests.support.processes import wait_until_alone
 from tests.support.trees import file, with_parents
-from tests.unit.agent.conftest import memory, wait_until_alone
 
 
 def look(top: bytes, local: LocalPaths | None = None) -> Scan:

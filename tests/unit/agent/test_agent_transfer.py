@@ -21,8 +21,8 @@ from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES, GONE, HEAD, outgoing
 from envsync.errors import NoSpace, TransferFailed
 from envsync.tree.entry import FILE, Entry, split
+from tests.support.disk import memory
 from tests.support.trees import entry_of, file
-from tests.unit.agent.conftest import memory
 
 Files = dict[bytes, bytes]
 Items = list[tuple[bytes, Entry]]

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.run.entry import run
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    status: int
-    out: str
-    err: str
-
-
-Envsync = Callable[..., Ended]
+from tests.support.command_line import Ended, Envsync
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import Envsync
 from tests.support.documented_json import check_document
-from tests.unit.cli.conftest import Envsync
 
 VALID = """\
 prefix: /workspace/alice/miniconda3

@@ -16,7 +16,7 @@ from envsync.daemon.systemd.units import Account, ServiceSpec, Unit, UnitFile
 from envsync.errors import ServiceFailed
 from envsync.files import directories
 from envsync.inventory import Server
-from tests.unit.cli.conftest import Envsync
+from tests.support.command_line import Envsync
 
 
 def test_it_remembers_no_inventory(

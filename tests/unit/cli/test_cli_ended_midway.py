@@ -14,8 +14,8 @@ from envsync.push.queries.examination import Examination
 from envsync.push.queries.servers import Outcome
 from envsync.push.request.places import Place
 from envsync.push.steps.report import FAILED, PUSHED, PushReport
+from tests.support.command_line import Envsync
 from tests.support.documented_json import check_document
-from tests.unit.cli.conftest import Envsync
 
 INVENTORY = """\
 prefix: {prefix}

@@ -15,8 +15,8 @@ from envsync.cli.invocation.lazy_group import LazyGroup
 from envsync.cli.invocation.stop_signals import Stopped, Stopper
 from envsync.cli.run.entry import Interruption
 from envsync.cli.run.program import COMMANDS, program
+from tests.support.command_line import Envsync
 from tests.support.documented_json import check_document
-from tests.unit.cli.conftest import Envsync
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from envsync.cli.invocation.lazy_group import LazyGroup
 from envsync.cli.run.program import COMMANDS, program
-from tests.unit.cli.conftest import Envsync
+from tests.support.command_line import Envsync
 
 GOLDEN = Path(__file__).parent / "help"
 WRITE = "ENVSYNC_WRITE_HELP"

@@ -16,7 +16,7 @@ from envsync.cli.pushing import following
 from envsync.daemon.control import Answer, ControlSocket, Request
 from envsync.daemon.paths import DaemonPaths
 from envsync.push.steps.report import PUSHED, PushReport
-from tests.unit.cli.conftest import Envsync
+from tests.support.command_line import Envsync
 
 _INVENTORY = """\
 prefix: {prefix}

@@ -13,7 +13,7 @@ from envsync.cli.invocation.site import Site
 from envsync.cli.pushing.request import PushOptions, resolve_pull, resolve_push, resolve_unpack
 from envsync.errors import InventoryError, UsageError
 from envsync.inventory import Inventory, Server
-from tests.unit.cli.conftest import Envsync
+from tests.support.command_line import Envsync
 
 SERVERS = (Server("server1", "server1"), Server("server2", "server2", groups=("gpu",)))
 LISTED = Inventory(Path("inv.yaml"), "/conda", SERVERS)

@@ -37,7 +37,7 @@ from envsync.daemon.rows import (
 )
 from envsync.daemon.status import About, document
 from envsync.daemon.store import Store
-from tests.unit.cli.conftest import Envsync
+from tests.support.command_line import Envsync
 
 REVISION = "ab" * 32
 REFUSED = {"message": "server3 refuses connections", "hint": "check that sshd runs there"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from envsync.daemon.worker_process import WorkerProcess
-from tests.lab.namespaces import is_running
+from tests.support.processes import is_running
 
 
 @pytest.fixture

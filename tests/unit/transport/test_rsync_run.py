@@ -12,7 +12,7 @@ import pytest
 
 from envsync.agent.server import rsync_run
 from envsync.agent.source.direct_send import reach
-from tests.lab.namespaces import children, wait_until
+from tests.support.processes import children, wait_until
 
 _RUNS = """
 import sys
