@@ -87,8 +87,9 @@ class TrackedSource:
         row = self.row
         if row.paused or not self.activity.is_at_rest:
             return False
-        # Without a revision, its first scan is under way; after an error, only a change helps.
-        return self.is_changed or (bool(row.revision) and row.error is None)
+        # An installer may have been killed while no daemon ran: the first scan shows a change then.
+        # After an error, only a change helps.
+        return self.is_changed or (self._known_by > 0 and row.error is None)
 
     @property
     def is_coming_to_rest(self) -> bool:

@@ -82,6 +82,17 @@ def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pus
     assert not again.store.contents.sources["one"].is_unchecked
 
 
+def test_an_install_killed_while_no_daemon_ran_is_not_pushed_to_a_server_that_lags(
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
+) -> None:
+    daemon.scheduler.look_again(["one"], ["b"])
+    assert daemon.row("one", "b").state == LAGGING
+    again = start_daemon("half is in no installed distribution")
+    again.world["one"] = "half"
+    assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
+    assert again.store.contents.sources["one"].is_unfinished
+
+
 def test_the_packages_that_a_check_accepted_are_known_after_a_restart(
     start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:
