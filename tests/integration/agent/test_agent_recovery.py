@@ -5,15 +5,19 @@ A reader sees the old version or the new one, never a mixture; the next push suc
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import pytest
 
 from envsync.agent.places import records as recording
 from envsync.agent.places import staging_note
 from envsync.agent.publishing import finalize
+from envsync.agent.wire.messages import KEPT
 from envsync.errors import CheckFailed
 from tests.integration.agent.versions import (
     ONE,
@@ -24,6 +28,7 @@ from tests.integration.agent.versions import (
     revision,
     shift,
 )
+from tests.support import disk
 from tests.support.pushes import Server, die_in, records, require_sound
 from tests.support.trees import Tree, manifest_of
 
@@ -135,6 +140,57 @@ def test_killed_between_the_steps(
     assert server.revision() == revision(THREE)
     assert revision(TWO) not in [record.revision for record in records(server).all()]
     require_sound(server)
+
+
+def test_what_was_done_in_a_version_is_kept_where_its_recovery_is_killed(
+    server: Server, tmp_path: Path
+) -> None:
+    """It was live for days, then the recovery took it back, and died before it looked at it."""
+    broken = tmp_path / "broken"
+
+    def push(die: Callable[[], None]) -> None:
+        server.push(TWO, check=f"test ! -e {broken}", on_step=kill_at("switched", die))
+
+    def recover(die: Callable[[], None]) -> None:
+        with mock.patch.object(finalize, "keep_if_changed", lambda *_, **__: die()):
+            server.target().inspect(lock=False)
+
+    server.push(ONE)
+    assert die_in(push) == signal.SIGKILL
+    disk.write(server.live + b"/lib/mine", b"days of work")
+    broken.touch()
+    assert die_in(recover) == signal.SIGKILL
+    for version in (THREE, ONE, THREE):
+        server.push(version)
+    assert any(os.path.exists(tree + b"/lib/mine") for tree in server.earlier())
+
+
+def test_what_was_changed_in_the_moment_of_a_switch_and_is_live_again_is_of_no_source(
+    server: Server, tmp_path: Path
+) -> None:
+    """The push was killed right after the switch, and its check fails when that is recovered."""
+    broken = tmp_path / "broken"
+
+    def push(die: Callable[[], None]) -> None:
+        def on_step(step: str) -> None:
+            if step == "switch":
+                disk.write(server.live + b"/lib/mine", b"a day of work")
+            if step == "switched":
+                die()
+
+        server.push(TWO, check=f"test ! -e {broken}", on_step=on_step)
+
+    server.environment_id = "a" * 24
+    server.push(ONE)
+    assert die_in(push) == signal.SIGKILL
+    broken.touch()
+    with pytest.raises(CheckFailed):
+        server.push(TWO)
+    state = server.target().inspect(lock=False)
+    assert os.path.exists(server.live + b"/lib/mine")
+    assert state.record is not None
+    assert (state.record.method, state.record.environment_id) == (KEPT, "")
+    assert state.record.source_revision not in (revision(ONE), revision(TWO))
 
 
 def test_killed_in_the_transfer(server: Server) -> None:

@@ -27,8 +27,7 @@ def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered
     tree = records.tree(new)
     if tree is None:
         return False
-    # No source ever had the changed version, so it is neither the one held nor the one published.
-    kept = new._replace(source_revision="", environment_id="", method=KEPT, kept_because=TAKEN_BACK)
+    kept = taken_back(new)
     found = _found(trees, tree)
     if found is None:
         records.store(kept)
@@ -51,6 +50,14 @@ def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered
     if changes:
         prune_duplicates(trees, records, kept)
     return True
+
+
+def taken_back(new: Record) -> Record:
+    """Return the record that keeps a version which was taken back, whatever it contains by now.
+
+    No source ever had the changed version, so it is neither the one held nor the one published.
+    """
+    return new._replace(source_revision="", environment_id="", method=KEPT, kept_because=TAKEN_BACK)
 
 
 def _found(trees: Trees, tree: bytes) -> Optional[_Found]:

@@ -10,7 +10,7 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
-from envsync.agent.publishing.failed_version import keep_if_changed
+from envsync.agent.publishing.failed_version import keep_if_changed, taken_back
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switching import Switching
 from envsync.agent.trees.trees import Trees
@@ -86,12 +86,18 @@ class Finalizer:
     ) -> CheckFailed:
         """Switch back and return the error that says so."""
         new = switch.new
+        if is_recovered:
+            # It was live for long. After a crash from here on, nobody may build over it.
+            with contextlib.suppress(OSError):
+                self._records.store(taken_back(new))
         is_there_again = self._switching.take_back(switch)
         kept: Tuple[str, ...] = ()
         try:
             if keep_if_changed(self._trees, self._records, new, is_recovered=is_recovered):
                 self._forget_staging(new)
                 kept = (f"it was changed meanwhile, and is kept as generation {new.number}",)
+            else:
+                self._records.forget(new)
         except OSError:
             # A full disk must not prevent switching back; but whoever worked there has to know.
             tree = os.fsdecode(self._records.tree(new) or b"")
