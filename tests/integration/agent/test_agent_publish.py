@@ -371,6 +371,28 @@ def test_a_disk_that_fails_before_the_switch_leaves_no_interrupted_one(
     assert server.revision() == revision(ONE)
 
 
+def test_a_switch_that_was_done_although_the_system_reports_a_failure_is_completed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS, where the answer may be lost."""
+    give_to = LiveName.give_to
+
+    def report_failure(name: LiveName, tree: bytes, *, is_free: bool = False) -> None:
+        give_to(name, tree, is_free=is_free)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for before in ("", revision(ONE)):
+        with monkeypatch.context() as failing:
+            failing.setattr(LiveName, "give_to", report_failure)
+            with pytest.raises(StorageFailed, match="the new version is live"):
+                server.push(TWO if before else ONE)
+        state = server.target().inspect(lock=False)
+        assert state.recovered == "an interrupted switch was completed"
+        assert state.record is not None
+        assert state.record.revision == state.revision != before
+    require_sound(server)
+
+
 def test_on_a_full_disk_a_rollback_says_that_it_was_done(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,28 +120,26 @@ class Publisher:
             # After any other error, the base is there in part, and the next contact continues.
             with self._abandoned_after(switch, OSError):
                 switch = self._lay_in(switch)
-        try:
+        with _told_as_done(switch):
             self._name.sync()
             self._on_step("switched")
             self._compare(switch, before, replaced)
             return self._finalizer.finalize(switch.intent())
-        except OSError as error:
-            done = ROLLED_BACK if switch.manifest is None else PUBLISHED
-            failure = failure_after_switch(error, done)
-            if failure is None:
-                raise
-            raise failure from error
 
     @contextlib.contextmanager
     def _abandoned_after(self, switch: Switch, *failures: Type[Exception]) -> Iterator[None]:
-        """Forget the switch if the block fails like this, because nothing was switched.
+        """Forget the switch if the block fails like this and nothing was switched.
 
         If the name was lost on the way to a link, it is given back first. If the disk allows
-        neither, the next contact does both.
+        neither, the next contact does both. A rename can report a failure although it was done (on
+        NFS, an answer may be lost): then the next contact completes the switch.
         """
         try:
             yield
         except failures as failure:
+            if self._places.inode() == switch.new.inode:
+                with _told_as_done(switch):
+                    raise
             with contextlib.suppress(OSError):
                 if switch.expected is not None:
                     self._name.mend(switch.expected.scan.inode, switch.new.inode)
@@ -282,3 +280,16 @@ class Publisher:
             "the environment was changed there during the switch, which was undone",
             hint="push again when the installer there has ended",
         )
+
+
+@contextlib.contextmanager
+def _told_as_done(switch: Switch) -> Iterator[None]:
+    """Let the trouble of a disk within the block say that the switch is done."""
+    try:
+        yield
+    except OSError as error:
+        done = ROLLED_BACK if switch.manifest is None else PUBLISHED
+        failure = failure_after_switch(error, done)
+        if failure is None:
+            raise
+        raise failure from error
