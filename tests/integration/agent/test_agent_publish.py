@@ -432,10 +432,11 @@ def test_on_a_full_disk_a_removal_says_whether_it_was_done(
             with pytest.raises(kind) as failed:
                 TargetSwitches(target).remove("alice@here", overwrite=False)
         target.lock.release()
+        recovered = server.target().inspect(lock=False).recovered
         is_there = os.path.lexists(server.live)
         assert is_there == ("rename" in calls)
         assert str(failed.value).startswith("it was removed there") != is_there
-    assert server.target().inspect(lock=False).recovered == "an interrupted removal was completed"
+    assert recovered == "an interrupted removal was completed"
     assert records(server).was_removed()
 
 

@@ -73,6 +73,16 @@ def test_a_question_that_finishes_a_switch_still_knows_its_own_command(server: S
     again.lock.release()
 
 
+def test_a_recovery_is_no_more_given_up_than_a_switch(server: Server) -> None:
+    server.push(ONE)
+    assert die_in(lambda die: server.push(TWO, on_step=kill_at("switched", die))) == signal.SIGKILL
+    steps: list[str] = []
+    target = server.target()
+    target.on_step = steps.append
+    assert target.inspect(lock=False).recovered
+    assert steps[0] == "switch"
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_overwriting_a_change(step: str, server: Server) -> None:
     """What was changed by hand is a generation afterwards, or still stands there."""
@@ -152,7 +162,7 @@ def test_what_was_done_in_a_version_is_kept_where_its_recovery_is_killed(
         server.push(TWO, check=f"test ! -e {broken}", on_step=kill_at("switched", die))
 
     def recover(die: Callable[[], None]) -> None:
-        with mock.patch.object(finalize, "keep_if_changed", lambda *_, **__: die()):
+        with mock.patch.object(finalize, "keep_if_changed", side_effect=lambda *_, **__: die()):
             server.target().inspect(lock=False)
 
     server.push(ONE)

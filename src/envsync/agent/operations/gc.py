@@ -32,6 +32,7 @@ def _gc(service: Service, request: Request) -> Answer:
     swept = [_closed(directory) for directory in closed]
     alive: Set[Tree] = set()
     for target in _targets(order, names, cache):
+        target.on_step = service.tell_step
         keep = order.keep_of.get(target.name, order.keep)
         if os.path.isdir(target.places.state):
             rules = Rules(keep, order.drifted, order.dry_run, now_seconds)

@@ -62,6 +62,7 @@ class Process:
         )
         self._service = Service(self._tell, helpers, self._emit)
         self._decisive = threading.Lock()
+        self._is_switching = False
         self._gone: Optional[EnvsyncError] = None
         self._waits = threading.Event()
 
@@ -93,13 +94,14 @@ class Process:
 
     def _tell(self, document: Dict[str, Any]) -> None:
         step = document.get("step")
-        if step == "switch":
+        if step == "switch" and not self._is_switching:
             # From here to the record, nothing but the machine itself may stop this process.
             self._decisive.acquire()
+            self._is_switching = True
         try:
             self._channel.send(CONTROL, json.dumps({"progress": document}).encode())
         except ConnectionLost:
-            if not self._decisive.locked():
+            if not self._is_switching:
                 raise
 
     def _emit(self, data: bytes) -> None:
@@ -109,7 +111,8 @@ class Process:
         try:
             document = self._carry_out(request, payload)
         finally:
-            if self._decisive.locked():
+            if self._is_switching:
+                self._is_switching = False
                 self._decisive.release()
         # The request's number, so that no answer is mistaken for another's.
         answered = {"answer": document.document, "number": request.get("number")}
@@ -130,7 +133,7 @@ class Process:
 
             lines = traceback.format_exc().splitlines()
             stands = "the live environment is untouched"
-            if self._decisive.locked():
+            if self._is_switching:
                 stands = "`envsync list` shows which version is there, complete"
             failure = AgentFailed(
                 f"{type(error).__name__}: {error}",

@@ -169,6 +169,9 @@ class Service:
             self.opened_target.lock.release()
             self.opened_target.trees.close()
 
+    def tell_step(self, step: str) -> None:
+        self.tell({"step": step})
+
     def counted(self, what: str) -> Callable[[int], None]:
         """Return a progress callback that reports at most a few times a second."""
         total_bytes, told = 0, 0.0

@@ -50,7 +50,7 @@ def _open(service: Service, request: Request) -> Answer:
     )
     target.keep = opening.keep
     target.lock.of_command(opening.command, opening.server)
-    target.on_step = lambda step: service.tell({"step": step})
+    target.on_step = service.tell_step
     return Answer(TargetOpened(sys.executable))
 
 

@@ -195,11 +195,12 @@ class Target:
     def recover(self) -> Optional[str]:
         """Finish or forget an interrupted switch or removal; return what was done, or None.
 
-        The push lock must be held.
+        The push lock must be held. It is a step like a switch, which is not given up either.
         """
         interrupted = self.places.interrupted()
         if not interrupted:
             return None
+        self.on_step("switch")
         if interrupted == INTENT:
             from envsync.agent.publishing.recovery import Recovery
 
