@@ -35,12 +35,10 @@ def main() -> None:
 
 def _pushed(request: PushRequest) -> dict[str, Any]:
     start_signal = StartSignal()
-    fan_out = FanOut(
-        request.settings, request.source, request.destinations, start_signal=start_signal
-    )
-    word = threading.Timer(_READY_SECONDS, lambda: start_signal.say(is_changed_since=True))
+    fan_out = FanOut(request.settings, request.source, request.destinations)
+    word = threading.Timer(_READY_SECONDS, lambda: start_signal.give(is_changed_since=True))
     word.start()
-    [report] = fan_out.run()
+    [report] = fan_out.run(start_signal.wait)
     word.join()
     if report.error is not None:
         raise report.error

@@ -17,7 +17,6 @@ from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
 from envsync.errors import HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
-from envsync.push.fan_out.start_signal import AT_ONCE
 from envsync.push.request.places import Place
 from tests.support import disk
 from tests.support.pushes import NAME, environment
@@ -84,7 +83,7 @@ def test_a_push_that_reached_nobody_says_what_the_source_is(
 ) -> None:
     """The daemon would take servers that were not pushed to for being in step."""
     del site  # its environment is pushed
-    daemon_work._push(_unreachable_server(tmp_path, monkeypatch), NAME, ("server2",), AT_ONCE)
+    daemon_work._push(_unreachable_server(tmp_path, monkeypatch), NAME, ("server2",))
     messages = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["report"]["error"]["code"] for one in messages if "report" in one] == [
         "host-key-refused"

@@ -209,13 +209,13 @@ def test_what_fails_ahead_of_the_start_signal_is_told_after_it(
 
     destinations = [Destination("server2", "/p", fail)]
     start_signal = StartSignal()
-    fan_out = FanOut(settings, source, destinations, on_report=on_report, start_signal=start_signal)
+    fan_out = FanOut(settings, source, destinations, on_report=on_report)
     fan_out._may_begin = _Awaited(failed.set)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(fan_out.run)
+        running = pool.submit(fan_out.run, start_signal.wait)
         assert failed.wait(60)
         early = list(seen)
-        start_signal.say(is_changed_since=False)
+        start_signal.give(is_changed_since=False)
         [report] = running.result(60)
     assert (early, seen) == ([], [report])
     assert report.error is not None

@@ -31,10 +31,11 @@ from envsync.daemon.worker_messages import (
     to_document,
 )
 from envsync.errors import EnvsyncError, SourceRefused, UsageError
-from envsync.push.fan_out.start_signal import AT_ONCE, StartSignal
+from envsync.push.fan_out.start_signal import StartSignal
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
+    from envsync.push.fan_out.fan_out import AwaitStart
     from envsync.push.steps.report import PushReport
 
 SCAN_ATTEMPTS = 4
@@ -67,8 +68,9 @@ def work(
     `--await-word` the push is made ready, and begins with a line on stdin. With `--make-spare`
     nothing is pushed, but the next push is given something to be built on.
     """
-    start_signal = StartSignal() if await_word else AT_ONCE
+    start_signal = StartSignal()
     _end_with_the_daemon(start_signal)
+    await_start = start_signal.wait if await_word else None
     site = functools.cache(lambda: invocation.site(as_name))
     known = {name: (path, digest) for name, path, digest in digest_checks}
     for environment in environments:
@@ -76,7 +78,7 @@ def work(
             if make_spare:
                 _make_spares(site(), environment, servers)
             elif servers:
-                _push(site(), environment, servers, start_signal)
+                _push(site(), environment, servers, await_start)
             elif not _is_unchanged(environment, *known.get(environment, ("", ""))):
                 _scan(site(), environment)
         except EnvsyncError as error:
@@ -135,7 +137,7 @@ def _scan(site: Site, environment: str) -> None:
 
 
 def _push(
-    site: Site, environment: str, servers: tuple[str, ...], start_signal: StartSignal
+    site: Site, environment: str, servers: tuple[str, ...], await_start: AwaitStart | None = None
 ) -> None:
     """Push as `envsync push` does, unattended."""
     from envsync.agent.operations.python_gc import collect_rarely
@@ -171,10 +173,8 @@ def _push(
             _send(SourceScanned(environment, outcome.source_revision))
         _send(PushEnded(environment, outcome, found.error))
 
-    fan_out = FanOut(
-        settings, request.source, request.destinations, on_report=report, start_signal=start_signal
-    )
-    fan_out.run()
+    fan_out = FanOut(settings, request.source, request.destinations, on_report=report)
+    fan_out.run(await_start)
     if fan_out.source_revision and not is_told.is_set():  # every server failed before it was found
         _send(SourceScanned(environment, fan_out.source_revision))
 
@@ -202,7 +202,7 @@ def _end_with_the_daemon(start_signal: StartSignal) -> None:
 
     def wait() -> None:
         while line := os.read(0, 4096):
-            start_signal.say(is_changed_since=line.strip() == START_CHANGED)
+            start_signal.give(is_changed_since=line.strip() == START_CHANGED)
         os.kill(os.getpid(), signal.SIGTERM)
         late = threading.Timer(END_SECONDS, _leave)
         late.daemon = True  # a process that ends by itself does not wait for it

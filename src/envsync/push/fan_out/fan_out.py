@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,6 @@ from envsync.push.ends.local_source import open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import path_known_as
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.fan_out.start_signal import AT_ONCE, StartSignal
 from envsync.push.fan_out.targets import Targets
 from envsync.push.request.method import PACK
 from envsync.push.request.places import HERE, Destination, Place
@@ -39,6 +37,9 @@ from envsync.transport.names import DIRECT
 
 OnReport = Callable[[PushReport], None]
 
+AwaitStart = Callable[[], bool]
+"""Returns when prepared pushes may begin: whether the source has changed since `run` was called."""
+
 SWITCH_SECONDS = 1.5
 """How long an interrupted command waits for servers that were asked to switch. It is over, and
 reported, before a second Ctrl-C counts (2 s), and before a worker of the daemon is killed (3 s)."""
@@ -57,22 +58,16 @@ class FanOut:
         destinations: Sequence[Destination],
         on_progress: OnProgress = lambda _: None,
         on_report: OnReport = lambda _: None,
-        start_signal: StartSignal = AT_ONCE,
     ) -> None:
         """Open the source, which raises what is wrong with it if that shows by then.
 
-        `on_report` gets every report but those of pushes that `stop` ended. Until `start_signal` is
-        given, `run` only prepares: the source is inspected, and agents are started on the targets,
-        but they look at nothing and hold no lock.
+        `on_report` gets every report but those of pushes that `stop` ended.
         """
         self._settings = settings
         self._destinations = destinations
         self._on_progress = on_progress
         self._on_report = on_report
-        self._start_signal = start_signal
         self._may_begin = threading.Event()
-        if start_signal is AT_ONCE:
-            self._may_begin.set()
         # Importing and connecting keep this interpreter busy while the source is scanned.
         self._helpers = HelperProcesses.fork(carry_out, caller_shares=False)
         self._source = _opened(settings, source, self._helpers)
@@ -85,20 +80,25 @@ class FanOut:
         self.wanting_spares: set[str] = set()
         """The servers where a publish left nothing for the next push to build on."""
 
-    def run(self) -> list[PushReport]:
+    def run(self, await_start: AwaitStart | None = None) -> list[PushReport]:
         """Push to all destinations; return the reports in their order. A failure is never raised.
 
-        A bug met on one server is raised once the others are done. An interruption waits a little
-        for servers that were asked to switch; `in_doubt` has those that did not answer.
+        Until `await_start` returns, the pushes are only prepared: the source is inspected, and
+        agents are started on the targets, but they look at nothing and hold no lock. A bug met on
+        one server is raised once the others are done. An interruption waits a little for servers
+        that were asked to switch; `in_doubt` has those that did not answer.
         """
         inspecting = self._inspecting()
         pool = ServerPool(
             self._serve, self._destinations, lambda place: place.server in self._opening
         )
         try:
-            pool.begin()
-            if self._start_signal is not AT_ONCE:
-                inspecting = self._begun()
+            if await_start is None:
+                self._may_begin.set()
+                pool.begin()
+            else:
+                pool.begin()
+                inspecting = self._begin(is_changed=await_start())
             pool.finish()
             inspecting.join()
         except BaseException:
@@ -138,21 +138,20 @@ class FanOut:
     def _inspect_source(self) -> None:
         """Inspect the source while the links are opened. Whoever needs its state meets an error."""
 
-        def relay(told: Mapping[str, Any]) -> None:
-            hashed = told.get("hash_bytes", 0)
-            self._on_progress(ServerProgress(self._source.look.server, "inspect", hashed))
+        def relay(counts: Mapping[str, Any]) -> None:
+            hashed_bytes = counts.get("hash_bytes", 0)
+            self._on_progress(ServerProgress(self._source.look.server, "inspect", hashed_bytes))
 
         try:
             self._source.look.state(on_progress=relay)
         except (EnvsyncError, OSError):
             return
 
-    def _begun(self) -> threading.Thread:
-        """Wait for the start signal, and then inspect again if the first look no longer counts."""
-        self._start_signal.wait()
+    def _begin(self, *, is_changed: bool) -> threading.Thread:
+        """Let the pushes begin, with another inspection if the first one no longer counts."""
         # Everything is imported and connected, so this interpreter has time to scan as well.
         self._helpers.caller_shares = True
-        self._source.look.look_again(is_changed=self._start_signal.is_changed_since)
+        self._source.look.look_again(is_changed=is_changed)
         inspecting = self._inspecting()
         self._may_begin.set()
         return inspecting
@@ -174,40 +173,42 @@ class FanOut:
         return report
 
     def _push(self, destination: Destination) -> PushReport:
-        started = time.monotonic()
+        progress = ProgressTracker(destination.server, self._on_progress)
         try:
-            with self._targets.opened(destination, self._on_progress) as target:
+            with self._targets.opened(destination, progress) as target:
                 self._opening.discard(destination.server)
-                report = self._run(target, destination, self._counted_from(started))
+                self._await_start(progress)
+                report = self._run(target, destination, progress)
                 if target.link is None:
                     return replace(report, connection=HERE)
-                way, reason = target.link.chosen.name, target.link.chosen.reason
+                connection, reason = target.link.chosen.name, target.link.chosen.reason
                 route = self._route_of(report)
-                return replace(report, connection=way, connection_reason=reason, route=route)
+                return replace(report, connection=connection, connection_reason=reason, route=route)
         except (EnvsyncError, OSError) as error:
             self._may_begin.wait()  # until then, nobody has asked for the push
             failure = failure_of(error)
             failure.server = failure.server or destination.server
-            name, seconds = self._settings.name_there, time.monotonic() - started
+            name, seconds = self._settings.name_there, progress.total_seconds()
             return PushReport(destination.server, name, FAILED, seconds=seconds, error=failure)
 
-    def _counted_from(self, started: float) -> float:
-        """Wait until pushes may begin; return from which monotonic second their time counts."""
+    def _await_start(self, progress: ProgressTracker) -> None:
+        """Wait until pushes may begin; the time until then does not count."""
         if self._may_begin.is_set():
-            return started
+            return
         self._may_begin.wait()
         if self._targets.stopped:
             raise EnvsyncError("the push was stopped before it began")
-        return time.monotonic()
+        progress.restart()
 
-    def _run(self, target: TargetEnd, destination: Destination, started: float) -> PushReport:
+    def _run(
+        self, target: TargetEnd, destination: Destination, progress: ProgressTracker
+    ) -> PushReport:
         from envsync.push.cycle import Push
 
         settings = self._settings_for(destination)
         source = self._source.at(path_known_as(destination.prefix, settings.name_there))
         ends = BothEnds(settings, source, target)
         reopen = partial(self._targets.opened, destination)
-        progress = ProgressTracker(target.server, self._on_progress, started)
         report = Push(ends, reopen, progress, self._command_locks).run()
         if target.wants_spare:
             self.wanting_spares.add(target.server)

@@ -9,17 +9,14 @@ class StartSignal:
     """A signal that is given once and awaited by many. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._said = threading.Event()
-        self.is_changed_since = False
-        """Whether the source has changed since it was inspected ahead of the signal."""
+        self._given = threading.Event()
+        self._is_changed_since = False
 
-    def say(self, *, is_changed_since: bool) -> None:
-        self.is_changed_since = is_changed_since
-        self._said.set()
+    def give(self, *, is_changed_since: bool) -> None:
+        """Let `wait` return whether the source has changed since it was inspected ahead."""
+        self._is_changed_since = is_changed_since
+        self._given.set()
 
-    def wait(self) -> None:
-        self._said.wait()
-
-
-AT_ONCE = StartSignal()
-AT_ONCE.say(is_changed_since=False)
+    def wait(self) -> bool:
+        self._given.wait()
+        return self._is_changed_since

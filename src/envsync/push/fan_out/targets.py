@@ -13,8 +13,7 @@ from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.request.places import Destination
 from envsync.push.request.settings import PushSettings
-from envsync.push.steps.progress import OnProgress
-from envsync.push.steps.report import ServerProgress
+from envsync.push.steps.progress import ProgressTracker
 from envsync.ssh.session import Link
 
 
@@ -33,14 +32,18 @@ class Targets:
 
     @contextlib.contextmanager
     def opened(
-        self, destination: Destination, on_progress: OnProgress = lambda _: None
+        self, destination: Destination, progress: ProgressTracker | None = None
     ) -> Iterator[TargetEnd]:
-        """Open a target until the block ends; `stop` closes the link to one on another machine."""
+        """Open a target until the block ends; `stop` closes the link to one on another machine.
+
+        Without `progress`, nobody is shown what it does.
+        """
         with contextlib.ExitStack() as stack:
             if destination.open_link is None:
                 end: End = LocalEnd(destination.server)
             else:
-                on_progress(ServerProgress(destination.server, "connect"))
+                if progress is not None:
+                    progress.begin("connect")
                 link = stack.enter_context(self._linked(destination.server, destination.open_link))
                 end = RemoteEnd(link, destination.prefix)
                 # Load the modules for the push while the agent loads its own, which takes as long.

@@ -13,20 +13,12 @@ OnProgress = Callable[[ServerProgress], None]
 
 
 class ProgressTracker:
-    """The steps of one push.
+    """The steps of one push, which begins with connecting."""
 
-    `started` is when connecting began, in monotonic seconds; None means now.
-    """
-
-    def __init__(
-        self,
-        server: str,
-        on_progress: OnProgress = lambda _: None,
-        started: float | None = None,
-    ) -> None:
+    def __init__(self, server: str, on_progress: OnProgress = lambda _: None) -> None:
         self._server = server
         self._on_progress = on_progress
-        self._started = self._step_started = time.monotonic() if started is None else started
+        self._started = self._step_started = time.monotonic()
         self._step = "connect"
         self._seconds: dict[str, float] = {}
         self._done_bytes = 0
@@ -34,6 +26,10 @@ class ProgressTracker:
         self._files = 0
         self.wire_bytes: int | None = None
         """The bytes on the wire so far; None if none were counted."""
+
+    def restart(self) -> None:
+        """Count the push's time from now: it was only prepared until now."""
+        self._started = self._step_started = time.monotonic()
 
     def begin(self, step: str, total_bytes: int = 0) -> None:
         """Begin the next step; `total_bytes` is what it will process in all, if known."""
@@ -46,31 +42,32 @@ class ProgressTracker:
     def wait(self, processes: tuple[ProcessUse, ...], seconds_max: float) -> None:
         """Begin a step that only waits until these processes have ended."""
         self.begin(WAITING)
-        told = ServerProgress(self._server, WAITING, waits_for=processes, wait_seconds=seconds_max)
-        self._on_progress(told)
+        self._on_progress(
+            ServerProgress(self._server, WAITING, waits_for=processes, wait_seconds=seconds_max)
+        )
 
     def sent(self, size_bytes: int) -> None:
         """Count bytes of content that were sent since the last call."""
         self._done_bytes += size_bytes
-        self._tell()
+        self._report()
 
     def sent_files(self, files: int) -> None:
         """Count files that were finished since the last call."""
         self._files += files
-        self._tell()
+        self._report()
 
     def sent_on_wire(self, size_bytes: int | None) -> None:
         """Count bytes on the wire, if they are known; nobody is told of them before the report."""
         if size_bytes is not None:
             self.wire_bytes = (self.wire_bytes or 0) + size_bytes
 
-    def _tell(self) -> None:
-        done = self._done_bytes, self._total_bytes, self._files
-        self._on_progress(ServerProgress(self._server, self._step, *done))
+    def _report(self) -> None:
+        counts = self._done_bytes, self._total_bytes, self._files
+        self._on_progress(ServerProgress(self._server, self._step, *counts))
 
-    def relay(self, told: Mapping[str, Any]) -> None:
+    def relay(self, counts: Mapping[str, Any]) -> None:
         """Pass on what the agent reports while it works."""
-        for key, value in told.items():
+        for key, value in counts.items():
             if key.endswith("_bytes") and isinstance(value, int):
                 self._on_progress(ServerProgress(self._server, self._step, value))
 
