@@ -224,7 +224,7 @@ def require_sound(server: Server, local: Sequence[str] = ("local",)) -> None:
         assert tree is not None, record
         snapshot = disk.uncached()
         snapshot.local = LocalPaths(local)
-        snapshot.directories_of = VersionDirectories(known)
+        snapshot.versions = VersionDirectories(known)
         assert snapshot.snapshot(tree).revision == record.revision
         manifest = known.manifest(record)
         assert manifest is not None

@@ -18,6 +18,7 @@ from envsync.agent.target.push import TargetPush
 from envsync.agent.trees import listing_build
 from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.scan import scan
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
@@ -55,7 +56,7 @@ def filled(
         push = TargetPush(target)
         try:
             with opened_directory(source) as top_fd:
-                scanned = scan(top_fd, LocalPaths(["local"]), source)
+                scanned = scan(OpenTree(top_fd, LocalPaths(["local"]), source))
                 build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 outline, _ = build.outline(scanned)
                 begun = push.begin(outline)

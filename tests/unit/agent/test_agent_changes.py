@@ -23,6 +23,7 @@ from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.content_cache import StoredRows
 from envsync.agent.trees.directory_read import opened_directory
+from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.trees import Trees
 from envsync.tree.local import LocalPaths
@@ -77,12 +78,12 @@ def top() -> Iterator[bytes]:
 
 def whole(top: bytes) -> Scan:
     with opened_directory(top) as top_fd:
-        return scan.scan(top_fd, LOCAL)
+        return scan.scan(OpenTree(top_fd, LOCAL))
 
 
 def again(top: bytes, before: Scan) -> Scan:
     with opened_directory(top) as top_fd:
-        return scan.scan_again(top_fd, LOCAL, top, before)
+        return scan.scan_again(OpenTree(top_fd, LOCAL, top), before)
 
 
 def touched(top: bytes, moment: Moment) -> set[bytes] | None:
@@ -465,11 +466,11 @@ def test_a_cache_that_another_removes_once_nothing_was_found_changed(
     before = looks.snapshot(top).manifest()
     plain = Trees._first
 
-    def meddled(self: Trees, path: bytes, top_fd: int, **options: bool) -> object:
-        found = plain(self, path, top_fd, **options)
+    def meddled(self: Trees, tree: OpenTree, **options: bool) -> object:
+        cache_and_scan = plain(self, tree, **options)
         for cached in (tmp_path / "cache").iterdir():
             cached.unlink()
-        return found
+        return cache_and_scan
 
     monkeypatch.setattr(Trees, "_first", meddled)
     found = getattr(looks, look)(top)

@@ -19,6 +19,7 @@ from envsync.agent.trees.directory_read import open_directory, opened_directory
 from envsync.agent.trees.file_hash import BLOCK_BYTES, MISSING
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.scan import scan
 from envsync.agent.trees.stat_rows import Row, pack, unpack
 from envsync.agent.trees.unhashed import Unhashed
@@ -249,7 +250,7 @@ def test_a_cache_directory_comes_after_its_sources(tmp_path: Path) -> None:
     )
     disk.build(os.fsencode(tmp_path), nodes)
     with opened_directory(os.fsencode(tmp_path)) as top_fd:
-        scanned = scan(top_fd, LocalPaths([]))
+        scanned = scan(OpenTree(top_fd, LocalPaths([])))
         expected, found = (
             Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None, hashing_).directories()
             for hashing_ in (Hashing(), Reversed())

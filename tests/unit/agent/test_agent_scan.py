@@ -14,6 +14,7 @@ import pytest
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.directory_read import open_directory
+from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.scan import are_directories_unchanged, rescan, scan
 from envsync.agent.trees.scan_pass import Scan
@@ -32,7 +33,7 @@ from tests.support.trees import file, with_parents
 def look(top: bytes, local: LocalPaths | None = None) -> Scan:
     fd = open_directory(top)
     try:
-        return scan(fd, LocalPaths() if local is None else local)
+        return scan(OpenTree(fd, LocalPaths() if local is None else local))
     finally:
         os.close(fd)
 
@@ -75,7 +76,7 @@ def test_a_deep_tree_that_is_renamed_away_is_forgotten(top: bytes) -> None:
         os.rename(top + b"/d", top + b"-moved")
         fd = open_directory(top)
         try:
-            now = rescan(fd, LocalPaths(), before, [b""])
+            now = rescan(OpenTree(fd, LocalPaths()), before, [b""])
         finally:
             os.close(fd)
         assert now.signature == look(top).signature
@@ -179,7 +180,7 @@ def test_a_directory_that_may_not_be_read_is_refused_by_name(mode: int, top: byt
     os.chmod(top + b"/bin", mode)
     try:
         with disk.ordinary_user(), pytest.raises(SourceRefused, match="bin") as refused:
-            scan(fd, LocalPaths())
+            scan(OpenTree(fd, LocalPaths()))
         assert "chmod" in refused.value.hint
     finally:
         os.close(fd)
@@ -286,8 +287,8 @@ def test_helpers_see_what_one_alone_sees(caller_shares: bool, tmp_path: Path) ->
     forked = HelperProcesses.fork(carry_out, caller_shares)
     try:
         local = LocalPaths(["**/local"])
-        alone = scan(fd, local)
-        together = scan(fd, local, os.fsencode(tmp_path), forked)
+        alone = scan(OpenTree(fd, local))
+        together = scan(OpenTree(fd, local, os.fsencode(tmp_path), forked))
         assert together._replace(moment=alone.moment) == alone
         assert len(alone.local) == 100
     finally:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from envsync.agent.trees.stable_hashing import Attempts
+from envsync.agent.trees.stable_hashing import StableHashing
 from envsync.errors import SourceRefused
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.source_look import SourceLook
@@ -70,7 +70,7 @@ def test_a_look_that_failed_leaves_nothing_to_be_outlined(
     def refuse(*_: object) -> NoReturn:
         raise SourceRefused("it goes on changing")
 
-    monkeypatch.setattr(Attempts, "until_readable", refuse)
+    monkeypatch.setattr(StableHashing, "hash", refuse)
     look = SourceLook(end, str(prefix), NAME, ())
     with pytest.raises(SourceRefused):
         look.state()

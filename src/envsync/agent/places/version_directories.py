@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Collection, FrozenSet, Optional, Tuple
 
 from envsync.agent.places.records import Record, Records
-from envsync.agent.trees.scan_pass import Versions
+from envsync.agent.trees.open_tree import Versions
 
 
 class VersionDirectories(Versions):
@@ -19,7 +19,7 @@ class VersionDirectories(Versions):
         self._records = records
         self._last: Optional[Tuple[Record, FrozenSet[bytes]]] = None
 
-    def __call__(self, inode: int) -> Collection[bytes]:
+    def directories(self, inode: int) -> Collection[bytes]:
         record = self._records.of_version(inode)
         if record is None:
             return ()

@@ -85,7 +85,7 @@ def _environment(prefix: str, name: str, trees: Trees) -> Optional[EnvironmentFa
     if not _is_one(places):
         return None
     records = Records(places)
-    trees.directories_of = VersionDirectories(records)
+    trees.versions = VersionDirectories(records)
     snapshot = trees.snapshot(places.standing())
     record = records.at(snapshot.scan.inode)
     return EnvironmentFacts(

@@ -187,7 +187,7 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
         is_damaged = f"the record {os.fsdecode(damaged[0])} is damaged" if damaged else ""
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # This is cheap: what was published was hashed then.
-    trees.directories_of = VersionDirectories(records)
+    trees.versions = VersionDirectories(records)
     snapshot = trees.snapshot(places.standing(), glance=True)
     for found in live_busy_findings(snapshot.scan, places):
         if found.blocking:

@@ -11,11 +11,12 @@ import os
 from functools import partial
 from typing import Collection, Dict, List, Optional, Tuple
 
-from envsync.agent.server.helper_processes import NO_HELPERS, SCAN, HelperProcesses
+from envsync.agent.server.helper_processes import SCAN
 from envsync.agent.trees.changes import Moment, Search
 from envsync.agent.trees.content_cache import StoredRows, partition_of
 from envsync.agent.trees.directory_read import opened_directory
-from envsync.agent.trees.scan_pass import DirectoriesOf, Scan, ScanPass, no_version
+from envsync.agent.trees.open_tree import OpenTree
+from envsync.agent.trees.scan_pass import Scan, ScanPass
 from envsync.agent.trees.stat_rows import Row, bounded_ns, subdirectories
 from envsync.errors import EnvsyncError
 from envsync.tree.entry import join, split
@@ -37,40 +38,29 @@ Share = Tuple[bytes, int, Tuple[str, ...], List[bytes], int]
 of entries after which to return."""
 
 
-def scan(
-    top_fd: int,
-    local: LocalPaths,
-    path: bytes = b"",
-    helpers: HelperProcesses = NO_HELPERS,
-    directories_of: DirectoriesOf = no_version,
-) -> Scan:
-    """Scan the tree below an open directory.
+def scan(tree: OpenTree) -> Scan:
+    """Scan a tree.
 
     Entries that vanish during the pass are left out; the pass after hashing notices that. A
-    directory that cannot be read raises `SourceRefused`, or OSError if the disk is the reason. With
-    `helpers`, the tree (which they open by its `path`) is divided among them. A directory that
-    holds nothing but local paths counts as local itself, here and in the other scans, unless
-    `directories_of` names it.
+    directory that cannot be read raises `SourceRefused`, or OSError if the disk is the reason.
     """
-    pass_ = ScanPass(top_fd, local, directories_of)
-    if len(helpers):
-        _Shared(pass_, path, local, helpers).run()
+    scan_pass = ScanPass(tree)
+    if len(tree.helpers):
+        _SharedPass(scan_pass, tree).run()
     else:
-        pass_.below([b""])
-    return pass_.finish()
+        scan_pass.whole()
+    return scan_pass.finish()
 
 
-class _Shared:
+class _SharedPass:
     """A pass that helpers take part in."""
 
-    def __init__(
-        self, pass_: ScanPass, path: bytes, local: LocalPaths, helpers: HelperProcesses
-    ) -> None:
-        self._pass = pass_
-        self._tree = path, pass_.inode, local.patterns
-        self._helpers = helpers
+    def __init__(self, scan_pass: ScanPass, tree: OpenTree) -> None:
+        self._pass = scan_pass
+        self._tree = tree.path, scan_pass.inode, tree.local.patterns
+        self._helpers = tree.helpers
         self._pending: List[bytes] = [b""]
-        self._idle = list(range(len(helpers)))
+        self._idle = list(range(len(tree.helpers)))
         self._busy: Dict[int, List[bytes]] = {}
 
     def run(self) -> None:
@@ -102,13 +92,13 @@ class _Shared:
             self._busy[number] = share
 
     def _collect(self, number: int) -> None:
-        share, found = self._busy.pop(number), self._helpers.finish(number)
-        if found is None:
+        share, answer = self._busy.pop(number), self._helpers.finish(number)
+        if answer is None:
             # The helper died or failed, so its share has to be read by others.
             self._pending += share
             return
-        *rows, left = found
-        self._pass.merge(tuple(rows))
+        *parts, left = answer
+        self._pass.merge(tuple(parts))
         self._pending += left
         self._idle.append(number)
 
@@ -121,84 +111,63 @@ def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
     path, inode, patterns, pending, entries_max = share
     try:
         with opened_directory(path) as top_fd:
-            pass_ = ScanPass(top_fd, LocalPaths(patterns))
-            if pass_.inode != inode:
+            scan_pass = ScanPass(OpenTree(top_fd, LocalPaths(patterns)))
+            if scan_pass.inode != inode:
                 return None
-            while pending and pass_.entries < entries_max:
-                pending += pass_.directory(pending.pop())
-            rows = pass_.directories, pass_.local, pass_.special, pass_.foreign, pass_.newest_ns
-            return (*rows, pending)
+            while pending and scan_pass.entries < entries_max:
+                pending += scan_pass.directory(pending.pop())
+            return (*scan_pass.parts(), pending)
     except (OSError, EnvsyncError):
         return None
 
 
 def scan_again(
-    top_fd: int,
-    local: LocalPaths,
-    path: bytes,
-    before: Scan,
-    helpers: HelperProcesses = NO_HELPERS,
-    search: Optional[Search] = None,
-    directories_of: DirectoriesOf = no_version,
-    *,
-    is_urgent: bool = False,
+    tree: OpenTree, before: Scan, search: Optional[Search] = None, *, is_urgent: bool = False
 ) -> Scan:
     """Scan a tree again, taking over from the scan `before` what has not changed since.
 
     `search` is a search for changes that was started already; without one, a search is started,
-    with more processes if it `is_urgent`. The other parameters are those of `scan`.
+    with more processes if it `is_urgent`. Raises the errors of `scan`.
     """
     if search is None:
         parts = partial(partition_of, before)
-        search = Search(top_fd, path, before.moment, parts, is_urgent=is_urgent)
+        search = Search(tree.top_fd, tree.path, before.moment, parts, is_urgent=is_urgent)
     touched = search.touched()
     if before.foreign:
         touched = None
     if touched is None or len(touched) > _TOUCHED_MIN + before.entries // _ENTRIES_PER_TOUCHED:
-        return scan(top_fd, local, path, helpers, directories_of)
+        return scan(tree)
     if not touched:
         return before._replace(moment=search.moment)
-    return glance_again(top_fd, local, before, touched, directories_of, search.moment)
+    return glance_again(tree, before, touched, search.moment)
 
 
-def rescan(
-    top_fd: int,
-    local: LocalPaths,
-    before: Scan,
-    touched: Collection[bytes],
-    directories_of: DirectoriesOf = no_version,
-) -> Scan:
+def rescan(tree: OpenTree, before: Scan, touched: Collection[bytes]) -> Scan:
     """Scan again only the directories that were `touched` in a tree that nobody else writes to.
 
     A directory is touched if an entry in it was created, removed or given another status.
     """
     # A directory's own status is in its parent's rows.
     parents = {split(_nearest(path, before.directories))[0] for path in touched}
-    some = {*touched, *parents}
-    return glance_again(top_fd, local, before, some, directories_of)
+    return glance_again(tree, before, {*touched, *parents})
 
 
 def glance_again(
-    top_fd: int,
-    local: LocalPaths,
-    before: Scan,
-    some: Collection[bytes],
-    directories_of: DirectoriesOf = no_version,
-    moment: Optional[Moment] = None,
+    tree: OpenTree, before: Scan, some: Collection[bytes], moment: Optional[Moment] = None
 ) -> Scan:
     """Scan again the contents of some directories and of new ones below, and nothing else.
 
     Changes made after `moment`, by default that of the scan `before`, may be missing.
     """
     again = {_nearest(path, before.directories) for path in some}
-    pass_ = ScanPass(top_fd, local, directories_of)
-    pass_.resume(before, moment or before.moment, again)
+    scan_pass = ScanPass(tree)
+    scan_pass.resume(before, moment or before.moment, again)
     for path in sorted(again, key=len):
-        pass_.again(path)
-    found, stored = pass_.finish(), before.directories
-    if found.signature == before.signature and isinstance(stored, StoredRows):
-        return found._replace(directories=stored.as_compared())
-    return found
+        scan_pass.again(path)
+    now, stored = scan_pass.finish(), before.directories
+    if now.signature == before.signature and isinstance(stored, StoredRows):
+        return now._replace(directories=stored.as_compared())
+    return now
 
 
 def _nearest(path: bytes, directories: Collection[bytes]) -> bytes:

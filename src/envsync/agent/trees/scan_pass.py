@@ -9,7 +9,6 @@ import struct
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import (
     Any,
-    Callable,
     Collection,
     Dict,
     List,
@@ -24,6 +23,7 @@ from typing import (
 
 from envsync.agent.trees.changes import Moment
 from envsync.agent.trees.directory_read import NO_ENTRIES, Entries, ForeignDevice, read_directory
+from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.stat_rows import (
     KIND_MASK,
     NO_ROWS,
@@ -36,13 +36,10 @@ from envsync.agent.trees.stat_rows import (
     unpack,
 )
 from envsync.tree.entry import join, split
-from envsync.tree.local import NFS_REMAINS, LocalPaths
+from envsync.tree.local import NFS_REMAINS
 
 _KINDS = frozenset((S_IFREG, S_IFDIR, S_IFLNK))
 _NFS_REMAINS = NFS_REMAINS.decode()
-DirectoriesOf = Callable[[int], Collection[bytes]]
-"""Returns the directories of the version whose top directory has this inode. Called only if some
-directory of the tree holds nothing but local paths."""
 
 
 class Scan(NamedTuple):
@@ -68,32 +65,15 @@ class Scan(NamedTuple):
     moment: Moment
 
 
-class Versions:
-    """Tells which version a top directory with some inode is; this one knows of none."""
-
-    def __call__(self, _: int) -> Collection[bytes]:
-        """Return the version's directories."""
-        return ()
-
-    def revision(self, _: int) -> str:
-        """Return the revision that it was published as, or "". Cheaper than its directories."""
-        return ""
-
-
-no_version = Versions()
-
-
 class ScanPass:
     """A scan in progress."""
 
-    def __init__(
-        self, top_fd: int, local: LocalPaths, directories_of: DirectoriesOf = no_version
-    ) -> None:
-        self._top_fd = top_fd
-        self._local_paths = local
-        self._directories_of = directories_of
+    def __init__(self, tree: OpenTree) -> None:
+        self._top_fd = tree.top_fd
+        self._local_paths = tree.local
+        self._directories_of = tree.directories_of
         self._moment = Moment.now()
-        self._top = os.fstat(top_fd)
+        self._top = os.fstat(tree.top_fd)
         self.directories: Dict[bytes, bytes] = {}
         self.local: List[bytes] = []
         self.special: List[bytes] = []
@@ -107,15 +87,19 @@ class ScanPass:
     def inode(self) -> int:
         return self._top.st_ino
 
-    def below(self, directories: Sequence[bytes]) -> None:
-        """Read these directories and everything below them."""
-        pending = list(directories)
+    def whole(self) -> None:
+        """Read the whole tree."""
+        pending = [b""]
         while pending:
             pending += self.directory(pending.pop())
 
-    def merge(self, found: Tuple[Any, ...]) -> None:
-        """Add what a helper found."""
-        directories, local, special, foreign, newest_ns = found
+    def parts(self) -> Tuple[Any, ...]:
+        """Return what was read, for `merge` in another process."""
+        return self.directories, self.local, self.special, self.foreign, self.newest_ns
+
+    def merge(self, parts: Tuple[Any, ...]) -> None:
+        """Add what a helper read."""
+        directories, local, special, foreign, newest_ns = parts
         self.directories.update(directories)
         self.local += local
         self.special += special
@@ -164,12 +148,12 @@ class ScanPass:
         self._moment = moment
         self.directories = dict(before.directories.items())
         self.newest_ns = before.newest_ns
-        for found, kept in (
+        for paths, kept in (
             (before.local, self.local),
             (before.special, self.special),
             (before.foreign, self.foreign),
         ):
-            kept += [path for path in found if split(path)[0] not in again]
+            kept += [path for path in paths if split(path)[0] not in again]
 
     def again(self, path: bytes) -> None:
         """Read one directory anew, with new directories below it; forget those that are gone.
@@ -197,45 +181,44 @@ class ScanPass:
         for directory in gone:
             gone += _subdirectories(directory, self.directories.pop(directory, NO_ROWS))
         without = set(gone)
-        for found in (self.local, self.special, self.foreign):
-            found[:] = [kept for kept in found if split(kept)[0] not in without]
+        for paths in (self.local, self.special, self.foreign):
+            paths[:] = [path for path in paths if split(path)[0] not in without]
 
     def directory(self, path: bytes) -> List[bytes]:
         """Read one directory and return its subdirectories, to be read next."""
         try:
-            found = read_directory(path, self._top_fd, self._top.st_dev)
+            names, columns = read_directory(path, self._top_fd, self._top.st_dev)
         except ForeignDevice:
             self.foreign.append(path)
-            found = NO_ENTRIES
-        if not found.names:
+            names, columns = NO_ENTRIES
+        if not names:
             self.directories[path] = NO_ROWS
             return []
-        names = found.names
         self.entries += len(names)
         joined = "\0".join(names)
-        found_modes = found.columns[0]
-        kinds = {mode & KIND_MASK for mode in set(found_modes)}
+        modes = columns[0]
+        kinds = {mode & KIND_MASK for mode in set(modes)}
         local = self._local_paths.names(path)
         is_odd = kinds - _KINDS or not joined.isascii() or _NFS_REMAINS in joined
         encoded = b"" if is_odd else joined.encode("ascii")
         if is_odd or (local is not None and any(map(local.fullmatch, encoded.split(b"\0")))):
-            return self._odd_directory(path, found, local)
-        self._add(path, found.columns, encoded)
+            return self._odd_directory(path, Entries(names, columns), local)
+        self._add(path, columns, encoded)
         if S_IFDIR not in kinds:
             return []
         start = path + b"/" if path else b""
         return [
             start + name.encode("ascii")
-            for name, mode in zip(names, found_modes)
+            for name, mode in zip(names, modes)
             if mode & KIND_MASK == S_IFDIR
         ]
 
     def _odd_directory(
-        self, path: bytes, found: Entries, local: Optional[Pattern[bytes]]
+        self, path: bytes, entries: Entries, local: Optional[Pattern[bytes]]
     ) -> List[bytes]:
         """Add a directory that has non-ASCII names or entries to be left out."""
-        encoded = [Row(*row) for row in zip(map(os.fsencode, found.names), *found.columns)]
-        kept = self._of_environment(path, sorted(encoded), local)
+        rows = [Row(*row) for row in zip(map(os.fsencode, entries.names), *entries.columns)]
+        kept = self._of_environment(path, sorted(rows), local)
         if not kept:
             self.directories[path] = NO_ROWS
             return []

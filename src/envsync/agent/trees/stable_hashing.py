@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import stat
 from typing import Callable, Collection, Dict, List, NamedTuple, Optional
@@ -10,17 +11,17 @@ from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.racy_timestamps import let_stamps_settle, without_racy
 from envsync.agent.trees.scan import glance_again, scan_again
-from envsync.agent.trees.scan_pass import DirectoriesOf, Scan, no_version
+from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import pack, unpack
 from envsync.agent.trees.storage import require_good_disk
 from envsync.agent.trees.unreadable_paths import how_to_read_files
-from envsync.agent.trees.written_digests import WrittenDigests
+from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS, WrittenDigests
 from envsync.errors import SourceRefused
 from envsync.tree.entry import split
-from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 from envsync.tree.revision import combine
 
@@ -69,94 +70,65 @@ class Hashed(NamedTuple):
         return kept
 
 
-class Attempts:
-    """Attempts to hash one tree, which may be written to meanwhile."""
+class SecondPass(enum.Enum):
+    """Which further pass has to equal the first before what was hashed counts."""
 
-    def __init__(
-        self,
-        top_fd: int,
-        path: bytes,
-        cache: ContentCache,
-        local: LocalPaths,
-        written: WrittenDigests,
-        progress: Optional[Progress],
-        hashing: Optional[Hashing] = None,
-        directories_of: DirectoriesOf = no_version,
-    ) -> None:
-        self._top_fd = top_fd
-        self._path = path
-        self._hashing = hashing
-        self._cache = cache
-        self._local = local
-        self._directories_of = directories_of
-        self._written = written
-        self._progress = progress
-        self._hashed_bytes = 0
+    WHOLE = "over the whole tree"
+    CHANGED = "over the directories in which something was not known"
+    IF_UNREADABLE = "over the whole tree, only if something could not be read"
 
-    def until_confirmed(
-        self, first: Scan, known: Dict[bytes, Known], margin_seconds: float, *, glance: bool
-    ) -> Hashed:
-        """Hash the tree until the passes before and after agree; the result may be kept.
 
-        With `glance`, the second pass sees only the directories in which something was not known.
+class StableHashing(NamedTuple):
+    """How to hash a tree that may be written to meanwhile. `hash` stores nothing in the `cache`."""
+
+    tree: OpenTree
+    cache: ContentCache
+    margin_seconds: float
+    progress: Optional[Progress] = None
+    hashing: Optional[Hashing] = None
+    written: WrittenDigests = NO_WRITTEN_DIGESTS
+
+    def hash(self, first: Scan, known: Dict[bytes, Known], second_pass: SecondPass) -> Hashed:
+        """Hash the tree until the passes before and after it agree, if there is one after it.
+
         Raises `SourceRefused` if no two passes agree or files cannot be read, and `StorageFailed`
         if that is the disk's fault.
         """
-        return self._until(first, known, margin_seconds, confirms=True, glance=glance)
-
-    def until_readable(
-        self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float
-    ) -> Hashed:
-        """Hash the tree without a second pass; store nothing in the cache.
-
-        If a file cannot be read, a second pass tells whether it is gone or another one by now, and
-        then the tree is hashed again. Raises the errors of `until_confirmed`.
-        """
-        return self._until(scanned, known, margin_seconds, confirms=False)
-
-    def _until(
-        self,
-        first: Scan,
-        known: Dict[bytes, Known],
-        margin_seconds: float,
-        *,
-        confirms: bool,
-        glance: bool = False,
-    ) -> Hashed:
+        hashed_bytes = 0
         for _ in range(ATTEMPTS):
-            hashed = self._attempt(first, known, margin_seconds)
-            if not (confirms or hashed.unreadable):
+            hashed = self._attempt(first, known, hashed_bytes)
+            if second_pass is SecondPass.IF_UNREADABLE and not hashed.unreadable:
                 return hashed
-            second = self._second(first, hashed, glance=glance)
+            second = self._second(first, hashed, second_pass)
             if second.signature == first.signature:
-                _require_readable(self._top_fd, hashed.unreadable)
+                _require_readable(self.tree.top_fd, hashed.unreadable)
                 return hashed
             known = hashed.for_retry()
             first = second
+            hashed_bytes = hashed.snapshot.hashed_bytes
         raise SourceRefused(
             "it keeps changing while it is read", hint="try again when it is at rest"
         )
 
-    def _second(self, first: Scan, hashed: Hashed, *, glance: bool) -> Scan:
-        of = self._directories_of
-        if glance:
-            second = glance_again(self._top_fd, self._local, first, hashed.changed, of)
+    def _second(self, first: Scan, hashed: Hashed, second_pass: SecondPass) -> Scan:
+        if second_pass is SecondPass.CHANGED:
+            second = glance_again(self.tree, first, hashed.changed)
             if second.signature == first.signature:
                 return second
             # The directory itself may be gone, which only its parent shows.
-        return scan_again(self._top_fd, self._local, self._path, first, directories_of=of)
+        return scan_again(self.tree, first)
 
-    def _attempt(self, scanned: Scan, known: Dict[bytes, Known], margin_seconds: float) -> Hashed:
-        settled_ns = let_stamps_settle(scanned, margin_seconds)
-        build = Build(
-            self._top_fd, scanned.directories, known, self._written, self._progress, self._hashing
-        )
+    def _attempt(self, scanned: Scan, known: Dict[bytes, Known], hashed_bytes: int) -> Hashed:
+        """Hash the tree once; earlier attempts hashed `hashed_bytes`."""
+        settled_ns = let_stamps_settle(scanned, self.margin_seconds)
+        top_fd, rows = self.tree.top_fd, scanned.directories
+        build = Build(top_fd, rows, known, self.written, self.progress, self.hashing)
         directories = build.directories()
-        self._hashed_bytes += build.hashed_bytes
+        hashed_bytes += build.hashed_bytes
         revision = combine({path: row.digest for path, row in directories.items()})
         totals = _totals(scanned.entries, directories)
-        snapshot = Snapshot(revision, totals, scanned, lambda: directories, self._hashed_bytes)
-        return Hashed(snapshot, self._cache, settled_ns, build.changed, build.unreadable)
+        snapshot = Snapshot(revision, totals, scanned, lambda: directories, hashed_bytes)
+        return Hashed(snapshot, self.cache, settled_ns, build.changed, build.unreadable)
 
 
 def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:

@@ -12,6 +12,7 @@ from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
 from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.hashing import Hashing
+from envsync.agent.trees.open_tree import NO_VERSIONS, OpenTree, Versions
 from envsync.agent.trees.racy_timestamps import seconds_to_settle
 from envsync.agent.trees.running_searches import RunningSearch, RunningSearches, begin
 from envsync.agent.trees.scan import (
@@ -20,10 +21,10 @@ from envsync.agent.trees.scan import (
     scan,
     scan_again,
 )
-from envsync.agent.trees.scan_pass import Scan, Versions, no_version
+from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Later, Snapshot
-from envsync.agent.trees.stable_hashing import Attempts, Hashed, Progress
-from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS, WrittenDigests
+from envsync.agent.trees.stable_hashing import Hashed, Progress, SecondPass, StableHashing
+from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.tree.local import LocalPaths
 
 
@@ -35,11 +36,11 @@ class Trees:
         cache_directory: Optional[str],
         local: LocalPaths,
         helpers: HelperProcesses = NO_HELPERS,
-        directories_of: Versions = no_version,
+        versions: Versions = NO_VERSIONS,
     ) -> None:
-        """`directories_of` gives the directories of a tree's version, if it is one on record."""
+        """`versions` are those on record, of which a tree may be one."""
         self.local = local
-        self.directories_of = directories_of
+        self.versions = versions
         self._cache_directory = cache_directory
         self.helpers = helpers
         self._searches = RunningSearches()
@@ -48,7 +49,7 @@ class Trees:
 
     def with_local_paths(self, local: LocalPaths) -> Trees:
         """Return a `Trees` for other local paths, which have content caches of their own."""
-        return Trees(self._cache_directory, local, self.helpers, self.directories_of)
+        return Trees(self._cache_directory, local, self.helpers, self.versions)
 
     @contextlib.contextmanager
     def storing_later(self) -> Iterator[None]:
@@ -70,21 +71,18 @@ class Trees:
             unstored.keep()
         return ContentCache(self._cache_directory, device, inode, self.local)
 
+    @contextlib.contextmanager
+    def _opened(self, path: bytes) -> Iterator[OpenTree]:
+        with opened_directory(path) as top_fd:
+            yield OpenTree(top_fd, self.local, path, self.helpers, self.versions.directories)
+
     def scan_again(self, path: bytes, before: Scan, *, is_urgent: bool = False) -> Scan:
         """Make a further stat pass over a tree that was scanned `before`, hashing nothing.
 
         If `is_urgent`, it uses more processors where the tree is large enough.
         """
-        with opened_directory(path) as top_fd:
-            return scan_again(
-                top_fd,
-                self.local,
-                path,
-                before,
-                self.helpers,
-                directories_of=self.directories_of,
-                is_urgent=is_urgent,
-            )
+        with self._opened(path) as tree:
+            return scan_again(tree, before, is_urgent=is_urgent)
 
     def are_directories_unchanged(self, path: bytes, before: Scan) -> bool:
         """Return whether nothing was created, removed or renamed in the tree since a scan of it."""
@@ -116,84 +114,69 @@ class Trees:
         disk fails, and the OSError of opening the tree if it does not exist.
         """
         margin_seconds = mount_of(path).stamp_margin_seconds
-        with opened_directory(path) as top_fd:
-            cache, first = self._first(path, top_fd, fresh=fresh, ahead=True)
-            unchanged = None if fresh else self._unchanged(path, first, cache)
-            if unchanged is not None:
-                return unchanged
-            first = self._readable(path, top_fd, first)
-            known = {} if fresh else cache.directories()
-            attempts = self._attempts(top_fd, path, cache, progress)
-            hashed = attempts.until_confirmed(first, known, margin_seconds, glance=glance)
+        with self._opened(path) as tree:
+            known: Dict[bytes, Known] = {}
+            if fresh:
+                cache, first = self._cache_of(tree), scan(tree)
+            else:
+                cache, first = self._first(tree, ahead=True)
+                unchanged = self._unchanged(path, first, cache)
+                if unchanged is not None:
+                    return unchanged
+                first, known = _readable(tree, first), cache.directories()
+            second_pass = SecondPass.CHANGED if glance else SecondPass.WHOLE
+            hashing = StableHashing(tree, cache, margin_seconds, progress)
+            hashed = hashing.hash(first, known, second_pass)
             self._unstored[first.device, first.inode] = hashed
             if not self._stores_later:
                 self._store()
             return hashed.snapshot
 
-    def _first(
-        self, path: bytes, top_fd: int, *, fresh: bool = False, ahead: bool = False
-    ) -> Tuple[ContentCache, Scan]:
-        """Return the tree's cache and a first scan, made from the cached scan where possible.
+    def _cache_of(self, tree: OpenTree) -> ContentCache:
+        top = os.fstat(tree.top_fd)
+        return self.cache(top.st_dev, top.st_ino)
+
+    def _first(self, tree: OpenTree, *, ahead: bool = False) -> Tuple[ContentCache, Scan]:
+        """Return the tree's cache and a first scan, which continues from the cached one if it can.
 
         With `ahead`, the cache is read while changes are searched for. If there are none, that
         was for nothing, but the caller would only have waited.
         """
-        begun = None if fresh else self._searches.take(top_fd)
-        if begun is not None:
-            cache = begun.cache
+        running = self._searches.take(tree.top_fd)
+        if running is None:
+            cache = self._cache_of(tree)
+            running = begin(tree.top_fd, tree.path, cache)
         else:
-            top = os.fstat(top_fd)
-            cache = self.cache(top.st_dev, top.st_ino)
-            begun = None if fresh else begin(top_fd, path, cache)
-        if begun is not None and self._mistook(begun):
-            begun.search.give_up()
-            begun = None
-        if begun is not None:
-            if ahead:
-                begun.read_ahead()
-            with contextlib.suppress(CacheLost):
-                before, search = begun.before, begun.search
-                of = self.directories_of
-                return cache, scan_again(top_fd, self.local, path, before, self.helpers, search, of)
-        return cache, scan(top_fd, self.local, path, self.helpers, self.directories_of)
+            cache = running.cache
+        continued = None if running is None else self._continued(tree, running, ahead=ahead)
+        return cache, scan(tree) if continued is None else continued
 
-    def _readable(self, path: bytes, top_fd: int, first: Scan) -> Scan:
-        """Return a first scan whose rows can be read, after the cached snapshot was of no use.
+    def _continued(self, tree: OpenTree, running: RunningSearch, *, ahead: bool) -> Optional[Scan]:
+        """Return a scan that continues from the cached one, or None if that is of no use."""
+        if self._mistook(running):
+            running.search.give_up()
+            return None
+        if ahead:
+            running.read_ahead()
+        try:
+            return scan_again(tree, running.before, running.search)
+        except CacheLost:
+            return None
 
-        Another process may have replaced the cache from which they were still to be read.
-        """
-        with contextlib.suppress(CacheLost):
-            first.directories.items()  # read now, and kept by the cache
-            return first
-        return scan(top_fd, self.local, path, self.helpers, self.directories_of)
-
-    def _mistook(self, begun: RunningSearch) -> bool:
+    def _mistook(self, running: RunningSearch) -> bool:
         """Return whether the cached scan took a directory of the version for a local path.
 
         That happens if the version was unknown at that scan. A scan that continues from it would
         not notice.
         """
-        before = begun.before
-        if not before.local:
+        before = running.before
+        if self.versions.revision(before.inode) in ("", running.revision):
             return False
-        if self.directories_of.revision(before.inode) in ("", begun.revision):
+        pruned = [path for path in before.local if not self.local.matches(path)]
+        if not pruned:
             return False
-        holding = [path for path in before.local if not self.local.matches(path)]
-        if not holding:
-            return False
-        of_version = self.directories_of(before.inode)
-        return any(path in of_version for path in holding)
-
-    def _attempts(
-        self,
-        top_fd: int,
-        path: bytes,
-        cache: ContentCache,
-        progress: Optional[Progress],
-        hashing: Optional[Hashing] = None,
-    ) -> Attempts:
-        of = self.directories_of
-        return Attempts(top_fd, path, cache, self.local, NO_WRITTEN_DIGESTS, progress, hashing, of)
+        of_version = self.versions.directories(before.inode)
+        return any(path in of_version for path in pruned)
 
     def begin(self, path: bytes) -> None:
         """Start to search for changes in a tree, in the background, for a later look at it."""
@@ -238,16 +221,17 @@ class Trees:
         that was not confirmed. `on_change` is called with the pass that precedes the hashing.
         Raises the errors of `snapshot`.
         """
-        with opened_directory(path) as top_fd:
-            cache, first = self._first(path, top_fd)
+        with self._opened(path) as tree:
+            cache, first = self._first(tree)
             unchanged = self._unchanged(path, first, cache)
             if unchanged is not None:
                 return unchanged, None
-            first = self._readable(path, top_fd, first)
+            first = _readable(tree, first)
             on_change(first)
-            attempts = self._attempts(top_fd, path, cache, progress, hashing)
             known = cache.directories() if before is None else before.for_retry()
-            hashed = attempts.until_readable(first, known, mount_of(path).stamp_margin_seconds)
+            margin_seconds = mount_of(path).stamp_margin_seconds
+            attempts = StableHashing(tree, cache, margin_seconds, progress, hashing)
+            hashed = attempts.hash(first, known, SecondPass.IF_UNREADABLE)
             return hashed.snapshot, hashed
 
     def snapshot_private(
@@ -269,15 +253,13 @@ class Trees:
         The cached result is valid once `seconds_to_settle` have passed; nobody else may write to
         the tree before then.
         """
-        with opened_directory(path) as top_fd:
-            if before is None:
-                scanned = scan(top_fd, self.local, path, self.helpers, lambda _: of_version)
-            else:
-                scanned = rescan(top_fd, self.local, before.scan, touched, lambda _: of_version)
+        with self._opened(path) as opened:
+            tree = opened._replace(directories_of=lambda _: of_version)
+            scanned = scan(tree) if before is None else rescan(tree, before.scan, touched)
             cache = self.cache(scanned.device, scanned.inode)
             known = before.known() if before is not None else known or {}
-            attempts = Attempts(top_fd, path, cache, self.local, written, progress)
-            hashed = attempts.until_readable(scanned, known, 0.0)
+            hashing = StableHashing(tree, cache, 0.0, progress, written=written)
+            hashed = hashing.hash(scanned, known, SecondPass.IF_UNREADABLE)
             # Nobody else writes there, so no file can change and keep its timestamps.
             hashed._replace(settled_ns=hashed.snapshot.scan.newest_ns).keep()
             return hashed.snapshot
@@ -285,3 +267,15 @@ class Trees:
     def seconds_to_settle(self, path: bytes, scanned: Scan) -> float:
         """Return the seconds until any change of a tree shows timestamps later than this scan's."""
         return seconds_to_settle(scanned, mount_of(path).stamp_margin_seconds)
+
+
+def _readable(tree: OpenTree, first: Scan) -> Scan:
+    """Return a first scan whose rows can be read, after the cached snapshot was of no use.
+
+    Another process may have replaced the cache from which they were still to be read.
+    """
+    try:
+        first.directories.items()  # read now, and kept by the cache
+    except CacheLost:
+        return scan(tree)
+    return first
