@@ -124,7 +124,7 @@ def test_killed_between_two_entries(
     assert base.is_installed()
 
 
-def test_what_appeared_meanwhile_is_in_its_way(base: Base) -> None:
+def test_entry_that_appears_before_the_base_is_published_stops_it(base: Base) -> None:
     with pytest.raises(TargetDrifted, match="appeared"):
         base.bring(before_publish=(base.prefix / "lib").touch)
     assert not base.target().inspect(lock=False).exists
@@ -133,7 +133,9 @@ def test_what_appeared_meanwhile_is_in_its_way(base: Base) -> None:
     assert base.is_installed()
 
 
-def test_what_appeared_between_two_entries(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_that_appears_between_two_renames_of_the_base_is_kept(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rename_new = filesystem.rename_new
 
     def rename(source: bytes, target: bytes) -> None:
@@ -182,7 +184,7 @@ def test_crashed_and_then_in_its_way(base: Base, monkeypatch: pytest.MonkeyPatch
     assert base.is_installed()
 
 
-def test_what_is_mounted_in_it_stays_mounted(base: Base, tmp_path: Path) -> None:
+def test_mount_inside_the_prefix_stays_when_the_base_comes(base: Base, tmp_path: Path) -> None:
     (tmp_path / "disk/theirs").mkdir(parents=True)
 
     def act() -> None:
@@ -228,7 +230,7 @@ def test_a_prefix_behind_a_link(holds: str, base: Base, tmp_path: Path) -> None:
     assert (real / "bin/python").is_file()
 
 
-def test_nobody_is_told_to_give_a_directory_away(
+def test_hint_gives_no_existing_directory_to_this_user(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is there may be everybody's; one that is not may become this user's."""

@@ -88,7 +88,7 @@ def ask(channel: Channel, operation: str, **arguments: object) -> dict[str, obje
 
 
 @pytest.mark.parametrize("version", interpreters())
-def test_it_answers_on(version: str, tmp_path: Path) -> None:
+def test_agent_answers_on_python(version: str, tmp_path: Path) -> None:
     with agent(str(interpreters()[version]), tmp_path) as channel:
         hello = ask(channel, "hello")
         assert hello["python"] == str(interpreters()[version])
@@ -108,7 +108,7 @@ def _codecs(channel: Channel, prefix: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("noise", ["Welcome!\n", f"{TOKEN[:-1]}\n", "no newline, C\1\2\3"])
-def test_what_login_files_print_comes_before_the_token(noise: str, tmp_path: Path) -> None:
+def test_output_of_login_files_before_the_token_is_skipped(noise: str, tmp_path: Path) -> None:
     with agent(str(next(iter(interpreters().values()))), tmp_path, noise=noise) as channel:
         assert ask(channel, "hello")
 
@@ -140,7 +140,7 @@ def test_a_server_without_a_usable_python(program: str | None, status: int, tmp_
     assert answer.returncode == status
 
 
-def test_only_the_session_that_was_lent_an_ssh_agent_passes_it_on() -> None:
+def test_agent_process_has_an_ssh_agent_only_where_one_was_lent() -> None:
     environ = {"PATH": os.environ["PATH"], "HOME": "/", "SSH_AUTH_SOCK": "/agent"}
     seen = []
     for command in (bootstrap.COMMAND, bootstrap.COMMAND_WITH_AGENT):
@@ -163,7 +163,7 @@ def test_the_command_is_plain_enough_for_any_login_shell(command: str) -> None:
         assert b"\\" not in line
 
 
-def test_it_ends_with_its_input(tmp_path: Path) -> None:
+def test_agent_process_ends_with_its_input(tmp_path: Path) -> None:
     with agent(str(next(iter(interpreters().values()))), tmp_path) as channel:
         ask(channel, "hello")
     with pytest.raises((ConnectionLost, AgentFailed)):

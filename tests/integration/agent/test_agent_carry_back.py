@@ -72,7 +72,7 @@ def require_old(server: Server) -> None:
 # --- room -------------------------------------------------------------------------------
 
 
-def test_only_what_is_not_there_takes_room(tmp_path: Path) -> None:
+def test_carrying_back_needs_room_only_for_missing_and_older_files(tmp_path: Path) -> None:
     live, tree = (os.fsencode(tmp_path / name) for name in ("live", "tree"))
     for path, times in ((b"same", (1, 1)), (b"older", (2, 1)), (b"newer", (1, 2))):
         for top, seconds in zip((live, tree), times, strict=True):
@@ -136,7 +136,7 @@ def test_nothing_is_left_of_what_cannot_be_carried(
     assert server.tree()[b"models/a/b/d"].data == b"mine"
 
 
-def test_what_another_put_there_meanwhile_stays(
+def test_file_that_somebody_adds_during_a_failed_carry_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live, tree = (os.fsencode(tmp_path / name) for name in ("live", "tree"))
@@ -184,7 +184,7 @@ def test_a_directory_that_is_swapped_meanwhile_leads_nowhere(
     assert (outside / "e").stat().st_mode & 0o7777 == 0o755
 
 
-def test_what_is_undone_is_undone_nowhere_else(tmp_path: Path) -> None:
+def test_undoing_a_carry_follows_no_link_out_of_the_tree(tmp_path: Path) -> None:
     """Neither are files and directories removed, nor modes and times restored."""
     tree, outside = tmp_path / "tree", tmp_path / "outside"
     for above in (tree / "local/d", outside):
@@ -237,7 +237,7 @@ def in_a_new_directory(monkeypatch: pytest.MonkeyPatch, die: Callable[[], None])
 
 
 @pytest.mark.parametrize("moment", [in_a_copy, before_a_copy, in_a_new_directory])
-def test_what_is_half_carried_never_comes_to_stand_there(
+def test_rollback_after_a_killed_carry_begins_from_the_recorded_version(
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
     moment: Callable[[pytest.MonkeyPatch, Callable[[], None]], None],

@@ -197,7 +197,7 @@ def test_the_history(damage: Callable[[Path], object], server: Server) -> None:
 
 
 @pytest.mark.parametrize("what", [name for name in DAMAGE if name != "gone"])
-def test_what_is_held(what: str, server: Server) -> None:
+def test_revision_stays_held_where_the_note_of_it_is_damaged(what: str, server: Server) -> None:
     """Nobody undoes a rollback because a note of it is damaged."""
     server.push(ONE)
     server.push(TWO)
@@ -209,7 +209,7 @@ def test_what_is_held(what: str, server: Server) -> None:
     assert server.revision() == REVISIONS[1]
 
 
-def test_what_was_removed_is_held_by_the_history_too(server: Server) -> None:
+def test_removed_revision_stays_held_where_the_note_is_empty(server: Server) -> None:
     server.push(ONE)
     target = server.target()
     TargetSwitches(target).remove("bob@here", overwrite=False)
@@ -219,7 +219,9 @@ def test_what_was_removed_is_held_by_the_history_too(server: Server) -> None:
 
 
 @pytest.mark.parametrize("left", [b"ab12", b"\xff\xfe\n", b"\0" * 300, b""])
-def test_what_a_source_has_had(left: bytes, server: Server, tmp_path: Path) -> None:
+def test_damaged_log_of_a_source_keeps_the_revisions_it_had(
+    left: bytes, server: Server, tmp_path: Path
+) -> None:
     """Else nothing could be pushed from there any more."""
     server.push(ONE)
     source = SourceEnvironment(str(server.prefix), server.name, (), server.cache, str(tmp_path))
@@ -280,6 +282,6 @@ def test_a_file_that_cannot_be_read_is_not_a_missing_one(
         (errno.EACCES, None),
     ],
 )
-def test_what_an_error_of_the_system_means(code: int, kind: type[EnvsyncError] | None) -> None:
+def test_system_error_is_classified(code: int, kind: type[EnvsyncError] | None) -> None:
     found = trouble(OSError(code, os.strerror(code)))
     assert (None if found is None else found.kind) is kind

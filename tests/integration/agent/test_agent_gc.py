@@ -138,7 +138,7 @@ def test_a_dry_run_tells_the_same_and_touches_nothing(server: Server) -> None:
     assert (server.state / "lock").exists()
 
 
-def test_what_interrupted_pushes_left_goes(server: Server) -> None:
+def test_gc_removes_what_interrupted_pushes_left(server: Server) -> None:
     pushed(server, 1)
     interrupt(server)
     state = os.fsencode(server.state)
@@ -161,7 +161,7 @@ def test_what_interrupted_pushes_left_goes(server: Server) -> None:
     assert server.tree() == VERSIONS[1]
 
 
-def test_what_a_rebuild_asked_for_goes_where_it_was_killed(server: Server) -> None:
+def test_request_file_of_a_killed_rebuild_is_removed(server: Server) -> None:
     pushed(server, 1)
     places = server.target().places
 
@@ -250,7 +250,9 @@ def test_an_overwritten_version_stays_until_one_insists(server: Server) -> None:
 
 
 @pytest.mark.parametrize("how", ["exe", "cwd", "mapped", "open"])
-def test_what_a_process_has_open_stays(server: Server, how: str, tmp_path: Path) -> None:
+def test_gc_keeps_a_version_that_a_process_has_open(
+    server: Server, how: str, tmp_path: Path
+) -> None:
     pushed(server, 3)
     top = tree(server, 1)
     code = {
@@ -292,7 +294,7 @@ def test_an_agents_search_is_no_user(server: Server) -> None:
             assert collect(server).generations == freed
 
 
-def test_what_an_interrupted_transfer_still_writes_to_stays(server: Server) -> None:
+def test_gc_keeps_a_staging_tree_that_is_still_written_to(server: Server) -> None:
     pushed(server, 1)
     interrupt(server)
     [staging] = (server.state / "trees").iterdir()
@@ -348,7 +350,7 @@ def test_beside_a_damaged_record_everything_stays(server: Server) -> None:
     assert numbers(server) == [3, 4]
 
 
-def test_what_cannot_be_removed_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_reports_what_it_cannot_remove(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     pushed(server, 3)
     top = tree(server, 1)
 
@@ -504,7 +506,7 @@ def test_cached_rows_go_with_their_tree_or_when_nothing_used_them(
     assert len(list(cache.iterdir())) == known - 1 + 1
 
 
-def test_one_environment_in_trouble_does_not_end_the_others(
+def test_gc_goes_on_after_an_environment_that_fails(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushed(server, 3)
@@ -517,7 +519,7 @@ def test_one_environment_in_trouble_does_not_end_the_others(
 
 
 @pytest.mark.parametrize("closed", ["envs", "envs/.envsync"])
-def test_what_is_closed_to_this_user_stays_and_is_told(
+def test_gc_keeps_and_reports_what_is_closed_to_this_user(
     closed: str, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a prefix that is another user's: in there nothing is his to free."""

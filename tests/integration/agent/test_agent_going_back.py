@@ -47,7 +47,7 @@ def test_rollback_goes_further_back_each_time_and_forward_by_number(server: Serv
     require_sound(server)
 
 
-def test_what_was_rolled_back_is_not_gone_back_to_after_the_next_push(server: Server) -> None:
+def test_rollback_after_a_push_skips_versions_that_were_rolled_back(server: Server) -> None:
     for version in (ONE, TWO):
         server.push(version, keep=3)
     server.rollback()
@@ -108,7 +108,7 @@ def test_a_job_may_go_on_in_a_version_that_is_shared_from_now_on(server: Server)
             job.wait()
 
 
-def test_what_stands_there_is_no_version_to_go_back_to(server: Server) -> None:
+def test_rollback_refuses_where_only_the_live_content_is_kept(server: Server) -> None:
     server.push(ONE, keep=2)
     server.push(ONE, keep=2)
     with pytest.raises(NotFound) as told:
@@ -144,7 +144,7 @@ def test_rollback_to_nothing(number: int | None, server: Server) -> None:
         server.rollback(number)
 
 
-def test_what_is_live_is_not_said_to_be_gone(server: Server) -> None:
+def test_rollback_to_the_live_version_says_that_it_is_live(server: Server) -> None:
     server.push(ONE)
     server.push(TWO)
     with pytest.raises(NotFound, match=r"number 2 of .+ is live already"):
@@ -159,7 +159,7 @@ def fail_and_change(server: Server, nodes: Tree) -> None:
     assert "kept as generation" in failed.value.details[-1]
 
 
-def test_what_failed_its_check_is_not_gone_back_to_but_by_its_number(server: Server) -> None:
+def test_rollback_to_a_version_that_failed_its_check_needs_its_number(server: Server) -> None:
     """Also where the same revision passed it later."""
     server.push(ONE)
     fail_and_change(server, TWO)
@@ -202,7 +202,7 @@ def test_rollback_brings_back_what_was_changed_and_removed(server: Server) -> No
     assert server.rollback().revision == server.revision() == changed
 
 
-def test_what_was_rolled_back_is_not_brought_back_where_the_environment_is_gone(
+def test_rollback_of_a_deleted_environment_skips_rolled_back_versions(
     server: Server,
 ) -> None:
     for version in (ONE, TWO, THREE):

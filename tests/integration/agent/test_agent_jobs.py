@@ -80,7 +80,7 @@ def test_a_job_uses_the_environment_whichever_version_it_runs_on(server: Server)
     assert _users(server) == ()
 
 
-def test_who_fills_a_staging_tree_does_not_use_the_environment(server: Server) -> None:
+def test_process_that_fills_a_staging_tree_uses_no_environment(server: Server) -> None:
     server.push(VERSIONS[0])
     with server.staged(VERSIONS[1]) as push:
         path = push.staging.path
@@ -189,7 +189,7 @@ def _job(log: bytes, how: str) -> Iterator[Callable[[], None]]:
         process.stdin.close()
 
 
-def test_what_an_interrupted_push_left_and_goes_on_changing_is_left(server: Server) -> None:
+def test_staging_tree_that_goes_on_changing_is_not_built_upon(server: Server) -> None:
     server.push(VERSIONS[0])
     with server.staged(VERSIONS[1]) as push:
         path = push.staging.path
@@ -201,7 +201,7 @@ def test_what_an_interrupted_push_left_and_goes_on_changing_is_left(server: Serv
     assert server.revision() == REVISIONS[2]
 
 
-def test_what_stands_there_and_goes_on_changing_is_not_the_sources_fault(server: Server) -> None:
+def test_live_version_that_goes_on_changing_is_not_the_sources_fault(server: Server) -> None:
     server.push(VERSIONS[0])
     with written_to(server.live + b"/var/log"):
         with pytest.raises(PreflightRefused, match="the live version"):
@@ -211,7 +211,7 @@ def test_what_stands_there_and_goes_on_changing_is_not_the_sources_fault(server:
             target.inspect(lock=False)
 
 
-def test_nor_is_what_begins_to_change_during_the_push(
+def test_live_version_that_begins_to_change_during_the_push_is_drift(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As for an inspection that is older than what a look at the directories would do for.

@@ -41,7 +41,7 @@ def generation(server: Server, number: int) -> tuple[Record, Path]:
     return record, Path(tree.decode())
 
 
-def test_an_earlier_version_that_was_written_to_is_never_built_upon_nor_dropped(
+def test_earlier_version_that_was_written_to_is_kept_for_good(
     server: Server,
 ) -> None:
     _, tree = generation(server, 1)
@@ -59,7 +59,7 @@ def test_an_earlier_version_that_nobody_touched_is_built_upon(server: Server) ->
     assert numbers == [2, 3]
 
 
-def test_beside_a_version_that_is_kept_as_it_was_changed_stays_the_one_before(
+def test_last_published_version_stays_beside_one_kept_as_changed(
     server: Server,
 ) -> None:
     """Else there would be nothing left to go back to that was ever published."""
@@ -92,7 +92,7 @@ def test_a_version_that_the_disk_does_not_return_stays_alone(
     assert len(server.earlier()) == 2
 
 
-def test_what_an_interrupted_push_left_is_no_version_to_go_back_to(server: Server) -> None:
+def test_rollback_never_goes_back_to_what_an_interrupted_push_left(server: Server) -> None:
     """However often one goes back beside it, and it is still there for the next push."""
     server.push(VERSIONS[2], keep=9)
     with server.staged(VERSIONS[3]) as push:
@@ -125,7 +125,7 @@ def test_the_number_of_a_damaged_record_is_not_given_again(server: Server) -> No
     assert any(os.path.exists(tree + b"/bin/mine") for tree in server.earlier())
 
 
-def test_what_was_deleted_by_hand_is_no_version_to_go_back_to(server: Server) -> None:
+def test_rollback_never_goes_back_to_what_was_deleted_by_hand(server: Server) -> None:
     shutil.rmtree(server.live)
     asked = AskEnvironments(str(server.prefix), (), {})
     [told] = LocalEnd("here").call("health", asked).document["environments"]
@@ -138,7 +138,7 @@ def test_what_was_deleted_by_hand_is_no_version_to_go_back_to(server: Server) ->
 
 
 @pytest.mark.parametrize("step", ["switch", "switched", "record", "recorded", ""])
-def test_a_version_of_another_source_stays_whatever_died_as_it_was_overwritten(
+def test_overwritten_version_of_another_source_stays_after_a_kill(
     step: str, server: Server
 ) -> None:
     def push(die: Callable[[], None]) -> None:

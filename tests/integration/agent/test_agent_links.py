@@ -233,7 +233,7 @@ def test_a_directory_that_cannot_be_moved_stays_there(
 
 
 @pytest.mark.parametrize("step", ["switched", "check"])
-def test_what_stands_at_the_name_is_never_built_upon(step: str, moved: Server) -> None:
+def test_tree_that_the_name_leads_to_is_never_built_upon(step: str, moved: Server) -> None:
     """Although no record says that it was published, and a staging file still names it."""
     moved.push(TWO)
     assert die_in(lambda die: moved.push(THREE, on_step=kill_at(step, die))) == signal.SIGKILL

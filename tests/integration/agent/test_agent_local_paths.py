@@ -67,7 +67,7 @@ def is_changed(server: Server) -> bool:
 # --- into a version that has the directory above ----------------------------------------
 
 
-def test_they_go_along_where_the_version_comes_to_have_the_directory(server: Server) -> None:
+def test_local_file_stays_whether_versions_have_its_directory_or_not(server: Server) -> None:
     server.push(PLAIN, local=MODELS)
     write(server.live, CHECKPOINT)
     for nodes in (CONFIGURED, OTHER, CONFIGURED, PLAIN, CONFIGURED):
@@ -82,7 +82,7 @@ EMPTY = environment({b"lib/a": file(b"a"), b"share/jupyter/lab": directory()})
 SETTING = b"share/jupyter/lab/settings/o.json"
 
 
-def test_it_goes_along_into_an_empty_directory_of_the_next_version(server: Server) -> None:
+def test_local_file_goes_into_an_empty_directory_of_the_next_version(server: Server) -> None:
     server.push(EMPTY, local=MODELS)
     write(server.live, SETTING)
     for nodes in ({**EMPTY, b"lib/a": file(b"new")}, EMPTY, PLAIN, EMPTY):
@@ -124,7 +124,7 @@ def test_directories_above_are_made_as_they_are(live: bytes, tree: bytes) -> Non
     assert disk.read(tree) == MERGED
 
 
-def test_what_the_version_brings_is_never_replaced(live: bytes, tree: bytes) -> None:
+def test_local_file_never_replaces_what_the_version_brings(live: bytes, tree: bytes) -> None:
     """Neither a file, nor a link, nor what is at the end of it."""
     outside = os.path.join(os.path.dirname(tree), b"outside")
     os.mkdir(outside)
@@ -161,9 +161,7 @@ def test_a_copy_gives_nobody_rights(mode: int, user_id: int, group_id: int, copi
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user's file needs root")
-def test_another_users_program_does_not_come_to_run_as_who_carries_it(
-    live: bytes, tree: bytes
-) -> None:
+def test_carried_program_of_another_user_loses_its_set_id_bits(live: bytes, tree: bytes) -> None:
     write(live, b"local/id")
     os.chown(live + b"/local/id", 4243, 4243)
     os.chmod(live + b"/local/id", 0o6755)
@@ -219,7 +217,7 @@ def test_a_disk_that_is_full_or_fails_is_told(
     assert server.tree()[CHECKPOINT].data == b"mine"
 
 
-def test_what_may_not_be_read_stops_the_push(
+def test_local_file_that_may_not_be_read_stops_the_push(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for caches, which are made anew."""
@@ -317,7 +315,7 @@ ONE, TWO, THREE = (environment({b"lib/a": file(data)}) for data in (b"1", b"2", 
 LATER_NS = 10**18 + 1
 
 
-def test_what_is_written_after_the_version_is_complete_goes_along(server: Server) -> None:
+def test_local_file_written_after_completion_is_carried(server: Server) -> None:
     """As by the job that a push waits for."""
     server.push(PLAIN, local=MODELS)
     write(server.live, CHECKPOINT, b"older")
@@ -341,7 +339,7 @@ def test_what_is_written_after_the_version_is_complete_goes_along(server: Server
         write(server.live, b"models/checkpoints/done/tmp")
 
 
-def test_what_cannot_be_carried_at_the_switch_ends_it(
+def test_local_file_that_cannot_be_carried_stops_the_switch(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.push(ONE)
@@ -362,7 +360,7 @@ def test_what_cannot_be_carried_at_the_switch_ends_it(
     assert server.tree()[b"local/a"].data == b"mine"
 
 
-def test_what_is_carried_at_the_switch_is_synced(server: Server) -> None:
+def test_local_file_that_is_carried_at_the_switch_is_synced(server: Server) -> None:
     synced: list[bool] = []
     server.push(ONE)
     write(server.live, b"local/a")
@@ -409,7 +407,7 @@ def test_rolling_back_takes_them_along(server: Server) -> None:
         require_sound(server)
 
 
-def test_what_a_job_goes_on_writing_in_an_earlier_version_stays(server: Server) -> None:
+def test_newer_local_file_of_an_earlier_version_survives_the_rollback(server: Server) -> None:
     server.push(ONE)
     write(server.live, b"local/a", b"older")
     server.push(TWO)
@@ -420,7 +418,7 @@ def test_what_a_job_goes_on_writing_in_an_earlier_version_stays(server: Server) 
 
 
 @pytest.mark.parametrize("path", [b"local/a", b"local/a/b"], ids=["a file", "a directory"])
-def test_what_cannot_be_read_replaces_nothing_older(path: bytes) -> None:
+def test_unreadable_local_file_replaces_no_older_one(path: bytes) -> None:
     with home_of_ordinary_user() as home:
         live, tree = (os.fsencode(home / name) for name in ("live", "tree"))
         write(tree, b"local/a", b"older")
@@ -433,7 +431,7 @@ def test_what_cannot_be_read_replaces_nothing_older(path: bytes) -> None:
         assert disk.read(tree)[b"local/a"].data == b"older"
 
 
-def test_a_newer_file_of_an_earlier_version_stays_where_a_directory_is_live(
+def test_newer_local_file_stays_where_the_live_version_has_a_directory(
     live: bytes, tree: bytes
 ) -> None:
     write(live, b"local/a/b")
@@ -443,7 +441,7 @@ def test_a_newer_file_of_an_earlier_version_stays_where_a_directory_is_live(
     assert disk.read(tree)[b"local/a"].data == b"newer"
 
 
-def test_what_was_left_half_done_is_done_again(live: bytes, tree: bytes) -> None:
+def test_half_carried_local_file_is_carried_again(live: bytes, tree: bytes) -> None:
     """By who died over it: such a file is newer, but not whole."""
     write(live, b"local/a")
     write(tree, b"local/a", b"mi", LATER_NS)
@@ -471,7 +469,7 @@ def test_nothing_is_done_in_another_users_directory(
     assert os.listdir(tree) == []
 
 
-def test_another_users_directory_in_which_nothing_is_to_be_done_stays(
+def test_directory_of_another_user_that_needs_no_change_is_accepted(
     live: bytes, tree: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its time alone is no reason to refuse a rollback."""

@@ -194,7 +194,7 @@ def test_a_name_that_becomes_a_link_by_another(
     members.require(BOB, 1)
 
 
-def test_what_another_made_within_a_version_bars_nothing(members: Members) -> None:
+def test_files_that_a_member_made_within_a_version_bar_no_push(members: Members) -> None:
     lib = Path(os.fsdecode(members.server.live)) / "lib"
     made = [lib / "x.pyc", lib / "__pycache__", lib / "__pycache__/x.pyc"]
 
@@ -276,7 +276,7 @@ def test_each_goes_back_to_the_others_and_takes_it_away(members: Members) -> Non
     assert members.owners() == [ALICE, BOB]
 
 
-def test_nobody_else_gets_in(members: Members) -> None:
+def test_user_outside_the_group_is_refused(members: Members) -> None:
     def refused() -> None:
         state = members.server.target().inspect(lock=True)
         assert [finding.kind for finding in state.findings if finding.blocking]
@@ -291,7 +291,7 @@ def test_nobody_else_gets_in(members: Members) -> None:
         (grp.getgrgid(0).gr_name, f"{BOB} is not in the group", "sudo usermod -a -G {0} {1}"),
     ],
 )
-def test_what_only_an_administrator_can_do(
+def test_share_with_a_group_the_user_is_not_in_names_the_command_for_it(
     shared: Server, group: grp.struct_group, name: str, message: str, hint: str
 ) -> None:
     def refused() -> None:
@@ -317,7 +317,7 @@ def test_what_only_an_administrator_can_do(
         (".envsync/{3}", 0o700, "accessible only to {2}", "have {2} push it once with `share:"),
     ],
 )
-def test_what_bars_a_member_is_said_and_mended(
+def test_directory_that_bars_a_member_is_named_with_its_mend(
     members: Members, group: grp.struct_group, closed: str, mode: int, message: str, hint: str
 ) -> None:
     envs = members.server.prefix / "envs"
@@ -344,7 +344,7 @@ def test_what_bars_a_member_is_said_and_mended(
     assert members.push(BOB, 2) == 0
 
 
-def test_another_members_program_gets_no_rights_with_the_group(
+def test_set_id_bits_are_lost_when_a_program_is_given_to_the_group(
     tmp_path: Path, group: grp.struct_group
 ) -> None:
     """Root alone gives others' files to a group, which takes such bits away."""

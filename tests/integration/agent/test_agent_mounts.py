@@ -139,7 +139,7 @@ def test_going_back_from_a_mount_point_or_to_one_is_refused_as_such(server: Serv
     in_a_namespace(act)
 
 
-def test_what_is_in_an_overlays_lower_layer_is_not_removed(server: Server, tmp_path: Path) -> None:
+def test_version_in_an_overlays_lower_layer_is_not_removed(server: Server, tmp_path: Path) -> None:
     def act() -> None:
         server.push(VERSIONS[0])
         layers = tmp_path / "layers"
@@ -158,7 +158,7 @@ def test_what_is_in_an_overlays_lower_layer_is_not_removed(server: Server, tmp_p
     in_a_namespace(act)
 
 
-def test_what_is_mounted_during_a_push_is_not_copied(server: Server, dataset: Path) -> None:
+def test_mount_made_during_a_push_stops_it(server: Server, dataset: Path) -> None:
     def act() -> None:
         server.push(VERSIONS[0])
         os.mkdir(server.live + b"/local")

@@ -29,21 +29,21 @@ def pushed(server: Server) -> Server:
     return server
 
 
-def test_it_can_be_gone_back_to(pushed: Server) -> None:
+def test_version_with_another_local_pattern_can_be_gone_back_to(pushed: Server) -> None:
     pushed.rollback(overwrite=True)
     tree = pushed.tree()
     assert tree[b"bin/tool"].data == ONE[b"bin/tool"].data
     assert tree[b"mine/f"].data == tree[b"a.cfg"].data == b"of this server"
 
 
-def test_what_was_changed_of_the_version_itself_is_found_all_the_same(pushed: Server) -> None:
+def test_change_of_a_version_with_another_local_pattern_is_found(pushed: Server) -> None:
     (tree,) = pushed.earlier()
     disk.shift_content(tree + b"/lib/shared")
     with pytest.raises(PreflightRefused, match="was changed since"):
         pushed.rollback(overwrite=True)
 
 
-def test_it_is_dropped_by_keep(pushed: Server) -> None:
+def test_version_with_another_local_pattern_is_dropped_by_keep(pushed: Server) -> None:
     pushed.push(THREE, keep=0)
     assert [(r.number, r.kept_because[:11]) for r in records(pushed).all()] == [
         (3, "overwritten"),

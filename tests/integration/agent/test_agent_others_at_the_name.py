@@ -112,7 +112,7 @@ def test_killed_where_an_environment_appeared_in_that_moment(server: Server) -> 
     assert revision(MINE) in somewhere(server)
 
 
-def test_what_goes_on_changing_from_the_moment_of_the_switch_stays(server: Server) -> None:
+def test_live_version_that_changes_from_the_switch_on_is_put_back(server: Server) -> None:
     server.push(ONE)
     with contextlib.ExitStack() as stack:
         path = server.target().places.standing() + b"/lib/shared"
@@ -144,7 +144,7 @@ def test_killed_there_it_is_kept_for_good(server: Server) -> None:
 # --- a removal --------------------------------------------------------------------------
 
 
-def test_what_took_its_place_is_not_removed(server: Server) -> None:
+def test_environment_that_takes_the_name_during_a_removal_stays(server: Server) -> None:
     server.push(ONE)
 
     def replace() -> None:

@@ -287,7 +287,7 @@ def test_a_lock_that_nobody_can_be_named_in_is_not_held(
     other.release()
 
 
-def test_who_only_asks_who_holds_it_is_no_holder(
+def test_lock_shared_by_a_process_that_only_asks_is_waited_for(
     places: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = PushLock(places, "alice@server1")

@@ -116,7 +116,7 @@ def test_open_files_keep_their_bytes(server: Server) -> None:
             assert running.read() == b"one"
 
 
-def test_only_the_user_may_look_into_the_state(server: Server) -> None:
+def test_state_directory_is_closed_to_other_users(server: Server) -> None:
     """Where the name is a link, others get through to what it leads to, and see nothing else."""
     server.push(ONE)
     server.push(TWO)
@@ -138,7 +138,7 @@ LOCAL = {
 
 @pytest.mark.parametrize("extra", LOCAL.values(), ids=LOCAL.keys())
 @pytest.mark.parametrize("version", [ONE, THREE], ids=["same directories", "directories vanish"])
-def test_what_does_not_belong_to_it_never_stands_in_the_way(
+def test_local_files_bar_no_removal_of_a_directory(
     extra: Tree, version: Tree, server: Server
 ) -> None:
     """Directories that a new version lacks may hold what no manifest names."""
@@ -256,7 +256,7 @@ def test_an_environment_that_vanishes_during_the_push(server: Server) -> None:
     assert server.revision() == revision(TWO)
 
 
-def test_what_was_changed_by_hand_is_kept_for_ever(server: Server) -> None:
+def test_version_that_was_changed_by_hand_is_kept_for_good(server: Server) -> None:
     server.push(ONE)
     shift(server)
     changed = server.revision()
@@ -312,7 +312,7 @@ def is_of_no_source(record: Record) -> bool:
     )
 
 
-def test_what_was_done_in_a_version_is_kept_when_it_is_taken_back(server: Server) -> None:
+def test_version_that_is_changed_during_its_failed_check_is_kept(server: Server) -> None:
     """The next push would build over it, else."""
 
     def install(step: str) -> None:
@@ -460,13 +460,13 @@ def test_a_removal_that_the_system_refuses_leaves_nothing_to_finish(
     assert os.path.isdir(server.live)
 
 
-def test_what_a_check_writes_where_it_stands_is_no_change(server: Server) -> None:
+def test_file_that_a_check_writes_where_it_runs_is_no_change(server: Server) -> None:
     server.push(ONE, check="echo x > report.txt")
     server.push(TWO)
     assert [record.number for record in records(server).all()] == [1, 2], "none is kept as changed"
 
 
-def test_what_a_check_leaves_behind_keeps_no_version(server: Server) -> None:
+def test_files_that_a_failed_check_leaves_keep_no_version(server: Server) -> None:
     """`.pytest_cache`, a core file: with each try there would be one more whole environment."""
     server.push(ONE)
     with pytest.raises(CheckFailed):
@@ -474,7 +474,7 @@ def test_what_a_check_leaves_behind_keeps_no_version(server: Server) -> None:
     assert not [record for record in records(server).all() if record.kept_because]
 
 
-def test_nor_does_what_it_writes_into_where_no_package_is(server: Server) -> None:
+def test_failed_check_that_writes_to_a_file_of_no_package_keeps_nothing(server: Server) -> None:
     """As a log that the version brings."""
     logging = {**TWO, **with_parents({b"var/log": file(b"")})}
     server.push(ONE)
@@ -483,7 +483,7 @@ def test_nor_does_what_it_writes_into_where_no_package_is(server: Server) -> Non
     assert not [record for record in records(server).all() if record.kept_because]
 
 
-def test_what_a_check_does_to_each_version_is_kept_once(server: Server) -> None:
+def test_versions_that_failed_checks_change_alike_are_kept_once(server: Server) -> None:
     other = {**TWO, b"lib/more": file(b"more")}
     check = IN_IT + "; echo %s > bin/tool; rm lib/shared; false"
     server.push(ONE)
@@ -501,7 +501,7 @@ def test_what_a_check_does_to_each_version_is_kept_once(server: Server) -> None:
     assert kept_with(server, b"lib/mine") == [4]
 
 
-def test_so_it_is_where_the_switch_was_interrupted_days_ago(server: Server) -> None:
+def test_version_changed_after_an_interrupted_switch_is_kept_if_it_fails(server: Server) -> None:
     server.push(ONE)
     die_in(lambda die: server.push(TWO, check="false", on_step=kill_at("switched", die)))
     assert server.revision() == revision(TWO)
@@ -513,7 +513,7 @@ def test_so_it_is_where_the_switch_was_interrupted_days_ago(server: Server) -> N
     assert kept_with(server, b"lib/mine") == [2]
 
 
-def test_what_was_done_in_the_moment_of_an_interrupted_switch_is_of_no_source(
+def test_version_changed_during_an_interrupted_switch_is_of_no_source(
     server: Server,
 ) -> None:
     def interrupted(die: Callable[[], None]) -> None:

@@ -23,14 +23,18 @@ def hashed_bytes(server: Server) -> int:
     return state.hashed_bytes
 
 
-def test_what_was_published_was_synced(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_tree_is_not_hashed_after_a_reboot(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for nodes in (ONE, TWO):
         server.push(nodes)
     reboot(monkeypatch)
     assert hashed_bytes(server) == 0
 
 
-def test_so_was_what_was_rolled_back_to(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_that_was_rolled_back_to_is_not_hashed_after_a_reboot(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for nodes in (ONE, TWO):
         server.push(nodes)
     server.rollback()

@@ -101,7 +101,7 @@ def test_a_dry_run_does_without_it_if_another_push_takes_it_meanwhile(
     assert facts.origin == ORIGIN_NEW
 
 
-def test_one_that_cannot_be_given_to_the_group_bars_no_later_one(
+def test_failed_spare_tree_bars_no_later_one(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -116,7 +116,7 @@ def test_one_that_cannot_be_given_to_the_group_bars_no_later_one(
     assert server.make_spare()
 
 
-def test_it_takes_the_room_of_an_earlier_version(server: Server) -> None:
+def test_spare_tree_takes_the_room_of_an_earlier_version(server: Server) -> None:
     """Where there are as many as `keep` says, the next push is built on the oldest."""
     assert not server.make_spare(keep=0)
     assert server.make_spare(keep=1)
@@ -127,7 +127,7 @@ def test_it_takes_the_room_of_an_earlier_version(server: Server) -> None:
     assert planned(server, VERSIONS[2]).origin == "spare"
 
 
-def test_what_was_changed_there_is_not_copied(server: Server) -> None:
+def test_spare_tree_is_not_made_of_a_changed_version(server: Server) -> None:
     Path(os.fsdecode(server.live), "bin/tool").write_bytes(b"changed by hand")
     assert not server.make_spare()
     assert server.earlier() == []
@@ -144,7 +144,7 @@ def test_a_disk_that_has_no_room_to_spare(server: Server, monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another group needs root")
-def test_it_belongs_to_the_group_that_shares_the_environment(server: Server) -> None:
+def test_spare_tree_belongs_to_the_group_that_shares_the_environment(server: Server) -> None:
     gid = next(found.gr_gid for found in grp.getgrall() if found.gr_gid >= 100)
     for path in (Path(os.fsdecode(server.live)), *Path(os.fsdecode(server.live)).rglob("*")):
         os.chown(path, -1, gid, follow_symlinks=False)
@@ -216,7 +216,7 @@ def test_a_push_does_not_wait_for_one_that_is_being_made(
     assert len(server.earlier()) == 1
 
 
-def test_one_that_does_not_give_it_up_is_not_waited_for_for_ever(
+def test_push_does_not_wait_for_a_suspended_maker_of_a_spare_tree(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was suspended, for instance."""
@@ -231,9 +231,7 @@ def test_one_that_does_not_give_it_up_is_not_waited_for_for_ever(
 
 
 @pytest.mark.parametrize("count", [0, 100, 200])
-def test_one_that_is_killed_over_it_leaves_what_the_next_push_goes_on_with(
-    server: Server, count: int
-) -> None:
+def test_next_push_goes_on_with_a_half_made_spare_tree(server: Server, count: int) -> None:
     seen = 0
 
     def dying(die: Callable[[], None]) -> Callable[[int], None]:
@@ -252,7 +250,7 @@ def test_one_that_is_killed_over_it_leaves_what_the_next_push_goes_on_with(
     assert len(server.earlier()) == 1
 
 
-def test_what_stands_there_changes_while_it_is_copied(
+def test_version_that_changes_while_it_is_copied_gives_no_spare_tree(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is left of it, and the change is found by the next push as it always is."""
@@ -269,7 +267,7 @@ def test_what_stands_there_changes_while_it_is_copied(
     assert not (server.state / "staging.json").exists()
 
 
-def test_one_that_was_written_to_is_mended_by_the_next_push(server: Server) -> None:
+def test_spare_tree_that_was_written_to_is_mended_by_the_next_push(server: Server) -> None:
     server.make_spare()
     [tree] = map(os.fsdecode, server.earlier())
     Path(tree, "lib/007").write_bytes(b"by somebody")

@@ -89,7 +89,9 @@ def settled(push: TargetPush) -> None:
 
 @few
 @given(trees(), st.randoms(use_true_random=False))
-def test_it_ends_as_without(nodes: dict[bytes, Node], chance: random.Random) -> None:
+def test_tree_is_complete_however_often_it_was_looked_at(
+    nodes: dict[bytes, Node], chance: random.Random
+) -> None:
     nodes = environment(nodes)
 
     def now_and_then(push: TargetPush, files: int) -> None:
@@ -118,7 +120,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[set[bytes]]:
     return found
 
 
-def test_what_is_complete_is_looked_at_once(read: list[set[bytes]]) -> None:
+def test_complete_directories_are_read_once(read: list[set[bytes]]) -> None:
     with filled(ENVIRONMENT, look) as (_, push):
         assert read, "while it came"
         read.clear()
@@ -134,7 +136,7 @@ def test_where_links_are_made_at_the_end_it_is_looked_at_then(read: list[set[byt
         assert b"lib/a" not in read[0]
 
 
-def test_what_changes_after_it_was_looked_at_is_seen() -> None:
+def test_change_after_a_look_is_found() -> None:
     with filled(ENVIRONMENT, look) as (_, push):
         change(push.staging.path + b"/lib/b/c/d/x")
         settled(push)
@@ -151,7 +153,7 @@ def change(path: bytes) -> None:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_what_cannot_be_looked_at_is_left_to_the_end() -> None:
+def test_directory_that_vanishes_before_a_look_is_reported_at_the_end() -> None:
     def vanish(push: TargetPush, files: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(push.staging.path + b"/lib/b/empty")
@@ -161,7 +163,7 @@ def test_what_cannot_be_looked_at_is_left_to_the_end() -> None:
         push.settle()
 
 
-def test_what_has_its_stamps_is_not_stamped(
+def test_directory_that_has_its_time_is_not_stamped_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own status would change, and with it what is known of the directory above it."""

@@ -24,7 +24,7 @@ def standing(server: Server) -> list[health.StandingFacts]:
     return list(health._standing(str(server.prefix), lambda _: trees))
 
 
-def test_what_is_on_record_is_listed_without_its_history(server: Server) -> None:
+def test_environment_on_record_is_listed_without_conda_history(server: Server) -> None:
     server.push(ONE)
     assert [found.problem for found in listed(server)] == [""]
     os.unlink(server.live + b"/conda-meta/history")
@@ -35,7 +35,7 @@ def test_what_is_on_record_is_listed_without_its_history(server: Server) -> None
     assert len(listed(server)) == 1
 
 
-def test_what_was_removed_behind_a_link_is_known(server: Server) -> None:
+def test_environment_removed_behind_a_link_is_reported_as_removed(server: Server) -> None:
     elsewhere = server.prefix.parent / "elsewhere"
     (elsewhere / "real").mkdir(parents=True)
     os.symlink(elsewhere / "real", server.live)
@@ -48,7 +48,7 @@ def test_what_was_removed_behind_a_link_is_known(server: Server) -> None:
     assert (found.name, found.state) == (NAME, "removed")
 
 
-def test_only_what_a_rollback_would_put_back_is_told_of(server: Server) -> None:
+def test_version_that_no_rollback_would_put_back_is_not_mentioned(server: Server) -> None:
     """Not what the check of the first push refused: `rollback` asks for its number."""
     with pytest.raises(CheckFailed):
         server.push(ONE, check="touch $CONDA_PREFIX/conda-meta/six-9-0.json; false")
@@ -58,7 +58,7 @@ def test_only_what_a_rollback_would_put_back_is_told_of(server: Server) -> None:
     assert standing(server) == []
 
 
-def test_what_refuses_a_push_is_found(server: Server) -> None:
+def test_doctor_finds_what_refuses_a_push(server: Server) -> None:
     server.push(ONE)
     left = server.live + b"/lib/python3.11/site-packages/~foo"
     os.makedirs(left)

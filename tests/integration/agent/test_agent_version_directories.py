@@ -61,7 +61,7 @@ def test_a_directory_that_no_version_has_is_local_with_what_it_holds(server: Ser
     assert is_changed(server)
 
 
-def test_what_the_version_had_in_such_a_directory_is_missed(server: Server) -> None:
+def test_deleted_file_of_a_version_in_a_local_directory_is_drift(server: Server) -> None:
     server.push(CONFIGURED, local=MODELS)
     write(server, b"models/checkpoints/a.pt")
     os.unlink(server.live + b"/models/config.json")
@@ -90,7 +90,7 @@ def look_at_the_end(server: Server, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["check", "record", "recorded"])
-def test_so_it_is_between_a_switch_and_its_record(
+def test_local_paths_between_a_switch_and_its_record_are_no_drift(
     server: Server, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.push(PLAIN, local=MODELS)

@@ -47,7 +47,7 @@ def test_the_inventory_says_where_to(conda_lab: Lab, envsync: Envsync) -> None:
     assert "transport" in envsync("push", "myenv", "server2", "-v").stdout
 
 
-def test_one_of_two_servers_is_down(conda_lab: Lab, envsync: Envsync) -> None:
+def test_push_to_two_servers_with_one_down_reports_each(conda_lab: Lab, envsync: Envsync) -> None:
     conda_lab["server3"].stop_sshd()
     told = envsync("push", "myenv", status=20)
     assert "myenv -> server3: failed (connection-failed)" in told.stdout
@@ -72,7 +72,7 @@ def test_an_unknown_host_key(conda_lab: Lab, envsync: Envsync) -> None:
     assert document["error"]["server"] == "server2"
 
 
-def test_what_is_wrong_with_the_source_is_told_once(conda_lab: Lab, envsync: Envsync) -> None:
+def test_fault_of_the_source_is_told_once_for_all_servers(conda_lab: Lab, envsync: Envsync) -> None:
     told = envsync("push", "mynev", "server2", "server3", status=21)
     assert told.stderr.startswith("envsync: there is no environment 'mynev' here; did you mean")
     controller = conda_lab.controller

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(120)
 HOSTILE = "evil\x1b[2J\x07name"
 
 
-def test_what_servers_have(conda_lab: Lab, envsync: Envsync) -> None:
+def test_list_shows_what_each_server_has(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv")
     document = envsync.json("list")
     found = {
@@ -174,7 +174,9 @@ def test_a_rollback_of_what_is_not_there_says_what_is(conda_lab: Lab, envsync: E
     assert "`--to NUMBER` puts one of these back; `envsync history myenv server2`" in told
 
 
-def test_what_was_made_by_hand_is_nobodys_publication(conda_lab: Lab, envsync: Envsync) -> None:
+def test_version_made_by_hand_has_no_publisher_once_it_is_back(
+    conda_lab: Lab, envsync: Envsync
+) -> None:
     """Overwritten, and put back: who published the version before did not publish this one."""
     envsync("push", "myenv", "server2")
     conda_lab["server2"].install_wheel("labtool", "1.0")

@@ -58,7 +58,7 @@ def test_an_environment_at_rest_is_not_busy(conda_prefix: CondaPrefix) -> None:
     assert busy.signs(paths, time.time()) == ()
 
 
-def test_only_what_leads_outside_is_reported(conda_prefix: CondaPrefix) -> None:
+def test_only_links_that_lead_outside_are_reported(conda_prefix: CondaPrefix) -> None:
     environment = conda_prefix.environment()
     top = os.fsencode(environment)
     found = [

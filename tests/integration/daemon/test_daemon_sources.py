@@ -87,7 +87,7 @@ def _environments(daemon: Daemon) -> list[str]:
     return [str(source["environment"]) for source in daemon.status()["environments"]]
 
 
-def test_what_changes_while_the_first_scan_is_under_way(fresh_lab: Lab) -> None:
+def test_change_during_the_first_scan_is_pushed(fresh_lab: Lab) -> None:
     """It is watched before it is looked at: what the scan may have passed already is told of."""
     source = Stamped.in_lab(fresh_lab, file_bytes=4_000)
     with started(fresh_lab) as daemon:

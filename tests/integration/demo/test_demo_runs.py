@@ -212,7 +212,7 @@ def test_a_step_that_fails_is_named(surroundings: Surroundings, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("where", ["nothing", "prefix", "prefix/elsewhere"])
-def test_what_is_no_environment_in_envs_is_refused(
+def test_demo_of_a_directory_outside_envs_is_refused(
     surroundings: Surroundings, tmp_path: Path, where: str
 ) -> None:
     history = tmp_path / "prefix" / "elsewhere" / "conda-meta" / "history"

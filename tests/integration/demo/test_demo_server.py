@@ -79,7 +79,7 @@ def test_megabytes_pass_both_ways(machine: Machine) -> None:
         assert session.exit_status(10) == 0
 
 
-def test_another_key_is_not_let_in(machine: Machine, tmp_path: Path) -> None:
+def test_demo_server_refuses_another_key(machine: Machine, tmp_path: Path) -> None:
     other = tmp_path / "other"
     make_key(other)
     address = link_with(tmp_path, id_ecdsa=other.read_text())
@@ -87,7 +87,7 @@ def test_another_key_is_not_let_in(machine: Machine, tmp_path: Path) -> None:
         open_link(address, environ=environ(tmp_path))
 
 
-def test_another_user_is_not_let_in(machine: Machine, tmp_path: Path) -> None:
+def test_demo_server_refuses_another_user(machine: Machine, tmp_path: Path) -> None:
     address = Address(server="server1", host="server1", user="somebody")
     with pytest.raises(AuthenticationRefused):
         open_link(address, environ=environ(tmp_path))
@@ -99,7 +99,7 @@ def test_its_host_key_is_checked(machine: Machine, tmp_path: Path) -> None:
         open_link(address, environ=environ(tmp_path))
 
 
-def test_it_listens_on_loopback_only(machine: Machine) -> None:
+def test_demo_server_listens_on_loopback_only(machine: Machine) -> None:
     port = f":{machine.port:04X}"
     tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
     lines = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]

@@ -104,7 +104,7 @@ def test_read_only_in_the_middle(
 
 
 @pytest.mark.parametrize("noticed", [False, True], ids=["unnoticed", "another one was told"])
-def test_what_was_sent_cannot_be_written(
+def test_write_error_that_only_a_sync_reports_fails_the_push(
     noticed: bool, source: Stamped, envsync: Envsync, on_disk: LabDisk, fresh_lab: Lab
 ) -> None:
     """The kernel takes the bytes and fails to write them later: only a sync can tell.

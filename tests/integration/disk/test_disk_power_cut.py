@@ -279,7 +279,7 @@ def test_a_check_that_fills_the_disk(server: DiskServer) -> None:
     server.disk.unmount()
 
 
-def test_what_was_hashed_in_memory_only(
+def test_hash_of_bytes_that_never_reached_the_disk_is_not_believed(
     server: DiskServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The power goes when a file's status is on the disk and its bytes are not.

@@ -98,7 +98,7 @@ def test_copies_share_nothing_with_the_template(
         assert not (conda_prefix.path / relative).samefile(conda_template.prefix / relative)
 
 
-def test_one_package_changes(conda_prefix: CondaPrefix) -> None:
+def test_change_of_a_package_changes_that_package_alone(conda_prefix: CondaPrefix) -> None:
     environment = conda_prefix.environment()
     before = installed_packages(environment)
     change_package(conda_prefix.path, "myenv", conda_prefix.channel, "lab-variant ==2.0")

@@ -96,7 +96,7 @@ class SourceContract:
         opened.close()
         opened.close()
 
-    def test_it_is_looked_at_once_whatever_path_it_is_for(self, source: Source) -> None:
+    def test_source_is_looked_at_once_for_all_paths(self, source: Source) -> None:
         assert source.look.known_revision == ""
         elsewhere = source.at(SHORTER)
         assert elsewhere.look is source.look
@@ -107,9 +107,7 @@ class SourceContract:
         assert source.look.known_revision == source.look.state().revision
         assert not source.look.is_being_hashed()
 
-    def test_it_is_confirmed_once_it_was_at_rest_and_renewed_where_it_was_not(
-        self, source: Source
-    ) -> None:
+    def test_source_is_confirmed_at_rest_and_renewed_after_a_change(self, source: Source) -> None:
         before = source.look.state()
         assert source.look.confirmed(before)
         (place_of(source) / "lib/added").write_bytes(b"new\n")
@@ -137,7 +135,7 @@ class SourceContract:
         assert source.answers.revision_there() == revision_of(manifest)
         assert source.answers.mirrored(state).revision == state.revision
 
-    def test_what_the_target_has_is_referred_to(self, source: Source) -> None:
+    def test_manifest_refers_to_directories_that_the_target_has(self, source: Source) -> None:
         manifest = manifest_of(source)
         known = b"".join(manifests.references(manifest))
         assert len(source.manifest(known)) < len(source.manifest(b""))
@@ -162,7 +160,9 @@ class SourceContract:
         named = os.fsencode(source.answers.there or source.look.path_known_as)
         assert named in contents[b"bin/tool"]
 
-    def test_what_is_not_elsewhere_stands_below_its_path(self, source: Source) -> None:
+    def test_files_below_the_supply_path_are_those_that_are_not_elsewhere(
+        self, source: Source
+    ) -> None:
         digests = files_of(manifest_of(source))
         path, elsewhere = source.supply.path, source.elsewhere()
         assert bool(path) == source.is_here
@@ -215,7 +215,7 @@ class SourceContract:
                 return
             assert (place_of(source) / "bin/tool").read_bytes() in b"".join(contents(items))
 
-    def test_what_it_tells_of_itself(self, source: Source) -> None:
+    def test_source_reports_links_that_lead_outside_and_credentials(self, source: Source) -> None:
         answers, known_as = source.answers, source.look.path_known_as
         source.look.state()
         assert answers.outside() == source.at(known_as).answers.outside()
@@ -242,13 +242,15 @@ class SourceContract:
         source.answers.require_readable([])
         source.answers.require_readable([b"lib/plain.py", b"bin/tool"])
 
-    def test_it_knows_what_it_has_had(self, source: Source) -> None:
+    def test_revision_that_a_source_was_told_to_remember_is_known(self, source: Source) -> None:
         before = source.look.state()
         source.look.remember("0" * 64)
         assert "0" * 64 in source.look.renewed(before).had
         assert not source.look.sees("no lock's")
 
-    def test_who_asks_for_what_is_known_does_not_wait_for_others(self, source: Source) -> None:
+    def test_known_state_is_returned_while_another_call_holds_the_lock(
+        self, source: Source
+    ) -> None:
         found = source.look.state()
         with source.look._lock, ThreadPoolExecutor(1) as pool:
             began = time.monotonic()

@@ -69,7 +69,7 @@ def test_whoever_is_killed_the_next_push_resumes(
     assert not (state(target) / "intent.json").exists()
 
 
-def test_what_changes_while_it_is_sent_is_sent_again(
+def test_file_that_changes_while_it_is_sent_is_sent_again(
     ahead: Envsync, source: Stamped, fresh_lab: Lab
 ) -> None:
     """The files that went ahead are of one version, the hashes of the next: no mixture."""

@@ -58,7 +58,7 @@ def _install(host: LabHost) -> None:
     host.install_wheel("tiny-wheel", "9.9")
 
 
-def test_what_was_changed_there_stops_the_push(conda_lab: Lab, envsync: Envsync) -> None:
+def test_change_on_the_target_stops_the_push(conda_lab: Lab, envsync: Envsync) -> None:
     """Change after change: each is told, with its package, and nothing is touched."""
     controller, target = conda_lab.controller, conda_lab["server2"]
     envsync.push("server2")
@@ -91,7 +91,7 @@ def test_what_was_changed_there_stops_the_push(conda_lab: Lab, envsync: Envsync)
     assert tree(environment(target)) == before
 
 
-def test_what_is_overwritten_is_kept_for_good(small_lab: Lab) -> None:
+def test_overwritten_version_is_kept_for_good(small_lab: Lab) -> None:
     envsync = Envsync(small_lab.controller)
     controller, target = small_lab.controller, small_lab["server2"]
     envsync.push("server2")
@@ -194,7 +194,7 @@ def test_rollback_gives_the_old_bytes_and_holds(small_lab: Lab) -> None:
     ]  # fmt: skip
 
 
-def test_there_is_nothing_to_roll_back_to(small_lab: Lab) -> None:
+def test_rollback_refuses_where_there_is_no_earlier_version(small_lab: Lab) -> None:
     envsync = Envsync(small_lab.controller)
     assert envsync.run("rollback", "myenv", "server2").exit_code == 21
     envsync.push("server2")

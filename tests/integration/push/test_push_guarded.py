@@ -184,7 +184,7 @@ def test_login_files_may_print(source: Stamped, fresh_lab: Lab) -> None:
     assert version_at(target) == source.version
 
 
-def test_nobody_else_sees_what_is_being_built(source: Stamped, fresh_lab: Lab) -> None:
+def test_staging_tree_is_closed_to_other_users(source: Stamped, fresh_lab: Lab) -> None:
     target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
     envsync.push(TARGET)
     source.change()

@@ -91,7 +91,7 @@ def test_the_command_is_killed(scene: Scene, moment: str) -> None:
     assert_resumes(scene)
 
 
-def test_a_version_that_came_through_without_its_command_is_this_sources_own(
+def test_version_published_after_its_command_died_is_the_sources_own(
     scene: Scene,
 ) -> None:
     """The command died, the agent switched: what the source has next goes over it."""
@@ -131,7 +131,7 @@ def test_the_agent_is_killed_while_it_rolls_back(scene: Scene, moment: str) -> N
     assert_resumes(scene)
 
 
-def test_a_version_that_did_not_replace_its_own_drift_is_not_told_as_pushed(scene: Scene) -> None:
+def test_drift_that_a_killed_push_did_not_replace_is_not_told_as_pushed(scene: Scene) -> None:
     """What stands there was published as the same revision, and was changed by hand since."""
     scene.source.change()
     scene.command.push(SERVER)

@@ -185,7 +185,7 @@ def test_a_real_environment_behind_a_link(conda_lab: Lab, envsync: Envsync, fuse
     envsync.push(SERVER, expect=HELD)
 
 
-def test_another_user_gets_through_to_it_and_sees_nothing_else(
+def test_other_user_reads_a_linked_environment_and_nothing_beside_it(
     source: Stamped, fresh_lab: Lab, fuse: None
 ) -> None:
     target, command = fresh_lab[SERVER], plant(fresh_lab.controller)

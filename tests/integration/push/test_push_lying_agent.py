@@ -326,7 +326,7 @@ GUESS = b"\nenvsync-" + b"0" * 32 + b"\n"
         pytest.param([bytes(1 << 20)] * 64, "more than 64 KiB", id="noise without end"),
     ],
 )
-def test_what_comes_before_the_token(said: list[bytes], told: str, scene: Scene) -> None:
+def test_damaged_start_of_an_agent_is_refused(said: list[bytes], told: str, scene: Scene) -> None:
     with pytest.raises(EnvsyncError, match=told) as caught:
         scene.push(say(*said), scene.target())
     assert caught.value.server == "server2"
@@ -413,7 +413,7 @@ def test_a_flood_costs_no_memory(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("document", [{}, {"is_done": "x"}, {"is_done": 1}])
-def test_what_says_neither_that_it_was_begun_nor_that_it_was_not(
+def test_answer_to_begin_without_a_clear_outcome_is_refused(
     scene: Scene, document: dict[str, object]
 ) -> None:
     agent = lie_at("build.begin_alike", lambda n, _: answer(n, document))
@@ -429,7 +429,7 @@ def test_what_says_neither_that_it_was_begun_nor_that_it_was_not(
 @pytest.mark.parametrize(
     ("field", "is_asked"), [("", True), ("begun", True), ("has_begun", False), ("has_most", False)]
 )
-def test_what_was_sent_ahead_is_of_use_or_not_sent(field: str, is_asked: bool) -> None:
+def test_lie_about_what_was_sent_ahead_does_no_harm(field: str, is_asked: bool) -> None:
     """A source that nobody has hashed yet, and a target that has nothing, or says otherwise."""
     may_hash = threading.Event()
     with scenery() as scene:

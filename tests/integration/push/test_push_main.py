@@ -54,7 +54,7 @@ def test_pushed_to_two_servers_at_once_it_runs_there(conda_lab: Lab, envsync: En
     assert {server["outcome"] for server in again.servers} == {"in-step"}
 
 
-def test_only_the_change_travels(conda_lab: Lab, envsync: Envsync) -> None:
+def test_second_push_sends_only_the_change(conda_lab: Lab, envsync: Envsync) -> None:
     controller, target = conda_lab.controller, conda_lab["server2"]
     first = envsync.push("server2").server
     assert first["plan"]["origin"] == "new"

@@ -81,7 +81,7 @@ def must_come(event: threading.Event) -> Callable[[], None]:
     return wait
 
 
-def test_a_source_that_was_hashed_meanwhile_is_confirmed_early_and_referred_to(
+def test_source_hashed_during_a_first_push_is_confirmed_and_referred_to(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the target looks at what came; what it has then is not told once more."""

@@ -168,7 +168,9 @@ def test_something_else_in_place_of_the_command(
     assert nothing_stands_there(target)
 
 
-def test_one_session_a_connection(envsync: Envsync, source: Stamped, target: LabHost) -> None:
+def test_sshd_that_allows_one_session_a_connection_gets_the_push(
+    envsync: Envsync, source: Stamped, target: LabHost
+) -> None:
     target.start_sshd("MaxSessions 1\n")
     for transport in TRANSPORTS:
         version = source.change()

@@ -29,7 +29,7 @@ def envsync(fresh_lab: Lab) -> Envsync:
     return Envsync(controller)
 
 
-def test_it_is_told(envsync: Envsync, fresh_lab: Lab) -> None:
+def test_path_that_leads_outside_is_reported(envsync: Envsync, fresh_lab: Lab) -> None:
     """And the kernelspec that leads in from outside, which a notebook there will not find."""
     controller = fresh_lab.controller
     top = f"{controller.prefix}/share/jupyter/kernels"
@@ -78,7 +78,7 @@ def test_outside_fail_refuses(envsync: Envsync, fresh_lab: Lab) -> None:
     assert not environment(fresh_lab[TARGET]).exists()
 
 
-def test_what_a_target_lacks_for_it_is_told_before_it_goes_there(
+def test_outside_path_that_the_target_lacks_is_reported_first(
     envsync: Envsync, fresh_lab: Lab
 ) -> None:
     """By a dry run as by a push, and before all that leads outside, which may be much."""

@@ -157,7 +157,7 @@ def test_two_pushes_at_once(source: Stamped, fresh_lab: Lab) -> None:
     assert version_at(target) == source.version
 
 
-def test_both_start_at_the_same_time(source: Stamped, fresh_lab: Lab) -> None:
+def test_two_pushes_at_once_publish_one_version(source: Stamped, fresh_lab: Lab) -> None:
     target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
     both = [envsync.start("push", "myenv", TARGET) for _ in range(2)]
     ran = [finish(process) for process in both]

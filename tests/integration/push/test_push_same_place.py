@@ -122,7 +122,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return met
 
 
-def test_who_meets_the_lock_of_its_own_command_finds_it_done(
+def test_second_name_of_a_place_waits_for_the_lock_of_its_own_command(
     scene: Scene, refused: threading.Event
 ) -> None:
     reports = scene.push()
@@ -136,7 +136,7 @@ def test_who_meets_the_lock_of_its_own_command_finds_it_done(
     assert disk.read(os.fsencode(scene.there / "envs" / NAME)) == NODES
 
 
-def test_what_forbids_the_one_is_said_of_both(scene: Scene) -> None:
+def test_refusal_of_a_place_is_reported_for_both_its_names(scene: Scene) -> None:
     (scene.there / "envs" / NAME).mkdir()
     disk.build(os.fsencode(scene.there / "envs" / NAME), environment({b"other": file(b"")}))
     codes = [report.error.code for report in scene.push() if report.error is not None]
@@ -162,7 +162,7 @@ def test_an_agent_that_does_not_end_is_not_waited_for_longer(
     assert outcomes == ["failed", "pushed"]
 
 
-def test_both_names_may_be_of_this_machine(scene: Scene) -> None:
+def test_two_names_of_this_machine_are_one_place(scene: Scene) -> None:
     """Whose lock goes with the end that took it, and not with the process."""
     assert [report.error for report in scene.push()] == [None, None]
     command_locks = CommandLocks(("one", "two"))

@@ -89,7 +89,7 @@ def follow(scene: Scene, version: int) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_it_changes_and_keeps_sizes_and_times(scene: Scene) -> None:
+def test_source_that_changes_at_equal_sizes_and_times_is_noticed(scene: Scene) -> None:
     """Change after change, before anything is sent and in the middle of it."""
     top, old = environment(scene.command.host), scene.source.version
     for change, moment in zip(SLY_CHANGES, itertools.cycle(["receiving", "build.stage"])):
@@ -108,7 +108,9 @@ def test_it_changes_and_keeps_sizes_and_times(scene: Scene) -> None:
     follow(scene, old)
 
 
-def test_it_changes_while_a_new_server_gets_all_of_it(scene: Scene, fresh_lab: Lab) -> None:
+def test_source_that_changes_during_a_first_push_is_published_whole(
+    scene: Scene, fresh_lab: Lab
+) -> None:
     """Nothing of the source is known before, and nothing is there."""
     controller, target = fresh_lab.controller, fresh_lab[OTHER_TARGET]
     cold = Scene(scene.command, scene.source, target)
@@ -127,7 +129,7 @@ def test_it_changes_while_a_new_server_gets_all_of_it(scene: Scene, fresh_lab: L
 
 
 @pytest.mark.parametrize("transport", ["stream", "rsync", "scp"])
-def test_it_is_gone_before_it_is_read(scene: Scene, transport: str) -> None:
+def test_source_that_vanishes_before_it_is_read_is_reported(scene: Scene, transport: str) -> None:
     """An environment that is created again is removed first."""
 
     def remove(top: Path, _: int) -> None:
@@ -149,7 +151,7 @@ def test_a_link_leads_elsewhere(scene: Scene) -> None:
     follow(scene, old + 1)
 
 
-def test_it_flips_at_any_time(scene: Scene) -> None:
+def test_source_exchanged_at_any_time_is_published_whole(scene: Scene) -> None:
     """Whole versions, exchanged in one step at times that a seed decides."""
     top, other = environment(scene.command.host), scene.source.version + 1
     beside = other_version(top, other)
@@ -168,7 +170,7 @@ def test_it_flips_at_any_time(scene: Scene) -> None:
     follow(scene, int((top / "stamps/000").read_bytes()[8:16]))
 
 
-def test_it_is_another_one_for_a_moment(scene: Scene) -> None:
+def test_source_that_is_another_for_a_moment_is_not_the_targets_fault(scene: Scene) -> None:
     """Just while it is sent: what came is not what it had, and not the target's fault."""
     top = environment(scene.command.host)
     beside = other_version(top, scene.source.version + 1)

@@ -110,7 +110,7 @@ class TestPackedSource(SourceContract):
     def opened(self, packed: Source) -> Source:
         return packed
 
-    def test_what_the_one_here_has_had_it_has_had_as_well(
+    def test_packed_source_has_the_history_of_its_origin(
         self, source: Source, prefix: Path
     ) -> None:
         source.look.remember("1" * 64)
@@ -127,7 +127,7 @@ class TestPackedSourceElsewhere(TestPackedSource):
 
 
 @pytest.mark.parametrize("opened", [opened_here, opened_over_an_agent])
-def test_what_its_agent_ends_with_names_its_server(prefix: Path, opened: object) -> None:
+def test_error_of_a_sources_agent_names_its_server(prefix: Path, opened: object) -> None:
     assert callable(opened)
     source: Source = opened(prefix)
     try:

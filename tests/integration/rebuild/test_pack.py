@@ -27,7 +27,7 @@ servers:
 
 
 @pytest.mark.timeout(60)
-def test_it_tells_how_far_it_is(conda_prefix: CondaPrefix, tmp_path: Path) -> None:
+def test_packing_reports_its_progress(conda_prefix: CondaPrefix, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     archive = tmp_path / "myenv.tar.gz"
     place = conda_prefix.environment()

@@ -33,7 +33,7 @@ def names_in(top: Path, text: bytes) -> list[str]:
 
 
 @pytest.mark.timeout(120)
-def test_it_runs_there_under_its_own_name(prefixes: TwoPrefixes, with_pip: Path) -> None:
+def test_rebuilt_environment_runs_under_its_own_name(prefixes: TwoPrefixes, with_pip: Path) -> None:
     (prefixes.source / "pkgs").rename(prefixes.source / "pkgs-hidden")
     (with_pip / "labtool-1.2.3-py3-none-any.whl").unlink()
     write_wheel(with_pip, "labtool", "1.2.4")

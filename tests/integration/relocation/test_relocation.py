@@ -137,7 +137,7 @@ def told_as_left(report: PushReport) -> set[str]:
 
 
 @pytest.mark.parametrize("length", ["shorter", "equal"])
-def test_it_runs_at_another_prefix(places: Places, length: str) -> None:
+def test_environment_runs_at_another_prefix(places: Places, length: str) -> None:
     source, there = places.source.environment(), places.other(length)
     report = push(places.source.path, there)
     assert report.outcome == "pushed"
@@ -152,7 +152,7 @@ def test_it_runs_at_another_prefix(places: Places, length: str) -> None:
 
 
 @pytest.mark.parametrize("length", ["shorter", "equal", "longer"])
-def test_it_is_to_the_byte_what_an_installation_there_would_be(
+def test_relocated_environment_equals_an_installation_there(
     places: Places, length: str, conda_template: Template
 ) -> None:
     prefix = places.other(length)
@@ -169,7 +169,7 @@ def test_it_is_to_the_byte_what_an_installation_there_would_be(
     assert {path for path in wanted if there.get(path) != wanted[path]} == set()
 
 
-def test_there_and_back_nothing_has_changed(places: Places) -> None:
+def test_environment_pushed_there_and_back_is_unchanged(places: Places) -> None:
     """And what came back is in step, as if it had never been away."""
     source, there = places.source, places.other("shorter")
     before = contents(tree(source.environment()))
@@ -188,7 +188,7 @@ def test_there_and_back_nothing_has_changed(places: Places) -> None:
     assert {path for path in changed if b"__pycache__" not in path} == set()
 
 
-def test_only_the_change_travels_and_nothing_is_read_twice(places: Places) -> None:
+def test_push_to_another_prefix_sends_only_the_change(places: Places) -> None:
     source, there = places.source, places.other("shorter")
     push(source.path, there)
     assert push(source.path, there).outcome == "in-step"
@@ -200,7 +200,7 @@ def test_only_the_change_travels_and_nothing_is_read_twice(places: Places) -> No
     assert told_as_left(report) == LEFT
 
 
-def test_what_was_compiled_from_a_rewritten_file_does_not_stay_valid(places: Places) -> None:
+def test_bytecode_of_a_rewritten_file_is_not_valid(places: Places) -> None:
     """With a path of the same length, its size and time are what they were."""
     there = places.other("equal")
     push(places.source.path, there)
@@ -247,7 +247,7 @@ def test_where_a_link_leads_to_is_named_no_more_at_the_same_path(
     assert told_as_left(report) >= left
 
 
-def test_what_cannot_be_had_there_is_named_before_anything_is_sent(places: Places) -> None:
+def test_file_without_room_for_the_prefix_is_named_before_any_is_sent(places: Places) -> None:
     there = places.other("longer") / "further"
     with pytest.raises(PreflightRefused, match="2 files contain its path here") as refused:
         push(places.source.path, there)

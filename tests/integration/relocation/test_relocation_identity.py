@@ -57,7 +57,7 @@ def forget_records(prefix: Path) -> None:
 
 
 @pytest.mark.parametrize("knows", [True, False])
-def test_what_is_held_is_held_from_another_prefix_too(
+def test_held_revision_is_held_from_another_prefix_too(
     one: Path, tmp_path: Path, *, knows: bool
 ) -> None:
     other, third = tmp_path / "the-other", tmp_path / "a/third"
@@ -92,7 +92,7 @@ def test_a_removed_version_is_held_from_another_prefix_too(one: Path, tmp_path: 
         push(other, third)
 
 
-def test_what_is_on_record_names_the_first_source(one: Path, tmp_path: Path) -> None:
+def test_record_names_the_revision_of_the_first_source(one: Path, tmp_path: Path) -> None:
     """So the same content has the same revision in `list`, wherever it came from."""
     other, third = tmp_path / "the-other", tmp_path / "a/third"
     first = push(one, other).record

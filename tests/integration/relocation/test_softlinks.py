@@ -47,7 +47,7 @@ def soften(prefix: Path) -> set[str]:
     return changed
 
 
-def test_it_is_there_as_if_conda_had_copied(prefix: Path, tmp_path: Path) -> None:
+def test_linked_environment_arrives_as_if_conda_had_copied(prefix: Path, tmp_path: Path) -> None:
     there = tmp_path / "b"
     push(prefix, there)
     wanted = published(tree(there / "envs/myenv"))

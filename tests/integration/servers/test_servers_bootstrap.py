@@ -48,7 +48,9 @@ def test_a_conda_that_is_there_stays(served: Lab, envsync: Envsync) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="two users need root")
-def test_who_may_not_make_the_prefix_is_told_what_to_ask_for(served: Lab, envsync: Envsync) -> None:
+def test_prefix_that_the_user_may_not_make_is_refused_with_a_hint(
+    served: Lab, envsync: Envsync
+) -> None:
     controller, host = served.controller, served["server2"]
     shutil.rmtree(host.path(host.prefix).parent)
     file = f"{controller.home()}/.config/envsync/config.yaml"
@@ -84,7 +86,7 @@ def test_an_environment_that_cannot_come_holds_up_no_other(served: Lab, envsync:
     assert environment(served["server2"]).is_dir()
 
 
-def test_this_machine_gets_conda_from_another(served: Lab, envsync: Envsync) -> None:
+def test_bootstrap_of_this_machine_takes_conda_from_another(served: Lab, envsync: Envsync) -> None:
     """And with it the environments that no server is the source of."""
     controller = served.controller
     envsync("push", "myenv", "server3")
@@ -143,7 +145,9 @@ def test_environments_without_conda_stay_while_it_comes(
 
 
 @pytest.mark.parametrize("left", ["note.txt", "lib/python3.13/x.py"])
-def test_what_is_no_conda_is_named_and_stays(served: Lab, envsync: Envsync, left: str) -> None:
+def test_bootstrap_names_and_keeps_entries_that_are_no_conda(
+    served: Lab, envsync: Envsync, left: str
+) -> None:
     """Nothing is ready then, and nothing was pushed; once it is away, it is."""
     host = served["server2"]
     prefix = host.path(host.prefix)

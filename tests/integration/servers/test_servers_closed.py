@@ -60,13 +60,15 @@ CLOSED = f"envsync's files for myenv there belong to {USER} and are closed to {M
         ("rollback", "myenv", "server2"),
     ],
 )
-def test_what_needs_the_records_is_refused(envsync: Envsync, command: tuple[str, ...]) -> None:
+def test_command_that_needs_closed_records_is_refused(
+    envsync: Envsync, command: tuple[str, ...]
+) -> None:
     ran = envsync.run(*command)
     assert (ran.exit_code, ran.error["message"]) == (8, CLOSED)
     assert f"ask {USER}" in ran.error["hint"]
 
 
-def test_what_does_not_goes_on(envsync: Envsync) -> None:
+def test_command_that_needs_no_closed_records_goes_on(envsync: Envsync) -> None:
     assert envsync.ok("diff", "myenv", "server2").result["difference"]["added"] == 0
     [listed] = envsync.ok("list", "server2").server["environments"]
     assert (listed["record"], listed["problem"]) == (None, CLOSED)
@@ -81,7 +83,7 @@ def test_what_does_not_goes_on(envsync: Envsync) -> None:
 
 @pytest.mark.parametrize("command", ["rollback", "remove"])
 @pytest.mark.parametrize("may_read", [False, True])
-def test_what_is_anothers_is_not_switched(
+def test_environment_of_another_user_is_not_switched(
     envsync: Envsync, fresh_lab: Lab, command: str, may_read: bool
 ) -> None:
     """Whether he may read nothing or, after a `chmod -R`, everything."""

@@ -58,7 +58,7 @@ def test_each_trouble_is_named_with_what_mends_it(served: Lab, envsync: Envsync)
         served["server2"].path(f"{server2.home()}/.bashrc").unlink()
 
 
-def test_what_mends_it_is_done_where_it_was_found(served: Lab, envsync: Envsync) -> None:
+def test_hint_names_the_host_and_not_the_inventorys_name(served: Lab, envsync: Envsync) -> None:
     """The inventory's name of a server is none that ssh knows."""
     here, server2 = served.controller, served["server2"]
     inventory, login = "/run/lab/edge.yaml", f"{server2.home()}/.bashrc"
@@ -73,7 +73,7 @@ def test_what_mends_it_is_done_where_it_was_found(served: Lab, envsync: Envsync)
     assert here.run([*ssh[:-1], "hostname"]).stdout.strip() == "server2"
 
 
-def test_what_a_push_in_vain_left_is_no_environment(served: Lab, envsync: Envsync) -> None:
+def test_doctor_passes_over_what_a_failed_first_push_left(served: Lab, envsync: Envsync) -> None:
     """Its directory is there, but no version that anybody could go back to."""
     left = served["server3"].path(f"{served['server3'].prefix}/envs/.envsync/nothere/trees")
     left.mkdir(parents=True)

@@ -33,7 +33,9 @@ def test_removed_brought_back_and_freed(served: Lab, envsync: Envsync) -> None:
     assert "`envsync list server2`" in envsync("remove", "mynev", "server2", status=21).stderr
 
 
-def test_what_was_changed_there_is_kept_for_good(served: Lab, envsync: Envsync) -> None:
+def test_removed_version_that_was_changed_there_is_kept_for_good(
+    served: Lab, envsync: Envsync
+) -> None:
     envsync("push", "myenv", "server3")
     top = environment(served["server3"])
     (top / "by-hand").write_text("precious")

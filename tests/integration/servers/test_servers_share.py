@@ -97,7 +97,7 @@ def test_a_group_reads_and_then_writes(fresh_lab: Lab) -> None:
     assert envsync.push(expect=11).error["code"] == "drift"
 
 
-def test_who_reads_it_is_not_published_over(fresh_lab: Lab) -> None:
+def test_job_of_a_group_member_counts_as_use(fresh_lab: Lab) -> None:
     source = Stamped.in_lab(fresh_lab)
     (source.top / "job").write_text("read line\n")
     host, envsync = fresh_lab["server2"], Envsync(fresh_lab.controller)
@@ -153,7 +153,7 @@ def test_members_of_the_group_publish_by_turns(fresh_lab: Lab) -> None:
     assert "share:" in refused["hint"]
 
 
-def test_what_is_shared_no_longer_is_taken_back(fresh_lab: Lab) -> None:
+def test_environment_that_is_no_longer_shared_loses_its_group_modes(fresh_lab: Lab) -> None:
     source = Stamped.in_lab(fresh_lab)
     (source.top / "secret").write_text("x")
     (source.top / "secret").chmod(0o640)
@@ -198,7 +198,7 @@ def _require_private(host: LabHost) -> None:
         assert not status.st_mode & 0o2020 or stat.S_ISLNK(status.st_mode), path
 
 
-def test_what_another_member_left_stays_where_it_is_shared_no_longer(fresh_lab: Lab) -> None:
+def test_earlier_version_of_another_member_stays_after_sharing_ends(fresh_lab: Lab) -> None:
     source = Stamped.in_lab(fresh_lab)
     host, envsync = fresh_lab["server2"], Envsync(fresh_lab.controller)
     _give_to_user(host)

@@ -87,7 +87,7 @@ class SessionContract:
         assert session.exit_status(LIMIT_SECONDS) == 3
         session.close()
 
-    def test_there_and_back(self, link: Link) -> None:
+    def test_session_returns_what_was_written_to_it(self, link: Link) -> None:
         data = os.urandom(1 << 20) * 8
         session = link.run(sh("cat"))
 
@@ -263,7 +263,7 @@ class UploadContract:
         uploading_link.upload(tmp_path / "empty", os.fsencode(tmp_path / "target"))
         assert (tmp_path / "target").read_bytes() == b""
 
-    def test_what_stood_there_is_replaced(
+    def test_upload_replaces_an_existing_file(
         self, uploading_link: Link, source: Path, tmp_path: Path
     ) -> None:
         target = tmp_path / "target"

@@ -57,7 +57,7 @@ def test_no_end_of_the_authentication(home: Path) -> None:
     assert caught.value.server == "server2"
 
 
-def test_who_is_dropped_tries_again(tmp_path: Path) -> None:
+def test_dropped_ssh_tries_again(tmp_path: Path) -> None:
     slept: list[float] = []
     with LoopbackSshd(tmp_path, extra_config=("MaxStartups 1:100:1",)) as sshd:
         loiterer = create_connection(("127.0.0.1", sshd.port))
@@ -88,7 +88,7 @@ class ClosesTheDoor(paramiko.ServerInterface):
         raise EOFError
 
 
-def test_who_is_sent_away_during_the_authentication_does_not_come_again(home: Path) -> None:
+def test_ssh_closed_during_authentication_does_not_try_again(home: Path) -> None:
     door = ClosesTheDoor()
     with (
         paramiko_server(door, home) as port,
@@ -98,7 +98,7 @@ def test_who_is_sent_away_during_the_authentication_does_not_come_again(home: Pa
     assert door.asked == 1
 
 
-def test_who_is_always_dropped_is_told(tmp_path: Path) -> None:
+def test_ssh_dropped_every_time_is_reported(tmp_path: Path) -> None:
     slept: list[float] = []
     with (
         LoopbackSshd(tmp_path, extra_config=("MaxStartups 1:100:1",)) as sshd,

@@ -112,7 +112,7 @@ def test_where_the_server_does_not_allow_it(tmp_path: Path, agent: dict[str, str
             assert said(lending, LIST) == NONE
 
 
-def test_not_to_the_hosts_on_the_way(tmp_path: Path, agent: dict[str, str]) -> None:
+def test_ssh_agent_is_not_forwarded_to_jump_hosts(tmp_path: Path, agent: dict[str, str]) -> None:
     debug = ["LogLevel DEBUG"]
     with (
         LoopbackSshd(tmp_path, extra_config=debug) as sshd,

@@ -143,7 +143,7 @@ def test_an_agent_that_says_nothing_leaves_time_for_the_files(
         connect(sshd, timeouts=Timeouts(authentication_seconds=9.0), environ=environ)
 
 
-def test_only_the_identities_that_are_named(
+def test_only_the_configured_identities_are_offered(
     sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], tmp_path: Path
 ) -> None:
     """More keys in the agent than sshd has patience for; the right one is named."""

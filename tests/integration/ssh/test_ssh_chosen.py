@@ -115,7 +115,9 @@ def test_a_host_key_that_an_authority_signed_beside_another_key(
     assert works(connect(certified))
 
 
-def test_another_authority(certified: LoopbackSshd, connect: Open, tmp_path: Path) -> None:
+def test_host_certificate_of_another_authority_is_refused(
+    certified: LoopbackSshd, connect: Open, tmp_path: Path
+) -> None:
     other = make_key(tmp_path / "other")
     certified.known_hosts.write_text(f"@cert-authority * {public(other)}\n")
     with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
@@ -314,7 +316,9 @@ def test_a_key_with_a_passphrase_of_which_ssh_says_nothing(
     assert caught.value.hint == f"unlock that key for this session: ssh-add '{key}'"
 
 
-def test_nobody_gets_in(sshd: LoopbackSshd, connect: Open) -> None:
+def test_first_reason_is_told_where_both_implementations_are_refused(
+    sshd: LoopbackSshd, connect: Open
+) -> None:
     """The first reason is the one that is told."""
     sshd.authorized_keys.write_text("")
     with pytest.raises(AuthenticationRefused) as caught:

@@ -80,7 +80,9 @@ def without_defaults(settings: HostSettings) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("user", [None, "bob"])
-def test_both_readers_agree(tmp_path: Path, host: str, user: str | None) -> None:
+def test_ssh_and_the_parser_read_a_configuration_alike(
+    tmp_path: Path, host: str, user: str | None
+) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "more hosts").touch()
     asked = Destination(host, user)
@@ -169,7 +171,9 @@ def test_a_chain_out_of_a_configuration(tmp_path: Path, has_ssh: bool) -> None:
         ("CanonicalizeHostname yes\n", "CanonicalizeHostname"),
     ],
 )
-def test_what_only_ssh_understands_is_said(tmp_path: Path, lines: str, what: str) -> None:
+def test_setting_that_only_ssh_understands_is_named_where_ssh_is_missing(
+    tmp_path: Path, lines: str, what: str
+) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "more").write_text("Host server2\n  HostName elsewhere\n")
     config = config_of(tmp_path, "# first\n" + lines.format(home=tmp_path), has_ssh=False)
@@ -180,7 +184,7 @@ def test_what_only_ssh_understands_is_said(tmp_path: Path, lines: str, what: str
     assert "openssh-client" in caught.value.hint
 
 
-def test_what_changes_nothing_needs_no_ssh(tmp_path: Path) -> None:
+def test_configuration_without_effect_needs_no_ssh(tmp_path: Path) -> None:
     """An `Include` of nothing, as Debian's own file has it; a comment."""
     text = "Include conf.d/*.conf\n# Match exec x\nMatch all\n  Port 2222\n"
     (hop,) = find_route(Address("s", "h"), config_of(tmp_path, text, has_ssh=False))

@@ -150,7 +150,7 @@ def test_patterns(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str])
     connect(sshd, environ=environ)
 
 
-def test_one_of_several_keys_of_a_type(
+def test_host_key_that_matches_one_of_several_of_its_type_is_accepted(
     sshd: LoopbackSshd, connect: Connect, environ: dict[str, str], tmp_path: Path
 ) -> None:
     good = sshd.known_hosts.read_text()
@@ -166,7 +166,7 @@ def test_the_known_key_is_asked_for(tmp_path: Path, connect: Connect, kind: str)
         connect(sshd)
 
 
-def test_another_name_for_the_key(
+def test_host_key_is_looked_up_by_its_alias(
     sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]
 ) -> None:
     (line,) = sshd.host_key_lines()

@@ -146,7 +146,7 @@ def test_something_else_listens(home: Path) -> None:
     assert told.value.details == ("it says: HTTP/1.1 400 Bad Request",)
 
 
-def test_it_hangs_up_after_its_banner(home: Path) -> None:
+def test_server_that_hangs_up_after_its_banner_is_reported(home: Path) -> None:
     def greet(connection: socket.socket) -> None:
         connection.sendall(b"SSH-2.0-short\r\n")
         connection.recv(1000)

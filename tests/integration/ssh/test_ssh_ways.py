@@ -157,7 +157,7 @@ def test_lines_before_the_first_of_ssh(sshd: LoopbackSshd, connect: Connect) -> 
     assert says(connect(sshd)) == str(sshd.port).encode()
 
 
-def test_one_session_a_connection(tmp_path: Path) -> None:
+def test_server_with_one_session_a_connection_gets_more_connections(tmp_path: Path) -> None:
     """Each further session has a connection of its own, which ends with the link."""
     strict = ("MaxSessions 1", "LogLevel VERBOSE")
     with LoopbackSshd(tmp_path, extra_config=strict) as sshd:
@@ -259,7 +259,7 @@ def test_eight_servers_and_a_strict_sshd(tmp_path: Path, crowded: str) -> None:
             assert set(pool.map(visit, range(16))) == {str(port).encode()}
 
 
-def test_who_is_dropped_tries_again(tmp_path: Path) -> None:
+def test_dropped_connection_is_tried_again(tmp_path: Path) -> None:
     """Other people's handshakes fill sshd's queue for a while."""
     slept: list[float] = []
     with LoopbackSshd(tmp_path, extra_config=("MaxStartups 1:100:1",)) as sshd:
@@ -277,7 +277,7 @@ def test_who_is_dropped_tries_again(tmp_path: Path) -> None:
     assert len(slept) >= 2
 
 
-def test_who_is_always_dropped_is_told(tmp_path: Path) -> None:
+def test_connection_dropped_every_time_is_reported(tmp_path: Path) -> None:
     limiter = HandshakeLimiter(sleep=lambda _: None)
     with (
         LoopbackSshd(tmp_path, extra_config=("MaxStartups 1:100:1",)) as sshd,

@@ -110,13 +110,13 @@ def test_a_reload_takes_the_new_inventory(unit: ServiceUnit) -> None:
     assert unit.property("MainPID") == main
 
 
-def test_it_is_back_after_kill(unit: ServiceUnit) -> None:
+def test_service_is_back_after_a_kill(unit: ServiceUnit) -> None:
     unit.systemctl("kill", "--signal=KILL")
     unit.wait_active(restarts=1)
     unit.wait_status(IN_STEP)
 
 
-def test_it_comes_back_once_the_inventory_is_mended(unit: ServiceUnit) -> None:
+def test_service_starts_once_the_inventory_is_mended(unit: ServiceUnit) -> None:
     inventory(unit.machine, servers="serverr2: {hst: x}")
     unit.systemctl("restart", check=False)
     unit.wait_journal("config.yaml:6: servers.serverr2.hst")
@@ -163,7 +163,7 @@ def test_a_stop_in_the_middle_of_a_push(lab: Lab, unit: ServiceUnit) -> None:
     wait_for(target, "bin/large")
 
 
-def test_it_starts_with_every_server_down(lab: Lab, unit: ServiceUnit) -> None:
+def test_service_starts_with_every_server_down(lab: Lab, unit: ServiceUnit) -> None:
     for host in lab.targets:
         host.stop_sshd()
     try:

@@ -89,7 +89,9 @@ def to_less(path: Path) -> None:
 
 
 @pytest.mark.parametrize("turn", [to_nothing, to_a_directory, to_a_pipe, to_a_link, to_less])
-def test_what_is_no_such_file_any_more(ends: TwoEnds, turn: Callable[[Path], None]) -> None:
+def test_large_file_that_became_something_else_fails_alone(
+    ends: TwoEnds, turn: Callable[[Path], None]
+) -> None:
     ends.write(LARGE, CONTENT)
     first = ends.begin()
     sent_bytes(first)

@@ -148,7 +148,7 @@ def test_does_not_follow_what_became_a_link(ends: TwoEnds, transport: Transport)
     assert push.staged_files() == {}
 
 
-def test_what_became_a_directory_is_gone(ends: TwoEnds, transport: Transport) -> None:
+def test_file_that_became_a_directory_fails_alone(ends: TwoEnds, transport: Transport) -> None:
     ends.write(b"file", b"content")
     ends.write(b"z", b"last")
     push = ends.begin()

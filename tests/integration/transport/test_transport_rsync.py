@@ -161,7 +161,7 @@ def test_the_receiver_is_killed(ends: TwoEnds) -> None:
     assert push.staged_files() == ends.source_files()
 
 
-def test_nobody_is_left_when_the_sender_stops(ends: TwoEnds) -> None:
+def test_no_rsync_is_left_when_the_sender_stops(ends: TwoEnds) -> None:
     class Stop(Exception):
         pass
 
