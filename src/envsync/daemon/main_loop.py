@@ -93,7 +93,7 @@ class MainLoop:
     def _set_up(self) -> None:
         found = self._inventory.read()
         self._store = Store(self._paths.database)
-        self._store.put_about("inventory", str(self._settings.file))
+        self._store.put_inventory(str(self._settings.file))
         self._scheduler = Scheduler(self._store, self._log, self._start)
         self._watcher = Watcher(self._wake)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
@@ -208,9 +208,7 @@ class MainLoop:
             self._notifier.status(sentence)
 
     def _sentence(self) -> str:
-        return status.sentence(
-            self._store.contents, self._scheduler.activities, self._inventory.error
-        )
+        return status.sentence(self._store.state, self._scheduler.activities, self._inventory.error)
 
     def _reload(self) -> None:
         """Put the inventory's new content in force; if it is refused, keep the old one."""
@@ -238,7 +236,7 @@ class MainLoop:
     def document(self) -> dict[str, Any]:
         """Return everything that `envsync status` shows."""
         return status.document(
-            self._store.contents,
+            self._store.state,
             self._scheduler.activities,
             status.About(
                 pid=os.getpid(),

@@ -67,20 +67,23 @@ class ServerRow:
 
 
 @dataclass(slots=True)
-class Contents:
-    """All rows: sources by environment, and servers by environment and server."""
+class DaemonState:
+    """All rows: sources by environment, and servers by environment and server.
+
+    `inventory` is the path of the daemon's inventory file.
+    """
 
     sources: dict[str, SourceRow] = field(default_factory=dict)
     servers: dict[tuple[str, str], ServerRow] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
+    inventory: str = ""
 
 
-def together(kept: Contents, since: Contents) -> Contents:
-    """Return `kept` updated by `since`, which was found out before `kept` could be read.
+def merged(stored: DaemonState, since: DaemonState) -> DaemonState:
+    """Return `stored` updated by `since`, which was found out before `stored` could be read.
 
     Rows that `since` does not have any more stay dropped.
     """
-    sources, servers = dict(kept.sources), dict(kept.servers)
+    sources, servers = dict(stored.sources), dict(stored.servers)
     if since.sources:
         sources = {
             name: _source_since(row, sources.get(name)) for name, row in since.sources.items()
@@ -89,18 +92,18 @@ def together(kept: Contents, since: Contents) -> Contents:
             key: servers[key] if key in servers and _is_untried(row) else row
             for key, row in since.servers.items()
         }
-    return Contents(sources, servers, {**kept.about, **since.about})
+    return DaemonState(sources, servers, since.inventory or stored.inventory)
 
 
-def _source_since(row: SourceRow, kept: SourceRow | None) -> SourceRow:
-    if kept is None:
+def _source_since(row: SourceRow, stored: SourceRow | None) -> SourceRow:
+    if stored is None:
         return row
     return replace(
         row,
-        revision=row.revision or kept.revision,
-        checked_seconds=max(row.checked_seconds, kept.checked_seconds),
-        paused=row.paused or kept.paused,
-        tolerated=tuple(sorted({*row.tolerated, *kept.tolerated})),
+        revision=row.revision or stored.revision,
+        checked_seconds=max(row.checked_seconds, stored.checked_seconds),
+        paused=row.paused or stored.paused,
+        tolerated=tuple(sorted({*row.tolerated, *stored.tolerated})),
     )
 
 

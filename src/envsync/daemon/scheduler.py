@@ -63,7 +63,7 @@ class Scheduler:
         """Put other assignments in force; new environments are scanned in the next turn."""
         with self._store.transaction():
             moved = self.sync_state.adopt(assignments)
-        for name in self._store.contents.sources.keys() - assignments.by_name.keys():
+        for name in self._store.state.sources.keys() - assignments.by_name.keys():
             self._store.drop_source(name)
             self.sources.pop(name, None)
             self._pool.end_work(name)

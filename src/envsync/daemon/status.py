@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from envsync import __version__
-from envsync.daemon.rows import HALTED, HELD, IN_STEP, Contents, ErrorDocument, ServerRow, SourceRow
+from envsync.daemon.rows import (
+    HALTED,
+    HELD,
+    IN_STEP,
+    DaemonState,
+    ErrorDocument,
+    ServerRow,
+    SourceRow,
+)
 from envsync.daemon.triggers import NO_ACTIVITY, Activity
 
 AT_REST, SETTLING, PAUSED = "at rest", "settling", "paused"
@@ -31,22 +39,22 @@ class About:
 
 
 def sentence(
-    contents: Contents, activities: Mapping[str, Activity], inventory_error: ErrorDocument | None
+    state: DaemonState, activities: Mapping[str, Activity], inventory_error: ErrorDocument | None
 ) -> str:
     """Return one sentence for `systemctl status`; `activities` is what goes on in each source."""
     if inventory_error is not None:
         return f"the inventory is refused: {inventory_error['message']}"
-    broken = [row for row in contents.sources.values() if row.error is not None]
-    rows = list(contents.servers.values())
+    broken = [row for row in state.sources.values() if row.error is not None]
+    rows = list(state.servers.values())
     halted = [row for row in rows if row.state in (HALTED, HELD)]
     counts = Counter(row.state for row in rows)
-    kept = len(contents.sources)
+    kept = len(state.sources)
     text = f"{kept} environment{'' if kept == 1 else 's'}"
-    if paused := sum(row.paused for row in contents.sources.values()):
+    if paused := sum(row.paused for row in state.sources.values()):
         text += f" ({paused} paused)"
     text += f", {counts[IN_STEP]} of {len(rows)} copies in step"
-    states = [f"{number} {state}" for state, number in counts.items() if state != IN_STEP]
-    text = ", ".join([text, *sorted(states)])
+    others = [f"{number} {name}" for name, number in counts.items() if name != IN_STEP]
+    text = ", ".join([text, *sorted(others)])
     busy = [(name, activity.busy) for name, activity in activities.items() if activity.busy]
     for name, who in busy[:1]:
         text += f"; {name}: waiting for {who}"
@@ -59,11 +67,11 @@ def sentence(
 
 
 def document(
-    contents: Contents, activities: Mapping[str, Activity], about: About
+    state: DaemonState, activities: Mapping[str, Activity], about: About
 ) -> dict[str, Any]:
     """Return the whole status, JSON-ready; without a daemon, there are no `activities`."""
     polled = about.polled or {}
-    names = sorted(contents.sources)
+    names = sorted(state.sources)
     return {
         "daemon": {
             "running": about.pid is not None,
@@ -77,11 +85,11 @@ def document(
         },
         "environments": [
             _source(
-                contents.sources[name],
-                _activity(contents.sources[name], activities.get(name, NO_ACTIVITY)),
+                state.sources[name],
+                _activity(state.sources[name], activities.get(name, NO_ACTIVITY)),
                 polled.get(name, ""),
                 sorted(
-                    (row for row in contents.servers.values() if row.environment == name),
+                    (row for row in state.servers.values() if row.environment == name),
                     key=lambda row: row.server,
                 ),
             )

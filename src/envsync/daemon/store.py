@@ -14,28 +14,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from envsync.daemon.rows import LAGGING, PUSHING, Contents, ServerRow, SourceRow, together
+from envsync.daemon.rows import LAGGING, PUSHING, DaemonState, ServerRow, SourceRow, merged
 
 _BUSY_SECONDS = 5.0
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS source (environment TEXT PRIMARY KEY, document TEXT NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS server (
-        environment TEXT, server TEXT, document TEXT NOT NULL, PRIMARY KEY (environment, server)
-    )""",
-    "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, document TEXT NOT NULL)",
-)
+_TABLE = """CREATE TABLE IF NOT EXISTS state (
+    kind TEXT, environment TEXT, server TEXT, document TEXT NOT NULL,
+    PRIMARY KEY (kind, environment, server)
+)"""
+_SOURCE, _SERVER, _INVENTORY = "source", "server", "inventory"
+"""The kinds of rows. What a row is not about is empty: a source has no server."""
+
+_PUT = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)"
+_DROP = "DELETE FROM state WHERE kind = ? AND environment = ? AND server = ?"
 
 _TROUBLES = (sqlite3.Error, ValueError, TypeError, KeyError)
 """Raised for a database that cannot be opened, or has contents that envsync did not write."""
 
-_PUT_SOURCE = "INSERT OR REPLACE INTO source VALUES (?, ?)"
-_PUT_SERVER = "INSERT OR REPLACE INTO server VALUES (?, ?, ?)"
-_PUT_ABOUT = "INSERT OR REPLACE INTO about VALUES (?, ?)"
-
 
 class Store:
-    """The database, with its `contents` in memory.
+    """The database, with the `state` of the daemon in memory.
 
     `trouble` says why not everything is written, until `write_again` succeeds. `lost` has a line
     for each part of the database that could not be read.
@@ -52,7 +50,7 @@ class Store:
         self._file = file
         self._connection: sqlite3.Connection | None = None
         self._is_read = False
-        self.contents = Contents()
+        self.state = DaemonState()
         self.trouble = ""
         self.lost: list[str] = []
         try:
@@ -61,16 +59,16 @@ class Store:
             self._failed(error)
 
     def _connected(self) -> sqlite3.Connection:
-        """Return the connection; the first one merges the database into `contents`."""
+        """Return the connection; the first one merges the database into `state`."""
         if self._connection is None:
-            kept = self._opened_or_new()
+            stored = self._opened_or_new()
             if not self._is_read:
-                self.contents = together(kept, self.contents)
+                self.state = merged(stored, self.state)
                 self._is_read = True
         assert self._connection is not None
         return self._connection
 
-    def _opened_or_new(self) -> Contents:
+    def _opened_or_new(self) -> DaemonState:
         try:
             return self._opened()
         except sqlite3.OperationalError:
@@ -84,7 +82,7 @@ class Store:
             self.lost = [f"{self._file} was damaged and is now {aside.name}{lost}"]
             return self._opened()
 
-    def _opened(self) -> Contents:
+    def _opened(self) -> DaemonState:
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A write is on disk before the next step begins, unless it is part of a `transaction`.
@@ -94,11 +92,10 @@ class Store:
         self._connection = connection
         # With less, a deleted journal may reappear after a power cut and undo the last write.
         connection.execute("PRAGMA synchronous = EXTRA")
-        for table in _TABLES:
-            connection.execute(table)
-        contents, unreadable = _contents(connection)
-        self.lost += [f"{self._file}: the state of {what} is lost" for what in unreadable]
-        return contents
+        connection.execute(_TABLE)
+        state, unreadable = _state(connection)
+        self.lost += [f"{self._file}: the state of {name} is lost" for name in unreadable]
+        return state
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -114,50 +111,39 @@ class Store:
 
     def put_source(self, row: SourceRow) -> None:
         """Keep a row in place of the earlier one; written only if it differs."""
-        if self.contents.sources.get(row.environment) != row:
-            self.contents.sources[row.environment] = row
-            self._write(_PUT_SOURCE, (row.environment, _dumped(row)))
+        if self.state.sources.get(row.environment) != row:
+            self.state.sources[row.environment] = row
+            self._write(_PUT, _values(row))
 
     def put_server(self, row: ServerRow) -> None:
         """Keep a row in place of the earlier one; written only if it differs."""
-        if self.contents.servers.get((row.environment, row.server)) != row:
-            self.contents.servers[row.environment, row.server] = row
-            self._write(_PUT_SERVER, (row.environment, row.server, _dumped(row)))
+        if self.state.servers.get((row.environment, row.server)) != row:
+            self.state.servers[row.environment, row.server] = row
+            self._write(_PUT, _values(row))
 
-    def put_about(self, name: str, value: Any) -> None:
-        self.contents.about[name] = value
-        self._write(_PUT_ABOUT, (name, json.dumps(value)))
+    def put_inventory(self, path: str) -> None:
+        self.state.inventory = path
+        self._write(_PUT, _inventory_values(path))
 
     def drop_source(self, environment: str) -> None:
-        self.contents.sources.pop(environment, None)
-        self._write("DELETE FROM source WHERE environment = ?", (environment,))
+        self.state.sources.pop(environment, None)
+        self._write(_DROP, (_SOURCE, environment, ""))
 
     def drop_server(self, environment: str, server: str) -> None:
-        self.contents.servers.pop((environment, server), None)
-        self._write(
-            "DELETE FROM server WHERE environment = ? AND server = ?", (environment, server)
-        )
+        self.state.servers.pop((environment, server), None)
+        self._write(_DROP, (_SERVER, environment, server))
 
     def write_again(self) -> None:
         """Write everything again, in one transaction, after a write failed."""
         try:
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
-            self._rewrite(connection)
+            connection.execute("DELETE FROM state")
+            connection.executemany(_PUT, _all_values(self.state))
             connection.execute("COMMIT")
             self.trouble = ""
         except _TROUBLES as error:
             self._failed(error)
-
-    def _rewrite(self, connection: sqlite3.Connection) -> None:
-        for table in ("source", "server", "about"):
-            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-        for source in self.contents.sources.values():
-            connection.execute(_PUT_SOURCE, (source.environment, _dumped(source)))
-        for server in self.contents.servers.values():
-            connection.execute(_PUT_SERVER, (server.environment, server.server, _dumped(server)))
-        for name, value in self.contents.about.items():
-            connection.execute(_PUT_ABOUT, (name, json.dumps(value)))
 
     def _write(self, statement: str, values: tuple[str, ...] = ()) -> None:
         if self.trouble:
@@ -178,68 +164,74 @@ class Store:
             self._connection = None
 
 
-def read(file: Path) -> Contents:
+def read(file: Path) -> DaemonState:
     """Return what a daemon has written, for other processes; empty if it cannot be read."""
     # Opened for writing all the same, so that SQLite can undo a write that was killed.
     if not file.exists():
-        return Contents()
+        return DaemonState()
     try:
         with contextlib.closing(
             sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
         ) as connection:
-            return _contents(connection)[0]
+            return _state(connection)[0]
     except _TROUBLES:
-        return Contents()
+        return DaemonState()
 
 
-def _contents(connection: sqlite3.Connection) -> tuple[Contents, list[str]]:
-    """Return what can be read, and the names of rows that cannot."""
+_Values = tuple[str, str, str, str]
+
+
+def _values(row: SourceRow | ServerRow) -> _Values:
+    kind, server = (_SERVER, row.server) if isinstance(row, ServerRow) else (_SOURCE, "")
+    document = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    return kind, row.environment, server, json.dumps(document)
+
+
+def _inventory_values(path: str) -> _Values:
+    return _INVENTORY, "", "", json.dumps(path)
+
+
+def _all_values(state: DaemonState) -> list[_Values]:
+    rows: list[SourceRow | ServerRow] = [*state.sources.values(), *state.servers.values()]
+    return [*map(_values, rows), _inventory_values(state.inventory)]
+
+
+def _state(connection: sqlite3.Connection) -> tuple[DaemonState, list[str]]:
+    """Return what can be read, and the names of what cannot."""
     # As bytes, because damaged text would raise the same error as a full disk.
     connection.text_factory = bytes
-    contents, unreadable = Contents(), list[str]()
-    for name, document in connection.execute("SELECT environment, document FROM source"):
-        if (source := _row(SourceRow, document)) is None:
-            unreadable.append(_text(name))
-        else:
-            contents.sources[source.environment] = source
-    for name, at, document in connection.execute(
-        "SELECT environment, server, document FROM server"
-    ):
-        if (server := _row(ServerRow, document)) is None:
-            unreadable.append(f"{_text(name)} on {_text(at)}")
-        else:
-            contents.servers[server.environment, server.server] = _resumed(server)
-    for name, document in connection.execute("SELECT name, document FROM about"):
-        with contextlib.suppress(ValueError):
-            contents.about[_text(name)] = json.loads(document)
-    return contents, unreadable
+    state, unreadable = DaemonState(), list[str]()
+    for kind, *names, document in connection.execute("SELECT * FROM state"):
+        try:
+            _add(state, kind, json.loads(document))
+        except (ValueError, TypeError):
+            texts = [name.decode("utf-8", "replace") for name in names if name]
+            unreadable.append(" on ".join(texts) or "the inventory")
+    return state, unreadable
+
+
+def _add(state: DaemonState, kind: bytes, document: Any) -> None:
+    """Add a row to the state. Raises ValueError or TypeError if it is malformed."""
+    if kind == _SOURCE.encode():
+        source = _row(SourceRow, document)
+        state.sources[source.environment] = source
+    elif kind == _SERVER.encode():
+        server = _row(ServerRow, document)
+        if server.state == PUSHING:  # when the daemon was killed
+            server = replace(server, state=LAGGING, next_try_seconds=None)
+        state.servers[server.environment, server.server] = server
+    else:
+        state.inventory = str(document)
 
 
 _Row = TypeVar("_Row", SourceRow, ServerRow)
 
 
-def _row(kind: type[_Row], document: bytes) -> _Row | None:
-    """Parse a row, ignoring fields of a newer envsync; None if it is malformed."""
-    try:
-        found = json.loads(document)
-        fields: dict[str, Any] = {
-            name: tuple(found[name]) if isinstance(found[name], list) else found[name]
-            for name in kind.__dataclass_fields__
-            if name in found
-        }
-        return kind(**fields)
-    except (ValueError, TypeError):
-        return None
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "replace")
-
-
-def _resumed(row: ServerRow) -> ServerRow:
-    """Return the row, due again if its push was under way when the daemon was killed."""
-    return replace(row, state=LAGGING, next_try_seconds=None) if row.state == PUSHING else row
-
-
-def _dumped(row: SourceRow | ServerRow) -> str:
-    return json.dumps({name: getattr(row, name) for name in row.__dataclass_fields__})
+def _row(row_type: type[_Row], document: dict[str, Any]) -> _Row:
+    """Return a row, without the fields that only a newer envsync has."""
+    fields: dict[str, Any] = {
+        name: tuple(document[name]) if isinstance(document[name], list) else document[name]
+        for name in row_type.__dataclass_fields__
+        if name in document
+    }
+    return row_type(**fields)

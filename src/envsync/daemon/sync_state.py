@@ -56,7 +56,7 @@ class SyncState:
         return now
 
     def _set_back(self, seconds: float) -> None:
-        for row in list(self._store.contents.servers.values()):
+        for row in list(self._store.state.servers.values()):
             if row.next_try_seconds is not None:
                 self._store.put_server(
                     replace(row, next_try_seconds=row.next_try_seconds - seconds)
@@ -76,11 +76,11 @@ class SyncState:
             for assignment in assignments.by_name.values()
             for server, place in assignment.places.items()
         }
-        for key in [key for key in self._store.contents.servers if key not in wanted]:
+        for key in [key for key in self._store.state.servers if key not in wanted]:
             self._store.drop_server(*key)
         moved = set()
         for (environment, server), place in sorted(wanted.items()):
-            row = self._store.contents.servers.get((environment, server))
+            row = self._store.state.servers.get((environment, server))
             if row is not None and row.place != place:
                 moved.add((environment, server))
                 self._unreachable.pop(server, None)
@@ -93,7 +93,7 @@ class SyncState:
 
     def servers(self, environment: str) -> list[ServerRow]:
         """Return the rows of an environment's servers, in the inventory's order."""
-        rows = self._store.contents.servers
+        rows = self._store.state.servers
         servers = self.assignments.by_name[environment].servers
         return [rows[environment, server] for server in servers]
 
@@ -127,7 +127,7 @@ class SyncState:
             return due_seconds
         # If that try ended for any reason, such as a source not at rest or a changed inventory,
         # another push may try.
-        tried = self._store.contents.servers.get((outage.tried_by, row.server))
+        tried = self._store.state.servers.get((outage.tried_by, row.server))
         is_being_tried = tried is not None and tried.state == PUSHING
         return math.inf if is_being_tried else max(due_seconds, outage.next_try_seconds)
 
@@ -150,7 +150,7 @@ class SyncState:
     def push_ended(self, ended: PushEnded) -> None:
         """Note how a push to one server ended."""
         report, error = ended.report, ended.error
-        before = self._store.contents.servers.get((ended.environment, report.server))
+        before = self._store.state.servers.get((ended.environment, report.server))
         if before is None:
             return  # it was removed from the inventory meanwhile
         now = self._now()
@@ -189,7 +189,7 @@ class SyncState:
         """Let the other environments try a server again now, if it was unreachable before."""
         if self._unreachable.pop(server, None) is None:
             return
-        for row in list(self._store.contents.servers.values()):
+        for row in list(self._store.state.servers.values()):
             code = (row.error or {}).get("code")
             if row.server == server and row.state == RETRYING and code in transitions.UNREACHABLE:
                 self._store.put_server(replace(row, next_try_seconds=now))

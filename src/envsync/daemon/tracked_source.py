@@ -63,7 +63,7 @@ class TrackedSource:
 
     def _new_check(self) -> InstallCheck:
         """Return a check of its path; have a row, with the packages that are taken for complete."""
-        row = self._store.contents.sources.get(self.name)
+        row = self._store.state.sources.get(self.name)
         accepted = row.packages if row is not None and row.path == self.path else None
         check = InstallCheck(self.path, accepted)
         if row is None:
@@ -79,7 +79,7 @@ class TrackedSource:
 
     @property
     def row(self) -> SourceRow:
-        return self._store.contents.sources[self.name]
+        return self._store.state.sources[self.name]
 
     @property
     def may_be_pushed(self) -> bool:

@@ -69,14 +69,14 @@ def store_on_a_full_disk(top: Path) -> None:
     for number in range(300):
         store.put_server(ServerRow("myenv", f"server{number}", refused="b" * 64))
     assert "full" in store.trouble or "I/O" in store.trouble, store.trouble
-    assert len(store.contents.servers) == 300
+    assert len(store.state.servers) == 300
     store.write_again()
     assert store.trouble
     assert read(file).sources["myenv"].revision == "a" * 64
     filler.unlink()
     store.write_again()
     assert store.trouble == ""
-    assert read(file).servers == store.contents.servers
+    assert read(file).servers == store.state.servers
     store.close()
 
 

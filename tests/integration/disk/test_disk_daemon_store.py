@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server.filesystem import sync_filesystem
-from envsync.daemon.rows import HELD, IN_STEP, Contents, ServerRow, SourceRow
+from envsync.daemon.rows import HELD, IN_STEP, DaemonState, ServerRow, SourceRow
 from envsync.daemon.store import Store
 from tests.disk.disk import Disk
 from tests.disk.fixtures import MakeDisk
@@ -36,14 +36,14 @@ class Recorded:
         self.disk = disk
         store = Store(disk.mount() / _FILE)
         store.put_source(SourceRow("myenv", "first"))
-        self.known = [_copy(store.contents)]
+        self.known = [_copy(store.state)]
         _write_back(disk)
         disk.record()
         self._moments = [disk.position()]
         for number in range(_WRITES):
             _write(store, number)
             assert store.trouble == ""
-            self.known.append(_copy(store.contents))
+            self.known.append(_copy(store.state))
             self._moments.append(disk.position())
         done = disk.position()
         store.close()
@@ -70,8 +70,8 @@ def _write_back(disk: Disk) -> None:
         os.close(fd)
 
 
-def _copy(contents: Contents) -> Contents:
-    return Contents(dict(contents.sources), dict(contents.servers), dict(contents.about))
+def _copy(state: DaemonState) -> DaemonState:
+    return DaemonState(dict(state.sources), dict(state.servers), state.inventory)
 
 
 @pytest.mark.timeout(120)
@@ -87,6 +87,6 @@ def test_a_power_cut_leaves_what_was_known_last(make_disk: MakeDisk) -> None:
         assert store.trouble == "", about
         assert not file.with_suffix(".damaged").exists(), about
         number = recorded.written(position)
-        assert store.contents in recorded.known[number : number + 2], about
+        assert store.state in recorded.known[number : number + 2], about
         store.close()
         recorded.disk.unmount()

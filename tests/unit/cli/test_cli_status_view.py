@@ -31,7 +31,7 @@ from envsync.daemon.rows import (
     PUSHING,
     RETRYING,
     WAITING,
-    Contents,
+    DaemonState,
     ServerRow,
     SourceRow,
 )
@@ -48,7 +48,7 @@ RUNNING = About(pid=7, inventory="/etc/envsync.yaml")
 def shown(*servers: ServerRow, source: SourceRow | None = None, about: About = RUNNING) -> Any:
     source = source or SourceRow("myenv", REVISION)
     rows = {(row.environment, row.server): row for row in servers}
-    return document(Contents({source.environment: source}, rows), {}, about)
+    return document(DaemonState({source.environment: source}, rows), {}, about)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:
 
 def test_where_no_daemon_runs() -> None:
     assert "start one: envsync daemon" in "".join(
-        status_view.whereabouts(document(Contents(), {}, About()))
+        status_view.whereabouts(document(DaemonState(), {}, About()))
     )
     [told] = status_view.whereabouts(shown(about=About()))
     assert told == (
@@ -135,7 +135,7 @@ def test_where_no_daemon_runs() -> None:
     )
     [told] = status_view.whereabouts(shown(about=About(service_trouble=trouble)))
     assert told == f"no daemon runs here ({trouble}); this is what the last one knew"
-    [told] = status_view.whereabouts(document(Contents(), {}, RUNNING))
+    [told] = status_view.whereabouts(document(DaemonState(), {}, RUNNING))
     assert told.startswith("nothing is kept in step: /etc/envsync.yaml")
     assert not list(status_view.whereabouts(shown()))
 
@@ -240,7 +240,7 @@ def test_hints_name_the_daemons_inventory_unless_it_is_used_anyway(
 ) -> None:
     inventory, home = tmp_path / "lab.yaml", {"HOME": str(tmp_path / "home")}
     store = Store(DaemonPaths.of(home, socket.gethostname()).database)
-    store.put_about("inventory", str(inventory))
+    store.put_inventory(str(inventory))
     store.put_source(SourceRow("myenv", REVISION))
     error = {"message": "it was changed there", "hint": "see: envsync diff myenv server2"}
     store.put_server(ServerRow("myenv", "server2", HALTED, error=error))
@@ -259,7 +259,7 @@ def test_hints_name_the_daemons_inventory_where_another_ones_file_is_refused(
     foreign.chmod(0o666)
     home = {"HOME": str(tmp_path / "home")}
     store = Store(DaemonPaths.of(home, socket.gethostname()).database)
-    store.put_about("inventory", "/etc/lab.yaml")
+    store.put_inventory("/etc/lab.yaml")
     store.put_source(SourceRow("myenv", error={"message": "gone", "hint": "envsync list here"}))
     store.close()
     assert "→ envsync --config /etc/lab.yaml list here" in envsync("status").err

@@ -252,7 +252,7 @@ class SimulatedDaemon:
         return done + self.work()
 
     def row(self, name: str, server: str) -> ServerRow:
-        return self.store.contents.servers[name, server]
+        return self.store.state.servers[name, server]
 
     def states(self) -> list[str]:
         return [self.row(n, s).state for n in ("one", "two") for s in ("a", "b")]

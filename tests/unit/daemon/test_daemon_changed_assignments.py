@@ -65,7 +65,7 @@ def test_a_pause_before_a_push_has_said_a_word(daemon: SimulatedDaemon) -> None:
     assert daemon.later(60) == [Task(("one",), is_settled=True)]
     daemon.scheduler.pause(["one"], paused=False)
     assert daemon.later(1) == [Task(("one",), ("a", "b"))]
-    assert daemon.store.contents.sources["one"].error is None
+    assert daemon.store.state.sources["one"].error is None
 
 
 def test_a_pause_dismisses_who_is_ready(daemon: SimulatedDaemon) -> None:
@@ -158,9 +158,9 @@ def test_servers_and_environments_come_and_go_with_the_inventory(daemon: Simulat
     daemon.world["three"] = "r1"
     daemon.scheduler.adopt(daemon.assignments(one=("b", "c"), three=("a",)))
     daemon.later(SETTLE + 1)
-    assert sorted(daemon.store.contents.servers) == [("one", "b"), ("one", "c"), ("three", "a")]
-    assert all(row.state == IN_STEP for row in daemon.store.contents.servers.values())
-    assert "two" not in daemon.store.contents.sources
+    assert sorted(daemon.store.state.servers) == [("one", "b"), ("one", "c"), ("three", "a")]
+    assert all(row.state == IN_STEP for row in daemon.store.state.servers.values())
+    assert "two" not in daemon.store.state.sources
     assert daemon.later(60) == []
 
 

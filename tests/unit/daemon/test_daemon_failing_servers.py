@@ -60,11 +60,11 @@ def test_many_servers_that_are_off_are_tried_together(daemon: SimulatedDaemon) -
 
 def test_what_is_known_of_many_servers_is_written_at_once(daemon: SimulatedDaemon) -> None:
     """Each write of its own would wait for the disk, and the loop with it."""
-    connection, alone = daemon.store._connected(), list[str]()
+    connection, alone, together = daemon.store._connected(), list[str](), list[str]()
 
     def trace(statement: str) -> None:
-        if " server " in statement and not connection.in_transaction:
-            alone.append(statement)
+        if "'server'" in statement:
+            (together if connection.in_transaction else alone).append(statement)
 
     connection.set_trace_callback(trace)
     many = tuple(f"server{number}" for number in range(20))
@@ -74,6 +74,7 @@ def test_what_is_known_of_many_servers_is_written_at_once(daemon: SimulatedDaemo
     daemon.scheduler.sync("one")
     daemon.scheduler.look_again(["one"], many)
     daemon.scheduler.adopt(daemon.assignments(one=("a",)))
+    assert together
     assert alone == []
 
 
@@ -259,7 +260,7 @@ def test_a_slow_server_holds_back_no_other(daemon: SimulatedDaemon) -> None:
     assert daemon.next_turn_seconds > daemon.now + 1
     daemon.refused = {}
     daemon.later(600)
-    assert {row.state for row in daemon.store.contents.servers.values()} == {IN_STEP}
+    assert {row.state for row in daemon.store.state.servers.values()} == {IN_STEP}
 
 
 def test_a_scan_waits_for_no_push(daemon: SimulatedDaemon) -> None:

@@ -50,7 +50,7 @@ def test_a_rescan_is_spared_where_nothing_changed(daemon: SimulatedDaemon) -> No
         glance for glance in daemon.workers[-1].task.digest_checks if glance.environment == "one"
     ]
     assert (before.path, before.digest) == ("/p/envs/one", "digest r1")
-    daemon.store.put_source(replace(daemon.store.contents.sources["one"], error=GONE.to_json()))
+    daemon.store.put_source(replace(daemon.store.state.sources["one"], error=GONE.to_json()))
     daemon.now += RESCAN
     daemon.turn()
     assert [glance.digest for glance in daemon.workers[-1].task.digest_checks] == ["", "digest r1"]
@@ -64,7 +64,7 @@ def test_an_environment_that_is_gone_and_comes_back(daemon: SimulatedDaemon) -> 
     worker.report_failure(GONE)
     daemon.end(worker)
     assert daemon.later(RESCAN / 2) == []
-    error = daemon.store.contents.sources["one"].error
+    error = daemon.store.state.sources["one"].error
     assert error is not None
     assert error["code"] == "not-found"
     daemon.scheduler.hint(["one"])
@@ -125,7 +125,7 @@ def test_whatever_happens_all_are_equal_in_the_end_and_the_loop_rests(
     daemon.down = set()
     daemon.later(RESCAN + 120)
     assert daemon.states() == [IN_STEP] * 4
-    for name, server in daemon.store.contents.servers:
+    for name, server in daemon.store.state.servers:
         assert daemon.row(name, server).revision == daemon.world[name]
     assert daemon.work() == []
     assert daemon.next_turn_seconds > daemon.now + RESCAN / 2  # nothing wakes it for nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.daemon.rows import IN_STEP, Contents, ServerRow, SourceRow
+from envsync.daemon.rows import IN_STEP, DaemonState, ServerRow, SourceRow
 from envsync.daemon.status import sentence
 
 
@@ -19,4 +19,4 @@ from envsync.daemon.status import sentence
 def test_it_counts_what_is_paused(paused: tuple[str, ...], told: str) -> None:
     sources = {name: SourceRow(name, paused=name in paused) for name in ("a", "b")}
     servers = {(name, "s"): ServerRow(name, "s", IN_STEP) for name in ("a", "b")}
-    assert sentence(Contents(sources, servers), {}, None) == told
+    assert sentence(DaemonState(sources, servers), {}, None) == told

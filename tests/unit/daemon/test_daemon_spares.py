@@ -146,7 +146,7 @@ def test_a_spare_that_cannot_be_made_is_a_line_of_the_log(
     daemon.end(making)
     [line] = daemon.lines
     assert line.endswith(" one -> b: no tree was prepared there for the next push: its disk fails")
-    assert (daemon.states(), daemon.store.contents.sources["one"].error) == (before, None)
+    assert (daemon.states(), daemon.store.state.sources["one"].error) == (before, None)
 
 
 @pytest.mark.parametrize("is_told_to_end", [False, True])
@@ -158,7 +158,7 @@ def test_a_spare_whose_worker_breaks_down(
     making.exit_status, making.stderr_tail = 1, "Traceback\nKeyError: 'x'"
     before = daemon.states()
     daemon.end(making)
-    assert (daemon.states(), daemon.store.contents.sources["one"].error) == (before, None)
+    assert (daemon.states(), daemon.store.state.sources["one"].error) == (before, None)
     line = (
         " one -> a, b: no tree was prepared there for the next push: the process that prepares it"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from envsync.daemon import store as module
-from envsync.daemon.rows import HELD, IN_STEP, LAGGING, PUSHING, Contents, ServerRow, SourceRow
+from envsync.daemon.rows import HELD, IN_STEP, LAGGING, PUSHING, DaemonState, ServerRow, SourceRow
 from envsync.daemon.store import Store, read
 
 SOURCE = SourceRow("myenv", "ab" * 32, 12.5, True, ("an installer left ~umpy",), {"code": "x"})
@@ -37,30 +37,30 @@ def test_everything_comes_back(tmp_path: Path, opened: Opened) -> None:
     store.put_source(SOURCE)
     store.put_server(HELD_ROW)
     store.put_server(ServerRow("myenv", "server3", PUSHING, attempts=1))
-    store.put_about("inventory", "/x.yaml")
+    store.put_inventory("/x.yaml")
     store.put_server(ServerRow("gone", "server3"))
     store.drop_server("gone", "server3")
     assert (store.trouble, file.parent.stat().st_mode & 0o777) == ("", 0o700)
     # Not closed: it was killed. A push that was under way is to be done again.
-    for contents in (read(file), opened(file).contents):
-        assert contents.sources == {"myenv": SOURCE}
-        assert contents.servers["myenv", "server2"] == HELD_ROW
-        assert contents.servers["myenv", "server3"].state == LAGGING
-        assert contents.about == {"inventory": "/x.yaml"}
-        assert len(contents.servers) == 2
+    for state in (read(file), opened(file).state):
+        assert state.sources == {"myenv": SOURCE}
+        assert state.servers["myenv", "server2"] == HELD_ROW
+        assert state.servers["myenv", "server3"].state == LAGGING
+        assert state.inventory == "/x.yaml"
+        assert len(state.servers) == 2
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    assert read(tmp_path / "none") == Contents()
+    assert read(tmp_path / "none") == DaemonState()
     (tmp_path / "bad").write_bytes(b"no database" * 500)
-    assert read(tmp_path / "bad") == Contents()
+    assert read(tmp_path / "bad") == DaemonState()
 
 
 def test_a_damaged_database_is_set_aside(tmp_path: Path, opened: Opened) -> None:
     file = tmp_path / "daemon.sqlite"
     file.write_bytes(b"SQLite format 3\0" + b"nonsense" * 1000)
     store = opened(file)
-    assert store.contents == Contents()
+    assert store.state == DaemonState()
     store.put_source(SOURCE)
     assert store.trouble == ""
     assert read(file).sources == {"myenv": SOURCE}
@@ -87,7 +87,7 @@ def test_a_database_that_is_lost_while_the_daemon_runs(
     assert store.trouble
     store.write_again()
     assert store.trouble == ""
-    assert read(file) == store.contents == Contents({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
+    assert read(file) == store.state == DaemonState({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
     aside = [f"{file} was damaged and is now daemon.damaged"]
     assert store.lost == (aside if what == "content" else [])
 
@@ -99,8 +99,8 @@ def test_a_transaction_is_written_at_its_end(tmp_path: Path, opened: Opened) -> 
         store.put_source(SOURCE)
         with store.transaction():
             store.put_server(HELD_ROW)
-        assert read(file) == Contents()
-    assert read(file) == Contents({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
+        assert read(file) == DaemonState()
+    assert read(file) == DaemonState({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
 
 
 def test_a_transaction_that_fails_is_written_again(tmp_path: Path, opened: Opened) -> None:
@@ -114,7 +114,7 @@ def test_a_transaction_that_fails_is_written_again(tmp_path: Path, opened: Opene
         store.put_server(HELD_ROW)
     store.write_again()
     assert store.trouble == ""
-    assert read(file) == Contents({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
+    assert read(file) == DaemonState({"myenv": SOURCE}, {HELD_KEY: HELD_ROW})
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, opened: Opened) -> None:
@@ -122,7 +122,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, opened: Opened) -> None:
     store = opened(tmp_path / "file" / "daemon.sqlite")
     assert "unable to open" in store.trouble
     store.put_server(HELD_ROW)
-    assert store.contents.servers["myenv", "server2"] == HELD_ROW
+    assert store.state.servers["myenv", "server2"] == HELD_ROW
 
 
 def test_what_cannot_be_read_at_first_is_not_forgotten(
@@ -146,17 +146,17 @@ def test_what_cannot_be_read_at_first_is_not_forgotten(
     store.put_server(ServerRow("myenv", "server2", since_seconds=99.0))
     store.put_server(ServerRow("myenv", "server3", IN_STEP, "cd" * 32))
     other.close()
-    store.put_about("inventory", "/x.yaml")
+    store.put_inventory("/x.yaml")
     store.write_again()
     assert store.trouble == ""
-    for contents in (store.contents, read(file), opened(file).contents):
-        assert contents.sources["myenv"].paused
-        assert contents.sources["myenv"].tolerated == (*SOURCE.tolerated, "more")
-        assert set(contents.sources) == {"myenv", "other"}
-        assert set(contents.servers) == {("myenv", "server2"), ("myenv", "server3")}
-        assert contents.servers["myenv", "server2"] == HELD_ROW
-        assert contents.servers["myenv", "server3"].state == IN_STEP
-        assert contents.about == {"inventory": "/x.yaml"}
+    for state in (store.state, read(file), opened(file).state):
+        assert state.sources["myenv"].paused
+        assert state.sources["myenv"].tolerated == (*SOURCE.tolerated, "more")
+        assert set(state.sources) == {"myenv", "other"}
+        assert set(state.servers) == {("myenv", "server2"), ("myenv", "server3")}
+        assert state.servers["myenv", "server2"] == HELD_ROW
+        assert state.servers["myenv", "server3"].state == IN_STEP
+        assert state.inventory == "/x.yaml"
 
 
 @pytest.mark.parametrize("document", ["CAST(x'7bff7d' AS TEXT)", "'{'", "'[]'", "'{}'", "7"])
@@ -169,21 +169,22 @@ def test_a_row_that_is_damaged_costs_no_other(
     store.put_source(replace(SOURCE, environment="other"))
     store.put_server(HELD_ROW)
     store.put_server(replace(HELD_ROW, server="server3"))
-    store.put_about("inventory", "/x.yaml")
+    store.put_inventory("/x.yaml")
     store.close()
     damaged = sqlite3.connect(file, isolation_level=None)
-    damaged.execute(f"UPDATE source SET document = {document} WHERE environment = 'other'")
-    damaged.execute(f"UPDATE server SET document = {document} WHERE server = 'server3'")
+    damaged.execute(
+        f"UPDATE state SET document = {document} WHERE environment = 'other' OR server = 'server3'"
+    )
     damaged.close()
     store = opened(file)
     assert store.trouble == ""
     assert store.lost == [
         f"{file}: the state of {what} is lost" for what in ("other", "myenv on server3")
     ]
-    for contents in (store.contents, read(file)):
-        assert contents.sources == {"myenv": SOURCE}
-        assert contents.servers == {("myenv", "server2"): HELD_ROW}
-        assert contents.about == {"inventory": "/x.yaml"}
+    for state in (store.state, read(file)):
+        assert state.sources == {"myenv": SOURCE}
+        assert state.servers == {("myenv", "server2"): HELD_ROW}
+        assert state.inventory == "/x.yaml"
     assert not (tmp_path / "daemon.damaged").exists()
 
 
@@ -194,12 +195,13 @@ def test_what_a_younger_envsync_has_added_is_passed_over(tmp_path: Path, opened:
     store.put_server(HELD_ROW)
     store.close()
     younger = sqlite3.connect(file, isolation_level=None)
-    for table in ("source", "server"):
-        younger.execute(f"UPDATE {table} SET document = json_set(document, '$.new', 1)")
+    younger.execute(
+        "UPDATE state SET document = json_set(document, '$.new', 1) WHERE kind != 'inventory'"
+    )
     younger.close()
     store = opened(file)
-    assert store.contents.sources == {"myenv": SOURCE}
-    assert store.contents.servers == {("myenv", "server2"): HELD_ROW}
+    assert store.state.sources == {"myenv": SOURCE}
+    assert store.state.servers == {("myenv", "server2"): HELD_ROW}
     assert store.lost == []
 
 

@@ -22,14 +22,14 @@ def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(
     daemon.world["one"] = "r2"
     daemon.scheduler.hint(["one"])
     assert daemon.later(300) == []
-    error = daemon.store.contents.sources["one"].error
+    error = daemon.store.state.sources["one"].error
     assert error is not None
     assert "an installer left ~umpy" in error["message"]
     assert len([line for line in daemon.lines if "~umpy" in line]) == 1
     check_of(daemon, "one").seen = Observation()
     daemon.scheduler.hint(["one"])
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
-    assert daemon.store.contents.sources["one"].error is None
+    assert daemon.store.state.sources["one"].error is None
 
 
 def test_a_rescan_does_not_push_what_is_broken(daemon: SimulatedDaemon) -> None:
@@ -49,7 +49,7 @@ def test_a_restart_does_not_push_what_is_broken(
     daemon.scheduler.hint(["one"])
     daemon.later(RESCAN + 10)
     daemon.scheduler.sources["one"].failed(BUSY)
-    row = daemon.store.contents.sources["one"]
+    row = daemon.store.state.sources["one"]
     assert (row.revision, row.is_unfinished) == ("half", True)
     assert signs[0] in (row.error or {})["message"]
     again = start_daemon(*signs)
@@ -57,7 +57,7 @@ def test_a_restart_does_not_push_what_is_broken(
     assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
     check_of(again, "one").seen = Observation()
     assert again.later(60) == [Task(("one",), ("a", "b"))]
-    assert again.store.contents.sources["one"].error is None
+    assert again.store.state.sources["one"].error is None
 
 
 def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pushed(
@@ -74,12 +74,12 @@ def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pus
     again = start_daemon(*signs)
     again.world["one"] = "half"
     assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
-    error = again.store.contents.sources["one"].error
+    error = again.store.state.sources["one"].error
     assert error is not None
     assert error["code"] == "unfinished"
     check_of(again, "one").seen = Observation()
     assert again.later(60) == [Task(("one",), ("a", "b"))]
-    assert not again.store.contents.sources["one"].is_unchecked
+    assert not again.store.state.sources["one"].is_unchecked
 
 
 def test_an_install_killed_while_no_daemon_ran_is_not_pushed_to_a_server_that_lags(
@@ -90,7 +90,7 @@ def test_an_install_killed_while_no_daemon_ran_is_not_pushed_to_a_server_that_la
     again = start_daemon("half is in no installed distribution")
     again.world["one"] = "half"
     assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
-    assert again.store.contents.sources["one"].is_unfinished
+    assert again.store.state.sources["one"].is_unfinished
 
 
 def test_the_packages_that_a_check_accepted_are_known_after_a_restart(
@@ -110,7 +110,7 @@ def test_the_packages_that_a_check_accepted_are_known_after_a_restart(
     restarted.checks["/q/one"].there = ("y/numpy",)
     restarted.edit(path="/q/one")
     assert restarted.checks["/q/one"].known is None
-    assert restarted.store.contents.sources["one"].packages == ("y/numpy",)
+    assert restarted.store.state.sources["one"].packages == ("y/numpy",)
 
 
 def test_a_person_may_have_it_pushed_as_it_is(daemon: SimulatedDaemon) -> None:
@@ -136,4 +136,4 @@ def test_what_was_accepted_stays_so_while_an_installer_is_at_work(daemon: Simula
     check_of(daemon, "one").seen = Observation()
     daemon.scheduler.hint(["one"])
     daemon.later(SETTLE + 1)
-    assert daemon.store.contents.sources["one"].tolerated == ()
+    assert daemon.store.state.sources["one"].tolerated == ()

@@ -135,10 +135,10 @@ def test_a_scan_that_breaks_down_is_told_and_made_up_for(
     daemon.end(worker)
     [line] = [line for line in daemon.lines if "ended unexpectedly" in line]
     assert "one: the process that scans ended unexpectedly (signal 9)" in line
-    assert daemon.store.contents.sources["two"].error is None
+    assert daemon.store.state.sources["two"].error is None
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
     assert daemon.states() == [IN_STEP] * 4
-    assert daemon.store.contents.sources["one"].error is None
+    assert daemon.store.state.sources["one"].error is None
 
 
 def test_a_worker_that_hangs_is_killed_in_the_end(daemon: SimulatedDaemon) -> None:

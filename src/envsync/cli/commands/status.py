@@ -102,13 +102,13 @@ def _found(invocation: Invocation) -> Document:
         assert isinstance(found, dict)
         found["daemon"].setdefault("version", None)  # an older daemon does not send it
         return found
-    contents = store.read(paths.database)
+    state = store.read(paths.database)
     unit = failing_unit(invocation.environ, user_name())
     about = About(
-        inventory=str(contents.about.get("inventory", "")),
+        inventory=state.inventory,
         service_trouble="" if unit is None else unit.trouble,
     )
-    return document(contents, {}, about)
+    return document(state, {}, about)
 
 
 class _Drawn(io.StringIO):
