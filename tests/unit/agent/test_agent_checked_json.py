@@ -19,7 +19,9 @@ from envsync.agent.wire import (
     target_requests,
 )
 from envsync.agent.wire.checked_json import from_json, is_encodable, to_json
+from envsync.conda.platform_needs import Platform
 from envsync.errors import AgentFailed
+from envsync.tree.manifest import Totals
 
 REQUESTS = (build_requests, server_requests, source_requests, target_requests)
 CLASSES: list[Any] = [
@@ -77,7 +79,7 @@ def test_anything_else_is_the_agents_failure(document: Any) -> None:
 
 def test_a_good_one() -> None:
     facts = {"system": "Linux", "machine": "x86_64", "libc": "glibc", "libc_version": "2.36"}
-    assert to_json(from_json(messages.PlatformFacts, facts)) == facts
+    assert to_json(from_json(Platform, facts)) == facts
 
 
 @pytest.mark.parametrize("missing", ["pid", "command"])
@@ -130,9 +132,9 @@ def test_numbers_that_are_no_times(when: float) -> None:
 def test_numbers_that_are_no_sizes(size: int) -> None:
     """Nothing that shows a size as `1.9 GB` survives an integer that is no float."""
     good = {"entries": 1, "files": 1, "size_bytes": 2**62}
-    assert from_json(messages.TotalsFacts, good).size_bytes == 2**62
+    assert from_json(Totals, good).size_bytes == 2**62
     with pytest.raises(AgentFailed, match="size_bytes"):
-        from_json(messages.TotalsFacts, {**good, "size_bytes": size})
+        from_json(Totals, {**good, "size_bytes": size})
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\udd00b"])

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.wire.messages import GcFacts, TotalsFacts
+from envsync.agent.wire.messages import GcFacts
 from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.push.queries.examination import Examination
 from envsync.push.queries.servers import Outcome
 from envsync.push.request.places import Place
 from envsync.push.steps.report import FAILED, PUSHED, PushReport
+from envsync.tree.manifest import Totals
 from tests.support.command_line import Envsync
 from tests.support.documented_json import check_document
 
@@ -107,7 +108,7 @@ def test_an_interrupted_push_says_why_servers_had_failed(
     refused = ConnectionFailed("it refuses connections", hint="start it", server="server4")
     pushes.said = (
         PushReport("server4", "first", FAILED, error=refused),
-        PushReport("server2", "first", PUSHED, totals=TotalsFacts(1, 1, 1)),
+        PushReport("server2", "first", PUSHED, totals=Totals(1, 1, 1)),
     )
     variables = {"ENVSYNC_SELF": "server1", "ENVSYNC_CONFIG": str(tmp_path / "config.yaml")}
     found = envsync("push", "first", "server2", "server3", "server4", **variables)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from envsync.agent.wire.messages import EnvironmentFacts, ListFacts, TotalsFacts
+from envsync.agent.wire.messages import EnvironmentFacts, ListFacts
 from envsync.cli.commands.list import rows_of
 from envsync.push.queries.servers import Outcome
+from envsync.tree.manifest import Totals
 
 READ = EnvironmentFacts(
     name="myenv",
     revision="b196fb31b68f" + 52 * "0",
     record=None,
     drifted=False,
-    totals=TotalsFacts(1300, 1268, 65_700_000),
+    totals=Totals(1300, 1268, 65_700_000),
     packages=9,
     generations=1,
     problem="",
 )
 UNREAD = READ._replace(
-    revision="", totals=TotalsFacts(0, 0, 0), packages=0, problem="some files are not readable"
+    revision="", totals=Totals(0, 0, 0), packages=0, problem="some files are not readable"
 )
 
 

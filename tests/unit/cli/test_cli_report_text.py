@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from envsync.agent.wire.messages import PlanFacts, ProcessUse, TotalsFacts
+from envsync.agent.wire.messages import PlanFacts, ProcessUse
 from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import ConnectionFailed, TargetDrifted
 from envsync.push.steps.report import PushReport
+from envsync.tree.manifest import Totals
 
 REVISION = "3f9a1c0be2d4" + "0" * 52
 PUSHED = PushReport(
@@ -15,7 +16,7 @@ PUSHED = PushReport(
     environment="myenv",
     outcome="pushed",
     revision=REVISION,
-    totals=TotalsFacts(65_000, 61_204, 1_900_000_000),
+    totals=Totals(65_000, 61_204, 1_900_000_000),
     plan=PlanFacts(
         "live", 212, 3_100_000, 60_992, 1_890_000_000, 3, 3_200_000, ("numpy 1 -> 2",), 0, ()
     ),

@@ -10,14 +10,15 @@ import pytest
 
 from envsync.agent.server.program_version import ToolFacts
 from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts
-from envsync.agent.wire.messages import PlatformFacts, ServerFacts
+from envsync.agent.wire.messages import ServerFacts
+from envsync.conda.platform_needs import Platform
 from envsync.errors import ConnectionFailed
 from envsync.push.queries.diagnosis import complaints, rsync_holes
 from envsync.push.queries.examination import Examination
 from envsync.push.request.places import HERE
 from envsync.ssh.session import Reached
 
-PLATFORM = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
+PLATFORM = Platform("Linux", "x86_64", "glibc", "2.36")
 PREFIX = PrefixFacts("/w/conda", True, True, True, False, "alice", "ext4", 10**12, 10**8, "")
 HEALTH = HealthFacts(
     ServerFacts("alice@server2", ("zstd", "zlib", "none"), PLATFORM, 1e9, "/w/conda/bin/python"),

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.wire.messages import DifferenceFacts, PlatformFacts
+from envsync.agent.wire.messages import DifferenceFacts
+from envsync.conda.platform_needs import Platform
 from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
@@ -16,6 +17,7 @@ from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks, difference_lines
 from envsync.push.request.settings import PushSettings
+from envsync.tree.manifest import Totals
 
 SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
 
@@ -83,9 +85,9 @@ def test_every_option_that_it_takes_is_named_at_once(given: dict[str, object], h
     target = SimpleNamespace(
         exists=True, held={"new": "rolled back"}, record=record, revision="changed", findings=()
     )
-    target.totals = (1, 1, 1)
+    target.totals = Totals(1, 1, 1)
     source = SimpleNamespace(revision="new", source_revision="new", revision_there="new", had=())
-    source.totals = (1, 1, 1)
+    source.totals = Totals(1, 1, 1)
     look = EndChecks(BothEnds(settings, cast(Source, None), cast(TargetEnd, end)))
     with pytest.raises(EnvsyncError) as caught:
         look.require_permission(source, target)  # type: ignore[arg-type]
@@ -151,7 +153,7 @@ def test_every_file_with_credentials_is_named() -> None:
     answers = SimpleNamespace(credentials=lambda: paths, outside=lambda: ("x leads to y",))
     source = cast(Source, SimpleNamespace(answers=answers))
     target = cast(TargetEnd, SimpleNamespace(existing=lambda _: ()))
-    state = SimpleNamespace(platform=PlatformFacts("Linux", "x86_64", "musl", "1.2"))
+    state = SimpleNamespace(platform=Platform("Linux", "x86_64", "musl", "1.2"))
     look = EndChecks(BothEnds(SETTINGS, source, target))
     told = look.warnings(state, state)  # type: ignore[arg-type]
     assert told[0].startswith("credentials are in etc/0.conf, etc/1.conf, ")

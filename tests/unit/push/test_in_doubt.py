@@ -9,7 +9,8 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.wire.messages import PlatformFacts, RecordFacts, TargetState, TotalsFacts
+from envsync.agent.wire.messages import RecordFacts, TargetState
+from envsync.conda.platform_needs import Platform
 from envsync.errors import (
     AuthenticationRefused,
     CheckFailed,
@@ -32,9 +33,10 @@ from envsync.push.switches.in_doubt import (
 )
 from envsync.push.switches.remove import Removal, remove_environment
 from envsync.push.switches.rollback import roll_back
+from envsync.tree.manifest import Totals
 
 OLD, NEW, OTHER = "0" * 64, "a" * 64, "b" * 64
-NOTHING = TotalsFacts(0, 0, 0)
+NOTHING = Totals(0, 0, 0)
 
 
 def record(number: int, source_revision: str, source: str = "server1:/envs/myenv") -> RecordFacts:
@@ -50,7 +52,7 @@ def state(*records: RecordFacts, live: RecordFacts | None = None, **held: str) -
     return TargetState(
         path="/p/envs/myenv", exists=live is not None, revision=revision, totals=NOTHING,
         record=live, generations=records, held=held, findings=(),
-        platform=PlatformFacts("Linux", "x86_64", "glibc", "2.36"), nonce="", free_bytes=0,
+        platform=Platform("Linux", "x86_64", "glibc", "2.36"), nonce="", free_bytes=0,
         free_inodes=None, filesystem="ext4", recovered=None, hashed_bytes=0,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import NO_HELPERS
-from envsync.agent.wire.messages import PlatformFacts
+from envsync.conda.platform_needs import Platform
 from envsync.errors import PreflightRefused
 from envsync.push.cycle import Push
 from envsync.push.ends.both_ends import BothEnds
@@ -109,7 +109,7 @@ def test_the_source_is_of_that_platform(here: Path, subdir: str) -> None:
         source.close()
     facts, machine = platform_facts(), subdir.partition("-")[2]
     is_this = machine in ("", facts.machine)
-    assert platform == (facts if is_this else PlatformFacts("Linux", machine, "", ""))
+    assert platform == (facts if is_this else Platform("Linux", machine, "", ""))
 
 
 def test_a_push_of_it_is_refused_with_a_way_that_there_is(here: Path) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.agent.wire.messages import PlatformFacts, SourceState, TargetState, TotalsFacts
+from envsync.agent.wire.messages import SourceState, TargetState
+from envsync.conda.platform_needs import Platform
 from envsync.errors import PreflightRefused
 from envsync.push.preflight import preflight
+from envsync.tree.manifest import Totals
 
-NOTHING = TotalsFacts(0, 0, 0)
-HERE = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
+NOTHING = Totals(0, 0, 0)
+HERE = Platform("Linux", "x86_64", "glibc", "2.36")
 
 
 def source() -> SourceState:
     return SourceState("/w/envs/my", "r", "r", "r", NOTHING, (), "", (), HERE, 0)
 
 
-def target(platform: PlatformFacts) -> TargetState:
+def target(platform: Platform) -> TargetState:
     facts = dict.fromkeys(TargetState._fields, "")
     lists: dict[str, object] = {
         "generations": (),
@@ -29,7 +31,7 @@ def target(platform: PlatformFacts) -> TargetState:
 
 
 @pytest.mark.parametrize("other", [HERE._replace(machine="aarch64"), HERE._replace(libc="musl")])
-def test_another_platform_is_refused_unless_someone_insists(other: PlatformFacts) -> None:
+def test_another_platform_is_refused_unless_someone_insists(other: Platform) -> None:
     with pytest.raises(PreflightRefused, match="the target is") as refused:
         preflight.require_target(source(), target(other))
     assert "--force-platform" in refused.value.hint

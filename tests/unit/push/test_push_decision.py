@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.wire.messages import PlatformFacts
+from envsync.conda.platform_needs import Platform
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
@@ -34,7 +34,7 @@ ARM = HERE._replace(machine="aarch64")
     ],
 )
 def test_who_insists_on_a_platform_has_it_mirrored_and_told(
-    other: PlatformFacts, insists: bool, method: str, platform: PlatformFacts
+    other: Platform, insists: bool, method: str, platform: Platform
 ) -> None:
     there = target(other)
     way = method_for(replace(SETTINGS, force_platform=insists), source(), there)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
+from envsync.agent.wire.messages import PlanFacts, RebuiltFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.errors import NoSpace, PreflightRefused, RebuildFailed
 from envsync.push.ends.end import Answer
 from envsync.push.rebuilding.rebuild import TRIES_MAX, Rebuild, RebuildRequest
+from envsync.tree.manifest import Totals
 
 WANTED = Requirements(
     ("https://conda.example/lab",),
@@ -23,7 +24,7 @@ WANTED = Requirements(
 ARM = "the source is for the architecture x86_64, the target is aarch64"
 TOOL = {"name": "mamba", "path": "/p/bin/mamba", "version": "1.5.8"}
 PLAN = PlanFacts("new", 0, 0, 0, 0, 0, 0, (), 0, ())
-FACTS = to_json(RebuiltFacts(PLAN, TotalsFacts(1, 1, 1), ()))
+FACTS = to_json(RebuiltFacts(PLAN, Totals(1, 1, 1), ()))
 
 
 class Target:

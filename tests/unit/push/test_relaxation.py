@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent.wire.messages import PlatformFacts
+from envsync.conda.platform_needs import Platform
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.push.rebuilding.relaxation import (
     DROPPED,
@@ -185,7 +185,7 @@ def test_every_step_is_told_and_there_is_an_end(failing: list[str], other: bool)
     assert len(names(pins)) == len(specs(pins))
 
 
-HERE = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
+HERE = Platform("Linux", "x86_64", "glibc", "2.36")
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,7 @@ HERE = PlatformFacts("Linux", "x86_64", "glibc", "2.36")
         (PACK, HERE, PACK, "requested"),
     ],
 )
-def test_the_method_and_its_reason(
-    wanted: str, there: PlatformFacts, name: str, reason: str
-) -> None:
+def test_the_method_and_its_reason(wanted: str, there: Platform, name: str, reason: str) -> None:
     method = choose_method(wanted, HERE, there)
     assert method.name == name
     assert reason in method.reason

@@ -21,7 +21,7 @@ from envsync.agent.staging.writing import space_guard
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.target.queries import OWN
 from envsync.agent.wire.checked_json import from_json
-from envsync.agent.wire.messages import RebuiltFacts, TotalsFacts
+from envsync.agent.wire.messages import RebuiltFacts
 from envsync.agent.wire.short_answers import RunFacts
 from envsync.errors import AgentFailed, TransferFailed
 
@@ -83,7 +83,7 @@ def _stage(service: Service, request: Request) -> Answer:
         raise TransferFailed(f"{len(fetches)} files changed while they were copied there")
     side_build.discard(service.target.places)
     findings = content_findings(wanted) + service.push.findings
-    return Answer(RebuiltFacts(plan, TotalsFacts(*snapshot.totals), findings))
+    return Answer(RebuiltFacts(plan, snapshot.totals, findings))
 
 
 def _discard(service: Service, request: Request) -> Answer:

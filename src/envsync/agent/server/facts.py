@@ -9,9 +9,10 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.server.file_workers import WORKER_MARK
 from envsync.agent.server.reading import read_start
-from envsync.agent.wire.messages import PlatformFacts, ProcessUse
+from envsync.agent.wire.messages import ProcessUse
 from envsync.conda.busy import Process, environment_file
 from envsync.conda.credentials import redacted
+from envsync.conda.platform_needs import Platform
 
 AGENT_MARK = b"exec(bytes.fromhex('"
 """Marks the command line of every agent (`operations.bootstrap`), which opens files only to scan
@@ -27,14 +28,14 @@ _COMMAND_CHARACTERS_MAX = 400
 _ENVIRONMENT_FILE_BYTES_MAX = 64 << 10
 
 
-def platform_facts() -> PlatformFacts:
+def platform_facts() -> Platform:
     kernel = os.uname()
     libc, _, version = _glibc().partition(" ")
     if not libc:
         # musl is recognized by its loader's file name.
         names = os.listdir("/lib") if os.path.isdir("/lib") else []
         libc = "musl" if any(name.startswith("ld-musl-") for name in names) else "unknown"
-    return PlatformFacts(kernel.sysname, kernel.machine, libc, version)
+    return Platform(kernel.sysname, kernel.machine, libc, version)
 
 
 def _glibc() -> str:

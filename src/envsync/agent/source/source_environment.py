@@ -34,15 +34,9 @@ from envsync.agent.trees.stable_hashing import Hashed
 from envsync.agent.trees.storage import require_good_disk
 from envsync.agent.trees.trees import Trees
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
-from envsync.agent.wire.messages import (
-    DirectoryIdentity,
-    Finding,
-    PlatformFacts,
-    SampleFacts,
-    SourceState,
-    TotalsFacts,
-)
+from envsync.agent.wire.messages import DirectoryIdentity, Finding, SampleFacts, SourceState
 from envsync.conda.busy import HISTORY
+from envsync.conda.platform_needs import Platform
 from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
@@ -83,7 +77,7 @@ class SourceEnvironment:
         self._hashing = Hashing()
         self.earlier: Tuple[bytes, ...] = ()
         """The paths where it was before it was packed; set before `inspect`."""
-        self.platform: Optional[PlatformFacts] = None
+        self.platform: Optional[Platform] = None
         """The platform it was made for, if not this machine's; set before `inspect`."""
 
     @property
@@ -185,7 +179,7 @@ class SourceEnvironment:
             self._scanned = None
         return snapshot
 
-    def _platform(self) -> PlatformFacts:
+    def _platform(self) -> Platform:
         return self.platform or platform_facts()
 
     def outline(self) -> Optional[Tuple[SourceState, Manifest]]:
@@ -203,7 +197,7 @@ class SourceEnvironment:
                 build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 manifest, totals = build.outline(scanned)
             found = installer_findings(self._places) + busy_findings(scanned, self._places)
-            state = unhashed_state(self._places.path, TotalsFacts(*totals), found, self._platform())
+            state = unhashed_state(self._places.path, totals, found, self._platform())
             return state, manifest
 
     def confirm(self) -> bool:

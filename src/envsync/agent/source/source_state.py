@@ -10,13 +10,9 @@ from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.messages import (
-    AS_SENT,
-    Finding,
-    PlatformFacts,
-    SourceState,
-    TotalsFacts,
-)
+from envsync.agent.wire.messages import AS_SENT, Finding, SourceState
+from envsync.conda.platform_needs import Platform
+from envsync.tree.manifest import Totals
 
 
 def state_of(
@@ -25,7 +21,7 @@ def state_of(
     source_revision: str,
     history: RevisionHistory,
     findings: Tuple[Finding, ...],
-    platform: PlatformFacts,
+    platform: Platform,
 ) -> SourceState:
     """Return the state of a hashed version of the environment with this `history`."""
     snapshot, here = version.snapshot, version.at("")
@@ -34,7 +30,7 @@ def state_of(
         revision=snapshot.revision,
         revision_there=snapshot.revision if here is None else here.facts.revision,
         source_revision=source_revision,
-        totals=TotalsFacts(*snapshot.totals) if here is None else here.facts.totals,
+        totals=snapshot.totals if here is None else here.facts.totals,
         had=tuple(history.revisions()),
         environment_id=history.environment_id(),
         findings=findings,
@@ -44,7 +40,7 @@ def state_of(
 
 
 def unhashed_state(
-    path: bytes, totals: TotalsFacts, findings: Tuple[Finding, ...], platform: PlatformFacts
+    path: bytes, totals: Totals, findings: Tuple[Finding, ...], platform: Platform
 ) -> SourceState:
     """Return the state of a source that was scanned but not hashed, and so has no revision."""
     return SourceState(

@@ -15,10 +15,11 @@ from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
 from envsync.agent.trees.storage import words
 from envsync.agent.trees.trees import Trees
-from envsync.agent.wire.messages import EnvironmentFacts, TotalsFacts
+from envsync.agent.wire.messages import EnvironmentFacts
 from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.local import LocalPaths
+from envsync.tree.manifest import Totals
 from envsync.tree.safety import is_environment_name
 
 
@@ -39,7 +40,7 @@ def environments(
         try:
             found = _environment(prefix, name, trees)
         except (EnvsyncError, OSError) as error:
-            nothing = TotalsFacts(0, 0, 0)
+            nothing = Totals(0, 0, 0)
             found = EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
         if found is not None:
             yield found
@@ -93,7 +94,7 @@ def _environment(prefix: str, name: str, trees: Trees) -> Optional[EnvironmentFa
         revision=snapshot.revision,
         record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,
-        totals=TotalsFacts(*snapshot.totals),
+        totals=snapshot.totals,
         packages=len(list_packages(package_paths(snapshot.manifest()))),
         generations=sum(1 for other in records.kept() if other != record),
         problem=_problem(places),

@@ -16,7 +16,7 @@ from envsync.agent.staging.staging import Holding
 from envsync.agent.target.differences import describe, package_changes
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.messages import DifferenceFacts, PlanFacts, TotalsFacts, VerifyFacts
+from envsync.agent.wire.messages import DifferenceFacts, PlanFacts, VerifyFacts
 from envsync.errors import Hint, Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.manifest import EMPTY, Manifest
@@ -136,7 +136,7 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     return VerifyFacts(
         revision=snapshot.revision,
         record=None if record is None else record_facts(record),
-        totals=TotalsFacts(*snapshot.totals),
+        totals=snapshot.totals,
         damaged=() if found is None else tuple(map(os.fsdecode, found.changed)),
         missing=() if found is None else tuple(map(os.fsdecode, found.removed)),
         unexpected=() if found is None else tuple(map(os.fsdecode, found.added)),

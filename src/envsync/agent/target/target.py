@@ -35,11 +35,10 @@ from envsync.agent.wire.messages import (
     ProcessUse,
     RecordFacts,
     TargetState,
-    TotalsFacts,
 )
 from envsync.errors import AgentFailed, PreflightRefused, SourceRefused
 from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.manifest import EMPTY, Manifest, Totals
 
 if TYPE_CHECKING:
     from envsync.agent.publishing.publish import Publisher
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 Step = Callable[[str], None]
-_NOTHING = TotalsFacts(0, 0, 0)
+_NOTHING = Totals(0, 0, 0)
 
 
 class Target:
@@ -169,7 +168,7 @@ class Target:
             path=os.fsdecode(self.places.path),
             exists=live is not None,
             revision="" if live is None else live.revision,
-            totals=_NOTHING if live is None else TotalsFacts(*live.totals),
+            totals=_NOTHING if live is None else live.totals,
             record=None if record is None else record_facts(record),
             generations=tuple(record_facts(r) for r in self.records.all() if r != record),
             held=self.records.held(),
@@ -316,7 +315,4 @@ class Target:
 
 
 def record_facts(record: Record) -> RecordFacts:
-    fields = {**record._asdict(), "totals": TotalsFacts(*record.totals)}
-    for name in ("inode", "own_changes", "local", "share"):
-        del fields[name]
-    return RecordFacts(**fields)
+    return RecordFacts(**{name: getattr(record, name) for name in RecordFacts._fields})

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Dict, Iterable, Mapping, NamedTuple, Optional, Set, Tuple
 
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.messages import TotalsFacts
 from envsync.tree import listing as listings
 from envsync.tree.entry import FILE, Entry, join, split
 from envsync.tree.listing import Listing
-from envsync.tree.manifest import Manifest
+from envsync.tree.manifest import Manifest, Totals
 from envsync.tree.revision import CACHE_DIRECTORY, combine, directory_digest, source_of
 
 
@@ -18,7 +17,7 @@ class Changed(NamedTuple):
 
     manifest: Manifest
     revision: str
-    totals: TotalsFacts
+    totals: Totals
     paths: Set[bytes]
 
 
@@ -79,7 +78,7 @@ class ChangedTree:
             digests[directory] = directory_digest(directories, directory)
         scanned = self._snapshot.scan
         manifest = Manifest(directories, scanned.mode, scanned.mtime_ns)
-        return Changed(manifest, combine(digests), TotalsFacts(entries, files, size_bytes), paths)
+        return Changed(manifest, combine(digests), Totals(entries, files, size_bytes), paths)
 
 
 def _with(entries: Iterable[Entry], named: Mapping[bytes, Optional[Entry]]) -> Tuple[Entry, ...]:

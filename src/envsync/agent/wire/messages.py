@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
+from envsync.conda.platform_needs import Platform
+from envsync.tree.manifest import Totals
+
 KEPT = "kept"
 """The method of a version that envsync did not publish, but found there, made by hand."""
 AS_SENT = ("mirror", "adopt")
@@ -38,13 +41,6 @@ def listed(names: Sequence[str], shown: int) -> str:
     """Return names as text for a message: `a, b and 3 more`."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
-
-
-class PlatformFacts(NamedTuple):
-    system: str
-    machine: str
-    libc: str
-    libc_version: str
 
 
 class ProcessUse(NamedTuple):
@@ -79,15 +75,9 @@ class ServerFacts(NamedTuple):
 
     who: str
     codecs: Tuple[str, ...]
-    platform: PlatformFacts
+    platform: Platform
     time_seconds: float
     python: str
-
-
-class TotalsFacts(NamedTuple):
-    entries: int
-    files: int
-    size_bytes: int
 
 
 class SourceState(NamedTuple):
@@ -103,11 +93,11 @@ class SourceState(NamedTuple):
     revision: str
     revision_there: str
     source_revision: str
-    totals: TotalsFacts
+    totals: Totals
     had: Tuple[str, ...]
     environment_id: str
     findings: Tuple[Finding, ...]
-    platform: PlatformFacts
+    platform: Platform
     hashed_bytes: int
 
 
@@ -119,7 +109,7 @@ class RelocationFacts(NamedTuple):
     """
 
     revision: str
-    totals: TotalsFacts
+    totals: Totals
     problems: Tuple[str, ...]
     left: Tuple[str, ...]
 
@@ -135,7 +125,7 @@ class RecordFacts(NamedTuple):
     when_seconds: float
     method: str
     transport: str
-    totals: TotalsFacts
+    totals: Totals
     kept_because: str
     environment_id: str
 
@@ -153,12 +143,12 @@ class TargetState(NamedTuple):
     path: str
     exists: bool
     revision: str
-    totals: TotalsFacts
+    totals: Totals
     record: Optional[RecordFacts]
     generations: Tuple[RecordFacts, ...]
     held: Dict[str, str]
     findings: Tuple[Finding, ...]
-    platform: PlatformFacts
+    platform: Platform
     nonce: str
     free_bytes: int
     free_inodes: Optional[int]
@@ -210,7 +200,7 @@ class RebuiltFacts(NamedTuple):
     """An environment that a target's own tools built, after it was taken into the staging tree."""
 
     plan: PlanFacts
-    totals: TotalsFacts
+    totals: Totals
     findings: Tuple[Finding, ...]
 
 
@@ -255,7 +245,7 @@ class VerifyFacts(NamedTuple):
 
     revision: str
     record: Optional[RecordFacts]
-    totals: TotalsFacts
+    totals: Totals
     damaged: Tuple[str, ...]
     missing: Tuple[str, ...]
     unexpected: Tuple[str, ...]
@@ -269,7 +259,7 @@ class EnvironmentFacts(NamedTuple):
     revision: str
     record: Optional[RecordFacts]
     drifted: bool
-    totals: TotalsFacts
+    totals: Totals
     packages: int
     generations: int
     problem: str

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from envsync.agent.server.facts import who
 from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.messages import RecordFacts, TotalsFacts
+from envsync.agent.wire.messages import RecordFacts
 from envsync.cli.demo import environment as demo_environment
 from envsync.cli.demo.machines import Machine
 from envsync.cli.demo.narration import Narration
@@ -29,6 +29,7 @@ from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.tree.local import DEFAULT_LOCAL
+from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
 
 T = TypeVar("T")
@@ -267,7 +268,7 @@ def _refusal_lines(error: EnvsyncError) -> list[str]:
     return [*lines, f"  → {error.hint}"] if error.hint else lines
 
 
-def _contents(totals: TotalsFacts) -> str:
+def _contents(totals: Totals) -> str:
     return f"{count(totals.files, 'file')}, {size(totals.size_bytes)}"
 
 

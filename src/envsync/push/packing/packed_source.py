@@ -20,9 +20,9 @@ from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.wire.checked_json import Arguments, as_json, from_json, to_json
-from envsync.agent.wire.messages import DirectoryIdentity, Finding, PlatformFacts, SourceState
+from envsync.agent.wire.messages import DirectoryIdentity, Finding, SourceState
 from envsync.agent.wire.short_answers import SourceOpened
-from envsync.conda.platform_needs import kernel_machine
+from envsync.conda.platform_needs import Platform, kernel_machine
 from envsync.errors import Locked, SourceRefused, StorageFailed
 from envsync.files.directories import cache_directory
 from envsync.push.ends.end import Answer, LocalEnd, Progress
@@ -56,7 +56,7 @@ class Filled(NamedTuple):
 
     told: tuple[str, ...]
     earlier: tuple[bytes, ...]
-    platform: PlatformFacts | None = None
+    platform: Platform | None = None
 
 
 Fill = Callable[[Path], Filled]
@@ -254,12 +254,12 @@ def packed_source(settings: PushSettings, source: Place, helpers: HelperProcesse
     return LocalSource(look, end.agent)
 
 
-def _other_platform(top: Path) -> PlatformFacts | None:
+def _other_platform(top: Path) -> Platform | None:
     """Return the platform of what was packed elsewhere, without its C library, which is unknown."""
     packed, here = packed_platform(top), platform_facts()
     if packed is None or packed == (here.system, kernel_machine(here.machine)):
         return None
-    return PlatformFacts(packed.system, packed.machine, "", "")
+    return Platform(packed.system, packed.machine, "", "")
 
 
 def at_rest(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:

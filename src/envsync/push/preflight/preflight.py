@@ -14,7 +14,7 @@ from envsync.agent.wire.messages import (
     listed,
 )
 from envsync.conda import platform_needs
-from envsync.conda.platform_needs import Platform, mismatches
+from envsync.conda.platform_needs import mismatches
 from envsync.errors import (
     ANOTHERS,
     NO_MOUNT_POINT,
@@ -89,14 +89,14 @@ def other_platform(source: SourceState, target: TargetState) -> str:
 
 def platform_findings(source: SourceState, target: TargetState) -> Iterator[Finding]:
     """Yield what forbids a mirror. An older C library does not: see `EndChecks.warnings`."""
-    for mismatch in mismatches(Platform(*source.platform), Platform(*target.platform)):
+    for mismatch in mismatches(source.platform, target.platform):
         if mismatch.refused:
             yield Finding("platform", mismatch.message, True)
 
 
 def has_older_libc(source: SourceState, target: TargetState) -> bool:
     """Return whether the newest glibc that the environment needs may be too new for the target."""
-    here, there = Platform(*source.platform), Platform(*target.platform)
+    here, there = source.platform, target.platform
     return here.libc == there.libc and platform_needs.has_older_libc(here, there)
 
 

@@ -19,7 +19,6 @@ from envsync.errors import (
 )
 from envsync.push.request.method import MIRROR
 from envsync.push.request.settings import PushSettings
-from envsync.tree.manifest import Totals
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
 
@@ -105,7 +104,7 @@ def _require_not_held(settings: PushSettings, source: SourceState, target: Targe
 def _require_not_shrunk(settings: PushSettings, source: SourceState, target: TargetState) -> None:
     if settings.allow_shrink or not target.exists:
         return
-    loss = shrinkage(Totals(*source.totals), Totals(*target.totals))
+    loss = shrinkage(source.totals, target.totals)
     if loss is not None:
         raise SourceShrunk(f"the source looks ruined: {loss}")
 

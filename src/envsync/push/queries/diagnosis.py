@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from envsync.agent.server.conda_tool import TOOLS
 from envsync.agent.server.program_version import ToolFacts
 from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts
-from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.hint_commands import command_line, published_diff
 from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
@@ -51,7 +50,7 @@ class Complaint:
     fails: bool = False
 
 
-def complaints(found: Examination, here: PlatformFacts | None) -> tuple[Complaint, ...]:
+def complaints(found: Examination, here: Platform | None) -> tuple[Complaint, ...]:
     """Return a server's complaints, failures first.
 
     `here` is the platform of this machine; None leaves the comparison out.
@@ -135,10 +134,10 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
-def _about_methods(health: HealthFacts, here: PlatformFacts | None) -> _Told:
+def _about_methods(health: HealthFacts, here: Platform | None) -> _Told:
     """Tell what keeps environments from being mirrored, or from being rebuilt."""
-    platform = Platform(*health.server.platform)
-    found = [] if here is None else mismatches(Platform(*here), platform)
+    platform = health.server.platform
+    found = [] if here is None else mismatches(here, platform)
     has_tool = any(tool.name in TOOLS for tool in health.tools)
     for mismatch in found:
         what = mismatch.message.replace("the source", "this machine")

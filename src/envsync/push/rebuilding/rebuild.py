@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from envsync.agent.server.program_version import ToolFacts
 from envsync.agent.wire.checked_json import Arguments, from_json, to_json
-from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, TotalsFacts
+from envsync.agent.wire.messages import PlanFacts, RebuiltFacts
 from envsync.agent.wire.short_answers import RunFacts
 from envsync.conda.requirements import Requirements
 from envsync.errors import EnvsyncError, NoSpace, PreflightRefused, RebuildFailed
@@ -43,6 +43,7 @@ from envsync.push.rebuilding.solver_messages import (
     UNAVAILABLE,
     ToolFailure,
 )
+from envsync.tree.manifest import Totals
 
 TRIES_MAX = 40
 """The most tries of one tool. A solver may name one package at a time, and takes seconds for it."""
@@ -71,7 +72,7 @@ class Rebuilt:
     """What is in the staging tree. `changes` are the pins that were relaxed, a line each."""
 
     plan: PlanFacts
-    totals: TotalsFacts
+    totals: Totals
     tool: str
     changes: tuple[str, ...]
     warnings: tuple[str, ...]

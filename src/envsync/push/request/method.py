@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from envsync.agent.wire.messages import PlatformFacts
 from envsync.conda.platform_needs import Platform, mismatches
 
 AUTO, MIRROR, PACK, REBUILD = "auto", "mirror", "pack", "rebuild"
@@ -24,15 +23,11 @@ class Method(NamedTuple):
         return self.name == REBUILD
 
 
-def choose_method(wanted: str, source: PlatformFacts, target: PlatformFacts) -> Method:
+def choose_method(wanted: str, source: Platform, target: Platform) -> Method:
     """Return the method for these platforms where `auto` is wanted; any other choice is kept."""
     if wanted != AUTO:
         return Method(wanted, ASKED_FOR)
-    refused = [
-        mismatch.message
-        for mismatch in mismatches(Platform(*source), Platform(*target))
-        if mismatch.refused
-    ]
+    refused = [mismatch.message for mismatch in mismatches(source, target) if mismatch.refused]
     if refused:
         return Method(REBUILD, refused[0])
     machine = f"{source.system} {source.machine}".strip()

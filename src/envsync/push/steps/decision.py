@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState, TotalsFacts
+from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState
 from envsync.push.preflight import preflight
 from envsync.push.request.method import AUTO, Method, choose_method
 from envsync.push.request.settings import PushSettings
+from envsync.tree.manifest import Totals
 
 
 class MethodChoice(NamedTuple):
@@ -51,7 +52,7 @@ class StagingResult(NamedTuple):
     """
 
     plan: PlanFacts
-    totals: TotalsFacts
+    totals: Totals
     transport: str = ""
     transport_reason: str = ""
     agent_forwarded: bool = False

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.messages import PlanFacts, ProcessUse, RecordFacts, TotalsFacts
+from envsync.agent.wire.messages import PlanFacts, ProcessUse, RecordFacts
 from envsync.errors import EnvsyncError
+from envsync.tree.manifest import Totals
 
 PUSHED, IN_STEP, ADOPTED, PLANNED, FAILED = "pushed", "in-step", "adopted", "planned", "failed"
 
@@ -35,7 +36,7 @@ class PushReport:
     environment: str
     outcome: str
     revision: str = ""
-    totals: TotalsFacts | None = None
+    totals: Totals | None = None
     plan: PlanFacts | None = None
     record: RecordFacts | None = None
     method: str = ""
