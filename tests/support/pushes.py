@@ -19,7 +19,7 @@ from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.target.target import Target
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import outgoing
-from envsync.agent.wire.build_requests import Check, Publication
+from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
 from envsync.tree.entry import Entry
 from envsync.tree.local import LocalPaths

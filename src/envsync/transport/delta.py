@@ -22,7 +22,7 @@ from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.file_copy import opened_file
 from envsync.agent.trees.outgoing import BLOCK_BYTES as PIECE_BYTES
 from envsync.agent.trees.outgoing import GONE, HEAD
-from envsync.agent.wire.build_requests import AskBlocks
+from envsync.agent.wire.transfer_operations import BLOCKS, AskBlocks
 from envsync.errors import AgentFailed
 from envsync.transport.job import Item, Job
 
@@ -49,9 +49,9 @@ def _told(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Bl
     if not items:
         return {}
     paths = [path for path, _ in items]
-    answer = job.ask("transfer.blocks", AskBlocks(is_sample), b"\0".join(paths))
+    encoded = job.ask(BLOCKS, AskBlocks(is_sample, b"\0".join(paths)))
     try:
-        found = parse(answer.payload, [size_bytes for _, size_bytes in items])
+        found = parse(encoded, [size_bytes for _, size_bytes in items])
         return dict(zip(paths, found, strict=True))
     except ValueError as error:
         raise AgentFailed(f"the target sent {error}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from envsync.agent.source.direct_send import RsyncEnded
+from envsync.agent.wire.source_operations import RsyncEnded
 from envsync.errors import AgentFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Direct, Job, Sent

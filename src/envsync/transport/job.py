@@ -13,15 +13,12 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from envsync.agent.wire.checked_json import Arguments
-from envsync.agent.wire.short_answers import RsyncFacts
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT
+from envsync.agent.wire.source_operations import ReachFacts, RsyncEnded
+from envsync.agent.wire.transfer_operations import RsyncFacts
 from envsync.ssh.session import Link
-
-if TYPE_CHECKING:
-    # Importing it also imports the code that starts rsyncs, which most pushes do not need.
-    from envsync.agent.source.direct_send import ReachFacts, RsyncEnded
 
 Item = tuple[bytes, int]
 """A file to send: its path below the environment's top, and its size in bytes."""
@@ -32,12 +29,11 @@ class Ask(Protocol):
 
     def __call__(
         self,
-        operation: str,
-        arguments: Arguments | None = None,
-        payload: bytes = b"",
+        operation: Operation[RequestT, AnswerT],
+        request: RequestT,
         stream: Iterable[bytes] | None = None,
         on_progress: Callable[[Mapping[str, Any]], None] | None = None,
-    ) -> Any: ...
+    ) -> AnswerT: ...
 
 
 class Contents(Protocol):

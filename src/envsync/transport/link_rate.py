@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from envsync.agent.wire.transfer_operations import PROBE
 from envsync.transport.job import Job
 
 _PROBE_SECONDS = 0.25
@@ -28,5 +29,5 @@ def bytes_per_second(job: Job) -> float:
             yield block
 
     started = time.monotonic()
-    job.ask("transfer.probe", {}, b"", blocks())
+    job.ask(PROBE, None, blocks())
     return sent_bytes / max(time.monotonic() - started, 1e-6)

@@ -13,8 +13,8 @@ from functools import partial
 
 from envsync.agent.server.program_version import version_text
 from envsync.agent.server.rsync_run import RsyncRun
-from envsync.agent.wire.checked_json import from_json
-from envsync.agent.wire.short_answers import RsyncFacts
+from envsync.agent.wire.server_operations import HELLO
+from envsync.agent.wire.transfer_operations import FIND_RSYNC, STAMP, RsyncFacts
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError, TransferFailed
 from envsync.transport import rsync_command
 from envsync.transport.job import Item, Job, Sent
@@ -82,7 +82,7 @@ def stamped(job: Job, output: Output) -> Sent:
     Those are paths beyond its limits, and files that changed size.
     """
     sent = Sent(output.wire_bytes)
-    failed = set(failed_paths(job.ask("transfer.stamp", {}, job.selection()).document))
+    failed = set(failed_paths(job.ask(STAMP, job.selection())))
     again = [item for item in job.items if item[0] in failed]
     return sent + StreamTransport().send(after_rsync(job, again, output)) if failed else sent
 
@@ -114,7 +114,7 @@ def _beyond(counted: int, report: Callable[[int], None]) -> Callable[[int], None
 
 def receiver(job: Job) -> RsyncFacts:
     """Return facts about the rsync on the server."""
-    return from_json(RsyncFacts, job.ask("transfer.rsync").document)
+    return job.ask(FIND_RSYNC, None)
 
 
 def receiver_refusal(job: Job) -> str | None:
@@ -169,7 +169,7 @@ def failed_run(job: Job, exit_code: int, said: str) -> EnvsyncError:
     is_link_alive = True
     if exit_code > 0:
         try:
-            job.ask("hello")
+            job.ask(HELLO, None)
         except ConnectionLost:
             is_link_alive = False
     return failure(

@@ -15,9 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import BundleFacts
-from envsync.agent.wire.short_answers import SpaceFacts
+from envsync.agent.wire.transfer_operations import BUNDLE, FREE_BYTES, UNPACK
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.files.directories import cache_directory
 from envsync.transport.effort import Effort
@@ -48,7 +47,7 @@ class ScpTransport:
         assert job.link is not None
         with contextlib.closing(_bundle(job)) as bundle:
             size_bytes = bundle.seek(0, os.SEEK_END)
-            there = from_json(BundleFacts, job.ask("transfer.bundle").document)
+            there = job.ask(BUNDLE, None)
             offset = _arrived_bytes(bundle, there)
             _require_room(job, size_bytes - offset, there.free_bytes)
             progress = _Progress(job, size_bytes)
@@ -60,8 +59,8 @@ class ScpTransport:
                 job.link.upload(path, destination, offset=offset, progress=progress.add)
             except TransferFailed as error:
                 raise _explained(job, error) from error
-            answer = job.ask("transfer.unpack", {}, job.selection())
-        return Sent(size_bytes - offset, failed_paths(answer.document))
+            received = job.ask(UNPACK, job.selection())
+        return Sent(size_bytes - offset, failed_paths(received))
 
 
 def _bundle(job: Job) -> IO[bytes]:
@@ -128,8 +127,8 @@ def _require_room(job: Job, missing_bytes: int, free_bytes: int) -> None:
 
 def _explained(job: Job, error: EnvsyncError) -> EnvsyncError:
     """Return `NoSpace` if the disk is full, else `error`. The agent knows; SFTP does not say."""
-    there = from_json(SpaceFacts, job.ask("transfer.free").document)
-    return _no_space(error.message) if there.free_bytes < _READ_BYTES else error
+    is_full = job.ask(FREE_BYTES, None) < _READ_BYTES
+    return _no_space(error.message) if is_full else error
 
 
 def _no_space(reason: str) -> NoSpace:

@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from envsync.agent.wire import codec
-from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import ReceiveFacts
+from envsync.agent.wire.operation import Operation
+from envsync.agent.wire.transfer_operations import PATCH, RECEIVE
 from envsync.transport import delta
 from envsync.transport.effort import CRAWLING_BYTES_PER_SECOND, Effort, Sending, Step
 from envsync.transport.job import Job, Sent
@@ -57,32 +59,26 @@ class StreamTransport:
     def send(self, job: Job) -> Sent:
         known = delta.known_blocks(job)
         if not known:
-            return self._send(job, "transfer.receive")
+            return self._send(job, RECEIVE)
         changed = job.only([item for item in job.items if item[0] in known])
-        sent = self._send(replace(changed, contents=delta.Patches(job, known)), "transfer.patch")
+        sent = self._send(replace(changed, contents=delta.Patches(job, known)), PATCH)
         others = [item for item in job.items if item[0] not in known]
-        return sent + self._send(job.only(others), "transfer.receive") if others else sent
+        return sent + self._send(job.only(others), RECEIVE) if others else sent
 
-    def _send(self, job: Job, operation: str) -> Sent:
-        def ask(blocks: Iterator[bytes], hear: Hear) -> Mapping[str, Any]:
-            answer = job.ask(operation, {}, job.selection(), blocks, hear)
-            document: Mapping[str, Any] = answer.document
-            return document
+    def _send(self, job: Job, operation: Operation[bytes, ReceiveFacts]) -> Sent:
+        return self.send_as(job, partial(job.ask, operation, job.selection()))
 
-        return self.send_as(job, ask)
-
-    def send_as(self, job: Job, ask: Callable[[Iterator[bytes], Hear], Mapping[str, Any]]) -> Sent:
+    def send_as(self, job: Job, ask: Callable[[Iterator[bytes], Hear], ReceiveFacts]) -> Sent:
         """Send the job by calling `ask` with the blocks and a callback for the target's progress.
 
-        `ask` returns the document of the target's answer.
+        `ask` returns the target's answer.
         """
         counter, arrivals = _Counter(job.limit_bits_per_second), _Arrivals(job.on_files)
         # Closed even if the target stops half-way, to end the threads that make the blocks.
         with contextlib.closing(_blocks(job)) as blocks:
-            document = ask(counter.counted(blocks), arrivals.hear)
-        failed = failed_paths(document)
-        arrivals.end(document)
-        return Sent(counter.wire_bytes, failed)
+            received = ask(counter.counted(blocks), arrivals.hear)
+        arrivals.end(received)
+        return Sent(counter.wire_bytes, failed_paths(received))
 
 
 def _blocks(job: Job) -> Generator[bytes, None, None]:
@@ -106,10 +102,9 @@ def steps(job: Job) -> tuple[Step, ...]:
     return ladders.get(both[0] if both else "", _PLAIN_STEPS)
 
 
-def failed_paths(document: Mapping[str, Any]) -> tuple[bytes, ...]:
+def failed_paths(received: ReceiveFacts) -> tuple[bytes, ...]:
     """Return the paths whose contents arrived wrong or not at all, by the answer to a transfer."""
-    failed = from_json(ReceiveFacts, document).failed
-    return tuple(path.encode("utf-8", "surrogateescape") for path in failed)
+    return tuple(path.encode("utf-8", "surrogateescape") for path in received.failed)
 
 
 def workers_for(name: str) -> int:
@@ -224,9 +219,9 @@ class _Arrivals:
     def hear(self, told: Mapping[str, Any]) -> None:
         self._are(told.get("received_files", 0))
 
-    def end(self, document: Mapping[str, Any]) -> None:
-        """Report the last files, which only the (already checked) answer includes."""
-        self._are(document["files"])
+    def end(self, received: ReceiveFacts) -> None:
+        """Report the last files, which only the answer includes."""
+        self._are(received.files)
 
     def _are(self, files: int) -> None:
         if files > self._files:

@@ -13,8 +13,14 @@ import pytest
 
 from envsync.agent.operations import bootstrap, bundle
 from envsync.agent.wire.channel import Channel
-from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.target_requests import AskReferences, OpenTarget
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
+from envsync.agent.wire.server_operations import HELLO
+from envsync.agent.wire.target_operations import (
+    OPEN_TARGET,
+    REFERENCES,
+    AskReferences,
+    OpenTarget,
+)
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, error_from_json
 from tests.pythons import interpreters
 
@@ -77,45 +83,44 @@ def write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def ask(channel: Channel, operation: str, **arguments: object) -> dict[str, object]:
-    channel.send_message({"operation": operation, "arguments": arguments})
+def ask(channel: Channel, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
+    document, _ = encode(request)
+    channel.send_message({"operation": operation.name, "request": document})
     while True:
-        document, _ = channel.receive_message()
-        if "error" in document.get("answer", {}):
-            raise error_from_json(document["answer"]["error"])
+        document, payload = channel.receive_message()
+        if "error" in document:
+            raise error_from_json(document["error"])
         if "answer" in document:
-            return dict(document["answer"])
+            return operation.decode_answer(document["answer"], payload)
 
 
 @pytest.mark.parametrize("version", interpreters())
 def test_agent_answers_on_python(version: str, tmp_path: Path) -> None:
     with agent(str(interpreters()[version]), tmp_path) as channel:
-        hello = ask(channel, "hello")
-        assert hello["python"] == str(interpreters()[version])
+        hello = ask(channel, HELLO, None)
+        assert hello.python == str(interpreters()[version])
         assert "zlib" in _codecs(channel, tmp_path)
         with pytest.raises(AgentFailed, match="no-such-thing"):
-            ask(channel, "no-such-thing")
-        assert ask(channel, "hello")["who"] == hello["who"], "an error is not the end"
+            ask(channel, Operation[None, None]("no-such-thing"), None)
+        assert ask(channel, HELLO, None).who == hello.who, "an error is not the end"
     assert list(tmp_path.iterdir()) == [], "nothing is stored on a server"
 
 
-def _codecs(channel: Channel, prefix: Path) -> list[str]:
-    """What the interpreter undoes, as it found out."""
-    ask(channel, "target.open", **to_json(OpenTarget(str(prefix), "myenv", (), "alice")))
-    found = ask(channel, "target.references", **to_json(AskReferences()))["codecs"]
-    assert isinstance(found, list)
-    return found
+def _codecs(channel: Channel, prefix: Path) -> tuple[str, ...]:
+    """What the interpreter decodes, as it found out."""
+    ask(channel, OPEN_TARGET, OpenTarget(str(prefix), "myenv", (), "alice"))
+    return ask(channel, REFERENCES, AskReferences()).codecs
 
 
 @pytest.mark.parametrize("noise", ["Welcome!\n", f"{TOKEN[:-1]}\n", "no newline, C\1\2\3"])
 def test_output_of_login_files_before_the_token_is_skipped(noise: str, tmp_path: Path) -> None:
     with agent(str(next(iter(interpreters().values()))), tmp_path, noise=noise) as channel:
-        assert ask(channel, "hello")
+        assert ask(channel, HELLO, None)
 
 
 def test_without_the_preferred_python_it_takes_python3(tmp_path: Path) -> None:
     with agent("/no/such/python", tmp_path) as channel:
-        assert ask(channel, "hello")
+        assert ask(channel, HELLO, None)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +170,6 @@ def test_the_command_is_plain_enough_for_any_login_shell(command: str) -> None:
 
 def test_agent_process_ends_with_its_input(tmp_path: Path) -> None:
     with agent(str(next(iter(interpreters().values()))), tmp_path) as channel:
-        ask(channel, "hello")
+        ask(channel, HELLO, None)
     with pytest.raises((ConnectionLost, AgentFailed)):
         channel.receive_message()

@@ -23,8 +23,8 @@ from envsync.agent.server.filesystem import Mount
 from envsync.agent.staging import scratch_files, side_build
 from envsync.agent.target import gc as collecting
 from envsync.agent.target.gc import Rules, sweep
-from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import GcFacts, SweepFacts
+from envsync.agent.wire.server_operations import COLLECT, Collect
 from envsync.errors import AgentFailed, CheckFailed
 from tests.support import disk
 from tests.support.pushes import Server, die_in, environment
@@ -461,20 +461,17 @@ def home(server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ask(server: Server, **options: Any) -> GcFacts:
-    arguments = {
-        "prefix": str(server.prefix),
-        "by": "alice@here (gc)",
-        "keep": 1,
-        "keep_of": {},
-        "local": ["local"],
-        "local_of": {},
-        "drifted": False,
-        "dry_run": False,
-        "command": "",
-        "server": "",
-        **options,
-    }
-    return from_json(GcFacts, Service().call("gc", arguments).document)
+    request = Collect(
+        prefix=str(server.prefix),
+        by="alice@here (gc)",
+        keep=1,
+        keep_of={},
+        local=("local",),
+        local_of={},
+        drifted=False,
+        dry_run=False,
+    )
+    return Service().ask(COLLECT, request._replace(**options))
 
 
 def test_every_environment_of_a_server_with_its_own_keep(server: Server, home: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from envsync.agent.target.publication import adopt
 from envsync.agent.target.push import TargetPush
-from envsync.agent.wire.build_requests import Check, Publication
+from envsync.agent.wire.build_operations import Check, Publication
 from envsync.errors import AgentFailed
 from tests.support.pushes import Server, environment
 from tests.support.trees import file, manifest_of, symlink

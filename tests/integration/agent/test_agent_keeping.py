@@ -14,7 +14,7 @@ import pytest
 from envsync.agent.places.records import Record
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
-from envsync.agent.wire.server_requests import AskEnvironments
+from envsync.agent.wire.server_operations import HEALTH, AskEnvironments
 from envsync.errors import NotFound, StorageFailed
 from envsync.push.ends.end import LocalEnd
 from tests.support import disk
@@ -128,8 +128,8 @@ def test_the_number_of_a_damaged_record_is_not_given_again(server: Server) -> No
 def test_rollback_never_goes_back_to_what_was_deleted_by_hand(server: Server) -> None:
     shutil.rmtree(server.live)
     asked = AskEnvironments(str(server.prefix), (), {})
-    [told] = LocalEnd("here").call("health", asked).document["environments"]
-    assert (told["state"], told["reason"]) == ("missing", "1 earlier version is kept")
+    [facts] = LocalEnd("here").ask(HEALTH, asked).environments
+    assert (facts.state, facts.reason) == ("missing", "1 earlier version is kept")
     assert server.rollback().number == 1
     assert server.tree() == VERSIONS[0]
     shutil.rmtree(server.live)

@@ -18,7 +18,7 @@ from envsync.agent.server import filesystem
 from envsync.agent.target.push import TargetPush
 from envsync.agent.trees import file_copy, storage
 from envsync.agent.trees.file_copy import copied_mode
-from envsync.agent.wire.build_requests import Check, Publication
+from envsync.agent.wire.build_operations import Check, Publication
 from envsync.errors import NoSpace, PreflightRefused, StorageFailed
 from envsync.tree.local import LocalPaths
 from tests.support import disk

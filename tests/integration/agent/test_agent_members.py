@@ -25,7 +25,7 @@ from envsync.agent.staging import reuse  # noqa: F401
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.push import TargetPush
 from envsync.agent.target.switches import TargetSwitches
-from envsync.agent.wire.build_requests import Check, Publication
+from envsync.agent.wire.build_operations import Check, Publication
 from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share

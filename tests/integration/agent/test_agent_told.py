@@ -10,6 +10,7 @@ from envsync.agent.target import health
 from envsync.agent.target.catalogue import environments
 from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.messages import EnvironmentFacts
+from envsync.agent.wire.server_operations import StandingFacts
 from envsync.errors import CheckFailed, NotFound
 from tests.integration.agent.versions import ONE, TWO
 from tests.support.pushes import NAME, Server, records
@@ -19,7 +20,7 @@ def listed(server: Server) -> list[EnvironmentFacts]:
     return list(environments(str(server.prefix), ("local",), {}, server.cache))
 
 
-def standing(server: Server) -> list[health.StandingFacts]:
+def standing(server: Server) -> list[StandingFacts]:
     trees = server.target().trees
     return list(health._standing(str(server.prefix), lambda _: trees))
 

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from unittest import mock
 
-from envsync.agent.operations.service import Answer, Service
+from envsync.agent.operations.service import Service
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.wire.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfInput, FrameReader
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
@@ -35,6 +35,14 @@ from tests.support.processes import wait_until
 
 NAME = "myenv"
 FILES = {"conda-meta/history": "==> now <==\n", "bin/tool": "#!/bin/sh\n", "lib/a.py": "a = 1\n"}
+
+
+class Answer(NamedTuple):
+    """An answer as it is sent: JSON, and the bytes beside it."""
+
+    document: Any
+    payload: bytes = b""
+
 
 Lie = Callable[[str, int, Answer], "bytes | None"]
 """What goes out instead of the answer to an operation, by its number; None for the truth."""
@@ -149,6 +157,10 @@ def message(document: object, payload: bytes = b"") -> bytes:
     return head + b"".join(frame(PAYLOAD, payload[at : at + (1 << 20)]) for at in pieces)
 
 
+def failed(number: object, error: object) -> bytes:
+    return message({"error": error, "number": number})
+
+
 def answer(number: object, document: object, payload: bytes = b"") -> bytes:
     told: dict[str, object] = {"answer": document, "number": number}
     if payload:
@@ -173,13 +185,20 @@ class LyingAgent:
 
     def serve(self, far: socket.socket) -> None:
         frames = begin(far)
-        service = Service(emit=lambda data: far.sendall(frame(DATA, self._spoil(data))))
+        service = Service(
+            emit=lambda data: far.sendall(frame(DATA, self._spoil(data))),
+            stream=lambda: self._block(frames),
+        )
         while True:
             request, payload = self._request(frames)
             operation = request["operation"]
             self.asked.append(operation)
-            truth = self._carry_out(service, frames, request, payload)
             number = request["number"]
+            try:
+                truth = Answer(*service.answer(operation, request["request"], payload))
+            except EnvsyncError as error:
+                far.sendall(failed(number, error.to_json()))
+                continue
             said = self._lie(operation, number, truth)
             far.sendall(answer(number, truth.document, truth.payload) if said is None else said)
 
@@ -195,19 +214,11 @@ class LyingAgent:
         return document, payload
 
     @staticmethod
-    def _carry_out(
-        service: Service, frames: FrameReader, request: Mapping[str, Any], payload: bytes
-    ) -> Answer:
-        def stream() -> bytes | None:
+    def _block(frames: FrameReader) -> bytes | None:
+        got = frames.frame()
+        while got.kind == HEARTBEAT:
             got = frames.frame()
-            while got.kind == HEARTBEAT:
-                got = frames.frame()
-            return got.data if got.kind == DATA else None
-
-        try:
-            return service.call(request["operation"], request["arguments"], payload, stream)
-        except EnvsyncError as error:
-            return Answer({"error": error.to_json()})
+        return got.data if got.kind == DATA else None
 
 
 class Scene:

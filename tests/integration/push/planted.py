@@ -58,12 +58,12 @@ def _stop_at(moment):
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-_plain_call = Service.call
+_plain_ask = Service.ask
 
 
-def _call(self, operation, arguments, payload=b"", stream=lambda: None, *more):
-    _stop_at(operation)
-    tell, blocks = self.tell, [0]
+def _ask(self, operation, request):
+    _stop_at(operation.name)
+    tell, stream, blocks = self.tell, self.stream, [0]
 
     def telling(document):
         tell(document)
@@ -76,14 +76,14 @@ def _call(self, operation, arguments, payload=b"", stream=lambda: None, *more):
             _stop_at("receiving")
         return block
 
-    self.tell = telling
+    self.tell, self.stream = telling, streaming
     try:
-        return _plain_call(self, operation, arguments, payload, streaming, *more)
+        return _plain_ask(self, operation, request)
     finally:
-        self.tell = tell
+        self.tell, self.stream = tell, stream
 
 
-Service.call = _call
+Service.ask = _ask
 """
 _WRITING = f"""
 

@@ -20,7 +20,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent.operations.service import Answer
 from envsync.agent.server import filesystem
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
 from envsync.cli.output.terminal import Terminal
@@ -34,6 +33,7 @@ from envsync.push.switches import in_doubt
 from envsync.ssh.session import Link
 from envsync.tree import manifest as manifests
 from tests.integration.push.lying import (
+    Answer,
     FakeLink,
     Lie,
     LyingAgent,
@@ -41,6 +41,7 @@ from tests.integration.push.lying import (
     SocketSession,
     answer,
     begin,
+    failed,
     frame,
     message,
     opened,
@@ -190,39 +191,39 @@ def lie_at(operation: str, said: Callable[[int, Answer], bytes]) -> LyingAgent:
 
 
 def error(**fields: object) -> dict[str, object]:
-    return {"error": {"code": "no-space", "message": "full", "hint": "", "details": [], **fields}}
+    return {"code": "no-space", "message": "full", "hint": "", "details": [], **fields}
 
 
 MEGABYTE = "x" * 1_000_000
 LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
     "no answer": ("target.open", lambda n, a: message({"number": n}), "no answer"),
-    "an answer that is none": ("target.open", lambda n, a: answer(n, ["x"]), "no answer"),
+    "an answer that is none": ("target.open", lambda n, a: answer(n, ["x"]), "message"),
     "without a number": ("target.open", lambda n, a: message({"answer": a.document}), "no answer"),
     "an answer of before": ("target.inspect", lambda n, a: answer(n - 1, a.document), "no answer"),
     "another operation's": ("target.inspect", lambda n, a: answer(n, {"processes": []}), "message"),
     "twice": ("target.open", lambda n, a: answer(n, a.document) * 2, "no answer"),
-    "an error that is none": ("target.open", lambda n, a: answer(n, {"error": 7}), ""),
-    "an error of nothing": ("target.open", lambda n, a: answer(n, {"error": {}}), ""),
+    "an error that is none": ("target.open", lambda n, a: failed(n, 7), ""),
+    "an error of nothing": ("target.open", lambda n, a: failed(n, {}), ""),
     "an error with escapes": (
         "target.open",
-        lambda n, a: answer(n, error(message="\x1b[2J", details=["\r", "\u2028\x9b1m"])),
+        lambda n, a: failed(n, error(message="\x1b[2J", details=["\r", "\u2028\x9b1m"])),
         "",
     ),
     "an error with markup": (
-        "target.open", lambda n, a: answer(n, error(message="[red]x[/red] [/]")), r"\[red\]",
+        "target.open", lambda n, a: failed(n, error(message="[red]x[/red] [/]")), r"\[red\]",
     ),
     "an error of megabytes": (
         "target.open", lambda n, a: large(n, error(details=[MEGABYTE] * 3)), "",
     ),
     "an error for another server": (
-        "target.open", lambda n, a: answer(n, error(server="server9")), "full",
+        "target.open", lambda n, a: failed(n, error(server="server9")), "full",
     ),
     "an error of odd parts": (
         "target.open",
-        lambda n, a: answer(n, error(message=DEEP, hint=1, details=[None, DEEP, {}])),
+        lambda n, a: failed(n, error(message=DEEP, hint=1, details=[None, DEEP, {}])),
         "",
     ),
-    "text that is no text": ("target.open", lambda n, a: answer(n, error(message="\ud800x")), "x"),
+    "text that is no text": ("target.open", lambda n, a: failed(n, error(message="\ud800x")), "x"),
     "progress that is none": (
         "target.open", lambda n, a: message({"progress": 7}) + answer(n, a.document), "no answer",
     ),
@@ -253,14 +254,15 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
         "build.stage", lambda n, a: answer(n, {**a.document, "token": "$(reboot)"}), "place",
     ),
     "references that are none": (
-        "target.references", lambda n, a: answer(n, {}, b"x" * 13), "references",
+        "target.references", lambda n, a: answer(n, a.document, b"x" * 13), "references",
     ),
     "a codec that is no name": (
         "target.references", lambda n, a: answer(n, {**a.document, "codecs": [7]}, a.payload),
         "codecs",
     ),
     "too many references": (
-        "target.references", lambda n, a: answer(n, {}, bytes(12 * manifests.ENTRIES_MAX + 12)),
+        "target.references",
+        lambda n, a: answer(n, a.document, bytes(12 * manifests.ENTRIES_MAX + 12)),
         "references",
     ),
     "another record": (
@@ -268,7 +270,7 @@ LIES: dict[str, tuple[str, Callable[[int, Answer], bytes], str]] = {
     ),
     "stray data": (
         "target.open",
-        lambda n, a: frame(DATA, b"x") + frame(DATA_END) + answer(n, error()),
+        lambda n, a: frame(DATA, b"x") + frame(DATA_END) + failed(n, error()),
         "full",
     ),
 }  # fmt: skip
@@ -278,9 +280,9 @@ def another_record(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "record": {**document["record"], "source_revision": "x"}}
 
 
-def large(number: int, document: object) -> bytes:
-    """An answer as a document that is too large for a control frame."""
-    data = json.dumps({"answer": document, "number": number}).encode()
+def large(number: int, error: object) -> bytes:
+    """An error in a document that is too large for a control frame."""
+    data = json.dumps({"error": error, "number": number}).encode()
     return message({"document_bytes": len(data), "payload_bytes": len(data)}, data)
 
 
@@ -412,10 +414,8 @@ def test_a_flood_costs_no_memory(scene: Scene) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("document", [{}, {"is_done": "x"}, {"is_done": 1}])
-def test_answer_to_begin_without_a_clear_outcome_is_refused(
-    scene: Scene, document: dict[str, object]
-) -> None:
+@pytest.mark.parametrize("document", [{}, "x", 1, None])
+def test_answer_to_begin_without_a_clear_outcome_is_refused(scene: Scene, document: object) -> None:
     agent = lie_at("build.begin_alike", lambda n, _: answer(n, document))
     link, prefix = FakeLink(agent.serve), scene.target()
     with contextlib.closing(link), opened(cast("Link", link), prefix) as end:
@@ -427,7 +427,8 @@ def test_answer_to_begin_without_a_clear_outcome_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("field", "is_asked"), [("", True), ("begun", True), ("has_begun", False), ("has_most", False)]
+    ("field", "is_asked"),
+    [("", True), ("transfer.begin", True), ("has_begun", False), ("has_most", False)],
 )
 def test_lie_about_what_was_sent_ahead_does_no_harm(field: str, is_asked: bool) -> None:
     """A source that nobody has hashed yet, and a target that has nothing, or says otherwise."""
@@ -437,7 +438,9 @@ def test_lie_about_what_was_sent_ahead_does_no_harm(field: str, is_asked: bool) 
         def lie(asked: str, number: int, truth: Answer) -> bytes | None:
             if asked in ("transfer.begin", "build.stage") or field in ("has_begun", "has_most"):
                 may_hash.set()
-            if field not in truth.document:
+            if asked == field:
+                return answer(number, None)
+            if asked != "target.references" or field not in truth.document:
                 return None
             document = {**truth.document, field: not truth.document[field]}
             return answer(number, document, truth.payload)

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.agent.operations.service import Answer
 from envsync.errors import EnvsyncError
 from envsync.push.steps.report import PUSHED, PushReport
-from tests.integration.push.lying import FILES, LyingAgent, Scene, answer
+from tests.integration.push.lying import FILES, Answer, LyingAgent, Scene, answer
 from tests.integration.push.test_push_lying_agent import (
     DROPPED,
     ODD,
@@ -34,7 +33,7 @@ OPERATIONS = (
     "source.manifest",
     "source.send",
     "source.confirm",
-    "source.remember",
+    "source.remember_revision",
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server.conda_tool import find_tool, tools
-from envsync.agent.server.program_version import ToolFacts
+from envsync.agent.wire.messages import ToolFacts
 from envsync.errors import PreflightRefused
 
 

@@ -8,9 +8,14 @@ import pytest
 
 from envsync.agent.operations.service import Service
 from envsync.agent.trees import changes, running_searches
-from envsync.agent.wire.build_requests import Build
-from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.target_requests import InspectTarget, OpenTarget
+from envsync.agent.wire.build_operations import STAGE
+from envsync.agent.wire.target_operations import (
+    INSPECT_TARGET,
+    OPEN_TARGET,
+    InspectTarget,
+    OpenTarget,
+    SentManifest,
+)
 from envsync.tree import manifest as manifests
 from tests.support.pushes import NAME, Server, environment
 from tests.support.trees import Tree, file, manifest_of
@@ -43,19 +48,17 @@ def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     server.push(TWO)
     opened = Service()
     opening = OpenTarget(str(server.prefix), NAME, ("local",), "alice@here")
-    opened.call("target.open", to_json(opening))
+    opened.ask(OPEN_TARGET, opening)
     yield opened
     opened.close()
 
 
 def inspect(service: Service, *, looks_ahead: bool = False) -> None:
-    asked = InspectTarget(lock=True, looks_ahead=looks_ahead)
-    service.call("target.inspect", to_json(asked))
+    service.ask(INSPECT_TARGET, InspectTarget(lock=True, looks_ahead=looks_ahead))
 
 
 def stage(service: Service) -> None:
-    payload = manifests.encode(manifest_of(THREE))
-    service.call("build.stage", to_json(Build()), payload)
+    service.ask(STAGE, SentManifest(manifests.encode(manifest_of(THREE))))
 
 
 def test_it_is_begun_with_the_other_and_not_once_more(

@@ -12,14 +12,20 @@ import pytest
 
 from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
-from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import NO_HELPERS
 from envsync.agent.server.home import content_directory
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.build_operations import COMPLETE
 from envsync.agent.wire.channel import Channel
-from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.target_requests import InspectTarget, OpenTarget
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
+from envsync.agent.wire.target_operations import (
+    INSPECT_TARGET,
+    OPEN_TARGET,
+    InspectTarget,
+    OpenTarget,
+)
 from envsync.tree.local import LocalPaths
 from tests.support import disk
 from tests.support.processes import wait_until_alone
@@ -48,14 +54,14 @@ def process() -> Iterator[Process]:
 def test_it_says_of_the_live_environment_what_is_so(
     steps: list[str], said: str, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def break_down(asked: Service, request: Request) -> Answer:
+    def break_down(asked: Service, _: None) -> None:
         for step in steps:
             asked.tell({"step": step})
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(service, "_handler", lambda _: break_down)
-    answer = process._carry_out({"operation": "build.publish", "arguments": {}}, b"")
-    assert said in answer.document["error"]["hint"]
+    monkeypatch.setattr(service, "_operation", lambda _: (COMPLETE, break_down))
+    message, _ = process._carry_out({"operation": COMPLETE.name, "request": None}, b"")
+    assert said in message["error"]["hint"]
 
 
 class Session:
@@ -80,16 +86,14 @@ class Session:
         self._input.write(data)
         self._input.flush()
 
-    def ask(self, operation: str, arguments: dict[str, object]) -> dict[str, object]:
-        request = {"operation": operation, "arguments": arguments, "number": 1}
-        self._channel.send_message(request)
-        document: dict[str, object] = {}
-        while "answer" not in document:
-            document, _ = self._channel.receive_message()
-        answer = document["answer"]
-        assert isinstance(answer, dict)
-        assert "error" not in answer
-        return answer
+    def ask(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
+        document, _ = encode(request)
+        message = {"operation": operation.name, "request": document, "number": 1}
+        self._channel.send_message(message)
+        while "answer" not in message:
+            message, payload = self._channel.receive_message()
+            assert "error" not in message
+        return operation.decode_answer(message["answer"], payload)
 
     def end(self) -> None:
         self._input.close()
@@ -99,11 +103,11 @@ class Session:
         self._output.close()
 
 
-LOCKED = dict(to_json(InspectTarget(lock=True)))
+LOCKED = InspectTarget(lock=True)
 
 
-def opening(server: Server) -> dict[str, object]:
-    return dict(to_json(OpenTarget(str(server.prefix), server.name, (), "a test")))
+def opening(server: Server) -> OpenTarget:
+    return OpenTarget(str(server.prefix), server.name, (), "a test")
 
 
 def test_what_was_hashed_is_remembered_after_who_asked_has_gone(
@@ -112,8 +116,8 @@ def test_what_was_hashed_is_remembered_after_who_asked_has_gone(
     os.mkdir(server.live)
     disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
     session = Session(tmp_path)
-    session.ask("target.open", opening(server))
-    session.ask("target.inspect", LOCKED)
+    session.ask(OPEN_TARGET, opening(server))
+    session.ask(INSPECT_TARGET, LOCKED)
     session.end()
     cache = content_directory({"XDG_CACHE_HOME": str(tmp_path)})
     assert Trees(cache, LocalPaths([])).snapshot(server.live).hashed_bytes == 0
@@ -125,8 +129,8 @@ def inspected(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> S
     os.mkdir(server.live)
     disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
     end = Service()
-    end.call("target.open", opening(server))
-    end.call("target.inspect", LOCKED)
+    end.ask(OPEN_TARGET, opening(server))
+    end.ask(INSPECT_TARGET, LOCKED)
     return end
 
 

@@ -8,10 +8,8 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.source.direct_send import ReachFacts
-from envsync.agent.wire.source_requests import TryCommands
+from envsync.agent.wire.source_operations import REACH, ReachFacts
 from envsync.push.ends.circuit_breaker import CircuitBreaker
-from envsync.push.ends.end import Answer
 from envsync.push.ends.remote_direct import RemoteDirect
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
@@ -27,23 +25,28 @@ class FakeSource:
     def __init__(self, found: ReachFacts) -> None:
         self.circuit_breaker = CircuitBreaker()
         self.found = found
-        self.asked: list[str] = []
+        self.asked: list[object] = []
 
-    def ask(self, operation: str, *_: object) -> Answer:
+    def ask(self, operation: object, *_: object) -> None:
         raise AssertionError(f"{operation} holds up every other push")
 
     @contextlib.contextmanager
-    def sender(self) -> Iterator[FakeSource]:
-        yield self
+    def sender(self) -> Iterator[FakeSender]:
+        yield FakeSender(self)
 
     @contextlib.contextmanager
     def forwarding_sender(self) -> Iterator[None]:
         yield None
 
-    def call(self, operation: str, asked: TryCommands) -> Answer:
-        self.asked.append(operation)
-        assert asked == TryCommands((("ssh", "server3"),))
-        return Answer(self.found._asdict(), b"")
+
+class FakeSender:
+    def __init__(self, source: FakeSource) -> None:
+        self.source = source
+
+    def ask(self, operation: object, commands: tuple[tuple[str, ...], ...]) -> ReachFacts:
+        self.source.asked.append(operation)
+        assert commands == (("ssh", "server3"),)
+        return self.source.found
 
 
 @pytest.mark.parametrize("found", [IN_VAIN, GOT_IN])
@@ -51,7 +54,7 @@ def test_a_try_holds_up_nobody_and_is_made_once(found: ReachFacts) -> None:
     source = FakeSource(found)
     direct = RemoteDirect(cast(SourceServer, source), cast(SourceLook, source))
     assert [direct.reach([["ssh", "server3"]]) for _ in range(2)] == [found, found]
-    assert source.asked == ["source.reach"]
+    assert source.asked == [REACH]
 
 
 @pytest.mark.parametrize(

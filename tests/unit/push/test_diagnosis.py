@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server.program_version import ToolFacts
-from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts
-from envsync.agent.wire.messages import ServerFacts
+from envsync.agent.wire.messages import ServerFacts, ToolFacts
+from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.conda.platform_needs import Platform
 from envsync.errors import ConnectionFailed
 from envsync.push.queries.diagnosis import complaints, rsync_holes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.wire.server_requests import AskEnvironments
+from envsync.agent.wire.server_operations import AskEnvironments
 from envsync.errors import AgentFailed, AuthenticationRefused, EnvsyncError
 from envsync.push.ends.end import LocalEnd
 from envsync.push.queries import examination

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from envsync.agent.operations.service import Service
+from envsync.agent.wire.build_operations import PUBLISH
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
 from envsync.push import server_pool
 from envsync.push.fan_out import fan_out as fan_out_module
@@ -83,15 +84,15 @@ class _Switch:
         self.told: list[PushReport] = []
         destinations = [Destination("there", str(there), None)]
         self.fan_out = FanOut(settings, source, destinations, on_report=self.told.append)
-        call = Service.call
+        ask = Service.ask
 
-        def interrupted(service: Service, operation: str, *arguments: Any) -> Any:
-            if operation == "build.publish":
+        def interrupted(service: Service, operation: Any, request: Any) -> Any:
+            if operation is PUBLISH:
                 os.kill(os.getpid(), signal.SIGINT)
                 assert self.may_answer.wait(60)
-            return call(service, operation, *arguments)
+            return ask(service, operation, request)
 
-        monkeypatch.setattr(Service, "call", interrupted)
+        monkeypatch.setattr(Service, "ask", interrupted)
 
     def run(self) -> None:
         with pytest.raises(KeyboardInterrupt):

@@ -18,7 +18,7 @@ from envsync.push.steps.prediction import likely_step, predicted_wire_bytes
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice
 from envsync.transport.effort import SMALL_BYTES, Step
-from envsync.transport.job import Job
+from envsync.transport.job import Ask, Job
 from envsync.transport.stream import StreamTransport
 
 LADDER = (Step("zstd", -5), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
@@ -58,7 +58,7 @@ def test_a_limit_is_kept_and_not_measured() -> None:
         tree="",
         token="",
         python="",
-        ask=lambda *arguments: asked.append(arguments),
+        ask=cast("Ask", lambda *arguments: asked.append(arguments)),
         contents=come_encoded,
         codecs=(codec.ZLIB, codec.NONE),
         limit_bits_per_second=10**6,

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.wire.checked_json import Arguments
+from envsync.agent.wire.build_operations import ADOPT, PUBLISH
+from envsync.agent.wire.messages import TargetState
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.errors import ConnectionLost
 from envsync.push.cycle import Push
 from envsync.push.ends.both_ends import BothEnds
-from envsync.push.ends.end import Answer, LocalEnd, Progress
+from envsync.push.ends.end import LocalEnd, Progress
 from envsync.push.ends.local_source import source_of
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.request.settings import PushSettings
@@ -31,22 +33,21 @@ class MortalEnd(LocalEnd):
     def __init__(self, server: str) -> None:
         super().__init__(server)
         self.is_lost = False
-        self.after_call: Callable[[str], None] = lambda _: None
+        self.after_call: Callable[[object], None] = lambda _: None
 
-    def call(
+    def ask(
         self,
-        operation: str,
-        arguments: Arguments | None = None,
-        payload: bytes = b"",
+        operation: Operation[RequestT, AnswerT],
+        request: RequestT,
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
-    ) -> Answer:
+    ) -> AnswerT:
         if self.is_lost:
             raise ConnectionLost("the connection was lost", server=self.server)
-        answer = super().call(operation, arguments, payload, stream, on_progress)
-        if operation == "target.inspect":
+        answer = super().ask(operation, request, stream, on_progress)
+        if isinstance(answer, TargetState):
             # Older than any that this machine has: the source is asked what it needs.
-            answer.document["platform"]["libc_version"] = "2.1"
+            answer = answer._replace(platform=answer.platform._replace(libc_version="2.1"))
         self.after_call(operation)
         return answer
 
@@ -94,8 +95,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 @pytest.mark.parametrize("answer", ["lost", "given"])
 @pytest.mark.parametrize("who", ["target", "source", "both"])
 def test_it_is_pushed_whatever_is_lost_with_the_switch(who: str, answer: str, scene: Scene) -> None:
-    def lose(operation: str) -> None:
-        if operation != "build.publish":
+    def lose(operation: object) -> None:
+        if operation is not PUBLISH:
             return
         scene.source.is_lost = who != "target"
         scene.target.is_lost = who != "source"
@@ -114,8 +115,8 @@ def test_what_is_taken_on_record_is_told_so_whatever_becomes_of_the_source(scene
     scene.live.mkdir()
     disk.build(os.fsencode(scene.live), scene.tree)
 
-    def lose(operation: str) -> None:
-        scene.source.is_lost = operation == "build.adopt"
+    def lose(operation: object) -> None:
+        scene.source.is_lost = operation is ADOPT
 
     scene.target.after_call = lose
     assert scene.push().outcome == ADOPTED

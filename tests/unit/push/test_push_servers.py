@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.wire.server_operations import LIST, AskEnvironments
 from envsync.errors import ConnectionFailed, EnvsyncError, NotFound
 from envsync.push import server_pool
 from envsync.push.ends.end import End, LocalEnd
@@ -100,8 +101,7 @@ def test_a_failure_is_an_outcome_with_its_server() -> None:
 def test_the_place_without_a_link_is_this_machine(tmp_path: Path) -> None:
     def ask(end: End, place: Place) -> object:
         assert isinstance(end, LocalEnd)
-        arguments = {"prefix": place.prefix, "local": [], "local_of": {}}
-        return end.call("list", arguments).document
+        return end.ask(LIST, AskEnvironments(place.prefix, (), {}))
 
     (outcome,) = for_each_server([Place("here", str(tmp_path / "nothing"))], ask)
     assert isinstance(outcome.error, EnvsyncError)

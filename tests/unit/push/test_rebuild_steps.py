@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from envsync.agent.wire.checked_json import to_json
-from envsync.agent.wire.messages import PlanFacts, RebuiltFacts
+from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, ToolFacts
+from envsync.agent.wire.operation import Operation
+from envsync.agent.wire.rebuild_operations import FIND_TOOL, TAKE_BUILT, RunFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.errors import NoSpace, PreflightRefused, RebuildFailed
-from envsync.push.ends.end import Answer
 from envsync.push.rebuilding.rebuild import TRIES_MAX, Rebuild, RebuildRequest
 from envsync.tree.manifest import Totals
 
@@ -22,9 +21,9 @@ WANTED = Requirements(
     (),
 )
 ARM = "the source is for the architecture x86_64, the target is aarch64"
-TOOL = {"name": "mamba", "path": "/p/bin/mamba", "version": "1.5.8"}
+TOOL = ToolFacts("mamba", "/p/bin/mamba", "1.5.8")
 PLAN = PlanFacts("new", 0, 0, 0, 0, 0, 0, (), 0, ())
-FACTS = to_json(RebuiltFacts(PLAN, Totals(1, 1, 1), ()))
+FACTS = RebuiltFacts(PLAN, Totals(1, 1, 1), ())
 
 
 class Target:
@@ -32,21 +31,21 @@ class Target:
 
     def __init__(self, **said: list[str]) -> None:
         self.said = said
-        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+        self.asked: list[tuple[str, Any]] = []
         self.tool = TOOL
 
     def __call__(
-        self, operation: str, arguments: Mapping[str, Any] | None = None, **_: object
-    ) -> Answer:
-        name = operation.partition(".")[2]
-        self.asked.append((name, arguments or {}))
-        if name == "tool":
-            return Answer(self.tool, b"")
-        if name == "stage":
-            return Answer(FACTS, b"")
+        self, operation: Operation[Any, Any], request: Any, *_: object, **__: object
+    ) -> Any:
+        name = operation.name.partition(".")[2]
+        self.asked.append((name, request))
+        if operation is FIND_TOOL:
+            return self.tool
+        if operation is TAKE_BUILT:
+            return FACTS
         outputs = self.said.get(name) or [""]
         output = outputs.pop(0) if len(outputs) > 1 else outputs[0]
-        return Answer({"status": int(bool(output)), "output": output}, b"")
+        return RunFacts(int(bool(output)), output)
 
     def rebuild(self, *, other_platform: str = "") -> tuple[str, ...]:
         order = RebuildRequest("/p", from_history=False, other_platform=other_platform)
@@ -62,21 +61,29 @@ NO_IDNA = "ERROR: No matching distribution found for idna==3.4"
 
 
 def test_what_fails_is_asked_for_once_more_with_less() -> None:
-    target = Target(create=[GONE, ""], pip=[NO_IDNA, ""], check=["idna 3.9 is not ..."])
+    target = Target(create=[GONE, ""], install=[NO_IDNA, ""], check=["idna 3.9 is not ..."])
     changes = target.rebuild()
     assert [change.partition(" (")[0] for change in changes] == [
         "numpy=1.26.4=py_0 -> numpy=1.26.4",
         "idna==3.4 -> idna==3.*",
     ]
-    assert target.operations == ["tool", "create", "create", "pip", "pip", "check", "stage"]
-    assert target.asked[2][1]["specs"] == ["numpy=1.26.4"]
-    assert target.asked[2][1]["channels"] == list(WANTED.channels)
+    assert target.operations == [
+        "find_tool",
+        "create",
+        "create",
+        "install",
+        "install",
+        "check",
+        "take_built",
+    ]
+    assert target.asked[2][1].specs == ("numpy=1.26.4",)
+    assert target.asked[2][1].channels == WANTED.channels
 
 
 def test_the_details_repeat_neither_the_message_nor_themselves() -> None:
     output = "ERROR: it went wrong\nbecause of this\nbecause of this\nERROR: it went wrong\n"
     with pytest.raises(RebuildFailed, match="pip there failed: it went wrong") as caught:
-        Target(pip=[output]).rebuild()
+        Target(install=[output]).rebuild()
     assert caught.value.details == ("because of this",)
 
 
@@ -84,8 +91,8 @@ def test_the_details_repeat_neither_the_message_nor_themselves() -> None:
     ("said", "error", "message"),
     [
         ({"create": [GONE]}, RebuildFailed, "mamba 1.5.8 there cannot install numpy"),
-        ({"pip": [NO_IDNA]}, RebuildFailed, "pip there cannot install idna"),
-        ({"pip": ["No module named pip"]}, RebuildFailed, "No module named pip"),
+        ({"install": [NO_IDNA]}, RebuildFailed, "pip there cannot install idna"),
+        ({"install": ["No module named pip"]}, RebuildFailed, "No module named pip"),
         ({"create": ["CondaHTTPError: HTTP 000 x"]}, RebuildFailed, "cannot reach the servers"),
         ({"create": ["UnavailableInvalidChannel: HTTP 404"]}, RebuildFailed, "find a channel of"),
         ({"create": ["[Errno 28] No space left on device"]}, NoSpace, "ran out of space"),
@@ -98,7 +105,7 @@ def test_what_ends_it_leaves_nothing_behind(
     target = Target(**said)
     with pytest.raises(error, match=message):
         target.rebuild()
-    assert target.operations[-1] == "discard"
+    assert target.operations[-1] == "discard_built"
 
 
 NO_WHEEL = "ERROR: ... [Errno 2] No such file or directory: '/home/alice/mylab-0.1.whl'"
@@ -115,14 +122,14 @@ NO_BUILD = "ERROR: Failed building wheel for mylab"
 def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: str) -> None:
     place = "file:///home/alice/mylab-0.1.whl"
     wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, False, True),))
-    target = Target(pip=[said])
+    target = Target(install=[said])
     order = RebuildRequest("/p", from_history=False, other_platform="")
     with pytest.raises(RebuildFailed) as caught:
         Rebuild(target, wanted, order, lambda _: None).run()
     assert caught.value.message.startswith(f"mylab came from {place}, {told}")
     assert "install it from an index" in (caught.value.hint or "")
-    assert [arguments["requirements"] for name, arguments in target.asked if name == "pip"] == [
-        [f"mylab @ {place}"]
+    assert [request.requirements for name, request in target.asked if name == "install"] == [
+        (f"mylab @ {place}",)
     ]
 
 
@@ -172,7 +179,7 @@ def test_there_is_a_limit() -> None:
 def test_no_tool(other_platform: str) -> None:
     """Where nothing but a rebuild is possible, it is said why, and nothing else is suggested."""
     target = Target()
-    target.tool = {"name": "", "path": "", "version": ""}
+    target.tool = ToolFacts("", "", "")
     with pytest.raises(PreflightRefused, match="no mamba, micromamba or conda") as refused:
         target.rebuild(other_platform=other_platform)
     assert refused.value.message.startswith(other_platform)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.transfer_operations import RECEIVE
 from envsync.errors import (
     ConnectionLost,
     EnvsyncError,
@@ -38,7 +39,7 @@ class Taker:
 
     def receive_message(self) -> tuple[dict[str, Any], bytes]:
         error = TransferFailed("it has had enough", server="another").to_json()
-        return {"number": 1, "answer": {"error": error}}, b""
+        return {"number": 1, "error": error}, b""
 
 
 def target(taker: Taker) -> RemoteEnd:
@@ -55,7 +56,7 @@ def fails(server: str | None) -> Iterator[bytes]:
 @pytest.mark.parametrize("server", ["source2", None])
 def test_a_failing_stream_is_not_the_targets(server: str | None) -> None:
     with pytest.raises(StorageFailed) as raised:
-        target(Taker()).call("transfer.receive", stream=fails(server))
+        target(Taker()).ask(RECEIVE, b"", stream=fails(server))
     assert raised.value.server == server
 
 
@@ -63,7 +64,7 @@ def test_a_failing_stream_is_not_the_targets(server: str | None) -> None:
 def test_what_the_target_says_is_its_own(taker: Taker) -> None:
     """Also where its agent names another server."""
     with pytest.raises(EnvsyncError) as raised:
-        target(taker).call("transfer.receive", stream=iter([b"x", b"y"]))
+        target(taker).ask(RECEIVE, b"", stream=iter([b"x", b"y"]))
     assert raised.value.server == "target3"
 
 
@@ -92,5 +93,5 @@ def test_what_cannot_be_read_here_is_told_as_this_machines(error: Exception) -> 
     with source.hashing_while_sent() as while_hashed:
         for contents in (source.supply.contents, while_hashed):
             with pytest.raises(EnvsyncError) as raised:
-                target(Taker()).call("transfer.receive", stream=contents([], None))
+                target(Taker()).ask(RECEIVE, b"", stream=contents([], None))
             assert raised.value.server == "server1"

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from envsync.agent.source.direct_send import RsyncEnded
-from envsync.push.ends.end import Answer
+from envsync.agent.wire.messages import ReceiveFacts
+from envsync.agent.wire.source_operations import RsyncEnded
 from envsync.transport import direct, rsync
 from envsync.transport.direct import DirectTransport
 from envsync.transport.job import Direct, Job, Sent
@@ -36,9 +36,8 @@ class Told:
         }  # fmt: skip
         return Job(**{**given, **changes})
 
-    def _ask(self, *_: object) -> Answer:
-        failed = [path.decode() for path in self._failed]
-        return Answer({"failed": failed, "files": 2, "size_bytes": 3000}, b"")
+    def _ask(self, *_: object) -> ReceiveFacts:
+        return ReceiveFacts(2, 3000, tuple(path.decode() for path in self._failed))
 
     def _stream(self, job: Job) -> Sent:
         for path, size_bytes in job.items:

@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from envsync.agent.wire import codec
+from envsync.agent.wire.server_operations import HEALTH, AskEnvironments
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
 
@@ -111,5 +112,5 @@ def test_a_target_tells_before_anything_is_sent_to_it(
     end = LocalEnd("server2")
     target = TargetEnd(end, str(tmp_path), "myenv", (), "alice@server1")
     assert target.codecs == ("zlib", "none")
-    health = end.call("health", {"prefix": str(tmp_path), "local": [], "local_of": {}})
-    assert health.document["server"]["codecs"] == ["zlib", "none"]
+    health = end.ask(HEALTH, AskEnvironments(str(tmp_path), (), {}))
+    assert health.server.codecs == ("zlib", "none")

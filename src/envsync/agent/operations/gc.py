@@ -1,4 +1,4 @@
-"""The operation `gc`, which frees disk space on a server."""
+"""The operation `COLLECT`, which frees disk space on a server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from typing import Iterator, List, Optional, Set, Tuple
 
-from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.operations.service import Service, handles
 from envsync.agent.places.layout import STATE_DIRECTORY
 from envsync.agent.server.home import content_directory
 from envsync.agent.target.gc import Rules, left_to_owner, sweep
@@ -17,13 +17,13 @@ from envsync.agent.trees.cache_names import Tree
 from envsync.agent.trees.cache_sweep import sweep_cache
 from envsync.agent.trees.storage import words
 from envsync.agent.wire.messages import GcFacts, SweepFacts
-from envsync.agent.wire.server_requests import Collect
+from envsync.agent.wire.server_operations import COLLECT, Collect
 from envsync.errors import EnvsyncError
 from envsync.tree.safety import is_environment_name
 
 
-def _gc(service: Service, request: Request) -> Answer:
-    order = request.read(Collect)
+@handles(COLLECT)
+def _gc(service: Service, order: Collect) -> GcFacts:
     require_prefix(order.prefix)
     now_seconds = time.time()
     freed = service.counted("freed")
@@ -43,7 +43,7 @@ def _gc(service: Service, request: Request) -> Answer:
                 swept.append(SweepFacts(target.name, (), 0, 0, (), "", (problem,)))
         alive |= _trees(target)
     files, size_bytes = sweep_cache(cache, alive, now_seconds, dry_run=order.dry_run)
-    return Answer(GcFacts(tuple(swept), files, size_bytes))
+    return GcFacts(tuple(swept), files, size_bytes)
 
 
 def _names(prefix: str) -> Tuple[Set[str], List[bytes]]:
@@ -94,6 +94,3 @@ def _trees(target: Target) -> Set[Tree]:
             status = os.stat(path)
             found.add((status.st_dev, status.st_ino))
     return found
-
-
-OPERATIONS = {"gc": _gc}

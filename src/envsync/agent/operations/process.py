@@ -11,11 +11,11 @@ import json
 import os
 import signal
 import threading
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.operations.python_gc import collect_rarely
-from envsync.agent.operations.service import Answer, Service
+from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END
@@ -60,7 +60,9 @@ class Process:
             lambda data: _write_all(sink, data),
             self._lost,
         )
-        self._service = Service(self._tell, helpers, self._emit)
+        self._service = Service(
+            self._tell, helpers, self._emit, self._stream, self._channel.pending
+        )
         self._decisive = threading.Lock()
         self._is_switching = False
         self._gone: Optional[EnvsyncError] = None
@@ -109,25 +111,25 @@ class Process:
 
     def _answer(self, request: Dict[str, Any], payload: bytes) -> None:
         try:
-            document = self._carry_out(request, payload)
+            message, answer_payload = self._carry_out(request, payload)
         finally:
             if self._is_switching:
                 self._is_switching = False
                 self._decisive.release()
         # The request's number, so that no answer is mistaken for another's.
-        answered = {"answer": document.document, "number": request.get("number")}
+        message["number"] = request.get("number")
         try:
-            self._channel.send_message(answered, document.payload)
+            self._channel.send_message(message, answer_payload)
         except ConnectionLost:
             os._exit(EXIT_LOST)
 
-    def _carry_out(self, request: Dict[str, Any], payload: bytes) -> Answer:
+    def _carry_out(self, request: Dict[str, Any], payload: bytes) -> Tuple[Dict[str, Any], bytes]:
+        """Return the message with the answer, or with the error in place of one."""
         try:
-            operation, arguments = request["operation"], request["arguments"]
-            pending = self._channel.pending
-            return self._service.call(operation, arguments, payload, self._stream, pending)
+            name, document = request["operation"], request["request"]
+            answer, answer_payload = self._service.answer(name, document, payload)
         except EnvsyncError as error:
-            return Answer({"error": redacted_json(error.to_wire())})
+            return {"error": redacted_json(error.to_wire())}, b""
         except Exception as error:  # noqa: BLE001  (told to the other side; the agent goes on)
             import traceback
 
@@ -140,7 +142,8 @@ class Process:
                 details=lines[-12:],
                 hint=f"please report this; {stands}",
             )
-            return Answer({"error": redacted_json(failure.to_wire())})
+            return {"error": redacted_json(failure.to_wire())}, b""
+        return {"answer": answer}, answer_payload
 
     def _stream(self) -> Optional[bytes]:
         frame = self._channel.receive()

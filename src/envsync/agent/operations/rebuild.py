@@ -1,18 +1,12 @@
-"""Operations that rebuild an environment with the server's own tools.
-
-They are called in this order, after `target.inspect` with its lock: `tool`, `create` until it
-succeeds, perhaps `pip` until it does, and `check`; `stage`; then `build.complete` and
-`build.publish`. `discard` gives up.
-"""
+"""Operations that rebuild an environment with the server's own tools."""
 
 from __future__ import annotations
 
 import os
 from typing import ContextManager, Dict, List, Tuple
 
-from envsync.agent.operations.service import PROGRESS_SECONDS, Answer, Request, Service
+from envsync.agent.operations.service import PROGRESS_SECONDS, Service, handles
 from envsync.agent.server.conda_tool import create_command, find_tool, pip_command
-from envsync.agent.server.program_version import ToolFacts
 from envsync.agent.server.tool_run import run, tool_environment
 from envsync.agent.staging import side_build
 from envsync.agent.staging.side_build import SideBuild
@@ -20,57 +14,76 @@ from envsync.agent.staging.staging import Holding
 from envsync.agent.staging.writing import space_guard
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.target.queries import OWN
-from envsync.agent.wire.checked_json import from_json
-from envsync.agent.wire.messages import RebuiltFacts
-from envsync.agent.wire.short_answers import RunFacts
+from envsync.agent.wire.messages import RebuiltFacts, ToolFacts
+from envsync.agent.wire.rebuild_operations import (
+    CHECK,
+    CREATE,
+    DISCARD_BUILT,
+    FIND_TOOL,
+    INSTALL,
+    REQUIREMENTS,
+    TAKE_BUILT,
+    Create,
+    Install,
+    RunFacts,
+)
+from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, TransferFailed
 
 TOOL_SECONDS = 7200.0
 """The time limit of one run, which may download some gigabytes over a slow link."""
 
 
-def _tool(service: Service, request: Request) -> Answer:
-    return Answer(find_tool(request.arguments["prefix"]))
+@handles(REQUIREMENTS)
+def _requirements(service: Service, _: None) -> Requirements:
+    from envsync.agent.source.requirements import source_requirements
+
+    return source_requirements(service.source.version)
 
 
-def _create(service: Service, request: Request) -> Answer:
+@handles(FIND_TOOL)
+def _find_tool(_: Service, prefix: str) -> ToolFacts:
+    return find_tool(prefix)
+
+
+@handles(CREATE)
+def _create(service: Service, request: Create) -> RunFacts:
     """Run the tool once, at a path where nothing is yet."""
-    arguments = request.arguments
-    tool = from_json(ToolFacts, arguments["tool"])
     service.build = build = SideBuild(service.push.locked_places())
     with space_guard():
         build.begin()
     environment = os.fsdecode(build.path)
-    with _file(service, arguments["specs"]) as path:
-        argv = create_command(tool, environment, _texts(arguments["channels"]), path)
-        facts = _run(service, argv, {"MAMBA_ROOT_PREFIX": arguments["prefix"]})
+    channels, names = _lines(request.channels), _lines(request.names)
+    with _file(service, request.specs) as path:
+        argv = create_command(request.tool, environment, channels, path)
+        facts = _run(service, argv, {"MAMBA_ROOT_PREFIX": request.prefix})
     if facts.status == 0:
         # Some tools have treated a solver's failure as success.
-        missing = {name.lower() for name in _texts(arguments["names"])} - set(build.packages())
+        missing = {name.lower() for name in names} - set(build.packages())
         if missing:
             lines = [f"nothing provides requested {name}" for name in sorted(missing)]
             facts = facts._replace(status=1, output="\n".join([facts.output, *lines]))
-    return Answer(facts)
+    return facts
 
 
-def _pip(service: Service, request: Request) -> Answer:
-    arguments, build = request.arguments, _build(service)
-    python = os.path.join(os.fsdecode(build.path), "bin", "python")
+@handles(INSTALL)
+def _install(service: Service, request: Install) -> RunFacts:
+    python = os.path.join(os.fsdecode(_build(service).path), "bin", "python")
     if not os.path.exists(python):
-        return Answer(RunFacts(1, "there is no Python in the environment"))
-    with _file(service, arguments["requirements"]) as path:
-        argv = pip_command(python, path, closed=bool(arguments["closed"]))
-        return Answer(_run(service, argv, {}))
+        return RunFacts(1, "there is no Python in the environment")
+    with _file(service, request.requirements) as path:
+        return _run(service, pip_command(python, path, closed=request.closed), {})
 
 
-def _check(service: Service, request: Request) -> Answer:
+@handles(CHECK)
+def _check(service: Service, _: None) -> RunFacts:
     """Return what `pip check` reports about the environment that was built."""
     python = os.path.join(os.fsdecode(_build(service).path), "bin", "python")
-    return Answer(_run(service, [python, "-m", "pip", "check"], {}))
+    return _run(service, [python, "-m", "pip", "check"], {})
 
 
-def _stage(service: Service, request: Request) -> Answer:
-    """Bring what was built into the staging tree, under its final name."""
+@handles(TAKE_BUILT)
+def _take_built(service: Service, _: None) -> RebuiltFacts:
     build = _build(service)
     with space_guard():
         build.finish()
@@ -83,13 +96,13 @@ def _stage(service: Service, request: Request) -> Answer:
         raise TransferFailed(f"{len(fetches)} files changed while they were copied there")
     side_build.discard(service.target.places)
     findings = content_findings(wanted) + service.push.findings
-    return Answer(RebuiltFacts(plan, snapshot.totals, findings))
+    return RebuiltFacts(plan, snapshot.totals, findings)
 
 
-def _discard(service: Service, request: Request) -> Answer:
+@handles(DISCARD_BUILT)
+def _discard(service: Service, _: None) -> None:
     service.push.locked_places()
     side_build.discard(service.target.places)
-    return Answer({})
 
 
 def _build(service: Service) -> SideBuild:
@@ -98,20 +111,17 @@ def _build(service: Service) -> SideBuild:
     return service.build
 
 
-def _texts(value: object) -> Tuple[str, ...]:
-    if not isinstance(value, list) or not all(_is_line(text) for text in value):
+def _lines(texts: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Return the texts. Raises `AgentFailed` if a tool would parse one as a long option, or as more
+    than one line."""
+    if not all(text.isprintable() and not text.startswith("--") for text in texts):
         raise AgentFailed("received an invalid list of lines")
-    return tuple(value)
+    return texts
 
 
-def _is_line(text: object) -> bool:
-    """Return False for what a tool would parse as a long option, or as more than one line."""
-    return isinstance(text, str) and text.isprintable() and not text.startswith("--")
-
-
-def _file(service: Service, lines: object) -> ContextManager[str]:
+def _file(service: Service, lines: Tuple[str, ...]) -> ContextManager[str]:
     """Write a file of lines for a tool, which exists until the block ends."""
-    return side_build.wanted_file(service.target.places, _texts(lines))
+    return side_build.wanted_file(service.target.places, _lines(lines))
 
 
 def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:
@@ -126,13 +136,3 @@ def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:
     if ran.status is None:
         return RunFacts(1, f"{ran.output}\ntimed out after {TOOL_SECONDS:g} s")
     return RunFacts(ran.status, ran.output)
-
-
-OPERATIONS = {
-    "tool": _tool,
-    "create": _create,
-    "pip": _pip,
-    "check": _check,
-    "stage": _stage,
-    "discard": _discard,
-}

@@ -1,32 +1,21 @@
-"""Requests and answers: the one interface to an end, in this process or across a session.
+"""Carries out operations: the one interface to an end, in this process or across a session.
 
-A request names an operation and has JSON arguments and perhaps a payload; so has its answer. The
-same class serves the local end directly and a remote end through a channel.
+Each is a value of `agent.wire`, by which its handler is registered here. The same class serves the
+local end directly, and a remote end by messages.
 
-Modules that an operation needs are imported when it is first called: a push that finds nothing to
-do never loads the half of the agent that builds and publishes.
+Modules that an operation needs are imported when it is first asked for: a push that finds nothing
+to do never loads the half of the agent that builds and publishes.
 """
 
 from __future__ import annotations
 
 import importlib
 import time
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Collection,
-    Dict,
-    NamedTuple,
-    Optional,
-    Tuple,
-    Type,
-    TypeVar,
-)
+from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, Optional, Tuple
 
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.trees.storage import storage_failure
-from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed
 
 if TYPE_CHECKING:
@@ -38,49 +27,30 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.2
 
-T = TypeVar("T")
-Arguments = Dict[str, Any]
 Tell = Callable[[Dict[str, Any]], None]
 Emit = Callable[[bytes], None]
 Stream = Callable[[], Optional[bytes]]
 Pending = Callable[[], bool]
 
 
-class Answer(NamedTuple):
-    """The result of an operation: bytes, and values, of which `Service.call` makes JSON."""
+_MODULES = ("server", "source", "target", "build", "transfer", "gc", "rebuild")
+"""Those of `envsync.agent.operations` that register handlers."""
 
-    document: Any
-    payload: bytes = b""
+Handler = Callable[["Service", RequestT], AnswerT]
 
-
-class Request(NamedTuple):
-    """The parameters of an operation.
-
-    `stream` returns data until None; it does not wait if some is `pending`.
-    """
-
-    arguments: Arguments
-    payload: bytes
-    stream: Stream
-    pending: Pending
-
-    def read(self, cls: Type[T]) -> T:
-        """Return the arguments as the class `cls`. Raises `AgentFailed` if they do not fit."""
-        return from_json(cls, self.arguments)
+_registered: Dict[str, Tuple[Operation[Any, Any], Handler[Any, Any]]] = {}
 
 
-_OPERATIONS: Dict[str, str] = {
-    "hello": "server",
-    "health": "server",
-    "list": "server",
-    "source": "source",
-    "target": "target",
-    "build": "build",
-    "transfer": "transfer",
-    "gc": "gc",
-    "rebuild": "rebuild",
-}
-"""The module of `envsync.agent.operations` for the part of an operation's name before the dot."""
+def handles(
+    operation: Operation[RequestT, AnswerT],
+) -> Callable[[Handler[RequestT, AnswerT]], Handler[RequestT, AnswerT]]:
+    """Register a function as what carries out the operation."""
+
+    def register(handler: Handler[RequestT, AnswerT]) -> Handler[RequestT, AnswerT]:
+        _registered[operation.name] = operation, handler
+        return handler
+
+    return register
 
 
 def _no_emission(_: bytes) -> None:
@@ -91,7 +61,8 @@ class Service:
     """An end.
 
     `tell` is called with progress while an operation runs, `emit` with data that it streams.
-    `source`, `target` and `push` are what earlier operations opened.
+    `stream` returns the data that comes with a request until None; it does not wait if some is
+    `pending`. `source`, `target` and `push` are what earlier operations opened.
     """
 
     def __init__(
@@ -99,9 +70,13 @@ class Service:
         tell: Tell = lambda _: None,
         helpers: HelperProcesses = NO_HELPERS,
         emit: Emit = _no_emission,
+        stream: Stream = lambda: None,
+        pending: Pending = lambda: True,
     ) -> None:
         self.tell = tell
         self.emit = emit
+        self.stream = stream
+        self.pending = pending
         self.helpers = helpers
         self.opened_source: Optional[SourceEnvironment] = None
         self.opened_target: Optional[Target] = None
@@ -109,26 +84,27 @@ class Service:
         self.build: Optional[SideBuild] = None
         self.fetches: Collection[Tuple[bytes, Entry]] = ()
 
-    def call(
-        self,
-        operation: str,
-        arguments: Arguments,
-        payload: bytes = b"",
-        stream: Stream = lambda: None,
-        pending: Pending = lambda: True,
-    ) -> Answer:
+    def ask(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
         """Carry out one operation. Raises `EnvsyncError`, and OSError that is no disk trouble."""
-        handler = _handler(operation)
+        _, handler = _operation(operation.name)
         try:
-            answer = handler(self, Request(arguments, payload, stream, pending))
-            return answer._replace(document=to_json(answer.document))
+            answer: AnswerT = handler(self, request)
         except (KeyError, TypeError, ValueError) as error:
-            raise AgentFailed(f"{operation}: {type(error).__name__}: {error}") from error
+            raise AgentFailed(f"{operation.name}: {type(error).__name__}: {error}") from error
         except OSError as error:
             failure = storage_failure(error)
             if failure is None:
                 raise
             raise failure from error
+        return answer
+
+    def answer(self, name: str, document: Any, payload: bytes) -> Tuple[Any, bytes]:
+        """Carry out the operation of that name with the request in a message: JSON and bytes.
+
+        Returns the answer as another message. Raises what `ask` raises.
+        """
+        operation, _ = _operation(name)
+        return encode(self.ask(operation, operation.decode_request(document, payload)))
 
     @property
     def source(self) -> SourceEnvironment:
@@ -187,13 +163,11 @@ class Service:
         return add
 
 
-def _handler(operation: str) -> Callable[[Service, Request], Answer]:
-    group, _, name = operation.partition(".")
-    module_name = _OPERATIONS.get(group)
-    if module_name is None:
-        raise AgentFailed(f"unknown operation: {operation!r}")
-    module = importlib.import_module("envsync.agent.operations." + module_name)
-    handler: Optional[Callable[[Service, Request], Answer]] = module.OPERATIONS.get(name or group)
-    if handler is None:
-        raise AgentFailed(f"unknown operation: {operation!r}")
-    return handler
+def _operation(name: str) -> Tuple[Operation[Any, Any], Handler[Any, Any]]:
+    """Return the operation of that name and its handler; their module is imported now."""
+    module = name.partition(".")[0]
+    if module in _MODULES:
+        importlib.import_module("envsync.agent.operations." + module)
+    if name not in _registered:
+        raise AgentFailed(f"unknown operation: {name!r}")
+    return _registered[name]

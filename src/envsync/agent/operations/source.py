@@ -3,77 +3,77 @@
 from __future__ import annotations
 
 import os
-from typing import List
+from typing import List, Tuple
 
-from envsync.agent.operations.service import Answer, Request, Service
+from envsync.agent.operations.service import Service, handles
 from envsync.agent.server.home import content_directory
 from envsync.agent.source.source_environment import SourceEnvironment
-from envsync.agent.wire.short_answers import (
-    ConfirmedFacts,
-    CredentialFacts,
-    FindingsFacts,
-    GlibcFacts,
-    RememberedFacts,
-    SeesFacts,
-    SourceOpened,
-)
-from envsync.agent.wire.source_requests import (
-    AskNonce,
+from envsync.agent.wire.messages import Finding, RelocationFacts, SampleFacts, SourceState
+from envsync.agent.wire.source_operations import (
+    CONFIRM_SOURCE,
+    FILES_WITH_CREDENTIALS,
+    INSPECT_SOURCE,
+    LEADING_OUTSIDE,
+    NEWEST_GLIBC,
+    OPEN_SOURCE,
+    REACH,
+    RELOCATION,
+    REMEMBER_REVISION,
+    REQUIRE_READABLE,
+    RUN_RSYNC,
+    SAMPLE,
+    SEES_NONCE,
+    SEND_FILES,
+    SOURCE_MANIFEST,
+    SOURCE_PACKAGES,
+    AskManifest,
     AskSample,
-    AtPath,
+    GlibcFacts,
     InspectSource,
     OpenSource,
-    Remember,
+    ReachFacts,
+    RsyncEnded,
     RunRsync,
     SendFiles,
-    TryCommands,
+    SourceOpened,
 )
 from envsync.errors import AgentFailed
 from envsync.files.directories import state_directory
 from envsync.tree.manifest import REFERENCE_BYTES
 
 
-def _open(service: Service, request: Request) -> Answer:
-    opening = request.read(OpenSource)
+@handles(OPEN_SOURCE)
+def _open(service: Service, request: OpenSource) -> SourceOpened:
     service.opened_source = source = SourceEnvironment(
-        opening.prefix,
-        opening.name,
-        opening.local,
+        request.prefix,
+        request.name,
+        request.local,
         content_directory(os.environ),
         state_directory(os.environ),
         service.helpers,
-        is_base=opening.is_base,
+        is_base=request.is_base,
     )
-    return Answer(SourceOpened(source.place(), os.fsdecode(source.stands_at)))
+    return SourceOpened(source.place(), os.fsdecode(source.stands_at))
 
 
-def _inspect(service: Service, request: Request) -> Answer:
+@handles(INSPECT_SOURCE)
+def _inspect(service: Service, request: InspectSource) -> SourceState:
     def changed() -> None:
         service.tell({"changed": True})
 
-    fresh = request.read(InspectSource).fresh
-    progress = service.counted("hash")
-    return Answer(service.source.inspect(progress, changed, fresh=fresh))
+    return service.source.inspect(service.counted("hash"), changed, fresh=request.fresh)
 
 
-def _confirm(service: Service, request: Request) -> Answer:
-    return Answer(ConfirmedFacts(service.source.confirm()))
+@handles(CONFIRM_SOURCE)
+def _confirm(service: Service, _: None) -> bool:
+    return service.source.confirm()
 
 
-def _manifest(service: Service, request: Request) -> Answer:
+@handles(SOURCE_MANIFEST)
+def _manifest(service: Service, request: AskManifest) -> bytes:
     """Return the manifest, with references for the directories that the payload refers to."""
-    known, there = frozenset(_references(request.payload)), request.read(AtPath).there
-    return Answer({}, service.source.version.encoded_manifest(known, there))
-
-
-def _packages(service: Service, request: Request) -> Answer:
-    from envsync.agent.staging.reuse import wanted_packages
-
-    return Answer({}, b"\0".join(sorted(wanted_packages(service.source.version.manifest()))))
-
-
-def _relocate(service: Service, request: Request) -> Answer:
-    return Answer(service.source.version.relocation_facts(request.read(AtPath).there))
+    known = frozenset(_references(request.payload))
+    return service.source.version.encoded_manifest(known, request.there)
 
 
 def _references(payload: bytes) -> List[bytes]:
@@ -82,98 +82,83 @@ def _references(payload: bytes) -> List[bytes]:
     return [payload[at : at + REFERENCE_BYTES] for at in range(0, len(payload), REFERENCE_BYTES)]
 
 
-def _findings(service: Service, request: Request) -> Answer:
+@handles(SOURCE_PACKAGES)
+def _packages(service: Service, _: None) -> bytes:
+    from envsync.agent.staging.reuse import wanted_packages
+
+    return b"\0".join(sorted(wanted_packages(service.source.version.manifest())))
+
+
+@handles(RELOCATION)
+def _relocation(service: Service, there: str) -> RelocationFacts:
+    return service.source.version.relocation_facts(there)
+
+
+@handles(LEADING_OUTSIDE)
+def _leading_outside(service: Service, there: str) -> Tuple[Finding, ...]:
     from envsync.agent.source.outside_findings import outside_findings
 
-    found = outside_findings(service.source.version, request.read(AtPath).there)
-    return Answer(FindingsFacts(tuple(found)))
+    return tuple(outside_findings(service.source.version, there))
 
 
-def _credentials(service: Service, request: Request) -> Answer:
+@handles(FILES_WITH_CREDENTIALS)
+def _credentials(service: Service, _: None) -> Tuple[str, ...]:
     from envsync.agent.source.credentials import files_with_credentials
 
-    paths = files_with_credentials(service.source.version)
-    return Answer(CredentialFacts(tuple(map(os.fsdecode, paths))))
+    return tuple(map(os.fsdecode, files_with_credentials(service.source.version)))
 
 
-def _requirements(service: Service, request: Request) -> Answer:
-    from envsync.agent.source.requirements import source_requirements
-
-    return Answer(source_requirements(service.source.version))
-
-
-def _glibc(service: Service, request: Request) -> Answer:
+@handles(NEWEST_GLIBC)
+def _glibc(service: Service, _: None) -> GlibcFacts:
     path, version = service.source.version.newest_glibc()
-    return Answer(GlibcFacts(os.fsdecode(path), tuple(version)))
+    return GlibcFacts(os.fsdecode(path), tuple(version))
 
 
-def _sees(service: Service, request: Request) -> Answer:
-    return Answer(SeesFacts(service.source.sees(request.read(AskNonce).nonce)))
+@handles(SEES_NONCE)
+def _sees(service: Service, nonce: str) -> bool:
+    return service.source.sees(nonce)
 
 
-def _remember(service: Service, request: Request) -> Answer:
-    problem = service.source.history.remember(request.read(Remember).revision)
-    return Answer(RememberedFacts(problem))
+@handles(REMEMBER_REVISION)
+def _remember(service: Service, revision: str) -> str:
+    return service.source.history.remember(revision)
 
 
-def _readable(service: Service, request: Request) -> Answer:
-    service.source.require_readable(request.payload.split(b"\0"))
-    return Answer({})
+@handles(REQUIRE_READABLE)
+def _readable(service: Service, paths: bytes) -> None:
+    service.source.require_readable(paths.split(b"\0"))
 
 
-def _send(service: Service, request: Request) -> Answer:
-    """Stream the contents of the files in the payload, as encoded blocks."""
+@handles(SEND_FILES)
+def _send(service: Service, request: SendFiles) -> None:
     from envsync.agent.source.sending import best_codec, encoded_blocks, items_of
 
-    asked = request.read(SendFiles)
-    items = items_of(request.payload, asked.sizes)
-    name = best_codec(asked.codecs)
-    contents = service.source.contents(items, there=asked.there)
-    for block in encoded_blocks(contents, name):
+    items = items_of(request.payload, request.sizes)
+    contents = service.source.contents(items, there=request.there)
+    for block in encoded_blocks(contents, best_codec(request.codecs)):
         service.emit(block)
-    return Answer({"codec": name})
 
 
-def _reach(service: Service, request: Request) -> Answer:
+@handles(REACH)
+def _reach(_: Service, commands: Tuple[Tuple[str, ...], ...]) -> ReachFacts:
     """Return whether this server can log in to another by itself, and with which command."""
     from envsync.agent.source.direct_send import reach
 
-    return Answer(reach(request.read(TryCommands).commands))
+    return reach(commands)
 
 
-def _rsync(service: Service, request: Request) -> Answer:
+@handles(RUN_RSYNC)
+def _rsync(service: Service, request: RunRsync) -> RsyncEnded:
     """Have this server's own rsync send the files in the payload; its output is streamed."""
     from envsync.agent.source.direct_send import run_rsync
 
-    ended = run_rsync(request.read(RunRsync).argv, request.payload, service.emit)
-    return Answer(ended)
+    return run_rsync(request.argv, request.payload, service.emit)
 
 
-def _sample(service: Service, request: Request) -> Answer:
+@handles(SAMPLE)
+def _sample(service: Service, request: AskSample) -> SampleFacts:
     """Return how a sample of the files in the payload compresses with `steps`, or as in `send`."""
     from envsync.agent.source.sending import items_of, own_step
 
-    asked = request.read(AskSample)
-    items = items_of(request.payload, asked.sizes)
-    return Answer(service.source.sampled(items, asked.steps or [own_step(asked.codecs)]))
-
-
-OPERATIONS = {
-    "open": _open,
-    "inspect": _inspect,
-    "confirm": _confirm,
-    "manifest": _manifest,
-    "packages": _packages,
-    "relocate": _relocate,
-    "findings": _findings,
-    "credentials": _credentials,
-    "requirements": _requirements,
-    "glibc": _glibc,
-    "sees": _sees,
-    "remember": _remember,
-    "readable": _readable,
-    "send": _send,
-    "reach": _reach,
-    "rsync": _rsync,
-    "sample": _sample,
-}
+    items = items_of(request.payload, request.sizes)
+    return service.source.sampled(items, request.steps or [own_step(request.codecs)])

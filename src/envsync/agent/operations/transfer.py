@@ -10,7 +10,7 @@ import stat
 import time
 from typing import BinaryIO, Collection, Optional, Tuple
 
-from envsync.agent.operations.service import PROGRESS_SECONDS, Answer, Request, Service, Stream
+from envsync.agent.operations.service import PROGRESS_SECONDS, Service, Stream, handles
 from envsync.agent.operations.target import manifest_of
 from envsync.agent.server.filesystem import clone, space
 from envsync.agent.server.program_version import version_text
@@ -20,65 +20,77 @@ from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter, space_guard
 from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.wire import codec
-from envsync.agent.wire.build_requests import AskBlocks, Build
-from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import BundleFacts, ReceiveFacts
-from envsync.agent.wire.short_answers import RsyncFacts, SpaceFacts
+from envsync.agent.wire.target_operations import SentManifest
+from envsync.agent.wire.transfer_operations import (
+    BEGIN,
+    BLOCKS,
+    BUNDLE,
+    FIND_RSYNC,
+    FREE_BYTES,
+    PATCH,
+    PROBE,
+    RECEIVE,
+    STAMP,
+    UNPACK,
+    AskBlocks,
+    RsyncFacts,
+)
 from envsync.errors import AgentFailed, TransferFailed
 from envsync.tree.entry import Entry
 
 _BLOCK_BYTES = 1 << 20
 
 
-def _receive(service: Service, request: Request) -> Answer:
-    incoming = service.push.receiver(_items(service, request))
-    return Answer(_take(service, incoming, request.stream))
+@handles(RECEIVE)
+def _receive(service: Service, paths: bytes) -> ReceiveFacts:
+    return _take(service, service.push.receiver(_items(service, paths)), service.stream)
 
 
-def _begin(service: Service, request: Request) -> Answer:
+@handles(BEGIN)
+def _begin(service: Service, request: SentManifest) -> Optional[ReceiveFacts]:
     """Before the source is hashed, build from a manifest without contents, and receive those.
 
     Data that arrives meanwhile waits in the channel, as much as that holds. While none is waiting,
     directories whose files have all arrived are listed.
     """
-    outline = manifest_of(service, request, packed=request.read(Build).packed)
-    begun = service.push.begin(outline)
+    begun = service.push.begin(manifest_of(service, request))
     if begun is None:
-        return Answer({**to_json(ReceiveFacts(0, 0, ())), "begun": False})
+        return None
     _, service.fetches = begun
     service.tell({"taking": 1})
     incoming, staging = service.push.receiver(service.fetches), service.push.staging
 
     def stream() -> Optional[bytes]:
-        while not request.pending() and staging.look_meanwhile(incoming.files):
+        while not service.pending() and staging.look_meanwhile(incoming.files):
             pass
-        return request.stream()
+        return service.stream()
 
-    received = _take(service, incoming, stream)
-    return Answer({**to_json(received), "begun": True})
+    return _take(service, incoming, stream)
 
 
-def _blocks(service: Service, request: Request) -> Answer:
+@handles(BLOCKS)
+def _blocks(service: Service, request: AskBlocks) -> bytes:
     """Return digests of what is there for the files in the payload, block by block."""
-    bases, is_sample = service.push.bases(), request.read(AskBlocks).is_sample
+    bases, is_sample = service.push.bases(), request.is_sample
     paths = request.payload.split(b"\0")
     wanted = set(paths)
     sizes = {path: entry.size_bytes for path, entry in service.fetches if path in wanted}
     if sizes.keys() != wanted:
         raise AgentFailed("received a request for digests of files that are not to be sent")
-    return Answer({}, b"".join(bases.told(path, sizes[path], is_sample) for path in paths))
+    return b"".join(bases.told(path, sizes[path], is_sample) for path in paths)
 
 
-def _patch(service: Service, request: Request) -> Answer:
-    incoming = service.push.patching(_items(service, request))
-    return Answer(_take(service, incoming, request.stream))
+@handles(PATCH)
+def _patch(service: Service, paths: bytes) -> ReceiveFacts:
+    return _take(service, service.push.patching(_items(service, paths)), service.stream)
 
 
-def _items(service: Service, request: Request) -> Collection[Tuple[bytes, Entry]]:
-    """Return all files that have to come, or those that the payload names."""
-    if not request.payload:
+def _items(service: Service, paths: bytes) -> Collection[Tuple[bytes, Entry]]:
+    """Return the files that have to come: all, or those of the paths if there are any."""
+    if not paths:
         return service.fetches
-    wanted = set(request.payload.split(b"\0"))
+    wanted = set(paths.split(b"\0"))
     return [item for item in service.fetches if item[0] in wanted]
 
 
@@ -108,7 +120,8 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
 # Bundles: the same stream, as a file
 
 
-def _bundle(service: Service, request: Request) -> Answer:
+@handles(BUNDLE)
+def _bundle(service: Service, _: None) -> BundleFacts:
     """Return a bundle's path, and the length and digest of what an earlier push left of one."""
     state, token = service.target.places.state, service.push.staging.token
     path = scratch_files.bundle(state, token)
@@ -123,8 +136,7 @@ def _bundle(service: Service, request: Request) -> Answer:
                 os.unlink(found)
     with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
         digest, size_bytes = hash_open_file(file.fileno()), file.tell()
-    facts = BundleFacts(os.fsdecode(path), size_bytes, digest.hex(), space(state).free_bytes)
-    return Answer(facts)
+    return BundleFacts(os.fsdecode(path), size_bytes, digest.hex(), space(state).free_bytes)
 
 
 def _take_over(found: bytes, path: bytes) -> int:
@@ -149,37 +161,38 @@ def _copy(old: BinaryIO, path: bytes) -> int:
         return os.fstat(new.fileno()).st_size
 
 
-def _unpack(service: Service, request: Request) -> Answer:
+@handles(UNPACK)
+def _unpack(service: Service, paths: bytes) -> ReceiveFacts:
     path = scratch_files.bundle(service.target.places.state, service.push.staging.token)
     try:
         with open(path, "rb") as bundle:
-            incoming = service.push.receiver(_items(service, request))
-            facts = _take(service, incoming, lambda: bundle.read(_BLOCK_BYTES) or None)
+            incoming = service.push.receiver(_items(service, paths))
+            return _take(service, incoming, lambda: bundle.read(_BLOCK_BYTES) or None)
     except FileNotFoundError:
         raise TransferFailed("the bundle is missing") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    return Answer(facts)
 
 
 # rsync
 
 
-def _rsync(service: Service, request: Request) -> Answer:
+@handles(FIND_RSYNC)
+def _find_rsync(_: Service, __: None) -> RsyncFacts:
     """Return the path of the rsync here and its version text; both empty if there is none."""
     path = shutil.which("rsync")
-    said = "" if path is None else version_text(path)
-    return Answer(RsyncFacts(path or "", said))
+    return RsyncFacts(path or "", "" if path is None else version_text(path))
 
 
-def _stamp(service: Service, request: Request) -> Answer:
+@handles(STAMP)
+def _stamp(service: Service, paths: bytes) -> ReceiveFacts:
     """Give files that rsync brought their mode and mtime; those missing or cut off are failed."""
     writer = service.push.staging.writer
-    items = _items(service, request)
+    items = _items(service, paths)
     failed = [path for path, entry in items if not _stamped(writer, path, entry)]
     came = len(items) - len(failed)
-    return Answer(ReceiveFacts(came, 0, tuple(map(os.fsdecode, failed))))
+    return ReceiveFacts(came, 0, tuple(map(os.fsdecode, failed)))
 
 
 def _stamped(writer: TreeWriter, path: bytes, entry: Entry) -> bool:
@@ -190,26 +203,13 @@ def _stamped(writer: TreeWriter, path: bytes, entry: Entry) -> bool:
     return True
 
 
-def _probe(service: Service, request: Request) -> Answer:
+@handles(PROBE)
+def _probe(service: Service, _: None) -> None:
     """Receive a stream and discard it, so that the sender can measure the link."""
-    while request.stream() is not None:
+    while service.stream() is not None:
         pass
-    return Answer({})
 
 
-def _free(service: Service, request: Request) -> Answer:
-    return Answer(SpaceFacts(space(service.target.places.state).free_bytes))
-
-
-OPERATIONS = {
-    "begin": _begin,
-    "receive": _receive,
-    "blocks": _blocks,
-    "patch": _patch,
-    "bundle": _bundle,
-    "unpack": _unpack,
-    "rsync": _rsync,
-    "stamp": _stamp,
-    "probe": _probe,
-    "free": _free,
-}
+@handles(FREE_BYTES)
+def _free_bytes(service: Service, _: None) -> int:
+    return space(service.target.places.state).free_bytes

@@ -8,7 +8,7 @@ from typing import Any, Dict, NamedTuple, Optional
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import INTENT, Layout, read_json, remove, write_json
 from envsync.agent.places.records import Record, record_from_json
-from envsync.agent.wire.build_requests import Check
+from envsync.agent.wire.build_operations import Check
 from envsync.agent.wire.checked_json import from_json
 from envsync.errors import AgentFailed
 

@@ -39,7 +39,7 @@ from envsync.agent.trees.storage import (
     trouble,
 )
 from envsync.agent.trees.trees import Trees
-from envsync.agent.wire.build_requests import Check
+from envsync.agent.wire.build_operations import Check
 from envsync.errors import EnvsyncError, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
 

@@ -7,8 +7,9 @@ import os
 import shutil
 from typing import Dict, Iterator, List, Sequence, Tuple
 
-from envsync.agent.server.program_version import ToolFacts, version_of
+from envsync.agent.server.program_version import version_of
 from envsync.agent.server.tool_run import Ran, run, tool_environment
+from envsync.agent.wire.messages import ToolFacts
 from envsync.errors import PreflightRefused
 
 TOOLS = ("mamba", "micromamba", "conda")

@@ -5,18 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from typing import NamedTuple
 
 _SECONDS = 10.0
 _SAID_MAX = 4096
-
-
-class ToolFacts(NamedTuple):
-    """A program that was found; `version` is empty if unknown."""
-
-    name: str
-    path: str
-    version: str
 
 
 def version_of(program: str) -> str:

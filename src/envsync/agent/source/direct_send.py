@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, Sequence
 
 from envsync.agent.server.rsync_run import RsyncRun
+from envsync.agent.wire.source_operations import ReachFacts, RsyncEnded
 
 _REACH_SECONDS = 25.0
-
-
-class ReachFacts(NamedTuple):
-    """The index of the command that connected, or -1 and the error message of the last one."""
-
-    which: int
-    said: str
-
-
-class RsyncEnded(NamedTuple):
-    exit_code: int
-    said: str
 
 
 def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import shutil
-from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
@@ -18,62 +18,15 @@ from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
-from envsync.agent.server.program_version import ToolFacts, version_of
+from envsync.agent.server.program_version import version_of
 from envsync.agent.target.preparation import base_obstacle
 from envsync.agent.trees.storage import words
 from envsync.agent.trees.trees import Trees
-from envsync.agent.wire.messages import ServerFacts
+from envsync.agent.wire.messages import ServerFacts, ToolFacts
+from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths
 from envsync.tree.safety import is_environment_name
-
-
-class PrefixFacts(NamedTuple):
-    """conda's base directory, which may not exist. Space is where it is or would be.
-
-    `obstacle` is what keeps `bootstrap` from installing conda there, if there is none.
-    """
-
-    path: str
-    exists: bool
-    has_conda: bool
-    is_writable: bool
-    is_read_only: bool
-    owner: str
-    filesystem: str
-    free_bytes: int
-    free_inodes: Optional[int]
-    obstacle: str
-
-
-class StandingFacts(NamedTuple):
-    """An environment on the server: `state` is one word, `reason` explains what is not well.
-
-    `unpublished` (envsync never published it), `published`, `changed` (by hand, since it was
-    published), `interrupted` (a switch or its removal was cut short), `locked` (a push is under
-    way), `missing` (nothing is live, but versions are kept), `removed` (the same, on purpose),
-    `closed` (its records are another user's), `busy` (published, and an installer is at work or
-    left signs of it), `blocked` (something other than a directory is at the name), `unreadable` (it
-    or its record). A push is refused if it is `busy` or `blocked`.
-    """
-
-    name: str
-    state: str
-    reason: str
-
-
-class HealthFacts(NamedTuple):
-    """The health of a server.
-
-    `tools` are rsync and zstd, then those that a rebuild would use, then those that it would not.
-    """
-
-    server: ServerFacts
-    python_version: str
-    prefix: PrefixFacts
-    tools: Tuple[ToolFacts, ...]
-    cuda: str
-    environments: Tuple[StandingFacts, ...]
 
 
 def health(

@@ -11,7 +11,7 @@ from envsync.agent.places.records import Record
 from envsync.agent.publishing.publish import Switch
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.build_requests import Publication
+from envsync.agent.wire.build_operations import Publication
 from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import AgentFailed, TargetDrifted
 

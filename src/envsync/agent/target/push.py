@@ -27,7 +27,7 @@ from envsync.agent.target.queries import plan_facts, plan_reusing
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import is_of_entry, trouble, words
-from envsync.agent.wire.build_requests import Publication
+from envsync.agent.wire.build_operations import Publication
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
 from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TargetDrifted, TransferFailed
 from envsync.tree.entry import Entry

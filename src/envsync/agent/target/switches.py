@@ -20,7 +20,7 @@ from envsync.agent.target.preparation import (
 from envsync.agent.target.publication import event_of, kept_record, read_back
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.build_requests import Check, Publication
+from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
 

@@ -6,13 +6,11 @@ edited or a crash may have truncated.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union, get_type_hints
+from typing import Any, List, Type, TypeVar, Union, get_type_hints
 
 from envsync.errors import AgentFailed
 
 T = TypeVar("T")
-Arguments = Union[Mapping[str, Any], Tuple[Any, ...]]
-"""An operation's arguments: a named tuple of this package, or the same as JSON."""
 
 _SECONDS_MAX = float(1 << 33)
 """The year 2242. Functions that show a time as a date fail for numbers far beyond it."""
@@ -32,22 +30,20 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def as_json(arguments: Optional[Arguments]) -> Dict[str, Any]:
-    """Return an operation's arguments as JSON; {} if there are none."""
-    return dict(to_json(arguments or {}))
-
-
-def from_json(cls: Type[T], document: Any) -> T:
+def from_json(cls: Type[T], document: Any, name: str = "") -> T:
     """Return the value of that class that a document describes; `AgentFailed` if it does not fit.
 
-    Unknown members are ignored, because a later version may write more.
+    Unknown members are ignored, because a later version may write more. The error contains `name`,
+    by default the class's.
     """
-    result: T = _parse(cls, document, cls.__name__)
+    result: T = _parse(cls, document, name or cls.__name__)
     return result
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
     origin = getattr(kind, "__origin__", None)
+    if kind is Any:
+        return value
     if origin is Union:
         inner = next(part for part in kind.__args__ if part is not type(None))
         return None if value is None else _parse(inner, value, where)
@@ -82,7 +78,7 @@ def _is_plain(kind: Any, value: Any) -> bool:
         return False
     if kind is str:
         return is_encodable(value)
-    return kind is bool or (kind is int and abs(value) < _INTEGER_MAX)
+    return kind in (bool, bytes, type(None)) or (kind is int and abs(value) < _INTEGER_MAX)
 
 
 def _are_integers(values: List[Any]) -> bool:

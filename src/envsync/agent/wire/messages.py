@@ -80,6 +80,14 @@ class ServerFacts(NamedTuple):
     python: str
 
 
+class ToolFacts(NamedTuple):
+    """A program that was found; `version` is empty if unknown."""
+
+    name: str
+    path: str
+    version: str
+
+
 class SourceState(NamedTuple):
     """The state of a source. `had` are the source revisions that it has had itself.
 
@@ -179,12 +187,16 @@ class PlanFacts(NamedTuple):
 
 
 class StageFacts(NamedTuple):
-    """A staging tree: its path, and the token that its writers must present."""
+    """A staging tree: its path, and the token that its writers must present.
+
+    Both are empty if it was only planned. The payload has the paths of the files to send.
+    """
 
     plan: PlanFacts
     tree: str
     token: str
     findings: Tuple[Finding, ...]
+    payload: bytes
 
 
 class SampleFacts(NamedTuple):

@@ -16,7 +16,7 @@ from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import GcFacts, SweepFacts
-    from envsync.agent.wire.server_requests import Collect
+    from envsync.agent.wire.server_operations import Collect
     from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
@@ -39,8 +39,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     that was changed by hand or came from another source.
     The exit status is 14 if an environment was skipped because of a running push.
     """
-    from envsync.agent.wire.checked_json import from_json
-    from envsync.agent.wire.messages import GcFacts
+    from envsync.agent.wire.server_operations import COLLECT
     from envsync.cli.invocation.asking import ask_servers, raise_failures
     from envsync.push.ends.command_locks import CommandLocks
 
@@ -50,7 +49,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
 
     def ask(end: End, place: Place, on_progress: OnProgress) -> GcFacts:
         request = _request(site, place, command, drifted=drifted, dry_run=dry_run)
-        return from_json(GcFacts, end.call("gc", request, on_progress=on_progress).document)
+        return end.ask(COLLECT, request, on_progress=on_progress)
 
     invocation.result = {"dry_run": dry_run}
     outcomes = list(map(_judged, ask_servers(invocation, "gc", places, ask, _document)))
@@ -62,7 +61,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
 
 
 def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: bool) -> Collect:
-    from envsync.agent.wire.server_requests import Collect
+    from envsync.agent.wire.server_operations import Collect
     from envsync.cli.invocation.asking import environments_at
     from envsync.inventory.model import Environment
 

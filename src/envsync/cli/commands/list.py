@@ -36,14 +36,13 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     the same version, also under another prefix. One that was rebuilt there (--method rebuild)
     has the revision of its source.
     """
-    from envsync.agent.wire.checked_json import from_json
-    from envsync.agent.wire.messages import ListFacts
+    from envsync.agent.wire.server_operations import LIST
     from envsync.cli.invocation.asking import ask_servers, environments_at, raise_failures
 
     site = invocation.site()
 
     def ask(end: End, place: Place, _: OnProgress) -> ListFacts:
-        return from_json(ListFacts, end.call("list", environments_at(site, place)).document)
+        return end.ask(LIST, environments_at(site, place))
 
     places = site.places(servers) if servers else site.everywhere()
     outcomes = ask_servers(invocation, "list", places, ask, _document)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from envsync.agent.wire.server_requests import AskEnvironments
+from envsync.agent.wire.server_operations import AskEnvironments
 from envsync.cli.invocation.in_order import Document, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site

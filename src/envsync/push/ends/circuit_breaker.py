@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from envsync.agent.source.direct_send import ReachFacts
+from envsync.agent.wire.source_operations import ReachFacts
 
 _SILENCE_SECONDS = 10.0
 _SILENT_MAX = 2

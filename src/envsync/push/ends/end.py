@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from envsync.agent.operations import bootstrap, bundle
 from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.wire.channel import Channel
-from envsync.agent.wire.checked_json import Arguments, as_json
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, error_from_json
 from envsync.push.ends.opening import Opening
 from envsync.ssh.session import Link
 
 Progress = Callable[[Mapping[str, Any]], None]
+_Message = tuple[Any, bytes]
+"""An answer as it arrived: JSON, and the bytes beside it."""
 
 
 AGENT_SILENCE_SECONDS = 6 * 3600.0
@@ -25,17 +27,10 @@ AGENT_SILENCE_SECONDS = 6 * 3600.0
 (`check_timeout`) may be silent for long."""
 
 
-class Answer(NamedTuple):
-    """The result of an operation: JSON-ready values and bytes."""
-
-    document: dict[str, Any]
-    payload: bytes
-
-
 class End(Protocol):
     """A server's environments, local or remote.
 
-    Contract: `call` carries out one operation of the agent and returns its answer, or raises the
+    Contract: `ask` carries out one operation of the agent and returns its answer, or raises the
     `EnvsyncError` that ended it, with `server` filled in. It must not be called from two threads at
     once. `stream` is consumed until it ends or the operation fails; an exception that it raises is
     passed on and names the server that it came from. `close` may be called at any time and more
@@ -45,14 +40,13 @@ class End(Protocol):
     @property
     def server(self) -> str: ...
 
-    def call(
+    def ask(
         self,
-        operation: str,
-        arguments: Arguments | None = None,
-        payload: bytes = b"",
+        operation: Operation[RequestT, AnswerT],
+        request: RequestT,
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
-    ) -> Answer: ...
+    ) -> AnswerT: ...
 
     def close(self) -> None: ...
 
@@ -73,31 +67,29 @@ class LocalEnd:
         """`helpers` take part in its scans and copies."""
         self.server = server
         self._progress: Progress = _ignore
-        self.service = Service(self._tell, helpers)
+        self._blocks: Iterator[bytes] = iter(())
+        self.service = Service(self._tell, helpers, stream=lambda: next(self._blocks, None))
 
     def _tell(self, document: Mapping[str, Any]) -> None:
         self._progress(document)
 
-    def call(
+    def ask(
         self,
-        operation: str,
-        arguments: Arguments | None = None,
-        payload: bytes = b"",
+        operation: Operation[RequestT, AnswerT],
+        request: RequestT,
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
-    ) -> Answer:
-        blocks = iter(stream or ())
+    ) -> AnswerT:
+        self._blocks = iter(stream or ())
         self._progress = on_progress or _ignore
         try:
-            answer = self.service.call(
-                operation, as_json(arguments), payload, lambda: next(blocks, None)
-            )
+            return self.service.ask(operation, request)
         except EnvsyncError as error:
             error.server = error.server or self.server
             raise
         finally:
             self._progress = _ignore
-        return Answer(answer.document, answer.payload)
+            self._blocks = iter(())
 
     def close(self) -> None:
         self.service.close()
@@ -134,42 +126,41 @@ class RemoteEnd:
         )
         self._channel.start()
 
-    def call(
+    def ask(
         self,
-        operation: str,
-        arguments: Arguments | None = None,
-        payload: bytes = b"",
+        operation: Operation[RequestT, AnswerT],
+        request: RequestT,
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
-    ) -> Answer:
+    ) -> AnswerT:
         progress = on_progress or _ignore
         with self._speaking():
-            self._request(operation, arguments, payload)
-        answer = None if stream is None else self._send(stream, progress)
+            self._request(operation, request)
+        message = None if stream is None else self._send(stream, progress)
         with self._speaking():
-            while answer is None:
-                answer = self._message(progress)
-        return answer
+            while message is None:
+                message = self._message(progress)
+            return operation.decode_answer(*message)
 
     def receive(
-        self, operation: str, arguments: Arguments | None = None, payload: bytes = b""
-    ) -> Generator[bytes, None, Answer]:
+        self, operation: Operation[RequestT, AnswerT], request: RequestT
+    ) -> Generator[bytes, None, AnswerT]:
         """Carry out an operation that streams: yield its data, then return its answer.
 
-        Raises the same errors as `call`. A caller that stops early has to close the end: the agent
+        Raises the same errors as `ask`. A caller that stops early has to close the end: the agent
         goes on sending.
         """
         with self._speaking():
-            self._request(operation, arguments, payload)
+            self._request(operation, request)
             while True:
                 data = self._channel.receive_data()
                 if data is None:
                     break
                 yield data
-            answer = self._message(_ignore)
-            while answer is None:
-                answer = self._message(_ignore)
-        return answer
+            message = self._message(_ignore)
+            while message is None:
+                message = self._message(_ignore)
+            return operation.decode_answer(*message)
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -180,47 +171,48 @@ class RemoteEnd:
             error.server = self.server
             raise
 
-    def _request(self, operation: str, arguments: Arguments | None, payload: bytes) -> None:
+    def _request(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> None:
         self._calls += 1
-        given = as_json(arguments)
-        request = {"operation": operation, "arguments": given, "number": self._calls}
-        self._channel.send_message(request, payload)
+        document, payload = encode(request)
+        message = {"operation": operation.name, "request": document, "number": self._calls}
+        self._channel.send_message(message, payload)
 
-    def _send(self, stream: Iterable[bytes], progress: Progress) -> Answer | None:
+    def _send(self, stream: Iterable[bytes], progress: Progress) -> _Message | None:
         """Send a stream; stop early if an answer is there already, which means a failure.
 
         Errors raised by the stream itself keep their server: it is the source's.
         """
         for block in stream:
             with self._speaking():
-                answer = self._send_block(block, progress)
-            if answer is not None:
-                return answer
+                message = self._send_block(block, progress)
+            if message is not None:
+                return message
         with self._speaking():
             self._channel.send(DATA_END)
         return None
 
-    def _send_block(self, block: bytes, progress: Progress) -> Answer | None:
+    def _send_block(self, block: bytes, progress: Progress) -> _Message | None:
         # A slice of the whole block is no copy.
         for start in range(0, len(block), FRAME_BYTES_MAX):
             self._channel.send(DATA, block[start : start + FRAME_BYTES_MAX])
         while self._channel.pending():
-            answer = self._message(progress)
-            if answer is not None:
-                return answer
+            message = self._message(progress)
+            if message is not None:
+                return message
         return None
 
-    def _message(self, progress: Progress) -> Answer | None:
+    def _message(self, progress: Progress) -> _Message | None:
+        """Return the next answer, undecoded; None after a message of progress."""
         document, payload = self._channel.receive_message()
-        told, answer = document.get("progress"), document.get("answer")
+        told = document.get("progress")
         if isinstance(told, dict):
             progress({key: value for key, value in told.items() if _is_count(value)})
             return None
-        if not isinstance(answer, dict) or document.get("number") != self._calls:
+        if document.get("number") == self._calls and "error" in document:
+            raise error_from_json(document["error"])
+        if document.get("number") != self._calls or "answer" not in document:
             raise AgentFailed("the agent sent no answer to the request")
-        if "error" in answer:
-            raise error_from_json(answer["error"])
-        return Answer(answer, payload)
+        return document["answer"], payload
 
     def close(self) -> None:
         self._channel.close()

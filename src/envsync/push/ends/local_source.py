@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.trees.storage import storage_failure
-from envsync.agent.wire.source_requests import AtPath
+from envsync.agent.wire.source_operations import SOURCE_MANIFEST, AskManifest
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.requested_files import requested_files
@@ -56,7 +56,7 @@ class LocalSource:
 
     def manifest(self, known: bytes) -> bytes:
         self.look.state()
-        return self.look.ask("source.manifest", AtPath(self.answers.there), known).payload
+        return self.look.ask(SOURCE_MANIFEST, AskManifest(self.answers.there, known))
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         self.look.state()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 
-from envsync.agent.source.direct_send import ReachFacts, RsyncEnded
-from envsync.agent.wire.checked_json import from_json
-from envsync.agent.wire.short_answers import RsyncFacts
-from envsync.agent.wire.source_requests import RunRsync, TryCommands
+from envsync.agent.wire.source_operations import (
+    REACH,
+    RUN_RSYNC,
+    ReachFacts,
+    RsyncEnded,
+    RunRsync,
+)
+from envsync.agent.wire.transfer_operations import FIND_RSYNC, RsyncFacts
 from envsync.errors import EnvsyncError
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
@@ -38,46 +42,44 @@ class RemoteDirect:
 
     def rsync(self) -> RsyncFacts:
         if self._rsync is None:
-            self._rsync = from_json(RsyncFacts, self._look.ask("transfer.rsync").document)
+            self._rsync = self._look.ask(FIND_RSYNC, None)
         return self._rsync
 
     def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
         if self._reached is None:
-            asked = TryCommands(tuple(map(tuple, commands)))
-            self._reached = self._server.circuit_breaker.call(lambda: self._tried(asked))
+            attempts = tuple(map(tuple, commands))
+            self._reached = self._server.circuit_breaker.call(lambda: self._tried(attempts))
         return self._reached
 
-    def _tried(self, asked: TryCommands) -> ReachFacts:
+    def _tried(self, commands: tuple[tuple[str, ...], ...]) -> ReachFacts:
         # This may take a minute, in which other pushes have questions for the source's own agent.
         with self._server.sender() as end:
-            found = from_json(ReachFacts, end.call("source.reach", asked).document)
-        return found if found.which >= 0 else self._reach_with_agent(asked) or found
+            facts = end.ask(REACH, commands)
+        return facts if facts.which >= 0 else self._reach_with_agent(commands) or facts
 
-    def _reach_with_agent(self, asked: TryCommands) -> ReachFacts | None:
+    def _reach_with_agent(self, commands: tuple[tuple[str, ...], ...]) -> ReachFacts | None:
         """Try with the user's ssh agent; None if that is not forwarded."""
         try:
             with self._server.forwarding_sender() as end:
                 if end is None:
                     return None
                 self.agent_forwarded = True
-                answer = end.call("source.reach", asked)
+                return end.ask(REACH, commands)
         except EnvsyncError as error:
             return ReachFacts(-1, error.message)
-        return from_json(ReachFacts, answer.document)
 
     def run(
         self, argv: Sequence[bytes], paths: Sequence[bytes]
     ) -> Generator[bytes, None, RsyncEnded]:
-        asked = RunRsync(tuple(map(os.fsdecode, argv)))
+        request = RunRsync(tuple(map(os.fsdecode, argv)), b"\0".join(paths))
         server, forwards = self._server, self.agent_forwarded
         try:
             with server.forwarding_sender() if forwards else server.sender() as end:
                 if end is None:
                     return RsyncEnded(-1, "your ssh agent is not available any more")
-                answer = yield from end.receive("source.rsync", asked, b"\0".join(paths))
+                return (yield from end.receive(RUN_RSYNC, request))
         except EnvsyncError as error:
             if not forwards:
                 raise
             # The forwarding link is separate: its loss does not affect the other way to send.
             return RsyncEnded(-1, error.message)
-        return from_json(RsyncEnded, answer.document)

@@ -13,7 +13,15 @@ from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from envsync.agent.wire.codec import content_bytes
-from envsync.agent.wire.source_requests import AtPath, InspectSource, SendFiles
+from envsync.agent.wire.source_operations import (
+    INSPECT_SOURCE,
+    OPEN_SOURCE,
+    SEND_FILES,
+    SOURCE_MANIFEST,
+    AskManifest,
+    InspectSource,
+    SendFiles,
+)
 from envsync.errors import AgentFailed
 from envsync.push.ends.remote_direct import RemoteDirect
 from envsync.push.ends.requested_files import requested_files
@@ -80,14 +88,14 @@ class RemoteSource:
     ) -> Iterator[bytes]:
         """Yield encoded blocks from a separate agent, so that other pushes can ask meanwhile."""
         sizes = tuple(size for _, size in items)
-        asked = SendFiles(sizes, tuple(codecs), self.answers.there)
-        payload = b"\0".join(path for path, _ in items)
+        paths = b"\0".join(path for path, _ in items)
+        request = SendFiles(sizes, tuple(codecs), self.answers.there, paths)
         with self._server.sender() as end:
-            end.call("source.open", self.look.opening)
+            end.ask(OPEN_SOURCE, self.look.opening)
             state = self.look.state()
             if self.answers.there or state.revision_there != state.revision:
-                end.call("source.inspect", InspectSource())
-            for block in end.receive("source.send", asked, payload):
+                end.ask(INSPECT_SOURCE, InspectSource())
+            for block in end.receive(SEND_FILES, request):
                 yield block
                 progress(content_bytes(block))
 
@@ -110,8 +118,8 @@ class CheckedManifests:
         revision = answers.revision_there()
         with self._lock:
             if revision not in self._found:
-                told = answers.look.ask("source.manifest", AtPath(answers.there))
-                self._found[revision] = _checked(told.payload, revision)
+                encoded = answers.look.ask(SOURCE_MANIFEST, AskManifest(answers.there))
+                self._found[revision] = _checked(encoded, revision)
             return self._found[revision]
 
 
@@ -126,13 +134,13 @@ def open_remote(place: Place, name: str, local: Sequence[str]) -> RemoteSource:
     return RemoteSource(look, server, CheckedManifests())
 
 
-def _checked(payload: bytes, revision: str) -> Manifest:
+def _checked(encoded: bytes, revision: str) -> Manifest:
     """Return a manifest from another server.
 
     Raises `AgentFailed` if it breaks a rule or is not of the `revision` that was stated.
     """
     try:
-        manifest = manifests.decode(payload)
+        manifest = manifests.decode(encoded)
     except InvalidEntry as error:
         raise AgentFailed(f"the source's manifest is not acceptable: {error}") from error
     if revision_of(manifest) != revision:

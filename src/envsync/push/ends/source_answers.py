@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import (
     Finding,
     RelocationFacts,
@@ -12,8 +11,18 @@ from envsync.agent.wire.messages import (
     SourceState,
     listed,
 )
-from envsync.agent.wire.short_answers import CredentialFacts, FindingsFacts, GlibcFacts
-from envsync.agent.wire.source_requests import AskSample, CodecStep
+from envsync.agent.wire.rebuild_operations import REQUIREMENTS
+from envsync.agent.wire.source_operations import (
+    FILES_WITH_CREDENTIALS,
+    LEADING_OUTSIDE,
+    NEWEST_GLIBC,
+    RELOCATION,
+    REQUIRE_READABLE,
+    SAMPLE,
+    SOURCE_PACKAGES,
+    AskSample,
+    CodecStep,
+)
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, PreflightRefused
 from envsync.push.ends.source_look import SourceLook
@@ -56,7 +65,7 @@ class SourceAnswers:
 
     def relocation(self) -> RelocationFacts:
         """Return what the source becomes at the path on the target."""
-        return self.look.asked_once(RelocationFacts, "source.relocate", self.there)
+        return self.look.ask_once(RELOCATION, self.there)
 
     def revision_there(self) -> str:
         """Return the revision of what the source becomes on the target."""
@@ -66,27 +75,27 @@ class SourceAnswers:
 
     def outside(self) -> tuple[str, ...]:
         """Return a line for each thing that leads out of the environment, with target paths."""
-        found = self.look.asked_once(FindingsFacts, "source.findings", self.there)
-        return tuple(finding.message for finding in found.findings)
+        findings = self.look.ask_once(LEADING_OUTSIDE, self.there)
+        return tuple(finding.message for finding in findings)
 
     def packages(self) -> frozenset[bytes]:
         """Return the paths by which a target tells whether it has packages of this environment."""
         self.look.state()
-        payload = self.look.ask("source.packages").payload
-        return frozenset(payload.split(b"\0")) if payload else frozenset()
+        paths = self.look.ask(SOURCE_PACKAGES, None)
+        return frozenset(paths.split(b"\0")) if paths else frozenset()
 
     def credentials(self) -> tuple[str, ...]:
         """Return the paths of files that contain a password or a token."""
-        return self.look.asked_once(CredentialFacts, "source.credentials", "").paths
+        return self.look.ask_once(FILES_WITH_CREDENTIALS, None)
 
     def requirements(self) -> Requirements:
         """Return what it takes to build the environment again elsewhere."""
-        return self.look.asked_once(Requirements, "source.requirements", "")
+        return self.look.ask_once(REQUIREMENTS, None)
 
     def newest_glibc(self) -> tuple[bytes, tuple[int, ...]]:
         """Return the file that needs the newest glibc, and the version that it needs."""
-        told = self.look.asked_once(GlibcFacts, "source.glibc", "")
-        return told.path.encode("utf-8", "surrogateescape"), told.version
+        facts = self.look.ask_once(NEWEST_GLIBC, None)
+        return facts.path.encode("utf-8", "surrogateescape"), facts.version
 
     def sample(
         self, items: Collection[Item], codecs: Sequence[str], steps: Sequence[tuple[str, int]]
@@ -97,10 +106,9 @@ class SourceAnswers:
         `codecs`. Contents are sampled unrelocated: rewritten ones compress alike.
         """
         sizes = tuple(size for _, size in items)
-        asked = AskSample(sizes, tuple(codecs), tuple(CodecStep(*step) for step in steps))
-        payload = b"\0".join(path for path, _ in items)
-        answer = self.look.ask("source.sample", asked, payload)
-        facts = from_json(SampleFacts, answer.document)
+        paths = b"\0".join(path for path, _ in items)
+        codec_steps = tuple(CodecStep(*step) for step in steps)
+        facts = self.look.ask(SAMPLE, AskSample(sizes, tuple(codecs), codec_steps, paths))
         if len(facts.packed_bytes) != max(1, len(steps)) or len(facts.seconds) < len(steps):
             raise AgentFailed("the source sent a sample of other files")
         return facts
@@ -108,7 +116,7 @@ class SourceAnswers:
     def require_readable(self, paths: Sequence[bytes]) -> None:
         """Raise `StorageFailed` if the source's disk does not return these files' contents."""
         if paths:
-            self.look.ask("source.readable", payload=b"\0".join(paths))
+            self.look.ask(REQUIRE_READABLE, b"\0".join(paths))
 
 
 def _left(paths: Sequence[str]) -> tuple[Finding, ...]:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from envsync.agent.places.layout import BASE
-from envsync.agent.wire.checked_json import Arguments, from_json
 from envsync.agent.wire.messages import SourceState
-from envsync.agent.wire.short_answers import (
-    ConfirmedFacts,
-    RememberedFacts,
-    SeesFacts,
-    SourceOpened,
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT
+from envsync.agent.wire.source_operations import (
+    CONFIRM_SOURCE,
+    INSPECT_SOURCE,
+    OPEN_SOURCE,
+    REMEMBER_REVISION,
+    SEES_NONCE,
+    InspectSource,
+    OpenSource,
 )
-from envsync.agent.wire.source_requests import AskNonce, AtPath, InspectSource, OpenSource, Remember
 from envsync.errors import EnvsyncError
-from envsync.push.ends.end import Answer, End, Progress
-
-T = TypeVar("T")
+from envsync.push.ends.end import End, Progress
 
 
 def path_known_as(prefix: str, name: str) -> str:
@@ -55,7 +55,7 @@ class SourceLook:
         self._before = before
         self._lock = threading.Lock()
         self._state: SourceState | None = None
-        self._answers: dict[tuple[str, str], object] = {}
+        self._answers: dict[tuple[str, object], object] = {}
         self._confirmed: bool | None = None
         self._is_hashing = False
         # Clear only during a scan, which finds out whether anything has to be hashed.
@@ -67,7 +67,7 @@ class SourceLook:
         """The path by which conda knows the environment, and which is written into its files."""
         self.opening = OpenSource(prefix, name, tuple(local), name == BASE)
         """What the source's agent was told to open, for telling another agent the same."""
-        opened = from_json(SourceOpened, end.call("source.open", self.opening).document)
+        opened = end.ask(OPEN_SOURCE, self.opening)
         self.place = opened.place
         """The directory's identity, to tell whether a target is the same directory."""
         self._stands_at = opened.stands_at
@@ -119,8 +119,7 @@ class SourceLook:
             if self._state is not state:
                 return False
             if self._confirmed is None:
-                answer = self._end.call("source.confirm")
-                self._confirmed = from_json(ConfirmedFacts, answer.document).confirmed
+                self._confirmed = self._end.ask(CONFIRM_SOURCE, None)
             return self._confirmed
 
     def renewed(self, state: SourceState) -> SourceState:
@@ -149,8 +148,8 @@ class SourceLook:
         assert self._state is not None
         with self._lock:
             again = InspectSource(fresh=True)
-            answer = self._end.call("source.inspect", again, on_progress=on_progress)
-        return from_json(SourceState, answer.document).revision != self._state.revision
+            state = self._end.ask(INSPECT_SOURCE, again, on_progress=on_progress)
+        return state.revision != self._state.revision
 
     def relocated_to(self, there: str) -> str:
         """Return `there` if the environment's files may name another path than that; else "".
@@ -162,29 +161,25 @@ class SourceLook:
 
     def sees(self, nonce: str) -> bool:
         """Return whether a target's lock is in the source's own directory."""
-        return from_json(SeesFacts, self.ask("source.sees", AskNonce(nonce)).document).sees
+        return self.ask(SEES_NONCE, nonce)
 
     def remember(self, revision: str) -> str:
         """Note that this source has had the revision; return why it could not, else ""."""
-        answer = self.ask("source.remember", Remember(revision))
-        return from_json(RememberedFacts, answer.document).problem
+        return self.ask(REMEMBER_REVISION, revision)
 
-    def ask(
-        self, operation: str, arguments: Arguments | None = None, payload: bytes = b""
-    ) -> Answer:
+    def ask(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
         """Carry out one operation of the agent on the source, waiting for its turn."""
         with self._lock:
-            return self._end.call(operation, arguments, payload)
+            return self._end.ask(operation, request)
 
-    def asked_once(self, cls: type[T], operation: str, there: str) -> T:
+    def ask_once(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
         """Return the answer about the version found last; it is asked once for each version."""
         self.state()
         with self._lock:
-            key = operation, there
+            key = operation.name, request
             if key not in self._answers:
-                document = self._end.call(operation, AtPath(there)).document
-                self._answers[key] = from_json(cls, document)
-            return cast("T", self._answers[key])
+                self._answers[key] = self._end.ask(operation, request)
+            return cast("AnswerT", self._answers[key])
 
     def _make_it_stand_there(self) -> None:
         try:
@@ -204,9 +199,9 @@ class SourceLook:
         self._make_it_stand_there()
         self._scanned.clear()
         try:
-            answer = self._end.call("source.inspect", InspectSource(), on_progress=relay)
+            state = self._end.ask(INSPECT_SOURCE, InspectSource(), on_progress=relay)
         finally:
             self._is_hashing = False
             self._scanned.set()
-        self._state, self._confirmed = from_json(SourceState, answer.document), None
+        self._state, self._confirmed = state, None
         self._answers = {}

@@ -1,22 +1,15 @@
-"""A target's answers as values, all checked: nothing that comes from a target is trusted."""
+"""Checks a target's answers beyond their types: nothing that comes from a target is trusted."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from envsync.agent.wire.checked_json import from_json
-from envsync.agent.wire.messages import Finding, PlanFacts, RecordFacts, StageFacts
-from envsync.agent.wire.short_answers import (
-    ExistingFacts,
-    FindingsFacts,
-    GenerationsFacts,
-    ReferencesFacts,
-)
+from envsync.agent.wire.messages import PlanFacts, RecordFacts, StageFacts
+from envsync.agent.wire.target_operations import ReferencesFacts
 from envsync.errors import AgentFailed
-from envsync.push.ends.end import Answer
 from envsync.tree.manifest import ENTRIES_MAX, REFERENCE_BYTES
 
 # This path becomes part of rsync's command line on both sides.
@@ -51,47 +44,40 @@ class KnownThere(NamedTuple):
     has_begun: bool
 
 
-def staged(answer: Answer) -> Staged:
+def staged(facts: StageFacts) -> Staged:
     """Return a staging tree. Raises `AgentFailed` if its path is not one that a tree can have."""
-    facts = from_json(StageFacts, answer.document)
     if not _PLACE.fullmatch(facts.tree) or not facts.tree.endswith("/" + facts.token):
         raise AgentFailed("the target stages in an invalid place")
-    warnings = _messages(facts.findings)
-    return Staged(facts.plan, _fetches(answer), facts.tree, facts.token, warnings)
+    return _staged(facts)
 
 
-def predicted(answer: Answer) -> Staged:
+def predicted(facts: StageFacts) -> Staged:
     """Return what a push would do. Nothing was changed, so there is no tree."""
-    facts = from_json(PlanFacts, answer.document)
-    warnings = _messages(from_json(FindingsFacts, answer.document).findings)
-    return Staged(facts, _fetches(answer), tree="", token="", warnings=warnings)
+    return _staged(facts._replace(tree="", token=""))
 
 
-def _messages(findings: Sequence[Finding]) -> tuple[str, ...]:
-    return tuple(finding.message for finding in findings)
-
-
-def _fetches(answer: Answer) -> tuple[bytes, ...]:
-    if answer.payload.count(b"\0") >= ENTRIES_MAX:
+def _staged(facts: StageFacts) -> Staged:
+    paths = facts.payload
+    if paths.count(b"\0") >= ENTRIES_MAX:
         raise AgentFailed("the target asked for too many files")
-    return tuple(answer.payload.split(b"\0")) if answer.payload else ()
+    fetches = tuple(paths.split(b"\0")) if paths else ()
+    warnings = tuple(finding.message for finding in facts.findings)
+    return Staged(facts.plan, fetches, facts.tree, facts.token, warnings)
 
 
-def known_there(answer: Answer) -> tuple[KnownThere, tuple[str, ...]]:
-    """Return what the target has of a source, and the codecs that it decodes."""
-    found = answer.payload
-    if len(found) % REFERENCE_BYTES or len(found) > REFERENCE_BYTES * ENTRIES_MAX:
+def known_there(facts: ReferencesFacts) -> KnownThere:
+    """Return what the target has of a source."""
+    size = len(facts.payload)
+    if size % REFERENCE_BYTES or size > REFERENCE_BYTES * ENTRIES_MAX:
         raise AgentFailed("the target sent invalid references")
-    facts = from_json(ReferencesFacts, answer.document)
-    return KnownThere(found, facts.has_most, facts.has_begun), facts.codecs
+    return KnownThere(facts.payload, facts.has_most, facts.has_begun)
 
 
-def existing(answer: Answer, paths: Sequence[str]) -> tuple[bool, ...]:
+def existing(answer: tuple[bool, ...], paths: Sequence[str]) -> tuple[bool, ...]:
     """Return, for each of `paths`, whether it exists."""
-    found = from_json(ExistingFacts, answer.document).existing
-    if len(found) != len(paths):
+    if len(answer) != len(paths):
         raise AgentFailed("the target answered about other paths than it was asked for")
-    return found
+    return answer
 
 
 def of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
@@ -99,21 +85,3 @@ def of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
     if record.source_revision != source_revision:
         raise AgentFailed("the target recorded another version than was pushed")
     return record
-
-
-class History(NamedTuple):
-    """What happened to an environment, as its file tells it, and the earlier versions kept of it.
-
-    Both are oldest first.
-    """
-
-    events: tuple[Mapping[str, Any], ...]
-    generations: tuple[RecordFacts, ...]
-
-
-def history(answer: Answer) -> History:
-    found = answer.document.get("events")
-    if not isinstance(found, list):
-        raise AgentFailed("the target sent an invalid history")
-    events = tuple(event for event in found if isinstance(event, dict))
-    return History(events, from_json(GenerationsFacts, answer.document).generations)

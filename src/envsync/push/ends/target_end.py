@@ -7,41 +7,57 @@ from typing import Any, NamedTuple
 
 from envsync.agent.places.layout import BASE
 from envsync.agent.wire import codec
-from envsync.agent.wire.build_requests import (
-    Build,
+from envsync.agent.wire.build_operations import (
+    ADOPT,
+    BEGIN_ALIKE,
+    COMPLETE,
+    MAKE_SPARE,
+    PREPARE,
+    PUBLISH,
+    REMOVE,
+    ROLLBACK,
+    SETTLE,
+    SHARE,
+    STAGE,
     Check,
     GoBack,
     Publication,
     Remove,
+    ShareFacts,
 )
-from envsync.agent.wire.checked_json import Arguments, from_json
 from envsync.agent.wire.messages import (
     DifferenceFacts,
     DirectoryIdentity,
     ProcessUse,
-    PublishFacts,
+    ReceiveFacts,
     RecordFacts,
     SourceState,
     TargetState,
     VerifyFacts,
 )
-from envsync.agent.wire.short_answers import (
-    DoneFacts,
-    HolderFacts,
-    ShareFacts,
-    TargetOpened,
-    UseFacts,
-)
-from envsync.agent.wire.target_requests import (
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT
+from envsync.agent.wire.target_operations import (
+    DIFFERENCES,
+    DRY_PLAN,
+    EXISTING,
+    HISTORY,
+    INSPECT_TARGET,
+    LOCKED_FOR,
+    OPEN_TARGET,
+    REFERENCES,
+    USING,
+    VERIFY,
     AskDifferences,
-    AskExisting,
     AskReferences,
+    History,
     InspectTarget,
     OpenTarget,
+    SentManifest,
 )
+from envsync.agent.wire.transfer_operations import BEGIN
 from envsync.push.ends import target_answers
-from envsync.push.ends.end import Answer, End, Progress, RemoteEnd
-from envsync.push.ends.target_answers import History, KnownThere, Staged
+from envsync.push.ends.end import End, Progress, RemoteEnd
+from envsync.push.ends.target_answers import KnownThere, Staged
 from envsync.push.request.settings import PushSettings
 from envsync.tree.sharing import Share
 
@@ -83,7 +99,7 @@ class TargetEnd:
         `publish` is about to ask for the switch; it may raise, and then `publish` does not ask.
         """
         self._end = end
-        self.ask = end.call
+        self.ask = end.ask
         self.on_progress: Progress | None = None
         """Called with the progress of a push's longer calls; set by `Push`."""
         self.prefix = prefix
@@ -101,8 +117,7 @@ class TargetEnd:
         """Whether login files there print something."""
         is_base = name == BASE
         opening = OpenTarget(prefix, name, tuple(local), by, keep, is_base, command, end.server)
-        opened = from_json(TargetOpened, end.call("target.open", opening).document)
-        self.python: str = opened.python
+        self.python = end.ask(OPEN_TARGET, opening)
 
     @property
     def server(self) -> str:
@@ -133,26 +148,23 @@ class TargetEnd:
         looks at what `stage` will build on. Raises `PreflightRefused`, with nothing written, if the
         environment is the `source` itself.
         """
-        asked = InspectTarget(lock, source, looks_ahead)
-        state = from_json(TargetState, self._call("target.inspect", asked).document)
+        state = self._call(INSPECT_TARGET, InspectTarget(lock, source, looks_ahead))
         self.is_new = not state.exists
         return state
 
     def locked_for(self) -> str:
         """Return the server for which another push of this command holds the lock, or ""."""
-        return from_json(HolderFacts, self._end.call("target.locked_for").document).server
+        return self.ask(LOCKED_FOR, None)
 
     def existing(self, paths: Sequence[str]) -> tuple[bool, ...]:
         """Return, for each of these paths, whether it exists as seen from the environment."""
         if not paths:
             return ()
-        answer = self._end.call("target.existing", AskExisting(tuple(paths)))
-        return target_answers.existing(answer, paths)
+        return target_answers.existing(self.ask(EXISTING, tuple(paths)), paths)
 
     def using(self) -> tuple[ProcessUse, ...]:
         """Return the processes on the target that use the environment."""
-        answer = self._end.call("target.using")
-        return from_json(UseFacts, answer.document).processes
+        return self.ask(USING, None)
 
     def references(self) -> bytes:
         """Return the references that may replace directories in the source's manifest."""
@@ -164,10 +176,9 @@ class TargetEnd:
         Another environment is recognized by `packages`. With `looks_ahead`, the target also looks
         at what `stage` will build on.
         """
-        payload = b"\0".join(sorted(packages))
-        answer = self._end.call("target.references", AskReferences(looks_ahead), payload)
-        known, self._codecs = target_answers.known_there(answer)
-        return known
+        facts = self.ask(REFERENCES, AskReferences(b"\0".join(sorted(packages)), looks_ahead))
+        self._codecs = facts.codecs
+        return target_answers.known_there(facts)
 
     def differences(
         self,
@@ -180,24 +191,22 @@ class TargetEnd:
         `record_at` returns, if it can, the record of a package that is no longer on the target.
         """
 
-        def ask(records: dict[str, str]) -> DifferenceFacts:
-            asked = AskDifferences(paths_max, records)
-            return from_json(
-                DifferenceFacts, self._told("target.differences", asked, manifest).document
-            )
+        sent = self._sent(manifest)
 
-        found = ask({})
-        records = {path: text for path in found.unread if (text := record_at(path)) is not None}
-        return ask(records) if records else found
+        def ask(records: dict[str, str]) -> DifferenceFacts:
+            return self.ask(DIFFERENCES, AskDifferences(paths_max, records, *sent))
+
+        facts = ask({})
+        records = {path: text for path in facts.unread if (text := record_at(path)) is not None}
+        return ask(records) if records else facts
 
     def dry_plan(self, manifest: bytes) -> Staged:
         """Return what a push of this manifest would do. Nothing is changed, so there is no tree."""
-        answer = self._told("target.dry_plan", Build(), manifest)
-        return target_answers.predicted(answer)
+        return target_answers.predicted(self.ask(DRY_PLAN, self._sent(manifest)))
 
     def prepare(self) -> None:
         """Have the target read ahead what `stage` will need. Nothing is changed."""
-        self._end.call("build.prepare")
+        self.ask(PREPARE, None)
 
     def share(self, share: Share | None) -> ShareFacts:
         """Have what is built shared like this, or with no group if None.
@@ -205,8 +214,7 @@ class TargetEnd:
         With the lock, access to what envsync keeps there is changed accordingly, and at once.
         Returns whether the live version is already shared so, and warnings.
         """
-        operation = "build.unshare" if share is None else "build.share"
-        return from_json(ShareFacts, self._end.call(operation, share).document)
+        return self.ask(SHARE, share)
 
     def begin(
         self,
@@ -214,59 +222,53 @@ class TargetEnd:
         contents: Iterable[bytes],
         on_taking: Callable[[], None],
         on_progress: Progress,
-    ) -> Mapping[str, Any]:
+    ) -> ReceiveFacts | None:
         """Have a staging tree made from a manifest without contents, and send the contents at once.
 
-        Returns a transfer's answer with `begun`: false if there was a staging tree already, and
-        what was sent is lost. `on_taking` is called when the target begins to receive contents.
+        Returns None if there was a staging tree already, and what was sent is lost. `on_taking` is
+        called when the target begins to receive contents.
         """
 
-        def told(progress: Mapping[str, Any]) -> None:
+        def relay(progress: Mapping[str, Any]) -> None:
             if "taking" in progress:
                 on_taking()
             on_progress(progress)
 
-        return self._told("transfer.begin", Build(), outline, told, contents).document
+        return self.ask(BEGIN, self._sent(outline), contents, relay)
 
     def begin_alike(self) -> bool:
         """Have the tree that `known_there` found copied, to build on; return whether it was."""
-        return self._is_done("build.begin_alike")
+        return self._call(BEGIN_ALIKE, None)
 
     def settle(self) -> None:
         """Finish what was begun, once its files have arrived."""
-        self._call("build.settle")
+        self._call(SETTLE, None)
 
     def stage(self, manifest: bytes) -> Staged:
         """Make a staging tree and bring it forward as far as the target's own content allows."""
-        return target_answers.staged(self._told("build.stage", Build(), manifest, self.on_progress))
+        return target_answers.staged(self._call(STAGE, self._sent(manifest)))
 
-    def _call(self, operation: str, arguments: Arguments | None = None) -> Answer:
-        return self._end.call(operation, arguments, on_progress=self.on_progress)
+    def _call(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
+        """Ask for what may take long, with the push's own progress."""
+        return self.ask(operation, request, on_progress=self.on_progress)
 
-    def _told(
-        self,
-        operation: str,
-        asked: Build | AskDifferences,
-        manifest: bytes,
-        on_progress: Progress | None = None,
-        stream: Iterable[bytes] | None = None,
-    ) -> Answer:
-        """Ask with a manifest. A large one is compressed for a link, quickly rather than well."""
+    def _sent(self, manifest: bytes) -> SentManifest:
+        """Return a manifest to send. A large one is compressed for a link, quickly rather than
+        well."""
         is_worth_it = not self.is_here and len(manifest) > _PACKED_FROM_BYTES
         if is_worth_it and codec.ZSTD in self.codecs and codec.ZSTD in codec.encodable():
-            manifest = codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest)
-            asked = asked._replace(packed=True)
-        return self._end.call(operation, asked, manifest, stream, on_progress)
+            return SentManifest(codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest), packed=True)
+        return SentManifest(manifest)
 
     def complete(self) -> None:
         """Finish the staging tree and hash it. Raises `VerificationFailed`, which names faults."""
-        self._call("build.complete")
+        self._call(COMPLETE, None)
 
     def publish(self, settings: PushSettings, source_revision: str, how: How) -> RecordFacts:
         """Switch, check and record; return the record as read back from the target."""
         publication = _publication(settings, source_revision, how)
         self.before_switch()
-        published = from_json(PublishFacts, self._call("build.publish", publication).document)
+        published = self._call(PUBLISH, publication)
         self.wants_spare = published.wants_spare
         return target_answers.of_revision(published.record, source_revision)
 
@@ -276,36 +278,30 @@ class TargetEnd:
         It is not made where it would not help or there is no room. Raises `Locked` if a push has
         come meanwhile.
         """
-        return self._is_done("build.make_spare")
-
-    def _is_done(self, operation: str) -> bool:
-        return from_json(DoneFacts, self._call(operation).document).is_done
+        return self._call(MAKE_SPARE, None)
 
     def adopt(self, settings: PushSettings, source: SourceState) -> RecordFacts:
         """Record the version that is already on the target as this source's."""
         how = How("mirror", "", environment_id=source.environment_id)
         revision = source.source_revision
-        answer = self._end.call("build.adopt", _publication(settings, revision, how))
-        return target_answers.of_revision(from_json(RecordFacts, answer.document), revision)
+        record = self.ask(ADOPT, _publication(settings, revision, how))
+        return target_answers.of_revision(record, revision)
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back: generation `number`, or the newest if None."""
-        answer = self._end.call("build.rollback", GoBack(number, by, overwrite))
-        return from_json(RecordFacts, answer.document)
+        return self.ask(ROLLBACK, GoBack(number, by, overwrite))
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:
         """Remove the environment; return the record by which the removed version is kept."""
-        answer = self._end.call("build.remove", Remove(by, overwrite))
-        return from_json(RecordFacts, answer.document)
+        return self.ask(REMOVE, Remove(by, overwrite))
 
     def verify(self, on_progress: Progress | None = None) -> VerifyFacts:
         """Hash every byte on the target again, and compare with the record."""
-        answer = self._end.call("target.verify", on_progress=on_progress)
-        return from_json(VerifyFacts, answer.document)
+        return self.ask(VERIFY, None, on_progress=on_progress)
 
     def history(self) -> History:
         """Return what happened to the environment on the target, and what is kept of it there."""
-        return target_answers.history(self._end.call("target.history"))
+        return self.ask(HISTORY, None)
 
 
 def _publication(settings: PushSettings, source_revision: str, how: How) -> Publication:

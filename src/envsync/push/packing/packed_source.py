@@ -19,13 +19,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.wire.checked_json import Arguments, as_json, from_json, to_json
 from envsync.agent.wire.messages import DirectoryIdentity, Finding, SourceState
-from envsync.agent.wire.short_answers import SourceOpened
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT
+from envsync.agent.wire.source_operations import (
+    INSPECT_SOURCE,
+    OPEN_SOURCE,
+    REMEMBER_REVISION,
+    SEES_NONCE,
+    InspectSource,
+    OpenSource,
+    SourceOpened,
+)
 from envsync.conda.platform_needs import Platform, kernel_machine
 from envsync.errors import Locked, SourceRefused, StorageFailed
 from envsync.files.directories import cache_directory
-from envsync.push.ends.end import Answer, LocalEnd, Progress
+from envsync.push.ends.end import LocalEnd, Progress
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import SourceLook
@@ -42,9 +50,6 @@ if TYPE_CHECKING:
     from envsync.agent.source.source_environment import SourceEnvironment
 
 T = TypeVar("T")
-Document = dict[str, Any]
-Amend = Callable[[Document, Document], Document]
-"""Replaces an answer of the end, given that answer and the arguments of the call."""
 
 
 class Filled(NamedTuple):
@@ -148,12 +153,13 @@ class PackedEnd:
         self.prefix = str(self._unpacked.prefix)
         self._is_archive = bool(settings.archive)
         self._place: DirectoryIdentity | None = None
-        self._amend: Mapping[str, Amend] = {
-            "source.open": self._opened,
-            "source.inspect": self._inspected,
-            "source.sees": self._sees,
-            "source.remember": self._remember,
+        self._amend: Mapping[object, Callable[[Any, Any], Any]] = {
+            OPEN_SOURCE: self._opened,
+            INSPECT_SOURCE: self._inspected,
+            SEES_NONCE: self._sees,
+            REMEMBER_REVISION: self._remember,
         }
+        """What makes another answer of the end's, given that and the request."""
 
     @property
     def server(self) -> str:
@@ -174,45 +180,39 @@ class PackedEnd:
             self._told, self.agent.earlier = filled.told, filled.earlier
             self.agent.platform = filled.platform
 
-    def call(
+    def ask(
         self,
-        operation: str,
-        arguments: Arguments | None = None,
-        payload: bytes = b"",
+        operation: Operation[RequestT, AnswerT],
+        request: RequestT,
         stream: Iterable[bytes] | None = None,
         on_progress: Progress | None = None,
-    ) -> Answer:
-        answer = self._end.call(operation, arguments, payload, stream, on_progress)
+    ) -> AnswerT:
+        answer = self._end.ask(operation, request, stream, on_progress)
         amend = self._amend.get(operation)
-        if amend is None:
-            return answer
-        return answer._replace(document=amend(answer.document, as_json(arguments)))
+        if amend is not None:
+            answer = amend(answer, request)
+        return answer
 
-    def _opened(self, document: Document, _: Document) -> Document:
-        opened = from_json(SourceOpened, document)
+    def _opened(self, opened: SourceOpened, _: OpenSource) -> SourceOpened:
         if self._origin is not None and not self._is_archive:
             opened = opened._replace(place=self._origin.look.place)
         self._place = opened.place
-        return dict(to_json(opened))
+        return opened
 
-    def _inspected(self, document: Document, _: Document) -> Document:
-        state = from_json(SourceState, document)
+    def _inspected(self, state: SourceState, _: InspectSource) -> SourceState:
         had = () if self._origin is None else self._origin.had()
-        found = tuple(Finding("pack", told) for told in self._told or ())
-        state = state._replace(
-            had=state.had + had, environment_id="", findings=state.findings + found
+        findings = tuple(Finding("pack", told) for told in self._told or ())
+        return state._replace(
+            had=state.had + had, environment_id="", findings=state.findings + findings
         )
-        return dict(to_json(state))
 
-    def _sees(self, _: Document, arguments: Document) -> Document:
+    def _sees(self, _: bool, nonce: str) -> bool:
         if self._place is None or self._origin is None:
-            return {"sees": False}
-        return {"sees": self._origin.look.sees(arguments["nonce"])}
+            return False
+        return self._origin.look.sees(nonce)
 
-    def _remember(self, document: Document, arguments: Document) -> Document:
-        if self._origin is None:
-            return document
-        return {"problem": self._origin.look.remember(arguments["revision"])}
+    def _remember(self, problem: str, revision: str) -> str:
+        return problem if self._origin is None else self._origin.look.remember(revision)
 
     def close(self) -> None:
         self._end.close()

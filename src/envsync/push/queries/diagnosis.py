@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from envsync.agent.server.conda_tool import TOOLS
-from envsync.agent.server.program_version import ToolFacts
-from envsync.agent.target.health import HealthFacts, PrefixFacts, StandingFacts
+from envsync.agent.wire.messages import ToolFacts
+from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.conda.platform_needs import Platform, mismatches
 from envsync.hint_commands import command_line, published_diff
 from envsync.push.preflight.preflight import AFTER_THE_INSTALLER

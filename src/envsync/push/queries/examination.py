@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 
-from envsync.agent.target.health import HealthFacts
-from envsync.agent.wire.checked_json import from_json
-from envsync.agent.wire.messages import ServerFacts
-from envsync.agent.wire.server_requests import AskEnvironments
+from envsync.agent.wire.server_operations import HEALTH, HELLO, AskEnvironments, HealthFacts
 from envsync.errors import (
     AgentFailed,
     AuthenticationRefused,
@@ -129,13 +126,13 @@ def _time_limit(link: Link) -> Iterator[threading.Event]:
 
 
 def _asked(found: Examination, end: End, asked: AskEnvironments) -> Examination:
-    end.call("hello")  # the delay until the first answer is not the clock's
+    end.ask(HELLO, None)  # the delay until the first answer is not the clock's
     began = time.time()
-    greeting = from_json(ServerFacts, end.call("hello").document)
+    greeting = end.ask(HELLO, None)
     middle = (began + time.time()) / 2
-    answer = end.call("health", asked._replace(prefix=found.prefix))
+    health = end.ask(HEALTH, asked._replace(prefix=found.prefix))
     off = greeting.time_seconds - middle
-    return replace(found, clock_off_seconds=off, health=from_json(HealthFacts, answer.document))
+    return replace(found, clock_off_seconds=off, health=health)
 
 
 def _reach(error: EnvsyncError) -> tuple[bool | None, bool | None]:

@@ -12,13 +12,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from envsync.agent.server.program_version import ToolFacts
-from envsync.agent.wire.checked_json import Arguments, from_json, to_json
-from envsync.agent.wire.messages import PlanFacts, RebuiltFacts
-from envsync.agent.wire.short_answers import RunFacts
+from envsync.agent.wire.messages import PlanFacts, ToolFacts
+from envsync.agent.wire.operation import AnswerT, Operation, RequestT
+from envsync.agent.wire.rebuild_operations import (
+    CHECK,
+    CREATE,
+    DISCARD_BUILT,
+    FIND_TOOL,
+    INSTALL,
+    TAKE_BUILT,
+    Create,
+    Install,
+    RunFacts,
+)
 from envsync.conda.requirements import Requirements
 from envsync.errors import EnvsyncError, NoSpace, PreflightRefused, RebuildFailed
-from envsync.push.ends.end import Answer, Progress
+from envsync.push.ends.end import Progress
 from envsync.push.rebuilding import solver_messages
 from envsync.push.rebuilding.relaxation import (
     Pin,
@@ -43,6 +52,7 @@ from envsync.push.rebuilding.solver_messages import (
     UNAVAILABLE,
     ToolFailure,
 )
+from envsync.transport.job import Ask
 from envsync.tree.manifest import Totals
 
 TRIES_MAX = 40
@@ -51,7 +61,6 @@ TRIES_MAX = 40
 OUTPUT_LINES = 15
 _LINE_CHARACTERS = 300
 
-Ask = Callable[..., Answer]
 ReadOutput = Callable[[str], ToolFailure]
 _NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there"
 
@@ -83,7 +92,7 @@ def find_tool(ask: Ask, prefix: str, other_platform: str) -> ToolFacts:
 
     `other_platform` is as in a `RebuildRequest`.
     """
-    tool = from_json(ToolFacts, ask("rebuild.tool", {"prefix": prefix}).document)
+    tool = ask(FIND_TOOL, prefix)
     if not tool.path:
         missing = "there is no mamba, micromamba or conda: neither in the prefix nor on the PATH"
         raise PreflightRefused(
@@ -119,22 +128,21 @@ class Rebuild:
         try:
             self._create(tool)
             warnings = self._install()
-            answer = self._call("rebuild.stage")
+            facts = self._call(TAKE_BUILT, None)
         except EnvsyncError as error:
             self._give_up(error)
             raise
-        facts = from_json(RebuiltFacts, answer.document)
         found = tuple(finding.message for finding in facts.findings)
         changes = tuple(map(str, self._relaxed))
         return Rebuilt(facts.plan, facts.totals, tool_label(tool), changes, (*warnings, *found))
 
-    def _call(self, operation: str, arguments: Arguments | None = None) -> Answer:
-        return self._ask(operation, arguments, on_progress=self._on_progress)
+    def _call(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
+        return self._ask(operation, request, on_progress=self._on_progress)
 
     def _give_up(self, error: EnvsyncError) -> None:
         """Remove what was built. If the link is lost, the next push to that target does it."""
         try:
-            self._ask("rebuild.discard")
+            self._ask(DISCARD_BUILT, None)
         except EnvsyncError as second:
             error.__context__ = second
 
@@ -156,14 +164,9 @@ class Rebuild:
             )
 
         def create(pins: Sequence[Pin]) -> RunFacts:
-            arguments = {
-                "tool": to_json(tool),
-                "prefix": request.prefix,
-                "channels": list(requirements.channels),
-                "specs": list(specs(pins)),
-                "names": list(names(pins)),
-            }
-            return from_json(RunFacts, self._call("rebuild.create", arguments).document)
+            channels = requirements.channels
+            asked = Create(tool, request.prefix, channels, specs(pins), names(pins))
+            return self._call(CREATE, asked)
 
         self._until_it_succeeds(tool_label(tool), pins, create, solver_messages.read_conda)
 
@@ -179,14 +182,13 @@ class Rebuild:
             return ()
 
         def install(pins: Sequence[Pin]) -> RunFacts:
-            arguments = {"requirements": list(specs(pins)), "closed": not request.from_history}
-            return from_json(RunFacts, self._call("rebuild.pip", arguments).document)
+            return self._call(INSTALL, Install(specs(pins), closed=not request.from_history))
 
         before = len(self._relaxed)
         self._until_it_succeeds("pip", pins, install, solver_messages.read_pip)
         if len(self._relaxed) == before:
             return ()
-        checked = from_json(RunFacts, self._call("rebuild.check", {}).document)
+        checked = self._call(CHECK, None)
         lines = checked.output.splitlines() if checked.status else []
         return tuple(f"pip check there: {line.strip()}" for line in lines if line.strip())
 

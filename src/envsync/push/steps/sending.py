@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from envsync.agent.staging.reuse import wanted_packages
-from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
+from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts, ReceiveFacts
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_answers import KnownThere, Staged
@@ -85,11 +85,11 @@ class SendStep:
         # The time that blocks wait for a target that is not ready says nothing about the link.
         job = replace(job, is_taken=taken.is_set)
 
-        def ask(blocks: Iterator[bytes], hear: Hear) -> Mapping[str, Any]:
+        def ask(blocks: Iterator[bytes], hear: Hear) -> ReceiveFacts:
             nonlocal has_begun
-            document = self._target.begin(outline, blocks, taken.set, hear)
-            has_begun = document.get("begun") is True
-            return document
+            received = self._target.begin(outline, blocks, taken.set, hear)
+            has_begun = received is not None
+            return received or ReceiveFacts(0, 0, ())
 
         # Faulty files among them are found by the plan, and sent like any others.
         self._progress.sent_on_wire(StreamTransport().send_as(job, ask).wire_bytes)

@@ -1,24 +1,13 @@
-"""Requests to build and publish a version on a target."""
+"""Operations that build and publish a version on a target."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Optional, Tuple
 
-
-class Build(NamedTuple):
-    """Asks to build what the manifest in the payload describes, or what that would take.
-
-    The manifest is compressed if `packed`.
-    """
-
-    packed: bool = False
-
-
-class AskBlocks(NamedTuple):
-    """Asks for the block digests of the files in the payload; if `is_sample`, for only a few, to
-    see whether block-wise transfer is worthwhile."""
-
-    is_sample: bool
+from envsync.agent.wire.messages import PublishFacts, RecordFacts, StageFacts
+from envsync.agent.wire.operation import Operation
+from envsync.agent.wire.target_operations import SentManifest
+from envsync.tree.sharing import Share
 
 
 class Check(NamedTuple):
@@ -64,3 +53,26 @@ class Remove(NamedTuple):
 
     by: str
     overwrite: bool
+
+
+class ShareFacts(NamedTuple):
+    """Whether the live version is already shared as requested (possibly with nobody), and
+    warnings for people."""
+
+    is_shared: bool
+    warnings: Tuple[str, ...]
+
+
+PREPARE = Operation[None, None]("build.prepare")
+SHARE = Operation[Optional[Share], ShareFacts]("build.share")
+BEGIN_ALIKE = Operation[None, bool]("build.begin_alike")
+"""Answers whether it was begun; it is not if it would not help."""
+SETTLE = Operation[None, None]("build.settle")
+STAGE = Operation[SentManifest, StageFacts]("build.stage")
+COMPLETE = Operation[None, None]("build.complete")
+PUBLISH = Operation[Publication, PublishFacts]("build.publish")
+MAKE_SPARE = Operation[None, bool]("build.make_spare")
+"""Answers whether one was made; none is if it would not help."""
+ADOPT = Operation[Publication, RecordFacts]("build.adopt")
+ROLLBACK = Operation[GoBack, RecordFacts]("build.rollback")
+REMOVE = Operation[Remove, RecordFacts]("build.remove")

@@ -1,0 +1,135 @@
+"""Operations on a source."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Tuple
+
+from envsync.agent.wire.messages import (
+    DirectoryIdentity,
+    Finding,
+    RelocationFacts,
+    SampleFacts,
+    SourceState,
+)
+from envsync.agent.wire.operation import Operation
+
+
+class OpenSource(NamedTuple):
+    """Opens the environment `name` in `prefix`, or the prefix itself if `is_base`.
+
+    `local` are the paths that belong to the server.
+    """
+
+    prefix: str
+    name: str
+    local: Tuple[str, ...]
+    is_base: bool = False
+
+
+class InspectSource(NamedTuple):
+    """Asks for the source's state; with `fresh`, every byte is hashed anew."""
+
+    fresh: bool = False
+
+
+class AskManifest(NamedTuple):
+    """Asks for the manifest of the environment as it has to be at the path `there`.
+
+    The receiver has the directories of the references in the payload.
+    """
+
+    there: str
+    payload: bytes = b""
+
+
+class SendFiles(NamedTuple):
+    """Asks for the files in the payload, of these sizes, as they have to be at `there`.
+
+    The receiver can decode `codecs`.
+    """
+
+    sizes: Tuple[int, ...]
+    codecs: Tuple[str, ...]
+    there: str
+    payload: bytes
+
+
+class CodecStep(NamedTuple):
+    """A codec and its level."""
+
+    codec: str
+    level: int
+
+
+class AskSample(NamedTuple):
+    """Asks how well the files in the payload, of these sizes, compress with each of `steps`.
+
+    Without any, with the one that `SendFiles` would use for `codecs`.
+    """
+
+    sizes: Tuple[int, ...]
+    codecs: Tuple[str, ...]
+    steps: Tuple[CodecStep, ...]
+    payload: bytes
+
+
+class RunRsync(NamedTuple):
+    """Asks to run rsync with these arguments, for the files in the payload."""
+
+    argv: Tuple[str, ...]
+    payload: bytes
+
+
+class SourceOpened(NamedTuple):
+    """An opened source: `place` is None if there is no such environment.
+
+    `stands_at` is its path with symlinks resolved (see `SourcePaths`).
+    """
+
+    place: Optional[DirectoryIdentity]
+    stands_at: str
+
+
+class GlibcFacts(NamedTuple):
+    """The file that needs the newest glibc, and that version, such as `(2, 34)`; empty if none."""
+
+    path: str
+    version: Tuple[int, ...]
+
+
+class ReachFacts(NamedTuple):
+    """The index of the command that connected, or -1 and the error message of the last one."""
+
+    which: int
+    said: str
+
+
+class RsyncEnded(NamedTuple):
+    exit_code: int
+    said: str
+
+
+OPEN_SOURCE = Operation[OpenSource, SourceOpened]("source.open")
+INSPECT_SOURCE = Operation[InspectSource, SourceState]("source.inspect")
+CONFIRM_SOURCE = Operation[None, bool]("source.confirm")
+SOURCE_MANIFEST = Operation[AskManifest, bytes]("source.manifest")
+SOURCE_PACKAGES = Operation[None, bytes]("source.packages")
+"""The paths by which a target tells whether it has packages of this environment."""
+RELOCATION = Operation[str, RelocationFacts]("source.relocation")
+"""What the environment becomes at that path."""
+LEADING_OUTSIDE = Operation[str, Tuple[Finding, ...]]("source.leading_outside")
+"""What leads out of the environment as it has to be at that path; "" means as it is."""
+FILES_WITH_CREDENTIALS = Operation[None, Tuple[str, ...]]("source.files_with_credentials")
+NEWEST_GLIBC = Operation[None, GlibcFacts]("source.newest_glibc")
+SEES_NONCE = Operation[str, bool]("source.sees_nonce")
+"""Whether there is a lock with this nonce at the source's own path."""
+REMEMBER_REVISION = Operation[str, str]("source.remember_revision")
+"""Notes that this source has had the revision; answers why it could not be noted, or ""."""
+REQUIRE_READABLE = Operation[bytes, None]("source.require_readable")
+SEND_FILES = Operation[SendFiles, None]("source.send")
+"""Streams the contents, as encoded blocks."""
+REACH = Operation[Tuple[Tuple[str, ...], ...], ReachFacts]("source.reach")
+"""Tries these commands, until one connects to another server."""
+RUN_RSYNC = Operation[RunRsync, RsyncEnded]("source.run_rsync")
+"""Streams what rsync prints."""
+SAMPLE = Operation[AskSample, SampleFacts]("source.sample")

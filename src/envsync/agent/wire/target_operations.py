@@ -1,0 +1,116 @@
+"""Operations that look at a target."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from envsync.agent.wire.messages import (
+    DifferenceFacts,
+    DirectoryIdentity,
+    ProcessUse,
+    RecordFacts,
+    StageFacts,
+    TargetState,
+    VerifyFacts,
+)
+from envsync.agent.wire.operation import Operation
+
+
+class OpenTarget(NamedTuple):
+    """Opens the environment `name` in `prefix`, or the prefix itself if `is_base`.
+
+    `local` are the paths that belong to the server, `by` is the requesting user. `keep` is how many
+    earlier versions a push leaves. `command` and `server` identify its lock
+    (`PushLock.of_command`); both may be empty.
+    """
+
+    prefix: str
+    name: str
+    local: Tuple[str, ...]
+    by: str
+    keep: int = 1
+    is_base: bool = False
+    command: str = ""
+    server: str = ""
+
+
+class InspectTarget(NamedTuple):
+    """Asks for the target's state; with `lock`, nobody else can push until the end is closed.
+
+    `source` identifies the source's directory, for a push. With `looks_ahead`, the target also
+    begins to examine the tree that the next version will be built on.
+    """
+
+    lock: bool
+    source: Optional[DirectoryIdentity] = None
+    looks_ahead: bool = False
+
+
+class AskReferences(NamedTuple):
+    """Asks for the directories that the target has, before a manifest is sent.
+
+    The payload names the packages of the environment. With `looks_ahead`, the target also begins
+    to examine the tree that the next version will be built on.
+    """
+
+    payload: bytes = b""
+    looks_ahead: bool = False
+
+
+class AskDifferences(NamedTuple):
+    """Asks for the differences from the manifest in the payload, which is compressed if `packed`.
+
+    Without a payload, from the record. `records` are those of packages that are no longer there,
+    by their path (`conda.ownership.only_files`).
+    """
+
+    paths_max: int
+    records: Dict[str, str]
+    payload: bytes = b""
+    packed: bool = False
+
+
+class SentManifest(NamedTuple):
+    """A version to build, or to plan: its manifest is the payload, compressed if `packed`."""
+
+    payload: bytes
+    packed: bool = False
+
+
+class ReferencesFacts(NamedTuple):
+    """A target's references, in the payload.
+
+    `has_most` says that it has half of a new environment's packages, `has_begun` that a tree to
+    build on was left or set aside. `codecs` are those that it can decode, the best first.
+    """
+
+    has_most: bool
+    has_begun: bool
+    codecs: Tuple[str, ...]
+    payload: bytes
+
+
+class History(NamedTuple):
+    """What happened to an environment, as its file tells it, and the earlier versions kept of it.
+
+    Both are oldest first.
+    """
+
+    events: Tuple[Dict[str, Any], ...]
+    generations: Tuple[RecordFacts, ...]
+
+
+OPEN_TARGET = Operation[OpenTarget, str]("target.open")
+"""Answers with the path of the answering interpreter."""
+INSPECT_TARGET = Operation[InspectTarget, TargetState]("target.inspect")
+LOCKED_FOR = Operation[None, str]("target.locked_for")
+"""The server name used by the push of the same command that holds a lock, or ""."""
+EXISTING = Operation[Tuple[str, ...], Tuple[bool, ...]]("target.existing")
+"""Whether each of these paths exists; relative ones are not looked up and count as missing."""
+USING = Operation[None, Tuple[ProcessUse, ...]]("target.using")
+"""The processes that use the environment."""
+REFERENCES = Operation[AskReferences, ReferencesFacts]("target.references")
+DIFFERENCES = Operation[AskDifferences, DifferenceFacts]("target.differences")
+DRY_PLAN = Operation[SentManifest, StageFacts]("target.dry_plan")
+VERIFY = Operation[None, VerifyFacts]("target.verify")
+HISTORY = Operation[None, History]("target.history")
