@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -12,6 +13,13 @@ from paramiko.ssh_exception import SSHException
 
 from envsync.errors import ConnectionFailed, ConnectionLost, TransferFailed
 from envsync.ssh.place import Place
+
+HUNG_UP = re.compile(
+    r"(?:kex|ssh)_exchange_identification: .*(?:Connection closed|Connection reset)|"
+    r"^Connection (?:closed|reset) by \S+ port \d+$",
+    re.MULTILINE,
+)
+"""What the system's ssh says of a server that closed the connection before it let anybody in."""
 
 # What sshd sends before it closes a connection unasked.
 _PENALTY = "Not allowed at this time"
@@ -32,6 +40,11 @@ def may_be_dropped(heard: str) -> bool:
     It may if it is crowded, or said nothing. A penalty lasts longer with each try.
     """
     return not heard or _CROWDED in heard
+
+
+def proxy_may_be_dropped(words: str) -> bool:
+    """Return whether a ProxyCommand that failed with these words may succeed in a further try."""
+    return not words or HUNG_UP.search(words) is not None
 
 
 def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:

@@ -108,7 +108,7 @@ class HopOpener:
             if sock is not None:
                 sock.close()
             if isinstance(error, Exception) and fabric_failures.is_dropped(error, self._heard()):
-                raise Dropped(_cause(error, sock)) from error
+                raise _dropped(error, sock) from error
             raise
         connection.transport.set_keepalive(max(1, round(self._timeouts.keepalive_seconds)))
         return connection
@@ -158,10 +158,10 @@ class HopOpener:
         return transport
 
 
-def _cause(error: Exception, sock: socket.socket | ProxyCommandSocket | None) -> Exception:
-    """Return why a connection was dropped, given its closed `sock`."""
-    if isinstance(sock, ProxyCommandSocket):
-        said = sock.failure()
-        if said is not None:
-            return ProxyCommandFailure(sock.command, said)
-    return error
+def _dropped(error: Exception, sock: socket.socket | ProxyCommandSocket | None) -> Exception:
+    """Return the exception for a connection that was dropped, given its closed `sock`."""
+    if not isinstance(sock, ProxyCommandSocket) or (failure := sock.failure()) is None:
+        return Dropped(error)
+    proxy_failure = ProxyCommandFailure(sock.command, failure)
+    may_retry = connection_errors.proxy_may_be_dropped(sock.last_words)
+    return Dropped(proxy_failure) if may_retry else proxy_failure

@@ -54,7 +54,7 @@ def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool
         words, said = _words(route, master), master.said
         master.close()
         error = openssh_failures.meaning(words, said)
-        if openssh_failures.is_dropped(words):
+        if openssh_failures.is_dropped(words, said):
             raise Dropped(error) from None
         raise error from None
     except BaseException:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from envsync.errors import ConnectionFailed, EnvsyncError
 from envsync.ssh import refusals
 from envsync.ssh.connection_errors import (
+    HUNG_UP,
     forwarding_forbidden,
     hung_up,
     may_be_dropped,
@@ -24,6 +25,8 @@ from envsync.ssh.connection_errors import (
     not_forwarded,
     not_found,
     not_found_now,
+    proxy_failed,
+    proxy_may_be_dropped,
     refused,
     silent,
     timed_out,
@@ -81,10 +84,17 @@ def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> Envsync
     for number, (place, words) in enumerate(hops):
         onward = hops[number + 1][0].settings.endpoint if number + 1 < len(hops) else ""
         text = "\n".join(words.said)
+        failed = replace(place, onward=onward, heard=words.heard)
         for pattern, mean in _MEANINGS:
             match = re.search(pattern, text, re.MULTILINE)
             if match is not None:
-                return mean(match, words, replace(place, onward=onward, heard=words.heard))
+                return mean(match, words, failed)
+        match = HUNG_UP.search(text)
+        if match is not None:
+            command = failed.settings.proxy_command
+            if command is not None and said and not words.has_authentication_begun:
+                return proxy_failed(failed, command, "\n".join(said[-_LINES_SHOWN:]))
+            return hung_up(failed, match[0])
     place, words = hops[-1]
     last = [*(line for _, words in hops for line in words.said), *said]
     return unreached(
@@ -108,19 +118,17 @@ def silence(
     return timed_out(place, "finish the handshake", seconds)
 
 
-def is_dropped(hops: Sequence[tuple[Place, Words]]) -> bool:
-    """Return whether the first server hung up before it could have meant this client."""
-    words = hops[0][1]
+def is_dropped(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> bool:
+    """Return whether the first server hung up before it could have meant this client.
+
+    `said` is what was printed outside the hops' logs, by a ProxyCommand to that server.
+    """
+    place, words = hops[0]
     if words.has_authentication_begun or not may_be_dropped(words.heard):
         return False
-    return any(re.search(_HUNG_UP, line) for line in words.said)
-
-
-_HUNG_UP = (
-    r"(?:kex|ssh)_exchange_identification: .*"
-    r"(?:Connection closed|Connection reset)|"
-    r"^Connection (?:closed|reset) by \S+ port \d+$"
-)
+    if place.settings.proxy_command is not None and not proxy_may_be_dropped("\n".join(said)):
+        return False
+    return any(map(HUNG_UP.search, words.said))
 
 
 def _says(error: Callable[[Place, str], EnvsyncError]) -> _Meaning:
@@ -248,5 +256,4 @@ _MEANINGS: tuple[tuple[str, _Meaning], ...] = (
     (r"^(?:channel \d+: open failed:|stdio forwarding failed).*", _no_way_on),
     (r"^.*(?:Bad configuration option|Bad owner or permissions|bad configuration).*",
      _bad_configuration),
-    (_HUNG_UP, _says(hung_up)),
 )  # fmt: skip

@@ -19,13 +19,16 @@ _SAID_BYTES = 500
 
 
 class ProxyCommandSocket:
-    """A ProxyCommand's stdin and stdout as one socket; closing it ends the command."""
+    """A ProxyCommand's stdin and stdout as one socket; closing it ends the command.
+
+    After `close`, `last_words` is what it wrote last to its stderr.
+    """
 
     def __init__(self, command: str, environ: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         self.command = command
         self._socket = ours
-        self._last_words = ""
+        self.last_words = ""
         self._closing = threading.Lock()
         # A file needs no reader, however much the command writes, unlike a pipe.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
@@ -58,8 +61,8 @@ class ProxyCommandSocket:
 
     def failure(self) -> str | None:
         """Return, after `close`, how the command failed, or None if it seems that it did not."""
-        if self._last_words:
-            return self._last_words
+        if self.last_words:
+            return self.last_words
         status = self._process.returncode
         return f"it ended with exit status {status}" if status > 0 else None
 
@@ -78,7 +81,7 @@ class ProxyCommandSocket:
             self._end()
         with self._said as said:
             said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
-            self._last_words = said.read().decode("utf-8", "backslashreplace").strip()
+            self.last_words = said.read().decode("utf-8", "backslashreplace").strip()
 
     def _end(self) -> None:
         self._process.terminate()

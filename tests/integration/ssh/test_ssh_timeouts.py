@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
@@ -15,10 +15,11 @@ import pytest
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
-from envsync.ssh import sftp_upload
+from envsync.ssh import fabric_link, openssh_link, sftp_upload
 from envsync.ssh.fabric_link import FabricLink, open_link
 from envsync.ssh.handshakes import HandshakeLimiter
-from envsync.ssh.session import Address, Timeouts
+from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.session_contract import sh
 from tests.lab.loopback_sshd import free_port
@@ -267,3 +268,25 @@ def test_a_proxy_command_that_fails(home: Path) -> None:
         open_link(Address("server2", "mute"), environ=environ, limiter=ONCE)
     assert told.value.details == ("nc: no route",)
     assert told.value.hint == f"try it by hand: {command}"
+
+
+DENIED = "alice@bastion: Permission denied (publickey)."
+CROWDED = "kex_exchange_identification: Connection closed by remote host"
+
+
+@pytest.mark.parametrize("open_route", [fabric_link.open_route, openssh_link.open_route])
+@pytest.mark.parametrize(("words", "attempts"), [(DENIED, 1), (CROWDED, 3)])
+def test_a_failing_proxy_command_is_run_again_only_if_its_server_hung_up(
+    home: Path, open_route: Callable[..., Link], words: str, attempts: int
+) -> None:
+    script = home / "proxy"
+    script.write_text(f"echo started >> {home}/starts; echo '{words}' >&2; exit 255")
+    command = f"sh {script}"
+    (home / ".ssh" / "config").write_text(f"Host far\n  ProxyCommand {command}\n")
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    limiter = HandshakeLimiter(attempts=3, sleep=lambda _: None)
+    with fails_soon("behind a ProxyCommand that failed") as caught:
+        open_route(ResolvedRoute.find(Address("server2", "far"), environ), Timeouts(), limiter)
+    assert caught.value.hint == f"try it by hand: {command}"
+    assert words in "\n".join(caught.value.details)
+    assert (home / "starts").read_text().split() == ["started"] * attempts

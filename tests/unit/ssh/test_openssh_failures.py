@@ -174,19 +174,19 @@ def test_a_proxy_command_is_heard() -> None:
 def test_who_was_dropped_may_try_again() -> None:
     dropped = Words.of(["kex_exchange_identification: Connection closed by remote host"])
     refused = Words.of(["alice@gpu02: Permission denied (publickey)."])
-    assert is_dropped([(SERVER, dropped)])
-    assert not is_dropped([(SERVER, refused)])
+    assert is_dropped([(SERVER, dropped)], [])
+    assert not is_dropped([(SERVER, refused)], [])
     closed = "Connection closed by 10.0.0.2 port 2222"
-    assert is_dropped([(SERVER, Words.of([closed]))])
-    assert not is_dropped([(SERVER, Words.of(["debug1: SSH2_MSG_NEWKEYS received", closed]))])
+    assert is_dropped([(SERVER, Words.of([closed]))], [])
+    assert not is_dropped([(SERVER, Words.of(["debug1: SSH2_MSG_NEWKEYS received", closed]))], [])
     penalty = "debug1: kex_exchange_identification: banner line 0: Not allowed at this time"
     punished = Words.of([penalty, *dropped.said])
-    assert not is_dropped([(SERVER, punished)])
+    assert not is_dropped([(SERVER, punished)], [])
     assert "blocks this address" in meaning([(SERVER, punished)], []).message
     crowded = Words.of([penalty.replace("Not allowed at this time", "Exceeded MaxStartups"),
                         *dropped.said])  # fmt: skip
-    assert is_dropped([(SERVER, crowded)])
-    assert not is_dropped([(BASTION, Words.of([])), (SERVER, dropped)])
+    assert is_dropped([(SERVER, crowded)], [])
+    assert not is_dropped([(BASTION, Words.of([])), (SERVER, dropped)], [])
 
 
 def test_what_was_awaited() -> None:
