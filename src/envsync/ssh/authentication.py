@@ -31,6 +31,7 @@ from paramiko.ssh_exception import (
 from envsync.ssh import connection_errors, identities, refusals
 from envsync.ssh.place import Place
 
+_LINES_SHOWN = 5
 _LISTING_SHARE = 0.3
 """How much of the time an agent may take to list its keys: the files are tried in the rest."""
 
@@ -92,6 +93,8 @@ class PublicKeys:
         except (SSHException, EOFError, OSError) as error:
             self._raise_if_too_slow(error)
             if not transport.is_active():
+                if words := _last_words(transport):
+                    raise refusals.account_refused(self.place, words) from error
                 if len(self.tried) > 1:
                     raise refusals.too_many_keys(self.place, self.tried) from error
                 raise connection_errors.hung_up(self.place, "during authentication") from error
@@ -152,6 +155,15 @@ class PublicKeys:
             if path.suffix != ".pub":
                 self.tried.append(f"{path} (cannot be used: {error})")
         return None
+
+
+def _last_words(transport: Transport) -> list[str]:
+    """Return the last lines that the server sent for a person during the authentication."""
+    # Transport.get_banner has none any more once the connection is closed.
+    handler = transport.auth_handler
+    banner = None if handler is None else handler.banner
+    text = banner.decode("utf-8", "backslashreplace") if isinstance(banner, bytes) else ""
+    return [line.strip() for line in text.splitlines() if line.strip()][-_LINES_SHOWN:]
 
 
 class _AgentKey(AgentKey):

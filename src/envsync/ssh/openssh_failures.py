@@ -91,10 +91,7 @@ def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> Envsync
                 return mean(match, words, failed)
         match = HUNG_UP.search(text)
         if match is not None:
-            command = failed.settings.proxy_command
-            if command is not None and said and not words.has_authentication_begun:
-                return proxy_failed(failed, command, "\n".join(said[-_LINES_SHOWN:]))
-            return hung_up(failed, match[0])
+            return _hung_up(failed, match[0], words, said[-_LINES_SHOWN:])
     place, words = hops[-1]
     last = [*(line for _, words in hops for line in words.said), *said]
     return unreached(
@@ -103,6 +100,15 @@ def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> Envsync
         f"see why: {place.ssh_command}",
         *last[-_LINES_SHOWN:],
     )
+
+
+def _hung_up(place: Place, message: str, words: Words, said: Sequence[str]) -> EnvsyncError:
+    """Return the error for a closed connection, by who printed `said`: the server, or a proxy."""
+    if said and words.has_authentication_begun:
+        return refusals.account_refused(place, said)
+    if said and place.settings.proxy_command is not None:
+        return proxy_failed(place, place.settings.proxy_command, "\n".join(said))
+    return hung_up(place, message)
 
 
 def silence(

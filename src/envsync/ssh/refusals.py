@@ -147,6 +147,18 @@ def _unlock(settings: HostSettings, key: str, *, has_agent: bool) -> str:
     return f"unlock that key for this session: {add}"
 
 
+def account_refused(place: Place, words: Sequence[str]) -> AuthenticationRefused:
+    """Return the error for a server that said something (`words`) and closed the connection."""
+    user = place.settings.user
+    return _refused(
+        AuthenticationRefused,
+        place,
+        f"{place.subject} closes the connection of {user!r} during the login",
+        hint=f"{user!r} may not be allowed to log in there at present: check its sshd's log",
+        details=[f"it says: {line}" for line in words],
+    )
+
+
 def too_many_keys(place: Place, tried: Sequence[str]) -> AuthenticationRefused:
     return _refused(
         AuthenticationRefused,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from socket import create_connection
 
 import paramiko
 import pytest
 
-from envsync.errors import ConnectionFailed
+from envsync.errors import AuthenticationRefused, ConnectionFailed
+from envsync.ssh import fabric_link, openssh_link
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.resolved_route import ResolvedRoute
-from envsync.ssh.session import Address, Timeouts
+from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.test_ssh_timeouts import home, stalling_server
 from tests.lab.loopback_sshd import LoopbackSshd
@@ -96,6 +99,34 @@ def test_ssh_closed_during_authentication_does_not_try_again(home: Path) -> None
     ):
         link_to(port, home, Timeouts(), HandshakeLimiter(sleep=lambda _: None))
     assert door.asked == 1
+
+
+class ForbidsTheAccount(ClosesTheDoor):
+    """As sshd where a module of PAM refuses the account, and says why."""
+
+    def get_banner(self) -> tuple[str, str]:
+        return ("Access denied by pam_slurm_adopt: you have no active jobs on this node\n", "en")
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.asked += 1
+        if self.asked == 1:
+            return paramiko.common.AUTH_FAILED
+        raise EOFError
+
+
+@pytest.mark.parametrize("open_route", [fabric_link.open_route, openssh_link.open_route])
+def test_a_server_that_forbids_the_account_is_named_with_what_it_says(
+    home: Path, open_route: Callable[..., Link]
+) -> None:
+    other = home / ".ssh" / "id_ecdsa"
+    subprocess.run(["ssh-keygen", "-qt", "ecdsa", "-N", "", "-f", other], check=True)
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    with paramiko_server(ForbidsTheAccount(), home) as port:
+        route = ResolvedRoute.find(Address("server2", "127.0.0.1", port=port), environ)
+        with pytest.raises(AuthenticationRefused, match="closes the connection of") as caught:
+            open_route(route, Timeouts(), ONCE)
+    assert "it says: Access denied by pam_slurm_adopt: you have no" in caught.value.details[0]
+    assert "sshd's log" in caught.value.hint
 
 
 def test_ssh_dropped_every_time_is_reported(tmp_path: Path) -> None:
