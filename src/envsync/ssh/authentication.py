@@ -161,7 +161,7 @@ def _last_words(transport: Transport) -> list[str]:
     """Return the last lines that the server sent for a person during the authentication."""
     # Transport.get_banner has none any more once the connection is closed.
     handler = transport.auth_handler
-    banner = None if handler is None else handler.banner
+    banner: object = getattr(handler, "banner", None)
     text = banner.decode("utf-8", "backslashreplace") if isinstance(banner, bytes) else ""
     return [line.strip() for line in text.splitlines() if line.strip()][-_LINES_SHOWN:]
 

@@ -38,6 +38,7 @@ from envsync.ssh.session import Timeouts
 
 _LINES_SHOWN = 5
 _DEBUG = re.compile(r"debug\d: ")
+_INVALID_CERTIFICATE = re.compile(r"Certificate invalid: (.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,10 @@ def _is(error: Callable[[Place], EnvsyncError]) -> _Meaning:
 
 
 def _unknown_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+    invalid = [match[1] for line in words.said if (match := _INVALID_CERTIFICATE.match(line))]
+    if invalid:
+        offered = " ".join(words.host_key)
+        return refusals.invalid_host_certificate(place, offered, invalid[-1])
     return refusals.unknown_host_key(place, *words.host_key, _about_certificate(words))
 
 

@@ -86,6 +86,17 @@ def revoked_host_key(place: Place, offered: str, where: str) -> HostKeyRefused:
     )
 
 
+def invalid_host_certificate(place: Place, offered: str, reason: str) -> HostKeyRefused:
+    """Return the error for a certificate of a known authority that `ssh` refuses."""
+    return _refused(
+        HostKeyRefused,
+        place,
+        f"the host certificate of {place.subject} is not valid: {reason}",
+        hint="have its administrator issue another one",
+        details=[f"offered: {offered}"],
+    )
+
+
 def known_hosts_unreadable(file: str, reason: str) -> HostKeyRefused:
     return HostKeyRefused(
         f"{file} cannot be read",

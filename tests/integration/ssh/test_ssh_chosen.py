@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +123,27 @@ def test_host_certificate_of_another_authority_is_refused(
     with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
         connect(certified)
     assert any("known_hosts has no such authority" in line for line in caught.value.details)
+    assert "Accepted" not in certified.log
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("-n", "127.0.0.1", "-V", "20200101:20200102"), "expired"),
+        (("-n", "gpu07"), "name is not a listed principal"),
+    ],
+)
+def test_an_invalid_certificate_of_a_known_authority_is_refused_with_its_reason(
+    certified: LoopbackSshd, connect: Open, tmp_path: Path, options: Sequence[str], reason: str
+) -> None:
+    certified.stop()
+    sign(tmp_path / "authority", tmp_path / "certified", "-h", *options)
+    certified.start()
+    certified.known_hosts.write_text(f"@cert-authority * {public(tmp_path / 'authority')}\n")
+    with pytest.raises(HostKeyRefused, match=r"certificate of .* is not valid") as caught:
+        connect(certified)
+    assert reason in caught.value.message
+    assert "ssh-keyscan" not in caught.value.hint
     assert "Accepted" not in certified.log
 
 
