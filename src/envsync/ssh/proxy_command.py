@@ -6,7 +6,9 @@ gives the transport a real socket.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -21,6 +23,7 @@ _SAID_BYTES = 500
 class ProxyCommandSocket:
     """A ProxyCommand's stdin and stdout as one socket; closing it ends the command.
 
+    It also ends what the command started and left in its process group.
     After `close`, `last_words` is what it wrote last to its stderr.
     """
 
@@ -79,14 +82,20 @@ class ProxyCommandSocket:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._end()
+        # What it started may not end with its input, either.
+        self._signal_all(signal.SIGKILL)
         with self._said as said:
             said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
             self.last_words = said.read().decode("utf-8", "backslashreplace").strip()
 
     def _end(self) -> None:
-        self._process.terminate()
+        self._signal_all(signal.SIGTERM)
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._signal_all(signal.SIGKILL)
             self._process.wait()
+
+    def _signal_all(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
