@@ -135,7 +135,7 @@ def test_a_path_with_the_word_in_it_stays_what_it_is(tmp_path: Path) -> None:
     known=st.dictionaries(st.sampled_from(list(SLOTS)), st.text()),
     server=st.none() | st.text(),
 )
-def test_what_is_open_is_open_at_the_other_end_as_well(
+def test_open_slot_of_a_hint_stays_open_over_the_wire(
     template: str, known: dict[str, str], server: str | None
 ) -> None:
     error = TargetDrifted("x", hint=Hint(template, known))
@@ -150,7 +150,7 @@ def test_what_is_open_is_open_at_the_other_end_as_well(
 @pytest.mark.parametrize(
     "hint", [[], ["a"], ["a", "b"], [1, {}], ["{server}", {"server": 3, "x": "y"}], {}, None]
 )
-def test_what_another_end_makes_of_a_hint_does_no_harm(hint: object) -> None:
+def test_damaged_hint_of_another_end_does_no_harm(hint: object) -> None:
     error = error_from_json({"code": "drift", "hint": hint, "server": "server2"})
     assert error.hint in ("", "server2")
 
@@ -177,7 +177,7 @@ def test_an_inventory_that_was_given_is_named_in_every_command() -> None:
         "envsync pushes it",
     ],
 )
-def test_what_is_no_command_to_copy_is_left_as_it_is(text: str) -> None:
+def test_text_that_is_no_command_to_copy_stays(text: str) -> None:
     assert with_config(text, "lab.yaml") == text
 
 
@@ -236,7 +236,7 @@ def _told() -> Iterator[tuple[Path, list[str]]]:
             yield path, words
 
 
-def test_what_a_person_is_told_to_type_is_there() -> None:
+def test_command_in_a_hint_exists() -> None:
     told = list(_told())
     assert len(told) > 10
     for path, words in told:

@@ -96,14 +96,16 @@ contents = st.lists(st.sampled_from([BLOCK, BLOCK[::-1], b"x" * len(BLOCK), b"y"
 
 
 @given(contents, contents.filter(bool), st.lists(st.integers(0, 999), max_size=3))
-def test_it_is_the_new_file(old: bytes, new: bytes, cuts: list[int]) -> None:
+def test_file_of_old_blocks_and_new_bytes_is_the_new_file(
+    old: bytes, new: bytes, cuts: list[int]
+) -> None:
     sent, sent_bytes = stream(new, told(old))
     assert received(sent, old, new, cuts) == new
     if old == new:
         assert sent_bytes == len(new) % len(BLOCK)
 
 
-def test_only_what_is_new_is_sent_wherever_the_rest_was() -> None:
+def test_blocks_that_moved_are_not_sent_again() -> None:
     old = b"".join(bytes([number]) * len(BLOCK) for number in range(9))
     blocks = [old[at : at + len(BLOCK)] for at in range(0, len(old), len(BLOCK))]
     random.Random(1).shuffle(blocks)
@@ -113,13 +115,13 @@ def test_only_what_is_new_is_sent_wherever_the_rest_was() -> None:
     assert received(sent, old, new) == new
 
 
-def test_what_was_inserted_moves_all_behind_it() -> None:
+def test_byte_inserted_at_the_start_sends_the_whole_file() -> None:
     old = os.urandom(20 * len(BLOCK))
     _, sent_bytes = stream(b"!" + old, told(old))
     assert sent_bytes == len(old) + 1
 
 
-def test_what_changed_since_it_was_told_is_no_file() -> None:
+def test_old_file_that_changed_since_it_was_described_gives_no_file() -> None:
     old, new = os.urandom(20 * len(BLOCK)), os.urandom(3) + b"end"
     new = old + new
     sent, _ = stream(new, told(old))

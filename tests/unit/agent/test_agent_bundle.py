@@ -43,7 +43,7 @@ def sent(source: Path) -> tuple[object, str]:
     return found["answer"], code.co_filename
 
 
-def test_what_is_compiled_is_not_compiled_again(source: Path) -> None:
+def test_bytecode_of_the_source_is_sent_as_it_is(source: Path) -> None:
     assert sent(source) == (1, str(source))
 
 
@@ -95,7 +95,7 @@ def _patch(source: Path, offset: int, data: bytes) -> None:
     "change",
     [edited, edited_to_another_size, compared_by_its_hash, of_another_python, cut_short, gone],
 )
-def test_what_is_compiled_of_something_else_is_not_sent(
+def test_bytecode_of_another_source_is_not_sent(
     source: Path, change: Callable[[Path], None]
 ) -> None:
     change(source)
@@ -141,7 +141,7 @@ def is_made_again(monkeypatch: pytest.MonkeyPatch) -> bool:
     return bool(made)
 
 
-def test_what_was_made_is_sent_by_the_next_run(
+def test_cached_bundle_is_used_by_the_next_run(
     remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not is_made_again(monkeypatch)
@@ -155,7 +155,7 @@ def edited_without_a_trace(source: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [edited, edited_to_another_size, edited_without_a_trace])
-def test_what_was_made_of_something_else_is_not(
+def test_cached_bundle_of_another_source_is_not_used(
     remembered: Path, source: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(source)
@@ -176,14 +176,14 @@ def writable_by_others(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [damaged, cut, writable_by_others, Path.unlink])
-def test_what_may_not_be_what_was_made_is_made_again(
+def test_cached_bundle_that_may_be_damaged_is_made_again(
     remembered: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(remembered)
     assert is_made_again(monkeypatch)
 
 
-def test_what_somebody_else_wrote_is_not_run(
+def test_cached_bundle_of_another_user_is_made_again(
     remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where several users have one cache directory."""
@@ -192,7 +192,7 @@ def test_what_somebody_else_wrote_is_not_run(
     assert is_made_again(monkeypatch)
 
 
-def test_without_a_cache_it_is_made_each_time(
+def test_bundle_is_made_each_time_without_a_cache(
     source: Path, remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")

@@ -35,7 +35,7 @@ def test_a_directory_of_environments_that_is_closed_is_named() -> None:
         (home / "envs").chmod(0o700)
 
 
-def test_one_that_the_disk_does_not_return_keeps_no_other_off_the_list(
+def test_environment_that_cannot_be_read_keeps_no_other_off_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_environment(tmp_path, "good")

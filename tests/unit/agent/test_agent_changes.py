@@ -165,7 +165,7 @@ MOVES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", MOVES.values(), ids=MOVES.keys())
-def test_what_is_moved_or_left_out_is_as_a_whole_scan_has_it(change: Change, top: bytes) -> None:
+def test_moved_entries_are_found_as_a_whole_scan_finds_them(change: Change, top: bytes) -> None:
     before = whole(top)
     change(top)
     now, expected = again(top, before), whole(top)
@@ -254,7 +254,7 @@ def _without_find(monkeypatch: pytest.MonkeyPatch) -> None:
         _without_find,
     ],
 )
-def test_what_cannot_be_told_is_scanned(
+def test_tree_of_which_find_cannot_tell_is_scanned(
     spoil: Callable[[pytest.MonkeyPatch], None], top: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = whole(top)
@@ -329,7 +329,7 @@ def test_a_look_at_a_tree_at_rest_reads_no_rows(
     assert dict(later.scan.directories) == dict(first.scan.directories)
 
 
-def test_what_was_touched_and_is_the_same_is_read_once(
+def test_directory_that_was_only_touched_is_read_once(
     top: bytes, looks: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tree that is given its name is stamped, at its top."""
@@ -349,7 +349,7 @@ def test_what_was_touched_and_is_the_same_is_read_once(
     assert asked == [set()]
 
 
-def test_what_is_known_is_read_once_in_a_look(
+def test_cache_file_is_read_once_in_a_look(
     top: bytes, looks: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is some 20 MB of a large environment."""
@@ -389,7 +389,7 @@ def test_a_directory_that_goes_while_it_is_glanced_at(
     assert looks.snapshot(top).manifest() == Trees(None, LOCAL).snapshot(top).manifest()
 
 
-def test_what_was_begun_is_of_use_or_ended(top: bytes, looks: Trees) -> None:
+def test_search_that_was_begun_is_used_or_ended(top: bytes, looks: Trees) -> None:
     first = looks.snapshot(top)
     open_before = len(os.listdir("/proc/self/fd"))
     looks.begin(top)
@@ -409,7 +409,7 @@ def test_what_was_begun_is_of_use_or_ended(top: bytes, looks: Trees) -> None:
     assert looks.snapshot(top).revision != first.revision
 
 
-def test_what_was_read_ahead_is_not_read_again(
+def test_cache_file_that_was_read_ahead_is_not_read_again(
     top: bytes, looks: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = looks.snapshot(top).manifest()
@@ -419,7 +419,7 @@ def test_what_was_read_ahead_is_not_read_again(
     assert looks.snapshot(top).manifest() == before
 
 
-def test_what_was_given_up_leaves_no_process_behind(
+def test_search_that_is_given_up_leaves_no_process(
     top: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endless = tmp_path / "find"
@@ -434,7 +434,7 @@ def test_what_was_given_up_leaves_no_process_behind(
     assert not set(pids) & set(children(os.getpid()))
 
 
-def test_what_was_begun_long_ago_is_begun_anew(
+def test_search_that_was_begun_long_ago_is_begun_anew(
     top: bytes, looks: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that what changed since is in what is built on."""
@@ -449,7 +449,7 @@ def test_what_was_begun_long_ago_is_begun_anew(
     assert looks.snapshot(top).revision != first.revision
 
 
-def test_what_was_read_again_and_is_the_same_keeps_its_rows(top: bytes, looks: Trees) -> None:
+def test_directory_that_was_only_touched_keeps_its_stored_rows(top: bytes, looks: Trees) -> None:
     looks.snapshot(top)
     os.rename(top, top + b"-2")
     let_rest(top + b"-2")
@@ -478,7 +478,7 @@ def test_a_cache_that_another_removes_once_nothing_was_found_changed(
 
 
 @pytest.mark.parametrize(("processors", "usual", "urgent"), [(1, 1, 1), (2, 1, 2), (16, 4, 4)])
-def test_who_is_waited_for_by_all_takes_all_processors(
+def test_urgent_search_uses_all_processors(
     processors: int, usual: int, urgent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
@@ -487,7 +487,7 @@ def test_who_is_waited_for_by_all_takes_all_processors(
     assert changes.processes(is_urgent=True) == urgent
 
 
-def test_it_is_a_find_of_this_server(top: bytes) -> None:
+def test_search_runs_a_find_of_this_server(top: bytes) -> None:
     """The option is GNU find's, 4.3.3 or newer; where it is missing, none of this is tested."""
     told = subprocess.run(["find", "--version"], capture_output=True, text=True, check=True)
     assert "GNU findutils" in told.stdout

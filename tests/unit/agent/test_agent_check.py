@@ -45,7 +45,7 @@ def test_fails(command: str, summary: str, output: tuple[str, ...] | None, tmp_p
 
 
 @pytest.mark.parametrize("command", [": " + "x" * 200_000, "true \0"], ids=["too long", "NUL"])
-def test_one_that_cannot_be_run_has_failed(command: str, tmp_path: Path) -> None:
+def test_check_that_cannot_be_run_has_failed(command: str, tmp_path: Path) -> None:
     """And says nothing of the environment."""
     failure = check(command, tmp_path)
     assert failure is not None
@@ -65,7 +65,7 @@ def test_only_the_end_of_long_output_is_kept(tmp_path: Path) -> None:
     assert failure.output == tuple(str(n) for n in range(30001 - OUTPUT_LINES, 30001))
 
 
-def test_it_runs_as_if_the_environment_were_activated(
+def test_check_runs_as_if_the_environment_were_activated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_AGENT", "x")
@@ -80,7 +80,7 @@ def test_it_runs_as_if_the_environment_were_activated(
 
 
 @pytest.mark.parametrize("end", ["true", "false"])
-def test_what_it_writes_where_it_stands_is_gone_afterwards(
+def test_files_that_a_check_writes_where_it_runs_are_removed(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live, scratch = tmp_path / "live", tmp_path / "tmp"
@@ -105,7 +105,7 @@ def _all_but(anothers: bytes) -> Callable[[bytes], None]:
 
 
 @pytest.mark.parametrize("who", ["its agent", "another user"])
-def test_what_one_left_that_was_killed_goes_with_the_next(
+def test_directory_of_a_killed_check_is_removed_by_the_next(
     who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where another user has something at its name, it runs elsewhere."""
@@ -131,7 +131,7 @@ def test_when_the_time_is_up_everything_it_started_is_killed(tmp_path: Path) -> 
     require_gone(int((tmp_path / "child").read_text()))
 
 
-def test_what_it_leaves_behind_is_killed_too(tmp_path: Path) -> None:
+def test_process_that_a_check_leaves_behind_is_killed(tmp_path: Path) -> None:
     assert check("sleep 63 & echo $! > $CONDA_PREFIX/child", tmp_path) is None
     require_gone(int((tmp_path / "child").read_text()))
 
@@ -151,7 +151,7 @@ def require_gone(pid: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-def test_what_may_not_be_killed_is_not_waited_for(
+def test_process_that_may_not_be_killed_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A set-user-ID program that the shell has become."""

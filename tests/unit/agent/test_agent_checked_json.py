@@ -59,7 +59,7 @@ def values(cls: Any) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_what_is_said_is_understood(cls: Any) -> None:
+def test_message_survives_a_round_trip_through_json(cls: Any) -> None:
     @settings(max_examples=8)
     @given(values(cls).map(_plain))
     def check(message: Any) -> None:
@@ -186,7 +186,7 @@ def test_many_numbers_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("wrong", [True, 1.0, "1", None, 1 << 64, -(1 << 64)])
-def test_one_wrong_number_among_many_is_found(wrong: Any) -> None:
+def test_wrong_number_among_many_is_refused(wrong: Any) -> None:
     document = {"sizes": [1, 2, wrong, 3], "codecs": [], "there": "", "payload": b""}
     with pytest.raises(AgentFailed):
         from_json(source_operations.SendFiles, document)

@@ -44,7 +44,7 @@ def test_doctor_shows_first_what_a_rebuild_takes(prefix: Path) -> None:
     assert find_tool(str(prefix)) == found[0]
 
 
-def test_one_on_the_path_is_taken_where_the_prefix_has_none(prefix: Path) -> None:
+def test_tool_on_the_path_is_taken_where_the_prefix_has_none(prefix: Path) -> None:
     path = program(prefix.parent / "path" / "conda", "23.11.0")
     assert list(tools(str(prefix))) == [ToolFacts("conda", path, "23.11.0")]
     assert find_tool(str(prefix)) == ToolFacts("conda", path, "23.11.0")
@@ -66,7 +66,7 @@ def test_without_any_there_is_none(prefix: Path) -> None:
     assert find_tool(str(prefix)) == ToolFacts("", "", "")
 
 
-def test_one_that_does_not_start_is_passed_over(prefix: Path) -> None:
+def test_tool_that_does_not_start_is_passed_over(prefix: Path) -> None:
     """As after the prefix was moved: what its first line names is not there."""
     mamba = prefix / "condabin" / "mamba"
     program(mamba, "1.5.8")

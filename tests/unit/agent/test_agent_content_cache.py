@@ -113,6 +113,6 @@ def test_where_it_is_kept(environ: dict[str, str], expected: str | None) -> None
     assert content_directory(environ) == expected
 
 
-def test_nobody_else_may_read_it(cache: str, looks: Trees, top: bytes) -> None:
+def test_content_cache_is_closed_to_other_users(cache: str, looks: Trees, top: bytes) -> None:
     looks.snapshot(top)
     assert cache_file(cache).stat().st_mode & 0o077 == 0

@@ -118,7 +118,7 @@ def test_helpers_copy_as_one_alone(place: Place, fork: Fork) -> None:
     assert sum(told) == sum(len(content_of(number)) for number in range(FILES))
 
 
-def test_what_is_not_what_it_should_be_comes_from_elsewhere(place: Place, fork: Fork) -> None:
+def test_file_that_is_not_as_planned_is_not_copied(place: Place, fork: Fork) -> None:
     """Changed since the plan, and gone; so is a whole tree."""
     (place.holdings[0] / place.name(4)).write_bytes(content_of(4).upper().replace(b"4", b"5"))
     (place.holdings[0] / place.name(8)).unlink()
@@ -145,7 +145,9 @@ def test_helpers_that_die_leave_nothing_undone(place: Place, fork: Fork) -> None
     assert place.has_all()
 
 
-def test_nobody_writes_where_another_push_builds(place: Place, fork: Fork) -> None:
+def test_helper_of_a_killed_agent_writes_nothing_into_the_next_push(
+    place: Place, fork: Fork
+) -> None:
     """A helper whose agent was killed may get to its work when the next push has begun."""
     fd = os.open(place.lock, os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)

@@ -44,7 +44,7 @@ def test_the_files_of_a_package_that_is_gone_are_its_own() -> None:
     assert (found.groups, found.unread) == (("old 1: 2 files",), ())
 
 
-def test_what_a_package_has_now_is_not_that_of_its_last_version() -> None:
+def test_files_are_counted_for_the_version_of_a_package_that_has_them() -> None:
     old, new = (SITE + b"/old-%d.dist-info/RECORD" % n for n in (1, 2))
     listed = b"old/a.py,,"
     before = with_parents({**BEFORE, old: file(listed)})

@@ -29,7 +29,7 @@ SERVED = HERE._replace(boot="b", device="9", is_network=True)
         (SERVED._replace(inode="4"), False),
     ],
 )
-def test_one_kernel_knows_and_two_share_what_the_network_shows(
+def test_directories_are_the_same_on_one_kernel_or_on_one_share(
     other: DirectoryIdentity, is_same: bool
 ) -> None:
     """The last: a machine cloned from another has its inodes and times, and is no share."""

@@ -61,7 +61,7 @@ def stage(service: Service) -> None:
     service.ask(STAGE, SentManifest(manifests.encode(manifest_of(THREE))))
 
 
-def test_it_is_begun_with_the_other_and_not_once_more(
+def test_search_of_the_staging_tree_begins_early_and_once(
     service: Service, server: Server, begun: list[bytes]
 ) -> None:
     [earlier] = server.earlier()

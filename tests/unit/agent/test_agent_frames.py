@@ -298,7 +298,7 @@ def test_sending_into_a_closed_session_is_a_lost_connection(line: Line) -> None:
         exhaust(lambda: line.channel.send(DATA, bytes(1 << 16)))
 
 
-def test_it_beats(open_line: Callable[..., Line]) -> None:
+def test_open_channel_sends_heartbeats(open_line: Callable[..., Line]) -> None:
     line = open_line(heartbeat_seconds=0.01)
     source = FrameReader(line.far.recv)
     assert [source.frame().kind for _ in range(3)] == [HEARTBEAT] * 3

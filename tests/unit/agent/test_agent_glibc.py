@@ -52,7 +52,9 @@ def files(top: bytes, cache: Path) -> ElfFiles:
     return ElfFiles(manifest, [b""], lambda path: os.path.join(top, path), start)
 
 
-def test_what_was_read_once_is_known(ask: Ask, top: bytes, read: list[elf.Version]) -> None:
+def test_file_that_was_read_for_its_glibc_is_not_read_again(
+    ask: Ask, top: bytes, read: list[elf.Version]
+) -> None:
     first = ask()
     assert first == (b"program", max(read))
     assert first[1] >= (2, 2)
@@ -86,7 +88,7 @@ def test_a_file_that_is_another_one_by_now_is_not_remembered(
     assert sum(map(bool, read)) == 2
 
 
-def test_it_goes_with_the_other_caches_of_its_tree(cache: Path) -> None:
+def test_glibc_cache_is_swept_with_the_other_caches_of_its_tree(cache: Path) -> None:
     cache.parent.mkdir()
     cache.write_bytes(b"")
     later = cache.stat().st_mtime + 2 * cache_sweep.UNUSED_SECONDS

@@ -100,7 +100,7 @@ def hashed(
 
 
 @pytest.mark.usefixtures("parallel")
-def test_it_is_sha256(top_fd: int) -> None:
+def test_digests_are_sha256(top_fd: int) -> None:
     told: list[int] = []
     wanted = parts(CONTENTS)
     Hashing().files(top_fd, wanted, told.append)
@@ -109,7 +109,7 @@ def test_it_is_sha256(top_fd: int) -> None:
 
 
 @pytest.mark.usefixtures("parallel")
-def test_what_cannot_be_read_has_no_digest(top_fd: int, tmp_path: Path) -> None:
+def test_file_that_cannot_be_read_has_no_digest(top_fd: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     os.symlink("small", tmp_path / "link")
     bad = [b"gone", b"gone/below", b"link", b"pipe/x", b"x" * 300, b"y/" * 3000 + b"y"]
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_has_no_digest(top_fd: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("parallel")
-def test_another_file_than_was_meant_has_no_digest(top_fd: int, tmp_path: Path) -> None:
+def test_file_of_another_inode_has_no_digest(top_fd: int, tmp_path: Path) -> None:
     inode = os.stat(tmp_path / "small").st_ino
     for number, digest in ((inode, DIGESTS[b"small"]), (inode + 1, MISSING)):
         assert hashed(top_fd, [b"small"], {b"small": number}) == {b"small": digest}
@@ -134,7 +134,7 @@ def test_another_file_than_was_meant_has_no_digest(top_fd: int, tmp_path: Path) 
         pytest.param(8, 7, False, id="another file"),
     ],
 )
-def test_what_was_read_is_not_read_again(
+def test_file_that_was_read_meanwhile_is_not_read_again(
     top_fd: int, inode: int, read_inode: int, is_taken: bool
 ) -> None:
     path, expected = b"\xff\xfe\n odd/1", os.urandom(32) if is_taken else MISSING
@@ -147,7 +147,7 @@ def test_what_was_read_is_not_read_again(
     assert found_in(wanted) == {b"small": DIGESTS[b"small"], path: expected}
 
 
-def test_what_is_read_while_hashing_has_begun_is_not_read_again(
+def test_file_that_is_read_between_two_batches_is_not_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Between two batches of one directory."""
@@ -200,7 +200,7 @@ def test_a_worker_is_no_process_that_uses_the_environment(
     assert not any(found)
 
 
-def test_who_prepares_waits_for_all_who_go_first() -> None:
+def test_preparation_waits_for_all_that_go_first() -> None:
     """One of whom ends in another thread than it began in, as a sender does."""
     work = Hashing()
     sender, outline = contextlib.ExitStack(), contextlib.ExitStack()

@@ -76,7 +76,7 @@ def test_an_absolute_one_is_told_where_something_is_there(sources: Sources) -> N
     }
 
 
-def test_one_that_has_no_room_for_the_prefix_there_is_told_as_it_stays(sources: Sources) -> None:
+def test_binary_without_room_for_the_prefix_is_reported_as_it_stays(sources: Sources) -> None:
     sibling = sources.top.with_name("sibling")
     sibling.mkdir()
     sources.add("lib/one.so", sibling)

@@ -36,7 +36,9 @@ def top_fd(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("few", [0, 100])
-def test_what_files_hold(top_fd: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_finds_which_files_hold_a_needle(
+    top_fd: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prefix_search, "_FEW_FILES", few)
     candidates = []
     for name in CONTENTS:
@@ -51,7 +53,7 @@ def test_what_files_hold(top_fd: int, few: int, monkeypatch: pytest.MonkeyPatch)
     assert search(top_fd, NEEDLES, gone).changed == {b"gone", b"none"}
 
 
-def test_what_holds_neither_is_known_once_it_is_sent(top_fd: int) -> None:
+def test_file_that_holds_no_needle_is_known_once_it_is_sent(top_fd: int) -> None:
     told: dict[bytes, bytes] = {}
 
     def on_read(path: bytes, inode: int, digest: bytes) -> None:

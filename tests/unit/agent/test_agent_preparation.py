@@ -19,7 +19,7 @@ from envsync.errors import PreflightRefused
 DIRECTORIES = [b"", b"lib", b"lib/python3.11", b"lib/python3.11/site-packages"]
 
 
-def test_what_keeps_conda_from_being_installed_is_what_bootstrap_would_say(
+def test_obstacle_to_an_installation_is_the_one_bootstrap_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefix = tmp_path / "conda"
@@ -39,7 +39,7 @@ def test_what_keeps_conda_from_being_installed_is_what_bootstrap_would_say(
 
 
 @pytest.mark.parametrize("name", ["python", "python3.11"])
-def test_nobody_is_told_to_remove_a_program_that_was_named_as_the_prefix(
+def test_hint_for_a_program_named_as_the_prefix_does_not_remove_it(
     name: str, tmp_path: Path
 ) -> None:
     (tmp_path / "python3.11").touch()

@@ -51,7 +51,7 @@ def process() -> Iterator[Process]:
         (["switch", "switched", "check"], "shows which version is there"),
     ],
 )
-def test_it_says_of_the_live_environment_what_is_so(
+def test_hint_of_an_unexpected_error_says_what_became_of_the_switch(
     steps: list[str], said: str, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_down(asked: Service, _: None) -> None:
@@ -110,9 +110,7 @@ def opening(server: Server) -> OpenTarget:
     return OpenTarget(str(server.prefix), server.name, (), "a test")
 
 
-def test_what_was_hashed_is_remembered_after_who_asked_has_gone(
-    server: Server, tmp_path: Path
-) -> None:
+def test_hashes_are_remembered_after_the_caller_has_gone(server: Server, tmp_path: Path) -> None:
     os.mkdir(server.live)
     disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
     session = Session(tmp_path)
@@ -145,7 +143,7 @@ def test_the_lock_goes_before_what_is_remembered(
     assert held == [False]
 
 
-def test_who_has_begun_to_build_keeps_the_lock_to_the_end(
+def test_agent_that_has_begun_to_build_keeps_the_lock_to_its_end(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something of it may still be at work; both end with the process."""

@@ -63,7 +63,9 @@ def test_of_another_users_processes_the_program_or_its_script_tells(
     assert f"{sys.executable} -u {named}/job.py" in {use.command for use in found}
 
 
-def test_what_is_mapped_of_a_copy_elsewhere_is_not_used_here(tmp_path: Path, start: Start) -> None:
+def test_process_that_maps_a_copy_elsewhere_does_not_use_this_one(
+    tmp_path: Path, start: Start
+) -> None:
     """As where a whole disk is mounted: the paths end alike."""
     for top, is_used in ((tmp_path / "mnt" / tmp_path.relative_to("/"), False), (tmp_path, True)):
         file = top / "env/lib.so"

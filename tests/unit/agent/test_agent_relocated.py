@@ -99,7 +99,7 @@ def become(version: SourceVersion, path: bytes, there: str) -> bytes:
     return sent
 
 
-def test_a_copy_of_what_conda_wrote_is_rewritten_as_any_binary_once_it_is_only_that(
+def test_copy_of_a_conda_binary_is_rewritten_as_one_while_that_is_recorded(
     declared: Path,
 ) -> None:
     here = bytes(declared / "envs" / NAME)
@@ -127,7 +127,7 @@ def test_a_refusal_ends_when_condas_record_says_that_there_is_room(declared: Pat
     assert become(inspected(declared), b"bin/program", longer) == conda_binary(os.fsencode(longer))
 
 
-def test_what_is_remembered_of_a_binary_holds_while_its_record_says_the_same(
+def test_remembered_binary_holds_while_its_record_says_the_same(
     declared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inspected(declared).relocation_facts(SHORTER)
@@ -181,7 +181,7 @@ def test_a_record_that_changes_meanwhile_is_told_as_a_change(
             contents.rewrite(top_fd, b"bin/program")
 
 
-def test_a_link_to_one_of_its_versions_gives_an_environment_no_further_name(base: Path) -> None:
+def test_link_to_a_version_of_an_environment_is_no_further_name_of_it(base: Path) -> None:
     """Where directories cannot be swapped; another disk, which the user's link leads to, does."""
     disk_7 = base.parent / "disk 7/envs"
     disk_7.parent.mkdir()

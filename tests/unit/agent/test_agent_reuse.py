@@ -150,7 +150,7 @@ def test_where_most_is_there_already_nothing_goes_ahead(server: Server) -> None:
     assert not target.elsewhere().has_most_of(wanted_packages(manifest_of(environment({}))))
 
 
-def test_a_published_tree_with_few_of_the_packages_is_not_taken_for_one_with_most(
+def test_published_tree_with_few_of_the_packages_is_not_chosen(
     server: Server,
 ) -> None:
     """Because the tree that has most of them has no record."""
@@ -184,7 +184,7 @@ def test_a_manifest_refers_to_what_was_published_under_another_name(server: Serv
     assert len(encoded) < len(encode(Manifest({b"": wanted.directories[b""]}, 0, 0))) + 20 * 40
 
 
-def test_what_is_alike_is_copied_before_the_hashes_are_known(server: Server) -> None:
+def test_files_that_look_alike_are_copied_before_the_hashes_are_known(server: Server) -> None:
     server.push(WANTED)
     older = Path(os.fsdecode(server.live)).with_name("older")
     Path(os.fsdecode(server.live)).rename(older)

@@ -40,7 +40,7 @@ def on(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         ("home/conda", "nfs4", True),
     ],
 )
-def test_what_another_machine_had_at_that_path(
+def test_revisions_of_another_machine_at_the_path_count_for_one_id(
     where: str,
     kind: str,
     is_known: bool,
@@ -62,7 +62,7 @@ def test_what_another_machine_had_at_that_path(
     assert (R1 in had(tmp_path / where, home).revisions()) is is_known
 
 
-def test_it_says_why_nothing_could_be_noted(home: Path, tmp_path: Path) -> None:
+def test_reason_why_nothing_could_be_noted_is_returned(home: Path, tmp_path: Path) -> None:
     log = home / ".local/state/envsync/had"
     log.parent.mkdir(parents=True)
     log.touch()

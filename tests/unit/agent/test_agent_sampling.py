@@ -9,7 +9,7 @@ from envsync.agent.source.sampling import sampled
 from envsync.agent.trees.directory_read import opened_directory
 
 
-def test_what_cannot_be_read_any_more_is_left_out(tmp_path: Path) -> None:
+def test_file_that_cannot_be_read_any_more_is_left_out_of_the_sample(tmp_path: Path) -> None:
     """Removed since it was listed, or a directory by now."""
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "became").mkdir()

@@ -26,7 +26,7 @@ from tests.support.trees import Node, manifest_of, trees
 
 @settings(max_examples=10)
 @given(trees())
-def test_it_is_the_tree(nodes: dict[bytes, Node]) -> None:
+def test_snapshot_is_the_tree(nodes: dict[bytes, Node]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         top = os.fsencode(directory)
         disk.build(top, nodes)
@@ -44,7 +44,7 @@ def test_the_second_one_hashes_nothing(looks: Trees, top: bytes) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_what_is_known_never_hides_a_change(change: Change, looks: Trees, top: bytes) -> None:
+def test_cached_snapshot_never_hides_a_change(change: Change, looks: Trees, top: bytes) -> None:
     looks.snapshot(top)
     change(top)
     after = looks.snapshot(top)
@@ -53,7 +53,7 @@ def test_what_is_known_never_hides_a_change(change: Change, looks: Trees, top: b
     assert after.totals == after.manifest().totals()
 
 
-def test_only_what_changed_is_hashed(looks: Trees, top: bytes) -> None:
+def test_only_files_that_changed_are_hashed(looks: Trees, top: bytes) -> None:
     looks.snapshot(top)
     disk.write(top + b"/lib/new", b"12345")
     assert looks.snapshot(top).hashed_bytes == 5
@@ -73,7 +73,7 @@ def test_other_local_paths_are_another_tree(cache: str, looks: Trees, top: bytes
     assert looks.snapshot(top).revision == whole.revision
 
 
-def test_what_is_stored_later_is_there_for_whoever_asks(cache: str, top: bytes) -> None:
+def test_snapshot_that_is_stored_later_is_there_for_the_next_look(cache: str, top: bytes) -> None:
     looks, others = Trees(cache, LocalPaths()), Trees(cache, LocalPaths())
     with looks.storing_later():
         assert looks.snapshot(top).hashed_bytes == TREE_BYTES
@@ -135,7 +135,7 @@ def test_a_directory_that_moves_takes_its_files_out_of_their_link_groups(
     assert found.totals == true.totals
 
 
-def test_another_file_with_the_number_of_one_that_was_removed(
+def test_file_with_the_inode_number_of_a_removed_one_is_hashed(
     looks: Trees, top: bytes, tmp_path: Path
 ) -> None:
     """Packages whose files have one time for ever, removed and installed in another build.

@@ -31,7 +31,7 @@ def test_a_note_is_whole_or_none(leading: list[tuple[bytes, bytes]], cut: int) -
         assert softlinks._read(str(note), REVISION) is None
 
 
-def test_another_users_set_id_bit_is_not_sent(
+def test_set_id_bit_of_another_users_file_is_not_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A package cache may be everybody's."""

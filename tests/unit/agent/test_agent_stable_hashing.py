@@ -97,7 +97,7 @@ def test_a_link_that_was_another_for_a_moment(
 
 
 @pytest.mark.parametrize("change", ["vanished", "replaced"])
-def test_what_changed_before_it_was_read_is_looked_at_again(
+def test_file_that_changed_before_it_was_read_is_looked_at_again(
     change: str, looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also without a second pass: it is not taken for a file that may not be read."""
@@ -114,7 +114,7 @@ def test_what_changed_before_it_was_read_is_looked_at_again(
     assert found.manifest() == truth(top)
 
 
-def test_what_goes_on_vanishing_is_refused(
+def test_tree_whose_files_go_on_vanishing_is_refused(
     looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, numbers = top + b"/lib/m.py", itertools.count()
@@ -140,7 +140,7 @@ def just_before(happen: Callable[[], object], *, times: int) -> Callable[..., by
     return meddled
 
 
-def test_what_goes_on_changing_is_refused(looks: Trees, top: bytes) -> None:
+def test_tree_that_goes_on_changing_is_refused(looks: Trees, top: bytes) -> None:
     changes: list[int] = []
 
     def progress(_: int) -> None:

@@ -106,7 +106,7 @@ FILES: Files = {
 
 
 @pytest.mark.parametrize("sizes", [[1 << 30], [BLOCK_BYTES], [4096], [511], [65536, 1, 7]])
-def test_what_goes_out_comes_in(sizes: list[int]) -> None:
+def test_files_sent_as_a_stream_arrive(sizes: list[int]) -> None:
     items = items_of(FILES)
     with receiver(items) as (incoming, top_fd):
         feed(incoming, b"".join(stream_of(FILES, items)), sizes)

@@ -16,14 +16,14 @@ def top_fd(tmp_path: Path) -> int:
     return os.open(tmp_path, os.O_RDONLY)
 
 
-def test_one_s_own_are_named_in_a_command_to_copy(top_fd: int, tmp_path: Path) -> None:
+def test_own_paths_are_named_in_a_command_to_copy(top_fd: int, tmp_path: Path) -> None:
     assert how_to_read_files(top_fd, [b"a file"]) == f"chmod -R u+rX '{tmp_path}/a file'"
     assert how_to_read_directory(top_fd, b"") == f"chmod -R u+rX {tmp_path}"
     os.close(top_fd)
 
 
 @pytest.mark.parametrize("missing", ["proc", "file"])
-def test_what_cannot_be_looked_at_is_no_failure(
+def test_path_that_cannot_be_looked_at_gets_a_general_hint(
     top_fd: int, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: bytes) -> bytes:

@@ -79,7 +79,7 @@ def test_how_an_operation_may_end(
     assert judge.acceptable_exits(a_round(operation), before) == exits
 
 
-def test_what_was_rolled_back_may_be_held(judge: Judge) -> None:
+def test_rolled_back_version_may_be_held(judge: Judge) -> None:
     before = observed("v2", {2: "v1"})
     judge.after_operation(a_round("rollback"), before, observed("v1", {2: "v2"}))
     assert judge.acceptable_exits(a_round("push"), observed("v1")) == {0, 13}
@@ -87,7 +87,7 @@ def test_what_was_rolled_back_may_be_held(judge: Judge) -> None:
     assert judge.acceptable_exits(retrying, observed("v1")) == {0}
 
 
-def test_what_comes_between_the_look_and_the_switch_has_to_be_refused(judge: Judge) -> None:
+def test_change_between_the_look_and_the_switch_has_to_be_refused(judge: Judge) -> None:
     meddle = Fault("meddle", "switch", 0.5)
     assert replace(a_round("push"), fault=meddle).has_to_be_refused
     assert not replace(a_round("push"), fault=replace(meddle, moment="")).has_to_be_refused
@@ -113,7 +113,7 @@ def test_a_whole_version_passes(judge: Judge) -> None:
         ("missing", observed("v2")),
     ],
 )
-def test_what_falls(judge: Judge, kind: str, after: Observed) -> None:
+def test_judge_names_the_kind_of_a_failure(judge: Judge, kind: str, after: Observed) -> None:
     match kind:
         case "missing":
             after = Observed(None, 0, {}, {}, {}, switching=False)
@@ -127,7 +127,7 @@ def test_what_falls(judge: Judge, kind: str, after: Observed) -> None:
     assert fallen.value.kind == kind
 
 
-def test_what_was_made_by_hand_is_precious_until_one_insists(judge: Judge) -> None:
+def test_version_made_by_hand_is_precious_until_one_insists(judge: Judge) -> None:
     judge.drifted(observed("v1"), observed("v1+"))
     judge.check(observed("v2", {2: "v1+"}), {"v2"})
     with pytest.raises(Fallen, match="loss"):

@@ -45,7 +45,7 @@ def test_an_environment_elsewhere_says_nothing_but_conda_itself_does(
 
 
 @pytest.mark.parametrize("value", ["", "relative/path", "/nonexistent"])
-def test_what_is_no_conda_is_passed_over(value: str) -> None:
+def test_variable_that_names_no_conda_is_passed_over(value: str) -> None:
     environ = {"CONDA_PREFIX": value, "CONDA_EXE": value, "MAMBA_ROOT_PREFIX": value}
     assert active_conda_prefix({**environ, "PATH": "/nonexistent"}) is None
 

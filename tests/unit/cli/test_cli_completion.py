@@ -60,7 +60,7 @@ def offered(home: Path, line: str, *, inventory: str = "lab.yaml") -> list[str]:
         ("envsync push --overw", ["--overwrite"]),
     ],
 )
-def test_what_is_offered(home: Path, line: str, expected: list[str]) -> None:
+def test_completions_are_offered(home: Path, line: str, expected: list[str]) -> None:
     assert offered(home, line) == expected
 
 
@@ -75,7 +75,7 @@ def test_a_broken_inventory_says_nothing(home: Path, text: str) -> None:
     assert offered(home, "envsync push x ", inventory="broken.yaml") == []
 
 
-def test_without_an_inventory_the_hosts_of_the_ssh_configuration_are_offered(home: Path) -> None:
+def test_hosts_of_the_ssh_configuration_are_offered_without_an_inventory(home: Path) -> None:
     assert offered(home, "envsync push here ", inventory="") == ["server2", "server3"]
     (home / ".ssh/config").write_bytes(b"\xff\xfe Host")
     assert offered(home, "envsync push here ", inventory="") == []

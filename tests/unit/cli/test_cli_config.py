@@ -134,7 +134,7 @@ def test_where_an_invalid_one_was_named_that_one_is_to_be_checked(
 
 
 @pytest.mark.parametrize("line", ["config check", "config path", "push myenv server2", "list"])
-def test_one_that_is_not_there(envsync: Envsync, line: str) -> None:
+def test_inventory_that_is_not_there_is_reported(envsync: Envsync, line: str) -> None:
     ended = envsync("--config", "/nowhere.yaml", *line.split())
     assert ended.status == 2
     assert ended.err.startswith("envsync: /nowhere.yaml: there is no such file\n")

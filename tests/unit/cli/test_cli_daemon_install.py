@@ -19,7 +19,7 @@ from envsync.inventory import Server
 from tests.support.command_line import Envsync
 
 
-def test_it_remembers_no_inventory(
+def test_install_leaves_no_inventory_in_the_users_cache(
     envsync: Envsync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is root who runs it, and what root leaves in the user's cache bars the user there."""
@@ -54,7 +54,7 @@ def test_a_service_that_could_not_work_replaces_none(
     assert old.read_text() == "the one that works"
 
 
-def test_both_ways_of_installing_it_have_the_options_that_were_given(
+def test_hint_names_both_ways_to_install_with_the_options_that_were_given(
     envsync: Envsync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit, systemctl = Unit("envsync@alice.service", ()), Systemctl({}, of_user=False)
@@ -68,7 +68,7 @@ def test_both_ways_of_installing_it_have_the_options_that_were_given(
     )
 
 
-def test_a_program_that_fails_for_the_service_is_reported_with_what_it_printed(
+def test_program_that_fails_for_the_service_is_reported_with_its_output(
     tmp_path: Path,
 ) -> None:
     """As it does where the service's user cannot read its modules."""

@@ -143,7 +143,7 @@ def test_a_bootstrap(
 @pytest.mark.parametrize(
     "command", [["gc"], ["list"], ["remove", "first"], ["verify", "first"], ["history", "first"]]
 )
-def test_what_was_asked_of_several_servers(
+def test_document_of_an_interrupted_command_has_the_servers_that_answered(
     command: list[str],
     end: BaseException,
     status: int,

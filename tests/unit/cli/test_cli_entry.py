@@ -72,7 +72,7 @@ def test_json_names_the_command_that_was_misused(
     assert (document["command"], document["exit_code"]) == (command, 2)
 
 
-def test_so_does_json(envsync: Envsync) -> None:
+def test_usage_error_with_json_is_a_document(envsync: Envsync) -> None:
     ended = envsync("push", "--nonsense", "--json")
     document = check_document(ended.out)
     assert (ended.status, ended.err) == (2, "")
@@ -141,7 +141,7 @@ def test_a_bug_where_nothing_can_be_written(envsync: Envsync, failing: type[Exce
         ("remove", "`envsync history` shows whether it happened"),
     ],
 )
-def test_what_to_do_after_an_interruption(command: str, then: str) -> None:
+def test_interruption_says_what_to_do_next(command: str, then: str) -> None:
     assert Interruption(KeyboardInterrupt(), command).message == f"stopped; {then}"
 
 
@@ -238,7 +238,9 @@ def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
         ("base.tar.gz", "base.tar.gz gives no name for the environment"),
     ],
 )
-def test_what_is_no_archive(envsync: Envsync, tmp_path: Path, name: str, told: str) -> None:
+def test_unpack_of_what_is_no_archive_is_refused(
+    envsync: Envsync, tmp_path: Path, name: str, told: str
+) -> None:
     for archive in ("archive.zip", "we ird.tar.gz", "base.tar.gz"):
         (tmp_path / archive).write_text("x")
     ended = envsync("unpack", name, "server2")
@@ -322,7 +324,7 @@ def test_an_end_that_does_not_come_is_ended_by_the_second(
             process.kill()
 
 
-def test_one_that_comes_while_the_end_is_told_leaves_no_traceback() -> None:
+def test_interruption_while_the_end_is_told_leaves_no_traceback() -> None:
     argv = [sys.executable, "-c", TELLING]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -348,7 +350,7 @@ entry.main()
 
 
 @pytest.mark.parametrize("umask", ["002", "022", "077"])
-def test_what_a_user_asked_for_is_as_private_as_he_has_it(umask: str) -> None:
+def test_output_has_the_users_umask_and_envsyncs_own_files_are_private(umask: str) -> None:
     """And what is kept here of him is his alone."""
     command = ["sh", "-c", 'umask "$1"; exec "$2" -c "$3"', "sh", umask, sys.executable, UMASK]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -391,7 +393,7 @@ entry.main()
         (errno.EPIPE, 1, "envsync: this is a bug in envsync: BrokenPipeError"),
     ],
 )
-def test_what_cannot_be_written_is_not_always_the_output(
+def test_write_error_of_a_disk_is_not_taken_for_a_closed_output(
     number: int, status: int, told: str, tmp_path: Path
 ) -> None:
     environ = {**os.environ, "HOME": str(tmp_path)}

@@ -7,7 +7,7 @@ from envsync.cli.commands.gc import _judged, _lines
 from envsync.push.queries.servers import Outcome
 
 
-def test_who_makes_a_tree_for_the_next_push_is_told_as_that() -> None:
+def test_maker_of_a_spare_tree_is_named() -> None:
     swept = SweepFacts("myenv", (3,), 0, 2_000_000, (), "", (), "alice@server1, process 12")
     assert list(_lines("server2", GcFacts((swept,), 0, 0), dry_run=True)) == [
         "myenv on server2: 1 earlier version: 2.0 MB would be freed",
@@ -19,7 +19,7 @@ def test_who_makes_a_tree_for_the_next_push_is_told_as_that() -> None:
     assert first == "myenv on server2: nothing to free"
 
 
-def test_a_place_that_the_same_command_sweeps_by_another_name_is_no_failure() -> None:
+def test_place_swept_under_another_name_by_the_same_command_is_no_failure() -> None:
     swept = SweepFacts("myenv", (), 0, 0, (), "alice@here", (), same_place_as="server2")
     facts = GcFacts((swept,), 0, 0)
     told = ["myenv on again: it is the same place as server2"]

@@ -102,7 +102,7 @@ def test_a_server_has_its_own_limit_unless_one_is_given(site: Site) -> None:
     assert request.settings.limit_bits_per_second == 10**9
 
 
-def test_this_machine_is_left_out_and_told_where_it_was_named(site: Site) -> None:
+def test_this_machine_is_left_out_and_reported_where_it_was_named(site: Site) -> None:
     request = _request(site, "server2", "server1")
     assert _servers(request) == ["server2"]
     assert request.left_out == ("server1",)
@@ -113,14 +113,14 @@ def test_a_server_may_have_a_prefix_of_its_own(site: Site) -> None:
     assert [d.prefix for d in request.destinations] == ["/data/miniconda3", site.own_prefix]
 
 
-def test_another_name_there(site: Site) -> None:
+def test_environment_may_have_another_name_on_the_target(site: Site) -> None:
     settings = _request(site, "server2", name_there="other").settings
     assert (settings.environment, settings.name_there) == ("myenv", "other")
     with pytest.raises(UsageError, match="--as: expected an environment"):
         _request(site, "server2", name_there="../x")
 
 
-def test_another_server_can_be_the_source(site: Site, prefix: str) -> None:
+def test_server_named_by_from_is_the_source(site: Site, prefix: str) -> None:
     request = _request(site, "server1", "server2", "server3", from_server="server2")
     assert _servers(request) == ["server1", "server3"]
     assert [d.open_link is None for d in request.destinations] == [True, False]
@@ -175,7 +175,9 @@ def test_zero_configuration(prefix: str) -> None:
         ({"from_server": "server9", "servers": ("server2",)}, "has no server 'server9'"),
     ],
 )
-def test_what_is_refused(site: Site, options: dict[str, Any], message: str) -> None:
+def test_push_options_that_contradict_are_refused(
+    site: Site, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_push(site, PushOptions("myenv", **options))
     assert message in caught.value.message
@@ -217,7 +219,7 @@ def test_base_is_refused_with_its_reason(site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "-x"])
-def test_what_no_environment_is_called(site: Site, name: str) -> None:
+def test_name_that_no_environment_can_have_is_refused(site: Site, name: str) -> None:
     with pytest.raises(EnvsyncError, match="expected an environment"):
         resolve_push(site, PushOptions(name, ("server2",)))
 

@@ -31,7 +31,7 @@ def test_many_warnings_are_cut_where_that_saves_lines(count: int, shown: int) ->
         assert lines[-1] == f"envsync: and {count - shown} more warnings: see them with -v"
 
 
-def test_who_waits_is_told_for_which_processes_and_how_long() -> None:
+def test_waiting_push_says_for_which_processes_and_how_long() -> None:
     told = io.StringIO()
     view = PushView(Terminal(told, io.StringIO(), {}), REQUEST, verbose=False)
     uses = [ProcessUse(number, f"python {number}") for number in range(4)]

@@ -39,7 +39,7 @@ def test_pushed() -> None:
     assert sent == "212 files sent (3.1 MB, 1.0 MB on the wire, stream), 1.9 s"
 
 
-def test_what_went_directly_is_said_once() -> None:
+def test_direct_transfer_is_said_once() -> None:
     line = _lines(replace(PUSHED, transport="direct", route="direct"))[0]
     assert "(3.1 MB, 1.0 MB on the wire, direct)" in line
 
@@ -97,7 +97,7 @@ def test_failed() -> None:
     assert _lines(report) == ["myenv -> server2: failed (drift), 3.2 s"]
 
 
-def test_what_else_a_person_has_to_know() -> None:
+def test_events_of_a_push_follow_its_line() -> None:
     report = replace(
         PUSHED,
         in_use=(ProcessUse(17, "python train.py"),),

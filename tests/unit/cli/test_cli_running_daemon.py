@@ -86,7 +86,7 @@ def heard(variables: dict[str, str]) -> Iterator[list[Request]]:
         ("bootstrap gpu1 --dry-run", []),
     ],
 )
-def test_it_is_told_where_a_push_may_have_changed_something(
+def test_daemon_is_told_where_a_command_may_have_changed_something(
     envsync: Envsync, variables: dict[str, str], heard: list[Request], line: str, servers: list[str]
 ) -> None:
     assert envsync(*line.split(), **variables).status == 0
@@ -94,7 +94,7 @@ def test_it_is_told_where_a_push_may_have_changed_something(
     assert heard == ([look] if servers else [])
 
 
-def test_it_is_told_also_of_a_push_that_was_stopped(
+def test_daemon_is_told_of_a_push_that_was_stopped(
     envsync: Envsync,
     variables: dict[str, str],
     heard: list[Request],

@@ -32,7 +32,7 @@ every_site = pytest.mark.parametrize("site", SITES.values(), ids=SITES)
 
 
 @every_site
-def test_this_machine_is_by_its_own_name_wherever_a_server_is_named(site: Site) -> None:
+def test_this_machine_is_meant_by_its_own_name(site: Site) -> None:
     assert site.here_place() == site.place(site.server("laptop"))
     here, there = site.places(["laptop", "server2", "laptop"])
     assert (here.server, here.prefix, here.open_link) == ("laptop", "/conda", None)
@@ -44,7 +44,7 @@ def test_this_machine_is_by_its_own_name_wherever_a_server_is_named(site: Site) 
 
 
 @every_site
-def test_what_is_brought_to_this_machine_goes_over_no_link(site: Site) -> None:
+def test_target_on_this_machine_has_no_link(site: Site) -> None:
     options = PushOptions("myenv", ("laptop",), from_server="server1")
     requests = {
         "pull": resolve_pull(site, options),
@@ -58,7 +58,7 @@ def test_what_is_brought_to_this_machine_goes_over_no_link(site: Site) -> None:
 
 
 @every_site
-def test_it_is_named_as_the_source_as_well(site: Site) -> None:
+def test_this_machine_can_be_named_as_the_source(site: Site) -> None:
     request = base_request(site, "server2", "laptop", dry_run=False)
     assert request.source == site.here_place()
     with pytest.raises(UsageError, match="laptop is this machine"):
@@ -77,7 +77,7 @@ def test_a_machine_that_has_a_name_of_its_own_is_also_its_hostname() -> None:
         SITES["listed"].server("h")
 
 
-def test_another_user_of_this_machine_is_another_server() -> None:
+def test_other_user_of_this_machine_is_another_server() -> None:
     mine, theirs = SITES["without a file"].places([f"{user_name()}@laptop", "nobody-else@laptop"])
     assert (mine.server, mine.open_link) == ("laptop", None)
     assert theirs.server == "nobody-else@laptop"
@@ -107,7 +107,7 @@ def test_without_an_inventory_this_machine_is_everywhere() -> None:
         _everywhere(ZERO, None, None)
 
 
-def test_what_is_unknown_is_so_on_an_unlisted_machine() -> None:
+def test_unknown_server_is_reported_on_an_unlisted_machine() -> None:
     with pytest.raises(InventoryError, match=r"inv\.yaml has no server 'lapdog'") as unknown:
         UNLISTED.select(["laptop", "lapdog"])
     assert "servers: server1, server2" in unknown.value.details

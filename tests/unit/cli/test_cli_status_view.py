@@ -80,7 +80,7 @@ def test_when_it_is_tried_next() -> None:
     assert [row[5] for row in status_view.rows(shown(soon, about=About()))] == ["-"]
 
 
-def test_what_is_not_in_step_is_told_with_its_way_out() -> None:
+def test_server_that_is_not_in_step_is_shown_with_its_hint() -> None:
     status = shown(
         ServerRow("myenv", "server2", HALTED, error=DRIFTED),
         ServerRow("myenv", "server3", RETRYING, error=REFUSED),
@@ -140,7 +140,7 @@ def test_where_no_daemon_runs() -> None:
     assert not list(status_view.whereabouts(shown()))
 
 
-def test_what_is_wrong_with_the_daemon_itself() -> None:
+def test_troubles_of_the_daemon_itself_are_shown() -> None:
     refused = {"message": "line 3: unknown key", "hint": "", "details": ["servers.x"]}
     about = About(
         pid=7, inventory_error=refused, trouble="the disk is full", polled={"myenv": "NFS"}
@@ -250,7 +250,7 @@ def test_hints_name_the_daemons_inventory_unless_it_is_used_anyway(
     assert command in ended.out + ended.err
 
 
-def test_hints_name_the_daemons_inventory_where_another_ones_file_is_refused(
+def test_hints_name_the_daemons_inventory_where_another_users_is_refused(
     envsync: Envsync, tmp_path: Path
 ) -> None:
     """As in /tmp, where anybody may leave an inventory."""

@@ -82,7 +82,7 @@ def test_on_a_terminal_lines_end_between_words_and_a_hint_can_be_copied() -> Non
     )
 
 
-def test_a_table_that_is_too_wide_goes_without_what_is_optional_and_says_so() -> None:
+def test_table_that_is_too_wide_leaves_optional_columns_out_and_says_so() -> None:
     rows = [("an-environment-of-2026", "server2", "12 GB", "alice@server1")]
     titles = ("ENVIRONMENT", "SERVER", "SIZE", "BY")
     bare = "an-environment-of-2026 server2"
@@ -150,7 +150,7 @@ def test_an_error_without_server_and_hint_is_one_line() -> None:
     assert err.getvalue() == "envsync: something\n"
 
 
-def test_what_happened_on_many_servers_is_told_once() -> None:
+def test_error_of_many_servers_is_printed_once() -> None:
     terminal, _, err = _terminal()
     names = [f"gpu{number}" for number in range(10)]
     terminal.errors(
@@ -204,7 +204,7 @@ def test_a_quiet_terminal_says_nothing() -> None:
     assert not terminal.is_interactive
 
 
-def test_what_is_no_terminal_gets_no_colour_and_no_movement() -> None:
+def test_output_that_is_no_terminal_gets_no_colour_and_no_movement() -> None:
     terminal, out, err = _terminal()
     assert not terminal.is_interactive
     terminal.say("a")
@@ -212,7 +212,7 @@ def test_what_is_no_terminal_gets_no_colour_and_no_movement() -> None:
     assert (out.getvalue(), err.getvalue()) == ("a\n", "warning: b\n")
 
 
-def test_one_name_more_takes_the_room_of_its_number() -> None:
+def test_list_shows_a_last_name_rather_than_a_count_of_one() -> None:
     names = [f"gpu{number}" for number in range(1, 11)]
     assert listed(names[:9]) == "gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7, gpu8, gpu9"
     assert listed(names) == "gpu1, gpu2, gpu3, gpu4, gpu5, gpu6, gpu7, gpu8 and 2 more"

@@ -170,7 +170,7 @@ def test_no_credential_is_left(text: str) -> None:
         "pip --proxy http://h:8080 --proxy h:8080",
     ],
 )
-def test_what_is_none_stays(text: str) -> None:
+def test_text_without_credentials_stays(text: str) -> None:
     assert redacted(text) == text
 
 

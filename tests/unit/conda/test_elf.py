@@ -26,7 +26,7 @@ def of(content: bytes) -> Version:
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path])
-def test_it_is_what_readelf_says(path: str) -> None:
+def test_needed_glibc_is_what_readelf_says(path: str) -> None:
     assert shutil.which("readelf"), "binutils are needed"
     done = subprocess.run(["readelf", "-V", path], capture_output=True, text=True, check=True)
     needed = done.stdout.partition("Version needs section")[2]
@@ -36,7 +36,7 @@ def test_it_is_what_readelf_says(path: str) -> None:
     assert of(Path(path).read_bytes()) == max(versions, default=())
 
 
-def test_what_names_no_version_needs_none() -> None:
+def test_file_that_names_no_version_needs_none() -> None:
     for content in (b"", b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\2\1\1" + bytes(57)):
         assert of(content) == ()
 
@@ -66,7 +66,7 @@ def test_the_newer_of_the_two_counts() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"#!/bin/sh\n", elf({}), elf({RPATH: b""}), elf({RPATH: b"/x"})[:-90]]
 )
-def test_what_names_no_directory(content: bytes) -> None:
+def test_file_that_names_no_directory_has_no_run_paths(content: bytes) -> None:
     assert run_paths_of(content) == ()
 
 

@@ -45,7 +45,7 @@ def test_odd_notes_tell_nothing(document: bytes) -> None:
     assert list(in_conda_record(document)) == []
 
 
-def test_what_no_file_is_called_is_not_told() -> None:
+def test_path_that_no_file_can_have_is_left_out() -> None:
     """It would be opened, which ends in another error than of a file that is not there."""
     row = {"_path": "a\0b", "sha256": DIGEST.hex()}
     assert list(in_conda_record(json.dumps({"paths": [row]}).encode())) == []

@@ -24,7 +24,9 @@ def moving(old: str) -> Relocation:
     encoding=st.sampled_from(WIDE_ENCODINGS),
     old=st.sampled_from([OLD, "/w/cönda/envs/my", "/w/公/envs/my"]),
 )
-def test_it_is_found_at_any_place(before: bytes, after: bytes, encoding: str, old: str) -> None:
+def test_wide_path_is_found_at_any_offset(
+    before: bytes, after: bytes, encoding: str, old: str
+) -> None:
     relocation = moving(old)
     content = before + f"x={old}/lib\n".encode(encoding) + after
     assert relocation.needles.found_in(content) & WIDE
@@ -35,12 +37,12 @@ def test_it_is_found_at_any_place(before: bytes, after: bytes, encoding: str, ol
 
 @pytest.mark.parametrize("encoding", WIDE_ENCODINGS)
 @pytest.mark.parametrize("text", ["/w/conda-old/envs/my", "/net/server1/w/conda/envs/my", "/w/con"])
-def test_what_only_looks_like_it_is_not_named(encoding: str, text: str) -> None:
+def test_longer_name_is_not_taken_for_the_path(encoding: str, text: str) -> None:
     assert not moving(OLD).names_any_widely(text.encode(encoding) + b"\0\0\0\0")
 
 
 @pytest.mark.parametrize("encoding", WIDE_ENCODINGS)
-def test_what_looks_like_it_hides_none(encoding: str) -> None:
+def test_longer_name_hides_no_path_behind_it(encoding: str) -> None:
     content = f"/w/conda-old {OLD}".encode(encoding)
     assert moving(OLD).names_any_widely(content)
 

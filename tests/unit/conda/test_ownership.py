@@ -52,7 +52,7 @@ def test_groups(changed: list[bytes], expected: list[str]) -> None:
     assert grouped(*changed) == expected
 
 
-def test_what_pip_put_over_conda_is_pips() -> None:
+def test_file_that_pip_put_over_condas_is_pips() -> None:
     over = {**FILES, SITE + b"numpy-2.0.dist-info/RECORD": b"numpy/a.py,,\n"}
     assert grouped(SITE + b"numpy/a.py", files=over) == ["numpy 2.0: 1 file"]
 
@@ -142,7 +142,7 @@ def test_every_path_is_counted_once(changed: set[bytes]) -> None:
         (b"lib/../../site-packages/flask-3.0.dist-info/RECORD", False),
     ],
 )
-def test_only_a_record_is_one(path: bytes, expected: bool) -> None:
+def test_record_paths_are_recognized(path: bytes, expected: bool) -> None:
     assert is_record(path) == expected
 
 

@@ -55,7 +55,9 @@ def test_a_machine_suits_itself(platform: Platform) -> None:
         (["pytorch-2.4.0-cpu_generic_py311h1_1.json"], "", None),
     ],
 )
-def test_what_needs_cuda(names: list[str], package: str, version: tuple[int, int] | None) -> None:
+def test_packages_that_need_cuda_are_recognized(
+    names: list[str], package: str, version: tuple[int, int] | None
+) -> None:
     need = cuda_need([name.encode() for name in names])
     assert (None if need is None else need.version) == version
     assert need is None or need.package.startswith(package.encode())

@@ -64,7 +64,7 @@ def test_which_files_are_records() -> None:
     assert not is_pip_record(b"x-1.dist-info/METADATA")
 
 
-def test_what_conda_left_room_in() -> None:
+def test_placeholders_are_read_from_records_and_damage_is_ignored() -> None:
     paths = [
         {"_path": "bin/x", "prefix_placeholder": "/" + "p" * 254, "file_mode": "binary"},
         {"_path": "etc/y", "prefix_placeholder": "/opt/p", "file_mode": "text"},

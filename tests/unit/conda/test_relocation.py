@@ -125,13 +125,13 @@ def require_moved(base: bytes, tail: bytes, moves: bool) -> None:
         *((tail, False) for tail in (b"/datasets", b"/cuda/lib64", b"/envs-old/x", b"-2/lib")),
     ],
 )
-def test_what_every_prefix_has_moves_with_one_that_holds_nothing_else(
+def test_paths_that_every_prefix_has_move_with_a_base_prefix(
     base: bytes, tail: bytes, moves: bool
 ) -> None:
     require_moved(base, tail, moves)
 
 
-def test_what_stands_above_an_environments_other_paths_is_no_base_prefix() -> None:
+def test_directory_above_another_path_of_an_environment_is_no_base_prefix() -> None:
     """`~/conda/envs` is a link to another disk, or an archive was made anywhere."""
     here, real = b"/home/alice/conda/envs/my", b"/scratch/alice/envs/my"
     for there in (here, b"/o/envs/my"):
@@ -192,7 +192,7 @@ def conda_binary(prefix: bytes, room: int = ROOM.size_bytes) -> bytes:
 
 
 @pytest.mark.parametrize("new", [SHORT, EQUAL, LONG, b"/" + b"n" * 63])
-def test_what_conda_left_room_in_becomes_what_conda_would_have_written(new: bytes) -> None:
+def test_placeholder_binary_becomes_what_conda_would_have_written(new: bytes) -> None:
     there = to(new).rewrite(conda_binary(OLD), ROOM)
     assert there == conda_binary(new)
     assert Relocation([Move(new, OLD)]).rewrite(there, ROOM) == conda_binary(OLD)
@@ -250,7 +250,7 @@ def test_an_archive_behind_a_line_for_env_begins_no_earlier() -> None:
         assert archive.read("__main__.py") == b"x"
 
 
-def test_only_what_is_in_an_archive_stays() -> None:
+def test_path_in_an_archive_stays_and_in_its_stub_moves() -> None:
     with pytest.raises(StaysAsItIs, match="archive"):
         to(SHORT).rewrite(zipped(content=b"\n" + OLD + b"\n"))
     before = b"\x7fELF\0" + OLD + b"/lib\0"
@@ -273,7 +273,7 @@ class Counted(bytes):
         return found
 
 
-def test_a_name_that_is_nowhere_is_not_looked_for_again_at_each_place_of_another() -> None:
+def test_absent_name_is_not_looked_for_at_each_place_of_another() -> None:
     """A log of gigabytes that names the path in each line would take days."""
     relocation = between(OLD, b"/disk7/conda/envs/my", SHORT)
     content = Counted(b"\0" + b"/w/conda/envs/my/lib\n" * 1000)
@@ -309,7 +309,7 @@ BYTES = st.binary(max_size=12).filter(lambda part: not {*b"/#P"} & {*part})
 
 
 @given(st.lists(BYTES, max_size=5), st.sampled_from([SHORT, EQUAL, LONG, DEEP]))
-def test_there_and_back_gives_the_same_bytes(parts: list[bytes], new: bytes) -> None:
+def test_rewriting_there_and_back_gives_the_same_bytes(parts: list[bytes], new: bytes) -> None:
     """And neither time is anything left that names the path it came from."""
     content = OLD.join(parts)
     relocation, back = to(new), Relocation([Move(new, OLD)])

@@ -138,7 +138,7 @@ def test_the_last_word_in_the_history_counts() -> None:
         ("*", ""),
     ],
 )
-def test_what_a_spec_is_about(spec: str, name: str) -> None:
+def test_spec_names_its_package(spec: str, name: str) -> None:
     assert spec_name(spec) == name
 
 

@@ -21,7 +21,7 @@ def inventory(*environments: Environment, prefix: str | None = None) -> Inventor
     return Inventory(Path("/x.yaml"), prefix, SERVERS, environments)
 
 
-def test_only_what_this_machine_is_to_push_by_itself() -> None:
+def test_only_watched_environments_of_this_machine_are_assigned() -> None:
     to = ("server2", "server1")
     found = find_assignments(
         inventory(

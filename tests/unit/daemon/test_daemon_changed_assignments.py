@@ -124,7 +124,7 @@ def test_a_pause_that_cannot_be_saved_is_told(daemon: SimulatedDaemon) -> None:
     assert answer == {"environments": ["one"], "trouble": trouble}
 
 
-def test_only_servers_that_are_named_are_looked_at_again(daemon: SimulatedDaemon) -> None:
+def test_look_request_without_known_servers_starts_nothing(daemon: SimulatedDaemon) -> None:
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
     daemon.lines.clear()
     for servers in (None, "b", [], [7, "c"]):
@@ -173,7 +173,7 @@ def test_a_server_whose_name_leads_elsewhere_is_pushed_to(daemon: SimulatedDaemo
 
 
 @pytest.mark.parametrize("is_reported", [True, False])
-def test_what_was_under_way_to_the_old_place_says_nothing_of_the_new_one(
+def test_push_to_a_servers_old_place_does_not_count_for_the_new_one(
     daemon: SimulatedDaemon, is_reported: bool
 ) -> None:
     daemon.world["one"] = "r2"

@@ -145,7 +145,7 @@ def test_a_caller_who_dawdles_is_left(
     thread.join()
 
 
-def test_another_user_is_not_let_in(
+def test_control_socket_refuses_another_user(
     control_socket: ControlSocket, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_peer_uid", lambda _: 12345)
@@ -155,7 +155,7 @@ def test_another_user_is_not_let_in(
 
 
 @pytest.mark.parametrize("verb", [None, 1, [], {"status": 1}, "what"])
-def test_what_the_daemon_does_not_know(verb: object) -> None:
+def test_unknown_verb_is_refused(verb: object) -> None:
     scheduler, log = cast("Scheduler", None), cast("Log", None)
     with pytest.raises(UsageError, match="does not know"):
         RequestHandler(scheduler, log, dict).handle({"verb": verb})
@@ -181,7 +181,7 @@ def test_places(tmp_path: Path) -> None:
         DaemonPaths.of({"HOME": ""}, "server1")
 
 
-def test_one_daemon_for_a_user_and_machine(tmp_path: Path) -> None:
+def test_second_daemon_of_a_user_on_one_machine_is_refused(tmp_path: Path) -> None:
     """Whose home may be that of other machines, too."""
     paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
     paths.lock()

@@ -26,7 +26,7 @@ from tests.unit.daemon.simulation import (
 REFUSED = TargetDrifted("it was changed there", hint="x")
 
 
-def test_a_server_that_is_off_is_tried_by_one_environment_and_gets_the_newest(
+def test_server_that_is_off_is_tried_by_one_environment(
     daemon: SimulatedDaemon,
 ) -> None:
     daemon.down = {"b"}
@@ -58,7 +58,7 @@ def test_many_servers_that_are_off_are_tried_together(daemon: SimulatedDaemon) -
         assert len([task for task in tries if server in task.servers]) > 15
 
 
-def test_what_is_known_of_many_servers_is_written_at_once(daemon: SimulatedDaemon) -> None:
+def test_rows_of_many_servers_are_written_in_one_transaction(daemon: SimulatedDaemon) -> None:
     """Each write of its own would wait for the disk, and the loop with it."""
     connection, alone, together = daemon.store._connected(), list[str](), list[str]()
 
@@ -102,7 +102,7 @@ def test_a_rollback_there_stays(daemon: SimulatedDaemon) -> None:
     assert daemon.row("one", "b").state == HELD
 
 
-def test_what_a_command_changed_is_looked_at_at_once(daemon: SimulatedDaemon) -> None:
+def test_server_that_a_command_changed_is_looked_at_at_once(daemon: SimulatedDaemon) -> None:
     """As after `rollback`, which the daemon would meet at the next rescan, or a push by hand."""
     daemon.refused = {"b": RevisionHeld("it is held there")}
     daemon.scheduler.look_again(["one"], ["b", "a-server-of-nobody"])
@@ -177,7 +177,9 @@ def test_a_clock_that_is_set_back_delays_nothing(daemon: SimulatedDaemon) -> Non
     assert daemon.states() == [IN_STEP] * 4
 
 
-def test_what_breaks_down_every_time_is_asked_again_ever_later(daemon: SimulatedDaemon) -> None:
+def test_worker_that_always_breaks_down_is_started_ever_more_rarely(
+    daemon: SimulatedDaemon,
+) -> None:
     daemon.now += RESCAN
     daemon.turn()
     pauses, before = list[float](), daemon.now
@@ -197,7 +199,7 @@ def test_what_breaks_down_every_time_is_asked_again_ever_later(daemon: Simulated
     assert daemon.states() == [IN_STEP] * 4
 
 
-def test_a_slow_server_s_end_says_nothing_of_one_that_is_tried_again_meanwhile(
+def test_end_of_a_slow_worker_leaves_a_server_tried_again_as_it_is(
     daemon: SimulatedDaemon,
 ) -> None:
     daemon.scheduler.hint(["one"])
@@ -269,7 +271,7 @@ def test_a_scan_waits_for_no_push(daemon: SimulatedDaemon) -> None:
     assert any(task.is_scan for task in daemon.turn())
 
 
-def test_there_is_an_end_to_the_workers(
+def test_number_of_workers_is_limited(
     daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_limits, "WORKERS_MAX", PUSHING_MAX + 1)

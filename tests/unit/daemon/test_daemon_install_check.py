@@ -57,7 +57,7 @@ def unfinished(top: Path) -> list[str]:
     return list(InstallCheck(str(top)).observe().unfinished)
 
 
-def test_what_is_whole_shows_nothing(top: Path) -> None:
+def test_complete_install_shows_nothing(top: Path) -> None:
     assert unfinished(top) == []
     assert InstallCheck(str(top)).unfinished(only_old=True) == ()
     assert unfinished(top.parent / "none") == []
@@ -66,7 +66,7 @@ def test_what_is_whole_shows_nothing(top: Path) -> None:
 @pytest.mark.parametrize(
     "name", [f"{PACKAGES}/~umpy", f"{PACKAGES}/~umpy-1.dist-info", ".condatmp"]
 )
-def test_what_installers_leave(top: Path, name: str) -> None:
+def test_remains_of_installers_are_named(top: Path, name: str) -> None:
     (top / name).mkdir()
     assert unfinished(top) == [f"an installer left {name}"]
 
@@ -140,7 +140,7 @@ def test_a_package_that_was_begun_by_an_installer_that_is_gone(top: Path) -> Non
     assert check.observe().unfinished == ("begun_after_that is in no installed distribution",)
 
 
-def test_what_came_while_nobody_watched_may_be_an_installer_s(top: Path) -> None:
+def test_entry_that_came_unwatched_may_be_an_installers(top: Path) -> None:
     (top / PACKAGES / "by_hand").mkdir()
     accepted = InstallCheck(str(top)).accepted
     assert accepted == (f"{PACKAGES}/by_hand",)
@@ -155,7 +155,7 @@ def test_what_came_while_nobody_watched_may_be_an_installer_s(top: Path) -> None
     assert check.accepted == (f"{PACKAGES}/by_hand", f"{PACKAGES}/half")
 
 
-def test_what_a_person_drops_in_where_nothing_came_meanwhile_is_theirs(top: Path) -> None:
+def test_entry_added_by_hand_between_two_checks_is_accepted(top: Path) -> None:
     """Where something did, from the check on that has accepted it."""
     check = InstallCheck(str(top), InstallCheck(str(top)).accepted)
     (top / PACKAGES / "mine").mkdir()
@@ -210,7 +210,9 @@ def test_a_package_that_the_history_does_not_mention(
     assert unfinished(top) == []
 
 
-def test_what_has_stood_there_for_long(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remains_that_are_old_are_named_once_they_are(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (top / PACKAGES / "~umpy").mkdir()
     check = InstallCheck(str(top))
     assert check.unfinished(only_old=True) == ()

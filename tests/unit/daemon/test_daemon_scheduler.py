@@ -24,7 +24,7 @@ def test_the_first_start_scans_once_and_pushes_what_has_settled(start_daemon: St
     assert tasks == [Task(("one",), ("a", "b")), Task(("two",), ("a", "b"))]
 
 
-def test_one_push_for_many_events(daemon: SimulatedDaemon) -> None:
+def test_many_events_make_one_push(daemon: SimulatedDaemon) -> None:
     daemon.world["one"] = "r2"
     for _ in range(20):
         daemon.scheduler.hint(["one", "unknown"])
@@ -72,7 +72,7 @@ def test_an_environment_that_is_gone_and_comes_back(daemon: SimulatedDaemon) -> 
     assert daemon.states() == [IN_STEP] * 4
 
 
-def test_what_changes_during_a_push_is_pushed_after_it(daemon: SimulatedDaemon) -> None:
+def test_change_during_a_push_is_pushed_after_it(daemon: SimulatedDaemon) -> None:
     daemon.scheduler.hint(["one"])
     daemon.now += SETTLE
     daemon.turn()

@@ -16,7 +16,7 @@ from envsync.daemon.status import sentence
         (("a", "b"), "2 environments (2 paused), 2 of 2 copies in step"),
     ],
 )
-def test_it_counts_what_is_paused(paused: tuple[str, ...], told: str) -> None:
+def test_sentence_counts_paused_environments(paused: tuple[str, ...], told: str) -> None:
     sources = {name: SourceRow(name, paused=name in paused) for name in ("a", "b")}
     servers = {(name, "s"): ServerRow(name, "s", IN_STEP) for name in ("a", "b")}
     assert sentence(DaemonState(sources, servers), {}, None) == told

@@ -125,7 +125,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, opened: Opened) -> None:
     assert store.state.servers["myenv", "server2"] == HELD_ROW
 
 
-def test_what_cannot_be_read_at_first_is_not_forgotten(
+def test_store_that_is_locked_at_first_loses_nothing(
     tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody holds the database when the daemon starts: a backup, or a person with sqlite3."""
@@ -188,7 +188,7 @@ def test_a_row_that_is_damaged_costs_no_other(
     assert not (tmp_path / "daemon.damaged").exists()
 
 
-def test_what_a_younger_envsync_has_added_is_passed_over(tmp_path: Path, opened: Opened) -> None:
+def test_fields_of_a_newer_envsync_are_passed_over(tmp_path: Path, opened: Opened) -> None:
     file = tmp_path / "daemon.sqlite"
     store = opened(file)
     store.put_source(SOURCE)

@@ -42,7 +42,7 @@ def test_a_source_that_never_settles_is_looked_at_all_the_same() -> None:
     assert now == pytest.approx(PATIENCE_SECONDS, abs=SETTLE)
 
 
-def test_what_an_installer_wrote_last_settles_too() -> None:
+def test_last_write_of_an_installer_settles_too() -> None:
     activity = changed(NO_ACTIVITY, 0.0, SETTLE)
     activity = checked(activity, BUSY, 10.0, SETTLE)
     assert (activity.busy, activity.check_seconds) == (BUSY.busy, 10.0 + BUSY_POLL_SECONDS)
@@ -53,7 +53,7 @@ def test_what_an_installer_wrote_last_settles_too() -> None:
     assert checked(activity, QUIET, 20.5, SETTLE) == NO_ACTIVITY
 
 
-def test_a_broken_install_is_asked_about_ever_more_rarely_until_something_comes() -> None:
+def test_broken_install_is_checked_ever_more_rarely_until_a_change() -> None:
     activity, now = changed(NO_ACTIVITY, 0.0, SETTLE), 10.0
     pauses = []
     for _ in range(8):
@@ -66,7 +66,7 @@ def test_a_broken_install_is_asked_about_ever_more_rarely_until_something_comes(
     assert checked(activity, QUIET, now, SETTLE) == NO_ACTIVITY
 
 
-def test_a_broken_install_that_is_touched_all_the_time_is_looked_at_all_the_same() -> None:
+def test_broken_install_that_changes_all_the_time_is_checked_in_the_end() -> None:
     activity = checked(changed(NO_ACTIVITY, 0.0, SETTLE), BROKEN, 10.0, SETTLE)
     now = 10.0
     while not activity.is_due(now) and now < 2 * PATIENCE_SECONDS:

@@ -60,7 +60,7 @@ def test_a_restart_does_not_push_what_is_broken(
     assert again.store.state.sources["one"].error is None
 
 
-def test_an_install_that_ended_with_the_daemon_is_checked_before_anything_is_pushed(
+def test_install_that_ended_with_the_daemon_is_checked_before_a_push(
     start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:
     """Also where a scan has found meanwhile what it has left."""
@@ -123,7 +123,7 @@ def test_a_person_may_have_it_pushed_as_it_is(daemon: SimulatedDaemon) -> None:
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
 
 
-def test_what_was_accepted_stays_so_while_an_installer_is_at_work(daemon: SimulatedDaemon) -> None:
+def test_accepted_remains_stay_accepted_while_an_installer_runs(daemon: SimulatedDaemon) -> None:
     remains = Observation(unfinished=("an installer left ~umpy",))
     check_of(daemon, "one").seen = remains
     daemon.scheduler.sync("one")

@@ -102,7 +102,7 @@ def hints(tmp_path: Path) -> Iterator[Hints]:
     found.watcher.close()
 
 
-def test_what_installers_do(hints: Hints) -> None:
+def test_changes_that_installers_make_are_hints(hints: Hints) -> None:
     one, _ = hints.make("one"), hints.make("two")
     hints.watch("one", "two")
     for path in (

@@ -94,7 +94,7 @@ def test_members_of_a_later_version_are_passed_over() -> None:
         {"error": DRIFTED.to_json()},
     ],
 )
-def test_what_is_no_message_is_none(document: dict[str, Any]) -> None:
+def test_document_that_is_no_message_is_none(document: dict[str, Any]) -> None:
     assert parse(document) is None
 
 

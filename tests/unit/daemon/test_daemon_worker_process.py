@@ -41,7 +41,7 @@ def documents_of(worker: WorkerProcess) -> list[dict[str, Any]]:
     return found
 
 
-def test_what_it_says(started: list[WorkerProcess]) -> None:
+def test_worker_documents_and_error_output_are_read(started: list[WorkerProcess]) -> None:
     worker = start(
         started,
         "print('no document'); print('[1]'); print('{\"a\": 1}', flush=True)\n"
@@ -55,7 +55,7 @@ def test_what_it_says(started: list[WorkerProcess]) -> None:
     assert (worker.exit_status, worker.stderr_tail) == (3, "one\ntwo")
 
 
-def test_one_that_does_not_listen_is_killed_with_all_that_it_started(
+def test_worker_that_ignores_sigterm_is_killed_with_its_children(
     started: list[WorkerProcess],
 ) -> None:
     code = (

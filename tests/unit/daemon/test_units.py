@@ -128,7 +128,7 @@ def test_a_program_below_tmp_is_let_into_the_services_own_tmp() -> None:
     assert drop_in.content.splitlines()[-1] == "BindReadOnlyPaths=/tmp/clone /var/tmp/more"
 
 
-def test_what_no_unit_can_say_is_refused() -> None:
+def test_value_that_no_unit_can_hold_is_refused() -> None:
     bad_name = Account("LAB\\alice", 1, 1, Path("/h"))
     with pytest.raises(UsageError):
         system_unit(ServiceSpec(bad_name, Path("/e"), Path("/i"), None, Path("/p")))

@@ -190,7 +190,7 @@ def test_a_listing_is_itself_or_refused(data: bytes) -> None:
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8))
-def test_what_rsync_prints(pieces: list[bytes]) -> None:
+def test_any_output_of_rsync_is_read_without_an_error(pieces: list[bytes]) -> None:
     output = Output()
     assert all(output.feed(piece) >= 0 for piece in pieces)
     assert output.wire_bytes is None or output.wire_bytes >= 0

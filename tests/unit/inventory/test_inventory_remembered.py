@@ -79,7 +79,9 @@ def test_a_clone_that_was_updated_reads_anew(
     assert len(_known()) == 2
 
 
-def test_it_says_the_same_in_another_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_inventory_says_the_same_in_another_home(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One cache for a home that is mounted elsewhere: whose `~` it is, is not remembered."""
     files = []
     for home in ("/net/alice", "/home/alice"):

@@ -35,7 +35,7 @@ def test_durations(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "soon", "-1s", "10x", "s", "1e9s", "10s,", "inf", "nan", "400d"]
 )
-def test_what_is_no_duration(text: str) -> None:
+def test_text_that_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a duration"):
         duration_seconds(text)
 
@@ -60,7 +60,7 @@ def test_rates(text: str, bits: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "200", "200M", "200Mb", "fast", "-1Mbit", "0Mbit", "1bit", "1e3Mbit"]
 )
-def test_what_is_no_rate(text: str) -> None:
+def test_text_that_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a rate"):
         bits_per_second(text)
 
@@ -161,12 +161,12 @@ def _cases(
 
 
 @pytest.mark.parametrize(("check", "text"), _cases(SAFE))
-def test_what_is_safe_is_taken_as_it_is(check: Callable[[str], str], text: str) -> None:
+def test_safe_name_is_taken_as_it_is(check: Callable[[str], str], text: str) -> None:
     assert check(text) == text
 
 
 @pytest.mark.parametrize(("check", "text"), _cases(UNSAFE))
-def test_what_is_unsafe_is_refused(check: Callable[[str], str], text: str) -> None:
+def test_unsafe_name_is_refused(check: Callable[[str], str], text: str) -> None:
     with pytest.raises(ValueError, match=r"^an? |^jump hosts"):
         check(text)
 

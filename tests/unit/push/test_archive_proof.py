@@ -65,7 +65,7 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def test_nobody_else_sees_the_proof_of_a_tar(environment: Path, tmp_path: Path) -> None:
+def test_proof_of_a_tar_is_no_entry_of_it(environment: Path, tmp_path: Path) -> None:
     archive = tmp_path / "archive.tar"
     write_archive(environment, archive, "tar", force=False)
     with tarfile.open(archive) as tar:
@@ -87,7 +87,7 @@ def test_a_proof_of_something_else_is_refused(environment: Path, tmp_path: Path)
         unpacked(archive, "refuted")
 
 
-def test_what_is_unpacked_at_once_is_not_hashed_for_it(
+def test_archive_that_is_unpacked_at_once_has_no_proof(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pack_archive, "Proving", None)
@@ -165,7 +165,7 @@ def test_without_a_checksum_records_tell(tmp_path: Path) -> None:
         {},
     ],
 )
-def test_what_conda_may_have_otherwise_is_accepted(
+def test_difference_that_conda_may_cause_is_accepted(
     tmp_path: Path, listed: dict[str, object]
 ) -> None:
     top = tmp_path / "top"
@@ -216,7 +216,7 @@ def test_pip_tells_of_what_conda_does_not(tmp_path: Path) -> None:
     assert differing(tmp_path) == []
 
 
-def test_what_pip_put_over_a_file_of_condas_is_accepted(tmp_path: Path) -> None:
+def test_file_that_pip_put_over_condas_is_accepted(tmp_path: Path) -> None:
     """A newer version of the same length, of a package that is in conda's cache no more."""
     (tmp_path / DIST_INFO).mkdir(parents=True)
     (tmp_path / "conda-meta").mkdir()
@@ -231,7 +231,7 @@ def test_what_pip_put_over_a_file_of_condas_is_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("data", "what"), [(b"PK\x03\x04", "zip"), (b"hsqs", "squashfs")])
-def test_what_conda_pack_makes_but_a_tar_is_not_called_damaged(
+def test_format_of_conda_pack_that_is_no_tar_is_not_called_damaged(
     tmp_path: Path, data: bytes, what: str
 ) -> None:
     archive = tmp_path / "archive"

@@ -113,7 +113,7 @@ def test_each_trouble(found: Examination, what: str, command: str, fails: bool) 
 
 
 @pytest.mark.parametrize("owner", ["carol", "root"])
-def test_nobody_is_told_to_take_away_what_another_publishes_in(owner: str) -> None:
+def test_hint_takes_no_directory_in_which_others_publish(owner: str) -> None:
     others = StandingFacts("theirs", "closed", "")
     prefix = PREFIX._replace(is_writable=False, owner=owner)
     found = _health(prefix=prefix, environments=(others,))
@@ -128,7 +128,7 @@ def test_nobody_is_told_to_take_away_what_another_publishes_in(owner: str) -> No
 @pytest.mark.parametrize(
     "prefix", [PREFIX._replace(exists=False), PREFIX._replace(has_conda=False)]
 )
-def test_this_machine_gets_conda_from_another(prefix: PrefixFacts) -> None:
+def test_hint_for_a_missing_conda_here_names_from(prefix: PrefixFacts) -> None:
     found = _health(prefix=prefix)
     [there] = complaints(found, PLATFORM)
     [here] = complaints(replace(found, connection=HERE), PLATFORM)

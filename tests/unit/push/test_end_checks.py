@@ -141,7 +141,7 @@ PATHS = tuple(f"~ lib/{number}" for number in range(100))
     ],
     ids=["packages", "paths", "more paths", "more packages", "of a target that lies"],
 )  # fmt: skip
-def test_every_package_that_differs_is_named_and_what_is_left_out_is_counted(
+def test_packages_that_differ_are_named_and_the_rest_is_counted(
     found: DifferenceFacts, lines: tuple[str, ...]
 ) -> None:
     assert difference_lines(found) == lines

@@ -40,7 +40,7 @@ JUMP = Place("gpu02", SETTINGS, is_jump=True)
         (connection_errors.lost("gpu02"), (True, True)),
     ],
 )
-def test_only_what_was_said_of_the_server_itself_counts(
+def test_error_of_a_jump_host_says_nothing_of_the_server(
     error: EnvsyncError, reach: tuple[bool | None, bool | None]
 ) -> None:
     def open_link() -> Link:

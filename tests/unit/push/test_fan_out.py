@@ -43,7 +43,7 @@ def source(tmp_path: Path) -> Place:
     return Place("here", str(tmp_path))
 
 
-def test_what_ended_because_it_was_stopped_is_not_told(
+def test_push_that_ends_because_it_was_stopped_is_not_reported(
     settings: PushSettings, source: Place
 ) -> None:
     connecting = threading.Event()
@@ -195,7 +195,7 @@ class _Awaited(threading.Event):
         (OSError(errno.EMFILE, "too many open files"), "unexpected"),
     ],
 )
-def test_what_fails_ahead_of_the_start_signal_is_told_after_it(
+def test_failure_ahead_of_the_start_signal_is_reported_after_it(
     error: Exception, code: str, settings: PushSettings, source: Place
 ) -> None:
     """Until then nobody has asked for the push, and the daemon drops what is told of it."""

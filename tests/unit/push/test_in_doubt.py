@@ -167,12 +167,12 @@ PUBLISHED = state(record(4, OLD), live=record(5, NEW))
         pytest.param([PreflightRefused("no prefix"), PUBLISHED], id="when the disk is mounted"),
     ],
 )
-def test_it_was_published(answers: list[Answer]) -> None:
+def test_lost_publish_that_happened_is_reported_as_published(answers: list[Answer]) -> None:
     found = ask(FakeTarget(*answers))
     assert found == ResolvedPublication(record(5, NEW))
 
 
-def test_it_was_published_and_replaced_since() -> None:
+def test_lost_publish_that_was_replaced_since_is_published_with_a_warning() -> None:
     later = record(6, OTHER, "server3:/envs/myenv")
     found = ask(FakeTarget(state(record(5, NEW), live=later)))
     assert found.record == record(5, NEW)
@@ -181,13 +181,13 @@ def test_it_was_published_and_replaced_since() -> None:
     assert warning.endswith("by revision bbbbbbbbbbbb from server3:/envs/myenv")
 
 
-def test_it_was_published_and_rolled_back_since() -> None:
+def test_lost_publish_that_was_rolled_back_is_published_with_a_warning() -> None:
     found = ask(FakeTarget(state(record(5, NEW), live=record(4, OLD), **{NEW: "rolled back"})))
     assert found.record == record(5, NEW)
     assert "by revision 000000000000" in found.warnings[0]
 
 
-def test_it_was_published_and_removed_since() -> None:
+def test_lost_publish_that_was_removed_since_is_published_with_a_warning() -> None:
     found = ask(FakeTarget(state(record(4, OLD), record(5, NEW))))
     assert found.record == record(5, NEW)
     assert "removed" in found.warnings[0]
@@ -255,7 +255,7 @@ def test_the_recovery_takes_it_back() -> None:
 
 
 @pytest.mark.parametrize("answer", [DOWN, Busy(BEFORE), Unreachable(OSError("no route"))])
-def test_nobody_can_tell(answer: Answer) -> None:
+def test_lost_publish_of_an_unreachable_server_stays_in_doubt(answer: Answer) -> None:
     """It says what is certain, what the last try met, and which command tells the rest."""
     target = FakeTarget(answer)
     with pytest.raises(ConnectionLost) as raised:
@@ -268,7 +268,7 @@ def test_nobody_can_tell(answer: Answer) -> None:
     assert raised.value.details[1].startswith("then: ")
 
 
-def test_who_slept_through_the_time_tries_once_more() -> None:
+def test_lost_publish_is_asked_once_more_after_a_suspend() -> None:
     """A laptop that was closed while it tried."""
     target = FakeTarget(Unreachable(ConnectionLost("asleep"), seconds=1e6), PUBLISHED)
     assert ask(target).record == record(5, NEW)
@@ -338,7 +338,7 @@ def test_a_removal_after_a_rollback_tells_of_the_version_that_stood_there(
     assert removed.record.number == number
 
 
-def test_what_somebody_published_meanwhile_is_no_rollback() -> None:
+def test_version_that_somebody_published_meanwhile_is_no_rollback() -> None:
     before = state(record(3, NEW), live=record(4, OLD))
     theirs = state(record(3, NEW), record(4, OLD), live=record(5, OTHER, "server3:/envs/myenv"))
     with pytest.raises(ConnectionLost, match="another version was published") as raised:
@@ -357,7 +357,7 @@ def test_a_removal_that_did_not_happen_is_none() -> None:
         OtherwiseSwitched(before, before, state(record(3, OLD))).remove_environment()
 
 
-def test_what_is_not_there_is_not_locked() -> None:
+def test_environment_that_is_not_there_is_not_locked() -> None:
     """The lock's file would stay behind."""
     target = OtherwiseSwitched(state())
     with pytest.raises(NotFound):
@@ -380,7 +380,7 @@ def test_what_is_not_there_is_not_locked() -> None:
         ),
     ],
 )
-def test_nobody_can_tell_of_another_switch(
+def test_lost_rollback_or_removal_of_an_unreachable_server_is_in_doubt(
     ask: Callable[[], object], stands: str, then: str
 ) -> None:
     with pytest.raises(ConnectionLost) as raised:

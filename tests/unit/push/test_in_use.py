@@ -31,7 +31,7 @@ def test_each_is_named_as_far_as_there_is_room(count: int, said: str) -> None:
     assert error.details == tuple(f"{number}  job {number}" for number in range(min(count, 12)))
 
 
-def test_who_waits_says_so_once_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_processes_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_use, "_POLL_SECONDS", 0.0)
     job = (ProcessUse(7, "job"),)
     told: list[object] = []

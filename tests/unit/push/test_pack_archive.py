@@ -96,7 +96,7 @@ def environment(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("may_read", "whose"), [(True, "cache"), (False, "environment")])
-def test_what_may_not_be_read_in_the_cache_is_read_in_the_environment(
+def test_file_unreadable_in_the_cache_is_read_in_the_environment(
     may_read: bool, whose: str, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cache is another user's, and the file is his alone, as it was in its package."""
@@ -108,7 +108,7 @@ def test_what_may_not_be_read_in_the_cache_is_read_in_the_environment(
         assert packed.read().decode() == f"the {whose}'s"
 
 
-def test_what_may_not_be_read_at_all_is_named(
+def test_unreadable_file_is_named(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -120,7 +120,7 @@ def test_what_may_not_be_read_at_all_is_named(
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
-def test_it_has_the_mode_that_it_is_told(
+def test_archive_has_the_mode_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
     def pack(_: Path, output: str, *__: object) -> tuple[str, ...]:

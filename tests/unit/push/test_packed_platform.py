@@ -60,7 +60,7 @@ def tree(top: Path, subdirs: list[object], python: bytes = b"") -> Path:
         ([], b"\x7fELF" + bytes(40), None),
     ],
 )
-def test_it_is_in_the_records_or_in_the_interpreter(
+def test_platform_is_read_from_the_records_or_the_interpreter(
     tmp_path: Path, subdirs: list[object], python: bytes, expected: PackedPlatform | None
 ) -> None:
     assert packed_platform(tree(tmp_path, subdirs, python)) == expected

@@ -43,7 +43,7 @@ def test_the_step_that_the_sender_will_settle_on(
     assert LADDER[likely_step(LADDER, SAMPLE, size_bytes, bytes_per_second)].level == level
 
 
-def test_one_step_is_taken_whatever_the_link() -> None:
+def test_ladder_of_one_step_is_settled_on_it() -> None:
     assert likely_step(LADDER[:1], SampleFacts(9, (9,), (0.0,)), 9, None) == 0
 
 

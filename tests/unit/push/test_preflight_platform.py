@@ -31,7 +31,7 @@ def target(platform: Platform) -> TargetState:
 
 
 @pytest.mark.parametrize("other", [HERE._replace(machine="aarch64"), HERE._replace(libc="musl")])
-def test_another_platform_is_refused_unless_someone_insists(other: Platform) -> None:
+def test_other_platform_is_refused_unless_forced(other: Platform) -> None:
     with pytest.raises(PreflightRefused, match="the target is") as refused:
         preflight.require_target(source(), target(other))
     assert "--force-platform" in refused.value.hint

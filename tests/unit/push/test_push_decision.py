@@ -33,7 +33,7 @@ ARM = HERE._replace(machine="aarch64")
         (ARM, True, MIRROR, HERE),
     ],
 )
-def test_who_insists_on_a_platform_has_it_mirrored_and_told(
+def test_forced_platform_is_mirrored_and_reported(
     other: Platform, insists: bool, method: str, platform: Platform
 ) -> None:
     there = target(other)
@@ -45,7 +45,7 @@ def test_who_insists_on_a_platform_has_it_mirrored_and_told(
     assert there.platform == other
 
 
-def test_what_is_noted_is_told_in_its_order_and_once_for_several_tries() -> None:
+def test_warnings_of_several_tries_are_reported_once_and_in_order() -> None:
     there = cast(TargetEnd, SimpleNamespace(server="server2"))
     ends = BothEnds(SETTINGS, cast(Source, None), there)
     notes = Reporting(ends, ProgressTracker("server2"))

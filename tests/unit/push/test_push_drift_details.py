@@ -79,7 +79,7 @@ def test_an_empty_directory_at_the_name_is_not_called_an_environment(
     assert refused.message == "what stands there was never published by envsync"
 
 
-def test_what_is_changed_during_the_push_is_named(
+def test_change_during_the_push_is_named(
     here: Path, there: Path, push: Callable[..., PushReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert push().outcome == PUSHED
@@ -100,7 +100,7 @@ def test_what_is_changed_during_the_push_is_named(
     assert by_hand.read_text() == "precious"
 
 
-def test_what_was_removed_there_by_hand_is_put_back_and_told(
+def test_environment_removed_by_hand_is_put_back_and_reported(
     there: Path, push: Callable[..., PushReport]
 ) -> None:
     assert (push().put_back, push().put_back) == ("", "")
@@ -116,7 +116,7 @@ def test_what_was_removed_there_by_hand_is_put_back_and_told(
     assert (there / "envs" / NAME).is_dir()
 
 
-def test_what_its_own_check_has_refused_was_not_removed_by_anybody(
+def test_first_version_that_failed_its_check_was_removed_by_nobody(
     there: Path, push: Callable[..., PushReport]
 ) -> None:
     """It is kept, as it was changed during the check; there never was another version."""

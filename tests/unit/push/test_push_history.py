@@ -47,7 +47,9 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return scene
 
 
-def test_it_is_noted_once_it_can_be(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_revision_is_noted_by_a_later_push(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine, "name_among_all", lambda: "")
     pushed = scene.push()
     assert pushed.outcome == PUSHED
@@ -61,7 +63,7 @@ def test_it_is_noted_once_it_can_be(scene: Scene, monkeypatch: pytest.MonkeyPatc
     assert scene.push().outcome == PUSHED
 
 
-def test_what_was_not_noted_is_replaced_where_its_record_says_that_it_came_from_here(
+def test_version_that_was_not_noted_but_recorded_from_here_is_replaced(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where another user pushed it, who has a log of his own."""
@@ -75,7 +77,7 @@ def test_what_was_not_noted_is_replaced_where_its_record_says_that_it_came_from_
 
 
 @pytest.mark.parametrize("names", [("", ""), ("server1", "server2")])
-def test_what_was_not_noted_is_not_replaced(
+def test_version_that_was_not_noted_is_not_replaced(
     scene: Scene, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "name_among_all", lambda: names[0])

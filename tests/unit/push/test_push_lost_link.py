@@ -94,7 +94,9 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 @pytest.mark.parametrize("answer", ["lost", "given"])
 @pytest.mark.parametrize("who", ["target", "source", "both"])
-def test_it_is_pushed_whatever_is_lost_with_the_switch(who: str, answer: str, scene: Scene) -> None:
+def test_push_succeeds_whatever_link_is_lost_with_the_switch(
+    who: str, answer: str, scene: Scene
+) -> None:
     def lose(operation: object) -> None:
         if operation is not PUBLISH:
             return
@@ -111,7 +113,7 @@ def test_it_is_pushed_whatever_is_lost_with_the_switch(who: str, answer: str, sc
     assert (scene.live / "data").is_symlink()
 
 
-def test_what_is_taken_on_record_is_told_so_whatever_becomes_of_the_source(scene: Scene) -> None:
+def test_adoption_is_reported_though_the_source_is_lost(scene: Scene) -> None:
     scene.live.mkdir()
     disk.build(os.fsencode(scene.live), scene.tree)
 

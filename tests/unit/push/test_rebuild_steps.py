@@ -60,7 +60,7 @@ GONE = "nothing provides requested numpy"
 NO_IDNA = "ERROR: No matching distribution found for idna==3.4"
 
 
-def test_what_fails_is_asked_for_once_more_with_less() -> None:
+def test_failed_requirement_is_asked_for_again_relaxed() -> None:
     target = Target(create=[GONE, ""], install=[NO_IDNA, ""], check=["idna 3.9 is not ..."])
     changes = target.rebuild()
     assert [change.partition(" (")[0] for change in changes] == [
@@ -99,7 +99,7 @@ def test_the_details_repeat_neither_the_message_nor_themselves() -> None:
         ({"create": ["Killed"]}, RebuildFailed, "failed: Killed"),
     ],
 )
-def test_what_ends_it_leaves_nothing_behind(
+def test_failed_rebuild_leaves_nothing_behind(
     said: dict[str, list[str]], error: type[Exception], message: str
 ) -> None:
     target = Target(**said)
@@ -133,7 +133,7 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: 
     ]
 
 
-def test_what_a_tool_says_is_no_more_than_a_line() -> None:
+def test_output_of_a_tool_is_shortened_to_a_line() -> None:
     """Also where it is binary, as of a program that is damaged."""
     with pytest.raises(RebuildFailed) as failed:
         Target(create=["\x00\x1b\ufffd" * 10_000]).rebuild()
@@ -157,7 +157,7 @@ def test_on_another_platform_what_is_not_there_is_left_out() -> None:
     assert changes[-1].startswith("numpy=1.* -> left out")
 
 
-def test_what_cannot_be_asked_for_is_told_as_left_out() -> None:
+def test_requirement_that_cannot_be_asked_for_is_reported_as_left_out() -> None:
     odd = CondaRequirement("x y", "1.0", "0", "noarch")
     wanted = WANTED._replace(conda=(*WANTED.conda, odd))
     order = RebuildRequest("/p", from_history=False, other_platform="")
@@ -165,7 +165,7 @@ def test_what_cannot_be_asked_for_is_told_as_left_out() -> None:
     assert change.startswith("'x y' '1.0' of conda -> left out (")
 
 
-def test_there_is_a_limit() -> None:
+def test_rebuild_ends_after_a_number_of_tries() -> None:
     many = tuple(CondaRequirement(f"p{n}", "1.2.3", "0", "linux-64") for n in range(TRIES_MAX))
     target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])
     order = RebuildRequest("/p", from_history=False, other_platform="")

@@ -45,7 +45,9 @@ EPOCH = CondaRequirement("x", "1!2.3", "0", "linux-64")
         (EPOCH, ("x=1!2.3=0", "x=1!2.3", "x=1!2.*")),
     ],
 )
-def test_what_a_package_may_become(package: CondaRequirement, steps: tuple[str, ...]) -> None:
+def test_conda_package_is_relaxed_in_steps(
+    package: CondaRequirement, steps: tuple[str, ...]
+) -> None:
     (pin,) = conda_pins(asked(package), other_platform=False, from_history=False)
     assert pin.steps == steps
 
@@ -96,7 +98,7 @@ def test_a_channel_that_a_person_named_never_gives_way(channel: str) -> None:
         ),
     ],
 )
-def test_what_a_package_of_pips_may_become(package: PipRequirement, steps: tuple[str, ...]) -> None:
+def test_pip_package_is_relaxed_in_steps(package: PipRequirement, steps: tuple[str, ...]) -> None:
     (pin,) = pip_pins(asked(pip=(package,)), other_platform=False, from_history=False)
     assert pin.steps == steps
 
@@ -112,7 +114,7 @@ def test_no_name_becomes_an_option(name: str) -> None:
     assert told == [f"{name!r} '1.0' of {tool} -> {why}" for tool in ("conda", "pip")]
 
 
-def test_what_is_asked_for_is_not_told_as_left_out() -> None:
+def test_requirement_that_is_asked_for_is_not_reported_as_left_out() -> None:
     nowhere = PipRequirement("nowhere", "", "", False, True)
     requirements = asked(NUMPY, PYTHON, SIX, JPEG, EPOCH, pip=(WHEEL, EDITABLE, CLONE, nowhere))
     (told,) = never_asked_for(requirements, from_history=False)
@@ -121,7 +123,7 @@ def test_what_is_asked_for_is_not_told_as_left_out() -> None:
     assert names(pins) == ("mylab", "tool", "lib")
 
 
-def test_only_what_was_named_gives_way() -> None:
+def test_only_pins_that_the_message_names_are_relaxed() -> None:
     pins = conda_pins(asked(NUMPY, PYTHON, SIX), other_platform=False, from_history=False)
     outcome = relax_missing(pins, ["NumPy"], [], "not available")
     assert specs(outcome.pins) == ("numpy=1.26.4", *specs(pins)[1:])
@@ -145,7 +147,7 @@ CLONE = PipRequirement("lib", "2.0", "git+ssh://git@h/lab/lib.git@abc#subdirecto
         (CLONE, "ssh://****@h/lab/lib.git"),
     ],
 )
-def test_what_came_from_a_place_never_comes_from_an_index(
+def test_package_of_a_local_place_is_never_asked_of_an_index(
     package: PipRequirement, place: str
 ) -> None:
     """Of that name there may be anybody's there; on another platform it may be left out."""

@@ -45,7 +45,7 @@ def test_conda_26_with_both_solvers(name: str, kind: str, names: tuple[str, ...]
     assert failure.summary
 
 
-def test_what_conda_says_in_json_is_told_without_the_json() -> None:
+def test_messages_of_conda_in_json_are_read_as_lines() -> None:
     assert lines(transcript("json-build-gone.rattler"))[:3] == [
         "The following packages are not available from current channels:",
         "  - lab-variant==1.0=mkl_9",

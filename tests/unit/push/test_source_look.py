@@ -36,7 +36,7 @@ def end() -> Iterator[LocalEnd]:
     local.close()
 
 
-def test_what_is_known_is_told_while_somebody_asks_something_else(
+def test_known_state_is_returned_while_another_question_is_asked(
     prefix: Path, end: LocalEnd
 ) -> None:
     look = SourceLook(end, str(prefix), NAME, ())
@@ -45,7 +45,7 @@ def test_what_is_known_is_told_while_somebody_asks_something_else(
         assert look.state() is found
 
 
-def test_it_is_changed_where_something_had_to_be_hashed(prefix: Path, end: LocalEnd) -> None:
+def test_source_is_changed_where_something_had_to_be_hashed(prefix: Path, end: LocalEnd) -> None:
     look = SourceLook(end, str(prefix), NAME, ())
     assert not look.is_changed, "nobody knows yet"
     state = look.state()
@@ -77,9 +77,7 @@ def test_a_look_that_failed_leaves_nothing_to_be_outlined(
     assert end.service.source.outline() is None
 
 
-def test_what_goes_wrong_before_a_look_is_told_of_where_the_source_is(
-    prefix: Path, end: LocalEnd
-) -> None:
+def test_error_before_a_look_names_the_server_of_the_source(prefix: Path, end: LocalEnd) -> None:
     """And not of the target that asks."""
 
     def unpack() -> None:

@@ -83,7 +83,7 @@ def unpacked(place: Path, data: bytes) -> Path:
     ],
     ids=["tar", "gz", "bz2", "zst", "xz", "two xz"],
 )
-def test_it_is_what_conda_unpack_would_make_of_it(tmp_path: Path, compress: object) -> None:
+def test_unpacked_tree_is_what_conda_unpack_would_make(tmp_path: Path, compress: object) -> None:
     binary = b"\x7fELF" + OLD.encode() + b"/lib\0rest\0"
     data = tar(
         file("etc/settings", f"home={OLD}/share".encode()),
@@ -176,7 +176,7 @@ def test_a_link_is_moved_once_by_the_longest_path(tmp_path: Path) -> None:
         [entry(UNPACK, tarfile.DIRTYPE)],
     ],
 )
-def test_what_leads_out_is_refused(tmp_path: Path, entries: Sequence[Entry]) -> None:
+def test_archive_entry_that_leads_out_is_refused(tmp_path: Path, entries: Sequence[Entry]) -> None:
     has_script = any(member.name == UNPACK for member, _ in entries)
     whole = [*entries, *([] if has_script else [script()])]
     before = names(tmp_path.parent)
@@ -235,7 +235,7 @@ def dated(mtime: str) -> bytes:
     ],
     ids=list("abcdefghi"),
 )
-def test_what_cannot_be_made_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_archive_entry_that_cannot_be_created_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(SourceRefused, match="which cannot be created"):
         unpacked(tmp_path, data)
 
@@ -245,7 +245,7 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path, data: bytes) -> None:
     [(b"a" * 2_000_000, [("x", "a", "text")]), (b"/", [("x", "/", "text")] * 40)],
     ids=["every letter", "again and again"],
 )
-def test_what_is_replaced_may_not_grow_without_end(
+def test_replacement_that_makes_a_file_too_large_is_refused(
     tmp_path: Path, content: bytes, records: Sequence[object]
 ) -> None:
     with pytest.raises(SourceRefused, match="makes 'x' too large"):
@@ -412,7 +412,9 @@ def test_a_user_without_a_home_unpacks_in_private(homeless: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["a link", "open to others", "somebody else's"])
-def test_what_another_user_put_there_is_not_used(what: str, homeless: Path, tmp_path: Path) -> None:
+def test_directory_that_another_user_made_is_not_used(
+    what: str, homeless: Path, tmp_path: Path
+) -> None:
     if what == "a link":
         homeless.symlink_to(tmp_path)
     else:
@@ -427,7 +429,7 @@ def test_what_another_user_put_there_is_not_used(what: str, homeless: Path, tmp_
     assert not list(tmp_path.rglob("unpacked"))
 
 
-def test_what_goes_while_it_is_still_unpacked_goes_whole(
+def test_closing_removes_all_of_a_tree_that_is_still_being_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at Ctrl-C, which waits for nobody."""

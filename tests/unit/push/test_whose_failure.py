@@ -61,7 +61,7 @@ def test_a_failing_stream_is_not_the_targets(server: str | None) -> None:
 
 
 @pytest.mark.parametrize("taker", [Taker(lost=True), Taker(answers=True)])
-def test_what_the_target_says_is_its_own(taker: Taker) -> None:
+def test_error_of_the_target_names_the_target(taker: Taker) -> None:
     """Also where its agent names another server."""
     with pytest.raises(EnvsyncError) as raised:
         target(taker).ask(RECEIVE, b"", stream=iter([b"x", b"y"]))
@@ -87,7 +87,7 @@ class Agent:
     "error",
     [SourceRefused("it goes on changing"), OSError(errno.EIO, os.strerror(errno.EIO))],
 )
-def test_what_cannot_be_read_here_is_told_as_this_machines(error: Exception) -> None:
+def test_read_error_of_this_machine_names_this_machine(error: Exception) -> None:
     agent = cast(Any, Agent(error))
     source = LocalSource(agent, agent)
     with source.hashing_while_sent() as while_hashed:

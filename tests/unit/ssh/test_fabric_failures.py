@@ -99,7 +99,9 @@ EXAMPLES: list[tuple[Exception, str, str]] = [
 @pytest.mark.parametrize(
     ("error", "message", "hint"), EXAMPLES, ids=lambda value: type(value).__name__
 )
-def test_what_a_person_is_told(place: Place, error: Exception, message: str, hint: str) -> None:
+def test_exception_has_a_message_and_a_hint(
+    place: Place, error: Exception, message: str, hint: str
+) -> None:
     told = connecting(error, place)
     assert type(told) is ConnectionFailed
     assert told.server == "server2"
@@ -133,7 +135,7 @@ _BANNER = ssh_exception.SSHException("Error reading SSH protocol banner")
         ("x" * 80, ssh_exception.SSHException("No existing session"), "is not an SSH server", ""),
     ],
 )
-def test_what_a_server_says_before_any_ssh(
+def test_text_of_a_server_that_speaks_no_ssh_is_shown(
     place: Place, heard: str, error: Exception, message: str, hint: str
 ) -> None:
     told = connecting(error, replace(place, heard=heard))
@@ -202,7 +204,7 @@ def test_a_jump_host_is_called_one(place: Place) -> None:
         (HostKeyRefused("x"), False),
     ],
 )
-def test_what_is_worth_another_try(error: Exception, dropped: bool) -> None:
+def test_errors_of_a_dropped_connection_are_recognized(error: Exception, dropped: bool) -> None:
     assert fabric_failures.is_dropped(error, "") is dropped
 
 
@@ -210,7 +212,9 @@ def test_what_is_worth_another_try(error: Exception, dropped: bool) -> None:
     ("heard", "dropped"),
     [("Exceeded MaxStartups", True), ("Not allowed at this time", False), ("220 ftp", False)],
 )
-def test_only_a_crowd_is_worth_another_try(heard: str, dropped: bool) -> None:
+def test_connection_is_tried_again_only_where_a_crowd_is_the_cause(
+    heard: str, dropped: bool
+) -> None:
     assert fabric_failures.is_dropped(EOFError(), heard) is dropped
 
 
@@ -224,7 +228,7 @@ def test_only_a_crowd_is_worth_another_try(heard: str, dropped: bool) -> None:
         (b"y" * 10_000, "y" * 80),
     ],
 )
-def test_what_was_heard_before_any_ssh(received: bytes, heard: str) -> None:
+def test_first_line_before_any_ssh_is_kept(received: bytes, heard: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(received)
@@ -235,6 +239,6 @@ def test_what_was_heard_before_any_ssh(received: bytes, heard: str) -> None:
         assert listening.heard == heard
 
 
-def test_what_a_server_sent_is_no_name_that_was_not_found(place: Place) -> None:
+def test_bytes_that_are_no_ssh_are_not_called_an_unknown_name(place: Place) -> None:
     error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
     assert "does not speak SSH as expected" in connecting(error, place).message

@@ -51,7 +51,7 @@ def run_alone(program: str) -> object:
     return json.loads(done.stdout)
 
 
-def test_what_it_never_uses_is_not_there(run: Run) -> None:
+def test_modules_that_a_session_never_uses_are_not_imported(run: Run) -> None:
     found = run("said = sorted(sys.modules)")
     assert isinstance(found, list)
     assert not {
@@ -79,7 +79,9 @@ def test_what_it_never_uses_is_not_there(run: Run) -> None:
         ("said = paramiko.__version__", version("paramiko")),
     ],
 )
-def test_what_is_used_after_all_is_the_real_one(program: str, expected: object, run: Run) -> None:
+def test_module_that_is_used_after_all_is_the_real_one(
+    program: str, expected: object, run: Run
+) -> None:
     assert run(program) == expected
 
 

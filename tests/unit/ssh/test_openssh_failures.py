@@ -104,7 +104,7 @@ def test_an_interface_from_which_there_is_no_way(interface: str | None) -> None:
     assert error.details == (line,)
 
 
-def test_what_was_offered_and_tried_is_told() -> None:
+def test_refusal_names_the_keys_that_were_tried() -> None:
     refused = meaning([(SERVER, Words.of(CASES[4][0].splitlines()))], [])
     assert refused.details == ("tried: /home/alice/my key",)
     assert refused.hint == "put your key there: ssh-copy-id -p 2222 alice@gpu"
@@ -171,7 +171,7 @@ def test_a_proxy_command_is_heard() -> None:
     assert "nc: command not found" in error.details
 
 
-def test_who_was_dropped_may_try_again() -> None:
+def test_dropped_ssh_is_recognized_from_its_last_words() -> None:
     dropped = Words.of(["kex_exchange_identification: Connection closed by remote host"])
     refused = Words.of(["alice@gpu02: Permission denied (publickey)."])
     assert is_dropped([(SERVER, dropped)], [])
@@ -189,7 +189,7 @@ def test_who_was_dropped_may_try_again() -> None:
     assert not is_dropped([(BASTION, Words.of([])), (SERVER, dropped)], [])
 
 
-def test_what_was_awaited() -> None:
+def test_silence_of_ssh_names_the_step_it_was_at() -> None:
     authenticated = Words.of(["debug1: Authenticated to bastion ([10.0.0.1]:22)."])
     begun = Words.of(["debug1: SSH2_MSG_NEWKEYS received"])
     late = silence([(BASTION, authenticated), (SERVER, begun)], Timeouts(), 60)

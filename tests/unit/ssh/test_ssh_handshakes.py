@@ -35,7 +35,7 @@ def test_delays_double_and_vary() -> None:
     assert slept == [0.5, 2.0, 3.0]
 
 
-def test_it_gives_up() -> None:
+def test_limiter_gives_up_after_its_attempts() -> None:
     slept: list[float] = []
     attempts = Attempts(99)
     with pytest.raises(EOFError, match="dropped"):
@@ -80,7 +80,7 @@ def test_no_more_than_allowed_at_once_and_hosts_apart() -> None:
     assert most == {"a": 2, "b": 2}
 
 
-def test_nobody_sleeps_on_a_slot() -> None:
+def test_waiting_attempt_holds_no_slot() -> None:
     """Whoever waits for another try lets the others go first."""
     limiter: HandshakeLimiter
     other: list[str] = []

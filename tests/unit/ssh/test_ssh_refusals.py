@@ -31,7 +31,7 @@ def test_the_command_that_makes_a_key_known_works_for_who_never_used_ssh(
     assert command == f"{make}ssh-keyscan -H gpu02 >> {known}"
 
 
-def test_it_makes_a_home_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_command_to_accept_a_key_makes_a_missing_directory(tmp_path: Path) -> None:
     known = tmp_path / "home" / ".ssh" / "known_hosts"
     settings = HostSettings("gpu02", "gpu02", "alice", 22, user_known_hosts=(known,))
     command = refusals._accept(Place("gpu02", settings, is_direct=True))

@@ -82,7 +82,7 @@ def test_settings_without_the_ssh_command(tmp_path: Path) -> None:
     assert gpu.user_known_hosts == (tmp_path / ".ssh" / "lab_hosts", Path("/abs/cluster"))
 
 
-def test_what_the_inventory_says_wins(tmp_path: Path) -> None:
+def test_inventory_wins_over_the_ssh_configuration(tmp_path: Path) -> None:
     config = config_in(tmp_path, "Host *\n User x\n Port 1\n ProxyJump y\n IdentityFile /z\n")
     (tmp_path / "key").touch()
     address = Address("s", "h", "alice", 2222, "none", Path("~/key"))

@@ -47,7 +47,7 @@ def test_automatic_is_stream_and_says_why() -> None:
     assert "Python" in choice.reason
 
 
-def test_what_is_relocated_goes_through_this_machine_and_says_why() -> None:
+def test_relocated_files_go_through_this_machine_with_a_reason() -> None:
     """The source's server has no such files that it could send directly to the target."""
     choice = choose(
         "auto", replace(JOB, link=cast("Link", object()), relayed=cast("Relayed", contents))

@@ -77,7 +77,7 @@ def settled(road: Road, blocks: int = 1500) -> int:
         pytest.param(11e6, (100e6, 60e6, 30e6), 2, id="100 Mbit/s, a slow processor"),
     ],
 )
-def test_it_settles_on_what_is_quickest(
+def test_effort_settles_on_the_quickest_step(
     wire_per_second: float, content_per_second: tuple[float, ...], step: int
 ) -> None:
     assert settled(Road(wire_per_second, content_per_second)) == step
@@ -138,14 +138,14 @@ def test_a_little_is_compressed_well_whatever_the_link() -> None:
     assert Effort((*LADDER, crawling), 10_000_000).step == LADDER[2]
 
 
-def test_what_is_not_little_begins_where_the_ladder_says() -> None:
+def test_large_transfer_begins_where_the_ladder_says() -> None:
     ladder = (LADDER[0], LADDER[1]._replace(begins=True), LADDER[2])
     assert Effort(ladder, MUCH).step == ladder[1]
     behind = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0, by_link=False, by_processor=True)
     assert observed(Effort(ladder, MUCH), 40, behind) == ladder[0]
 
 
-def test_one_step_stays() -> None:
+def test_ladder_of_one_step_stays_on_it() -> None:
     sent = Sending(BLOCK_BYTES, BLOCK_BYTES, 1.0, by_link=True, by_processor=False)
     assert observed(Effort(LADDER[:1], MUCH), 100, sent) == LADDER[0]
 

@@ -57,7 +57,7 @@ class FailingDirect:
         return RsyncEnded(12, "cut")
 
 
-def test_what_rsync_began_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_rsync_began_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(monkeypatch)
     argv = type("Command", (), {"argv": lambda _: []})()
     monkeypatch.setattr(direct, "_command", lambda *_: argv)
@@ -68,7 +68,9 @@ def test_what_rsync_began_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("counted_bytes", [3000, 4000])
-def test_what_rsync_left_is_counted(monkeypatch: pytest.MonkeyPatch, counted_bytes: int) -> None:
+def test_file_that_rsync_left_is_counted(
+    monkeypatch: pytest.MonkeyPatch, counted_bytes: int
+) -> None:
     """Of a file that it did not finish, it may have counted a part."""
     told, output = Told(monkeypatch, failed=[b"c"]), Output()
     job = told.job()
@@ -78,7 +80,7 @@ def test_what_rsync_left_is_counted(monkeypatch: pytest.MonkeyPatch, counted_byt
     assert (sum(told.sent_bytes), sum(told.files)) == (10_000, 3)
 
 
-def test_what_the_source_has_elsewhere_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_the_source_has_elsewhere_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(monkeypatch)
     rsync.RsyncTransport().send(told.job(elsewhere=frozenset({b"a", b"b", b"c"})))
     assert (sum(told.sent_bytes), sum(told.files)) == (10_000, 3)

@@ -22,7 +22,7 @@ sys.exit(RsyncRun([b"sleep", b"600"], print).finish([]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_it_ends_with_whoever_started_it(number: signal.Signals) -> None:
+def test_rsync_ends_with_the_process_that_started_it(number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", _RUNS], stderr=subprocess.DEVNULL) as starter:
         try:
             wait_until(lambda: _sleeping(starter.pid), "the command runs")
@@ -34,7 +34,7 @@ def test_it_ends_with_whoever_started_it(number: signal.Signals) -> None:
             starter.kill()
 
 
-def test_one_that_has_said_its_last_and_does_not_end_is_ended(
+def test_rsync_that_closed_its_output_and_does_not_end_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rsync_run, "_STALL_SECONDS", 0.5)

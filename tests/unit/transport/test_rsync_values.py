@@ -206,7 +206,9 @@ def test_failures(
     ("prints_at_login", "words"),
     [(True, "its login files print something"), (False, "its rsync prints something")],
 )
-def test_who_it_is_that_prints_before_rsync_speaks(prints_at_login: bool, words: str) -> None:
+def test_output_before_rsync_is_blamed_on_login_files_that_print(
+    prints_at_login: bool, words: str
+) -> None:
     said = "protocol version mismatch -- is your shell clean?\n(see the rsync manpage)\n"
     error = failure(2, said, "server2", is_link_alive=True, prints_at_login=prints_at_login)
     assert type(error) is TransferFailed

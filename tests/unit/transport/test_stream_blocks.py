@@ -77,7 +77,7 @@ def test_blocks_that_go_on_from_the_ones_before(
     assert decoded(stream, step) == b"".join(c * 3 for _, contents in parts for c in contents)
 
 
-def test_what_a_block_before_has_costs_little() -> None:
+def test_content_of_an_earlier_block_costs_little() -> None:
     """However many blocks ago; and without that, it is nothing."""
     contents = [os.urandom(50_000) for _ in range(5)]
     encoder = codec.Encoder(*STREAMED)
@@ -106,7 +106,7 @@ def test_by_the_command_where_the_module_is_missing(step: int) -> None:
     assert decoded(stream, step, use_module=False) == b"".join(contents)
 
 
-def test_what_does_not_shrink_goes_as_it_is() -> None:
+def test_content_that_does_not_shrink_is_sent_as_it_is() -> None:
     content = os.urandom(100_000)
     for way in WAYS:
         assert codec.encode(*way, content) == HEAD.pack(0, len(content), len(content)) + content
@@ -174,7 +174,7 @@ def test_all_of_it_at_once(content: bytes, times: int) -> None:
     assert codec.decode_all(packed, len(content) * times) == content * times
 
 
-def test_what_becomes_larger_than_it_may_is_refused() -> None:
+def test_block_that_grows_larger_than_allowed_is_refused() -> None:
     packed = codec.encode_all("zstd", 1, bytes(5 << 20))
     assert len(codec.decode_all(packed, 5 << 20)) == 5 << 20
     with pytest.raises(TransferFailed):

@@ -66,7 +66,7 @@ def test_no_second_gets_more_than_its_own(pauses: Sequence[float], clock: Clock)
     assert clock.now - began <= sum(pauses) + len(pauses) / 4 + 0.01
 
 
-def test_what_comes_a_little_late_is_made_up_for(clock: Clock) -> None:
+def test_short_delay_is_made_up_for(clock: Clock) -> None:
     """A sleep is never exact: the rate is what it is to be all the same."""
 
     def blocks() -> Iterator[bytes]:

@@ -56,11 +56,11 @@ def decoded(stream: bytes) -> bytes:
         decoder.close()
 
 
-def test_one_that_works() -> None:
+def test_zstandard_that_works_is_used() -> None:
     assert codec.decodable() == codec.encodable() == ("zstd-streamed", "zstd", "zlib", "none")
 
 
-def test_it_is_found_as_the_agent_runs() -> None:
+def test_zstandard_is_found_without_site() -> None:
     """Without `site`: what packages ask to have run (.pth) is not run, and all the same found."""
     top = Path(codec.__file__).parents[3]
     code = (
@@ -72,7 +72,9 @@ def test_it_is_found_as_the_agent_runs() -> None:
     assert told.stdout.split() == ["zstd-streamed", "zstd", "zlib", "none", "False"]
 
 
-def test_one_that_cannot_be_loaded(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstandard_that_cannot_be_loaded_is_not_used(
+    broken: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del broken
     assert codec.encodable() == ("zlib", "none")
     assert codec.decodable() == ("zstd", "zlib", "none"), "the command does"
@@ -81,7 +83,9 @@ def test_one_that_cannot_be_loaded(broken: None, monkeypatch: pytest.MonkeyPatch
     assert codec.decodable() == ("zlib", "none")
 
 
-def test_one_without_what_a_stream_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstandard_without_streaming_is_used_for_single_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It undoes frames of their own, as releases before this one did."""
 
     class Decompressor:
@@ -95,7 +99,9 @@ def test_one_without_what_a_stream_needs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert decoded(FRAME) == CONTENT
 
 
-def test_one_that_knows_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstandard_without_frame_sizes_leaves_frames_to_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     without(monkeypatch, "frame_content_size")
     assert codec.decodable() == ("zstd-streamed", "zstd", "zlib", "none")
     assert decoded(FRAME) == CONTENT, "by the command"

@@ -40,7 +40,7 @@ def raw(  # the layout by hand, so that it may be wrong
 
 @few
 @given(trees())
-def test_what_is_encoded_is_decoded(nodes: dict[bytes, Node]) -> None:
+def test_encoded_listing_is_decoded_to_the_same(nodes: dict[bytes, Node]) -> None:
     for rows in manifest_of(nodes).directories.values():
         entries = listings.decode_foreign(rows)
         assert listings.encode(entries) == rows

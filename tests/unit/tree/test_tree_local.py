@@ -82,7 +82,7 @@ from envsync.tree.local import DEFAULT_LOCAL, LocalPaths
         ("/", "a", False),
     ],
 )
-def test_one_pattern(pattern: str, path: str, is_local: bool) -> None:
+def test_pattern_matches_as_documented(pattern: str, path: str, is_local: bool) -> None:
     assert LocalPaths([pattern]).matches(path.encode()) is is_local
 
 
@@ -104,7 +104,7 @@ def test_one_pattern(pattern: str, path: str, is_local: bool) -> None:
         (b"share/jupyter/lab/static/index.html", False),
     ],
 )
-def test_what_is_shipped(path: bytes, is_local: bool) -> None:
+def test_shipped_patterns_match_caches_and_settings_only(path: bytes, is_local: bool) -> None:
     assert LocalPaths(DEFAULT_LOCAL).matches(path) is is_local
 
 

@@ -50,14 +50,14 @@ DIR = rows_of(d=directory())
 
 @few
 @given(trees())
-def test_what_is_encoded_is_decoded(nodes: dict[bytes, Node]) -> None:
+def test_encoded_manifest_is_decoded_to_the_same(nodes: dict[bytes, Node]) -> None:
     manifest = manifest_of(nodes)
     assert manifests.decode(manifests.encode(manifest)) == manifest
 
 
 @few
 @given(pairs())
-def test_only_what_the_other_side_lacks_travels(
+def test_encoded_manifest_holds_only_what_the_other_side_lacks(
     pair: tuple[dict[bytes, Node], dict[bytes, Node]],
 ) -> None:
     here, there = map(manifest_of, pair)
@@ -296,7 +296,7 @@ def test_places_are_those_of_a_walk(
     assert {content: set(paths) for content, paths in found.items()} == expected
 
 
-def test_what_ends_one_listing_and_begins_the_next_is_in_neither() -> None:
+def test_text_across_two_listings_is_in_neither() -> None:
     one, two = b"begins", b"ends"
     found = listings.that_may_hold({b"a": b"--" + one, b"b": two + b"--"}, [one + two, b"--e"])
     assert not [*found]

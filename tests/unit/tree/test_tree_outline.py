@@ -33,7 +33,7 @@ OUTLINE = Manifest(
 )
 
 
-def test_it_travels_as_a_manifest() -> None:
+def test_outline_survives_a_round_trip_as_a_manifest() -> None:
     assert manifests.decode(manifests.encode(OUTLINE)) == OUTLINE
 
 
@@ -44,7 +44,7 @@ def test_every_file_is_fetched_once_and_may_be_anything() -> None:
     assert all(entry.content == b"" for _, entry in work.fetches)
 
 
-def test_it_is_built_as_any_plan_would_from_nothing() -> None:
+def test_plan_of_an_outline_equals_a_plan_from_nothing() -> None:
     whole, ordinary = plan_whole(OUTLINE), plan(OUTLINE, EMPTY)
     assert {make.path for make in whole.fetches} == {make.path for make in ordinary.fetches}
     for step in set(whole._fields) - {"fetches"}:

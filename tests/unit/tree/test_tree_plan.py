@@ -138,7 +138,7 @@ def test_planning_twice_is_empty(case: tuple[Tree, Tree, list[Tree]]) -> None:
 
 @few
 @given(situations())
-def test_it_names_nothing_outside_and_nothing_twice(
+def test_plan_names_nothing_outside_and_nothing_twice(
     case: tuple[Tree, Tree, list[Tree]],
 ) -> None:
     wanted, staged, holdings = case
@@ -160,7 +160,7 @@ def test_it_names_nothing_outside_and_nothing_twice(
 
 @few
 @given(situations())
-def test_only_what_nobody_holds_is_fetched_and_once(
+def test_content_that_nothing_holds_is_fetched_once(
     case: tuple[Tree, Tree, list[Tree]],
 ) -> None:
     wanted, staged, holdings = case
@@ -182,7 +182,7 @@ def test_only_what_nobody_holds_is_fetched_and_once(
 
 @few
 @given(situations())
-def test_what_stays_is_not_touched(case: tuple[Tree, Tree, list[Tree]]) -> None:
+def test_file_that_is_already_right_is_in_no_step(case: tuple[Tree, Tree, list[Tree]]) -> None:
     """A file that is already right, with its mode and time, appears in no step."""
     wanted, staged, holdings = case
     work = plan_of(wanted, staged, holdings)
@@ -305,7 +305,7 @@ def test_untouched_groups_cost_nothing() -> None:
     ]  # fmt: skip
 
 
-def test_only_directories_that_differ_are_looked_into() -> None:
+def test_directories_that_are_equal_are_not_decoded() -> None:
     same = manifest_of(with_parents({b"d/x": file(b"1")}))
     broken = {**same.directories, b"d": b"not a listing"}
     assert not any(plan(Manifest(broken, 0o755, 0), Manifest(broken, 0o755, 0)))

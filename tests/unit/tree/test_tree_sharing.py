@@ -26,13 +26,13 @@ from envsync.tree.sharing import READ, WRITE, shared, shared_mode
         (0o400, WRITE, False, 0o440),
     ],
 )
-def test_what_a_group_gets(mode: int, what: str, is_directory: bool, shared: int) -> None:
+def test_mode_of_a_shared_entry(mode: int, what: str, is_directory: bool, shared: int) -> None:
     assert shared_mode(mode, what, is_directory=is_directory) == shared
     assert shared_mode(shared, what, is_directory=is_directory) == shared
     assert not shared & 0o002
 
 
-def test_only_modes_differ() -> None:
+def test_sharing_changes_only_modes() -> None:
     digest = b"d" * 32
     entries = [
         Entry(b"a", FILE, 0o600, 3, 5, digest, b""),
