@@ -1,0 +1,50 @@
+"""docs/architecture.md names the code as it is."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+PACKAGE = TOP / "src" / "envsync"
+LAYERS = {path.stem for path in PACKAGE.iterdir()}
+MODULES = {path.stem for path in PACKAGE.rglob("*") if path.is_dir() or path.suffix == ".py"}
+
+
+def _definitions() -> Iterator[str]:
+    """Yield the names of all classes, functions and annotated fields of the package."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                yield node.name
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                yield node.target.id
+
+
+DEFINITIONS = set(_definitions())
+
+
+def _named(pattern: str) -> list[str]:
+    """Return the names in backticks in the page that match, each once and in order."""
+    names = re.findall(r"`([^`\n]+)`", (TOP / "docs" / "architecture.md").read_text())
+    return [name for name in dict.fromkeys(names) if re.fullmatch(pattern, name)]
+
+
+@pytest.mark.parametrize("name", _named(r"[a-z_]+(\.\w+)+"))
+def test_module_in_the_architecture_is_in_the_package(name: str) -> None:
+    """A name that begins with no layer is one of an environment's, such as `conda-meta`."""
+    first, *rest = name.removeprefix("envsync.").removesuffix(".py").split(".")
+    path = PACKAGE / first
+    while rest and ((path / rest[0]).exists() or (path / f"{rest[0]}.py").exists()):
+        path /= rest.pop(0)
+    is_module = path.is_dir() or path.with_suffix(".py").is_file() or first in MODULES
+    assert first not in LAYERS or (is_module and DEFINITIONS.issuperset(rest))
+
+
+@pytest.mark.parametrize("name", _named(r"[A-Z]\w+(\.\w+)?|[a-z]+(_[a-z]+)+"))
+def test_definition_in_the_architecture_is_in_the_package(name: str) -> None:
+    assert (MODULES | DEFINITIONS).issuperset(name.split("."))
