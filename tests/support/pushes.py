@@ -118,11 +118,9 @@ class Server:
                 if self.share is not None:
                     push.share(self.share)
                 wanted = manifest_of(nodes)
-                if is_hashed_meanwhile and target.refer_to(wanted_packages(wanted)):
+                if is_hashed_meanwhile and push.refer_to(wanted_packages(wanted)):
                     push.begin_alike()
-                    push.settle()
-                _, fetches = push.stage(wanted)
-                transfer(source, fetches, push)
+                transfer(source, push.stage(wanted).fetches, push)
                 push.complete()
                 before_publish()
                 return push.publish(

@@ -73,13 +73,13 @@ def test_a_directory_becomes_a_link_and_stays_one(
     with monkeypatch.context() as only_now:
         refuse_exchange(only_now)
         with server.staged(TWO) as push:
-            [finding] = push.findings
+            [finding] = push.stage(manifest_of(TWO)).findings
             assert "becomes a link" in finding.message
             assert not finding.blocking
         server.push(TWO)
         assert is_linked(server)
         with server.staged(THREE) as push:
-            assert push.findings == ()
+            assert push.stage(manifest_of(THREE)).findings == ()
     server.push(THREE)
     assert is_linked(server), "also where directories can be swapped again"
     assert server.manifest() == manifest_of(THREE)

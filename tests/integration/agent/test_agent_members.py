@@ -101,8 +101,7 @@ def _push(server: Server, group: str, nodes: Tree, die_at: str = "", keep: int =
         push = TargetPush(target)
         push.share(Share(group, WRITE))
         wanted = manifest_of(nodes)
-        _, fetches = push.stage(wanted)
-        transfer(source, fetches, push)
+        transfer(source, push.stage(wanted).fetches, push)
         step("staged")
         push.complete()
         how = "server1", "someone@server1", "mirror", "stream", Check(), False

@@ -24,7 +24,6 @@ from envsync.agent.target import health, spare
 from envsync.agent.target import target as targets
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.push import TargetPush
-from envsync.agent.target.queries import dry_plan
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import ORIGIN_NEW, Finding, PlanFacts
 from envsync.errors import Locked, PreflightRefused, VerificationFailed
@@ -57,9 +56,9 @@ def planned(server: Server, nodes: Tree, keep: int = 1) -> PlanFacts:
     try:
         target.inspect(lock=True)
         push = TargetPush(target)
-        facts, _ = push.stage(manifest_of(nodes))
+        staged = push.stage(manifest_of(nodes))
         push.staging.close()
-        return facts
+        return staged.facts
     finally:
         target.lock.release()
 
@@ -97,8 +96,8 @@ def test_a_dry_run_does_without_it_if_another_push_takes_it_meanwhile(
     monkeypatch.setattr(place, function, meddled)
     target = server.target()
     target.keep = keep
-    facts, *_ = dry_plan(target, manifest_of(VERSIONS[2]))
-    assert facts.origin == ORIGIN_NEW
+    preview = TargetPush(target).preview(manifest_of(VERSIONS[2]))
+    assert preview.facts.origin == ORIGIN_NEW
 
 
 def test_failed_spare_tree_bars_no_later_one(

@@ -61,8 +61,8 @@ def filled(
                 outline, _ = build.outline(scanned)
                 begun = push.begin(outline)
                 assert begun is not None
-                items = [(path, entry.size_bytes) for path, entry in begun[1]]
-                incoming = push.receiver(begun[1])
+                items = [(path, entry.size_bytes) for path, entry in begun.fetches]
+                incoming = push.receiver(begun.fetches)
                 for block in outgoing(top_fd, items):
                     for start in range(0, len(block), 40):
                         incoming.feed(block[start : start + 40])
@@ -83,7 +83,7 @@ def settled(push: TargetPush) -> None:
     push.settle()
     found = push.staging._found
     assert found is not None
-    assert push._target.begun == found.manifest() == disk.truth(push.staging.path)
+    assert push.base_manifest == found.manifest() == disk.truth(push.staging.path)
     assert found.revision == revision_of(found.manifest())
 
 
@@ -100,8 +100,7 @@ def test_tree_is_complete_however_often_it_was_looked_at(
 
     with filled(nodes, now_and_then) as (_, push):
         settled(push)
-        _, fetches = push.stage(manifest_of(nodes))
-        assert not fetches
+        assert not push.stage(manifest_of(nodes)).fetches
         push.complete()
 
 
@@ -140,9 +139,9 @@ def test_change_after_a_look_is_found() -> None:
     with filled(ENVIRONMENT, look) as (_, push):
         change(push.staging.path + b"/lib/b/c/d/x")
         settled(push)
-        assert push._target.begun != manifest_of(ENVIRONMENT)
-        _, fetches = push.stage(manifest_of(ENVIRONMENT))
-        assert [*fetches.paths()] == [b"lib/b/c/d/x"]
+        assert push.base_manifest != manifest_of(ENVIRONMENT)
+        staged = push.stage(manifest_of(ENVIRONMENT))
+        assert [*staged.fetches.paths()] == [b"lib/b/c/d/x"]
 
 
 def change(path: bytes) -> None:

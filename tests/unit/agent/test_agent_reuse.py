@@ -52,8 +52,8 @@ def staged(server: Server, nodes: Tree) -> tuple[PlanFacts, set[bytes]]:
     target = server.target()
     try:
         target.inspect(lock=True)
-        facts, fetches = TargetPush(target).stage(manifest_of(nodes))
-        return facts, {path for path, _ in fetches}
+        staged = TargetPush(target).stage(manifest_of(nodes))
+        return staged.facts, {*staged.fetches.paths()}
     finally:
         target.lock.release()
 
@@ -174,12 +174,11 @@ def test_a_manifest_refers_to_what_was_published_under_another_name(server: Serv
     for above in (envs, envs / ".envsync"):
         (above / server.name).rename(above / "older")
     wanted = manifest_of({**WANTED, b"newer": file(b"since then")})
-    target = server.target()
-    assert target.refer_to(wanted_packages(wanted))
-    base = target.base_manifest()
-    known = references(base)
+    push = TargetPush(server.target())
+    assert push.refer_to(wanted_packages(wanted))
+    known = references(push.base_manifest)
     encoded = encode(wanted, known)
-    assert decode(encoded, base) == wanted
+    assert decode(encoded, push.base_manifest) == wanted
     # The top directory alone is another one.
     assert len(encoded) < len(encode(Manifest({b"": wanted.directories[b""]}, 0, 0))) + 20 * 40
 
@@ -195,13 +194,13 @@ def test_files_that_look_alike_are_copied_before_the_hashes_are_known(server: Se
     try:
         target.inspect(lock=True)
         push = TargetPush(target)
-        assert target.refer_to(wanted_packages(manifest_of(nodes)))
+        assert push.refer_to(wanted_packages(manifest_of(nodes)))
         assert push.begin_alike()
-        push.settle()
-        facts, fetches = push.stage(manifest_of(nodes))
+        staged = push.stage(manifest_of(nodes))
     finally:
         target.lock.release()
-    assert [path for path, _ in fetches] == [b"newer"]
+    assert [*staged.fetches.paths()] == [b"newer"]
+    facts = staged.facts
     assert (facts.origin, facts.reused_from) == ("new", ("older",))
     there = sum(node.data != b"since then" and len(node.data) for node in nodes.values())
     assert facts.reused_bytes == there
@@ -212,6 +211,6 @@ def test_files_that_look_alike_are_copied_before_the_hashes_are_known(server: Se
 
 def test_nothing_is_referred_to_where_something_else_stands(server: Server) -> None:
     make(server, "stranger", environment({b"conda-meta/other-1-0.json": file(b"{}")}))
-    target = server.target()
-    assert not target.refer_to(wanted_packages(manifest_of(WANTED)))
-    assert target.base_manifest() == EMPTY
+    push = TargetPush(server.target())
+    assert not push.refer_to(wanted_packages(manifest_of(WANTED)))
+    assert push.base_manifest == EMPTY

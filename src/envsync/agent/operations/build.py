@@ -42,7 +42,7 @@ def _prepare(service: Service, _: None) -> None:
 @handles(BEGIN_ALIKE)
 def _begin_alike(service: Service, _: None) -> bool:
     """Before the source is hashed, build on what was published here under another name."""
-    return service.push.begin_alike(service.counted("copy"))
+    return service.push.begin_alike(service.counted("copy"), service.counted("verify"))
 
 
 @handles(SHARE)
@@ -58,11 +58,10 @@ def _settle(service: Service, _: None) -> None:
 @handles(STAGE)
 def _stage(service: Service, request: SentManifest) -> StageFacts:
     wanted = manifest_of(service, request)
-    facts, fetches = service.push.stage(wanted, service.counted("copy"))
-    service.fetches = fetches
-    findings = content_findings(wanted) + service.push.findings
-    staging, paths = service.push.staging, b"\0".join(fetches.paths())
-    return StageFacts(facts, os.fsdecode(staging.path), staging.token, findings, paths)
+    staged = service.push.stage(wanted, service.counted("copy"))
+    findings = content_findings(wanted) + staged.findings
+    staging, paths = service.push.staging, b"\0".join(staged.fetches.paths())
+    return StageFacts(staged.facts, os.fsdecode(staging.path), staging.token, findings, paths)
 
 
 @handles(COMPLETE)

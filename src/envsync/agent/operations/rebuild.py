@@ -12,8 +12,8 @@ from envsync.agent.staging import side_build
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.staging.staging import Holding
 from envsync.agent.staging.writing import space_guard
+from envsync.agent.target.planning import OWN
 from envsync.agent.target.preparation import content_findings
-from envsync.agent.target.queries import OWN
 from envsync.agent.wire.messages import RebuiltFacts, ToolFacts
 from envsync.agent.wire.rebuild_operations import (
     CHECK,
@@ -91,12 +91,12 @@ def _take_built(service: Service, _: None) -> RebuiltFacts:
     snapshot = service.target.trees.snapshot(build.path, progress=progress)
     wanted = snapshot.manifest()
     beside = [Holding(build.path, wanted, OWN)]
-    plan, fetches = service.push.stage(wanted, service.counted("copy"), beside)
-    if fetches:
-        raise TransferFailed(f"{len(fetches)} files changed while they were copied there")
+    staged = service.push.stage(wanted, service.counted("copy"), beside)
+    if staged.fetches:
+        raise TransferFailed(f"{len(staged.fetches)} files changed while they were copied there")
     side_build.discard(service.target.places)
-    findings = content_findings(wanted) + service.push.findings
-    return RebuiltFacts(plan, snapshot.totals, findings)
+    findings = content_findings(wanted) + staged.findings
+    return RebuiltFacts(staged.facts, snapshot.totals, findings)
 
 
 @handles(DISCARD_BUILT)

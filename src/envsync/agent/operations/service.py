@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.trees.storage import storage_failure
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from envsync.agent.staging.side_build import SideBuild
     from envsync.agent.target.push import TargetPush
     from envsync.agent.target.target import Target
-    from envsync.tree.entry import Entry
+    from envsync.tree.manifest import Manifest
 
 PROGRESS_SECONDS = 0.2
 
@@ -82,7 +82,6 @@ class Service:
         self.opened_target: Optional[Target] = None
         self._push: Optional[TargetPush] = None
         self.build: Optional[SideBuild] = None
-        self.fetches: Collection[Tuple[bytes, Entry]] = ()
 
     def ask(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
         """Carry out one operation. Raises `EnvsyncError`, and OSError that is no disk trouble."""
@@ -126,6 +125,11 @@ class Service:
 
             self._push = TargetPush(self.target)
         return self._push
+
+    def base_manifest(self) -> Manifest:
+        """Return the manifest that the source's manifest can refer to."""
+        live = self.target.live
+        return self.push.base_manifest if live is None else live.manifest()
 
     def leave(self) -> None:
         """Close, because nothing more will be asked, unless a push has begun.

@@ -100,8 +100,8 @@ def _references(service: Service, request: AskReferences) -> ReferencesFacts:
     if request.looks_ahead:
         service.push.prepare_beside()
     packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
-    has_most = service.target.refer_to(packages)
-    references = b"".join(manifests.references(service.target.base_manifest()))
+    has_most = bool(packages) and service.push.refer_to(packages)
+    references = b"".join(manifests.references(service.base_manifest()))
     has_begun = find_staging(service.target.places) is not None
     return ReferencesFacts(has_most, has_begun, decodable(), references)
 
@@ -121,14 +121,11 @@ def _differences(service: Service, request: AskDifferences) -> DifferenceFacts:
 @handles(DRY_PLAN)
 def _dry_plan(service: Service, request: SentManifest) -> StageFacts:
     from envsync.agent.target.preparation import content_findings
-    from envsync.agent.target.queries import dry_plan
 
     wanted = manifest_of(service, request)
-    facts, fetches, built_on = dry_plan(service.target, wanted)
-    service.fetches = fetches
-    service.push.would_build_on(built_on)
-    paths = b"\0".join(fetches.paths())
-    return StageFacts(facts, "", "", content_findings(wanted), paths)
+    preview = service.push.preview(wanted)
+    paths = b"\0".join(preview.fetches.paths())
+    return StageFacts(preview.facts, "", "", content_findings(wanted), paths)
 
 
 @handles(VERIFY)
@@ -153,7 +150,7 @@ def manifest_of(service: Service, sent: SentManifest) -> Manifest:
     """Return a source's manifest as it was sent, after checking every rule."""
     data = decode_all(sent.payload, PAYLOAD_BYTES_MAX) if sent.packed else sent.payload
     try:
-        return manifests.decode(data, service.target.base_manifest())
+        return manifests.decode(data, service.base_manifest())
     except InvalidEntry as error:
         raise AgentFailed(f"the source's manifest is not acceptable: {error}") from error
 

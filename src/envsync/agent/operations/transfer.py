@@ -57,9 +57,8 @@ def _begin(service: Service, request: SentManifest) -> Optional[ReceiveFacts]:
     begun = service.push.begin(manifest_of(service, request))
     if begun is None:
         return None
-    _, service.fetches = begun
     service.tell({"taking": 1})
-    incoming, staging = service.push.receiver(service.fetches), service.push.staging
+    incoming, staging = service.push.receiver(begun.fetches), service.push.staging
 
     def stream() -> Optional[bytes]:
         while not service.pending() and staging.look_meanwhile(incoming.files):
@@ -75,7 +74,7 @@ def _blocks(service: Service, request: AskBlocks) -> bytes:
     bases, is_sample = service.push.bases(), request.is_sample
     paths = request.payload.split(b"\0")
     wanted = set(paths)
-    sizes = {path: entry.size_bytes for path, entry in service.fetches if path in wanted}
+    sizes = {path: entry.size_bytes for path, entry in service.push.fetches if path in wanted}
     if sizes.keys() != wanted:
         raise AgentFailed("received a request for digests of files that are not to be sent")
     return b"".join(bases.told(path, sizes[path], is_sample) for path in paths)
@@ -89,9 +88,9 @@ def _patch(service: Service, paths: bytes) -> ReceiveFacts:
 def _items(service: Service, paths: bytes) -> Collection[Tuple[bytes, Entry]]:
     """Return the files that have to come: all, or those of the paths if there are any."""
     if not paths:
-        return service.fetches
+        return service.push.fetches
     wanted = set(paths.split(b"\0"))
-    return [item for item in service.fetches if item[0] in wanted]
+    return [item for item in service.push.fetches if item[0] in wanted]
 
 
 def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:

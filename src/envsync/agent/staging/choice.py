@@ -24,13 +24,13 @@ from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE
 from envsync.errors import SourceRefused, StorageFailed
 
 
-class Candidate(NamedTuple):
-    """A tree to build on: its name in `trees`, its origin, and its snapshot.
+class StagingCandidate(NamedTuple):
+    """A tree to build on: its path, its origin, and its snapshot.
 
-    A new directory has no name and no snapshot yet (None).
+    A new directory has no path and no snapshot yet (None).
     """
 
-    token: Optional[str]
+    tree: Optional[bytes]
     origin: str
     found: Optional[Snapshot]
 
@@ -43,7 +43,7 @@ class _Possible(NamedTuple):
     revision: Optional[str]
 
 
-NOTHING = Candidate(None, ORIGIN_NEW, None)
+NOTHING = StagingCandidate(None, ORIGIN_NEW, None)
 
 
 class StagingChoice:
@@ -58,7 +58,7 @@ class StagingChoice:
         self._records = records
         self._keep = keep
 
-    def preview(self, live: Optional[Record]) -> Candidate:
+    def preview(self, live: Optional[Record]) -> StagingCandidate:
         """Return the tree that would be built on."""
         return self.candidate(live) if os.path.isdir(self._places.trees) else NOTHING
 
@@ -68,7 +68,7 @@ class StagingChoice:
             self._trees.begin(possible.tree)
             return
 
-    def candidate(self, live: Optional[Record], wanted: str = "") -> Candidate:
+    def candidate(self, live: Optional[Record], wanted: str = "") -> StagingCandidate:
         """Return the tree to build on, hashed; `live` is the record of the live tree.
 
         `wanted` is the revision that will be built, given if it may be on record already.
@@ -78,7 +78,7 @@ class StagingChoice:
                 snapshot = self._trees.snapshot(tree)
                 is_it = revision in (None, snapshot.revision)
                 if is_it and not has_names_elsewhere(snapshot.scan.directories):
-                    return Candidate(os.fsdecode(os.path.basename(tree)), origin, snapshot)
+                    return StagingCandidate(tree, origin, snapshot)
             # Not usable: somebody wrote into it after it was replaced, or still does, or it cannot
             # be read any more; or its files have hard links elsewhere, made by conda (to its
             # package cache and other environments, if the tree was recorded as it was found) or

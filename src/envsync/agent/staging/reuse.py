@@ -54,7 +54,7 @@ class Found(NamedTuple):
         return {content: {path} for content, path in self.by_content.items() if content in contents}
 
 
-class Candidate(NamedTuple):
+class SearchableTree(NamedTuple):
     """A tree to search. `packages` are the paths in it that show which packages it has."""
 
     path: bytes
@@ -78,7 +78,7 @@ class Elsewhere:
         self._prefix = os.fsencode(prefix)
         self._places = places
         self._trees = trees
-        self._seen: Optional[Tuple[Candidate, ...]] = None
+        self._seen: Optional[Tuple[SearchableTree, ...]] = None
 
     def has_most_of(self, packages: FrozenSet[bytes]) -> bool:
         """Return whether some tree or the package cache has half of these packages, by name."""
@@ -87,7 +87,7 @@ class Elsewhere:
         cached = sum(1 for package in packages if self._is_cached(package))
         return bool(packages) and 2 * cached >= len(packages)
 
-    def _with_half(self, packages: FrozenSet[bytes]) -> List[Candidate]:
+    def _with_half(self, packages: FrozenSet[bytes]) -> List[SearchableTree]:
         half = len(packages) / 2
         return [one for one in self._ranked(packages) if len(one.packages & packages) >= half]
 
@@ -108,17 +108,17 @@ class Elsewhere:
         cache = os.path.join(self._prefix, b"pkgs")
         yield from _holding(cache, "the package cache", self._cached(packages, left), left)
 
-    def _ranked(self, packages: FrozenSet[bytes]) -> List[Candidate]:
+    def _ranked(self, packages: FrozenSet[bytes]) -> List[SearchableTree]:
         ranked = [c for c in self._candidates() if c.packages & packages]
         ranked.sort(key=lambda c: (-len(c.packages & packages), c.path))
         return ranked[:CANDIDATES_MAX]
 
-    def _candidates(self) -> Tuple[Candidate, ...]:
+    def _candidates(self) -> Tuple[SearchableTree, ...]:
         if self._seen is None:
             self._seen = tuple(self._look())
         return self._seen
 
-    def _look(self) -> Iterator[Candidate]:
+    def _look(self) -> Iterator[SearchableTree]:
         """Yield every other live environment, and every earlier version of any environment."""
         envs = os.path.join(self._prefix, b"envs")
         state = os.path.join(envs, STATE_DIRECTORY)
@@ -129,7 +129,7 @@ class Elsewhere:
                 places = layout(os.fsdecode(self._prefix), name)
                 for path in (places.standing(), *self._earlier(places)):
                     if _is_directory(path) and os.lstat(path).st_ino != own:
-                        yield Candidate(path, name, frozenset(_package_paths(path)))
+                        yield SearchableTree(path, name, frozenset(_package_paths(path)))
 
     def _earlier(self, places: Layout) -> Iterator[bytes]:
         """Yield earlier published versions; other trees may be in use as staging."""
@@ -139,7 +139,7 @@ class Elsewhere:
             if tree is not None:
                 yield tree
 
-    def _known(self, candidate: Candidate, contents: Set[bytes]) -> Dict[bytes, bytes]:
+    def _known(self, candidate: SearchableTree, contents: Set[bytes]) -> Dict[bytes, bytes]:
         """Return a path for each content found by record, content cache or installers' notes."""
         manifest = self._published(candidate)
         if manifest is None:
@@ -153,7 +153,7 @@ class Elsewhere:
             return {found: min(paths) for found, paths in manifest.places(contents).items()}
         return _first(_noted(candidate), contents)
 
-    def _published(self, candidate: Candidate) -> Optional[Manifest]:
+    def _published(self, candidate: SearchableTree) -> Optional[Manifest]:
         """Return the manifest in the tree's record, or None if it has no record."""
         with contextlib.suppress(PreflightRefused, OSError):
             records = Records(layout(os.fsdecode(self._prefix), candidate.name))
@@ -209,7 +209,7 @@ def _first(
     return found
 
 
-def _noted(candidate: Candidate) -> Iterator[installer_digests.FileDigest]:
+def _noted(candidate: SearchableTree) -> Iterator[installer_digests.FileDigest]:
     """Yield the file digests that conda and pip noted for an environment not hashed yet."""
     for path in sorted(candidate.packages):
         if _METADATA.match(path):

@@ -19,7 +19,7 @@ from envsync.agent.places.sharing import regroup
 from envsync.agent.places.staging_note import find_staging, forget_staging, note_staging
 from envsync.agent.server.filesystem import space
 from envsync.agent.server.reading import closing_fd
-from envsync.agent.staging.choice import NOTHING, Candidate, StagingChoice
+from envsync.agent.staging.choice import NOTHING, StagingCandidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
 from envsync.agent.staging.incremental_listing import IncrementalListing
 from envsync.agent.staging.plan_steps import after_contents, before_contents, stamp_directories
@@ -62,7 +62,7 @@ class Staging:
         self._writer: Optional[TreeWriter] = None
         self._plan: Optional[Plan] = None
         self._found: Optional[Snapshot] = None
-        self._looked: Optional[Candidate] = None
+        self._looked: Optional[StagingCandidate] = None
         self._touched: Set[bytes] = set()
         self._incremental: Optional[IncrementalListing] = None
         self._was_shared = False
@@ -111,17 +111,17 @@ class Staging:
         """Make the next push choose another tree than this one."""
         forget_staging(self._places)
 
-    def _take(self, chosen: Candidate) -> None:
+    def _take(self, chosen: StagingCandidate) -> None:
         self.origin, self._found = chosen.origin, chosen.found
         if self._found is not None:
             # Read this now: if the cache is damaged, the tree is hashed again by its present path.
             known = self._found.known()
             self._found = self._found._replace(known=lambda: known)
         self.token = os.urandom(8).hex()
-        if chosen.token is None:
+        if chosen.tree is None:
             os.mkdir(self.path, 0o700)
         else:
-            os.rename(self._places.tree(chosen.token), self.path)
+            os.rename(chosen.tree, self.path)
         status = os.lstat(self.path)
         inode = status.st_ino
         note_staging(self._places, self.token, inode)
@@ -130,7 +130,7 @@ class Staging:
             self._records.forget(stale)
         # Last, because as long as the tree has a record, a rollback may use it as it is. Setgid
         # is kept, so that `leave_group` knows that the tree was shared even if this push is cut.
-        handed_down = 0 if chosen.token is None else status.st_mode & SETGID
+        handed_down = 0 if chosen.tree is None else status.st_mode & SETGID
         os.chmod(self.path, 0o700 | handed_down)
         self._was_shared = bool(handed_down) and status.st_gid != os.getegid()
         self._writer = TreeWriter(open_directory(self.path))

@@ -6,11 +6,11 @@ packages under another name, it begins with a copy of that tree.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional
 
 from envsync.agent.staging.reuse import Alike, wanted_packages
 from envsync.agent.staging.staging import Holding, Staging
-from envsync.agent.target.queries import plan_facts
+from envsync.agent.target.planning import plan_facts
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import PlanFacts
 from envsync.errors import NoSpace
@@ -27,34 +27,48 @@ class Copied(NamedTuple):
     facts: PlanFacts
 
 
+class BegunTree(NamedTuple):
+    """A new tree with everything in `outline` but the files' contents, which have to come.
+
+    `fetches` are the files, in the order of `outline.files`.
+    """
+
+    outline: Manifest
+    fetches: Files
+
+
+class SettledTree(NamedTuple):
+    """A new tree that was finished and inspected ahead of the plan.
+
+    `copied` is what it was copied from; None if its files were received.
+    """
+
+    copied: Optional[Copied] = None
+
+
 def has_to_come(target: Target, outline: Manifest) -> bool:
     """Return whether this server has neither any of the environment nor most of its packages."""
     # With most packages here, it is quicker to wait for the hashes, which tell what need not come.
     return _is_new(target) and not target.elsewhere().has_most_of(wanted_packages(outline))
 
 
-def tree_alike(target: Target) -> Optional[Alike]:
-    """Return the tree that `Target.refer_to` found, if it is worth its space.
+def is_worth_copying(target: Target, alike: Alike) -> bool:
+    """Return whether a similar tree is worth its space.
 
-    None if some of the environment is here, or if that tree is too different.
+    It is not if some of the environment is here, or if that tree is too different.
     """
-    alike = target.alike
-    return alike if alike is not None and alike.is_close and _is_new(target) else None
+    return alike.is_close and _is_new(target)
 
 
 def _is_new(target: Target) -> bool:
     return target.live is None and not target.records.all()
 
 
-def by_outline(staging: Staging, outline: Manifest) -> Tuple[PlanFacts, Files]:
-    """Make everything but the files' contents; return the figures, and the files to send.
-
-    The files are in the order of `outline.files`.
-    """
-    work = staging.plan_whole(outline)
+def by_outline(staging: Staging, outline: Manifest) -> BegunTree:
+    """Make everything but the files' contents."""
+    staging.plan_whole(outline)
     staging.require_space()
-    fetches = staging.bring_forward(())
-    return plan_facts(work, (), staging.origin, ()), fetches
+    return BegunTree(outline, staging.bring_forward(()))
 
 
 def by_copy(

@@ -16,8 +16,8 @@ from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import AgentFailed, TargetDrifted
 
 
-class Verified(NamedTuple):
-    """A version that was built at `tree` and hashed; `share` is what a group may do with it, or "".
+class VerifiedTree(NamedTuple):
+    """A version that was built at `tree` and hashed. `share` is what a group may do with it, or "".
 
     From `settled_seconds` of the monotonic clock on, a change to it would show another timestamp.
     """
@@ -28,7 +28,7 @@ class Verified(NamedTuple):
     share: str
 
 
-def switch_to(target: Target, verified: Verified, publication: Publication) -> Switch:
+def switch_to(target: Target, verified: VerifiedTree, publication: Publication) -> Switch:
     """Return the switch from the live version to the one that was built."""
     live, version = target.live, verified.version
     kept = kept_record(target, publication.who, is_foreign=publication.overwrites_foreign)

@@ -1,14 +1,33 @@
 """Building and publishing on a target.
 
-After `Target.inspect(lock=True)`, a push calls, in this order: `stage`, one of the ways to receive,
-`complete`, `publish`. `begin` or `begin_alike`, and then `settle`, may precede these.
+What a push has done so far is one value, its phase. Each step takes the one before it:
+
+    begin        -> BegunTree     whose files are then received
+    settle       -> SettledTree   from BegunTree; begin_alike has it at once
+    stage        -> StagedTree    from any phase, and continues from SettledTree; files are received
+    complete     -> VerifiedTree  from StagedTree
+    publish                       from VerifiedTree
+    preview      -> Preview       in a dry run
+
+Only `stage`, `complete` and `publish` are needed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import Callable, Collection, Optional, Sequence, Tuple
+from typing import (
+    Callable,
+    Collection,
+    FrozenSet,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+)
 
 from envsync.agent.places.base import make_room_for_environments
 from envsync.agent.places.layout import Layout
@@ -16,14 +35,15 @@ from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
-from envsync.agent.staging.choice import Candidate
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.plan_figures import with_copied, with_failed
+from envsync.agent.staging.reuse import Alike
 from envsync.agent.staging.staging import Holding, Staging
 from envsync.agent.target import build_ahead, group_access
+from envsync.agent.target.build_ahead import BegunTree, SettledTree
+from envsync.agent.target.planning import Preview, plan_facts, plan_reusing, preview
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
-from envsync.agent.target.publication import Verified, read_back, switch_to
-from envsync.agent.target.queries import plan_facts, plan_reusing
+from envsync.agent.target.publication import VerifiedTree, read_back, switch_to
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import is_of_entry, trouble, words
@@ -37,28 +57,47 @@ from envsync.tree.sharing import Share
 from envsync.tree.steps import Files, Plan
 
 Progress = Callable[[int], None]
+T = TypeVar("T")
+
+
+class StagedTree(NamedTuple):
+    """A tree brought forward by a plan: the plan's figures, and the files that must be sent.
+
+    `findings` are what a person should know about the coming switch.
+    """
+
+    wanted: Manifest
+    facts: PlanFacts
+    fetches: Files
+    findings: Tuple[Finding, ...]
+
+
+Phase = Union[None, BegunTree, SettledTree, StagedTree, VerifiedTree, Preview]
 
 
 class TargetPush:
-    """One push to one target."""
+    """One push to one target, after `Target.inspect`, which has to lock it unless for a preview."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._staging: Optional[Staging] = None
         self._looked: Optional[Staging] = None
-        self._outline: Optional[Manifest] = None
-        self._is_ahead = False
-        self._copied: Optional[build_ahead.Copied] = None
-        self._wanted: Manifest = EMPTY
-        self._verified: Optional[Verified] = None
         self._access = group_access.NO_GROUP
-        self._built_on = (ORIGIN_NEW, b"")
-        self.findings: Tuple[Finding, ...] = ()
+        self._alike: Optional[Alike] = None
+        self._staging: Optional[Staging] = None
+        self._phase: Phase = None
+        self.base_manifest = EMPTY
+        """What the source's manifest can refer to if nothing is live."""
 
     @property
     def is_begun(self) -> bool:
         """Whether anything may have been built."""
         return self._staging is not None
+
+    def _required(self, phase: Type[T], missing: str) -> T:
+        """Return the phase if it is this one. Raises `AgentFailed` with the message if not."""
+        if not isinstance(self._phase, phase):
+            raise AgentFailed(missing)
+        return self._phase
 
     def prepare(self) -> None:
         """Read what `stage` will need, while the source is still being inspected."""
@@ -98,12 +137,24 @@ class TargetPush:
             self._access, warnings = group_access.for_group(self._target, share)
         return not self._access.is_new, warnings
 
-    def begin(self, outline: Manifest) -> Optional[Tuple[PlanFacts, Files]]:
+    def refer_to(self, packages: FrozenSet[bytes]) -> bool:
+        """Return whether nothing is live, but this server has half of these packages elsewhere.
+
+        The source's manifest may then refer to the tree that has most of them.
+        """
+        if self._target.live is not None or not packages:
+            return False
+        elsewhere = self._target.elsewhere()
+        self._alike = elsewhere.likeliest(packages)
+        if self._alike is not None:
+            self.base_manifest = self._alike.manifest
+        return self._alike is not None or elsewhere.has_most_of(packages)
+
+    def begin(self, outline: Manifest) -> Optional[BegunTree]:
         """Build an environment of which nothing is here from its outline, ahead of `stage`.
 
-        Returns the same as `stage`, with the files in the order of `outline.files`. Returns None,
-        and builds nothing, if some of the environment is here already, be it an unfinished tree, or
-        if this server has most of its packages elsewhere.
+        Returns None, and builds nothing, if some of the environment is here already, be it an
+        unfinished tree, or if this server has most of its packages elsewhere.
         """
         self._target.require_lock()
         if not build_ahead.has_to_come(self._target, outline):
@@ -111,82 +162,92 @@ class TargetPush:
         staging = self._begun_anew()
         if staging is None:
             return None
-        outline = self._access.applied(outline)
-        begun = build_ahead.by_outline(staging, outline)
-        self._outline = outline
+        self._phase = begun = build_ahead.by_outline(staging, self._access.applied(outline))
         return begun
 
-    def begin_alike(self, progress: Optional[Progress] = None) -> bool:
-        """Copy the tree that `Target.refer_to` found, to build on it, while the source is hashed.
+    def settle(self, progress: Optional[Progress] = None) -> None:
+        """Finish what was begun, once its files have arrived, and inspect all of it."""
+        begun = self._required(BegunTree, "nothing was begun")
+        self._settle(begun.outline, progress)
+        self._phase = SettledTree()
+
+    def begin_alike(
+        self, on_copied: Optional[Progress] = None, on_hashed: Optional[Progress] = None
+    ) -> bool:
+        """Copy the tree that `refer_to` found, to build on it, while the source is hashed.
 
         Returns whether that was done: not if some of the environment is here already, be it an
         unfinished tree, nor if that tree is too different to be worth its space, or does not fit.
         """
         self._target.require_lock()
-        alike = build_ahead.tree_alike(self._target)
-        if alike is None:
+        alike = self._alike
+        if alike is None or not build_ahead.is_worth_copying(self._target, alike):
             return False
         staging = self._begun_anew()
         if staging is None:
             return False
         outline = self._access.applied(alike.manifest)
-        self._copied = build_ahead.by_copy(staging, alike, outline, progress)
-        if self._copied is not None:
-            self._outline = outline
-        return self._copied is not None
+        copied = build_ahead.by_copy(staging, alike, outline, on_copied)
+        if copied is None:
+            return False
+        self._settle(outline, on_hashed)
+        self._phase = SettledTree(copied)
+        return True
 
     def _begun_anew(self) -> Optional[Staging]:
         """Return a new tree to build on; None if an earlier push has left one, for `stage`."""
-        staging = self._new_staging()
+        self._staging = staging = self._new_staging()
         staging.choose(None)
-        self._staging = staging
         if staging.origin != ORIGIN_NEW:
             return None
         self._access.hand_down(staging)
         return staging
 
-    def settle(self, progress: Optional[Progress] = None) -> None:
-        """Finish what was begun, once its files have arrived, and inspect all of it."""
-        outline, self._outline = self._outline, None
-        if outline is not None:
-            self.staging.complete(outline, None, ())
-            self._target.begun = self.staging.snapshot_completed(progress)
-            self._is_ahead = True
+    def _settle(self, outline: Manifest, progress: Optional[Progress]) -> None:
+        self.staging.complete(outline, None, ())
+        self.base_manifest = self.staging.snapshot_completed(progress)
 
     def stage(
         self,
         wanted: Manifest,
         progress: Optional[Progress] = None,
         beside: Sequence[Holding] = (),
-    ) -> Tuple[PlanFacts, Files]:
-        """Bring a staging tree forward; return the plan's figures and the files that must be sent.
+    ) -> StagedTree:
+        """Bring a staging tree forward: the settled one, or else one that `Staging` chooses.
 
         `beside` are further trees of this server that contents may be copied from.
         """
         self._target.require_lock()
-        self._wanted, self._verified = self._access.applied(wanted), None
-        staging = self._begun()
-        copied, self._copied = self._copied, None
+        wanted = self._access.applied(wanted)
+        settled = self._phase if isinstance(self._phase, SettledTree) else None
+        self._phase = None
+        copied = None if settled is None else settled.copied
+        findings = () if settled is not None else switch_findings(self._target.places)
+        staging = self._chosen(wanted) if settled is None else self.staging
         if copied is not None:
             beside = (*beside, copied.holding)
         try:
-            facts, work, fetches = self._bring_forward(staging, beside, progress)
+            facts, work, fetches = self._bring_forward(staging, wanted, beside, progress)
         except OSError as error:
             if staging.origin == ORIGIN_NEW or not is_of_entry(error):
                 raise
             # This user cannot change something in that tree, and could not the next time either.
             staging.begin_anew()
             self._access.hand_down(staging)
-            facts, work, fetches = self._bring_forward(staging, beside, progress)
+            facts, work, fetches = self._bring_forward(staging, wanted, beside, progress)
         if copied is not None:
             facts = with_copied(facts, copied.facts, work)
-        return with_failed(facts, work, fetches), fetches
+        facts = with_failed(facts, work, fetches)
+        self._phase = staged = StagedTree(wanted, facts, fetches, findings)
+        return staged
 
     def _bring_forward(
-        self, staging: Staging, beside: Sequence[Holding], progress: Optional[Progress]
+        self,
+        staging: Staging,
+        wanted: Manifest,
+        beside: Sequence[Holding],
+        progress: Optional[Progress],
     ) -> Tuple[PlanFacts, Plan, Files]:
-        wanted = self._wanted
-
         def make(holdings: Sequence[Holding]) -> Plan:
             return staging.plan(wanted, holdings)
 
@@ -197,29 +258,30 @@ class TargetPush:
         fetches = staging.bring_forward(found, progress)
         return plan_facts(work, found, staging.origin, ()), work, fetches
 
-    def _begun(self) -> Staging:
-        """Return the tree to build on: what `begin` has begun, or what `Staging` chooses."""
-        if self._staging is not None and self._is_ahead:
-            self._is_ahead = False
-            return self._staging
+    def _chosen(self, wanted: Manifest) -> Staging:
+        """Return the tree that `Staging` chooses to build on."""
         if self._staging is not None:
             # The source has changed since, or `begin` built nothing: staging starts once more.
             self._staging.close()
-        self.findings = switch_findings(self._target.places)
         staging, self._looked = self._looked or self._new_staging(), None
-        staging.choose(self._target.replaced(self._target.live), self._published_before())
+        staging.choose(self._target.replaced(self._target.live), self._published_before(wanted))
         self._access.hand_down(staging)
         self._staging = staging
         return staging
 
-    def _published_before(self) -> str:
+    def _published_before(self, wanted: Manifest) -> str:
         """Return the revision being built if it may be on record, else "".
 
         It may be when it is published again, after a rollback or with other modes. Otherwise it is
         not computed, because that takes a pass over the manifest.
         """
         is_possible = self._access.is_new or self._target.records.held()
-        return revision_of(self._wanted) if is_possible else ""
+        return revision_of(wanted) if is_possible else ""
+
+    def preview(self, wanted: Manifest) -> Preview:
+        """Return what `stage` would do. Nothing is changed."""
+        self._phase = planned = preview(self._target, wanted)
+        return planned
 
     @property
     def staging(self) -> Staging:
@@ -232,31 +294,38 @@ class TargetPush:
         self._target.require_lock()
         return self._target.places
 
+    @property
+    def fetches(self) -> Files:
+        """The files that have to come. Raises `AgentFailed` if no plan says which."""
+        if not isinstance(self._phase, (BegunTree, StagedTree, Preview)):
+            raise AgentFailed("nothing was staged")
+        return self._phase.fetches
+
     def receiver(self, items: Collection[Tuple[bytes, Entry]]) -> Incoming:
         """Return the receiver that writes the stream of these files into the staging tree."""
-        self._verified = None
+        self._require_receiving()
         return Incoming(self.staging.writer, items)
-
-    def bases(self) -> Bases:
-        """Return what is at the paths of files still to come, even before anything is staged."""
-        trees = [self._target.places.standing()]
-        origin, path = self._built_on
-        if self._staging is not None:
-            origin, path = self._staging.origin, self._staging.path
-        if path:
-            # What an interrupted push left is closer to the new version than the old version is.
-            trees.insert(0 if origin == ORIGIN_RESUMED else 1, path)
-        return Bases(trees)
-
-    def would_build_on(self, candidate: Candidate) -> None:
-        """Count a tree among the `bases` as if it were staged, for a dry run."""
-        if candidate.token is not None:
-            self._built_on = candidate.origin, self._target.places.tree(candidate.token)
 
     def patching(self, items: Collection[Tuple[bytes, Entry]]) -> Patching:
         """Return the receiver that makes these files from `bases` and from blocks in the stream."""
-        self._verified = None
+        self._require_receiving()
         return Patching(self.staging.writer, items, self.bases())
+
+    def _require_receiving(self) -> None:
+        if not isinstance(self._phase, (BegunTree, StagedTree)):
+            raise AgentFailed("nothing was staged")
+
+    def bases(self) -> Bases:
+        """Return what is at the paths of files still to come, even if they are only previewed."""
+        if isinstance(self._phase, Preview):
+            origin, path = self._phase.built_on.origin, self._phase.built_on.tree
+        else:
+            origin, path = self.staging.origin, self.staging.path
+        trees = [self._target.places.standing()]
+        if path is not None:
+            # What an interrupted push left is closer to the new version than the old version is.
+            trees.insert(0 if origin == ORIGIN_RESUMED else 1, path)
+        return Bases(trees)
 
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
         """Finish the staging tree and hash it against the manifest. Raises `VerificationFailed`.
@@ -264,8 +333,9 @@ class TargetPush:
         Raises `TransferFailed`, and gives the tree up, if it is an earlier one that this user
         cannot change.
         """
+        wanted = self._required(StagedTree, "nothing was staged").wanted
         try:
-            return self._complete(progress)
+            self._phase = verified = self._completed(wanted, progress)
         except OSError as error:
             if self.staging.origin == ORIGIN_NEW or trouble(error) is not None:
                 raise
@@ -274,30 +344,29 @@ class TargetPush:
                 f"the earlier tree that was reused there cannot be changed: {words(error)}",
                 hint="run the same command again: it creates a new tree",
             ) from error
+        return verified.version
 
-    def _complete(self, progress: Optional[Progress]) -> Snapshot:
-        live = self._target.live
+    def _completed(self, wanted: Manifest, progress: Optional[Progress]) -> VerifiedTree:
+        target, staging, live = self._target, self.staging, self._target.live
         # Check for mounts again: something mounted meanwhile would be copied as a local path.
-        if not self._target.is_base:
-            require_no_mounts(self._target.places)
+        if not target.is_base:
+            require_no_mounts(target.places)
         if live is None:
-            self.staging.complete(self._wanted, None, ())
+            staging.complete(wanted, None, ())
         else:
-            self.staging.complete(self._wanted, self._target.places.standing(), live.scan.local)
-        if self._target.is_base:
-            make_room_for_environments(self.staging.path)
-        self._access.regroup(self.staging)
-        version = self.staging.verify(self._wanted, progress)
-        wait_seconds = self._target.trees.seconds_to_settle(self.staging.path, version.scan)
+            staging.complete(wanted, target.places.standing(), live.scan.local)
+        if target.is_base:
+            make_room_for_environments(staging.path)
+        self._access.regroup(staging)
+        version = staging.verify(wanted, progress)
+        wait_seconds = target.trees.seconds_to_settle(staging.path, version.scan)
         settled_seconds = time.monotonic() + wait_seconds
-        self._verified = Verified(self.staging.path, version, settled_seconds, self._access.mode)
-        return version
+        return VerifiedTree(staging.path, version, settled_seconds, self._access.mode)
 
     def publish(self, publication: Publication) -> RecordFacts:
         """Switch, check and record; remove versions beyond `keep`; return the record from disk."""
-        verified, self._verified = self._verified, None
-        if verified is None:
-            raise AgentFailed("the staged version was not verified")
+        verified = self._required(VerifiedTree, "the staged version was not verified")
+        self._phase = None
         self.staging.close()
         switch = switch_to(self._target, verified, publication)
         try:

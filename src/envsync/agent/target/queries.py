@@ -1,32 +1,24 @@
-"""Queries about a target: differences, dry run, verification, which may restore a manifest."""
+"""Queries about a target: differences, and verification, which may restore a manifest."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from typing import Callable, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Mapping, Optional
 
 from envsync.agent.places.layout import require_live
 from envsync.agent.places.records import Record
 from envsync.agent.places.sharing import unshared
 from envsync.agent.server.reading import read_start
-from envsync.agent.staging.choice import Candidate, StagingChoice
-from envsync.agent.staging.reuse import REUSE_BYTES_MIN
-from envsync.agent.staging.staging import Holding
-from envsync.agent.target.differences import describe, package_changes
+from envsync.agent.target.differences import describe
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.messages import DifferenceFacts, PlanFacts, VerifyFacts
+from envsync.agent.wire.messages import DifferenceFacts, VerifyFacts
 from envsync.errors import Hint, Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
-from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.plan import plan
-from envsync.tree.steps import Files, Plan
+from envsync.tree.manifest import Manifest
 
 Progress = Callable[[int], None]
 _FILE_BYTES_MAX = 64 << 20
-OWN = ""
-"""The name of a `Holding` that is one of the pushed environment's own trees."""
 
 
 def differences(
@@ -59,68 +51,6 @@ def differences(
         return read_start(os.path.join(target.places.standing(), path), _FILE_BYTES_MAX)
 
     return describe(before, live.manifest(), read, paths_max, records)
-
-
-def dry_plan(target: Target, wanted: Manifest) -> Tuple[PlanFacts, Files, Candidate]:
-    """Return what a push of `wanted` would do, the files to send, and the tree to build on.
-
-    Nothing is changed.
-    """
-    live = target.live or target.snapshot()
-    choice = StagingChoice(target.places, target.trees, target.records, target.keep)
-    built_on = choice.preview(target.replaced(live))
-    staged = EMPTY if built_on.found is None else built_on.found.manifest()
-
-    def make(holdings: Sequence[Holding]) -> Plan:
-        return plan(wanted, staged, [holding.contents for holding in holdings])
-
-    work, found = plan_reusing(target, live, wanted, make)
-    before = EMPTY if live is None else live.manifest()
-    facts = plan_facts(work, found, built_on.origin, package_changes(before, wanted))
-    return facts, work.fetches, built_on
-
-
-def plan_reusing(
-    target: Target,
-    live: Optional[Snapshot],
-    wanted: Manifest,
-    make: Callable[[Sequence[Holding]], Plan],
-    beside: Sequence[Holding] = (),
-) -> Tuple[Plan, Sequence[Holding]]:
-    """Return a plan that takes what it can from trees of this server, and those trees.
-
-    Trees other than the live one and those in `beside` are used only if there is enough to gain.
-    """
-    found = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
-    found += beside
-    work = make(found)
-    if work.fetch_bytes() < REUSE_BYTES_MIN:
-        return work, found
-    lacking = {fetch.entry.content for fetch in work.fetches}
-    more = list(target.elsewhere().holdings(wanted, lacking))
-    return (make(found + more), found + more) if more else (work, found)
-
-
-def plan_facts(
-    work: Plan, holdings: Sequence[Holding], origin: str, packages: Tuple[str, ...]
-) -> PlanFacts:
-    """Return a plan's figures."""
-    reused: Counter[str] = Counter()
-    for copies in work.copies:
-        if holdings[copies.holding].name != OWN:
-            reused[holdings[copies.holding].name] += copies.size_bytes
-    return PlanFacts(
-        reused_bytes=sum(reused.values()),
-        reused_from=tuple(name for name, _ in reused.most_common()),
-        origin=origin,
-        fetch_files=len(work.fetches),
-        fetch_bytes=work.fetch_bytes(),
-        copy_files=work.copy_files(),
-        copy_bytes=work.copy_bytes(),
-        remove_entries=len(work.remove),
-        new_bytes=work.new_bytes(),
-        packages=packages,
-    )
 
 
 def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:

@@ -8,7 +8,6 @@ import time
 from typing import (
     TYPE_CHECKING,
     Callable,
-    FrozenSet,
     List,
     Optional,
     Sequence,
@@ -38,11 +37,11 @@ from envsync.agent.wire.messages import (
 )
 from envsync.errors import AgentFailed, PreflightRefused, SourceRefused
 from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import EMPTY, Manifest, Totals
+from envsync.tree.manifest import Totals
 
 if TYPE_CHECKING:
     from envsync.agent.publishing.publish import Publisher
-    from envsync.agent.staging.reuse import Alike, Elsewhere
+    from envsync.agent.staging.reuse import Elsewhere
 
 Progress = Callable[[int], None]
 Step = Callable[[str], None]
@@ -67,10 +66,6 @@ class Target:
             preparation.require_prefix(prefix)
         self._prefix = prefix
         self._elsewhere: Optional[Elsewhere] = None
-        self.alike: Optional[Alike] = None
-        """What `refer_to` found."""
-        self.begun: Optional[Manifest] = None
-        """The manifest of what was brought into staging before the source had one."""
         self.is_base = is_base
         self.places = base_layout(prefix) if is_base else layout(prefix, name)
         self.records = Records(self.places)
@@ -94,16 +89,6 @@ class Target:
         if self._elsewhere is None:
             self._elsewhere = Elsewhere(self._prefix, self.places, self.trees)
         return self._elsewhere
-
-    def refer_to(self, packages: FrozenSet[bytes]) -> bool:
-        """Return whether nothing is live, but this server has half of these packages elsewhere.
-
-        Manifests may then refer to the tree that has most of them.
-        """
-        if self.live is not None or not packages:
-            return False
-        self.alike = self.elsewhere().likeliest(packages)
-        return self.alike is not None or self.elsewhere().has_most_of(packages)
 
     # Looking
 
@@ -301,17 +286,6 @@ class Target:
             return ()
         paths = (self.places.path, self.places.live, self.places.trees)
         return processes_using(paths, self.places.file("writers"))
-
-    def base_manifest(self) -> Manifest:
-        """Return the manifest that the source's manifest can refer to.
-
-        It is the live tree's, else that of what was begun, else that of what `refer_to` found.
-        """
-        if self.live is not None:
-            return self.live.manifest()
-        if self.begun is not None:
-            return self.begun
-        return EMPTY if self.alike is None else self.alike.manifest
 
 
 def record_facts(record: Record) -> RecordFacts:

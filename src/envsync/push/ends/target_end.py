@@ -237,7 +237,7 @@ class TargetEnd:
         return self.ask(BEGIN, self._sent(outline), contents, relay)
 
     def begin_alike(self) -> bool:
-        """Have the tree that `known_there` found copied, to build on; return whether it was."""
+        """Have the tree that `known_there` found copied and inspected; return whether it was."""
         return self._call(BEGIN_ALIKE, None)
 
     def settle(self) -> None:

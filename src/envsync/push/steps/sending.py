@@ -101,11 +101,10 @@ class SendStep:
         A target that has the packages under another name copies them now, while the source is still
         hashed.
         """
-        is_begun = self._ahead is not None
-        if self._known is not None and self._known.has_most:
-            is_begun = self._target.begin_alike()
-        if is_begun:
+        if self._ahead is not None:
             self._target.settle()
+        has_most = self._known is not None and self._known.has_most
+        if self._ahead is not None or (has_most and self._target.begin_alike()):
             # The staging tree is what the manifest can refer to from now on.
             self._known = self._target.known_there(frozenset())
 
