@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.switches import TargetSwitches
+from envsync.agent.target.target import Target
 from envsync.errors import TargetDrifted
 from envsync.push import cycle
 from envsync.push.fan_out.fan_out import FanOut
@@ -114,6 +118,24 @@ def test_environment_removed_by_hand_is_put_back_and_reported(
     assert pushed.put_back.startswith("it was removed there since test@here published it on ")
     assert pushed.put_back.endswith("; this puts it back")
     assert (there / "envs" / NAME).is_dir()
+
+
+def test_environment_removed_by_a_person_is_not_put_back_unattended_after_gc(
+    here: Path, there: Path, push: Callable[..., PushReport]
+) -> None:
+    assert push().outcome == PUSHED
+    target = Target(str(there), NAME, (), None, "bob@there")
+    TargetSwitches(target).remove("bob@there", overwrite=False)
+    target.lock.release()
+    assert sweep(target, Rules(1, False, False, time.time())).generations == (1,)
+    (here / "envs" / NAME / "new").touch()
+    refused = push(unattended=True).error
+    assert isinstance(refused, TargetDrifted)
+    assert refused.message.startswith("it was removed there by bob@there on ")
+    pushed = push()
+    assert (pushed.outcome, pushed.put_back) == (PUSHED, f"{refused.message}; this puts it back")
+    (here / "envs" / NAME / "newer").touch()
+    assert push(unattended=True).outcome == PUSHED
 
 
 def test_first_version_that_failed_its_check_was_removed_by_nobody(

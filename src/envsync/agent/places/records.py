@@ -22,6 +22,7 @@ from envsync.agent.places.layout import (
 )
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.agent.wire.messages import RemovalFacts
 from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
@@ -238,6 +239,12 @@ class Records:
     def was_removed(self) -> bool:
         """Return whether the last event here was that a person removed the environment."""
         return bool(self._last_removal())
+
+    def removal(self) -> Optional[RemovalFacts]:
+        """Return by whom and when the environment `was_removed`; None if it was not."""
+        with contextlib.suppress(AgentFailed):
+            return from_json(RemovalFacts, self._last_removal())
+        return None
 
     def removed(self) -> Optional[Record]:
         """Return the record of the version that `was_removed`; None if there is none."""

@@ -166,6 +166,7 @@ class Target:
             recovered=recovered,
             hashed_bytes=0 if live is None else live.hashed_bytes,
             same_place_as=self.lock.other_name,
+            removal=self.records.removal() if live is None else None,
         )
 
     def place_findings(self) -> Tuple[Finding, ...]:

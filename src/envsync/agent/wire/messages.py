@@ -138,6 +138,13 @@ class RecordFacts(NamedTuple):
     environment_id: str
 
 
+class RemovalFacts(NamedTuple):
+    """Who removed an environment by `envsync remove`, and when."""
+
+    who: str
+    when_seconds: float
+
+
 class TargetState(NamedTuple):
     """The state of a target.
 
@@ -145,7 +152,7 @@ class TargetState(NamedTuple):
     version's, whether or not it was changed since; None if there is no live version or it is not
     on record. `nonce` is in the push lock: a source that finds it at its own path is the same
     directory. `same_place_as` is another server name, under which the same command last had the
-    lock, or empty.
+    lock, or empty. `removal` is the last thing that happened to the environment, or None.
     """
 
     path: str
@@ -164,6 +171,7 @@ class TargetState(NamedTuple):
     recovered: Optional[str]
     hashed_bytes: int
     same_place_as: str = ""
+    removal: Optional[RemovalFacts] = None
 
 
 class PlanFacts(NamedTuple):

@@ -132,10 +132,15 @@ def _require_not_removed(target: TargetState) -> None:
 
 
 def removed(target: TargetState) -> str:
-    """Return that what was published there was removed since, by whatever means; "" if not."""
+    """Return that what was published there was removed, by whatever means; "" if it was not."""
+    if target.exists:
+        return ""
+    if target.removal is not None:
+        who, when_seconds = target.removal
+        return f"it was removed there by {who} on {_local_time(when_seconds)}"
     # A version whose check failed was taken back by the push itself.
     stood = [record for record in target.generations if record.kept_because != TAKEN_BACK]
-    if target.exists or not stood:
+    if not stood:
         return ""
     last = max(stood, key=lambda record: record.number)
     return f"it was removed there since {published(last)}"
@@ -166,5 +171,8 @@ def _require_fast_forward(source: SourceState, target: TargetState) -> None:
 
 def published(record: RecordFacts) -> str:
     """Return `alice@server1 published it on 2026-03-02 14:05`, in the reader's local time."""
-    when = datetime.fromtimestamp(record.when_seconds, tz=timezone.utc).astimezone()
-    return f"{record.who} published it on {when:%Y-%m-%d %H:%M}"
+    return f"{record.who} published it on {_local_time(record.when_seconds)}"
+
+
+def _local_time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, tz=timezone.utc).astimezone():%Y-%m-%d %H:%M}"
