@@ -129,6 +129,9 @@ class Inventory:
             return self._bare(name)
         raise self._unknown([name])
 
+    def lists(self, environment: str) -> bool:
+        return environment in {listed.name for listed in self.environments}
+
     def environment(self, name: str) -> Environment:
         """Return the entry of that name, or the defaults if the inventory does not list it.
 

@@ -465,9 +465,9 @@ def ask(server: Server, **options: Any) -> GcFacts:
         prefix=str(server.prefix),
         by="alice@here (gc)",
         keep=1,
-        keep_of={},
+        keep_of={server.name: 1},
         local=("local",),
-        local_of={},
+        local_of={server.name: ()},
         drifted=False,
         dry_run=False,
     )
@@ -482,6 +482,19 @@ def test_every_environment_of_a_server_with_its_own_keep(server: Server, home: P
     (swept,) = freed.environments
     assert (swept.name, swept.generations) == (server.name, (1,))
     assert not (server.prefix / "envs/.envsync/untouched").exists()
+
+
+def test_gc_keeps_as_many_versions_of_an_unlisted_name_as_its_pushes_did(
+    server: Server, home: Path
+) -> None:
+    """As of an environment that was pushed `--as`, or where the inventory is another one."""
+    for version in VERSIONS[:4]:
+        server.push(version, keep=2, local=("local", "mine"))
+    disk.write(server.live + b"/mine", b"of this server")
+    (swept,) = ask(server, keep_of={}, local_of={}).environments
+    assert (swept.generations, swept.stays) == ((), ())
+    (swept,) = ask(server).environments
+    assert swept.generations == (2,)
 
 
 def test_cached_rows_go_with_their_tree_or_when_nothing_used_them(

@@ -7,8 +7,11 @@ import time
 
 import pytest
 
+from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import Rules, sweep
 from envsync.errors import PreflightRefused
+from envsync.push.ends.end import LocalEnd
+from envsync.push.ends.target_end import TargetEnd
 from tests.integration.agent.versions import ONE, THREE, TWO
 from tests.support import disk
 from tests.support.pushes import Server, records
@@ -54,3 +57,18 @@ def test_version_with_another_local_pattern_is_dropped_by_keep(pushed: Server) -
 def test_a_clean_up_frees_it(pushed: Server) -> None:
     swept = sweep(pushed.target(), Rules(0, drifted=False, dry_run=False, now_seconds=time.time()))
     assert (swept.generations, swept.stays) == ((1,), ())
+
+
+def test_local_files_of_an_unlisted_name_are_those_of_its_push(pushed: Server) -> None:
+    """As of an environment that was pushed `--as`, or where the inventory is another one."""
+    disk.shift_content(pushed.live + b"/a.cfg")
+    [listed] = environments(str(pushed.prefix), ("local",), {}, pushed.cache)
+    assert not listed.drifted
+    end = LocalEnd("here")
+    target = TargetEnd(end, str(pushed.prefix), pushed.name, None, "bob@here")
+    target.rollback(None, "bob@here", overwrite=False)
+    end.close()
+    tree = pushed.tree()
+    assert tree[b"bin/tool"].data == ONE[b"bin/tool"].data
+    assert tree[b"mine/f"].data == b"of this server"
+    assert not records(pushed).all()[-1].kept_because

@@ -65,7 +65,7 @@ class TwoEnds:
         self.stack.callback(link.close)
         end = RemoteEnd(link, str(self.target_prefix))
         self.stack.callback(end.close)
-        target = TargetEnd(end, str(self.target_prefix), NAME, [], "test")
+        target = TargetEnd(end, str(self.target_prefix), NAME, (), "test")
         source = self.open_source()
         assert source.look.confirmed(source.look.state())
         target.inspect(lock=True)

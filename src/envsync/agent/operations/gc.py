@@ -8,7 +8,8 @@ import time
 from typing import Iterator, List, Optional, Set, Tuple
 
 from envsync.agent.operations.service import Service, handles
-from envsync.agent.places.layout import STATE_DIRECTORY
+from envsync.agent.places.layout import STATE_DIRECTORY, layout
+from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.server.home import content_directory
 from envsync.agent.target.gc import Rules, left_to_owner, sweep
 from envsync.agent.target.preparation import require_prefix
@@ -33,7 +34,8 @@ def _gc(service: Service, order: Collect) -> GcFacts:
     alive: Set[Tree] = set()
     for target in _targets(order, names, cache):
         target.on_step = service.tell_step
-        keep = order.keep_of.get(target.name, order.keep)
+        keep = order.keep_of.get(target.name, target.records.keep())
+        keep = order.keep if keep is None else keep
         if os.path.isdir(target.places.state):
             rules = Rules(keep, order.drifted, order.dry_run, now_seconds)
             try:
@@ -75,7 +77,8 @@ def _targets(order: Collect, names: Set[str], cache: Optional[str]) -> Iterator[
     seen: Set[bytes] = set()
     # A link to another environment shares that one's state; sorted last, its name is not used.
     for name in sorted(names, key=lambda name: (os.path.islink(os.path.join(envs, name)), name)):
-        patterns = (*order.local, *order.local_of.get(name, ()))
+        places = layout(order.prefix, name)
+        patterns = local_patterns(places, order.local, order.local_of.get(name))
         target = Target(order.prefix, name, patterns, cache, order.by)
         target.lock.of_command(order.command, order.server)
         if target.places.state not in seen:

@@ -7,10 +7,12 @@ import sys
 from typing import Tuple
 
 from envsync.agent.operations.service import Service, handles
-from envsync.agent.places.layout import require_live
+from envsync.agent.places.layout import layout, require_live
+from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.home import content_directory
+from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.wire.codec import decodable, decode_all
 from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX
@@ -43,15 +45,20 @@ from envsync.agent.wire.target_operations import (
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import InvalidEntry
+from envsync.tree.local import DEFAULT_LOCAL
 from envsync.tree.manifest import Manifest
 
 
 @handles(OPEN_TARGET)
 def _open(service: Service, request: OpenTarget) -> str:
+    local = request.local
+    if local is None:
+        require_prefix(request.prefix)
+        local = local_patterns(layout(request.prefix, request.name), DEFAULT_LOCAL, None)
     service.opened_target = target = Target(
         request.prefix,
         request.name,
-        request.local,
+        local,
         content_directory(os.environ),
         request.by,
         service.helpers,

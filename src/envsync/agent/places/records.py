@@ -48,6 +48,7 @@ class Record(NamedTuple):
     a digest of those changes, if a check may have made them. `share` is what it was published for a
     group to do (`tree.sharing`), empty for nothing; None if envsync did not build it.
     `environment_id` identifies its source to all who push from there (see `revision_history`).
+    `keep` is how many earlier versions its push left; None if no push published it.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Record(NamedTuple):
     local: Tuple[str, ...] = ()
     share: Optional[str] = None
     environment_id: str = ""
+    keep: Optional[int] = None
 
     @property
     def was_taken_back(self) -> bool:
@@ -165,6 +167,10 @@ class Records:
         with contextlib.suppress(KeyError, ValueError):
             return record_from_json(verified(read_json(self._places.file(INTENT)))["new"])
         return None
+
+    def keep(self) -> Optional[int]:
+        """Return how many earlier versions the pushes here left, at most; None if unknown."""
+        return max((r.keep for r in self.all() if r.keep is not None), default=None)
 
     def next_number(self) -> int:
         """Return a number that no version has had, not even one whose record is damaged."""

@@ -6,6 +6,7 @@ import os
 from typing import Iterator, List, Mapping, Optional, Sequence
 
 from envsync.agent.places.layout import Layout, layout
+from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
@@ -32,13 +33,14 @@ def environments(
     """Yield each environment of a prefix, by name.
 
     One that cannot be read, or whose records are closed to this user, has its `problem` set.
-    `local_of` maps the environments that have some to their further local paths.
+    `local_of` maps those that the inventory lists to their further local paths.
     """
     require_prefix(prefix)
     for name in filter(is_environment_name, _names(prefix)):
-        trees = Trees(cache_directory, LocalPaths((*local, *local_of.get(name, ()))))
         try:
-            found = _environment(prefix, name, trees)
+            places = layout(prefix, name)
+            patterns = local_patterns(places, local, local_of.get(name))
+            found = _environment(places, Trees(cache_directory, LocalPaths(patterns)))
         except (EnvsyncError, OSError) as error:
             nothing = Totals(0, 0, 0)
             found = EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
@@ -80,9 +82,8 @@ def _problem(places: Layout) -> str:
     return "" if _has_history(places) else "it has no conda-meta/history: conda sees none there"
 
 
-def _environment(prefix: str, name: str, trees: Trees) -> Optional[EnvironmentFacts]:
+def _environment(places: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
     """Return the facts about what is live at the name, or None if that is no environment."""
-    places = layout(prefix, name)
     if not _is_one(places):
         return None
     records = Records(places)
@@ -90,7 +91,7 @@ def _environment(prefix: str, name: str, trees: Trees) -> Optional[EnvironmentFa
     snapshot = trees.snapshot(places.standing())
     record = records.at(snapshot.scan.inode)
     return EnvironmentFacts(
-        name=name,
+        name=places.name,
         revision=snapshot.revision,
         record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,

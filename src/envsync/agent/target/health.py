@@ -10,6 +10,7 @@ from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
+from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
@@ -38,11 +39,12 @@ def health(
 ) -> HealthFacts:
     """Return the facts of this server. Each command asked for its version has a time limit.
 
-    `local_of` maps the environments that have some to their further local paths.
+    `local_of` maps the environments that the inventory lists to their further local paths.
     """
 
-    def trees_of(name: str) -> Trees:
-        return Trees(cache_directory, LocalPaths((*local, *local_of.get(name, ()))))
+    def trees_of(places: Layout) -> Trees:
+        patterns = local_patterns(places, local, local_of.get(places.name))
+        return Trees(cache_directory, LocalPaths(patterns))
 
     return HealthFacts(
         server=server,
@@ -82,7 +84,7 @@ def _tools(prefix: str) -> Iterator[ToolFacts]:
     yield from tools(prefix)
 
 
-def _standing(prefix: str, trees_of: Callable[[str], Trees]) -> Iterator[StandingFacts]:
+def _standing(prefix: str, trees_of: Callable[[Layout], Trees]) -> Iterator[StandingFacts]:
     for name in _names(prefix):
         try:
             places = layout(prefix, name)
@@ -90,7 +92,7 @@ def _standing(prefix: str, trees_of: Callable[[str], Trees]) -> Iterator[Standin
             if closed is not None:
                 yield StandingFacts(name, "closed", closed.message)
                 continue
-            standing = StandingFacts(name, *_state(places, trees_of(name)))
+            standing = StandingFacts(name, *_state(places, trees_of(places)))
             # If nothing is live and no version is kept, there is only the state that a push left.
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing

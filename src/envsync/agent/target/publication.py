@@ -38,7 +38,7 @@ def switch_to(target: Target, verified: VerifiedTree, publication: Publication) 
     local = target.trees.local.patterns
     return Switch(
         staged=verified.tree,
-        new=new_record(number, version, publication, local, verified.share),
+        new=new_record(number, version, publication, local, target.keep, verified.share),
         expected=live,
         inspected_seconds=target.inspected_seconds,
         kept=kept,
@@ -55,11 +55,13 @@ def new_record(
     version: Snapshot,
     publication: Publication,
     local: Tuple[str, ...],
+    keep: int,
     share: Optional[str] = None,
 ) -> Record:
     """Return the record of a version that a publication makes live, or that is live already.
 
-    `local` are the patterns that it was scanned with. `share` is what it was built for a group to
+    `local` are the patterns that it was scanned with. `keep` is how many earlier versions the push
+    leaves. `share` is what it was built for a group to
     do; None if it was not built now.
     """
     return Record(
@@ -76,6 +78,7 @@ def new_record(
         local=local,
         share=share,
         environment_id=publication.environment_id,
+        keep=keep,
     )
 
 
@@ -90,7 +93,7 @@ def adopt(target: Target, publication: Publication) -> RecordFacts:
         raise AgentFailed("there is nothing to put on record")
     adopted = publication._replace(method="adopt", transport="")
     local = target.trees.local.patterns
-    record = new_record(target.records.next_number(), live, adopted, local)
+    record = new_record(target.records.next_number(), live, adopted, local, target.keep)
     target.records.store(record, live.manifest())
     target.records.log({"number": record.number, **event_of("adopt", publication, live)})
     return record_facts(record)

@@ -11,7 +11,8 @@ from envsync.agent.wire.operation import Operation
 class AskEnvironments(NamedTuple):
     """Asks for the environments of `prefix`.
 
-    `local` are the paths that belong to the server; `local_of` has those of single environments.
+    `local` are the paths that belong to the server; `local_of` has those of each environment in the
+    inventory. For any other, those with which its live version was published count as well.
     """
 
     prefix: str
@@ -22,8 +23,9 @@ class AskEnvironments(NamedTuple):
 class Collect(NamedTuple):
     """Asks to free what is no longer needed.
 
-    `keep_of` and `local_of` are for environments with their own settings. `command` and `server`
-    identify its locks (`PushLock.of_command`).
+    `keep_of` and `local_of` are for the environments in the inventory. For any other, its records
+    say what its pushes asked for; `keep` counts where they do not. `command` and `server` identify
+    its locks (`PushLock.of_command`).
     """
 
     prefix: str

@@ -19,14 +19,15 @@ from envsync.agent.wire.operation import Operation
 class OpenTarget(NamedTuple):
     """Opens the environment `name` in `prefix`, or the prefix itself if `is_base`.
 
-    `local` are the paths that belong to the server, `by` is the requesting user. `keep` is how many
-    earlier versions a push leaves. `command` and `server` identify its lock
-    (`PushLock.of_command`); both may be empty.
+    `local` are the patterns of paths that belong to the server; None if the inventory does not list
+    the environment: then they are those with which the live version was published. `by` is the
+    requesting user. `keep` is how many earlier versions a push leaves. `command` and `server`
+    identify its lock (`PushLock.of_command`); both may be empty.
     """
 
     prefix: str
     name: str
-    local: Tuple[str, ...]
+    local: Optional[Tuple[str, ...]]
     by: str
     keep: int = 1
     is_base: bool = False

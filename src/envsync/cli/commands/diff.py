@@ -48,7 +48,7 @@ def diff(
     and changed are as seen on SERVER.
     """
     from envsync.agent.source.package_records import record_at
-    from envsync.cli.invocation.asking import ask_servers
+    from envsync.cli.invocation.asking import ask_servers, target_of
     from envsync.cli.pushing.request import require_environment
     from envsync.push.ends.target_end import TargetEnd
 
@@ -61,7 +61,10 @@ def diff(
     def ask(end: End, place: Place, _: OnProgress) -> DifferenceFacts:
         manifest = b"" if published else _own_manifest(site, environment, place, there)
         record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
-        target = TargetEnd(end, place.prefix, there, site.local(environment), site.who)
+        if published:
+            target = target_of(site, there, end, place)
+        else:
+            target = TargetEnd(end, place.prefix, there, site.local(environment), site.who)
         return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 
     place = site.place(site.server(server))

@@ -80,7 +80,10 @@ def _size_bytes(progress: Mapping[str, Any]) -> int:
 
 def target_of(site: Site, environment: str, end: End, place: Place, command: str = "") -> TargetEnd:
     """Return the environment at a place as a `TargetEnd`; for `command`, see `CommandLocks`."""
-    return TargetEnd(end, place.prefix, environment, site.local(environment), site.who, command)
+    local: tuple[str, ...] | None = site.local(environment)
+    if not site.inventory.lists(environment):
+        local = None
+    return TargetEnd(end, place.prefix, environment, local, site.who, command)
 
 
 def environments_at(site: Site, place: Place) -> AskEnvironments:

@@ -87,13 +87,13 @@ class TargetEnd:
         end: End,
         prefix: str,
         name: str,
-        local: Sequence[str],
+        local: tuple[str, ...] | None,
         by: str,
         command: str = "",
         keep: int = 1,
         before_switch: Callable[[], None] = lambda: None,
     ) -> None:
-        """`command` identifies the command in the target's lock (see `command_locks`).
+        """`local` is as in `OpenTarget`. `command` identifies the command in the target's lock.
 
         `keep` is how many earlier versions a push leaves there. `before_switch` is called when
         `publish` is about to ask for the switch; it may raise, and then `publish` does not ask.
@@ -116,7 +116,7 @@ class TargetEnd:
         self.prints_at_login = remote is not None and bool(remote.noise)
         """Whether login files there print something."""
         is_base = name == BASE
-        opening = OpenTarget(prefix, name, tuple(local), by, keep, is_base, command, end.server)
+        opening = OpenTarget(prefix, name, local, by, keep, is_base, command, end.server)
         self.python = end.ask(OPEN_TARGET, opening)
 
     @property
