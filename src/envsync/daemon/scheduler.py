@@ -11,6 +11,7 @@ from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.message_handler import MessageHandler
 from envsync.daemon.rows import IN_STEP
+from envsync.daemon.source_state import DUE, DUE_SETTLED, NOT_DUE
 from envsync.daemon.spare_trees import SpareTrees
 from envsync.daemon.store import Store
 from envsync.daemon.sync_state import SyncState
@@ -124,7 +125,7 @@ class Scheduler:
     @property
     def activities(self) -> dict[str, Activity]:
         """What is going on in each source."""
-        return {name: source.activity for name, source in self.sources.items()}
+        return {name: source.state.activity for name, source in self.sources.items()}
 
     # The turn of the loop
 
@@ -138,12 +139,12 @@ class Scheduler:
                 source.rescan()
             self._spare_trees.retry_failed()
         for source in self.sources.values():
-            if source.activity.is_due(now):
+            if source.state.activity.is_due(now):
                 source.check()
         next_times = [self._next_rescan_seconds]
         for source in self.sources.values():
             next_times += [
-                source.activity.check_seconds,
+                source.state.activity.check_seconds,
                 self._make_ready(source, now),
                 self._push(source),
             ]
@@ -159,11 +160,11 @@ class Scheduler:
         Return when to make one ready, if that is not now.
         """
         if self._pool.has_standby(source.name):
-            if not (source.is_changed or source.is_coming_to_rest):
+            if not (source.state.is_changed or source.state.is_coming_to_rest):
                 self._pool.dismiss_standby(source.name)
-        elif source.is_coming_to_rest:
+        elif source.state.is_coming_to_rest:
             ahead_seconds = min(READY_SECONDS, source.settle_seconds / 2)
-            ready_seconds = source.activity.check_seconds - ahead_seconds
+            ready_seconds = source.state.activity.check_seconds - ahead_seconds
             if now < ready_seconds:
                 return ready_seconds
             servers = self._unsaturated(self.sync_state.reachable_servers(source.name))
@@ -175,11 +176,13 @@ class Scheduler:
 
     def _push(self, source: TrackedSource) -> float:
         """Push a change, and to servers that are due; return when the next ones are."""
-        if source.is_changed and source.may_be_pushed:
+        if source.state.is_changed and source.state.may_be_pushed:
             self._push_change(source)
-        elif source.is_changed and source.row.paused and source.activity.is_at_rest:
+        elif source.state.is_changed and source.row.paused and source.state.activity.is_at_rest:
             source.scan_instead()
-        if source.is_changed or not (source.may_be_pushed and self._pool.may_push(source.name)):
+        if source.state.is_changed or not (
+            source.state.may_be_pushed and self._pool.may_push(source.name)
+        ):
             return math.inf
         now = self._clock()
         due = self.sync_state.due_in_seconds(source.name, source.row.revision)
@@ -217,14 +220,10 @@ class Scheduler:
     def _scan(self) -> None:
         if not self._pool.may_scan():
             return
-        for is_settled in (True, False):
-            due = [
-                source
-                for source in self.sources.values()
-                if source.is_scan_due and source.is_scan_settled is is_settled
-            ]
+        for kind in (DUE_SETTLED, DUE):
+            due = [source for source in self.sources.values() if source.state.scan == kind]
             if due:
-                names = tuple(source.name for source in due)
+                names, is_settled = tuple(source.name for source in due), kind == DUE_SETTLED
                 checks = () if is_settled else tuple(source.digest_check() for source in due)
                 if self._pool.start(Task(names, is_settled=is_settled, digest_checks=checks)):
                     for source in due:
@@ -235,11 +234,11 @@ class Scheduler:
 
     def _make_spares(self) -> None:
         """Have trees made for the next push to build on, while there is nothing else to do."""
-        is_scan_due = any(source.is_scan_due for source in self.sources.values())
+        is_scan_due = any(source.state.scan != NOT_DUE for source in self.sources.values())
         if is_scan_due or not self._pool.may_make_spares():
             return
         for name, source in self.sources.items():
-            if source.is_changed or not source.may_be_pushed:
+            if source.state.is_changed or not source.state.may_be_pushed:
                 continue
             in_step = [row.server for row in self.sync_state.servers(name) if row.state == IN_STEP]
             servers = self._spare_trees.lacking(name, in_step)

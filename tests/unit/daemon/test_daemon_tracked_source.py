@@ -11,9 +11,9 @@ def test_a_source_that_is_refused_for_days_is_asked_on(daemon: SimulatedDaemon) 
     source, start = daemon.scheduler.sources["one"], daemon.now
     for _ in range(3000):
         source.failed(BUSY)
-        check_seconds = source.activity.check_seconds
+        check_seconds = source.state.activity.check_seconds
         assert check_seconds - daemon.now <= REFUSED_MAX_SECONDS
         daemon.now = check_seconds
         source.check()
-        assert source.activity.is_at_rest
+        assert source.state.activity.is_at_rest
     assert daemon.now - start > 9 * 86400

@@ -1,0 +1,137 @@
+"""What is known of a source, through everything that can happen to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envsync.daemon import source_state
+from envsync.daemon.rows import SourceRow
+from envsync.daemon.source_state import SourceState
+from envsync.daemon.triggers import Observation
+from envsync.errors import InstallUnfinished, NotFound, SourceRefused
+
+NOW, SETTLE, WALL = 1000.0, 10.0, 5e8
+SIGN = "an installer left ~umpy"
+KNOWN = SourceState(SourceRow("myenv", revision="r1"), known_by=1)
+CHANGED = source_state.changed(KNOWN, NOW, SETTLE)
+REFUSED = SourceRefused("not at rest: pip is at it").to_json()
+UNFINISHED = InstallUnfinished(f"an installation is not finished: {SIGN}").to_json()
+
+
+def with_row(state: SourceState, **changes: object) -> SourceState:
+    return replace(state, row=replace(state.row, **changes))  # type: ignore[arg-type]
+
+
+def checked(state: SourceState, *unfinished: str, busy: str = "") -> SourceState:
+    return source_state.checked(state, Observation(busy, unfinished), NOW, SETTLE)
+
+
+@pytest.mark.parametrize(
+    ("state", "may_be_pushed"),
+    [
+        (KNOWN, True),
+        (replace(KNOWN, known_by=0), False),
+        (with_row(KNOWN, paused=True), False),
+        (with_row(KNOWN, error=REFUSED), False),
+        (replace(with_row(KNOWN, error=REFUSED), is_changed=True), True),
+        (CHANGED, False),
+        (checked(CHANGED), True),
+        (checked(CHANGED, SIGN), False),
+        (checked(CHANGED, busy="pip (process 7)"), False),
+        (with_row(checked(CHANGED), paused=True), False),
+    ],
+)
+def test_a_source_is_pushed_at_rest_and_scanned_or_changed(
+    state: SourceState, may_be_pushed: bool
+) -> None:
+    assert state.may_be_pushed is may_be_pushed
+
+
+@pytest.mark.parametrize(
+    ("row", "is_in_doubt"),
+    [
+        (SourceRow("myenv"), False),
+        (SourceRow("myenv", is_unchecked=True), True),
+        (SourceRow("myenv", error=REFUSED), True),
+        (SourceRow("myenv", error=UNFINISHED), True),
+        (SourceRow("myenv", error=NotFound("gone").to_json()), False),
+    ],
+)
+def test_a_source_is_in_doubt_at_a_start_unless_it_was_at_rest_or_gone(
+    row: SourceRow, is_in_doubt: bool
+) -> None:
+    assert SourceState(row).is_in_doubt is is_in_doubt
+
+
+def test_a_tolerated_sign_is_no_error_and_is_forgotten_once_it_is_gone() -> None:
+    state = checked(source_state.demanded(CHANGED, (SIGN,), NOW), SIGN)
+    assert (state.row.tolerated, state.row.error, state.is_changed) == ((SIGN,), None, True)
+    assert checked(state, busy="pip (process 7)").row.tolerated == (SIGN,)
+    assert checked(state).row.tolerated == ()
+
+
+def test_an_unfinished_install_stays_noted_through_scans_and_failures() -> None:
+    state = checked(CHANGED, SIGN)
+    error = state.row.error
+    assert error is not None
+    assert SIGN in error["message"]
+    state = source_state.scanned(state, "r2", 2, by_push=False, checked_seconds=WALL)
+    state = source_state.failed(state, SourceRefused("busy"), NOW, SETTLE)
+    assert (state.row.revision, state.row.error) == ("r2", error)
+    assert source_state.accepted(checked(state), ("x",)).row.error is None
+
+
+def test_a_scan_clears_the_error_of_an_earlier_one() -> None:
+    state = source_state.failed(KNOWN, SourceRefused("busy"), NOW, SETTLE)
+    assert state.row.error is not None
+    state = source_state.scanned(state, "r1", 2, by_push=False, checked_seconds=WALL)
+    assert (state.row.error, state.refusals) == (None, 0)
+
+
+def test_an_older_report_does_not_replace_the_revision() -> None:
+    state = source_state.scanned(KNOWN, "r3", 3, by_push=False, checked_seconds=WALL)
+    assert source_state.scanned(state, "r2", 2, by_push=True, checked_seconds=WALL) == state
+
+
+def test_a_source_that_is_gone_is_not_checked_again() -> None:
+    assert source_state.failed(KNOWN, NotFound("gone"), NOW, SETTLE).activity.is_at_rest
+    assert not source_state.failed(KNOWN, SourceRefused("x"), NOW, SETTLE).activity.is_at_rest
+
+
+def test_a_digest_spares_a_scan_only_after_one_that_succeeded() -> None:
+    state = replace(KNOWN, pending_digest="d")
+    by_push = source_state.scanned(state, "r1", 2, by_push=True, checked_seconds=WALL)
+    assert by_push.sparing_digest == ""
+    scanned = source_state.scanned(by_push, "r1", 3, by_push=False, checked_seconds=WALL)
+    assert scanned.sparing_digest == "d"
+    assert with_row(scanned, error=REFUSED).sparing_digest == ""
+
+
+EVENTS: list[Callable[[SourceState], SourceState]] = [
+    lambda state: source_state.changed(state, NOW, SETTLE),
+    checked,
+    lambda state: checked(state, SIGN),
+    lambda state: checked(state, busy="pip (process 7)"),
+    lambda state: source_state.demanded(state, (SIGN,), NOW),
+    lambda state: source_state.scanned(state, "r2", 2, by_push=False, checked_seconds=WALL),
+    lambda state: source_state.failed(state, SourceRefused("busy"), NOW, SETTLE),
+    lambda state: source_state.failed(state, NotFound("gone"), NOW, SETTLE),
+]
+
+
+@given(st.lists(st.sampled_from(EVENTS)))
+def test_after_a_hint_nothing_is_pushed_before_a_check_at_rest(
+    events: list[Callable[[SourceState], SourceState]],
+) -> None:
+    state = KNOWN
+    for event in events:
+        state = event(state)
+    state = source_state.changed(state, NOW, SETTLE)
+    assert state.row.is_unchecked
+    assert not state.may_be_pushed
+    assert not checked(state, "another sign").may_be_pushed
