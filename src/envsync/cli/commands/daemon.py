@@ -85,7 +85,7 @@ def _argv(task: Task, inventory: Path, own: str) -> list[str]:
     for environment in task.environments:
         argv += ["--environment", environment]
     for check in task.digest_checks:
-        argv += ["--glance", *check]
-    argv += ["--await-word"] if task.awaits_start else []
+        argv += ["--digest-check", *check]
+    argv += ["--await-start"] if task.awaits_start else []
     argv += ["--make-spare"] if task.makes_spare else []
     return [*argv, *task.servers]

@@ -47,8 +47,8 @@ END_SECONDS = 3.0
 @click.command(hidden=True)
 @click.option("--as", "as_name", required=True)
 @click.option("--environment", "environments", required=True, multiple=True)
-@click.option("--glance", "digest_checks", nargs=3, multiple=True, metavar="NAME PATH DIGEST")
-@click.option("--await-word", is_flag=True)
+@click.option("--digest-check", "digest_checks", nargs=3, multiple=True, metavar="NAME PATH DIGEST")
+@click.option("--await-start", "awaits_start", is_flag=True)
 @click.option("--make-spare", is_flag=True)
 @click.argument("servers", nargs=-1)
 @common_options
@@ -58,28 +58,28 @@ def work(
     as_name: str,
     environments: tuple[str, ...],
     digest_checks: tuple[tuple[str, str, str], ...],
-    await_word: bool,
+    awaits_start: bool,
     make_spare: bool,
     servers: tuple[str, ...],
 ) -> None:
     """Scan the environments, or push the one to the servers.
 
-    One for which `--glance` is given is scanned only where its digest is another one. With
-    `--await-word` the push is made ready, and begins with a line on stdin. With `--make-spare`
-    nothing is pushed, but the next push is given something to be built on.
+    One for which `--digest-check` is given is scanned only if its digest is another one. With
+    `--await-start` the push is made ready, and begins with a line on stdin. With `--make-spare`
+    nothing is pushed, but the next push gets a tree to build on.
     """
     start_signal = StartSignal()
     _end_with_the_daemon(start_signal)
-    await_start = start_signal.wait if await_word else None
+    await_start = start_signal.wait if awaits_start else None
     site = functools.cache(lambda: invocation.site(as_name))
-    known = {name: (path, digest) for name, path, digest in digest_checks}
+    checks = {name: (path, digest) for name, path, digest in digest_checks}
     for environment in environments:
         try:
             if make_spare:
                 _make_spares(site(), environment, servers)
             elif servers:
                 _push(site(), environment, servers, await_start)
-            elif not _is_unchanged(environment, *known.get(environment, ("", ""))):
+            elif not _is_unchanged(environment, *checks.get(environment, ("", ""))):
                 _scan(site(), environment)
         except EnvsyncError as error:
             _send(Failure(environment, error))
@@ -106,9 +106,9 @@ def _is_unchanged(environment: str, path: str, before: str) -> bool:
     """
     if not path:
         return False
-    found = change_digest.digest(path)
-    is_unchanged = bool(found) and found == before
-    _send(DigestTaken(environment, found, is_unchanged))
+    digest = change_digest.digest(path)
+    is_unchanged = bool(digest) and digest == before
+    _send(DigestTaken(environment, digest, is_unchanged))
     return is_unchanged
 
 
