@@ -238,7 +238,7 @@ class MainLoop:
         return status.document(
             self._store.state,
             self._scheduler.activities,
-            status.About(
+            status.DaemonFacts(
                 pid=os.getpid(),
                 since_seconds=self._started_seconds,
                 inventory=str(self._settings.file),

@@ -23,8 +23,8 @@ AT_REST, SETTLING, PAUSED = "at rest", "settling", "paused"
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """Facts about the daemon itself.
+class DaemonFacts:
+    """What the status says of the daemon itself.
 
     `pid` is None if none runs; the status is then what the last daemon knew.
     """
@@ -67,21 +67,21 @@ def sentence(
 
 
 def document(
-    state: DaemonState, activities: Mapping[str, Activity], about: About
+    state: DaemonState, activities: Mapping[str, Activity], facts: DaemonFacts
 ) -> dict[str, Any]:
     """Return the whole status, JSON-ready; without a daemon, there are no `activities`."""
-    polled = about.polled or {}
+    polled = facts.polled or {}
     names = sorted(state.sources)
     return {
         "daemon": {
-            "running": about.pid is not None,
-            "pid": about.pid,
-            "version": None if about.pid is None else __version__,
-            "since_seconds": about.since_seconds,
-            "inventory": about.inventory,
-            "inventory_error": about.inventory_error,
-            "trouble": about.trouble,
-            "service_trouble": about.service_trouble,
+            "running": facts.pid is not None,
+            "pid": facts.pid,
+            "version": None if facts.pid is None else __version__,
+            "since_seconds": facts.since_seconds,
+            "inventory": facts.inventory,
+            "inventory_error": facts.inventory_error,
+            "trouble": facts.trouble,
+            "service_trouble": facts.service_trouble,
         },
         "environments": [
             _source(

@@ -35,20 +35,22 @@ from envsync.daemon.rows import (
     ServerRow,
     SourceRow,
 )
-from envsync.daemon.status import About, document
+from envsync.daemon.status import DaemonFacts, document
 from envsync.daemon.store import Store
 from tests.support.command_line import Envsync
 
 REVISION = "ab" * 32
 REFUSED = {"message": "server3 refuses connections", "hint": "check that sshd runs there"}
 DRIFTED = {"message": "it was changed there", "hint": "see what differs"}
-RUNNING = About(pid=7, inventory="/etc/envsync.yaml")
+RUNNING = DaemonFacts(pid=7, inventory="/etc/envsync.yaml")
 
 
-def shown(*servers: ServerRow, source: SourceRow | None = None, about: About = RUNNING) -> Any:
+def shown(
+    *servers: ServerRow, source: SourceRow | None = None, facts: DaemonFacts = RUNNING
+) -> Any:
     source = source or SourceRow("myenv", REVISION)
     rows = {(row.environment, row.server): row for row in servers}
-    return document(DaemonState({source.environment: source}, rows), {}, about)
+    return document(DaemonState({source.environment: source}, rows), {}, facts)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_when_it_is_tried_next() -> None:
     assert "h" in second
     paused = SourceRow("myenv", REVISION, paused=True)
     assert [row[5] for row in status_view.rows(shown(soon, source=paused))] == ["paused"]
-    assert [row[5] for row in status_view.rows(shown(soon, about=About()))] == ["-"]
+    assert [row[5] for row in status_view.rows(shown(soon, facts=DaemonFacts()))] == ["-"]
 
 
 def test_server_that_is_not_in_step_is_shown_with_its_hint() -> None:
@@ -124,16 +126,16 @@ def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:
 
 def test_where_no_daemon_runs() -> None:
     assert "start one: envsync daemon" in "".join(
-        status_view.whereabouts(document(DaemonState(), {}, About()))
+        status_view.whereabouts(document(DaemonState(), {}, DaemonFacts()))
     )
-    [told] = status_view.whereabouts(shown(about=About()))
+    [told] = status_view.whereabouts(shown(facts=DaemonFacts()))
     assert told == (
         "no daemon runs here (start one: envsync daemon); this is what the last one knew"
     )
     trouble = (
         "systemd cannot start envsync.service; see why: systemctl --user status envsync.service"
     )
-    [told] = status_view.whereabouts(shown(about=About(service_trouble=trouble)))
+    [told] = status_view.whereabouts(shown(facts=DaemonFacts(service_trouble=trouble)))
     assert told == f"no daemon runs here ({trouble}); this is what the last one knew"
     [told] = status_view.whereabouts(document(DaemonState(), {}, RUNNING))
     assert told.startswith("nothing is kept in step: /etc/envsync.yaml")
@@ -142,10 +144,10 @@ def test_where_no_daemon_runs() -> None:
 
 def test_troubles_of_the_daemon_itself_are_shown() -> None:
     refused = {"message": "line 3: unknown key", "hint": "", "details": ["servers.x"]}
-    about = About(
+    facts = DaemonFacts(
         pid=7, inventory_error=refused, trouble="the disk is full", polled={"myenv": "NFS"}
     )
-    assert [text for text, _ in status_view.troubles(shown(about=about))] == [
+    assert [text for text, _ in status_view.troubles(shown(facts=facts))] == [
         "the inventory is refused, the old one stays in use: line 3: unknown key; servers.x",
         "the daemon cannot save its state: the disk is full",
         "myenv is checked every 10 s: NFS",
@@ -165,7 +167,7 @@ def test_a_daemon_of_another_version_is_named_with_its_restart(
 
 
 def test_of_no_daemon_no_version_is_told() -> None:
-    found = shown(about=About())
+    found = shown(facts=DaemonFacts())
     assert found["daemon"]["version"] is None
     assert not list(status_view.troubles(found))
 

@@ -92,7 +92,7 @@ def _found(invocation: Invocation) -> Document:
     from envsync.daemon import store
     from envsync.daemon.control import ask
     from envsync.daemon.paths import DaemonPaths
-    from envsync.daemon.status import About, document
+    from envsync.daemon.status import DaemonFacts, document
     from envsync.daemon.systemd.known_units import failing_unit
 
     paths = DaemonPaths.of(invocation.environ, socket.gethostname())
@@ -104,11 +104,11 @@ def _found(invocation: Invocation) -> Document:
         return found
     state = store.read(paths.database)
     unit = failing_unit(invocation.environ, user_name())
-    about = About(
+    facts = DaemonFacts(
         inventory=state.inventory,
         service_trouble="" if unit is None else unit.trouble,
     )
-    return document(state, {}, about)
+    return document(state, {}, facts)
 
 
 class _Drawn(io.StringIO):
@@ -129,14 +129,14 @@ def _lines(document: Document, invocation: Invocation) -> list[str]:
 
 def show(terminal: Terminal, document: Document, columns: int, *, verbose: bool = False) -> None:
     """Print the table, whose rows are never folded, and below it the reasons and hints."""
-    about = list(status_view.whereabouts(document))
+    whereabouts = list(status_view.whereabouts(document))
     rows = [row[:-1] for row in status_view.rows(document)]
     reasons = list(status_view.reasons(document, columns, verbose=verbose))
-    for line in about:
+    for line in whereabouts:
         terminal.say(line)
     if rows:
         terminal.table(status_view.TITLES, rows)
-    if reasons and (about or rows):
+    if reasons and (whereabouts or rows):
         terminal.say()
     for line in reasons:
         terminal.say(line)
