@@ -14,7 +14,6 @@ from envsync.inventory.model import (
     Method,
     Outside,
     Server,
-    Share,
     Watch,
 )
 from envsync.inventory.names import environment_name
@@ -27,7 +26,6 @@ __all__ = [
     "Method",
     "Outside",
     "Server",
-    "Share",
     "Watch",
     "bits_per_second",
     "duration_seconds",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from envsync.errors import InventoryError
 from envsync.inventory import ranges
-from envsync.inventory.model import Environment, Inventory, Server, Share, Watch
+from envsync.inventory.model import Environment, Inventory, Server, Watch
 from envsync.inventory.ownership import who_else_wrote
 from envsync.inventory.remembered import Remembered
+from envsync.tree.sharing import Share
 
 if TYPE_CHECKING:
     from envsync.inventory.schema import EnvironmentEntry, InventoryFile, ServerEntry, ShareEntry

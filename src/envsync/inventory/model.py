@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from envsync.errors import InventoryError
 from envsync.inventory import names, ranges
 from envsync.inventory.identity import own_server_names
+from envsync.tree.sharing import Share
 
 Method = Literal["auto", "mirror", "pack", "rebuild"]
 InUse = Literal["publish", "wait", "fail"]
@@ -22,14 +23,6 @@ ShareMode = Literal["read", "write"]
 NAMES_SHOWN = 12
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A group of users on the servers, and what its members may do with an environment."""
-
-    group: str
-    mode: ShareMode = "read"
 
 
 @dataclass(frozen=True, slots=True)

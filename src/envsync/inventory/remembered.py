@@ -21,8 +21,9 @@ from typing import Any
 from envsync import __version__
 from envsync.files.directories import cache_directory
 from envsync.files.whole import whole_file
-from envsync.inventory.model import Environment, Inventory, Server, Share, Watch
+from envsync.inventory.model import Environment, Inventory, Server, Watch
 from envsync.inventory.ownership import who_else_wrote
+from envsync.tree.sharing import Share
 
 _HERE = Path(__file__).parent
 _KEPT_MAX = 8
@@ -33,10 +34,8 @@ class Remembered:
 
     def __init__(self, content: bytes, environ: Mapping[str, str] | None) -> None:
         """Find the cache by `environ`; None means no cache."""
-        names = [
-            field.name for kind in (Server, Environment, Share, Watch) for field in fields(kind)
-        ]
-        parts = [__version__, *_rules(), *names, ""]
+        names = [field.name for kind in (Server, Environment, Watch) for field in fields(kind)]
+        parts = [__version__, *_rules(), *names, *Share._fields, ""]
         key = hashlib.sha256("\0".join(parts).encode() + content)
         directory = None if environ is None else _directory(environ)
         self._file = None if directory is None else directory / key.hexdigest()
@@ -106,7 +105,7 @@ def _environment(document: dict[str, Any]) -> Environment:
 
 def _share(document: dict[str, Any]) -> Share | None:
     share = document["share"]
-    return None if share is None else Share(**share)
+    return None if share is None else Share(*share)
 
 
 def _server(document: dict[str, Any]) -> Server:

@@ -20,8 +20,9 @@ from envsync.cli.pushing.request import (
 )
 from envsync.cli.run.program import program
 from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
-from envsync.inventory import Environment, Inventory, Server, Share
+from envsync.inventory import Environment, Inventory, Server
 from envsync.tree.local import DEFAULT_LOCAL
+from envsync.tree.sharing import Share
 
 
 @pytest.fixture
@@ -241,7 +242,7 @@ def test_a_prefix_that_may_not_be_looked_at_has_nothing() -> None:
 
 def test_a_pull_heeds_what_the_inventory_says_of_this_server(site: Site, prefix: str) -> None:
     own = Server(
-        "server1", "s1", prefix="/elsewhere", limit_bits_per_second=9000, share=Share("lab")
+        "server1", "s1", prefix="/elsewhere", limit_bits_per_second=9000, share=Share("lab", "read")
     )
     others = site.inventory.servers[1:]
     site = replace(site, inventory=replace(site.inventory, servers=(own, *others)))

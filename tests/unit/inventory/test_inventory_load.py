@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel
 
 from envsync.errors import InventoryError
-from envsync.inventory import Environment, Inventory, Server, Share, Watch, find, load
+from envsync.inventory import Environment, Inventory, Server, Watch, find, load
 from envsync.inventory.schema import EnvironmentEntry, InventoryFile, ServerEntry, WatchEntry
+from envsync.tree.sharing import Share
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 

@@ -97,7 +97,7 @@ def base_request(
     """Return a push of the prefix itself, from this machine or another server."""
     from envsync.agent.places.base import OWN
     from envsync.agent.places.layout import BASE
-    from envsync.cli.pushing.request import PushRequest, shared_with
+    from envsync.cli.pushing.request import PushRequest
     from envsync.push.request.places import Destination
     from envsync.push.request.settings import PushSettings
     from envsync.tree.local import DEFAULT_LOCAL
@@ -121,7 +121,7 @@ def base_request(
         site.prefix(server),
         site.opener(server),
         server.limit_bits_per_second,
-        shared_with(server.share),
+        server.share,
     )
     return PushRequest(settings, source, (destination,))
 

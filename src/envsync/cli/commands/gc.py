@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -82,8 +83,6 @@ def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: 
 
 def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
     """Return the outcome, with an error if an environment was locked or could not be cleaned."""
-    from envsync.push.queries.servers import Outcome
-
     if outcome.value is None:
         return outcome
     error: EnvsyncError | None = None
@@ -104,7 +103,7 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
         )
     if error is not None:
         error.server = outcome.server
-    return Outcome(outcome.server, outcome.value, error)
+    return replace(outcome, error=error)
 
 
 def _document(outcome: Outcome[GcFacts]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -91,10 +92,8 @@ def _refuse_source(site: Site, removal: Removal, places: list[Place]) -> None:
 
 def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
     """Return the outcome, with an error also if a dry run found that removal would be refused."""
-    from envsync.push.queries.servers import Outcome
-
     refused = None if outcome.value is None else outcome.value.refused
-    return Outcome(outcome.server, outcome.value, outcome.error or refused)
+    return replace(outcome, error=outcome.error or refused)
 
 
 def _lines(removal: Removal, outcome: Outcome[Removed]) -> Iterator[str]:

@@ -12,13 +12,11 @@ from envsync.cli.invocation.site import Site
 from envsync.errors import NotFound, UsageError
 from envsync.hint_commands import command_line
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
-from envsync.inventory import Share as ShareEntry
 from envsync.inventory.names import suggestion
 from envsync.push.request.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.transport import names as transports
-from envsync.tree.sharing import Share
 
 T = TypeVar("T")
 _MAKE_ARCHIVE = f"{command_line('pack', 'ENV', '-o', 'FILE')} makes one"
@@ -249,10 +247,5 @@ def _listing(names: Sequence[str], shown: int = 12) -> list[str]:
 
 def _destination(site: Site, server: Server, options: PushOptions) -> Destination:
     limit = server.limit_bits_per_second if options.limit is None else None
-    share = shared_with(site.inventory.environment(options.environment).share or server.share)
+    share = site.inventory.environment(options.environment).share or server.share
     return Destination(server.name, site.prefix(server), site.opener(server), limit, share)
-
-
-def shared_with(share: ShareEntry | None) -> Share | None:
-    """Return an inventory entry as the share that a target is given."""
-    return None if share is None else Share(share.group, share.mode)
