@@ -17,7 +17,7 @@ from envsync.hint_commands import command_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from envsync.cli.invocation.in_order import Document, OnKnown
+    from envsync.cli.invocation.in_order import OnKnown, ServerDocument
     from envsync.cli.invocation.site import Site
     from envsync.cli.pushing.request import PushRequest
     from envsync.push.steps.report import PushReport
@@ -54,7 +54,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
         "environments": [],
     }
 
-    def know_base(documents: Sequence[Document]) -> None:
+    def know_base(documents: Sequence[ServerDocument]) -> None:
         result["base"] = documents[0]
 
     [report] = followed(invocation, base, know_base)
@@ -71,7 +71,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     else_from = base.source.server if target.open_link is None else site.own_name
     reports: list[PushReport] = []
 
-    def know(under_way: Sequence[Document] = ()) -> None:
+    def know(under_way: Sequence[ServerDocument] = ()) -> None:
         result["environments"] = [*(report.to_json() for report in reports), *under_way]
 
     for name in names:

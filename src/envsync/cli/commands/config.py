@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envsync.cli.invocation.invocation import Invocation
-from envsync.cli.invocation.lazy_group import Entry, LazyGroup
+from envsync.cli.invocation.lazy_group import LazyCommand, LazyGroup
 from envsync.cli.invocation.options import common_options, json_option
 from envsync.cli.output.wording import count
 from envsync.errors import NotFound
@@ -26,11 +26,11 @@ _PLACES = (
 
 
 COMMANDS = {
-    "check": Entry(
+    "check": LazyCommand(
         "envsync.cli.commands.config:check",
         "Read the inventory and show every error with its line.",
     ),
-    "path": Entry("envsync.cli.commands.config:path", "Show which inventory is used."),
+    "path": LazyCommand("envsync.cli.commands.config:path", "Show which inventory is used."),
 }
 
 

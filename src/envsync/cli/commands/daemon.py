@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envsync.cli.invocation.invocation import Invocation
-from envsync.cli.invocation.lazy_group import Entry, LazyGroup
+from envsync.cli.invocation.lazy_group import LazyCommand, LazyGroup
 from envsync.cli.invocation.options import common_options
 from envsync.errors import InventoryError
 from envsync.hint_commands import with_config
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 COMMANDS = {
-    "install": Entry("envsync.cli.daemon.install:install", "Run it as a systemd service."),
-    "pause": Entry("envsync.cli.daemon.control:pause", "Stop pushing until `resume`."),
-    "resume": Entry("envsync.cli.daemon.control:resume", "Continue after `pause`."),
-    "sync": Entry("envsync.cli.daemon.control:sync", "Push now, without waiting."),
-    "work": Entry("envsync.cli.daemon.work:work"),
-    "try-servers": Entry("envsync.cli.daemon.service_trial:try_servers"),
+    "install": LazyCommand("envsync.cli.daemon.install:install", "Run it as a systemd service."),
+    "pause": LazyCommand("envsync.cli.daemon.control:pause", "Stop pushing until `resume`."),
+    "resume": LazyCommand("envsync.cli.daemon.control:resume", "Continue after `pause`."),
+    "sync": LazyCommand("envsync.cli.daemon.control:sync", "Push now, without waiting."),
+    "work": LazyCommand("envsync.cli.daemon.work:work"),
+    "try-servers": LazyCommand("envsync.cli.daemon.service_trial:try_servers"),
 }
 
 

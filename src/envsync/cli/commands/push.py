@@ -15,7 +15,7 @@ from envsync.cli.invocation.running_daemon import install_warning, looking_again
 from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
 
 if TYPE_CHECKING:
-    from envsync.cli.invocation.in_order import Document
+    from envsync.cli.invocation.in_order import ServerDocument
     from envsync.cli.invocation.site import Site
     from envsync.cli.pushing.request import PushRequest
     from envsync.push.steps.report import PushReport
@@ -91,7 +91,7 @@ def carry_out(
         "servers": [],
     }
 
-    def know(documents: Sequence[Document]) -> None:
+    def know(documents: Sequence[ServerDocument]) -> None:
         result["servers"] = documents
 
     there = site.inventory.environment(request.settings.name_there)

@@ -7,8 +7,6 @@ import io
 import shutil
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import click
 
@@ -18,13 +16,12 @@ from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.stop_signals import Stopped
 from envsync.cli.output import status_view
 from envsync.cli.output.screen import Screen
+from envsync.cli.output.status_view import StatusDocument
 from envsync.cli.output.terminal import Terminal, listed
 from envsync.errors import InventoryError
 from envsync.hint_commands import json_with_config
 
 REFRESH_SECONDS = 1.0
-
-Document = Mapping[str, Any]
 
 
 @click.command()
@@ -61,14 +58,14 @@ def _watch(invocation: Invocation) -> None:
         pass  # Ctrl-C is the normal way to end this
 
 
-def _document(invocation: Invocation) -> Document:
+def _document(invocation: Invocation) -> StatusDocument:
     """Return the document, its commands complete before a narrow terminal has them folded.
 
     They have the daemon's inventory, whichever one this command would use.
     """
     found = _found(invocation)
     config = _config_to_name(found["daemon"]["inventory"], invocation)
-    complete: Document = json_with_config(found, config)
+    complete: StatusDocument = json_with_config(found, config)
     return complete
 
 
@@ -86,7 +83,7 @@ def _config_to_name(of_daemon: str, invocation: Invocation) -> str:
     return of_daemon
 
 
-def _found(invocation: Invocation) -> Document:
+def _found(invocation: Invocation) -> StatusDocument:
     import socket
 
     from envsync.daemon import store
@@ -118,7 +115,7 @@ class _Drawn(io.StringIO):
         return True
 
 
-def _lines(document: Document, invocation: Invocation) -> list[str]:
+def _lines(document: StatusDocument, invocation: Invocation) -> list[str]:
     """Return the lines for a screen; those of the table may still be wider than it."""
     drawn, columns = _Drawn(), shutil.get_terminal_size().columns
     environ = {"COLUMNS": str(columns), "NO_COLOR": "1"}
@@ -127,7 +124,9 @@ def _lines(document: Document, invocation: Invocation) -> list[str]:
     return drawn.getvalue().splitlines()
 
 
-def show(terminal: Terminal, document: Document, columns: int, *, verbose: bool = False) -> None:
+def show(
+    terminal: Terminal, document: StatusDocument, columns: int, *, verbose: bool = False
+) -> None:
     """Print the table, whose rows are never folded, and below it the reasons and hints."""
     whereabouts = list(status_view.whereabouts(document))
     rows = [row[:-1] for row in status_view.rows(document)]
@@ -142,7 +141,7 @@ def show(terminal: Terminal, document: Document, columns: int, *, verbose: bool 
         terminal.say(line)
 
 
-def _print(terminal: Terminal, document: Document, *, verbose: bool) -> None:
+def _print(terminal: Terminal, document: StatusDocument, *, verbose: bool) -> None:
     """Print for a pipe: one line for each row, with the reason at its end; each hint once."""
     for line in status_view.whereabouts(document):
         terminal.note(line)

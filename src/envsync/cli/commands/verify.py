@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -71,8 +72,6 @@ def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
 
 def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
     """Return the outcome, with an error if the bytes are not what was published."""
-    from envsync.push.queries.servers import Outcome
-
     facts = outcome.value
     error: EnvsyncError | None = outcome.error
     if facts is not None and facts.record is None:
@@ -96,7 +95,7 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
             f"`{again}` corrects it and keeps this version",
             server=outcome.server,
         )
-    return Outcome(outcome.server, facts, error)
+    return replace(outcome, error=error)
 
 
 def _found(facts: VerifyFacts) -> dict[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from envsync.agent.wire.server_operations import AskEnvironments
-from envsync.cli.invocation.in_order import Document, servers_in
+from envsync.cli.invocation.in_order import ServerDocument, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
@@ -29,7 +29,7 @@ def ask_servers(
     step: str,
     places: Sequence[Place],
     ask: Ask[T],
-    document: Callable[[Outcome[T]], Document] | None = None,
+    document: Callable[[Outcome[T]], ServerDocument] | None = None,
 ) -> list[Outcome[T]]:
     """Return the outcomes in the order of the places, with a progress line for each on a terminal.
 

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from envsync.push.request.places import Place
 
 T = TypeVar("T")
-Document = dict[str, Any]
-OnKnown = Callable[[Sequence[Document]], None]
+ServerDocument = dict[str, Any]
+OnKnown = Callable[[Sequence[ServerDocument]], None]
 
 
 class InOrder(Generic[T]):
     """Reports all outcomes so far with each new one, so that none is lost if the command stops."""
 
     def __init__(
-        self, servers: Sequence[str], document: Callable[[T], Document], on_known: OnKnown
+        self, servers: Sequence[str], document: Callable[[T], ServerDocument], on_known: OnKnown
     ) -> None:
         """`on_known` gets the `document` of each outcome so far, in the order of `servers`.
 
@@ -28,7 +28,7 @@ class InOrder(Generic[T]):
         self._servers = servers
         self._document = document
         self._on_known = on_known
-        self._known: dict[str, Document] = {}
+        self._known: dict[str, ServerDocument] = {}
         self._lock = threading.Lock()
 
     def add(self, server: str, one: T) -> None:
@@ -40,12 +40,12 @@ class InOrder(Generic[T]):
 
 
 def servers_in(
-    invocation: Invocation, places: Sequence[Place], document: Callable[[T], Document]
+    invocation: Invocation, places: Sequence[Place], document: Callable[[T], ServerDocument]
 ) -> InOrder[T]:
     """Return a collector that keeps `servers` in the invocation's result up to date."""
     result = invocation.result = {**(invocation.result or {}), "servers": ()}
 
-    def know(documents: Sequence[Document]) -> None:
+    def know(documents: Sequence[ServerDocument]) -> None:
         result["servers"] = documents
 
     return InOrder([place.server for place in places], document, know)

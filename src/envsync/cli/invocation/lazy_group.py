@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class Entry(NamedTuple):
+class LazyCommand(NamedTuple):
     """A command's place, as MODULE:NAME, and its line in the help; without one it is hidden."""
 
     where: str
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports the one that is run."""
 
-    def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, entries: Mapping[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.entries = entries
 

@@ -17,10 +17,10 @@ _RESTART = (
     "or stop and start it in its terminal"
 )
 
-Document = Mapping[str, Any]
+StatusDocument = Mapping[str, Any]
 
 
-def rows(document: Document) -> list[tuple[str, ...]]:
+def rows(document: StatusDocument) -> list[tuple[str, ...]]:
     """Return a row for each environment and server; its extra last column gives the reason."""
     is_running = document["daemon"]["running"]
     return [
@@ -30,7 +30,7 @@ def rows(document: Document) -> list[tuple[str, ...]]:
     ]
 
 
-def _row(source: Document, server: Document, *, is_running: bool) -> tuple[str, ...]:
+def _row(source: StatusDocument, server: StatusDocument, *, is_running: bool) -> tuple[str, ...]:
     from envsync.tree.revision import short
 
     return (
@@ -44,7 +44,7 @@ def _row(source: Document, server: Document, *, is_running: bool) -> tuple[str, 
     )
 
 
-def _next_try(server: Document, source: Document, *, is_running: bool) -> str:
+def _next_try(server: StatusDocument, source: StatusDocument, *, is_running: bool) -> str:
     if source["paused"]:
         return "paused"
     if not is_running:
@@ -60,12 +60,12 @@ def _next_try(server: Document, source: Document, *, is_running: bool) -> str:
     return f"in {seconds} s" if seconds < 100 else f"in {duration(seconds)}"
 
 
-def _why(server: Document) -> str:
+def _why(server: StatusDocument) -> str:
     error = server["error"]
     return "" if error is None else str(error["message"])
 
 
-def whereabouts(document: Document) -> Iterator[str]:
+def whereabouts(document: StatusDocument) -> Iterator[str]:
     """Yield a line if no daemon runs, or if it has nothing to do."""
     daemon, sources = document["daemon"], document["environments"]
     if not daemon["running"]:
@@ -77,7 +77,7 @@ def whereabouts(document: Document) -> Iterator[str]:
                "`watch: true` and `push_to:` whose source is this machine")  # fmt: skip
 
 
-def troubles(document: Document) -> Iterator[tuple[str, str]]:
+def troubles(document: StatusDocument) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the daemon or a source, each with a hint or ""."""
     daemon = document["daemon"]
     if daemon["running"] and daemon["version"] != __version__:
@@ -99,7 +99,7 @@ def troubles(document: Document) -> Iterator[tuple[str, str]]:
             yield f"{source['environment']} is checked every 10 s: {source['polled']}", ""
 
 
-def hints(document: Document) -> dict[str, str]:
+def hints(document: StatusDocument) -> dict[str, str]:
     """Return the hints for what a person may have to correct, by environment and server.
 
     Servers that are tried again are included: one that is off needs no correction, but a key that
@@ -115,7 +115,7 @@ def hints(document: Document) -> dict[str, str]:
     }
 
 
-def details(document: Document) -> dict[str, Sequence[str]]:
+def details(document: StatusDocument) -> dict[str, Sequence[str]]:
     """Return the details of errors, such as processes in the way, by environment and server."""
     return {
         f"{source['environment']} on {server['server']}": server["error"]["details"]
@@ -125,7 +125,7 @@ def details(document: Document) -> dict[str, Sequence[str]]:
     }
 
 
-def reasons(document: Document, width: int, *, verbose: bool = False) -> Iterator[str]:
+def reasons(document: StatusDocument, width: int, *, verbose: bool = False) -> Iterator[str]:
     """Yield the lines below the table, for a terminal of `width` columns."""
     width = max(width, _WIDTH_MIN)
     ways_out, more = hints(document), details(document) if verbose else {}

@@ -5,40 +5,54 @@ from __future__ import annotations
 import click
 
 from envsync import __version__
-from envsync.cli.invocation.lazy_group import Entry, LazyGroup
+from envsync.cli.invocation.lazy_group import LazyCommand, LazyGroup
 from envsync.cli.invocation.options import config_option, json_option, verbose_option
 
 COMMANDS = {
-    "push": Entry("envsync.cli.commands.push:push", "Bring an environment to other servers."),
-    "pull": Entry("envsync.cli.commands.pull:pull", "Bring an environment of another server here."),
-    "pack": Entry("envsync.cli.commands.pack:pack", "Pack an environment into a file."),
-    "unpack": Entry(
+    "push": LazyCommand("envsync.cli.commands.push:push", "Bring an environment to other servers."),
+    "pull": LazyCommand(
+        "envsync.cli.commands.pull:pull", "Bring an environment of another server here."
+    ),
+    "pack": LazyCommand("envsync.cli.commands.pack:pack", "Pack an environment into a file."),
+    "unpack": LazyCommand(
         "envsync.cli.commands.unpack:unpack", "Bring an environment from an archive to servers."
     ),
-    "diff": Entry("envsync.cli.commands.diff:diff", "Show how an environment differs on a server."),
-    "verify": Entry(
+    "diff": LazyCommand(
+        "envsync.cli.commands.diff:diff", "Show how an environment differs on a server."
+    ),
+    "verify": LazyCommand(
         "envsync.cli.commands.verify:verify",
         "Check every byte on a server against what was published.",
     ),
-    "list": Entry(
+    "list": LazyCommand(
         "envsync.cli.commands.list:list_", "Show which environments are on which server."
     ),
-    "history": Entry(
+    "history": LazyCommand(
         "envsync.cli.commands.history:history", "Show what was published, and by whom."
     ),
-    "rollback": Entry("envsync.cli.commands.rollback:rollback", "Put the previous version back."),
-    "remove": Entry("envsync.cli.commands.remove:remove", "Remove an environment from servers."),
-    "gc": Entry("envsync.cli.commands.gc:gc", "Free disk space that is no longer needed."),
-    "bootstrap": Entry(
+    "rollback": LazyCommand(
+        "envsync.cli.commands.rollback:rollback", "Put the previous version back."
+    ),
+    "remove": LazyCommand(
+        "envsync.cli.commands.remove:remove", "Remove an environment from servers."
+    ),
+    "gc": LazyCommand("envsync.cli.commands.gc:gc", "Free disk space that is no longer needed."),
+    "bootstrap": LazyCommand(
         "envsync.cli.commands.bootstrap:bootstrap", "Give a new server conda and its environments."
     ),
-    "doctor": Entry(
+    "doctor": LazyCommand(
         "envsync.cli.commands.doctor:doctor", "Find problems on servers, and how to solve them."
     ),
-    "daemon": Entry("envsync.cli.commands.daemon:daemon", "Push environments after each change."),
-    "status": Entry("envsync.cli.commands.status:status", "Show what the daemon keeps in step."),
-    "config": Entry("envsync.cli.commands.config:config", "Check or find the inventory file."),
-    "demo": Entry(
+    "daemon": LazyCommand(
+        "envsync.cli.commands.daemon:daemon", "Push environments after each change."
+    ),
+    "status": LazyCommand(
+        "envsync.cli.commands.status:status", "Show what the daemon keeps in step."
+    ),
+    "config": LazyCommand(
+        "envsync.cli.commands.config:config", "Check or find the inventory file."
+    ),
+    "demo": LazyCommand(
         "envsync.cli.commands.demo:demo",
         "Try envsync on two throwaway servers on this machine.",
     ),
