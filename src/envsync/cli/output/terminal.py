@@ -10,7 +10,7 @@ import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -70,26 +70,6 @@ def _shortened(text: str) -> str:
 def _without_name(error: EnvsyncError) -> str:
     """Return the message without the server's name at its start, which is shown before it."""
     return error.message.removeprefix(f"{error.server} ")
-
-
-def _width(lines: Sequence[str]) -> int:
-    """Return the visible width of the lines, without styling."""
-    return max(len(click.unstyle(line)) for line in lines)
-
-
-def _only(
-    shown: Sequence[int], titles: Sequence[str], rows: Sequence[Sequence[str]]
-) -> tuple[list[str], list[list[str]]]:
-    """Return the columns with these numbers."""
-    return [titles[n] for n in shown], [[row[n] for n in shown] for row in rows]
-
-
-def _transposed(
-    titles: Sequence[str], rows: Sequence[Sequence[str]]
-) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Return the table turned, without the columns in which every cell is `-`."""
-    first, *others = zip(titles, *rows, strict=True)
-    return first, [line for line in others if set(line[1:]) != {"-"}]
 
 
 class Terminal:
@@ -200,69 +180,20 @@ class Terminal:
         turns: bool = False,
         optional: str = "",
     ) -> None:
-        """Print aligned columns, never wrapped, as lines for `grep` and `awk`.
-
-        Columns whose titles are in `right` are right-aligned. On a terminal that is too narrow the
-        columns are set closer; if that is not enough, a table with `turns` has its titles at the
-        left and its rows side by side, and others go without as many of the `optional` columns as
-        necessary, in this order.
-        """
+        """Print aligned columns; `Table.lines` says what is done where a terminal is too narrow."""
         if self._quiet:
             return
-        lines = self._drawn(titles, rows, right)
+        from envsync.cli.output.table import Table
+
+        is_styled = self._has_colour and self._stdout.isatty()
+        cells = [[escaped(cell) for cell in row] for row in rows]
+        table = Table(titles, cells, right, is_styled=is_styled)
         columns = self._columns(self._stdout)
-        if _width(lines) > columns:
-            lines = self._drawn(titles, rows, right, gap=1)
-        if turns and _width(lines) > columns:
-            lines = self._turned(titles, rows, columns)
-        left_out = []
-        for title in filter(titles.__contains__, optional.split()):
-            if _width(lines) <= columns:
-                break
-            left_out.append(title)
-            shown = [number for number, name in enumerate(titles) if name not in left_out]
-            lines = self._drawn(*_only(shown, titles, rows), right, gap=1)
+        lines, left_out = table.lines(columns, turns=turns, optional=optional)
         if left_out:
             lines.append(self._folded(f"left out here: {', '.join(left_out)}", self._stdout))
         self._stdout.write("".join(f"{line}\n" for line in lines))
         self._stdout.flush()  # so that in a common file, later lines of stderr come after it
-
-    def _turned(
-        self, titles: Sequence[str], rows: Sequence[Sequence[str]], columns: int
-    ) -> list[str]:
-        """Return as many rows side by side as fit, and the others below."""
-        lines: list[str] = []
-        beside: list[Sequence[str]] = []
-        room = 0
-        for row in rows:
-            width = 2 + max(len(escaped(cell)) for cell in row)
-            if beside and room < width:
-                lines += [*self._drawn(*_transposed(titles, beside)), ""]
-                beside = []
-            if not beside:
-                room = columns - max(map(len, titles))
-            beside.append(row)
-            room -= width
-        return [*lines, *self._drawn(*_transposed(titles, beside))]
-
-    def _drawn(
-        self, titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = "", *, gap: int = 2
-    ) -> list[str]:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
-        for title in titles:
-            justify: Literal["left", "right"] = "right" if title and title in right else "left"
-            table.add_column(title, no_wrap=True, justify=justify)
-        for row in rows:
-            table.add_row(*(Text(escaped(cell)) for cell in row))
-        coloured = self._has_colour and self._stdout.isatty()
-        console = Console(width=_WIDE, force_terminal=coloured, color_system=None, highlight=False)
-        with console.capture() as captured:
-            console.print(table)
-        return [line.rstrip() for line in captured.get().splitlines()]
 
     def live_console(self) -> Console:
         """Return a console for progress lines on stdout; from now on, other lines go above them."""
