@@ -35,7 +35,7 @@ OLD, NEW = (
     for data in (b"1", b"2")
 )
 LOCAL = LocalPaths(["local", "**/*.mine", "models/a/**"])
-PUBLISH = "envsync.agent.publishing.publish"
+PUBLISH = "envsync.agent.publishing.guarded_switch"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.publishing import publish
+from envsync.agent.publishing import guarded_switch
 from envsync.agent.server import facts
 from envsync.agent.target.switches import TargetSwitches
 from envsync.errors import PreflightRefused, TargetDrifted
@@ -215,7 +215,7 @@ def test_live_version_that_begins_to_change_during_the_push_is_drift(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As for an inspection that is older than what a look at the directories would do for.
-    monkeypatch.setattr(publish, "RECENT_SECONDS", -1.0)
+    monkeypatch.setattr(guarded_switch, "RECENT_SECONDS", -1.0)
     server.push(VERSIONS[0])
     with contextlib.ExitStack() as stack:
 

@@ -16,7 +16,7 @@ import pytest
 
 from envsync.agent.places import records as recording
 from envsync.agent.places import staging_note
-from envsync.agent.publishing import finalize
+from envsync.agent.publishing import after_switch
 from envsync.agent.wire.messages import KEPT
 from envsync.errors import CheckFailed
 from tests.integration.agent.versions import (
@@ -115,7 +115,7 @@ def test_killed_in_a_rollback(step: str, server: Server) -> None:
     [
         pytest.param("write_json", [recording], id="at each record"),
         pytest.param("remove", [recording, staging_note], id="at each file that goes"),
-        pytest.param("run_check", [finalize], id="in the check"),
+        pytest.param("run_check", [after_switch], id="in the check"),
     ],
 )
 @pytest.mark.parametrize("number", range(3))
@@ -162,7 +162,7 @@ def test_what_was_done_in_a_version_is_kept_where_its_recovery_is_killed(
         server.push(TWO, check=f"test ! -e {broken}", on_step=kill_at("switched", die))
 
     def recover(die: Callable[[], None]) -> None:
-        with mock.patch.object(finalize, "keep_if_changed", side_effect=lambda *_, **__: die()):
+        with mock.patch.object(after_switch, "keep_if_changed", side_effect=lambda *_, **__: die()):
             server.target().inspect(lock=False)
 
     server.push(ONE)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.publishing import check as checks
-from envsync.agent.publishing.check import OUTPUT_LINES, CheckFailure, run_check
+from envsync.agent.publishing.check import CHECK_OUTPUT_LINES, CheckFailure, run_check
 from envsync.agent.trees.removal import remove_tree
 
 
@@ -62,7 +62,7 @@ def test_an_environment_that_has_gone_meanwhile(tmp_path: Path) -> None:
 def test_only_the_end_of_long_output_is_kept(tmp_path: Path) -> None:
     failure = check("seq 1 30000; false", tmp_path)
     assert failure is not None
-    assert failure.output == tuple(str(n) for n in range(30001 - OUTPUT_LINES, 30001))
+    assert failure.output == tuple(str(n) for n in range(30001 - CHECK_OUTPUT_LINES, 30001))
 
 
 def test_check_runs_as_if_the_environment_were_activated(

@@ -10,7 +10,7 @@ import pytest
 
 from envsync.agent.places.layout import layout
 from envsync.agent.places.records import Records
-from envsync.agent.publishing.check import OUTPUT_BYTES, run_check
+from envsync.agent.publishing.check import CHECK_OUTPUT_BYTES, run_check
 from envsync.agent.server.facts import shown_command
 from envsync.agent.wire.messages import ProcessUse
 from envsync.cli.daemon import work as daemon_work
@@ -139,7 +139,7 @@ def test_of_a_long_output_no_half_line_is_kept(tmp_path: Path) -> None:
     said = tmp_path / "said"
     first = f"{CARRIED['channel with a password']}\n"
     # What is kept begins within the password.
-    missing = OUTPUT_BYTES - len(first.partition("plain")[2]) - 1
+    missing = CHECK_OUTPUT_BYTES - len(first.partition("plain")[2]) - 1
     said.write_text(first + "y" * missing + "\n")
     failure = run_check(f"cat {said}; false", 20.0, bytes(tmp_path), bytes(tmp_path))
     assert failure is not None

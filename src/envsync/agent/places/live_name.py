@@ -20,14 +20,15 @@ from envsync.agent.server import filesystem
 from envsync.errors import PreflightRefused
 from envsync.files import whole
 
-Step = Callable[[str], None]
+OnStep = Callable[[str], None]
+"""Called with the name of a step that begins."""
 _LOWER_LAYER = "it is in an overlay's lower layer"
 
 
 class LiveName:
     """The name of one environment. The push lock must be held."""
 
-    def __init__(self, places: Layout, on_step: Step = lambda _: None) -> None:
+    def __init__(self, places: Layout, on_step: OnStep = lambda _: None) -> None:
         self._places = places
         self._on_step = on_step
 

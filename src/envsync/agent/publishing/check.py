@@ -11,8 +11,8 @@ from typing import Dict, Iterator, NamedTuple, Optional, Tuple
 
 from envsync.agent.trees.removal import remove_tree
 
-OUTPUT_LINES = 10
-OUTPUT_BYTES = 64 << 10
+CHECK_OUTPUT_LINES = 10
+CHECK_OUTPUT_BYTES = 64 << 10
 KILLED_SECONDS = 5.0
 """How long to wait for the end of what was killed."""
 
@@ -112,9 +112,9 @@ def _environment(live: bytes) -> Dict[bytes, bytes]:
 
 def _tail(fd: int) -> Tuple[str, ...]:
     size = os.fstat(fd).st_size
-    start = max(0, size - OUTPUT_BYTES)
-    text = os.pread(fd, OUTPUT_BYTES, start).decode("utf-8", "backslashreplace")
+    start = max(0, size - CHECK_OUTPUT_BYTES)
+    text = os.pread(fd, CHECK_OUTPUT_BYTES, start).decode("utf-8", "backslashreplace")
     if start:
         # In half a line nobody could tell what is a credential.
         text = text.partition("\n")[2]
-    return tuple(text.splitlines()[-OUTPUT_LINES:])
+    return tuple(text.splitlines()[-CHECK_OUTPUT_LINES:])

@@ -9,22 +9,19 @@ a link, the previous version gets the name back.
 from __future__ import annotations
 
 import os
-from typing import Callable
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.live_name import LiveName, OnStep
 from envsync.agent.places.records import Records
+from envsync.agent.publishing.after_switch import Finalizer
 from envsync.agent.publishing.base_install import resume_base_install
-from envsync.agent.publishing.finalize import Finalizer
 from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
 from envsync.agent.publishing.prune import record_orphaned_trees
-from envsync.agent.publishing.switching import Switching
+from envsync.agent.publishing.switch_undo import SwitchUndo
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
 from envsync.errors import SourceRefused, StorageFailed
 from envsync.files import whole
-
-Step = Callable[[str], None]
 
 
 class Recovery:
@@ -35,14 +32,14 @@ class Recovery:
         places: Layout,
         trees: Trees,
         records: Records,
-        on_step: Step = lambda _: None,
+        on_step: OnStep = lambda _: None,
     ) -> None:
         self._places = places
         self._trees = trees
         self._records = records
         self._name = LiveName(places, on_step)
-        self._switching = Switching(places, records, self._name)
-        self._finalizer = Finalizer(places, trees, records, self._switching, on_step)
+        self._undo = SwitchUndo(places, records, self._name)
+        self._finalizer = Finalizer(places, trees, records, self._undo, on_step)
 
     def run(self) -> str:
         """Finish or forget the switch whose intent is on disk; return what was done.
@@ -58,11 +55,11 @@ class Recovery:
             return "the note of an interrupted switch was damaged"
         new, kept = intent.new, intent.kept
         if self._name.mend(intent.replaced_inode, new.inode):
-            self._switching.abandon()
+            self._undo.abandon()
             return "an interrupted switch was undone"
         if self._places.inode() != new.inode:
             is_replaced = kept is not None and self._records.tree(kept) is not None
-            self._switching.abandon()
+            self._undo.abandon()
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
@@ -77,7 +74,7 @@ class Recovery:
 
         Nobody compared it then, and now it is too late to switch back.
         """
-        tree = self._switching.other_tree(switch)
+        tree = self._undo.other_tree(switch)
         if tree is None:
             return
         record = self._records.at(os.lstat(tree).st_ino)

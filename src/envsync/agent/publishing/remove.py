@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import REMOVAL, Layout, read_json, remove, write_json
-from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.live_name import LiveName, OnStep
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.publishing.prune import record_orphaned_trees
@@ -25,7 +25,7 @@ from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 
 
-class Removal(NamedTuple):
+class RemovalOrder(NamedTuple):
     """What to remove, as it was found, the record by which it is kept, and who removes it."""
 
     expected: Snapshot
@@ -41,7 +41,7 @@ class Remover:
         trees: Trees,
         records: Records,
         lock: PushLock,
-        on_step: Callable[[str], None] = lambda _: None,
+        on_step: OnStep = lambda _: None,
     ) -> None:
         self._places = places
         self._trees = trees
@@ -50,7 +50,7 @@ class Remover:
         self._on_step = on_step
         self._name = LiveName(places)
 
-    def run(self, removal: Removal) -> Record:
+    def run(self, removal: RemovalOrder) -> Record:
         """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed or is changing.
 
         It is left live as well if it cannot be moved. If the disk fails afterwards, the error says
@@ -94,7 +94,7 @@ class Remover:
                 raise
             raise failure from error
 
-    def _compare(self, removal: Removal, tree: bytes) -> None:
+    def _compare(self, removal: RemovalOrder, tree: bytes) -> None:
         """Require that what was taken away is what was inspected; else give its name back."""
         try:
             if self._trees.is_still(

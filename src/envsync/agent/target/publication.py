@@ -8,7 +8,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.kept_versions import found_record
 from envsync.agent.places.records import Record
-from envsync.agent.publishing.publish import Switch
+from envsync.agent.publishing.guarded_switch import Switch
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_operations import Publication

@@ -10,8 +10,8 @@ from envsync.agent.places.carry_recovery import undo_interrupted_carry
 from envsync.agent.places.kept_versions import is_as_published, version_to_go_back_to
 from envsync.agent.places.live_name import require_movable
 from envsync.agent.places.records import Record
-from envsync.agent.publishing.publish import Switch
-from envsync.agent.publishing.remove import Removal, Remover
+from envsync.agent.publishing.guarded_switch import Switch
+from envsync.agent.publishing.remove import RemovalOrder, Remover
 from envsync.agent.target.preparation import (
     refuse_anothers,
     require_no_mounts,
@@ -105,7 +105,7 @@ class TargetSwitches:
             raise TargetDrifted("it is not what was published there")
         record = kept or current
         assert record is not None, "what needs no new record has one"
-        removal = Removal(live, record, kept is not None, by)
+        removal = RemovalOrder(live, record, kept is not None, by)
         target = self._target
         remover = Remover(target.places, target.trees, target.records, target.lock, target.on_step)
         return record_facts(remover.run(removal))

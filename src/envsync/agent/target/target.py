@@ -17,6 +17,7 @@ from typing import (
 from envsync.agent.places.base import has_conda
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, base_layout, layout
+from envsync.agent.places.live_name import OnStep
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
 from envsync.agent.places.records import Record, Records
@@ -40,11 +41,10 @@ from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 
 if TYPE_CHECKING:
-    from envsync.agent.publishing.publish import Publisher
+    from envsync.agent.publishing.guarded_switch import Publisher
     from envsync.agent.staging.reuse import Elsewhere
 
 Progress = Callable[[int], None]
-Step = Callable[[str], None]
 _NOTHING = Totals(0, 0, 0)
 
 
@@ -76,7 +76,7 @@ class Target:
         self.inspected_seconds = 0.0
         self.keep = 1
         """How many earlier versions stay after a push, which may build on the first to go."""
-        self.on_step: Step = lambda _: None
+        self.on_step: OnStep = lambda _: None
 
     @property
     def name(self) -> str:
@@ -274,7 +274,7 @@ class Target:
 
     def publisher(self) -> Publisher:
         # Imported only to publish: most contacts find nothing to do.
-        from envsync.agent.publishing.publish import Publisher
+        from envsync.agent.publishing.guarded_switch import Publisher
 
         return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
 

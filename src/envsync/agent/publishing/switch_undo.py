@@ -10,10 +10,9 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, Records
 from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
-from envsync.errors import TargetDrifted
 
 
-class Switching:
+class SwitchUndo:
     """Switches one environment, whose intent is on disk. The push lock must be held."""
 
     def __init__(self, places: Layout, records: Records, name: LiveName) -> None:
@@ -62,8 +61,3 @@ class Switching:
         for record in records:
             if record is not None and record.number not in known:
                 self._records.forget(record)
-
-
-def appeared() -> TargetDrifted:
-    """Return the error for a name that was free and is taken now."""
-    return TargetDrifted("an environment appeared there during the push", hint="push again")

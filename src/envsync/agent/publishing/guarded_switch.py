@@ -4,7 +4,7 @@
     -> carry its local paths as they are now -> look for installers -> switch
     -> compare what was switched out -> check -> record -> forget the intent
 
-From the check on, `finalize` carries it out. After a crash at any point, `recovery` takes over.
+From the check on, `after_switch` carries it out. After a crash at any point, `recovery` takes over.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Callable, Collection, Dict, Iterator, NamedTuple, Optional, Type
+from typing import Any, Collection, Dict, Iterator, NamedTuple, Optional, Type
 
 from envsync.agent.places.base import can_take_conda
 from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.live_name import LiveName, OnStep
 from envsync.agent.places.local_disk_usage import can_share_blocks, missing_usage
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import forget_staging
+from envsync.agent.publishing.after_switch import Finalizer
 from envsync.agent.publishing.base_install import INSTALLED_FROM, install_base
-from envsync.agent.publishing.finalize import Finalizer
 from envsync.agent.publishing.intent import Intent
-from envsync.agent.publishing.switching import Switching, appeared
+from envsync.agent.publishing.switch_undo import SwitchUndo
 from envsync.agent.server.filesystem import space
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
@@ -42,8 +42,6 @@ from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import Check
 from envsync.errors import EnvsyncError, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
-
-Step = Callable[[str], None]
 
 RECENT_SECONDS = 10.0
 
@@ -84,7 +82,7 @@ class Publisher:
         trees: Trees,
         records: Records,
         lock: PushLock,
-        on_step: Step = lambda _: None,
+        on_step: OnStep = lambda _: None,
     ) -> None:
         self._places = places
         self._trees = trees
@@ -92,8 +90,8 @@ class Publisher:
         self._lock = lock
         self._on_step = on_step
         self._name = LiveName(places, on_step)
-        self._switching = Switching(places, records, self._name)
-        self._finalizer = Finalizer(places, trees, records, self._switching, on_step)
+        self._undo = SwitchUndo(places, records, self._name)
+        self._finalizer = Finalizer(places, trees, records, self._undo, on_step)
 
     def publish(self, switch: Switch) -> Record:
         """Make `switch.staged` the live tree and return its record.
@@ -143,9 +141,9 @@ class Publisher:
             with contextlib.suppress(OSError):
                 if switch.expected is not None:
                     self._name.mend(switch.expected.scan.inode, switch.new.inode)
-                self._switching.abandon()
+                self._undo.abandon()
             if isinstance(failure, FileExistsError):
-                raise appeared() from failure
+                raise _appeared() from failure
             raise
 
     def _prepare(self, switch: Switch) -> None:
@@ -189,7 +187,7 @@ class Publisher:
         if switch.expected is None:
             is_free = not os.path.lexists(self._places.live)
             if not (can_take_conda(self._places) if switch.installs_base else is_free):
-                raise appeared()
+                raise _appeared()
             return None
         expected, live = switch.expected, self._places.standing()
         is_recent = time.monotonic() - switch.inspected_seconds < RECENT_SECONDS
@@ -274,8 +272,8 @@ class Publisher:
             # The tree keeps changing, or its changes cannot be read: either way it is not what it
             # was.
             pass
-        self._switching.give_back_to(replaced)
-        self._switching.abandon()
+        self._undo.give_back_to(replaced)
+        self._undo.abandon()
         raise TargetDrifted(
             "the environment was changed there during the switch, which was undone",
             hint="push again when the installer there has ended",
@@ -293,3 +291,8 @@ def _told_as_done(switch: Switch) -> Iterator[None]:
         if failure is None:
             raise
         raise failure from error
+
+
+def _appeared() -> TargetDrifted:
+    """Return the error for a name that was free and is taken now."""
+    return TargetDrifted("an environment appeared there during the push", hint="push again")

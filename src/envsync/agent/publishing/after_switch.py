@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Tuple, Union
+from typing import Tuple, Union
 
 from envsync.agent.places.layout import Layout
+from envsync.agent.places.live_name import OnStep
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
 from envsync.agent.publishing.failed_version import keep_if_changed, taken_back
 from envsync.agent.publishing.intent import Intent, forget_intent
-from envsync.agent.publishing.switching import Switching
+from envsync.agent.publishing.switch_undo import SwitchUndo
 from envsync.agent.trees.trees import Trees
 from envsync.errors import HELD_THERE, CheckFailed, Hint
-
-Step = Callable[[str], None]
 
 _COMMAND_CHARACTERS_MAX = 1000
 
@@ -29,13 +28,13 @@ class Finalizer:
         places: Layout,
         trees: Trees,
         records: Records,
-        switching: Switching,
-        on_step: Step,
+        undo: SwitchUndo,
+        on_step: OnStep,
     ) -> None:
         self._places = places
         self._trees = trees
         self._records = records
-        self._switching = switching
+        self._undo = undo
         self._on_step = on_step
 
     def finalize(self, switch: Intent, *, is_recovered: bool = False) -> Record:
@@ -90,7 +89,7 @@ class Finalizer:
             # It was live for long. After a crash from here on, nobody may build over it.
             with contextlib.suppress(OSError):
                 self._records.store(taken_back(new))
-        is_there_again = self._switching.take_back(switch)
+        is_there_again = self._undo.take_back(switch)
         kept: Tuple[str, ...] = ()
         try:
             if keep_if_changed(self._trees, self._records, new, is_recovered=is_recovered):
@@ -107,7 +106,7 @@ class Finalizer:
                     f"copy what you need from {tree}"
                 ),
             )
-        self._switching.abandon()
+        self._undo.abandon()
         hint: Union[str, Hint] = HELD_THERE
         if not failure.is_verdict:
             hint = "make sure that it can be run there, then push again"
