@@ -39,20 +39,20 @@ def live_busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
     A missing history is none of them: that version was changed, like any other that is not what was
     published.
     """
-    found = busy_findings(scanned, places)
-    return tuple(finding for finding in found if finding.kind != _NO_HISTORY)
+    findings = busy_findings(scanned, places)
+    return tuple(finding for finding in findings if finding.kind != _NO_HISTORY)
 
 
 def installer_findings(places: Layout) -> Tuple[Finding, ...]:
     """Return this user's installers that change the environment now, under any of its names."""
     names = {places.path, places.live, places.standing()}
-    found = []
+    findings = []
     for process in running_processes():
         at_work = {busy.installer_at_work(process, name) for name in names} - {None}
         for name in at_work:
             message = f"{name} (process {process.pid}) is changing it"
-            found.append(Finding("busy", message, True))
-    return tuple(found)
+            findings.append(Finding("busy", message, True))
+    return tuple(findings)
 
 
 def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:

@@ -23,13 +23,13 @@ _MADE = 0o700
 
 
 def undo_interrupted_carry(
-    tree: bytes, local: Collection[bytes], recorded: Manifest, found: Manifest
+    tree: bytes, local: Collection[bytes], recorded: Manifest, present: Manifest
 ) -> None:
     """Remove what an interrupted carry left.
 
     Incomplete local files are removed, and empty directories that were to hold some. The version's
     own directories that contained these or were left open get their recorded modes and mtimes.
-    `local` are the tree's local paths, and `found` is its present manifest, without them. What this
+    `local` are the tree's local paths, and `present` is its manifest now, without them. What this
     user cannot change stays as it is.
     """
     torn = [path for path, status in entries_of(tree, local) if _is_torn(status)]
@@ -41,24 +41,24 @@ def undo_interrupted_carry(
             with contextlib.suppress(OSError), opened_below(directory, top_fd) as fd:
                 os.chmod(path_of(fd), stat.S_IMODE(os.fstat(fd).st_mode) | stat.S_IRWXU)
                 os.unlink(name, dir_fd=fd)
-        for made in sorted(_empty(recorded, found), reverse=True):
-            directory, name = split(made)
+        for path in sorted(_empty(recorded, present), reverse=True):
+            directory, name = split(path)
             touched.add(directory)
             with contextlib.suppress(OSError), opened_below(directory, top_fd) as fd:
                 os.rmdir(name, dir_fd=fd)
-        _stamp(top_fd, recorded, touched.union(_left_open(recorded, found)))
+        _stamp(top_fd, recorded, touched.union(_left_open(recorded, present)))
 
 
 def _is_torn(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == UNFINISHED
 
 
-def _empty(recorded: Manifest, found: Manifest) -> List[bytes]:
+def _empty(recorded: Manifest, present: Manifest) -> List[bytes]:
     """Return directories as a carry makes them, if they are the only difference between the two."""
-    added, *others = difference(recorded, found)
+    added, *others = difference(recorded, present)
     if any(others):
         return []
-    entries = [found.find(path) for path in added]
+    entries = [present.find(path) for path in added]
     are_made = all(
         entry is not None and entry.kind == DIRECTORY and entry.mode & 0o777 == _MADE
         for entry in entries
@@ -66,13 +66,13 @@ def _empty(recorded: Manifest, found: Manifest) -> List[bytes]:
     return list(added) if are_made else []
 
 
-def _left_open(recorded: Manifest, found: Manifest) -> Iterator[bytes]:
+def _left_open(recorded: Manifest, present: Manifest) -> Iterator[bytes]:
     """Yield the version's directories whose mode was changed only by giving the owner full access.
 
     Any other mode was set by a person. A changed mtime alone is ignored: processes write there.
     """
     for parent, listing in recorded.directories.items():
-        now = found.directories.get(parent, listing)
+        now = present.directories.get(parent, listing)
         if now == listing:
             continue
         modes = {entry.name: entry.mode for entry in listings.decode(now)}

@@ -56,12 +56,12 @@ class DirectoryStamps:
         status = os.stat(path, dir_fd=self._top_fd, follow_symlinks=False)
         self._stamps[path] = _Stamps(_mode(live, status), live.st_atime_ns, live.st_mtime_ns)
 
-    def wish(self, path: bytes, there: os.stat_result, live: os.stat_result) -> None:
+    def wish(self, path: bytes, existing: os.stat_result, live: os.stat_result) -> None:
         """Note an existing directory of this user's; it will get the stamps of the `live` one."""
-        if there.st_uid != os.geteuid() != 0:
+        if existing.st_uid != os.geteuid() != 0:
             return
-        mode = _mode(live, there)
-        if (stat.S_IMODE(there.st_mode), there.st_mtime_ns) != (mode, live.st_mtime_ns):
+        mode = _mode(live, existing)
+        if (stat.S_IMODE(existing.st_mode), existing.st_mtime_ns) != (mode, live.st_mtime_ns):
             self.touched.add(path)
             self._stamps[path] = _Stamps(mode, live.st_atime_ns, live.st_mtime_ns)
 
@@ -90,12 +90,12 @@ class DirectoryStamps:
                 os.utime(path_of(fd), ns=(stamps.atime_ns, stamps.mtime_ns))
 
 
-def _mode(live: os.stat_result, there: os.stat_result) -> int:
+def _mode(live: os.stat_result, existing: os.stat_result) -> int:
     """Return the live directory's mode, with world-write only beside the sticky bit, as in /tmp.
 
     The set-group-ID bit is kept if either directory has it: the new tree hands its own down.
     """
-    mode = stat.S_IMODE(live.st_mode) | (there.st_mode & stat.S_ISGID)
+    mode = stat.S_IMODE(live.st_mode) | (existing.st_mode & stat.S_ISGID)
     return mode if mode & stat.S_ISVTX else mode & ~WORLD_WRITE
 
 

@@ -77,14 +77,14 @@ def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:
 
 
 def found_record(
-    number: int, inode: int, found: Optional[Snapshot], because: str, local: Tuple[str, ...]
+    number: int, inode: int, snapshot: Optional[Snapshot], because: str, local: Tuple[str, ...]
 ) -> Record:
     """Return the record by which a version is kept that no push published as it is.
 
-    `found` is None if its tree keeps changing or cannot be read: it has no revision then. `local`
-    are the patterns that it was scanned with.
+    `snapshot` is None if its tree keeps changing or cannot be read: it has no revision then.
+    `local` are the patterns that it was scanned with.
     """
-    revision = "" if found is None else found.revision
+    revision = "" if snapshot is None else snapshot.revision
     return Record(
         number=number,
         revision=revision,
@@ -96,7 +96,7 @@ def found_record(
         when_seconds=time.time(),
         method=KEPT,
         transport="",
-        totals=EMPTY.totals() if found is None else found.totals,
+        totals=EMPTY.totals() if snapshot is None else snapshot.totals,
         kept_because=because,
         local=local,
     )

@@ -130,8 +130,8 @@ class Layout(NamedTuple):
         except FileNotFoundError:
             return []
         linked = self.linked_tree()
-        found = [os.path.join(self.trees, name) for name in names]
-        return [path for path in found if path != linked]
+        paths = [os.path.join(self.trees, name) for name in names]
+        return [path for path in paths if path != linked]
 
 
 def layout(prefix: str, name: str) -> Layout:

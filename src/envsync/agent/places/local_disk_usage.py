@@ -49,13 +49,13 @@ def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsa
     size_bytes = inodes = 0
     for path, status in entries_of(live, local):
         try:
-            there = os.lstat(os.path.join(tree, path[len(live) + 1 :]))
+            existing = os.lstat(os.path.join(tree, path[len(live) + 1 :]))
         except OSError:
             inodes += 1
             size_bytes += status.st_blocks * _ALLOCATED_BYTES
             continue
-        if stat.S_ISREG(status.st_mode) and there.st_mtime_ns < status.st_mtime_ns:
-            more = max(0, status.st_blocks - there.st_blocks)
+        if stat.S_ISREG(status.st_mode) and existing.st_mtime_ns < status.st_mtime_ns:
+            more = max(0, status.st_blocks - existing.st_blocks)
             size_bytes += more * _ALLOCATED_BYTES
     return DiskUsage(size_bytes, inodes)
 

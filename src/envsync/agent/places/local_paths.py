@@ -171,14 +171,14 @@ class _Carrying:
         parts = directory.split(b"/") if directory else []
         for count in range(1, len(parts) + 1):
             above = b"/".join(parts[:count])
-            live, there = _status(above, self._live_fd), _status(above, self._tree_fd)
+            live, existing = _status(above, self._live_fd), _status(above, self._tree_fd)
             if live is None or not stat.S_ISDIR(live.st_mode):
                 return False
             if above in self._mounts:
                 raise OSError(errno.EXDEV, _MOUNTED)
-            if there is None:
+            if existing is None:
                 self._make_directory(above, live)
-            elif not stat.S_ISDIR(there.st_mode):
+            elif not stat.S_ISDIR(existing.st_mode):
                 raise OSError(errno.ENOTDIR, _IN_THE_WAY)
         self._ways.add(directory)
         return True
@@ -186,9 +186,9 @@ class _Carrying:
     def _carry(self, what: _Pending) -> List[_Pending]:
         """Carry one path; for a directory, return what to carry next."""
         path, is_local = what
-        live, there = _status(path, self._live_fd), _status(path, self._tree_fd)
+        live, existing = _status(path, self._live_fd), _status(path, self._tree_fd)
         if live is None:
-            if there is not None and is_local and self._is_ours:
+            if existing is not None and is_local and self._is_ours:
                 self._clear(path)
             return []
         is_directory = stat.S_ISDIR(live.st_mode)
@@ -196,13 +196,13 @@ class _Carrying:
         if path in self._mounts or (is_directory and live.st_dev != self._device):
             raise OSError(errno.EXDEV, _MOUNTED)
         if is_directory:
-            return self._carry_directory(what, live, there)
+            return self._carry_directory(what, live, existing)
         is_nothing = split(path)[1].startswith(NFS_REMAINS)
         if is_nothing or not (stat.S_ISREG(live.st_mode) or stat.S_ISLNK(live.st_mode)):
             return []
-        if there is None:
+        if existing is None:
             self._made.append(path)
-        elif self._stays(what, live, there):
+        elif self._stays(what, live, existing):
             return []
         else:
             if stat.S_ISREG(live.st_mode):
@@ -214,21 +214,21 @@ class _Carrying:
         return []
 
     def _carry_directory(
-        self, what: _Pending, live: os.stat_result, there: Optional[os.stat_result]
+        self, what: _Pending, live: os.stat_result, existing: Optional[os.stat_result]
     ) -> List[_Pending]:
         path, is_local = what
-        if there is not None and not stat.S_ISDIR(there.st_mode):
-            if self._stays(what, live, there):
+        if existing is not None and not stat.S_ISDIR(existing.st_mode):
+            if self._stays(what, live, existing):
                 return []
             _names(path, self._live_fd)  # what cannot be read replaces nothing
             self._clear(path)
-            there = None
-        if there is None:
+            existing = None
+        if existing is None:
             self._make_directory(path, live)
         names = set(_names(path, self._live_fd))
         if is_local:
-            if there is not None:
-                self._stamps.wish(path, there, live)
+            if existing is not None:
+                self._stamps.wish(path, existing, live)
                 if self._is_ours:
                     names.update(_names(path, self._tree_fd))
             return [_Pending(join(path, name), True) for name in names]
@@ -238,28 +238,28 @@ class _Carrying:
             for name in names
         ]
 
-    def _stays(self, what: _Pending, live: os.stat_result, there: os.stat_result) -> bool:
-        """Return whether what is there is kept. Raises OSError if it must not be replaced."""
-        if self._is_same(what.path, live, there):
+    def _stays(self, what: _Pending, live: os.stat_result, existing: os.stat_result) -> bool:
+        """Return whether what the tree has is kept. Raises OSError if it must not be replaced."""
+        if self._is_same(what.path, live, existing):
             return True
-        if not self._may_replace(what.is_local, there):
+        if not self._may_replace(what.is_local, existing):
             raise OSError(errno.EEXIST, _IN_THE_WAY)
-        is_older = not self._is_ours and live.st_mtime_ns < there.st_mtime_ns
-        return is_older and stat.S_IMODE(there.st_mode) != UNFINISHED
+        is_older = not self._is_ours and live.st_mtime_ns < existing.st_mtime_ns
+        return is_older and stat.S_IMODE(existing.st_mode) != UNFINISHED
 
-    def _may_replace(self, is_local: bool, there: os.stat_result) -> bool:
+    def _may_replace(self, is_local: bool, existing: os.stat_result) -> bool:
         """Return False for what the version brings, and for an earlier version's directories."""
-        return is_local and (self._is_ours or not stat.S_ISDIR(there.st_mode))
+        return is_local and (self._is_ours or not stat.S_ISDIR(existing.st_mode))
 
-    def _is_same(self, path: bytes, live: os.stat_result, there: os.stat_result) -> bool:
-        is_kind = stat.S_IFMT(live.st_mode) == stat.S_IFMT(there.st_mode)
-        if not is_kind or live.st_mtime_ns != there.st_mtime_ns:
+    def _is_same(self, path: bytes, live: os.stat_result, existing: os.stat_result) -> bool:
+        is_kind = stat.S_IFMT(live.st_mode) == stat.S_IFMT(existing.st_mode)
+        if not is_kind or live.st_mtime_ns != existing.st_mtime_ns:
             return False
         if stat.S_ISLNK(live.st_mode):
             fds = self._live_fd, self._tree_fd
             return len({os.readlink(path, dir_fd=fd) for fd in fds}) == 1
-        is_mode = stat.S_IMODE(there.st_mode) == copied_mode(live, there)
-        return is_mode and live.st_size == there.st_size
+        is_mode = stat.S_IMODE(existing.st_mode) == copied_mode(live, existing)
+        return is_mode and live.st_size == existing.st_size
 
     def _clear(self, path: bytes) -> None:
         self._stamps.open_up(split(path)[0])

@@ -88,7 +88,7 @@ def closed_to_sweeps(places: Layout) -> bytes:
 
 
 def closed_records(places: Layout) -> Optional[PreflightRefused]:
-    """Return the error to raise if this user may not read what envsync keeps; None if he may."""
+    """Return the error to raise if this user may not read what envsync keeps; None if they may."""
     closed = _closed(places, os.R_OK | os.X_OK)
     if not closed:
         return None
@@ -248,7 +248,7 @@ def may_build_on(tree: bytes) -> bool:
 
 
 def why_unremovable(tree: bytes, kept_because: str = "") -> str:
-    """Return why this user cannot remove the whole tree; empty if he can.
+    """Return why this user cannot remove the whole tree; empty if they can.
 
     `kept_because` is as in its record.
     """

@@ -113,8 +113,8 @@ class Records:
     def damaged(self) -> List[bytes]:
         """Return the files of records that cannot be read."""
         readable = {self._path(record.number, "json") for record in self.all()}
-        found = [self._file(name) for name in self._names() if _FILE.match(name)]
-        return [path for path in found if path not in readable]
+        files = [self._file(name) for name in self._names() if _FILE.match(name)]
+        return [path for path in files if path not in readable]
 
     def misses_kept(self, live: Collection[int]) -> bool:
         """Return whether a version that no clean-up may remove is not where its record says.

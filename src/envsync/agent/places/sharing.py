@@ -26,23 +26,23 @@ def group_number(share: Share) -> int:
     administrator = "an administrator there has to run:"
     join = f"sudo usermod -a -G {share.group} {user}"
     try:
-        found = grp.getgrnam(share.group)
+        group = grp.getgrnam(share.group)
     except KeyError:
         raise PreflightRefused(
             f"there is no group {share.group} there",
             hint=f"{administrator} sudo groupadd {share.group} && {join}",
         ) from None
-    if os.geteuid() != 0 and found.gr_gid not in (os.getegid(), *os.getgroups()):
+    if os.geteuid() != 0 and group.gr_gid not in (os.getegid(), *os.getgroups()):
         raise PreflightRefused(
             f"{user} is not in the group {share.group} there",
             hint=f"{administrator} {join}",
         )
-    return found.gr_gid
+    return group.gr_gid
 
 
 def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
     """Return warnings of directories above that are closed to the group, with what opens each."""
-    told: List[str] = []
+    warnings: List[str] = []
     path = os.path.dirname(places.live)
     while path != b"/":
         status = os.stat(path)
@@ -50,12 +50,12 @@ def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
         if not is_open:
             shown = shlex.quote(os.fsdecode(path))
             sudo = "" if status.st_uid == os.geteuid() else "sudo "
-            told.append(
+            warnings.append(
                 f"members of the group have no access below {os.fsdecode(path)} there: "
                 f"{sudo}chmod o+x {shown}"
             )
         path = os.path.dirname(path)
-    return tuple(told)
+    return tuple(warnings)
 
 
 def is_shared(top: bytes, gid: int, what: str) -> bool:
@@ -95,7 +95,7 @@ def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
     if not status.st_mode & SETGID:
         return ()
     what = WRITE if status.st_mode & _GROUP_WRITE else READ
-    found = []
+    paths = []
     for path, entry in walk(top):
         is_left = b"__pycache__" in path.split(b"/") or local.matches(path)
         if stat.S_ISLNK(entry.st_mode) or is_left:
@@ -103,8 +103,8 @@ def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
         mode = stat.S_IMODE(entry.st_mode)
         wanted = shared_mode(mode, what, is_directory=stat.S_ISDIR(entry.st_mode))
         if entry.st_gid != status.st_gid or wanted != mode:
-            found.append(path)
-    return tuple(sorted(found))
+            paths.append(path)
+    return tuple(sorted(paths))
 
 
 def walk(top: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:

@@ -15,7 +15,7 @@ from envsync.errors import SourceRefused, StorageFailed
 from envsync.tree.difference import difference, digest_of_changes
 from envsync.tree.manifest import Manifest
 
-_Found = Tuple[Snapshot, Manifest]
+_Contents = Tuple[Snapshot, Manifest]
 
 
 def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered: bool) -> bool:
@@ -28,11 +28,11 @@ def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered
     if tree is None:
         return False
     kept = taken_back(new)
-    found = _found(trees, tree)
-    if found is None:
+    contents = _contents(trees, tree)
+    if contents is None:
         records.store(kept)
         return True
-    snapshot, manifest = found
+    snapshot, manifest = contents
     if snapshot.revision == new.revision:
         return False
     published = records.manifest(new)
@@ -60,7 +60,7 @@ def taken_back(new: Record) -> Record:
     return new._replace(source_revision="", environment_id="", method=KEPT, kept_because=TAKEN_BACK)
 
 
-def _found(trees: Trees, tree: bytes) -> Optional[_Found]:
+def _contents(trees: Trees, tree: bytes) -> Optional[_Contents]:
     """Return what the tree is now; None if it keeps changing or cannot be read.
 
     Either way, it does not count as unchanged.

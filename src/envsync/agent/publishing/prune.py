@@ -124,9 +124,9 @@ def record_orphaned_trees(
         is_staging = staging is not None and staging.inode == inode
         if is_staging or records.at(inode) is not None:
             continue
-        found: Optional[Snapshot] = None
+        snapshot: Optional[Snapshot] = None
         with contextlib.suppress(SourceRefused, StorageFailed):
-            found = trees.snapshot(tree)
+            snapshot = trees.snapshot(tree)
         local = trees.local.patterns
-        record = found_record(records.next_number(), inode, found, because, local)
-        records.store(record, None if found is None else found.manifest())
+        record = found_record(records.next_number(), inode, snapshot, because, local)
+        records.store(record, None if snapshot is None else snapshot.manifest())

@@ -135,8 +135,8 @@ def _others_below(users: Dict[int, int], tops: Tuple[bytes, ...]) -> Iterator[Pr
 
     /proc shows little else of them. They count for every environment, not only for those that
     `share` opens: whoever can read an environment can run it, and any job is to be respected. So
-    anybody there can pretend to use one; but he is named, and `in_use: publish` and `--used` go on
-    all the same.
+    anybody there can pretend to use one; but they are named, and `in_use: publish` and `--used` go
+    on all the same.
     """
     for pid, user in users.items():
         if user == os.geteuid():

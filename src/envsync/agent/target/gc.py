@@ -41,7 +41,7 @@ NETWORK_AGE_SECONDS = 7 * 86400.0
 which are not visible from this one, may use it."""
 
 _TEMPORARY = os.fsencode(TEMPORARY)
-Freed = Callable[[int], None]
+OnFreed = Callable[[int], None]
 
 
 class Rules(NamedTuple):
@@ -57,10 +57,10 @@ class Rules(NamedTuple):
     now_seconds: float
 
 
-def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepFacts:
-    """Free what one environment does not need; do nothing if a push is under way.
+def sweep(target: Target, rules: Rules, freed: OnFreed = lambda _: None) -> SweepFacts:
+    """Free what one environment does not need.
 
-    Nor if it is another user's, who keeps it to himself.
+    Nothing is freed while a push is under way, or if the environment is closed to this user.
     """
     sweeping = _Sweep(target, rules, freed)
     closed = closed_to_sweeps(target.places)
@@ -68,7 +68,7 @@ def sweep(target: Target, rules: Rules, freed: Freed = lambda _: None) -> SweepF
         sweeping.stays.append(left_to_owner(closed))
         return sweeping.facts()
     if rules.dry_run:
-        return _looked(target, sweeping)
+        return _dry_run(target, sweeping)
     try:
         target.lock.acquire()
     except Locked as error:
@@ -92,7 +92,7 @@ def left_to_owner(directory: bytes) -> str:
     return stays % (os.fsdecode(directory), user_name(), owner)
 
 
-def _looked(target: Target, sweeping: _Sweep) -> SweepFacts:
+def _dry_run(target: Target, sweeping: _Sweep) -> SweepFacts:
     """Return what a sweep would do. (A real one would stop whoever makes a spare tree.)"""
     holder = holder_at(target.places)
     if holder is not None and not holder.yields:
@@ -107,7 +107,7 @@ def _looked(target: Target, sweeping: _Sweep) -> SweepFacts:
 class _Sweep:
     """A sweep of one environment. `run` needs the push lock, except for a dry run."""
 
-    def __init__(self, target: Target, rules: Rules, freed: Freed) -> None:
+    def __init__(self, target: Target, rules: Rules, freed: OnFreed) -> None:
         self._target = target
         self._rules = rules
         self._freed = freed
@@ -215,13 +215,15 @@ class _Sweep:
         ready = self._set_aside()
         known = {record.inode for record in self._target.records.all()} | self._live | ready
         trees = [path for inode, path in self._trees.items() if inode not in known]
-        found = [path for path in trees if os.path.lexists(path) and path not in self._resisting]
+        leftovers = [
+            path for path in trees if os.path.lexists(path) and path not in self._resisting
+        ]
         places = self._target.places
         parts = scratch_files.bundles(places.state) + scratch_files.unfinished(places)
-        if not found and not parts and not os.path.lexists(note_path(places)):
+        if not leftovers and not parts and not os.path.lexists(note_path(places)):
             return
         if self._rules.dry_run:
-            self._drop_trees(found)
+            self._drop_trees(leftovers)
             self._count(sum(map(measure, parts)))
             return
         try:
@@ -230,10 +232,10 @@ class _Sweep:
             self.stays.append(f"an unfinished push: {error.message}")
             return
         with closing_fd(writers):
-            self._drop_trees(found)
+            self._drop_trees(leftovers)
             self._count(sum(map(measure, parts)))
             scratch_files.discard(places)
-            if not any(map(os.path.lexists, found)) and not ready:
+            if not any(map(os.path.lexists, leftovers)) and not ready:
                 forget_staging(self._target.places)
 
     def _set_aside(self) -> Set[int]:
@@ -289,11 +291,11 @@ def _use(processes: Sequence[ProcessUse]) -> str:
 
 def _inodes(path: bytes) -> Set[int]:
     """Return the inodes of a path and of what it links to."""
-    found: Set[int] = set()
+    inodes: Set[int] = set()
     with contextlib.suppress(OSError):
-        found.add(os.lstat(path).st_ino)
-        found.add(os.stat(path).st_ino)
-    return found
+        inodes.add(os.lstat(path).st_ino)
+        inodes.add(os.stat(path).st_ino)
+    return inodes
 
 
 def _temporary(state: bytes) -> List[bytes]:
