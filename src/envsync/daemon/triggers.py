@@ -17,7 +17,7 @@ UNFINISHED_POLL_MAX_SECONDS = 60.0
 REFUSED_MAX_SECONDS = 300.0
 """The longest pause between two tries of a source that is refused every time."""
 
-PATIENCE_SECONDS = 600.0
+UNSETTLED_MAX_SECONDS = 600.0
 """A source that changes all the time is nevertheless checked after this long."""
 
 
@@ -66,7 +66,7 @@ def changed(activity: Activity, now: float, settle_seconds: float) -> Activity:
         return replace(activity, hint_seconds=now)
     if activity.is_at_rest or activity.unfinished_checks:  # this may finish it
         return Activity(check_seconds=now + settle_seconds, since_seconds=now)
-    settled = min(now + settle_seconds, activity.since_seconds + PATIENCE_SECONDS)
+    settled = min(now + settle_seconds, activity.since_seconds + UNSETTLED_MAX_SECONDS)
     return replace(activity, check_seconds=max(activity.check_seconds, settled))
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from envsync.daemon.triggers import (
     BUSY_POLL_SECONDS,
     NO_ACTIVITY,
-    PATIENCE_SECONDS,
     UNFINISHED_POLL_MAX_SECONDS,
+    UNSETTLED_MAX_SECONDS,
     Activity,
     Observation,
     changed,
@@ -39,7 +39,7 @@ def test_a_source_that_never_settles_is_looked_at_all_the_same() -> None:
     while not activity.is_due(now):
         now += 5.0
         activity = changed(activity, now, SETTLE)
-    assert now == pytest.approx(PATIENCE_SECONDS, abs=SETTLE)
+    assert now == pytest.approx(UNSETTLED_MAX_SECONDS, abs=SETTLE)
 
 
 def test_last_write_of_an_installer_settles_too() -> None:
@@ -69,10 +69,10 @@ def test_broken_install_is_checked_ever_more_rarely_until_a_change() -> None:
 def test_broken_install_that_changes_all_the_time_is_checked_in_the_end() -> None:
     activity = checked(changed(NO_ACTIVITY, 0.0, SETTLE), BROKEN, 10.0, SETTLE)
     now = 10.0
-    while not activity.is_due(now) and now < 2 * PATIENCE_SECONDS:
+    while not activity.is_due(now) and now < 2 * UNSETTLED_MAX_SECONDS:
         now += 5.0
         activity = changed(activity, now, SETTLE)
-    assert now == pytest.approx(PATIENCE_SECONDS, abs=2 * SETTLE)
+    assert now == pytest.approx(UNSETTLED_MAX_SECONDS, abs=2 * SETTLE)
 
 
 @given(
@@ -92,7 +92,7 @@ def test_never_ready_while_busy_or_before_it_settled_and_always_in_the_end(
             activity = checked(activity, BUSY if is_busy else QUIET, when, settle)
             if activity.is_at_rest:
                 assert not is_busy
-                assert when >= last + settle - 1e-6 or when - last >= PATIENCE_SECONDS
+                assert when >= last + settle - 1e-6 or when - last >= UNSETTLED_MAX_SECONDS
                 count += 1
         return activity, count
 
@@ -108,6 +108,6 @@ def test_never_ready_while_busy_or_before_it_settled_and_always_in_the_end(
         elif step == "end":
             is_busy = False
     is_busy = False
-    activity, count = run_until(now + 2 * settle + PATIENCE_SECONDS, activity)
+    activity, count = run_until(now + 2 * settle + UNSETTLED_MAX_SECONDS, activity)
     assert activity == NO_ACTIVITY
     assert count == 1 if is_owed else count <= 1
