@@ -20,7 +20,7 @@ RELOAD_SETTLE_SECONDS = 0.3
 OwnName = Callable[[Inventory], str | None]
 
 
-class InventoryFile:
+class WatchedInventory:
     """The inventory file, and the copy from which workers read the version in force.
 
     `own_name` returns this machine's name in an inventory. Workers read `copy`, because the file
@@ -48,14 +48,14 @@ class InventoryFile:
         self._own_name = own_name
         self._environ = environ
         self._log = log
-        self._seen: object = None
+        self._read_signature: object = None
 
     def read(self) -> Assignments:
         """Read the file, and put it in force. Raises `EnvsyncError` if it is refused."""
-        self._seen = self._signature()
-        found, self._content = self._consistent()
+        self._read_signature = self._signature()
+        assignments, self._content = self._consistent()
         self._write_copy()
-        return found
+        return assignments
 
     def in_force(self) -> Path:
         """Return the file that workers have to read: the copy, or the file if there can be none."""
@@ -67,7 +67,7 @@ class InventoryFile:
         """Read the changed file; if it is refused, log why, keep the old one and return None."""
         self.due_seconds = math.inf
         try:
-            found = self.read()
+            assignments = self.read()
         except EnvsyncError as error:
             document = error.to_json()
             if document != self.error:
@@ -80,13 +80,13 @@ class InventoryFile:
             self._log.error(f"the inventory cannot be read: {error}")
             return None
         self.error = None
-        return found
+        return assignments
 
     # When to read it again
 
     def check(self) -> None:
         """Schedule a reload if the file has changed."""
-        if self._signature() != self._seen:
+        if self._signature() != self._read_signature:
             self.due_seconds = time.monotonic() + RELOAD_SETTLE_SECONDS
 
     def demand(self) -> None:
@@ -97,10 +97,11 @@ class InventoryFile:
         """Return the assignments and the exact content that they were read from."""
         while True:
             inventory = load(self.path, self._environ)
-            found = find_assignments(inventory, self._own_name(inventory), self._hostname)
+            own_name = self._own_name(inventory)
+            assignments = find_assignments(inventory, own_name, self._hostname)
             content = self.path.read_bytes()
             if load(self.path, self._environ) == inventory:
-                return found, content
+                return assignments, content
 
     def _write_copy(self) -> None:
         self._is_copied = False
@@ -115,7 +116,7 @@ class InventoryFile:
 
     def _signature(self) -> object:
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except OSError:
             return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -16,7 +16,7 @@ from typing import Any
 from envsync.daemon import status
 from envsync.daemon.assignments import Assignments
 from envsync.daemon.control import ControlSocket
-from envsync.daemon.inventory_file import InventoryFile, OwnName
+from envsync.daemon.inventory_file import OwnName, WatchedInventory
 from envsync.daemon.log import Log
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.request_handler import RequestHandler
@@ -60,7 +60,7 @@ class MainLoop:
         self._paths = DaemonPaths.of(settings.environ, settings.hostname)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._inventory = InventoryFile(
+        self._inventory = WatchedInventory(
             settings.file,
             self._paths.inventory,
             settings.hostname,

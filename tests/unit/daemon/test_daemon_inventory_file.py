@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from envsync.daemon.inventory_file import InventoryFile
+from envsync.daemon.inventory_file import WatchedInventory
 from envsync.daemon.log import Log
 
 INVENTORY = "prefix: /p\nservers:\n  server1: {}\n"
 
 
 @pytest.fixture
-def inventory_file(tmp_path: Path) -> InventoryFile:
+def inventory_file(tmp_path: Path) -> WatchedInventory:
     path, copy = tmp_path / "envsync.yaml", tmp_path / "state" / "copy.yaml"
     path.write_text(INVENTORY)
     copy.parent.mkdir()
     log = Log(lambda _: None, {})
-    found = InventoryFile(path, copy, "server1", lambda _: "server1", {}, log)
+    found = WatchedInventory(path, copy, "server1", lambda _: "server1", {}, log)
     found.read()
     return found
 
 
-def test_a_half_edited_inventory_is_read_by_no_worker(inventory_file: InventoryFile) -> None:
+def test_a_half_edited_inventory_is_read_by_no_worker(inventory_file: WatchedInventory) -> None:
     inventory_file.path.write_text("prefix: [")
     assert inventory_file.read_again() is None
     assert inventory_file.in_force().read_text() == INVENTORY
@@ -34,7 +34,9 @@ def test_a_half_edited_inventory_is_read_by_no_worker(inventory_file: InventoryF
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
-def test_a_copy_that_was_removed_is_written_again(inventory_file: InventoryFile, what: str) -> None:
+def test_a_copy_that_was_removed_is_written_again(
+    inventory_file: WatchedInventory, what: str
+) -> None:
     """As by a person who empties the state directory."""
     copy = inventory_file.in_force()
     inventory_file.path.write_text("prefix: [")
@@ -45,7 +47,7 @@ def test_a_copy_that_was_removed_is_written_again(inventory_file: InventoryFile,
     assert inventory_file.in_force().read_text() == INVENTORY
 
 
-def test_an_outdated_copy_is_read_by_no_worker(inventory_file: InventoryFile) -> None:
+def test_an_outdated_copy_is_read_by_no_worker(inventory_file: WatchedInventory) -> None:
     """Where none can be written, as on a full disk."""
     copy = inventory_file.in_force()
     copy.unlink()
