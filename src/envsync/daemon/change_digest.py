@@ -23,7 +23,7 @@ def digest(environment: str) -> str:
 
     Empty if the tree cannot be read, or changed less than `YOUNG_SECONDS` ago.
     """
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     old_ns = time.time_ns() - int(YOUNG_SECONDS * 1e9)
     try:
         top_fd = os.open(os.path.realpath(environment), _DIRECTORY_FLAGS)
@@ -31,21 +31,21 @@ def digest(environment: str) -> str:
         return ""
     try:
         top = os.fstat(top_fd)
-        found.update(repr((top.st_dev, top.st_ino, top.st_ctime_ns)).encode())
+        hashed.update(repr((top.st_dev, top.st_ino, top.st_ctime_ns)).encode())
         pending = [""]
         while pending:
             directory = pending.pop()
             changes, below = _read(top_fd, directory)
-            found.update(os.fsencode(directory))
+            hashed.update(os.fsencode(directory))
             if changes and max(changes) > old_ns:
                 return ""
-            found.update(changes)
+            hashed.update(changes)
             pending += below
     except OSError:
         return ""
     finally:
         os.close(top_fd)
-    return found.hexdigest()
+    return hashed.hexdigest()
 
 
 def _read(top_fd: int, directory: str) -> tuple[array[int], list[str]]:
@@ -53,10 +53,10 @@ def _read(top_fd: int, directory: str) -> tuple[array[int], list[str]]:
     above = f"{directory}/" if directory else ""
     fd = os.open(directory or ".", _DIRECTORY_FLAGS, dir_fd=top_fd)
     try:
-        with os.scandir(fd) as found:
-            entries = list(found)
-        changes = array("q", [one.stat(follow_symlinks=False).st_ctime_ns for one in entries])
-        below = [above + one.name for one in entries if one.is_dir(follow_symlinks=False)]
+        with os.scandir(fd) as scanned:
+            entries = list(scanned)
+        changes = array("q", [entry.stat(follow_symlinks=False).st_ctime_ns for entry in entries])
+        below = [above + entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     finally:
         os.close(fd)
     return changes, below

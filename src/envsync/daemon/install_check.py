@@ -60,9 +60,11 @@ class InstallCheck:
 
     def _is_still_at_work(self) -> bool:
         """Return whether the installer seen last still runs; now and then False, to check fully."""
-        found = _PROCESS.search(self._busy)
+        process = _PROCESS.search(self._busy)
         self._checks_spared -= 1
-        return found is not None and self._checks_spared > 0 and os.path.exists(f"/proc/{found[1]}")
+        if process is None or self._checks_spared <= 0:
+            return False
+        return os.path.exists(f"/proc/{process[1]}")
 
     def accept(self) -> None:
         """Take all packages of the last check for complete.
@@ -85,8 +87,10 @@ class InstallCheck:
         them.
         """
         before = time.time() - busy.YOUNG_SECONDS if only_old else float("inf")
-        found = {*self._remains(before), *self._half_done(before)}
-        return tuple(sorted(found.union(self._orphans() if self._saw_installer else ())))
+        signs = {*self._remains(before), *self._half_done(before)}
+        if self._saw_installer:
+            signs.update(self._orphans())
+        return tuple(sorted(signs))
 
     def _remains(self, before: float) -> Iterator[str]:
         """Yield what installers leave behind while they work, or when they die."""

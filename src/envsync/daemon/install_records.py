@@ -35,14 +35,14 @@ _OF_CONDA = re.compile(rb'site-packages/([^/"]+)/')
 
 def package_directories(environment: str) -> set[str]:
     """Return the import packages in each site-packages, as paths below the environment."""
-    found = set[str]()
+    packages = set[str]()
     for directory in site_packages(environment):
         with contextlib.suppress(OSError), os.scandir(directory) as entries:
             for entry in entries:
                 is_package = entry.name.isidentifier() and entry.name != "__pycache__"
                 if is_package and entry.is_dir(follow_symlinks=False):
-                    found.add(os.path.relpath(entry.path, environment))
-    return found
+                    packages.add(os.path.relpath(entry.path, environment))
+    return packages
 
 
 def unclaimed(environment: str, packages: set[str]) -> set[str]:
@@ -172,7 +172,7 @@ def _records(info: str) -> tuple[str, ...]:
 def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:
     """Sort records named like one of `names` first, as they most likely mention it."""
     likely = tuple(name.partition("-")[0].lower().replace("_", "-") for name in names)
-    return sorted(records, key=lambda one: not one.lower().replace("_", "-").startswith(likely))
+    return sorted(records, key=lambda name: not name.lower().replace("_", "-").startswith(likely))
 
 
 def _not_in(records: Iterable[str], pattern: re.Pattern[bytes], names: set[str]) -> set[str]:

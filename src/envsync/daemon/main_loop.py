@@ -91,7 +91,7 @@ class MainLoop:
             os.close(lock)
 
     def _set_up(self) -> None:
-        found = self._inventory.read()
+        assignments = self._inventory.read()
         self._store = Store(self._paths.database)
         self._store.put_inventory(str(self._settings.file))
         self._scheduler = Scheduler(self._store, self._log, self._start)
@@ -99,28 +99,28 @@ class MainLoop:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self._listen()
         self._request_handler = RequestHandler(self._scheduler, self._log, self.document)
-        self._adopt(found)
+        self._adopt(assignments)
 
     def _listen(self) -> None:
         self._control_socket = ControlSocket(self._paths.socket)
         self._paths.announce()
         self._selector.register(self._control_socket.fd, selectors.EVENT_READ, self._serve_request)
 
-    def _adopt(self, found: Assignments) -> None:
+    def _adopt(self, assignments: Assignments) -> None:
         """Put assignments in force; watch before checking, so that no change in between is lost."""
         self._watcher.watch(
-            {name: assignment.path for name, assignment in found.by_name.items()},
+            {name: assignment.path for name, assignment in assignments.by_name.items()},
             str(self._settings.file),
         )
-        self._scheduler.adopt(found)
+        self._scheduler.adopt(assignments)
         self._warn_polled()
 
     def _announce_ready(self) -> None:
         self._notifier.ready(self._sentence())
-        found = self._scheduler.sync_state.assignments
+        assignments = self._scheduler.sync_state.assignments
         nothing = "nothing: no environment here has `watch: true` and `push_to:`"
-        names = ", ".join(found.by_name) or nothing
-        self._log.info(f"ready: {found.own} keeps in step: {names}")
+        names = ", ".join(assignments.by_name) or nothing
+        self._log.info(f"ready: {assignments.own} keeps in step: {names}")
 
     # One turn
 
@@ -213,10 +213,10 @@ class MainLoop:
     def _reload(self) -> None:
         """Put the inventory's new content in force; if it is refused, keep the old one."""
         self._notifier.reloading()
-        found = self._inventory.read_again()
-        if found is not None:
-            self._adopt(found)
-            names = ", ".join(found.by_name) or "nothing"
+        assignments = self._inventory.read_again()
+        if assignments is not None:
+            self._adopt(assignments)
+            names = ", ".join(assignments.by_name) or "nothing"
             self._log.info(f"the inventory was read; kept in step: {names}")
         self._notifier.ready(self._sentence())
 

@@ -25,8 +25,8 @@ def log_success(log: Log, before: ServerRow, after: ServerRow, report: PushOutco
 
 def log_failure(log: Log, before: ServerRow, after: ServerRow, error: EnvsyncError) -> None:
     """Log why a push to a server failed and what follows, unless its last error was the same."""
-    known = before.error or {}
-    if (error.code, error.message) == (known.get("code"), known.get("message")):
+    earlier = before.error or {}
+    if (error.code, error.message) == (earlier.get("code"), earlier.get("message")):
         return
     document = {**(after.error or {}), "message": f"{_HOW[after.state]}: {error.message}"}
     priority = _PRIORITY.get(after.state, INFO)

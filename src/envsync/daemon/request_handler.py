@@ -69,19 +69,20 @@ class RequestHandler:
         return [name for name in names if name not in paused]
 
     def _named(self, names: object) -> list[str]:
-        kept = list(self._scheduler.sync_state.assignments.by_name)
-        wanted = _strings(names)
-        if not wanted and not kept:
+        watched = list(self._scheduler.sync_state.assignments.by_name)
+        named = _strings(names)
+        if not named and not watched:
             raise NotFound("the daemon watches no environment", hint=_TO_WATCH)
-        for name in wanted:
-            if name not in kept:
-                listed = ", ".join(kept) or "none"
+        for name in named:
+            if name not in watched:
+                listed = ", ".join(watched) or "none"
                 raise NotFound(
-                    f"the daemon does not watch the environment {name!r}{suggestion(name, kept)}",
+                    f"the daemon does not watch the environment {name!r}"
+                    f"{suggestion(name, watched)}",
                     details=[f"kept in step: {listed}"],
                     hint=_TO_WATCH,
                 )
-        return wanted or kept
+        return named or watched
 
 
 def _strings(value: object) -> list[str]:

@@ -48,12 +48,12 @@ def sentence(
     rows = list(state.servers.values())
     halted = [row for row in rows if row.state in (HALTED, HELD)]
     counts = Counter(row.state for row in rows)
-    kept = len(state.sources)
-    text = f"{kept} environment{'' if kept == 1 else 's'}"
+    number = len(state.sources)
+    text = f"{number} environment{'' if number == 1 else 's'}"
     if paused := sum(row.paused for row in state.sources.values()):
         text += f" ({paused} paused)"
     text += f", {counts[IN_STEP]} of {len(rows)} copies in step"
-    others = [f"{number} {name}" for name, number in counts.items() if name != IN_STEP]
+    others = [f"{count} {name}" for name, count in counts.items() if name != IN_STEP]
     text = ", ".join([text, *sorted(others)])
     busy = [(name, activity.busy) for name, activity in activities.items() if activity.busy]
     for name, who in busy[:1]:

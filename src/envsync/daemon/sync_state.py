@@ -71,15 +71,15 @@ class SyncState:
         """
         self.assignments = assignments
         now = self._now()
-        wanted = {
+        places = {
             (assignment.environment, server): place
             for assignment in assignments.by_name.values()
             for server, place in assignment.places.items()
         }
-        for key in [key for key in self._store.state.servers if key not in wanted]:
+        for key in [key for key in self._store.state.servers if key not in places]:
             self._store.drop_server(*key)
         moved = set()
-        for (environment, server), place in sorted(wanted.items()):
+        for (environment, server), place in sorted(places.items()):
             row = self._store.state.servers.get((environment, server))
             if row is not None and row.place != place:
                 moved.add((environment, server))

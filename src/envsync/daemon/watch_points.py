@@ -29,13 +29,13 @@ def watch_points(environment: str) -> dict[str, DirectoryId]:
 
 def existing(paths: Iterable[str]) -> dict[str, DirectoryId]:
     """Return those of the paths that are directories now."""
-    found: dict[str, DirectoryId] = {}
+    directories: dict[str, DirectoryId] = {}
     for path in paths:
         with contextlib.suppress(OSError):
             status = os.stat(path)
             if stat.S_ISDIR(status.st_mode):
-                found[path] = DirectoryId(status.st_dev, status.st_ino)
-    return found
+                directories[path] = DirectoryId(status.st_dev, status.st_ino)
+    return directories
 
 
 def site_packages(environment: str) -> Iterator[str]:
@@ -51,14 +51,14 @@ def site_packages(environment: str) -> Iterator[str]:
 
 def signature(paths: dict[str, DirectoryId]) -> tuple[tuple[str, int, int, int], ...]:
     """Return a value that changes when an entry is added to or removed from a directory."""
-    found = []
+    parts = []
     for path in paths:
         try:
             status = os.stat(path)
         except OSError:
             continue
-        found.append((path, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
-    return tuple(found)
+        parts.append((path, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(parts)
 
 
 def _candidates(environment: str) -> Iterator[str]:

@@ -70,7 +70,7 @@ class _WatchSet:
 
     path: str
     watches: dict[str, tuple[DirectoryId, WatchDescriptor]] = field(default_factory=dict)
-    seen: object = None
+    signature: object = None
     polled_because: str = ""
 
     def is_outdated(self) -> bool:
@@ -97,14 +97,14 @@ class Watcher:
 
     def watch(self, environments: dict[str, str], inventory: str) -> None:
         """Watch these environments (path by name) and the inventory's file, and nothing else."""
-        wanted = {**environments, INVENTORY: inventory}
+        paths = {**environments, INVENTORY: inventory}
         for name, watch_set in list(self._watch_sets.items()):
-            if wanted.get(name) != watch_set.path:
+            if paths.get(name) != watch_set.path:
                 self._drop(name, watch_set, list(watch_set.watches))
                 del self._watch_sets[name]
-        for name, path in wanted.items():
+        for name, path in paths.items():
             self._watch_sets.setdefault(name, _WatchSet(path))
-        self.refresh(wanted)
+        self.refresh(paths)
 
     def refresh(self, names: Iterable[str]) -> None:
         """Watch the directories that exist now, because some may have been replaced."""
@@ -125,10 +125,10 @@ class Watcher:
         for name, watch_set in self._watch_sets.items():
             if watch_set.polled_because:
                 self._update(name, watch_set)
-                seen = signature(self._directories(name, watch_set.path))
-                if watch_set.seen is not None and seen != watch_set.seen:
+                now = signature(self._directories(name, watch_set.path))
+                if watch_set.signature is not None and now != watch_set.signature:
                     self._hint(name)
-                watch_set.seen = seen
+                watch_set.signature = now
             elif watch_set.is_outdated():
                 self._hint(name)
 
@@ -167,9 +167,9 @@ class Watcher:
             )
             if watch_set.polled_because:
                 self._drop(name, watch_set, list(watch_set.watches))
-                watch_set.seen = watch_set.seen or signature(directories)
+                watch_set.signature = watch_set.signature or signature(directories)
                 return
-            watch_set.seen = None
+            watch_set.signature = None
 
     def _directories(self, name: str, path: str) -> dict[str, DirectoryId]:
         if name != INVENTORY:

@@ -41,8 +41,8 @@ class Worker:
 
         Those that it has reported can be in another worker's task by now.
         """
-        known = self.reported_servers | self.moved_servers
-        return tuple(server for server in self.task.servers if server not in known)
+        done = self.reported_servers | self.moved_servers
+        return tuple(server for server in self.task.servers if server not in done)
 
     @property
     def is_terminated(self) -> bool:

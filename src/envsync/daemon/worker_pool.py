@@ -44,7 +44,9 @@ class WorkerPool:
 
     def may_scan(self) -> bool:
         """Return whether a scan can begin; one at a time, which needs no room."""
-        return self._can_start() and not any(one.task.is_scan for one in self._workers.values())
+        return self._can_start() and not any(
+            worker.task.is_scan for worker in self._workers.values()
+        )
 
     def may_push(self, environment: str) -> bool:
         """Return whether there is a worker, or room for one, that pushes the environment."""
@@ -77,7 +79,8 @@ class WorkerPool:
         return self._clock() >= self._may_start_seconds
 
     def _of(self, environment: str) -> list[Worker]:
-        return [one for one in self._workers.values() if environment in one.task.environments]
+        workers = self._workers.values()
+        return [worker for worker in workers if environment in worker.task.environments]
 
     # Starting
 
@@ -137,7 +140,7 @@ class WorkerPool:
         if not (documents and worker.has_started):
             return worker, []
         worker.heard_seconds = self._clock()
-        messages = [found for one in documents if (found := parse(one)) is not None]
+        messages = [message for message in map(parse, documents) if message is not None]
         for message in messages:
             worker.note(message)
         return worker, messages

@@ -78,7 +78,7 @@ class WorkerProcess:
                 self._finish()
                 return documents
             *lines, self._pending = (self._pending + block).split(b"\n")
-            documents += [found for line in lines if (found := _parsed(line)) is not None]
+            documents += [document for document in map(_parsed, lines) if document is not None]
             if len(self._pending) > LINE_BYTES_MAX:
                 self.kill()
 

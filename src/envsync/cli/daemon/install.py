@@ -105,8 +105,8 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
     for file, outcome in zip(result["files"], written, strict=True):
         file["changed"] = outcome.changed
         file["before"] = None if outcome.before is None else str(outcome.before)
-        kept = f"; the old file is {outcome.before}" if outcome.before else ""
-        terminal.say(f"{outcome.path}: {'written' if outcome.changed else 'unchanged'}{kept}")
+        before = f"; the old file is {outcome.before}" if outcome.before else ""
+        terminal.say(f"{outcome.path}: {'written' if outcome.changed else 'unchanged'}{before}")
     systemctl = plan.systemctl
     if not systemctl.runs():
         _tell_no_systemd(terminal, plan)

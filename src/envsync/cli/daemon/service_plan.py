@@ -131,8 +131,8 @@ def _user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
         home = pwd.getpwnam(sudoer).pw_dir
     except KeyError:
         return environ
-    kept = {name: value for name, value in environ.items() if not name.startswith("XDG_")}
-    return {**kept, "HOME": home}
+    others = {name: value for name, value in environ.items() if not name.startswith("XDG_")}
+    return {**others, "HOME": home}
 
 
 def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, Inventory]:
@@ -186,10 +186,10 @@ def _program() -> Path:
     beside = Path(sys.executable).with_name("envsync")
     if beside.is_file():
         return beside
-    found = shutil.which("envsync", path=os.environ.get("PATH", CLOSED_PATH))
-    if found is None:
+    program = shutil.which("envsync", path=os.environ.get("PATH", CLOSED_PATH))
+    if program is None:
         raise UsageError("the `envsync` command is not beside its Python, nor on the PATH")
-    return Path(found).absolute()
+    return Path(program).absolute()
 
 
 def _program_directories() -> tuple[Path, ...]:
@@ -200,12 +200,12 @@ def _program_directories() -> tuple[Path, ...]:
 
 def _targets(inventory: Inventory, own: str) -> tuple[Server, ...]:
     """Return every server that this machine's daemon pushes to, each once."""
-    found: dict[str, Server] = {}
+    servers: dict[str, Server] = {}
     for environment in inventory.environments:
         if environment.watch and environment.source == own and environment.push_to:
             for server in inventory.targets(environment.name):
-                found.setdefault(server.name, server)
-    return tuple(found.values())
+                servers.setdefault(server.name, server)
+    return tuple(servers.values())
 
 
 def _is_path(value: str | None) -> bool:

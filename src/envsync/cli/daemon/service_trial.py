@@ -64,8 +64,8 @@ class Trial:
         try:
             document = json.loads(done.stdout)
         except ValueError as error:
-            said = done.stderr.strip().splitlines()[-_STDERR_LINES:]
-            raise self._failure(f"exit status {done.returncode}", said) from error
+            last_lines = done.stderr.strip().splitlines()[-_STDERR_LINES:]
+            raise self._failure(f"exit status {done.returncode}", last_lines) from error
         errors = self._errors(document)
         return [(name, errors[name]) for name in names]
 

@@ -67,18 +67,18 @@ class ServiceSpec:
         a mount point, which cannot be renamed or removed while the service runs.
         """
         environ = {**self.variables, "HOME": str(self.account.home)}
-        found = state_home(environ), cache_home(environ)
-        return tuple(Path(path) for path in found if path is not None)
+        homes = state_home(environ), cache_home(environ)
+        return tuple(Path(home) for home in homes if home is not None)
 
     @property
     def linked_directories(self) -> tuple[Path, ...]:
         """The real paths of envsync's own directories that are outside those, behind symlinks."""
-        found = []
+        linked = []
         for directory in self.written_directories:
             own = Path(os.path.realpath(directory / "envsync"))
             if not own.is_relative_to(os.path.realpath(directory)):
-                found.append(own)
-        return tuple(found)
+                linked.append(own)
+        return tuple(linked)
 
     @property
     def _inventory_files(self) -> tuple[Path, ...]:
@@ -94,8 +94,8 @@ class ServiceSpec:
     def temporary_directories(self) -> tuple[Path, ...]:
         """Directories of the program and the inventory that PrivateTmp= hides from a service."""
         needed = (*self.program_directories, *(file.parent for file in self._inventory_files))
-        found = list(filter(_is_temporary, dict.fromkeys(needed)))
-        return tuple(path for path in found if not any(one in path.parents for one in found))
+        paths = list(filter(_is_temporary, dict.fromkeys(needed)))
+        return tuple(path for path in paths if not any(other in path.parents for other in paths))
 
 
 @dataclass(frozen=True, slots=True)
