@@ -15,6 +15,7 @@ class Assignment:
 
     environment: str
     path: str
+    """Where the environment is on this machine."""
     places: Mapping[str, str]
     """What each server's name leads to (see `_place`); if it changes, it is another server."""
     local: tuple[str, ...] = ()

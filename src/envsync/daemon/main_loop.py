@@ -51,7 +51,7 @@ class DaemonSettings:
 
 
 class MainLoop:
-    """The daemon's main loop: make one, and call `run`."""
+    """The daemon's main loop. Create one, and call `run`."""
 
     def __init__(self, settings: DaemonSettings, log: Log, notifier: Notifier) -> None:
         self._settings = settings

@@ -23,10 +23,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """What is known of a source: its `row`, which is kept across restarts, and what goes on now."""
+    """What is known of a source."""
 
     row: SourceRow
+    """What is kept across restarts."""
     activity: Activity = NO_ACTIVITY
+    """What is going on in it now."""
     is_changed: bool = False
     """Whether it came to rest after a change, and has not been pushed or scanned since."""
     scan: str = DUE

@@ -29,7 +29,6 @@ class Task:
     digest_checks: tuple[DigestCheck, ...] = field(default=(), compare=False)
     awaits_start: bool = field(default=False, compare=False)
     """Whether the worker only gets ready, and waits for `START` or `START_CHANGED`."""
-
     makes_spare: bool = False
     """Whether to push nothing, but make spare trees for the next push."""
 

@@ -23,26 +23,24 @@ UNSETTLED_MAX_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The result of a check of a source.
-
-    `busy` is the installer at work, empty if there is none; `unfinished` is what is half done.
-    """
+    """The result of a check of a source."""
 
     busy: str = ""
+    """The installer at work; empty if there is none."""
     unfinished: tuple[str, ...] = ()
+    """A line for each thing that is half done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What is going on in one source.
-
-    `check_seconds` is the time of the next check, infinite while the source is at rest;
-    `since_seconds` is when the activity began. `busy` is the installer that the last check saw.
-    """
+    """What is going on in one source."""
 
     check_seconds: float = math.inf
+    """The time of the next check; infinite while the source is at rest."""
     since_seconds: float = 0.0
+    """When the activity began."""
     busy: str = ""
+    """The installer that the last check saw; empty if there was none."""
     unfinished_checks: int = 0
     """How many checks since the last hint or installer have found something half done."""
     hint_seconds: float = 0.0
@@ -70,17 +68,19 @@ def changed(activity: Activity, now: float, settle_seconds: float) -> Activity:
     return replace(activity, check_seconds=max(activity.check_seconds, settled))
 
 
-def checked(activity: Activity, seen: Observation, now: float, settle_seconds: float) -> Activity:
+def checked(
+    activity: Activity, observation: Observation, now: float, settle_seconds: float
+) -> Activity:
     """Return the activity after a check; if it is at rest now, the source can be pushed."""
-    if seen.busy:
+    if observation.busy:
         check = now + BUSY_POLL_SECONDS
-        return replace(activity, check_seconds=check, busy=seen.busy, unfinished_checks=0)
+        return replace(activity, check_seconds=check, busy=observation.busy, unfinished_checks=0)
     if activity.busy and settle_seconds > 0:
         # The installer has ended, after the check before this one; its last writes have to settle.
         ended = min(now, activity.check_seconds - BUSY_POLL_SECONDS)
         check = max(now, max(ended, activity.hint_seconds) + settle_seconds)
         return replace(activity, busy="", check_seconds=check)
-    if seen.unfinished:
+    if observation.unfinished:
         pause = min(
             UNFINISHED_POLL_SECONDS * 2**activity.unfinished_checks, UNFINISHED_POLL_MAX_SECONDS
         )

@@ -12,16 +12,14 @@ from envsync.errors import EnvsyncError
 
 @dataclass(slots=True)
 class Worker:
-    """A worker process with its task, and what it has reported.
-
-    `start_number` numbers tasks in the order of their start; 0 for one that is not started yet.
-    """
+    """A worker process with its task, and what it has reported."""
 
     task: Task
     process: WorkerProcess
     heard_seconds: float
     """When it was started, or last reported something."""
     start_number: int = 0
+    """The number of its task in the order of their start; 0 before that."""
     is_source_changed: bool = False
     """Whether the source has changed since a worker that is not started yet looked at it."""
     moved_servers: set[str] = field(default_factory=set)
@@ -29,15 +27,17 @@ class Worker:
     terminated_seconds: float | None = None
     """When it was told to end before its task was done."""
     is_killed: bool = False
+    """Whether it was killed because it did not end, or reported nothing for too long."""
     answered: set[str] = field(default_factory=set)
     """The environments whose result it has reported."""
     reported_servers: set[str] = field(default_factory=set)
+    """The servers of its task on which it has reported."""
     source_failed: bool = False
     """Whether it has reported that a source failed, so that its servers are not to blame."""
 
     @property
     def awaited_servers(self) -> tuple[str, ...]:
-        """The servers of its task on which it has still to report.
+        """The servers of its task on which it has not reported yet.
 
         Those that it has reported can be in another worker's task by now.
         """

@@ -62,9 +62,9 @@ class PushEnded(NamedTuple):
 
     @property
     def source_error(self) -> EnvsyncError | None:
-        """The error, if it is the source's: that was not at rest, or not there.
+        """The error, if the source was not at rest or does not exist; None otherwise.
 
-        It says nothing about the server.
+        Such an error says nothing about the server.
         """
         error = self.error
         if error is None or error.code == SourceRefused.code:
