@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from typing import NamedTuple
 
 SMALL_BYTES = 64 << 20
@@ -27,7 +28,7 @@ class Step(NamedTuple):
     begins: bool = False
 
 
-class Sending(NamedTuple):
+class BlockTiming(NamedTuple):
     """Measurements of one block that was sent.
 
     `seconds` is how long the link took; `by_link` and `by_processor` say what the block had
@@ -41,6 +42,63 @@ class Sending(NamedTuple):
     by_processor: bool
 
 
+class _Window(NamedTuple):
+    """Sums over some blocks in a row. `balance` is how many more waited for the link than not."""
+
+    began: float
+    blocks: int = 0
+    content_bytes: int = 0
+    wire_bytes: int = 0
+    seconds: float = 0.0
+    balance: int = 0
+
+    def with_block(self, block: BlockTiming) -> _Window:
+        return _Window(
+            self.began,
+            self.blocks + 1,
+            self.content_bytes + block.content_bytes,
+            self.wire_bytes + block.wire_bytes,
+            self.seconds + block.seconds,
+            self.balance + block.by_link - block.by_processor,
+        )
+
+    @property
+    def waits_for_link(self) -> bool:
+        return self.balance > self.blocks // 2
+
+    @property
+    def waits_for_processor(self) -> bool:
+        return self.balance < -(self.blocks // 2)
+
+    @property
+    def link_bytes_per_second(self) -> float:
+        return self.wire_bytes / max(self.seconds, 1e-9)
+
+    def content_bytes_per_second(self, now: float) -> float:
+        return self.content_bytes / max(now - self.began, 1e-9)
+
+
+class _Phase(Enum):
+    """What the present window is for."""
+
+    FILLING = auto()
+    """The first blocks only fill the buffers of the link."""
+    LOOKING = auto()
+    """The next ones show whether the link crawls."""
+    SETTLING = auto()
+    """Blocks that do not count: some were compressed before the last change of the step, and
+    others only fill the buffers."""
+    MEASURING = auto()
+    """These decide."""
+
+
+class _Trial(NamedTuple):
+    """A step that was left to try another, and the content that got through with it."""
+
+    step: int
+    content_bytes_per_second: float
+
+
 class Effort:
     """Chooses the compression step of each block of a stream from how earlier blocks fared.
 
@@ -49,15 +107,12 @@ class Effort:
     tried again for a while, which doubles each time. A crawling link gets the last step.
     """
 
-    _WINDOW = 16
-    _LAG = 24
-    """Blocks after a change that are not counted: some were compressed before it, and others
-    only fill the buffers of the link."""
-    _FILLED, _EARLY = 8, 16
-    """Number of first blocks after which the buffers are full, and after which it is clear
-    whether the link crawls."""
+    _FILLING_BLOCKS = 8
+    _LOOKING_BLOCKS = 8
+    _SETTLING_BLOCKS = 24
+    _MEASURING_BLOCKS = 16
     _GAIN = 1.03
-    _REST = 8
+    _REST_WINDOWS = 8
 
     def __init__(
         self,
@@ -69,11 +124,13 @@ class Effort:
         self._ladder = ladder
         self._clock = clock
         self._at = self.starts_at(ladder, size_bytes)
-        self._is_new = True
-        self._before: tuple[int, float] | None = None
-        self._rests = dict.fromkeys(range(len(ladder)), 0)
-        self._next_rest = dict.fromkeys(range(len(ladder)), self._REST)
-        self._begin(self._LAG)
+        self._trial: _Trial | None = None
+        # For each step: the windows until it may be tried again, and how many the next time.
+        self._rest = [0] * len(ladder)
+        self._next_rest = [self._REST_WINDOWS] * len(ladder)
+        self._phase = _Phase.FILLING
+        self._phase_blocks = self._FILLING_BLOCKS
+        self._window = _Window(clock())
 
     @staticmethod
     def starts_at(ladder: Sequence[Step], size_bytes: int) -> int:
@@ -88,70 +145,62 @@ class Effort:
     def step(self) -> Step:
         return self._ladder[self._at]
 
-    def observe(self, sent: Sending) -> None:
+    def observe(self, block: BlockTiming) -> None:
         """Take the measurements of a block that was sent into account."""
-        self._seen += 1
-        if self._seen == 0 or (self._is_new and self._seen == self._FILLED - self._LAG):
-            self._forget()
+        self._window = window = self._window.with_block(block)
+        if window.blocks < self._phase_blocks:
             return
-        self._content_bytes += sent.content_bytes
-        self._wire_bytes += sent.wire_bytes
-        self._seconds += sent.seconds
-        self._balance += sent.by_link - sent.by_processor
-        if self._is_new and self._seen == self._EARLY - self._LAG:
-            self._is_new = False
-            blocks = self._EARLY - self._FILLED
-            if self._waits_for_link(blocks) and self._rate() < CRAWLING_BYTES_PER_SECOND:
-                self._change(len(self._ladder) - 1, None)
-        elif self._seen == self._WINDOW:
-            self._decide(self._content_bytes / max(self._clock() - self._started, 1e-9))
+        match self._phase:
+            case _Phase.FILLING:
+                self._enter(_Phase.LOOKING, self._LOOKING_BLOCKS)
+            case _Phase.LOOKING:
+                self._look(window)
+            case _Phase.SETTLING:
+                self._enter(_Phase.MEASURING, self._MEASURING_BLOCKS)
+            case _Phase.MEASURING:
+                self._decide(window)
 
-    def _begin(self, lag: int) -> None:
-        self._seen = -lag
-        self._forget()
+    def _enter(self, phase: _Phase, blocks: int) -> None:
+        self._phase, self._phase_blocks = phase, blocks
+        self._window = _Window(self._clock())
 
-    def _forget(self) -> None:
-        self._content_bytes = self._wire_bytes = self._balance = 0
-        self._seconds = 0.0
-        self._started = self._clock()
-
-    def _rate(self) -> float:
-        """Return the link's bytes per second."""
-        return self._wire_bytes / max(self._seconds, 1e-9)
-
-    def _waits_for_link(self, blocks: int) -> bool:
-        return self._balance > blocks // 2
-
-    def _decide(self, content_per_second: float) -> None:
-        """Choose the next step at the end of a window."""
-        self._rests = {step: max(0, rest - 1) for step, rest in self._rests.items()}
-        if self._before is not None:
-            at, before = self._before
-            if content_per_second < before * self._GAIN:
-                self._rests[self._at] = self._next_rest[self._at]
-                self._next_rest[self._at] *= 2
-                self._change(at, None)
-                return
-            self._before = None
-        wanted = self._wanted()
-        if wanted != self._at and not self._rests[wanted]:
-            self._change(wanted, (self._at, content_per_second))
+    def _look(self, window: _Window) -> None:
+        if window.waits_for_link and window.link_bytes_per_second < CRAWLING_BYTES_PER_SECOND:
+            self._use(len(self._ladder) - 1)
         else:
-            self._begin(0)
+            seen = self._FILLING_BLOCKS + self._LOOKING_BLOCKS
+            self._enter(_Phase.SETTLING, self._SETTLING_BLOCKS - seen)
 
-    def _wanted(self) -> int:
+    def _decide(self, window: _Window) -> None:
+        """Choose the next step at the end of a window."""
+        content_per_second = window.content_bytes_per_second(self._clock())
+        self._rest = [max(0, windows - 1) for windows in self._rest]
+        trial, self._trial = self._trial, None
+        if trial and content_per_second < trial.content_bytes_per_second * self._GAIN:
+            self._rest[self._at] = self._next_rest[self._at]
+            self._next_rest[self._at] *= 2
+            self._use(trial.step)
+            return
+        wanted = self._wanted(window)
+        if wanted != self._at and not self._rest[wanted]:
+            self._trial = _Trial(self._at, content_per_second)
+            self._use(wanted)
+        else:
+            self._enter(_Phase.MEASURING, self._MEASURING_BLOCKS)
+
+    def _wanted(self, window: _Window) -> int:
         """Return the step that is worth trying, or the present one."""
-        if self._balance < -self._WINDOW // 2:
+        if window.waits_for_processor:
             return max(0, self._at - 1)
         harder = self._at + 1
         if (
             harder < len(self._ladder)
-            and self._waits_for_link(self._WINDOW)
-            and self._rate() < self._ladder[harder].below_bytes_per_second
+            and window.waits_for_link
+            and window.link_bytes_per_second < self._ladder[harder].below_bytes_per_second
         ):
             return harder
         return self._at
 
-    def _change(self, step: int, before: tuple[int, float] | None) -> None:
-        self._at, self._before = step, before
-        self._begin(self._LAG)
+    def _use(self, step: int) -> None:
+        self._at = step
+        self._enter(_Phase.SETTLING, self._SETTLING_BLOCKS)

@@ -22,7 +22,7 @@ from envsync.agent.wire.messages import ReceiveFacts
 from envsync.agent.wire.operation import Operation
 from envsync.agent.wire.transfer_operations import PATCH, RECEIVE
 from envsync.transport import delta
-from envsync.transport.effort import CRAWLING_BYTES_PER_SECOND, Effort, Sending, Step
+from envsync.transport.effort import CRAWLING_BYTES_PER_SECOND, BlockTiming, Effort, Step
 from envsync.transport.job import Job, Sent
 from envsync.transport.names import STREAM
 
@@ -160,7 +160,7 @@ class _Ahead:
             packed = item.packed.result()
             began = time.monotonic()
             yield packed
-            sent = Sending(
+            timing = BlockTiming(
                 item.content_bytes,
                 len(packed),
                 time.monotonic() - began,
@@ -169,7 +169,7 @@ class _Ahead:
                 by_processor=waiting > 1 and not is_done,
             )
             if self._job.is_taken():
-                self._effort.observe(sent)
+                self._effort.observe(timing)
             self._job.on_sent(item.read_bytes)
         self._job.on_sent(self._read_bytes)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.transport.effort import Effort, Sending, Step
+from envsync.transport.effort import BlockTiming, Effort, Step
 
 LADDER = (Step("zstd", -5), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
 SIZES = 0.63, 0.44, 0.36
@@ -46,7 +46,7 @@ class Road:
             effort.observe(self._sent(step))
         return blocks * BLOCK_BYTES / (self.clock - began)
 
-    def _sent(self, step: int) -> Sending:
+    def _sent(self, step: int) -> BlockTiming:
         """Sending and all the rest overlap; what the link has not taken yet waits in a buffer."""
         wire_bytes = BLOCK_BYTES * SIZES[step]
         working = BLOCK_BYTES / self.content_per_second[step]
@@ -56,7 +56,7 @@ class Road:
         self.buffered_bytes = max(0.0, self.buffered_bytes)
         self.clock += taken
         # A receiver on the same processors holds blocks up just like a link.
-        return Sending(BLOCK_BYTES, int(wire_bytes), taken, by_link=True, by_processor=False)
+        return BlockTiming(BLOCK_BYTES, int(wire_bytes), taken, by_link=True, by_processor=False)
 
 
 def settled(road: Road, blocks: int = 1500) -> int:
@@ -107,27 +107,27 @@ def test_a_link_that_crawls_gets_the_last_step_soon() -> None:
     assert road.steps[24:] == [2] * 16
 
 
-def observed(effort: Effort, blocks: int, sent: Sending) -> Step:
+def observed(effort: Effort, blocks: int, sent: BlockTiming) -> Step:
     for _ in range(blocks):
         effort.observe(sent)
     return effort.step
 
 
 def test_without_a_reason_it_stays() -> None:
-    sent = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.01, by_link=False, by_processor=False)
+    sent = BlockTiming(BLOCK_BYTES, BLOCK_BYTES // 2, 0.01, by_link=False, by_processor=False)
     assert observed(Effort(LADDER, MUCH), 200, sent) == LADDER[0]
 
 
 def test_a_fast_link_is_not_worth_more_effort() -> None:
-    sent = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0025, by_link=True, by_processor=False)
+    sent = BlockTiming(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0025, by_link=True, by_processor=False)
     assert observed(Effort(LADDER, MUCH), 200, sent) == LADDER[0]
 
 
 def test_where_there_is_only_zlib() -> None:
     ladder = (Step("none", 0), Step("zlib", 1, 40e6))
-    slow = Sending(BLOCK_BYTES, BLOCK_BYTES, 0.08, by_link=True, by_processor=False)
+    slow = BlockTiming(BLOCK_BYTES, BLOCK_BYTES, 0.08, by_link=True, by_processor=False)
     assert observed(Effort(ladder, MUCH), 16, slow) == ladder[1]
-    fast = Sending(BLOCK_BYTES, BLOCK_BYTES, 0.02, by_link=True, by_processor=False)
+    fast = BlockTiming(BLOCK_BYTES, BLOCK_BYTES, 0.02, by_link=True, by_processor=False)
     assert observed(Effort(ladder, MUCH), 100, fast) == ladder[0]
 
 
@@ -141,20 +141,20 @@ def test_a_little_is_compressed_well_whatever_the_link() -> None:
 def test_large_transfer_begins_where_the_ladder_says() -> None:
     ladder = (LADDER[0], LADDER[1]._replace(begins=True), LADDER[2])
     assert Effort(ladder, MUCH).step == ladder[1]
-    behind = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0, by_link=False, by_processor=True)
+    behind = BlockTiming(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0, by_link=False, by_processor=True)
     assert observed(Effort(ladder, MUCH), 40, behind) == ladder[0]
 
 
 def test_ladder_of_one_step_stays_on_it() -> None:
-    sent = Sending(BLOCK_BYTES, BLOCK_BYTES, 1.0, by_link=True, by_processor=False)
+    sent = BlockTiming(BLOCK_BYTES, BLOCK_BYTES, 1.0, by_link=True, by_processor=False)
     assert observed(Effort(LADDER[:1], MUCH), 100, sent) == LADDER[0]
 
 
 def test_where_blocks_wait_for_a_processor_less_is_tried() -> None:
-    slow = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.05, by_link=True, by_processor=False)
+    slow = BlockTiming(BLOCK_BYTES, BLOCK_BYTES // 2, 0.05, by_link=True, by_processor=False)
     effort = Effort(LADDER, MUCH)
     assert observed(effort, 16, slow) == LADDER[2]
-    behind = Sending(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0, by_link=False, by_processor=True)
+    behind = BlockTiming(BLOCK_BYTES, BLOCK_BYTES // 2, 0.0, by_link=False, by_processor=True)
     assert observed(effort, 40, behind) == LADDER[1]
 
 

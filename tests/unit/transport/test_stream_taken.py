@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from envsync.transport.effort import Effort, Sending, Step
+from envsync.transport.effort import BlockTiming, Effort, Step
 from envsync.transport.job import Item
 from envsync.transport.stream import encoded
 from tests.unit.transport.test_choice import JOB
@@ -22,7 +22,7 @@ class Watched(Effort):
         super().__init__([Step("none", 0)], 0)
         self.told = 0
 
-    def observe(self, sent: Sending) -> None:
+    def observe(self, sent: BlockTiming) -> None:
         self.told += 1
         super().observe(sent)
 
