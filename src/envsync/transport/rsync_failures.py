@@ -30,48 +30,43 @@ def failure(
     `is_link_alive` says whether envsync's own session with the server still answers,
     `prints_at_login` whether that began with what login files print.
     """
-    details = _lines(said)
-    if REFUSED in said:
-        return Locked("another push of it has begun there", details=details, server=server)
-    if is_full(said):
-        return NoSpace(
-            "its disk or quota is full; the live environment is untouched",
-            hint=f"free some space there (`{command_line('gc', server)}` frees what no version "
-            "needs), then push again",
-            details=details,
-            server=server,
-        )
-    if not is_link_alive:
-        return ConnectionLost("the connection was lost", details=details, server=server)
-    if _NOT_CLEAN in said and not prints_at_login:
-        return TransferFailed(
-            "its rsync prints something before it starts, or is not rsync",
-            hint="`command -v rsync` there shows which one it is; or omit --transport",
-            details=details,
-            server=server,
-        )
-    if _NOT_CLEAN in said:
-        return TransferFailed(
-            "its login files print something, which rsync cannot skip",
-            hint="make ~/.bashrc there print only on a terminal, or omit --transport",
-            details=details,
-            server=server,
-        )
-    if exit_code in _TIMEOUT_EXIT_CODES:
-        what = "rsync received nothing for too long"
-    elif exit_code in _CUT_EXIT_CODES:
-        # ssh exits with 255 for a broken connection as well as for a killed command.
-        what = "rsync or its connection was interrupted there"
-    elif exit_code < 0:
-        what = f"rsync was killed here (signal {-exit_code})"
-    else:
-        what = f"rsync failed (exit status {exit_code})"
-    return TransferFailed(
-        what,
-        details=details,
-        server=server,
-        hint="run the same command again: it resumes; or use --transport stream",
+    kind, message, hint = _meaning(
+        exit_code, said, server, is_link_alive=is_link_alive, prints_at_login=prints_at_login
     )
+    return kind(message, hint=hint, details=_lines(said), server=server)
+
+
+def _meaning(
+    exit_code: int, said: str, server: str, *, is_link_alive: bool, prints_at_login: bool
+) -> tuple[type[EnvsyncError], str, str | None]:
+    """Return the class, the message and the hint of the error; None for the hint of its class."""
+    if REFUSED in said:
+        return Locked, "another push of it has begun there", None
+    if is_full(said):
+        gc = command_line("gc", server)
+        hint = f"free some space there (`{gc}` frees what no version needs), then push again"
+        return NoSpace, "its disk or quota is full; the live environment is untouched", hint
+    if not is_link_alive:
+        return ConnectionLost, "the connection was lost", None
+    if _NOT_CLEAN in said and not prints_at_login:
+        hint = "`command -v rsync` there shows which one it is; or omit --transport"
+        return TransferFailed, "its rsync prints something before it starts, or is not rsync", hint
+    if _NOT_CLEAN in said:
+        hint = "make ~/.bashrc there print only on a terminal, or omit --transport"
+        return TransferFailed, "its login files print something, which rsync cannot skip", hint
+    hint = "run the same command again: it resumes; or use --transport stream"
+    return TransferFailed, _what_failed(exit_code), hint
+
+
+def _what_failed(exit_code: int) -> str:
+    if exit_code in _TIMEOUT_EXIT_CODES:
+        return "rsync received nothing for too long"
+    if exit_code in _CUT_EXIT_CODES:
+        # ssh exits with 255 for a broken connection as well as for a killed command.
+        return "rsync or its connection was interrupted there"
+    if exit_code < 0:
+        return f"rsync was killed here (signal {-exit_code})"
+    return f"rsync failed (exit status {exit_code})"
 
 
 def _lines(said: str) -> list[str]:
