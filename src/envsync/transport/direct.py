@@ -9,6 +9,7 @@ token, or writes nothing (`agent.staging.writer_guard`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from envsync.agent.wire.source_operations import RsyncEnded
@@ -68,14 +69,14 @@ class DirectTransport:
         direct = job.direct
         assert direct is not None
         argv = _command(direct, job).argv()
-        output, blocks = Output(), direct.run(argv, [path for path, _ in job.items])
         ended = RsyncEnded(-1, "")
-        while True:
-            try:
-                data = next(blocks)
-            except StopIteration as stop:
-                ended = stop.value
-                break
+
+        def printed() -> Iterator[bytes]:
+            nonlocal ended
+            ended = yield from direct.run(argv, [path for path, _ in job.items])
+
+        output = Output()
+        for data in printed():
             follow(job, output, data)
         if is_full(ended.said):
             raise failed_run(job, ended.exit_code, ended.said)
