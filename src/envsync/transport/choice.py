@@ -55,15 +55,15 @@ def choose(name: str, job: Job) -> Choice:
 
 def _automatic(job: Job) -> Choice:
     """Return stream, or, between two other servers, direct if it is possible and worthwhile."""
-    if job.relayed is None or job.link is None:
+    if job.supply.relayed is None or job.target.link is None:
         return Choice(StreamTransport(), _WHY_AUTO)
-    if job.direct is None:
+    if job.supply.direct is None:
         return Choice(StreamTransport(), "through this machine: paths in it are changed on the way")
     if job.size_bytes < WORTHWHILE_BYTES:
         return Choice(StreamTransport(), "through this machine: there is little to send")
     direct = DirectTransport()
     refusal = direct.refusal(job)
     if refusal is None:
-        return Choice(direct, direct.reason(job), job.direct.agent_forwarded)
+        return Choice(direct, direct.reason(job), job.supply.direct.agent_forwarded)
     reason = f"through this machine: {refusal}"
-    return Choice(StreamTransport(), reason, job.direct.agent_forwarded)
+    return Choice(StreamTransport(), reason, job.supply.direct.agent_forwarded)

@@ -37,7 +37,7 @@ def known_blocks(job: Job) -> Known:
     Files of which it has little are left out. Nothing is returned for a source on another server,
     or if the target is this machine.
     """
-    if not job.has_versions or job.link is None or job.relayed is not None:
+    if not job.has_versions or job.target.link is None or job.supply.relayed is not None:
         return {}
     large = [item for item in job.items if item[1] >= LARGE_BYTES and item[0] not in job.elsewhere]
     sampled = _told(job, large, is_sample=True)
@@ -49,7 +49,7 @@ def _told(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Bl
     if not items:
         return {}
     paths = [path for path, _ in items]
-    encoded = job.ask(BLOCKS, AskBlocks(is_sample, b"\0".join(paths)))
+    encoded = job.target.ask(BLOCKS, AskBlocks(is_sample, b"\0".join(paths)))
     try:
         found = parse(encoded, [size_bytes for _, size_bytes in items])
         return dict(zip(paths, found, strict=True))
@@ -76,7 +76,7 @@ def _opened(job: Job, path: bytes) -> Iterator[int]:
     fd = -1
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            top_fd = stack.enter_context(opened_directory(job.source_path))
+            top_fd = stack.enter_context(opened_directory(job.supply.path))
             fd = stack.enter_context(opened_file(path, top_fd))
         yield fd
 

@@ -47,8 +47,8 @@ class DirectTransport:
     name = DIRECT
 
     def refusal(self, job: Job) -> str | None:
-        direct = job.direct
-        if direct is None or job.link is None:
+        direct = job.supply.direct
+        if direct is None or job.target.link is None:
             return "the source or the target is this machine"
         program = direct.rsync()
         if not program.path or is_old(program.version):
@@ -57,16 +57,16 @@ class DirectTransport:
 
     def reason(self, job: Job) -> str:
         """Return how the source gets into the target, for a job that is not refused."""
-        assert job.direct is not None
-        if job.direct.agent_forwarded:
+        assert job.supply.direct is not None
+        if job.supply.direct.agent_forwarded:
             return (
                 "the source logs in to the target with your agent, forwarded to "
-                f"{job.direct.server} as your ssh configuration says (ForwardAgent)"
+                f"{job.supply.direct.server} as your ssh configuration says (ForwardAgent)"
             )
         return "the source logs in to the target by itself"
 
     def send(self, job: Job) -> Sent:
-        direct = job.direct
+        direct = job.supply.direct
         assert direct is not None
         argv = _command(direct, job).argv()
         ended = RsyncEnded(-1, "")
@@ -106,8 +106,8 @@ def _ways(job: Job) -> list[list[str]]:
 
     The first uses that server's own configuration of the alias, the second our user, host and port.
     """
-    assert job.link is not None
-    to = job.link.reached
+    assert job.target.link is not None
+    to = job.target.link.reached
     return [[*_SSH, to.alias], [*_SSH, "-l", to.user, "-p", str(to.port), to.hostname]]
 
 
@@ -124,7 +124,7 @@ def _command(direct: Direct, job: Job) -> RsyncCommand:
         source=direct.source_path,
         tree=job.tree,
         token=job.token,
-        python=job.python,
+        python=job.target.python,
         rsync=there.path,
         delta=any(size_bytes >= DELTA_FROM_BYTES for _, size_bytes in job.items),
         compress=rsync_command.speaks_zstd(there.version)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.agent.wire.source_operations import ReachFacts, RsyncEnded
 from envsync.agent.wire.transfer_operations import RsyncFacts
+from envsync.errors import AgentFailed
 from envsync.ssh.session import Link
 
 Item = tuple[bytes, int]
@@ -117,42 +118,65 @@ class Sent:
         return Sent(wire_bytes if is_known else None, self.failed + other.failed)
 
 
+def come_encoded(*_: object, **__: object) -> Iterator[bytes]:
+    """Refuse to read contents: those of another server's environment cannot be read here."""
+    raise AgentFailed("the contents of another server's environment cannot be read here")
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """How contents are obtained: read on this machine, or `relayed` from another server.
+
+    `path` is where the environment is on this machine, and `contents` reads it; its calls are
+    independent. If the source is on another server, neither is of use, and `direct`, if not None,
+    may let it send by itself.
+    """
+
+    path: bytes = b""
+    contents: Contents = come_encoded
+    relayed: Relayed | None = None
+    direct: Direct | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """The target's end. `link` is None if it is this machine; `codecs` are those it can decode.
+
+    `python` is an interpreter there, and login files there print something if `prints_at_login`.
+    """
+
+    link: Link | None
+    ask: Ask
+    python: str
+    codecs: tuple[str, ...]
+    prints_at_login: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One transfer of files of the source into a staging tree.
 
-    `link` is None if the target is this machine. `all_fetches` is true if `items` is everything
-    that the target asked for. `tree` is the staging tree's path on the target, `token` the mark in
-    it: a late writer of an earlier push finds another mark and writes nothing. `python` is an
-    interpreter on the target, and login files there print something if `prints_at_login`. `on_sent`
-    is called with the bytes of content sent since its last call, `on_files` with the files received
-    since its last call, by transports that know.
+    `all_fetches` is true if `items` is everything that the target asked for. `tree` is the staging
+    tree's path on the target, `token` the mark in it: a late writer of an earlier push finds
+    another mark and writes nothing. `on_sent` is called with the bytes of content sent since its
+    last call, `on_files` with the files received since its last call, by transports that know.
 
-    If the source is on another server, contents come from `relayed`, `contents` and
-    `source_path` are of no use, and `direct`, if not None, may let it send by itself.
     `has_versions` is true if the target can have other versions of the files at their paths.
-    Paths in `elsewhere` have other contents below `source_path` than they must have on the
+    Paths in `elsewhere` have other contents below the source's path than they must have on the
     target; theirs come from `contents` only. `is_taken` returns whether the target has begun to
     read what is sent.
     """
 
-    link: Link | None
-    source_path: bytes
+    supply: Supply
+    target: Receiver
     items: Collection[Item]
     all_fetches: bool
     tree: str
     token: str
-    python: str
-    ask: Ask
-    contents: Contents
-    codecs: tuple[str, ...]
     limit_bits_per_second: int | None
     on_sent: Callable[[int], None]
-    relayed: Relayed | None = None
-    direct: Direct | None = None
     elsewhere: Container[bytes] = frozenset()
     has_versions: bool = False
-    prints_at_login: bool = False
     on_files: Callable[[int], None] = lambda _: None
     is_taken: Callable[[], bool] = lambda: True
 

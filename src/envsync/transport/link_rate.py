@@ -29,5 +29,5 @@ def bytes_per_second(job: Job) -> float:
             yield block
 
     started = time.monotonic()
-    job.ask(PROBE, None, blocks())
+    job.target.ask(PROBE, None, blocks())
     return sent_bytes / max(time.monotonic() - started, 1e-6)

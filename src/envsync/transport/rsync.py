@@ -38,14 +38,14 @@ class RsyncTransport:
     name = RSYNC
 
     def refusal(self, job: Job) -> str | None:
-        if job.relayed is not None:
+        if job.supply.relayed is not None:
             return "the source is another server"
-        if job.link is None:
+        if job.target.link is None:
             return "the target is this machine"
         if shutil.which("rsync") is None:
             return "there is no rsync on this machine"
         try:
-            job.link.ssh_argv()
+            job.target.link.ssh_argv()
         except ConnectionFailed as error:
             return error.message
         return receiver_refusal(job)
@@ -82,7 +82,7 @@ def stamped(job: Job, output: Output) -> Sent:
     Those are paths beyond its limits, and files that changed size.
     """
     sent = Sent(output.wire_bytes)
-    failed = set(failed_paths(job.ask(STAMP, job.selection())))
+    failed = set(failed_paths(job.target.ask(STAMP, job.selection())))
     again = [item for item in job.items if item[0] in failed]
     return sent + StreamTransport().send(after_rsync(job, again, output)) if failed else sent
 
@@ -114,12 +114,12 @@ def _beyond(counted: int, report: Callable[[int], None]) -> Callable[[int], None
 
 def receiver(job: Job) -> RsyncFacts:
     """Return facts about the rsync on the server."""
-    return job.ask(FIND_RSYNC, None)
+    return job.target.ask(FIND_RSYNC, None)
 
 
 def receiver_refusal(job: Job) -> str | None:
     """Return why the server cannot receive by rsync; None if it can."""
-    if not rsync_command.is_plain(job.python):
+    if not rsync_command.is_plain(job.target.python):
         return "the path of Python there has characters that login shells treat differently"
     there = receiver(job)
     if not there.path:
@@ -133,19 +133,19 @@ def is_old(said: str) -> bool:
 
 
 def _command(job: Job) -> RsyncCommand:
-    assert job.link is not None
+    assert job.target.link is not None
     program = shutil.which("rsync")
     there = receiver(job)
     if program is None or not there.path:
         raise TransferFailed("rsync is not on both ends any more")
     return RsyncCommand(
         program=program,
-        ssh_argv=job.link.ssh_argv(),
-        ssh_host=job.link.ssh_host(),
-        source=job.source_path,
+        ssh_argv=job.target.link.ssh_argv(),
+        ssh_host=job.target.link.ssh_host(),
+        source=job.supply.path,
         tree=job.tree,
         token=job.token,
-        python=job.python,
+        python=job.target.python,
         rsync=there.path,
         delta=any(size_bytes >= DELTA_FROM_BYTES for _, size_bytes in job.items),
         compress=_compresses(job, program, there.version),
@@ -165,17 +165,17 @@ def _compresses(job: Job, program: str, said_there: str) -> bool:
 
 
 def failed_run(job: Job, exit_code: int, said: str) -> EnvsyncError:
-    assert job.link is not None
+    assert job.target.link is not None
     is_link_alive = True
     if exit_code > 0:
         try:
-            job.ask(HELLO, None)
+            job.target.ask(HELLO, None)
         except ConnectionLost:
             is_link_alive = False
     return failure(
         exit_code,
         said,
-        job.link.server,
+        job.target.link.server,
         is_link_alive=is_link_alive,
-        prints_at_login=job.prints_at_login,
+        prints_at_login=job.target.prints_at_login,
     )

@@ -35,19 +35,19 @@ class ScpTransport:
     name = SCP
 
     def refusal(self, job: Job) -> str | None:
-        if job.relayed is not None:
+        if job.supply.relayed is not None:
             return "the source is another server"
-        if job.link is None:
+        if job.target.link is None:
             return "the target is this machine"
         if job.limit_bits_per_second is not None:
             return "it cannot limit its rate"
         return None
 
     def send(self, job: Job) -> Sent:
-        assert job.link is not None
+        assert job.target.link is not None
         with contextlib.closing(_bundle(job)) as bundle:
             size_bytes = bundle.seek(0, os.SEEK_END)
-            there = job.ask(BUNDLE, None)
+            there = job.target.ask(BUNDLE, None)
             offset = _arrived_bytes(bundle, there)
             _require_room(job, size_bytes - offset, there.free_bytes)
             progress = _Progress(job, size_bytes)
@@ -56,10 +56,10 @@ class ScpTransport:
             path = Path(f"/proc/self/fd/{bundle.fileno()}")
             destination = os.fsencode(there.path)
             try:
-                job.link.upload(path, destination, offset=offset, progress=progress.add)
+                job.target.link.upload(path, destination, offset=offset, progress=progress.add)
             except TransferFailed as error:
                 raise _explained(job, error) from error
-            received = job.ask(UNPACK, job.selection())
+            received = job.target.ask(UNPACK, job.selection())
         return Sent(size_bytes - offset, failed_paths(received))
 
 
@@ -127,7 +127,7 @@ def _require_room(job: Job, missing_bytes: int, free_bytes: int) -> None:
 
 def _explained(job: Job, error: EnvsyncError) -> EnvsyncError:
     """Return `NoSpace` if the disk is full, else `error`. The agent knows; SFTP does not say."""
-    is_full = job.ask(FREE_BYTES, None) < _READ_BYTES
+    is_full = job.target.ask(FREE_BYTES, None) < _READ_BYTES
     return _no_space(error.message) if is_full else error
 
 

@@ -61,12 +61,13 @@ class StreamTransport:
         if not known:
             return self._send(job, RECEIVE)
         changed = job.only([item for item in job.items if item[0] in known])
-        sent = self._send(replace(changed, contents=delta.Patches(job, known)), PATCH)
+        patched = replace(job.supply, contents=delta.Patches(job, known))
+        sent = self._send(replace(changed, supply=patched), PATCH)
         others = [item for item in job.items if item[0] not in known]
         return sent + self._send(job.only(others), RECEIVE) if others else sent
 
     def _send(self, job: Job, operation: Operation[bytes, ReceiveFacts]) -> Sent:
-        return self.send_as(job, partial(job.ask, operation, job.selection()))
+        return self.send_as(job, partial(job.target.ask, operation, job.selection()))
 
     def send_as(self, job: Job, ask: Callable[[Iterator[bytes], Hear], ReceiveFacts]) -> Sent:
         """Send the job by calling `ask` with the blocks and a callback for the target's progress.
@@ -83,17 +84,17 @@ class StreamTransport:
 
 def _blocks(job: Job) -> Generator[bytes, None, None]:
     """Yield the job's files as blocks, encoded here or by the server that has them."""
-    if job.relayed is not None:
-        yield from job.relayed(job.items, job.codecs, job.on_sent)
+    if job.supply.relayed is not None:
+        yield from job.supply.relayed(job.items, job.target.codecs, job.on_sent)
     else:
         yield from encoded(job, Effort(steps(job), job.size_bytes))
 
 
 def steps(job: Job) -> tuple[Step, ...]:
     """Return the compression steps that both ends support."""
-    if job.link is None:
+    if job.target.link is None:
         return _PLAIN_STEPS
-    both = [name for name in codec.encodable() if name in job.codecs]
+    both = [name for name in codec.encodable() if name in job.target.codecs]
     ladders = {
         codec.STREAMED: _STREAMED_STEPS,
         codec.ZSTD: _ZSTD_STEPS,
@@ -180,7 +181,7 @@ class _Ahead:
 
     def _read(self) -> None:
         try:
-            for block in self._job.contents(self._job.items, self._count):
+            for block in self._job.supply.contents(self._job.items, self._count):
                 for start in range(0, len(block), codec.BLOCK_BYTES_MAX):
                     self._submit(block[start : start + codec.BLOCK_BYTES_MAX])
                 if self._stopped.is_set():

@@ -125,7 +125,7 @@ def test_a_receiver_of_an_earlier_push_is_refused(ends: TwoEnds) -> None:
     early = ends.begin()
     early.close()
     late = ends.begin()
-    job = replace(early.job, link=late.link, ask=late.job.ask)
+    job = replace(early.job, target=late.job.target)
 
     with pytest.raises(Locked, match="another push"):
         RsyncTransport().send(job)
@@ -183,8 +183,11 @@ def test_is_refused_where_it_cannot_work(
 ) -> None:
     ends.write(b"file", b"content")
     job = ends.begin().job
-    assert RsyncTransport().refusal(replace(job, link=None)) == "the target is this machine"
-    odd = replace(job, python="/opt/it's here/python")
+    assert (
+        RsyncTransport().refusal(replace(job, target=replace(job.target, link=None)))
+        == "the target is this machine"
+    )
+    odd = replace(job, target=replace(job.target, python="/opt/it's here/python"))
     assert "path of Python" in str(RsyncTransport().refusal(odd))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert RsyncTransport().refusal(job) == "there is no rsync on this machine"

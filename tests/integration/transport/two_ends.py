@@ -15,7 +15,7 @@ from envsync.push.ends.target_end import How, TargetEnd
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.ssh.fabric_link import FabricLink, open_link
-from envsync.transport.job import Job
+from envsync.transport.job import Job, Receiver
 from tests.lab.loopback_sshd import LoopbackSshd
 
 NAME = "myenv"
@@ -71,16 +71,12 @@ class TwoEnds:
         target.inspect(lock=True)
         staged = target.stage(source.manifest(target.references()))
         job = Job(
-            link=link,
-            source_path=source.supply.path,
+            supply=source.supply,
+            target=Receiver(link, target.ask, target.python, target.codecs),
             items=source.items(staged.fetches),
             all_fetches=True,
             tree=staged.tree,
             token=staged.token,
-            python=target.python,
-            ask=target.ask,
-            contents=source.supply.contents,
-            codecs=target.codecs,
             limit_bits_per_second=None,
             on_sent=self.sent_bytes.append,
         )

@@ -13,12 +13,11 @@ from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES
 from envsync.agent.wire import codec
 from envsync.agent.wire.messages import SampleFacts
-from envsync.push.ends.source import come_encoded
 from envsync.push.steps.prediction import likely_step, predicted_wire_bytes
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice
 from envsync.transport.effort import SMALL_BYTES, Step
-from envsync.transport.job import Ask, Job
+from envsync.transport.job import Ask, Job, Receiver, Supply
 from envsync.transport.stream import StreamTransport
 
 LADDER = (Step("zstd", -5), Step("zstd", 1, 180e6), Step("zstd", 3, 50e6))
@@ -51,16 +50,17 @@ def test_a_limit_is_kept_and_not_measured() -> None:
     """What is sent to measure a link is as much as it takes in a quarter of a second."""
     asked: list[object] = []
     job = Job(
-        link=cast("Link", object()),
-        source_path=b"/",
+        supply=Supply(),
+        target=Receiver(
+            link=cast("Link", object()),
+            ask=cast("Ask", lambda *arguments: asked.append(arguments)),
+            python="",
+            codecs=(codec.ZLIB, codec.NONE),
+        ),
         items=((b"large", SMALL_BYTES + 1),),
         all_fetches=True,
         tree="",
         token="",
-        python="",
-        ask=cast("Ask", lambda *arguments: asked.append(arguments)),
-        contents=come_encoded,
-        codecs=(codec.ZLIB, codec.NONE),
         limit_bits_per_second=10**6,
         on_sent=lambda _: None,
     )

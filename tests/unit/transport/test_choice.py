@@ -10,7 +10,7 @@ import pytest
 
 from envsync.errors import TransferFailed, UsageError
 from envsync.transport.choice import choose
-from envsync.transport.job import Item, Job
+from envsync.transport.job import Item, Job, Receiver, Supply
 
 if TYPE_CHECKING:
     from envsync.ssh.session import Link
@@ -26,16 +26,12 @@ def contents(items: Collection[Item], progress: object = None) -> Iterator[bytes
 
 
 JOB = Job(
-    link=None,
-    source_path=b"/prefix/envs/myenv",
+    supply=Supply(b"/prefix/envs/myenv", contents),
+    target=Receiver(None, ask, "/prefix/bin/python", ("none",)),
     items=(),
     all_fetches=True,
     tree="/prefix/envs/.envsync/myenv/trees/0123",
     token="0123",
-    python="/prefix/bin/python",
-    ask=ask,
-    contents=contents,
-    codecs=("none",),
     limit_bits_per_second=None,
     on_sent=lambda _: None,
 )
@@ -50,7 +46,12 @@ def test_automatic_is_stream_and_says_why() -> None:
 def test_relocated_files_go_through_this_machine_with_a_reason() -> None:
     """The source's server has no such files that it could send directly to the target."""
     choice = choose(
-        "auto", replace(JOB, link=cast("Link", object()), relayed=cast("Relayed", contents))
+        "auto",
+        replace(
+            JOB,
+            target=replace(JOB.target, link=cast("Link", object())),
+            supply=Supply(relayed=cast("Relayed", contents)),
+        ),
     )
     assert choice.transport.name == "stream"
     assert choice.reason == "through this machine: paths in it are changed on the way"

@@ -11,7 +11,7 @@ from envsync.agent.wire.messages import ReceiveFacts
 from envsync.agent.wire.source_operations import RsyncEnded
 from envsync.transport import direct, rsync
 from envsync.transport.direct import DirectTransport
-from envsync.transport.job import Direct, Job, Sent
+from envsync.transport.job import Ask, Direct, Job, Receiver, Sent, Supply
 from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport
 
@@ -28,11 +28,11 @@ class Told:
         monkeypatch.setattr(StreamTransport, "send", lambda _, job: self._stream(job))
 
     def job(self, **changes: Any) -> Job:
+        target = Receiver(None, cast("Ask", self._ask), "", ())
         given: dict[str, Any] = {
-            "link": None, "source_path": b"/s", "items": ITEMS, "all_fetches": True, "tree": "/t",
-            "token": "", "python": "", "ask": self._ask, "contents": None, "codecs": (),
-            "limit_bits_per_second": None, "on_sent": self.sent_bytes.append,
-            "on_files": self.files.append,
+            "supply": Supply(b"/s"), "target": target, "items": ITEMS, "all_fetches": True,
+            "tree": "/t", "token": "", "limit_bits_per_second": None,
+            "on_sent": self.sent_bytes.append, "on_files": self.files.append,
         }  # fmt: skip
         return Job(**{**given, **changes})
 
@@ -61,7 +61,7 @@ def test_file_that_rsync_began_is_not_counted_twice(monkeypatch: pytest.MonkeyPa
     told = Told(monkeypatch)
     argv = type("Command", (), {"argv": lambda _: []})()
     monkeypatch.setattr(direct, "_command", lambda *_: argv)
-    sent = DirectTransport().send(told.job(direct=cast("Direct", FailingDirect())))
+    sent = DirectTransport().send(told.job(supply=Supply(direct=cast("Direct", FailingDirect()))))
     assert sent.instead.startswith("through this machine: rsync from server1 failed")
     assert told.streamed == [b"a", b"b", b"c"]
     assert (sum(told.sent_bytes), sum(told.files)) == (10_000, 3)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from envsync.transport.effort import BlockTiming, Effort, Step
-from envsync.transport.job import Item
+from envsync.transport.job import Item, Supply
 from envsync.transport.stream import encoded
 from tests.unit.transport.test_choice import JOB
 
@@ -40,7 +40,7 @@ def test_blocks_that_wait_for_who_is_not_ready_tell_nothing(taken_from: int) -> 
     job = replace(
         JOB,
         items=items,
-        contents=contents,
+        supply=Supply(contents=contents),
         on_sent=lambda _: None,
         is_taken=lambda: len(sent) > taken_from,
     )

@@ -14,11 +14,11 @@ from envsync.agent.wire.source_operations import SOURCE_MANIFEST, AskManifest
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.requested_files import requested_files
-from envsync.push.ends.source import Outlined, Supply
+from envsync.push.ends.source import Outlined
 from envsync.push.ends.source_answers import SourceAnswers
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.request.places import Place
-from envsync.transport.job import Contents, Item
+from envsync.transport.job import Contents, Item, Supply
 
 if TYPE_CHECKING:
     from envsync.agent.source.source_environment import SourceEnvironment

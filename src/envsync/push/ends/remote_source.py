@@ -25,12 +25,12 @@ from envsync.agent.wire.source_operations import (
 from envsync.errors import AgentFailed
 from envsync.push.ends.remote_direct import RemoteDirect
 from envsync.push.ends.requested_files import requested_files
-from envsync.push.ends.source import Outlined, Supply, come_encoded
+from envsync.push.ends.source import Outlined
 from envsync.push.ends.source_answers import SourceAnswers
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
 from envsync.push.request.places import Place
-from envsync.transport.job import Contents, Item
+from envsync.transport.job import Contents, Item, Supply, come_encoded
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import InvalidEntry
 from envsync.tree.manifest import REFERENCE_BYTES, Manifest

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Collection, Container, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from envsync.agent.wire.messages import SourceState
-from envsync.errors import AgentFailed
 from envsync.push.ends.source_answers import SourceAnswers
 from envsync.push.ends.source_look import SourceLook
-from envsync.transport.job import Contents, Direct, Item, Relayed
+from envsync.transport.job import Contents, Item, Supply
 from envsync.tree.manifest import Manifest
 
 
@@ -19,25 +18,6 @@ class Outlined(NamedTuple):
 
     state: SourceState
     manifest: Manifest
-
-
-def come_encoded(*_: object, **__: object) -> Iterator[bytes]:
-    """Refuse to read contents: those of another server's environment cannot be read here."""
-    raise AgentFailed("the contents of another server's environment cannot be read here")
-
-
-class Supply(NamedTuple):
-    """How contents are obtained: read on this machine, or `relayed` from another server.
-
-    `path` is where the environment is on this machine, and `contents` reads it; its calls are
-    independent. `direct` is how another server can send to the target by itself (see
-    `transport.job.Job`).
-    """
-
-    path: bytes = b""
-    contents: Contents = come_encoded
-    relayed: Relayed | None = None
-    direct: Direct | None = None
 
 
 class Source(Protocol):

@@ -27,9 +27,9 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
     if not job.items:
         return 0
     # Another server encodes its contents itself, as it sees fit.
-    ladder = () if job.relayed is not None else steps(job)
+    ladder = () if job.supply.relayed is not None else steps(job)
     tried = [(step.codec, step.level) for step in ladder]
-    sample = sample_of(job.items, job.codecs, tried)
+    sample = sample_of(job.items, job.target.codecs, tried)
     if not sample.content_bytes:
         return 0
     at = likely_step(ladder, sample, job.size_bytes, _bytes_per_second(job)) if ladder else 0
@@ -40,7 +40,7 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
 
 def _bytes_per_second(job: Job) -> float | None:
     """Return the limit or, without one, the link's measured speed; None if it will not matter."""
-    if job.link is None or job.size_bytes <= SMALL_BYTES:
+    if job.target.link is None or job.size_bytes <= SMALL_BYTES:
         return None
     if job.limit_bits_per_second is not None:
         return job.limit_bits_per_second / 8

@@ -17,7 +17,7 @@ from envsync.push.ends.target_answers import KnownThere, Staged
 from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
 from envsync.push.steps.progress import ProgressTracker
 from envsync.transport.choice import Choice, choose
-from envsync.transport.job import Contents, Item, Job
+from envsync.transport.job import Contents, Item, Job, Receiver
 from envsync.transport.stream import Hear, StreamTransport
 from envsync.tree import outline as outlines
 from envsync.tree.manifest import Manifest, encode
@@ -72,7 +72,8 @@ class SendStep:
             return
         items, encoded = outlines.files(outline), encode(outline)
         del outline  # as large as the listings of 200,000 files
-        job = replace(self._job(items), contents=contents)
+        job = self._job(items)
+        job = replace(job, supply=replace(job.supply, contents=contents))
         self._progress.begin("transfer", job.size_bytes)
         if self._send_begun(job, encoded):
             self._ahead = _SentAhead(len(job.items), job.size_bytes)
@@ -166,24 +167,19 @@ class SendStep:
 
     def _job(self, items: Collection[Item]) -> Job:
         """Return the job for these files, for a tree that is still to be made."""
-        supply = self._source.supply
+        target = self._target
         return Job(
-            link=self._target.link,
-            source_path=supply.path,
+            supply=self._source.supply,
+            target=Receiver(
+                target.link, target.ask, target.python, target.codecs, target.prints_at_login
+            ),
             items=items,
             all_fetches=True,
             tree="",
             token="",
-            python=self._target.python,
-            ask=self._target.ask,
-            contents=supply.contents,
-            codecs=self._target.codecs,
-            on_files=self._progress.sent_files,
             limit_bits_per_second=self._settings.limit_bits_per_second,
             on_sent=self._progress.sent,
-            relayed=supply.relayed,
-            direct=supply.direct,
-            prints_at_login=self._target.prints_at_login,
+            on_files=self._progress.sent_files,
         )
 
     def _send(self, job: Job, choice: Choice) -> Choice:
