@@ -14,12 +14,11 @@ from dataclasses import replace
 
 from envsync.agent.wire.source_operations import RsyncEnded
 from envsync.errors import AgentFailed
-from envsync.transport import rsync_command
 from envsync.transport.job import Direct, Job, Sent
 from envsync.transport.names import DIRECT
 from envsync.transport.rsync import (
-    DELTA_FROM_BYTES,
     after_rsync,
+    command_for,
     failed_run,
     follow,
     is_old,
@@ -27,7 +26,7 @@ from envsync.transport.rsync import (
     receiver_refusal,
     stamped,
 )
-from envsync.transport.rsync_command import RsyncCommand
+from envsync.transport.rsync_command import RsyncCommand, RsyncSender, speaks_zstd
 from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, is_full
 from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport
@@ -94,14 +93,14 @@ def _failed(server: str, ended: RsyncEnded) -> str:
 
 
 def _refused(direct: Direct, job: Job) -> str | None:
-    found = direct.reach(_ways(job))
-    if found.which >= 0:
+    reached = direct.reach(_logins(job))
+    if reached.which >= 0:
         return None
-    lent = " or with your forwarded agent" if direct.agent_forwarded else ""
-    return f"{direct.server} cannot log in there by itself{lent} ({found.said})"
+    or_by_agent = " or with your forwarded agent" if direct.agent_forwarded else ""
+    return f"{direct.server} cannot log in there by itself{or_by_agent} ({reached.said})"
 
 
-def _ways(job: Job) -> list[list[str]]:
+def _logins(job: Job) -> list[list[str]]:
     """Return the ssh commands by which the source's server can try to log in to the target.
 
     The first uses that server's own configuration of the alias, the second our user, host and port.
@@ -112,22 +111,14 @@ def _ways(job: Job) -> list[list[str]]:
 
 
 def _command(direct: Direct, job: Job) -> RsyncCommand:
-    found = direct.reach(_ways(job))
-    there = receiver(job)
-    if found.which not in (0, 1) or not there.path:
+    reached = direct.reach(_logins(job))
+    sending, receiving = direct.rsync(), receiver(job)
+    if reached.which not in (0, 1) or not receiving.path:
         raise AgentFailed("the source cannot log in to the target any more")
-    way = _ways(job)[found.which]
-    return RsyncCommand(
-        program=direct.rsync().path,
-        ssh_argv=way[:-1],
-        ssh_host=way[-1],
-        source=direct.source_path,
-        tree=job.tree,
-        token=job.token,
-        python=job.target.python,
-        rsync=there.path,
-        delta=any(size_bytes >= DELTA_FROM_BYTES for _, size_bytes in job.items),
-        compress=rsync_command.speaks_zstd(there.version)
-        and rsync_command.speaks_zstd(direct.rsync().version),
-        limit_bits_per_second=job.limit_bits_per_second,
+    *ssh_argv, ssh_host = _logins(job)[reached.which]
+    return command_for(
+        job,
+        RsyncSender(sending.path, direct.source_path, ssh_argv, ssh_host),
+        receiving,
+        compress=speaks_zstd(sending.version) and speaks_zstd(receiving.version),
     )

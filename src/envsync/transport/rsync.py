@@ -20,7 +20,7 @@ from envsync.transport import rsync_command
 from envsync.transport.job import Item, Job, Sent
 from envsync.transport.link_rate import bytes_per_second
 from envsync.transport.names import RSYNC
-from envsync.transport.rsync_command import RsyncCommand
+from envsync.transport.rsync_command import RsyncCommand, RsyncSender
 from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, failure, is_full
 from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport, failed_paths
@@ -29,7 +29,7 @@ _OLDEST_VERSION = (3, 1)
 # About the rate of zstd at level 1 on one processor.
 _COMPRESS_BELOW_BYTES_PER_SECOND = 150e6
 _PROBE_FROM_BYTES = 16 << 20
-DELTA_FROM_BYTES = 1 << 20
+_DELTA_FROM_BYTES = 1 << 20
 
 
 class RsyncTransport:
@@ -138,17 +138,24 @@ def _command(job: Job) -> RsyncCommand:
     there = receiver(job)
     if program is None or not there.path:
         raise TransferFailed("rsync is not on both ends any more")
+    sender = RsyncSender(
+        program, job.supply.path, job.target.link.ssh_argv(), job.target.link.ssh_host()
+    )
+    return command_for(job, sender, there, compress=_compresses(job, program, there.version))
+
+
+def command_for(
+    job: Job, sender: RsyncSender, receiving: RsyncFacts, *, compress: bool
+) -> RsyncCommand:
+    """Return the command that sends the job's files from `sender` to the rsync `receiving`."""
     return RsyncCommand(
-        program=program,
-        ssh_argv=job.target.link.ssh_argv(),
-        ssh_host=job.target.link.ssh_host(),
-        source=job.supply.path,
+        sender,
         tree=job.tree,
         token=job.token,
         python=job.target.python,
-        rsync=there.path,
-        delta=any(size_bytes >= DELTA_FROM_BYTES for _, size_bytes in job.items),
-        compress=_compresses(job, program, there.version),
+        rsync=receiving.path,
+        delta=any(size_bytes >= _DELTA_FROM_BYTES for _, size_bytes in job.items),
+        compress=compress,
         limit_bits_per_second=job.limit_bits_per_second,
     )
 

@@ -16,17 +16,24 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]*")
 
 
 @dataclass(frozen=True, slots=True)
+class RsyncSender:
+    """The rsync `program` that is started, the directory it sends, and its ssh to the target."""
+
+    program: str
+    source: bytes
+    ssh_argv: Sequence[str]
+    ssh_host: str
+
+
+@dataclass(frozen=True, slots=True)
 class RsyncCommand:
-    """One run of rsync, from `source` where it is started to the staging tree on the target.
+    """One run of rsync, from where `sender` is to the staging tree on the target.
 
     `tree` is the staging tree's path; `python` and `rsync` are programs on the target. With
     `delta`, files are compared with the live tree's, which costs time for each file.
     """
 
-    program: str
-    ssh_argv: Sequence[str]
-    ssh_host: str
-    source: bytes
+    sender: RsyncSender
     tree: str
     token: str
     python: str
@@ -39,7 +46,7 @@ class RsyncCommand:
         """Return the sender's command line; it reads the paths of the files from its stdin."""
         state = self._state()
         return [
-            os.fsencode(self.program),
+            os.fsencode(self.sender.program),
             # A file with the size and mtime of the old one can still have other contents.
             b"--ignore-times",
             b"--from0",
@@ -58,9 +65,9 @@ class RsyncCommand:
             b"--no-human-readable",
             b"--info=progress2,stats2,flist0,name0",
             *self._wire_options(),
-            b"--rsh=" + os.fsencode(joined(self.ssh_argv)),
+            b"--rsh=" + os.fsencode(joined(self.sender.ssh_argv)),
             b"--rsync-path=" + self._receiver().encode("ascii"),
-            self.source + b"/",
+            self.sender.source + b"/",
             os.fsencode(self._host_argument()) + b":.",
         ]
 
@@ -70,7 +77,8 @@ class RsyncCommand:
 
     def _host_argument(self) -> str:
         """Return the host, in brackets if it is an IPv6 address."""
-        return f"[{self.ssh_host}]" if ":" in self.ssh_host else self.ssh_host
+        host = self.sender.ssh_host
+        return f"[{host}]" if ":" in host else host
 
     def _delta_options(self) -> list[bytes]:
         if not self.delta:

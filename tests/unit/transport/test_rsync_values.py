@@ -18,15 +18,17 @@ from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
 from envsync.transport import rsync, rsync_command
 from envsync.transport.job import Job
-from envsync.transport.rsync_command import RsyncCommand, joined
+from envsync.transport.rsync_command import RsyncCommand, RsyncSender, joined
 from envsync.transport.rsync_failures import failure
 from envsync.transport.rsync_output import Output
 
 COMMAND = RsyncCommand(
-    program="/usr/bin/rsync",
-    ssh_argv=("/usr/bin/ssh", "-o", "BatchMode=yes"),
-    ssh_host="server2",
-    source=b"/prefix/envs/myenv",
+    RsyncSender(
+        program="/usr/bin/rsync",
+        source=b"/prefix/envs/myenv",
+        ssh_argv=("/usr/bin/ssh", "-o", "BatchMode=yes"),
+        ssh_host="server2",
+    ),
     tree="/prefix/envs/.envsync/myenv/trees/0123",
     token="0123",
     python="/prefix/bin/python",
@@ -126,7 +128,7 @@ def test_paths_that_shells_differ_about(path: str) -> None:
 @pytest.mark.parametrize(("host", "target"), [("gpu02", b"gpu02:."), ("fd00::2", b"[fd00::2]:.")])
 def test_an_address_is_no_daemons_module(host: str, target: bytes) -> None:
     """`fd00::2:.` would be the module `2:.` of the rsync daemon on fd00."""
-    assert replace(COMMAND, ssh_host=host).argv()[-1] == target
+    assert replace(COMMAND, sender=replace(COMMAND.sender, ssh_host=host)).argv()[-1] == target
 
 
 def test_versions() -> None:
