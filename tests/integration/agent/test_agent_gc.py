@@ -532,7 +532,7 @@ def test_gc_goes_on_after_an_environment_that_fails(
 def test_gc_keeps_and_reports_what_is_closed_to_this_user(
     closed: str, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a prefix that is another user's: in there nothing is his to free."""
+    """As a prefix that is another user's: in there nothing is this user's to free."""
     (server.prefix / closed).mkdir(exist_ok=True)
     listed = os.listdir
 

@@ -207,7 +207,7 @@ def test_files_that_a_member_made_within_a_version_bar_no_push(members: Members)
     assert members.run(ALICE, use) == 0  # in Bob's version
     made[0].unlink()
     assert members.push(ALICE, 2) == 0
-    # Bob's earlier version has a directory that he cannot empty: he builds anew.
+    # Bob's earlier version has a directory that Bob cannot empty: the push builds anew.
     assert members.push(BOB, 3) == 0
     members.require(BOB, 3)
     assert BOB in members.owners()

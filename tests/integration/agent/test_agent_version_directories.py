@@ -103,7 +103,7 @@ def test_local_paths_between_a_switch_and_its_record_are_no_drift(
 def test_a_look_that_knew_of_no_version_is_not_gone_on_from(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a look of another user's, before he may read what is on record."""
+    """As a look of another user's, before that user may read what is on record."""
     server.push(EMPTY, local=MODELS)
     write(server, SETTING)
     with monkeypatch.context() as blind:

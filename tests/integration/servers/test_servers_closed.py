@@ -86,7 +86,7 @@ def test_command_that_needs_no_closed_records_goes_on(envsync: Envsync) -> None:
 def test_environment_of_another_user_is_not_switched(
     envsync: Envsync, fresh_lab: Lab, command: str, may_read: bool
 ) -> None:
-    """Whether he may read nothing or, after a `chmod -R`, everything."""
+    """Whether that user may read nothing or, after a `chmod -R`, everything."""
     server2 = fresh_lab["server2"]
     live = f"{server2.prefix}/envs/myenv"
     if may_read:

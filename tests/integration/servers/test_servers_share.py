@@ -142,7 +142,7 @@ def test_members_of_the_group_publish_by_turns(fresh_lab: Lab) -> None:
     for path in (state(host), *(path for path in kept if "trees" not in path.parts[:-1])):
         assert path.stat().st_gid == GROUP_NUMBER, path
         assert path.stat().st_mode & 0o777 == (0o770 if path.is_dir() else 0o660), path
-    # Another's version is not built on, and not removed but by himself.
+    # Another's version is not built on, and removed by its owner alone.
     [swept] = envsync.ok("gc", "server2").servers
     assert f"it belongs to {MEMBER}, who can remove it with `envsync gc`" in str(swept)
     assert [path.stat().st_uid for path in trees(host)] == [_uid(host, MEMBER)]

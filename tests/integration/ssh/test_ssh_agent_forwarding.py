@@ -1,4 +1,4 @@
-"""The user's own agent on a server: only where his ssh configuration forwards it, only on the
+"""The user's own agent on a server: only where their ssh configuration forwards it, only on the
 link that was asked for it, and only until that is closed."""
 
 from __future__ import annotations

@@ -351,7 +351,7 @@ entry.main()
 
 @pytest.mark.parametrize("umask", ["002", "022", "077"])
 def test_output_has_the_users_umask_and_envsyncs_own_files_are_private(umask: str) -> None:
-    """And what is kept here of him is his alone."""
+    """What envsync keeps here is closed to others, whatever the umask."""
     command = ["sh", "-c", 'umask "$1"; exec "$2" -c "$3"', "sh", umask, sys.executable, UMASK]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == f"{umask} 077\n"

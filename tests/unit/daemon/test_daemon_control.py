@@ -130,7 +130,7 @@ def test_a_caller_who_says_nothing_is_left(
 def test_a_caller_who_dawdles_is_left(
     control_socket: ControlSocket, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each byte of his comes in time, and the line never ends."""
+    """Each of its bytes comes in time, and the line never ends."""
     monkeypatch.setattr(control, "_SEND_SECONDS", 0.3)
     thread = answering(control_socket)
     with socket.socket(socket.AF_UNIX) as caller, control._short(path) as name:

@@ -75,7 +75,7 @@ def test_a_refusal_names_the_command_that_insists(
     ],
 )
 def test_every_option_that_it_takes_is_named_at_once(given: dict[str, object], hint: str) -> None:
-    """Else whoever does as he is told is refused for the next, and then for the first again."""
+    """Else whoever follows the first hint is refused for the next, and then for the first again."""
     settings = replace(SETTINGS, **given)  # type: ignore[arg-type]
     found = SimpleNamespace(added=1, removed=0, changed=0, packages=(), groups=(), paths=())
     end = SimpleNamespace(server="server2", is_here=False, differences=lambda *_, **__: found)

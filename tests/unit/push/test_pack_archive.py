@@ -99,7 +99,7 @@ def environment(tmp_path: Path) -> Path:
 def test_file_unreadable_in_the_cache_is_read_in_the_environment(
     may_read: bool, whose: str, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cache is another user's, and the file is his alone, as it was in its package."""
+    """The cache is another user's, and the file is closed to others, as it was in its package."""
     monkeypatch.setattr(os, "access", lambda *_: may_read)
     write_archive(environment, tmp_path / "env.tar", "tar", force=False)
     with tarfile.open(tmp_path / "env.tar") as archive:
