@@ -112,8 +112,8 @@ def _validated(path: Path, text: str) -> Inventory:
     validated = schema.validate(parsed.value)
     of_values = [] if isinstance(validated, schema.InventoryFile) else validated
     for more in (references.misplaced(parsed), of_values, references.find_problems(parsed)):
-        told = {problem.path for problem in problems}
-        problems += [problem for problem in more if problem.path not in told]
+        complained = {problem.path for problem in problems}
+        problems += [problem for problem in more if problem.path not in complained]
     if isinstance(validated, schema.InventoryFile) and not problems:
         return _inventory(path, validated)
     raise inventory_error(path, problems, parsed.locate)

@@ -109,9 +109,9 @@ class Inventory:
 
     def server(self, name: str, unlisted: Sequence[Server] = ()) -> Server:
         """Return one server by its name, not a group or range; `unlisted` as in `select`."""
-        found = self._by_name(unlisted).get(name)
-        if found is not None:
-            return found
+        server = self._by_name(unlisted).get(name)
+        if server is not None:
+            return server
         if name.startswith("@") or ranges.is_range(name):
             kind = "group" if name.startswith("@") else "range"
             raise InventoryError(

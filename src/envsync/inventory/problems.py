@@ -25,12 +25,12 @@ def inventory_error(
     file: object, problems: Sequence[Problem], locate: Callable[[KeyPath], tuple[KeyPath, int]]
 ) -> InventoryError:
     """Return all problems as one error: the first in its message, the others in its details."""
-    told = sorted(set(_told(file, problems, locate)))
-    lines = [text for _, text in told]
+    numbered = sorted(set(_numbered(file, problems, locate)))
+    lines = [text for _, text in numbered]
     return InventoryError(lines[0], hint=_HINT, details=lines[1:])
 
 
-def _told(
+def _numbered(
     file: object, problems: Iterable[Problem], locate: Callable[[KeyPath], tuple[KeyPath, int]]
 ) -> Iterable[tuple[int, str]]:
     for problem in problems:

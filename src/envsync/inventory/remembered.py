@@ -69,14 +69,14 @@ def _rules() -> list[str]:
     The version alone is not enough: it stays the same when a clone is updated. The ctime is
     included because some package managers give all files one mtime.
     """
-    found = []
+    fingerprints = []
     with contextlib.suppress(OSError), os.scandir(_HERE) as entries:
         for entry in entries:
             if entry.name.endswith(".py"):
                 status = entry.stat()
                 times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
-                found.append(f"{entry.name} {status.st_size} {times}")
-    return sorted(found)
+                fingerprints.append(f"{entry.name} {status.st_size} {times}")
+    return sorted(fingerprints)
 
 
 def _directory(environ: Mapping[str, str]) -> Path | None:

@@ -71,15 +71,17 @@ def yaml_complaint(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
     """Return the line (from 1) and the text that completes "expected valid YAML: "."""
     mark = error.problem_mark or error.context_mark
     began = error.context_mark
-    said = " ".join(part.strip() for part in (error.context, error.problem) if part)
+    complaint = " ".join(part.strip() for part in (error.context, error.problem) if part)
     if began is not None and (
         mark is None
         or mark.index >= len(text.rstrip())  # what is never closed is corrected where it begins
-        or "could not find expected ':'" in said  # the parser looks for it up to the next line
+        or "could not find expected ':'" in complaint  # the parser looks for it up to the next line
     ):
         mark = began
     line = 1 if mark is None else mark.line + 1
-    return line, _slip(text, error) or _meaning(said, line if began is None else began.line + 1)
+    return line, _slip(text, error) or _meaning(
+        complaint, line if began is None else began.line + 1
+    )
 
 
 def _slip(text: str, error: yaml.MarkedYAMLError) -> str | None:

@@ -69,17 +69,17 @@ def diff(
 
     place = site.place(site.server(server))
     [outcome] = ask_servers(invocation, "compare", [place], ask)
-    found = outcome.answer()
+    difference = outcome.answer()
     invocation.result = {
         "environment": environment,
         "name_there": there,
         "server": place.server,
         "compared_with": "published" if published else "source",
-        "difference": found._asdict(),
+        "difference": difference._asdict(),
     }
     reference = "what was published there" if published else site.own_name
     headline = f"{there} on {place.server}, compared with {reference}"
-    for line in _lines(headline, found, files):
+    for line in _lines(headline, difference, files):
         invocation.terminal.say(line)
 
 

@@ -42,18 +42,18 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     known = servers_in(invocation, places, _document)
     examinations = _examined(invocation, site, places, known)
     terminal = invocation.terminal
-    rows = [_row(found) for found in examinations]
+    rows = [_row(examination) for examination in examinations]
     terminal.table(TITLES, rows, right="FREE CLOCK", turns=True)
     if invocation.verbose:
         for line in _environment_lines(examinations):
             terminal.say(line)
-    told = [one for found in examinations for one in _complaints(found)]
-    for line in _complaint_lines([one for one in told if not one.fails]):
+    found = [complaint for examination in examinations for complaint in _complaints(examination)]
+    for line in _complaint_lines([complaint for complaint in found if not complaint.fails]):
         terminal.say(line)
-    if not told:
+    if not found:
         servers_found = count(len(examinations), "server")
         terminal.say(f"no problems on {servers_found}")
-    _raise(invocation, examinations, [one for one in told if one.fails])
+    _raise(invocation, examinations, [complaint for complaint in found if complaint.fails])
 
 
 def _examined(
@@ -69,36 +69,38 @@ def _examined(
         def visit(place: Place) -> Examination:
             show(ServerProgress(place.server, "examine"))
             publishers = site.inventory.publishers(place.server)
-            found = examine(place, environments_at(site, place), publishers)
-            known.add(place.server, found)
-            return found
+            examination = examine(place, environments_at(site, place), publishers)
+            known.add(place.server, examination)
+            return examination
 
         outcomes = for_each_place(places, visit, lambda outcome: forget(outcome.server))
     return [outcome.answer() for outcome in outcomes]
 
 
-def _complaints(found: Examination) -> tuple[Complaint, ...]:
+def _complaints(examination: Examination) -> tuple[Complaint, ...]:
     from envsync.agent.server.facts import platform_facts
     from envsync.push.queries.diagnosis import complaints
 
-    return complaints(found, platform_facts())
+    return complaints(examination, platform_facts())
 
 
-def _row(found: Examination) -> tuple[str, ...]:
+def _row(examination: Examination) -> tuple[str, ...]:
     from envsync.agent.server.conda_tool import TOOLS
 
-    key = {None: "-", True: "known", False: "REFUSED"}[found.is_key_known]
-    reached = {None: "-", True: found.connection or "yes", False: "NO"}[found.is_reached]
-    health = found.health
+    key = {None: "-", True: "known", False: "REFUSED"}[examination.is_key_known]
+    reached = {None: "-", True: examination.connection or "yes", False: "NO"}[
+        examination.is_reached
+    ]
+    health = examination.health
     if health is None:
         rest = ["-"] * (len(TITLES) - 3)
-        rest[-1] = "" if found.error is None else found.error.code
-        return (found.server, reached, key, *rest)
+        rest[-1] = "" if examination.error is None else examination.error.code
+        return (examination.server, reached, key, *rest)
     tools = {tool.name: tool for tool in health.tools}
     platform = health.server.platform
     managers = [tool for tool in health.tools if tool.name in TOOLS]
     return (
-        found.server,
+        examination.server,
         reached,
         key,
         "yes" if health.prefix.exists else "NONE",
@@ -106,30 +108,30 @@ def _row(found: Examination) -> tuple[str, ...]:
         (tools["rsync"].version or "yes") if "rsync" in tools else "none",
         "yes" if "zstd" in health.server.codecs else "no",
         " ".join(managers[0][::2]) if managers else "none",
-        "yes" if found.noise.strip() else "-",
+        "yes" if examination.noise.strip() else "-",
         platform.machine,
         f"{platform.libc} {platform.libc_version}".strip(),
         health.cuda or "-",
         size(health.prefix.free_bytes),
-        offset(found.clock_off_seconds),
-        _environments(found),
+        offset(examination.clock_off_seconds),
+        _environments(examination),
     )
 
 
-def _environments(found: Examination) -> str:
+def _environments(examination: Examination) -> str:
     """Return counts such as `3` or `3 (1 changed, 1 unpublished)`."""
-    assert found.health is not None
-    standing = found.health.environments
-    odd = [one.state for one in standing if one.state != "published"]
+    assert examination.health is not None
+    standing = examination.health.environments
+    odd = [facts.state for facts in standing if facts.state != "published"]
     parts = ", ".join(f"{odd.count(state)} {state}" for state in sorted(set(odd)))
     return f"{len(standing)} ({parts})" if parts else str(len(standing))
 
 
 def _environment_lines(examinations: Sequence[Examination]) -> Iterator[str]:
-    for found in examinations:
-        for one in found.health.environments if found.health else ():
-            reason = f": {one.reason}" if one.reason else ""
-            yield f"{one.name} on {found.server}: {one.state}{reason}"
+    for examination in examinations:
+        for facts in examination.health.environments if examination.health else ():
+            reason = f": {facts.reason}" if facts.reason else ""
+            yield f"{facts.name} on {examination.server}: {facts.state}{reason}"
 
 
 def _complaint_lines(complaints: Sequence[Complaint]) -> Iterator[str]:
@@ -148,10 +150,16 @@ def _raise(
     invocation: Invocation, examinations: Sequence[Examination], failing: Sequence[Complaint]
 ) -> None:
     """Raise the error of the only server; for several, show each and raise one with the count."""
-    errors = {found.server: found.error for found in examinations if found.error is not None}
-    for one in failing:
-        if one.server not in errors:
-            errors[one.server] = PreflightRefused(one.what, hint=one.command, server=one.server)
+    errors = {
+        examination.server: examination.error
+        for examination in examinations
+        if examination.error is not None
+    }
+    for complaint in failing:
+        if complaint.server not in errors:
+            errors[complaint.server] = PreflightRefused(
+                complaint.what, hint=complaint.command, server=complaint.server
+            )
     if not errors:
         return
     if len(examinations) == 1:
@@ -161,19 +169,19 @@ def _raise(
     raise SomeServersFailed(f"{failed} servers cannot be pushed to")
 
 
-def _document(found: Examination) -> dict[str, Any]:
+def _document(examination: Examination) -> dict[str, Any]:
     from envsync.agent.wire.checked_json import to_json
 
-    health = found.health
+    health = examination.health
     return {
-        "server": found.server,
-        "prefix": found.prefix,
-        "connection": found.connection,
-        "connection_reason": found.connection_reason,
-        "is_reached": found.is_reached,
-        "is_key_known": found.is_key_known,
-        "noise_bytes": len(found.noise),
-        "clock_off_seconds": found.clock_off_seconds,
+        "server": examination.server,
+        "prefix": examination.prefix,
+        "connection": examination.connection,
+        "connection_reason": examination.connection_reason,
+        "is_reached": examination.is_reached,
+        "is_key_known": examination.is_key_known,
+        "noise_bytes": len(examination.noise),
+        "clock_off_seconds": examination.clock_off_seconds,
         "python": None if health is None else health.server.python,
         "python_version": None if health is None else health.python_version,
         "codecs": [] if health is None else list(health.server.codecs),
@@ -183,8 +191,8 @@ def _document(found: Examination) -> dict[str, Any]:
         "tools": [] if health is None else to_json(health.tools),
         "environments": [] if health is None else to_json(health.environments),
         "complaints": [
-            {"what": one.what, "command": one.command, "fails": one.fails}
-            for one in _complaints(found)
+            {"what": complaint.what, "command": complaint.command, "fails": complaint.fails}
+            for complaint in _complaints(examination)
         ],
-        "error": None if found.error is None else found.error.to_json(),
+        "error": None if examination.error is None else examination.error.to_json(),
     }

@@ -120,11 +120,11 @@ def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:
     idle = True
     for swept in freed.environments:
         parts = list(_parts(swept))
-        told = parts or swept.stays or swept.making
-        idle = idle and not (told or swept.locked or swept.problems)
+        has_lines = parts or swept.stays or swept.making
+        idle = idle and not (has_lines or swept.locked or swept.problems)
         if swept.same_place_as:
             yield f"{swept.name} on {server}: it is the same place as {swept.same_place_as}"
-        if told:
+        if has_lines:
             what = "nothing to free"
             if parts:
                 what = f"{', '.join(parts)}: {size(swept.size_bytes)} {done}"

@@ -83,16 +83,16 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
 
     invocation.result = {"environment": environment}
     outcomes = ask_servers(invocation, "history", places, ask, _document)
-    told = [(outcome.server, outcome.value) for outcome in outcomes if outcome.value is not None]
-    rows = [row for server, past in told for row in _rows(server, past)]
+    answers = [(outcome.server, outcome.value) for outcome in outcomes if outcome.value is not None]
+    rows = [row for server, past in answers for row in _rows(server, past)]
     if rows:
         titles = VERBOSE_TITLES if invocation.verbose else TITLES
         shown = [row[: len(titles)] for _, row in sorted(rows, key=operator.itemgetter(0))]
         invocation.terminal.table(titles, shown, right="NUMBER", optional="TRANSPORT FROM BY")
-    for server, past in told:
+    for server, past in answers:
         for line in _remarks(server, past, invocation.verbose):
             invocation.terminal.say(line)
-    for server, past in told:
+    for server, past in answers:
         if not any(past):
             invocation.terminal.say(f"{environment} on {server}: nothing was published there")
     raise_failures(invocation.terminal, outcomes)

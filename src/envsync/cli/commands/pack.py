@@ -81,15 +81,15 @@ def _format(output: Path) -> str:
     """Return the archive format that the file's name implies."""
     from envsync.push.packing.pack_archive import FORMATS, format_of
 
-    said = format_of(output.name)
+    known = format_of(output.name)
     if str(output) == "-":
         raise UsageError("an archive cannot be written to stdout", hint="name a file: -o FILE")
-    if said is None:
+    if known is None:
         raise UsageError(
             f"{output.name} does not end like an archive",
             hint=f"end it with .{', .'.join(FORMATS)}",
         )
-    return said[0]
+    return known[0]
 
 
 def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) -> tuple[str, ...]:

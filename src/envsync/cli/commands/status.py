@@ -63,9 +63,9 @@ def _document(invocation: Invocation) -> StatusDocument:
 
     They have the daemon's inventory, whichever one this command would use.
     """
-    found = _found(invocation)
-    config = _config_to_name(found["daemon"]["inventory"], invocation)
-    complete: StatusDocument = json_with_config(found, config)
+    known = _answered(invocation)
+    config = _config_to_name(known["daemon"]["inventory"], invocation)
+    complete: StatusDocument = json_with_config(known, config)
     return complete
 
 
@@ -83,7 +83,7 @@ def _config_to_name(of_daemon: str, invocation: Invocation) -> str:
     return of_daemon
 
 
-def _found(invocation: Invocation) -> StatusDocument:
+def _answered(invocation: Invocation) -> StatusDocument:
     import socket
 
     from envsync.daemon import store
@@ -95,10 +95,10 @@ def _found(invocation: Invocation) -> StatusDocument:
     paths = DaemonPaths.of(invocation.environ, socket.gethostname())
     answer = ask(paths.announced_socket(), {"verb": "status"})
     if answer is not None:
-        found = answer["status"]
-        assert isinstance(found, dict)
-        found["daemon"].setdefault("version", None)  # an older daemon does not send it
-        return found
+        known = answer["status"]
+        assert isinstance(known, dict)
+        known["daemon"].setdefault("version", None)  # an older daemon does not send it
+        return known
     state = store.read(paths.database)
     unit = failing_unit(invocation.environ, user_name())
     facts = DaemonFacts(

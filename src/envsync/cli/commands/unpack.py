@@ -54,10 +54,10 @@ def _name_of(archive: Path) -> str:
     from envsync.inventory.names import environment_name
     from envsync.push.packing.pack_archive import FORMATS, format_of
 
-    said = format_of(archive.name)
+    known = format_of(archive.name)
     with contextlib.suppress(ValueError):
-        if said is not None:
-            return environment_name(archive.name.removesuffix(said[1]))
+        if known is not None:
+            return environment_name(archive.name.removesuffix(known[1]))
     raise UsageError(
         f"{archive.name} gives no name for the environment",
         hint=f"--as NAME gives it one; archives end with .{', .'.join(FORMATS)}",

@@ -80,14 +80,14 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
             hint="a push puts it on record, even if the content is the same",
             server=outcome.server,
         )
-    elif facts is not None and list(_found(facts)) == ["unshared"]:
+    elif facts is not None and list(_differing(facts)) == ["unshared"]:
         error = VerificationFailed(
             f"{_figures(facts)}: its group cannot use them as it should",
             hint="as their owner there: chgrp -R --reference=. . && chmod -R g+rX . "
             f"(in envs/{environment})",
             server=outcome.server,
         )
-    elif facts is not None and _found(facts):
+    elif facts is not None and _differing(facts):
         again = command_line("push", environment, outcome.server, "--overwrite")
         error = VerificationFailed(
             f"{_figures(facts)}: not what was published",
@@ -98,19 +98,19 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
     return replace(outcome, error=error)
 
 
-def _found(facts: VerifyFacts) -> dict[str, tuple[str, ...]]:
+def _differing(facts: VerifyFacts) -> dict[str, tuple[str, ...]]:
     """Return the paths that differ, by how they do."""
-    found = {
+    by_kind = {
         "damaged": facts.damaged,
         "missing": facts.missing,
         "unexpected": facts.unexpected,
         "unshared": facts.unshared,
     }
-    return {kind: paths for kind, paths in found.items() if paths}
+    return {kind: paths for kind, paths in by_kind.items() if paths}
 
 
 def _figures(facts: VerifyFacts) -> str:
-    return ", ".join(count(len(paths), f"{kind} path") for kind, paths in _found(facts).items())
+    return ", ".join(count(len(paths), f"{kind} path") for kind, paths in _differing(facts).items())
 
 
 def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
         return
     if outcome.error is not None:
         yield f"{where}: {_figures(facts)}"
-        for kind, paths in _found(facts).items():
+        for kind, paths in _differing(facts).items():
             yield from (f"  {kind:<12}{path}" for path in paths)
         return
     from envsync.cli.output.wording import moment

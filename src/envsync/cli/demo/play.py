@@ -52,11 +52,11 @@ def play(invocation: Invocation, users: Path | None) -> None:
             _show_stage(the_stage, narration, found)
         _Play(the_stage, narration).steps()
         with narration.step("Clean up"):
-            made = demo_environment.measure(the_stage.directory)
+            usage = demo_environment.measure(the_stage.directory)
             stack.close()
             narration.say(
                 f"servers stopped, {the_stage.directory} removed: "
-                f"{count(made.files, 'file')}, {size(made.size_bytes)}"
+                f"{count(usage.files, 'file')}, {size(usage.size_bytes)}"
             )
     seconds = time.monotonic() - started
     result["seconds"] = round(seconds, 3)
@@ -168,8 +168,8 @@ class _Play:
         ]
         reports = FanOut(settings, source, destinations).run()
         narration = self._narration
-        found = narration.steps[-1].setdefault("reports", [])
-        found.extend(report.to_json() for report in reports)
+        documents = narration.steps[-1].setdefault("reports", [])
+        documents.extend(report.to_json() for report in reports)
         for report in reports:
             for line in report_lines(report, verbose=False):
                 narration.say(line)
@@ -198,9 +198,9 @@ class _Play:
             if self._stage.not_isolated:
                 command = f"{environment}/bin/python -m {demo_environment.PACKAGE}"
             self._narration.command(f"ssh {machine.name} {command}")
-            said = machine.run(command)
-            self._narration.say(said)
-            if f"{demo_environment.PACKAGE} {version}" not in said or environment not in said:
+            output = machine.run(command)
+            self._narration.say(output)
+            if f"{demo_environment.PACKAGE} {version}" not in output or environment not in output:
                 raise _broken(f"not {version} of {environment} ran", machine.name)
 
     @property

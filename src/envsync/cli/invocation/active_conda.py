@@ -13,8 +13,8 @@ def active_conda_prefix(environ: Mapping[str, str]) -> str | None:
     It is found by the active environment, conda's or mamba's own variables, or the two commands on
     the PATH.
     """
-    found = next((path for path in _candidates(environ) if _is_base(path)), None)
-    return None if found is None else str(found)
+    prefix = next((path for path in _candidates(environ) if _is_base(path)), None)
+    return None if prefix is None else str(prefix)
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:

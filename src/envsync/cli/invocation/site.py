@@ -43,14 +43,14 @@ class Site:
     @property
     def own_prefix(self) -> str:
         """conda's base directory on this machine; raises `UsageError` if it is unknown."""
-        found = None if self.own is None else self.inventory.server(self.own).prefix
-        found = found or self.inventory.prefix or self.active_prefix
-        if found is None:
+        prefix = None if self.own is None else self.inventory.server(self.own).prefix
+        prefix = prefix or self.inventory.prefix or self.active_prefix
+        if prefix is None:
             raise UsageError(
                 "no conda was found here: its base directory is unknown",
                 hint="activate conda (`conda activate`), or write an inventory with `prefix:`",
             )
-        return found
+        return prefix
 
     def prefix(self, server: Server) -> str:
         return server.prefix or self.own_prefix
@@ -73,8 +73,8 @@ class Site:
     def select(self, tokens: Sequence[str]) -> tuple[Server, ...]:
         """Return the named servers, each once; see `server`."""
         named = self.inventory.select(tokens, self._unlisted)
-        found = {server.name: server for server in map(self._known, named)}
-        return tuple(found.values())
+        by_name = {server.name: server for server in map(self._known, named)}
+        return tuple(by_name.values())
 
     def is_here(self, server: Server) -> bool:
         """Return whether `server` is this machine, as this user.

@@ -93,8 +93,8 @@ def troubles(document: StatusDocument) -> Iterator[tuple[str, str]]:
         if source["error"] is not None:
             checked = source["checked_seconds"]
             last = f" (last at rest {moment(checked)})" if checked else ""
-            told = f"{source['environment']}: {source['error']['message']}{last}"
-            yield told, str(source["error"]["hint"])
+            message = f"{source['environment']}: {source['error']['message']}{last}"
+            yield message, str(source["error"]["hint"])
         if source["polled"]:
             yield f"{source['environment']} is checked every 10 s: {source['polled']}", ""
 

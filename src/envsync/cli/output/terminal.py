@@ -105,24 +105,24 @@ class Terminal:
     def say(self, line: str = "") -> None:
         """Print a line of the answer."""
         if not self._quiet:
-            told = self._folded(escaped(self._copyable(line)), self._stdout)
+            shown = self._folded(escaped(self._copyable(line)), self._stdout)
             if self._console is not None:
-                self._console.print(told, markup=False, soft_wrap=True)
+                self._console.print(shown, markup=False, soft_wrap=True)
                 return
-            self._stdout.write(told + "\n")
+            self._stdout.write(shown + "\n")
             self._stdout.flush()
 
     def note(self, line: str) -> None:
         """Print a line that is not part of the answer."""
         if not self._quiet:
-            told = escaped(self._copyable(line))
-            self._stderr.write(self._folded(f"envsync: {told}", self._stderr) + "\n")
+            shown = escaped(self._copyable(line))
+            self._stderr.write(self._folded(f"envsync: {shown}", self._stderr) + "\n")
 
     def warning(self, text: str) -> None:
         if not self._quiet:
-            told = escaped(self._copyable(text))
-            told = self._folded(f"warning: {told}", self._stderr)
-            head, rest = told[: len("warning:")], told[len("warning:") :]
+            shown = escaped(self._copyable(text))
+            shown = self._folded(f"warning: {shown}", self._stderr)
+            head, rest = shown[: len("warning:")], shown[len("warning:") :]
             self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
 
     def hint(self, text: str) -> None:
@@ -157,10 +157,10 @@ class Terminal:
             return
         names = listed(servers)
         where = f"{escaped(names)}: " if names else ""
-        told = self._folded(
+        message = self._folded(
             f"envsync: {where}{_shortened(self._copyable(_without_name(error)))}", self._stderr
         )
-        head, rest = told[: len("envsync:")], told[len("envsync:") :]
+        head, rest = message[: len("envsync:")], message[len("envsync:") :]
         lines = [f"{self._styled(head, 'red')}{rest}"]
         lines += [
             self._folded(f"  {_shortened(self._copyable(detail))}", self._stderr)
@@ -224,9 +224,9 @@ class Terminal:
         """Return the terminal's width; unlimited if this is none, or it is tiny or unknown."""
         if not stream.isatty():
             return _WIDE
-        told = self._environ.get("COLUMNS", "")
+        text = self._environ.get("COLUMNS", "")
         try:
-            columns = int(told) if told.isdecimal() else os.get_terminal_size(stream.fileno())[0]
+            columns = int(text) if text.isdecimal() else os.get_terminal_size(stream.fileno())[0]
         except (OSError, ValueError):
             return _WIDE
         return columns if columns >= _COLUMNS_MIN else _WIDE

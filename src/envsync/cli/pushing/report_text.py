@@ -115,8 +115,8 @@ def _sent(report: PushReport) -> str:
     # What goes directly from server to server has no choice of transport.
     is_told = report.route and report.transport == DIRECT
     transport = "" if is_told else report.transport
-    way = ", ".join(part for part in (transport, report.route) if part)
-    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{way}){_reused(plan)}"
+    route = ", ".join(part for part in (transport, report.route) if part)
+    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{route}){_reused(plan)}"
 
 
 def _reused(plan: PlanFacts) -> str:

@@ -229,14 +229,14 @@ def require_environment(prefix: str, name: str) -> None:
             hint=f"restore that, or remove the link: rm {shlex.quote(str(place))}",
         )
     try:
-        found = [path for path in environments.iterdir() if not path.name.startswith(".")]
-        there = [path.name for path in found if path.is_dir()]
+        entries = [path for path in environments.iterdir() if not path.name.startswith(".")]
+        names = [path.name for path in entries if path.is_dir()]
     except OSError:
-        there = []
+        names = []
     raise NotFound(
-        f"there is no environment {name!r} here{suggestion(name, there)}",
-        details=[f"looked for {environments / name}", *_listing(sorted(there))],
-        hint="`envsync list` shows the environments" if there else "",
+        f"there is no environment {name!r} here{suggestion(name, names)}",
+        details=[f"looked for {environments / name}", *_listing(sorted(names))],
+        hint="`envsync list` shows the environments" if names else "",
     )
 
 

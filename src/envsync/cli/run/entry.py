@@ -237,7 +237,7 @@ def _usage_message(error: click.ClickException) -> str:
 
 
 def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:
-    told = f"this is a bug in envsync: {type(error).__name__}: {error}"
+    message = f"this is a bug in envsync: {type(error).__name__}: {error}"
     saved = save_traceback(error, invocation.environ)
     hint = "the details could not be saved: run it again with -v"
     if saved is not None:
@@ -246,7 +246,7 @@ def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:
         import traceback
 
         traceback.print_exception(error)
-    return EnvsyncError(told, hint=hint)
+    return EnvsyncError(message, hint=hint)
 
 
 def _conclude(invocation: Invocation, error: EnvsyncError | Interruption | None) -> int:
