@@ -61,7 +61,7 @@ class Document:
 
 def parse(text: str) -> Document:
     """Return the document of `text`; for unusable text, the value None and a problem."""
-    reader = _Reader()
+    reader = _NodeReader()
     try:
         node = _compose(text)
         value = None if node is None else reader.read(node, (), 0)
@@ -108,7 +108,7 @@ def _compose(text: str) -> yaml.Node | None:
         raise _Refused(words, line) from error
 
 
-class _Reader:
+class _NodeReader:
     """Converts nodes into values, once for every alias that refers to them."""
 
     def __init__(self) -> None:
