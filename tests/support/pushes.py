@@ -12,7 +12,6 @@ from pathlib import Path
 
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
-from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.target.push import TargetPush
 from envsync.agent.target.spare import make_spare
 from envsync.agent.target.switches import TargetSwitches
@@ -21,6 +20,7 @@ from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
+from envsync.conda.manifest_packages import metadata_paths
 from envsync.tree.entry import Entry
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
@@ -118,7 +118,7 @@ class Server:
                 if self.share is not None:
                     push.share(self.share)
                 wanted = manifest_of(nodes)
-                if is_hashed_meanwhile and push.refer_to(wanted_packages(wanted)):
+                if is_hashed_meanwhile and push.refer_to(metadata_paths(wanted)):
                     push.begin_alike()
                 transfer(source, push.stage(wanted).fetches, push)
                 push.complete()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.target.push import TargetPush
 from envsync.agent.wire.messages import PlanFacts
+from envsync.conda.manifest_packages import metadata_paths
 from envsync.tree.manifest import EMPTY, Manifest, decode, encode, references
 from tests.support import disk
 from tests.support.pushes import Server, environment
@@ -144,10 +144,10 @@ def test_a_candidate_that_is_gone_or_another_one_between_plan_and_copy(
 def test_where_most_is_there_already_nothing_goes_ahead(server: Server) -> None:
     make(server, "by-hand", WANTED)
     target = server.target()
-    assert target.elsewhere().has_most_of(wanted_packages(manifest_of(WANTED)))
+    assert target.elsewhere().has_most_of(metadata_paths(manifest_of(WANTED)))
     stranger = environment({b"conda-meta/stranger-1-0.json": file(b"{}")})
-    assert not target.elsewhere().has_most_of(wanted_packages(manifest_of(stranger)))
-    assert not target.elsewhere().has_most_of(wanted_packages(manifest_of(environment({}))))
+    assert not target.elsewhere().has_most_of(metadata_paths(manifest_of(stranger)))
+    assert not target.elsewhere().has_most_of(metadata_paths(manifest_of(environment({}))))
 
 
 def test_published_tree_with_few_of_the_packages_is_not_chosen(
@@ -156,7 +156,7 @@ def test_published_tree_with_few_of_the_packages_is_not_chosen(
     """Because the tree that has most of them has no record."""
     other, big = b"conda-meta/other-%d-0.json", b"conda-meta/big-1.0-0.json"
     wanted = environment({big: file(b"{}"), **{other % n: file(b"{}") for n in range(3)}})
-    packages = wanted_packages(manifest_of(wanted))
+    packages = metadata_paths(manifest_of(wanted))
     server.push(environment({big: file(b"{}")}))
     envs = server.prefix / "envs"
     for above in (envs, envs / ".envsync"):
@@ -175,7 +175,7 @@ def test_a_manifest_refers_to_what_was_published_under_another_name(server: Serv
         (above / server.name).rename(above / "older")
     wanted = manifest_of({**WANTED, b"newer": file(b"since then")})
     push = TargetPush(server.target())
-    assert push.refer_to(wanted_packages(wanted))
+    assert push.refer_to(metadata_paths(wanted))
     known = references(push.base_manifest)
     encoded = encode(wanted, known)
     assert decode(encoded, push.base_manifest) == wanted
@@ -194,7 +194,7 @@ def test_files_that_look_alike_are_copied_before_the_hashes_are_known(server: Se
     try:
         target.inspect(lock=True)
         push = TargetPush(target)
-        assert push.refer_to(wanted_packages(manifest_of(nodes)))
+        assert push.refer_to(metadata_paths(manifest_of(nodes)))
         assert push.begin_alike()
         staged = push.stage(manifest_of(nodes))
     finally:
@@ -212,5 +212,5 @@ def test_files_that_look_alike_are_copied_before_the_hashes_are_known(server: Se
 def test_nothing_is_referred_to_where_something_else_stands(server: Server) -> None:
     make(server, "stranger", environment({b"conda-meta/other-1-0.json": file(b"{}")}))
     push = TargetPush(server.target())
-    assert not push.refer_to(wanted_packages(manifest_of(WANTED)))
+    assert not push.refer_to(metadata_paths(manifest_of(WANTED)))
     assert push.base_manifest == EMPTY

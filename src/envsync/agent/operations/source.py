@@ -84,9 +84,9 @@ def _references(payload: bytes) -> List[bytes]:
 
 @handles(SOURCE_PACKAGES)
 def _packages(service: Service, _: None) -> bytes:
-    from envsync.agent.staging.reuse import wanted_packages
+    from envsync.conda.manifest_packages import metadata_paths
 
-    return b"\0".join(sorted(wanted_packages(service.source.version.manifest())))
+    return b"\0".join(sorted(metadata_paths(service.source.version.manifest())))
 
 
 @handles(RELOCATION)

@@ -28,7 +28,8 @@ from envsync.agent.server.reading import read_start
 from envsync.agent.staging.staging import Holding
 from envsync.agent.trees.trees import Trees
 from envsync.conda import installer_digests
-from envsync.conda.site_packages import SITE_PACKAGES, is_python
+from envsync.conda.manifest_packages import metadata_paths
+from envsync.conda.site_packages import is_python
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
 from envsync.tree.manifest import Manifest
@@ -41,7 +42,6 @@ CANDIDATES_MAX = 6
 """The number of trees to search, those with the most packages in common first."""
 
 _NOTE_BYTES_MAX = 64 << 20
-_METADATA = re.compile(SITE_PACKAGES + rb"/[^/]+\.dist-info\Z")
 _RELEASE = re.compile(rb"conda-meta/([^/]+)\.json\Z")
 
 
@@ -102,7 +102,7 @@ class Elsewhere:
 
     def holdings(self, wanted: Manifest, lacking: Collection[bytes]) -> Iterator[Holding]:
         """Yield trees that seem to have some of the `lacking` contents, the likeliest first."""
-        packages, left = wanted_packages(wanted), set(lacking)
+        packages, left = metadata_paths(wanted), set(lacking)
         for candidate in self._ranked(packages):
             yield from _holding(candidate.path, candidate.name, self._known(candidate, left), left)
         cache = os.path.join(self._prefix, b"pkgs")
@@ -183,13 +183,6 @@ class Elsewhere:
         )
 
 
-def wanted_packages(wanted: Manifest) -> FrozenSet[bytes]:
-    """Return the paths in a manifest that show which packages it has."""
-    conda = {join(b"conda-meta", entry.name) for entry in wanted.entries(b"conda-meta")}
-    found = {path for path in conda if path.endswith(b".json")}
-    return frozenset(found | {path for path in wanted.directories if _METADATA.match(path)})
-
-
 def _holding(
     path: bytes, name: str, found: Dict[bytes, bytes], left: Set[bytes]
 ) -> Iterator[Holding]:
@@ -212,7 +205,7 @@ def _first(
 def _noted(candidate: SearchableTree) -> Iterator[installer_digests.FileDigest]:
     """Yield the file digests that conda and pip noted for an environment not hashed yet."""
     for path in sorted(candidate.packages):
-        if _METADATA.match(path):
+        if path.endswith(b".dist-info"):
             beside = split(path)[0]
             for inside, digest in installer_digests.in_pip_record(
                 _read(os.path.join(candidate.path, path, b"RECORD"))

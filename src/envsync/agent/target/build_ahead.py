@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Callable, NamedTuple, Optional
 
-from envsync.agent.staging.reuse import Alike, wanted_packages
+from envsync.agent.staging.reuse import Alike
 from envsync.agent.staging.staging import Holding, Staging
 from envsync.agent.target.planning import plan_facts
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import PlanFacts
+from envsync.conda.manifest_packages import metadata_paths
 from envsync.errors import NoSpace
 from envsync.tree.manifest import Manifest
 from envsync.tree.steps import Files
@@ -49,7 +50,7 @@ class SettledTree(NamedTuple):
 def has_to_come(target: Target, outline: Manifest) -> bool:
     """Return whether this server has neither any of the environment nor most of its packages."""
     # With most packages here, it is quicker to wait for the hashes, which tell what need not come.
-    return _is_new(target) and not target.elsewhere().has_most_of(wanted_packages(outline))
+    return _is_new(target) and not target.elsewhere().has_most_of(metadata_paths(outline))
 
 
 def is_worth_copying(target: Target, alike: Alike) -> bool:

@@ -11,12 +11,12 @@ from envsync.agent.places.members import closed_records
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import user_name
-from envsync.agent.target.differences import package_paths
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
 from envsync.agent.trees.storage import words
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import EnvironmentFacts
+from envsync.conda.manifest_packages import package_paths
 from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.local import LocalPaths

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Callable, List, Mapping, Optional
 
 from envsync.agent.wire.messages import DifferenceFacts
-from envsync.conda import packages
+from envsync.conda.manifest_packages import package_changes, package_paths
 from envsync.conda.ownership import group_paths
 from envsync.tree.difference import Difference, difference
-from envsync.tree.entry import join, split
-from envsync.tree.listing import Listing, names
+from envsync.tree.entry import split
 from envsync.tree.manifest import Manifest
 
 Read = Callable[[bytes], Optional[bytes]]
@@ -39,52 +38,28 @@ def describe(
             unread.append(name)
         return content
 
-    found = _without_parents(difference(before, after))
+    differing = _without_parents(difference(before, after))
     marked = sorted(
-        [(path, "+") for path in found.added]
-        + [(path, "-") for path in found.removed]
-        + [(path, "~") for path in found.changed]
+        [(path, "+") for path in differing.added]
+        + [(path, "-") for path in differing.removed]
+        + [(path, "~") for path in differing.changed]
     )
-    groups = group_paths(found.paths, package_paths(after), read_record, found.removed)
+    groups = group_paths(differing.paths, package_paths(after), read_record, differing.removed)
     return DifferenceFacts(
-        packages=package_changes(before, after) if found else (),
+        packages=package_changes(before, after) if differing else (),
         groups=tuple(str(group) for group in groups),
         paths=tuple(f"{mark} {os.fsdecode(path)}" for path, mark in marked[:paths_max]),
-        added=len(found.added),
-        removed=len(found.removed),
-        changed=len(found.changed),
+        added=len(differing.added),
+        removed=len(differing.removed),
+        changed=len(differing.changed),
         unread=tuple(unread),
     )
 
 
-def _without_parents(found: Difference) -> Difference:
+def _without_parents(differing: Difference) -> Difference:
     """Leave out directories added or removed with something in them: they tell nothing more."""
-    parents = {split(path)[0] for path in found.paths}
-    return found._replace(
-        added=tuple(path for path in found.added if path not in parents),
-        removed=tuple(path for path in found.removed if path not in parents),
+    parents = {split(path)[0] for path in differing.paths}
+    return differing._replace(
+        added=tuple(path for path in differing.added if path not in parents),
+        removed=tuple(path for path in differing.removed if path not in parents),
     )
-
-
-def package_changes(before: Manifest, after: Manifest) -> Tuple[str, ...]:
-    """Return the packages added, removed and changed, a line each."""
-    if _listings_of_packages(before) == _listings_of_packages(after):
-        return ()
-    return packages.difference(
-        packages.list_packages(package_paths(before)), packages.list_packages(package_paths(after))
-    ).lines()
-
-
-def package_paths(manifest: Manifest) -> Iterator[bytes]:
-    """Yield the paths that name packages, without decoding the other directories."""
-    for directory, listing in _listings_of_packages(manifest).items():
-        for name in names(listing):
-            yield join(directory, name)
-
-
-def _listings_of_packages(manifest: Manifest) -> Dict[bytes, Listing]:
-    return {
-        directory: listing
-        for directory, listing in manifest.directories.items()
-        if directory == b"conda-meta" or split(directory)[1] == b"site-packages"
-    }

@@ -8,10 +8,10 @@ from typing import Callable, NamedTuple, Optional, Sequence, Tuple
 from envsync.agent.staging.choice import StagingCandidate, StagingChoice
 from envsync.agent.staging.reuse import REUSE_BYTES_MIN
 from envsync.agent.staging.staging import Holding
-from envsync.agent.target.differences import package_changes
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import PlanFacts
+from envsync.conda.manifest_packages import package_changes
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import plan
 from envsync.tree.steps import Files, Plan

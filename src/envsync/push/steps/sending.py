@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from envsync.agent.staging.reuse import wanted_packages
 from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts, ReceiveFacts
+from envsync.conda.manifest_packages import metadata_paths
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_answers import KnownThere, Staged
@@ -66,7 +66,7 @@ class SendStep:
         """Send what an outline names to a target that has nothing. `settle` comes after it."""
         if outline is None:
             return
-        self._known = self._target.known_there(wanted_packages(outline))
+        self._known = self._target.known_there(metadata_paths(outline))
         if self._known.has_most or self._known.has_begun:
             # The hashes are worth waiting for: they tell what need not be sent.
             return
