@@ -29,7 +29,7 @@ _NAME_IN_FILE = re.compile(rb"^name:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _ENVIRONMENT_VARIABLES = (b"CONDA_PREFIX", b"VIRTUAL_ENV", b"UV_PROJECT_ENVIRONMENT")
 
 
-class Process(NamedTuple):
+class RunningProcess(NamedTuple):
     """A running process; fields that the kernel did not let us read are empty.
 
     `program` is its executable file, `directory` its working directory. `environment_file` is the
@@ -91,7 +91,7 @@ def is_sign(path: bytes) -> bool:
     return path == HISTORY
 
 
-def installer_at_work(process: Process, environment: bytes) -> Optional[str]:
+def installer_at_work(process: RunningProcess, environment: bytes) -> Optional[str]:
     """Return the installer's name if the process changes this environment, else None.
 
     If only `-n NAME` is known, an environment of that name under another prefix counts too:
@@ -102,7 +102,7 @@ def installer_at_work(process: Process, environment: bytes) -> Optional[str]:
     return name if name and _concerns(name, process, arguments, environment) else None
 
 
-def environment_file(process: Process) -> bytes:
+def environment_file(process: RunningProcess) -> bytes:
     """Return the path of the file from which an installer takes the name; b"" if there is none.
 
     As for `conda env update -f environment.yml`.
@@ -119,7 +119,7 @@ def environment_file(process: Process) -> bytes:
     return b""
 
 
-def _installer(process: Process) -> Tuple[str, Sequence[bytes]]:
+def _installer(process: RunningProcess) -> Tuple[str, Sequence[bytes]]:
     """Return an installer's name and its arguments; no name if the process installs nothing."""
     program, arguments = _program(process.argv)
     match = _INSTALLER.fullmatch(program)
@@ -146,7 +146,9 @@ def _program(argv: Sequence[bytes]) -> Tuple[bytes, Sequence[bytes]]:
     return name, ()
 
 
-def _concerns(name: str, process: Process, arguments: Sequence[bytes], environment: bytes) -> bool:
+def _concerns(
+    name: str, process: RunningProcess, arguments: Sequence[bytes], environment: bytes
+) -> bool:
     names = _values(arguments, _NAME_OPTIONS)
     paths = _values(arguments, _PATH_OPTIONS)
     if names or paths:
@@ -171,7 +173,7 @@ def _concerns(name: str, process: Process, arguments: Sequence[bytes], environme
     )
 
 
-def _interpreter(process: Process) -> bytes:
+def _interpreter(process: RunningProcess) -> bytes:
     """Return the path of the running program.
 
     `argv[0]` if it has a directory, because `program` has its symlinks resolved and these can

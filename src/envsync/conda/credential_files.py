@@ -6,7 +6,7 @@ import re
 
 from envsync.conda.credential_texts import GLUED, SECRETS
 
-FILE_MAX_BYTES = 64 << 20
+CREDENTIAL_FILE_MAX_BYTES = 64 << 20
 """Far above the largest of these files: a conda record that lists many files has some MB."""
 
 _FILES = (

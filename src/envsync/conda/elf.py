@@ -11,7 +11,7 @@ import re
 import struct
 from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
-MAGIC = b"\x7fELF"
+ELF_MAGIC = b"\x7fELF"
 _NEEDED_VERSIONS = 0x6FFFFFFE  # SHT_GNU_verneed
 _SECTIONS_MAX = 2000
 _TABLE_BYTES_MAX = 64 << 20
@@ -24,7 +24,7 @@ _RUN_PATH_BYTES_MAX = 16 << 10
 _DAMAGE = (struct.error, ValueError, IndexError, OverflowError)
 _GLIBC = re.compile(rb"GLIBC_(\d+)\.(\d+)(?:\.(\d+))?\Z")
 
-Read = Callable[[int, int], bytes]
+ReadAt = Callable[[int, int], bytes]
 """Takes an offset and a size, and returns the bytes there; fewer where the file ends."""
 Version = Tuple[int, ...]
 
@@ -44,7 +44,7 @@ class _Section(NamedTuple):
     entries: int
 
 
-def needed_glibc(read: Read) -> Version:
+def needed_glibc(read: ReadAt) -> Version:
     """Return the newest glibc that a file needs, as (2, 34); empty if none or if it is damaged."""
     try:
         return max(_needed(read), default=())
@@ -52,7 +52,7 @@ def needed_glibc(read: Read) -> Version:
         return ()
 
 
-def run_paths(read: Read) -> Tuple[bytes, ...]:
+def run_paths(read: ReadAt) -> Tuple[bytes, ...]:
     """Return the directories of a file's RUNPATH, else of its RPATH, as written; empty if none."""
     try:
         return _run_paths(read)
@@ -60,7 +60,7 @@ def run_paths(read: Read) -> Tuple[bytes, ...]:
         return ()
 
 
-def _run_paths(read: Read) -> Tuple[bytes, ...]:
+def _run_paths(read: ReadAt) -> Tuple[bytes, ...]:
     head = read(0, 64)
     if not _is_elf(head):
         return ()
@@ -83,7 +83,7 @@ def _run_paths(read: Read) -> Tuple[bytes, ...]:
     return tuple(filter(None, written.split(b":"))) if end else ()
 
 
-def _segments(read: Read, head: bytes) -> List[_Segment]:
+def _segments(read: ReadAt, head: bytes) -> List[_Segment]:
     order, is_wide = _layout(head)
     (start,) = struct.unpack_from(order + ("Q" if is_wide else "I"), head, 32 if is_wide else 28)
     size, count = struct.unpack_from(order + "HH", head, 54 if is_wide else 42)
@@ -107,7 +107,7 @@ def _offset_of(address: int, segments: List[_Segment]) -> int:
 
 
 def _is_elf(head: bytes) -> bool:
-    return head[:4] == MAGIC and head[4:5] in (b"\1", b"\2")
+    return head[:4] == ELF_MAGIC and head[4:5] in (b"\1", b"\2")
 
 
 def _layout(head: bytes) -> Tuple[str, bool]:
@@ -115,7 +115,7 @@ def _layout(head: bytes) -> Tuple[str, bool]:
     return "<" if head[5:6] == b"\1" else ">", head[4:5] == b"\2"
 
 
-def _needed(read: Read) -> Iterator[Version]:
+def _needed(read: ReadAt) -> Iterator[Version]:
     head = read(0, 64)
     if not _is_elf(head):
         return
@@ -133,7 +133,7 @@ def _needed(read: Read) -> Iterator[Version]:
                     yield tuple(int(part) for part in match.groups() if part is not None)
 
 
-def _sections(read: Read, head: bytes) -> Tuple[_Section, ...]:
+def _sections(read: ReadAt, head: bytes) -> Tuple[_Section, ...]:
     order, is_wide = _layout(head)
     (start,) = struct.unpack_from(order + ("Q" if is_wide else "I"), head, 40 if is_wide else 32)
     size, count = struct.unpack_from(order + "HH", head, 58 if is_wide else 46)

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from envsync.conda.base_prefix import base_of, is_condas, is_named_for_conda
 from envsync.conda.site_packages import SITE_PACKAGES
 
-FILE_MAX_BYTES = 1024 * 1024
+LEAD_FILE_MAX_BYTES = 1024 * 1024
 """Larger files were not written by pip, and are not read."""
 
 LEADS_TO = " leads to "
@@ -70,7 +70,7 @@ def in_symlink(path: bytes, target: bytes, environment: bytes) -> Tuple[LeadsOut
 
 def in_file(path: bytes, content: bytes, environment: bytes) -> Tuple[LeadsOutside, ...]:
     """Return the outside paths that a file that `is_worth_reading` leads to, each path once."""
-    if len(content) > FILE_MAX_BYTES:
+    if len(content) > LEAD_FILE_MAX_BYTES:
         return ()
     name = posixpath.basename(path)
     if name == b"direct_url.json":

@@ -8,12 +8,16 @@ import json
 import os
 import posixpath
 import re
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-from envsync.conda.packages import CONDA, Installed, Package, find_installed
-
-RECORD_MAX_BYTES = 64 * 1024 * 1024
-"""Larger records count as empty; those of the largest packages have about 10 MB."""
+from envsync.conda.packages import (
+    CONDA,
+    RECORD_MAX_BYTES,
+    Installed,
+    Package,
+    ReadFile,
+    find_installed,
+)
 
 _DIST_INFO_DEPTH = 4
 _PYC = re.compile(rb"(.*?)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[^/.]+)?\.pyc", re.DOTALL)
@@ -34,7 +38,7 @@ class PathGroup(NamedTuple):
 def group_paths(
     changed_paths: Iterable[bytes],
     all_paths: Iterable[bytes],
-    read: Callable[[bytes], Optional[bytes]],
+    read: ReadFile,
     gone_paths: Iterable[bytes] = (),
 ) -> Tuple[PathGroup, ...]:
     """Return the packages that the changed paths belong to, most paths first, no package last.
@@ -143,7 +147,7 @@ def _record(installed: Installed) -> bytes:
     return path if installed.package.kind == CONDA else path + b"/RECORD"
 
 
-def _files(installed: Installed, read: Callable[[bytes], Optional[bytes]]) -> Tuple[bytes, ...]:
+def _files(installed: Installed, read: ReadFile) -> Tuple[bytes, ...]:
     content = _bounded(read(_record(installed)))
     if installed.package.kind == CONDA:
         return files_of_conda_meta(content)

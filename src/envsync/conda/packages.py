@@ -15,6 +15,12 @@ from envsync.conda.site_packages import SITE_PACKAGES
 CONDA = "conda"
 PYPI = "pypi"
 
+RECORD_MAX_BYTES = 64 << 20
+"""A larger record counts as empty; those of the largest packages have about 10 MB."""
+
+ReadFile = Callable[[bytes], Optional[bytes]]
+"""Returns the content of an environment's file by its relative path; None if it cannot be read."""
+
 _CONDA_META = re.compile(rb"conda-meta/([^/]+\.json)")
 _SITE_PACKAGES = re.compile(SITE_PACKAGES)
 _METADATA = re.compile(SITE_PACKAGES + rb"/([^/~][^/]*\.(?:dist|egg)-info)(?=/|\Z)")

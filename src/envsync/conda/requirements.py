@@ -15,7 +15,6 @@ from collections import Counter
 from typing import (
     AbstractSet,
     Any,
-    Callable,
     Dict,
     Iterable,
     List,
@@ -27,10 +26,9 @@ from typing import (
 from urllib.parse import urlsplit, urlunsplit
 
 from envsync.conda.credential_texts import user_that_may_stay
-from envsync.conda.packages import CONDA, Installed, find_installed, normalized
+from envsync.conda.packages import CONDA, Installed, ReadFile, find_installed, normalized
 from envsync.conda.site_packages import SITE_PACKAGES
 
-RECORD_MAX_BYTES = 64 << 20
 NOARCH = "noarch"
 
 _HISTORY = b"conda-meta/history"
@@ -44,8 +42,6 @@ _SPEC_NAME = re.compile(r"(?:\S+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 _PACKAGE_FILE = re.compile(r"[a-z]+://\S*/([^/\s]+)-[^-/\s]+-[^-/\s]+\.(?:conda|tar\.bz2)\Z")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"\]]*")
 _SUBDIRECTORY = re.compile(r"(?:\A|&)subdirectory=([^&]+)")
-
-Read = Callable[[bytes], Optional[bytes]]
 
 
 class CondaRequirement(NamedTuple):
@@ -83,7 +79,7 @@ class Requirements(NamedTuple):
     requested: Tuple[str, ...]
 
 
-def requirements(paths: Iterable[bytes], read: Read) -> Requirements:
+def requirements(paths: Iterable[bytes], read: ReadFile) -> Requirements:
     """Return the requirements of the environment that has these files.
 
     `read` returns a file's content, or None if it cannot be read. Damaged conda records are
@@ -180,7 +176,7 @@ def without_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, place, _TOKEN.sub("", parts.path), "", fragment))
 
 
-def _of_pip(installed: Installed, paths: AbstractSet[bytes], read: Read) -> PipRequirement:
+def _of_pip(installed: Installed, paths: AbstractSet[bytes], read: ReadFile) -> PipRequirement:
     package, top = installed.package, installed.metadata_path
     url, editable = direct_url(read(top + b"/direct_url.json"))
     requested = top + b"/REQUESTED" in paths
@@ -211,7 +207,7 @@ def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
     return url, isinstance(directory, dict) and directory.get("editable") is True
 
 
-def _egg_links(paths: Iterable[bytes], read: Read, known: Set[str]) -> List[PipRequirement]:
+def _egg_links(paths: Iterable[bytes], read: ReadFile, known: Set[str]) -> List[PipRequirement]:
     """Return the packages of `.egg-link` files, in which `setup.py develop` names a directory."""
     found = []
     for path in paths:

@@ -12,7 +12,7 @@ import posixpath
 import re
 from typing import Callable
 
-LINE_BYTES_MAX = 127
+_LINE_BYTES_MAX = 127
 
 _LINE = re.compile(rb"#![ \t]*(\S+)((?:[ \t][^\n]*)?)(\n|\Z)")
 _PYTHON = re.compile(rb"(?:python|pypy)[0-9.]*[a-z]*\Z")
@@ -72,4 +72,4 @@ def _for_env(name: bytes, options: bytes) -> bytes:
 
 
 def _fits(interpreter: bytes, line: bytes) -> bool:
-    return b" " not in interpreter and len(line) <= LINE_BYTES_MAX
+    return b" " not in interpreter and len(line) <= _LINE_BYTES_MAX

@@ -17,7 +17,7 @@ from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.target.push import TargetPush
 from envsync.agent.trees import listing_build
 from envsync.agent.trees.directory_read import opened_directory
-from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.listing_build import ListingBuild
 from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.scan import scan
@@ -57,7 +57,7 @@ def filled(
         try:
             with opened_directory(source) as top_fd:
                 scanned = scan(OpenTree(top_fd, LocalPaths(["local"]), source))
-                build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
+                build = ListingBuild(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 outline, _ = build.outline(scanned)
                 begun = push.begin(outline)
                 assert begun is not None
@@ -108,14 +108,14 @@ def test_tree_is_complete_however_often_it_was_looked_at(
 def read(monkeypatch: pytest.MonkeyPatch) -> list[set[bytes]]:
     """The directories that each look had to make listings of."""
     found: list[set[bytes]] = []
-    make = Build.directories
+    make = ListingBuild.directories
 
-    def spy(build: Build) -> object:
+    def spy(build: ListingBuild) -> object:
         made = make(build)
         found.append(build.changed)
         return made
 
-    monkeypatch.setattr(listing_build.Build, "directories", spy)
+    monkeypatch.setattr(listing_build.ListingBuild, "directories", spy)
     return found
 
 

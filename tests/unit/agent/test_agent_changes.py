@@ -20,7 +20,7 @@ from envsync.agent.server.filesystem import Mount
 from envsync.agent.trees import changes, partition, removal, running_searches, scan
 from envsync.agent.trees import trees as trees_
 from envsync.agent.trees.cache_file import CacheFile
-from envsync.agent.trees.changes import Moment, Search
+from envsync.agent.trees.changes import ChangeSearch, Moment
 from envsync.agent.trees.content_cache import StoredRows
 from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.open_tree import OpenTree
@@ -88,7 +88,7 @@ def again(top: bytes, before: Scan) -> Scan:
 
 def touched(top: bytes, moment: Moment) -> set[bytes] | None:
     with opened_directory(top) as top_fd:
-        return Search(top_fd, top, moment).touched()
+        return ChangeSearch(top_fd, top, moment).touched()
 
 
 def let_rest(top: bytes) -> None:
@@ -338,13 +338,13 @@ def test_directory_that_was_only_touched_is_read_once(
     let_rest(top + b"-2")
     looks.snapshot(top + b"-2")
     asked: list[set[bytes] | None] = []
-    real = Search.touched
+    real = ChangeSearch.touched
 
-    def spy(search: Search) -> set[bytes] | None:
+    def spy(search: ChangeSearch) -> set[bytes] | None:
         asked.append(real(search))
         return asked[-1]
 
-    monkeypatch.setattr(Search, "touched", spy)
+    monkeypatch.setattr(ChangeSearch, "touched", spy)
     looks.snapshot(top + b"-2")
     assert asked == [set()]
 
@@ -427,7 +427,7 @@ def test_search_that_is_given_up_leaves_no_process(
     endless.chmod(0o755)
     monkeypatch.setattr(changes, "_FINDS", (os.fsencode(endless),))
     with opened_directory(top) as top_fd:
-        search = Search(top_fd, top, Moment.now())
+        search = ChangeSearch(top_fd, top, Moment.now())
     pids = [find._pid for find in search._running or ()]
     search.give_up()
     assert pids

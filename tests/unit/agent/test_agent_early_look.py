@@ -30,12 +30,12 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The trees that were searched for changes, in this order."""
     paths: list[bytes] = []
 
-    class Spied(changes.Search):
+    class Spied(changes.ChangeSearch):
         def __init__(self, top_fd: int, path: bytes, *args: object, **more: object) -> None:
             paths.append(path)
             super().__init__(top_fd, path, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running_searches, "Search", Spied)
+    monkeypatch.setattr(running_searches, "ChangeSearch", Spied)
     return paths
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.source.elf_files import ElfFiles
-from envsync.agent.source.glibc_needs import NOTHING, newest
+from envsync.agent.source.glibc_needs import NEEDS_NO_GLIBC, newest
 from envsync.agent.trees import cache_sweep
 from envsync.agent.trees.cache_names import cache_start
 from envsync.conda import elf
@@ -30,7 +30,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[elf.Version]:
     found: list[elf.Version] = []
     needed_glibc = elf.needed_glibc
 
-    def noted(read: elf.Read) -> elf.Version:
+    def noted(read: elf.ReadAt) -> elf.Version:
         found.append(needed_glibc(read))
         return found[-1]
 
@@ -65,7 +65,7 @@ def test_file_that_was_read_for_its_glibc_is_not_read_again(
     # Another content is read, and that one alone.
     os.unlink(os.path.join(top, b"program"))
     Path(os.fsdecode(top), "other.so").write_bytes(b"\x7fELF" + bytes(200))
-    assert ask() == NOTHING
+    assert ask() == NEEDS_NO_GLIBC
     assert read[seen:] == [()]
 
 

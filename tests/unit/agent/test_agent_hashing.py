@@ -16,9 +16,9 @@ import pytest
 from envsync.agent.server.facts import processes_using
 from envsync.agent.trees import hashing
 from envsync.agent.trees.directory_read import open_directory, opened_directory
-from envsync.agent.trees.file_hash import BLOCK_BYTES, MISSING
+from envsync.agent.trees.file_hash import MISSING, READ_BYTES
 from envsync.agent.trees.hashing import Hashing
-from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.listing_build import ListingBuild
 from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.scan import scan
 from envsync.agent.trees.stat_rows import Row, pack, unpack
@@ -37,9 +37,9 @@ KNOWN = b"k" * 32
 CONTENTS = {
     b"empty": b"",
     b"small": b"x",
-    b"one block": bytes(BLOCK_BYTES),
-    b"a byte more": bytes(BLOCK_BYTES + 1),
-    b"several": os.urandom(3 * BLOCK_BYTES + 17),
+    b"one block": bytes(READ_BYTES),
+    b"a byte more": bytes(READ_BYTES + 1),
+    b"several": os.urandom(3 * READ_BYTES + 17),
     b"\xff\xfe\n odd/1": b"name",
     b"123/2": b"looks like an inode",
 }
@@ -252,7 +252,9 @@ def test_a_cache_directory_comes_after_its_sources(tmp_path: Path) -> None:
     with opened_directory(os.fsencode(tmp_path)) as top_fd:
         scanned = scan(OpenTree(top_fd, LocalPaths([])))
         expected, found = (
-            Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None, hashing_).directories()
+            ListingBuild(
+                top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None, hashing_
+            ).directories()
             for hashing_ in (Hashing(), Reversed())
         )
     assert found == expected

@@ -88,7 +88,7 @@ def test_each_binary_is_read_once(sources: Sources, monkeypatch: pytest.MonkeyPa
     read: list[tuple[bytes, ...]] = []
     run_paths = reading.run_paths
 
-    def noted(ask: reading.Read) -> tuple[bytes, ...]:
+    def noted(ask: reading.ReadAt) -> tuple[bytes, ...]:
         read.append(run_paths(ask))
         return read[-1]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.source import prefix_search
-from envsync.agent.source.prefix_search import Candidate, search
-from envsync.agent.trees.outgoing import BLOCK_BYTES, Search, outgoing
+from envsync.agent.source.prefix_search import FileToSearch, search
+from envsync.agent.trees.outgoing import BLOCK_BYTES, NeedleSearch, outgoing
 from envsync.conda.needles import needles
 
 NEEDLES = needles([b"/w/conda"])
@@ -21,7 +21,7 @@ CONTENTS = {
     b"wide": b"\1" + TEXT.encode("utf-32-be"),
     b"none": b"/w/\0/wconda",
     # Where one block ends and the next begins.
-    b"cut": bytes(prefix_search.BLOCK_BYTES - 20) + TEXT.encode("utf-32"),
+    b"cut": bytes(prefix_search.SEARCH_READ_BYTES - 20) + TEXT.encode("utf-32"),
     b"cut-sent": bytes(BLOCK_BYTES - 40) + TEXT.encode("utf-32"),
 }
 
@@ -44,7 +44,7 @@ def test_search_finds_which_files_hold_a_needle(
     for name in CONTENTS:
         status = os.stat(name, dir_fd=top_fd)
         size, times = status.st_size, (status.st_mtime_ns, status.st_ctime_ns)
-        candidates.append(Candidate(name, status.st_ino, size, *times))
+        candidates.append(FileToSearch(name, status.st_ino, size, *times))
     gone = [candidates[0]._replace(path=b"gone"), candidates[0]._replace(inode=1, path=b"none")]
     found = search(top_fd, NEEDLES, [*candidates, gone[0]])
     assert found.holding == {b"plain", b"both"}
@@ -60,7 +60,7 @@ def test_file_that_holds_no_needle_is_known_once_it_is_sent(top_fd: int) -> None
         assert inode
         told[path] = digest
 
-    seen = Search(NEEDLES)
+    seen = NeedleSearch(NEEDLES)
     items = [(name, len(content)) for name, content in CONTENTS.items()]
     for _ in outgoing(top_fd, items, on_read=on_read, search=seen):
         pass

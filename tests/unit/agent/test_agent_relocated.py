@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.source.relocated_contents import Contents
+from envsync.agent.source.relocated_contents import RelocatedContents
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.source.verified_read import read_verified
 from envsync.agent.source.version import SourceVersion
@@ -173,7 +173,7 @@ def test_a_record_that_changes_meanwhile_is_told_as_a_change(
     if now is not None:
         (top / os.fsdecode(name)).write_bytes(now)
     relocation = between(bytes(top), bytes(top), os.fsencode(SHORTER))
-    contents = Contents(relocation, [(name, entry)], {})
+    contents = RelocatedContents(relocation, [(name, entry)], {})
     with opened_directory(bytes(top)) as top_fd:
         with pytest.raises(SourceRefused, match="changed while it was read"):
             contents.rewritten(top_fd, b"bin/program", conda_binary(bytes(top)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.conda.busy import Process, environment_file, installer_at_work, is_sign, signs
+from envsync.conda.busy import RunningProcess, environment_file, installer_at_work, is_sign, signs
 
 ENVIRONMENT = b"/workspace/alice/miniconda3/envs/myenv"
 BASE = b"/workspace/alice/miniconda3"
@@ -15,9 +15,9 @@ NOW = 1_700_000_000.0
 HISTORY = (b"conda-meta/history", NOW - 86_400)
 
 
-def process(command: bytes, **environ: bytes) -> Process:
+def process(command: bytes, **environ: bytes) -> RunningProcess:
     argv = command.replace(b"ENV", ENVIRONMENT).replace(b"BASE", BASE).split()
-    return Process(7, tuple(argv), {name.encode(): value for name, value in environ.items()})
+    return RunningProcess(7, tuple(argv), {name.encode(): value for name, value in environ.items()})
 
 
 PIP = process(b"ENV/bin/python ENV/bin/pip install x")
@@ -154,4 +154,4 @@ def test_without_history_it_is_no_whole_environment() -> None:
 @given(st.lists(st.tuples(st.binary(), st.floats(allow_nan=False))), st.lists(st.binary()))
 def test_anything_is_taken(paths: list[tuple[bytes, float]], argv: list[bytes]) -> None:
     signs(paths, NOW)
-    installer_at_work(Process(1, tuple(argv), {}), ENVIRONMENT)
+    installer_at_work(RunningProcess(1, tuple(argv), {}), ENVIRONMENT)

@@ -102,7 +102,7 @@ def test_other_files_are_not_read(path: bytes) -> None:
 
 
 def test_a_file_out_of_all_proportion_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outside, "FILE_MAX_BYTES", 3)
+    monkeypatch.setattr(outside, "LEAD_FILE_MAX_BYTES", 3)
     assert in_file(SITE + b"a.pth", b"/abc", ENVIRONMENT) == ()
 
 

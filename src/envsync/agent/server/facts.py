@@ -10,7 +10,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from envsync.agent.server.file_workers import WORKER_MARK
 from envsync.agent.server.reading import read_start
 from envsync.agent.wire.messages import ProcessUse
-from envsync.conda.busy import Process, environment_file
+from envsync.conda.busy import RunningProcess, environment_file
 from envsync.conda.credentials import redacted
 from envsync.conda.platform_needs import Platform
 
@@ -64,7 +64,7 @@ def user_name(number: Optional[int] = None) -> str:
     return str(number)
 
 
-def running_processes() -> Iterator[Process]:
+def running_processes() -> Iterator[RunningProcess]:
     """Yield this user's other processes, as far as /proc shows them."""
     for pid in _own_pids():
         with contextlib.suppress(OSError):
@@ -77,7 +77,7 @@ def running_processes() -> Iterator[Process]:
                     if separator:
                         environ[name] = value
             if argv:
-                process = Process(pid, argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
+                process = RunningProcess(pid, argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
                 path = environment_file(process)
                 if os.path.isabs(path):
                     content = read_start(path, _ENVIRONMENT_FILE_BYTES_MAX)

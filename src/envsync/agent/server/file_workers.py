@@ -41,7 +41,7 @@ while True:
 T = TypeVar("T")
 
 
-class Job(NamedTuple):
+class WorkerJob(NamedTuple):
     """What workers do: `code` defines `answer(request: bytes) -> bytes`, of `answer_bytes` bytes.
 
     The code can use `os`, `sys`, `flags` (for opening a file), `top` (the descriptor of the
@@ -82,7 +82,7 @@ def batches(files: Sequence[T], size_bytes: Callable[[T], int]) -> List[List[T]]
 
 
 def run_in_workers(
-    job: Job,
+    job: WorkerJob,
     top_fd: int,
     count: int,
     batches: Iterator[List[T]],
@@ -124,7 +124,7 @@ def run_in_workers(
 class _Worker:
     """One worker interpreter."""
 
-    def __init__(self, job: Job, top_fd: int) -> None:
+    def __init__(self, job: WorkerJob, top_fd: int) -> None:
         import subprocess  # not at the agent's start, as it is rarely needed
 
         self._answer_bytes = job.answer_bytes

@@ -29,5 +29,5 @@ def files_with_credentials(source: SourceVersion) -> Tuple[bytes, ...]:
 
 
 def _holds_some(source: SourceVersion, path: bytes) -> bool:
-    content = source.read(path, credential_files.FILE_MAX_BYTES)
+    content = source.read(path, credential_files.CREDENTIAL_FILE_MAX_BYTES)
     return content is not None and credential_files.holds_credentials(path, content)

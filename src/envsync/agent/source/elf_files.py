@@ -22,7 +22,7 @@ _KEY_BYTES = 16
 _ROW = struct.Struct(f"<{_KEY_BYTES}sH")  # truncated digest, length of the answer that follows
 _ANSWER_BYTES_MAX = (1 << 16) - 1
 
-Known = Dict[bytes, bytes]
+_Answers = Dict[bytes, bytes]
 """Answers by truncated digest; b"" for a content without one."""
 
 
@@ -35,7 +35,7 @@ class Question(NamedTuple):
 
     magic: bytes
     kind: str
-    answer: Callable[[elf.Read], bytes]
+    answer: Callable[[elf.ReadAt], bytes]
 
 
 class ElfFiles(NamedTuple):
@@ -54,7 +54,7 @@ class ElfFiles(NamedTuple):
         """Return the paths of the files that have a non-empty answer, with the answer."""
         cache = None if self.cache is None else self.cache + question.kind
         known = _known(load(cache, question.magic) or b"")
-        seen: Known = {}
+        seen: _Answers = {}
         found = []
         for path, entry in self._candidates():
             key = entry.content[:_KEY_BYTES]
@@ -78,7 +78,7 @@ class ElfFiles(NamedTuple):
                     yield join(directory, entry.name), entry
 
 
-def _read(place: bytes, entry: Entry, answer: Callable[[elf.Read], bytes]) -> Tuple[bytes, bool]:
+def _read(place: bytes, entry: Entry, answer: Callable[[elf.ReadAt], bytes]) -> Tuple[bytes, bool]:
     """Return a file's answer, and whether by size and mtime it is the file in the manifest."""
     try:
         fd = os.open(place, READ_FLAGS)
@@ -95,9 +95,9 @@ def _read(place: bytes, entry: Entry, answer: Callable[[elf.Read], bytes]) -> Tu
     return said, stat.S_ISREG(status.st_mode) and same == (entry.size_bytes, entry.mtime_ns)
 
 
-def _known(body: bytes) -> Known:
+def _known(body: bytes) -> _Answers:
     """Parse answers that `_row` encoded, one after the other."""
-    known: Known = {}
+    known: _Answers = {}
     at = 0
     while at + _ROW.size <= len(body):
         key, size_bytes = _ROW.unpack_from(body, at)

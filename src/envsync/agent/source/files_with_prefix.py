@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Collection, Dict, List, Mapping, Tuple
 
-from envsync.agent.source.prefix_search import Candidate, search
+from envsync.agent.source.prefix_search import FileToSearch, search
 from envsync.agent.source.relocation_cache import KEY_BYTES, Rewrites, Searched
 from envsync.agent.source.verified_read import read_verified, source_changed
 from envsync.agent.trees.cache_file import Known
@@ -111,6 +111,6 @@ def is_compiled(path: bytes) -> bool:
     return path.endswith(b".pyc")
 
 
-def _candidate(path: bytes, row: Row) -> Candidate:
+def _candidate(path: bytes, row: Row) -> FileToSearch:
     inode = row.inode & INODE_MASK
-    return Candidate(path, inode, row.size_bytes, row.mtime_ns, row.ctime_ns)
+    return FileToSearch(path, inode, row.size_bytes, row.mtime_ns, row.ctime_ns)

@@ -7,19 +7,19 @@ from typing import Tuple
 from envsync.agent.source.elf_files import ElfFiles, Question
 from envsync.conda import elf
 
-NOTHING: Tuple[bytes, elf.Version] = (b"", ())
+NEEDS_NO_GLIBC: Tuple[bytes, elf.Version] = (b"", ())
 
 
 def newest(files: ElfFiles) -> Tuple[bytes, elf.Version]:
-    """Return the file that needs the newest glibc, and its version; `NOTHING` if none does."""
-    found = NOTHING
-    for path, said in files.ask(_QUESTION):
-        if tuple(said) > found[1]:
-            found = path, tuple(said)
-    return found
+    """Return the file that needs the newest glibc, and its version, or `NEEDS_NO_GLIBC`."""
+    newest_need = NEEDS_NO_GLIBC
+    for path, version in files.ask(_QUESTION):
+        if tuple(version) > newest_need[1]:
+            newest_need = path, tuple(version)
+    return newest_need
 
 
-def _needed(read: elf.Read) -> bytes:
+def _needed(read: elf.ReadAt) -> bytes:
     """Return the glibc version that a file needs, one byte per number; b"" if it needs none."""
     needed = elf.needed_glibc(read)
     return bytes(needed) if max(needed, default=0) < 256 else b""

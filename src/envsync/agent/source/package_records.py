@@ -6,7 +6,8 @@ import os
 from typing import Optional
 
 from envsync.agent.server.reading import read_start
-from envsync.conda.ownership import RECORD_MAX_BYTES, is_record, only_files
+from envsync.conda.ownership import is_record, only_files
+from envsync.conda.packages import RECORD_MAX_BYTES
 
 
 def record_at(environment: str, path: str) -> Optional[str]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from typing import List, NamedTuple, Sequence, Set
 
-from envsync.agent.server.file_workers import Job, batches, processors, run_in_workers
+from envsync.agent.server.file_workers import WorkerJob, batches, processors, run_in_workers
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.conda.needles import PLAIN, WIDE, Needles
 
-BLOCK_BYTES = 1 << 20
+SEARCH_READ_BYTES = 1 << 20
 _FILES_PER_WORKER = 200
 _FEW_FILES, _FEW_BYTES = 300, 8 << 20
 _CHANGED = 4  # used instead of a result
@@ -52,7 +52,7 @@ def answer(request):
 """
 
 
-class Candidate(NamedTuple):
+class FileToSearch(NamedTuple):
     """A file to search: its path below the top, and the status that the scan saw."""
 
     path: bytes
@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
     ctime_ns: int
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Paths of files that contain a string, plain or wide, and of files that have changed."""
 
     holding: Set[bytes]
@@ -78,9 +78,9 @@ class Found(NamedTuple):
             self.changed.add(path)
 
 
-def search(top_fd: int, needles: Needles, candidates: Sequence[Candidate]) -> Found:
+def search(top_fd: int, needles: Needles, candidates: Sequence[FileToSearch]) -> SearchResult:
     """Search each of these files for the strings."""
-    found = Found(set(), set(), set())
+    found = SearchResult(set(), set(), set())
     size_bytes = sum(candidate.size_bytes for candidate in candidates)
     if needles.plain and len(candidates) <= _FEW_FILES and size_bytes <= _FEW_BYTES:
         for candidate in candidates:
@@ -90,7 +90,7 @@ def search(top_fd: int, needles: Needles, candidates: Sequence[Candidate]) -> Fo
     return found
 
 
-def _look(top_fd: int, needles: Needles, candidate: Candidate) -> int:
+def _look(top_fd: int, needles: Needles, candidate: FileToSearch) -> int:
     """Search a file in this process, for searches shorter than the start of a worker."""
     try:
         fd = os.open(candidate.path, READ_FLAGS, dir_fd=top_fd)
@@ -106,18 +106,18 @@ def _look(top_fd: int, needles: Needles, candidate: Candidate) -> int:
 
 
 def _search_in_workers(
-    top_fd: int, needles: Needles, candidates: Sequence[Candidate], found: Found
+    top_fd: int, needles: Needles, candidates: Sequence[FileToSearch], found: SearchResult
 ) -> None:
-    def take(batch: List[Candidate], answers: List[bytes]) -> None:
+    def take(batch: List[FileToSearch], answers: List[bytes]) -> None:
         for candidate, answer in zip(batch, answers):
             found.note(candidate.path, answer[0])
 
     arguments = [" ".join(needle.hex() for needle in group) for group in needles]
-    job = Job(_CODE, 1, BLOCK_BYTES, arguments)
+    job = WorkerJob(_CODE, 1, SEARCH_READ_BYTES, arguments)
     count = max(1, min(processors(), len(candidates) // _FILES_PER_WORKER))
     large_first = reversed(batches(candidates, lambda candidate: candidate.size_bytes))
     run_in_workers(job, top_fd, count, large_first, _request, take)
 
 
-def _request(candidate: Candidate) -> bytes:
+def _request(candidate: FileToSearch) -> bytes:
     return b"%d %d %d %d/%s" % (*candidate[1:], candidate.path)

@@ -21,12 +21,12 @@ from typing import (
 )
 
 from envsync.agent.source.files_with_prefix import FilesWithPrefix, is_compiled
-from envsync.agent.source.relocated_contents import Contents
+from envsync.agent.source.relocated_contents import RelocatedContents
 from envsync.agent.source.relocation_cache import (
     Declared,
-    Records,
     RelocationCache,
     Rewrites,
+    RewrittenRecords,
 )
 from envsync.agent.source.softlinks import Softlink
 from envsync.agent.source.softlinks import read as read_softlink
@@ -97,7 +97,7 @@ class Relocator:
         conda = [(path, entry) for path, entry in self._naming.records if is_conda_record(path)]
         pip = [(path, entry) for path, entry in self._naming.records if is_pip_record(path)]
         digests = {path: entry.content for path, entry in self._naming.files.items()}
-        contents = Contents(self._relocation, conda, digests)
+        contents = RelocatedContents(self._relocation, conda, digests)
         self._rewrite_files(contents)
         pip_rewritten = self._rewrite_records(pip, contents, self._before.pip)
         contents.pip_records.update(_different(pip_rewritten.files))
@@ -126,7 +126,7 @@ class Relocator:
         self._cache.store_searched(self._naming.searched(self._tree.directories))
         return relocated
 
-    def _rewrite_files(self, contents: Contents) -> None:
+    def _rewrite_files(self, contents: RelocatedContents) -> None:
         for path, entry in sorted(self._naming.files.items()):
             if is_compiled(path):
                 self._left.append(path)
@@ -145,7 +145,9 @@ class Relocator:
             contents.files[entry.content] = rewritten
             self._change_content(path, entry, rewritten)
 
-    def _leave(self, path: bytes, entry: Entry, same: Rewritten, contents: Contents) -> None:
+    def _leave(
+        self, path: bytes, entry: Entry, same: Rewritten, contents: RelocatedContents
+    ) -> None:
         """Handle a file that stays the same.
 
         Either it only seemed to contain the path, or it contains the base prefix and has no room
@@ -158,7 +160,7 @@ class Relocator:
         else:
             self._naming.names_nothing(path, entry)
 
-    def _outcome(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
+    def _outcome(self, path: bytes, entry: Entry, contents: RelocatedContents) -> Rewritten:
         known = contents.files.get(entry.content)
         if known is None and self._holds(entry.content, contents):
             problem = self._before.problems.get(entry.content)
@@ -167,7 +169,7 @@ class Relocator:
             known = self._before.files.get(entry.content)
         return known or self._rewritten(path, entry, contents)
 
-    def _holds(self, digest: bytes, contents: Contents) -> bool:
+    def _holds(self, digest: bytes, contents: RelocatedContents) -> bool:
         """Return whether the cached result for a content is still valid.
 
         How a binary is rewritten depends on conda's records, which may have changed: another
@@ -183,8 +185,11 @@ class Relocator:
         return True
 
     def _rewrite_records(
-        self, records: List[Tuple[bytes, Entry]], contents: Contents, before: Records
-    ) -> Records:
+        self,
+        records: List[Tuple[bytes, Entry]],
+        contents: RelocatedContents,
+        before: RewrittenRecords,
+    ) -> RewrittenRecords:
         """Rewrite records, which has to follow the rewriting of the files that they list."""
         basis = _basis({**contents.files, **contents.pip_records})
         known = before.files if before.basis == basis else {}
@@ -194,9 +199,9 @@ class Relocator:
             result[entry.content] = rewritten
             if rewritten.digest != entry.content:
                 self._change_content(path, entry, rewritten)
-        return Records(basis, result)
+        return RewrittenRecords(basis, result)
 
-    def _rewritten(self, path: bytes, entry: Entry, contents: Contents) -> Rewritten:
+    def _rewritten(self, path: bytes, entry: Entry, contents: RelocatedContents) -> Rewritten:
         content = read_verified(self._top_fd, path, entry)
         there = contents.rewritten(self._top_fd, path, content)
         return Rewritten(len(content), hashlib.sha256(there).digest(), len(there))

@@ -19,7 +19,7 @@ from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry
 
 
-class Contents:
+class RelocatedContents:
     """Computes the new contents of files from the source's bytes.
 
     `conda_records` are conda's own records, which say where it left room for a path; `digests`

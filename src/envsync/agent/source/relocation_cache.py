@@ -33,7 +33,7 @@ class Searched(NamedTuple):
     contents: Set[bytes]
 
 
-class Records(NamedTuple):
+class RewrittenRecords(NamedTuple):
     """The rewritten records of conda or pip; `basis` is a digest of the rewritten files."""
 
     basis: str
@@ -60,12 +60,14 @@ class Rewrites(NamedTuple):
     files: Dict[bytes, Rewritten]
     problems: Dict[bytes, str]
     wide: Set[bytes]
-    pip: Records
-    conda: Records
+    pip: RewrittenRecords
+    conda: RewrittenRecords
     declared: Declared
 
 
-NOTHING = Rewrites("", None, {}, {}, set(), Records("", {}), Records("", {}), Declared("", {}))
+NO_REWRITES = Rewrites(
+    "", None, {}, {}, set(), RewrittenRecords("", {}), RewrittenRecords("", {}), Declared("", {})
+)
 
 
 class RelocationCache:
@@ -96,11 +98,11 @@ class RelocationCache:
     def rewrites(self) -> Rewrites:
         body = load(self._rewrites, _MAGIC)
         if body is None:
-            return NOTHING
+            return NO_REWRITES
         try:
             return _parsed(json.loads(body))
         except (ValueError, KeyError, TypeError, RecursionError, AgentFailed):
-            return NOTHING
+            return NO_REWRITES
 
     def store_searched(self, searched: Searched) -> None:
         count = len(searched.directories).to_bytes(REFERENCE_BYTES, "little")
@@ -144,9 +146,9 @@ def _parsed(document: Any) -> Rewrites:
     )
 
 
-def _records(document: Any) -> Records:
+def _records(document: Any) -> RewrittenRecords:
     basis, rows = document
-    return Records(basis, _files(rows))
+    return RewrittenRecords(basis, _files(rows))
 
 
 def _declared(document: Any) -> Declared:

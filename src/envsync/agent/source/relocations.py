@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tup
 
 from envsync.agent.source.softlinks import Softlink
 from envsync.agent.source.verified_read import opened_source
-from envsync.agent.trees.outgoing import Search
+from envsync.agent.trees.outgoing import NeedleSearch
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import RelocationFacts
 
@@ -66,7 +66,7 @@ class Relocations:
         paths: SourcePaths,
         snapshot: Snapshot,
         softlinks: Mapping[bytes, Softlink],
-        search: Optional[Search],
+        search: Optional[NeedleSearch],
     ) -> None:
         """`search` has what was learned about the contents when they were sent ahead."""
         self._paths = paths

@@ -6,7 +6,8 @@ import re
 from typing import Iterator
 
 from envsync.agent.source.version import SourceVersion
-from envsync.conda.requirements import RECORD_MAX_BYTES, Requirements, requirements
+from envsync.conda.packages import RECORD_MAX_BYTES
+from envsync.conda.requirements import Requirements, requirements
 from envsync.conda.site_packages import SITE_PACKAGES
 from envsync.tree.entry import join
 

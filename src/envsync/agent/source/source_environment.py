@@ -26,8 +26,8 @@ from envsync.agent.source.source_state import (
 from envsync.agent.source.verified_read import opened_source
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.hashing import Hashing
-from envsync.agent.trees.listing_build import Build
-from envsync.agent.trees.outgoing import Progress, Search, outgoing
+from envsync.agent.trees.listing_build import ListingBuild
+from envsync.agent.trees.outgoing import NeedleSearch, Progress, outgoing
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stable_hashing import Hashed
@@ -41,7 +41,7 @@ from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 
-Contents = Callable[..., Iterator[bytes]]
+ReadContents = Callable[..., Iterator[bytes]]
 """Takes items and an optional progress callback, and yields the stream of their contents."""
 
 
@@ -70,7 +70,7 @@ class SourceEnvironment:
         self._trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
         self._cache_directory = cache_directory
         self.history = RevisionHistory(self._places, state_directory)
-        self._search: Optional[Search] = None
+        self._search: Optional[NeedleSearch] = None
         self._version: Optional[SourceVersion] = None
         self._hashed: Optional[Hashed] = None
         self._scanned: Optional[Scan] = None
@@ -194,7 +194,7 @@ class SourceEnvironment:
         # The caller waits for the outline, while nobody waits for the hashes yet.
         with self._hashing.going_first():
             with opened_source(self.path) as top_fd:
-                build = Build(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
+                build = ListingBuild(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 manifest, totals = build.outline(scanned)
             found = installer_findings(self._places) + busy_findings(scanned, self._places)
             state = unhashed_state(self._places.path, totals, found, self._platform())
@@ -264,7 +264,7 @@ class SourceEnvironment:
             return sampled(top_fd, items, steps)
 
     @contextlib.contextmanager
-    def hashing_while_sent(self, there: str = "") -> Iterator[Contents]:
+    def hashing_while_sent(self, there: str = "") -> Iterator[ReadContents]:
         """Within the block, provide a `contents` that hashes each file as it is read.
 
         An `inspect` under way starts no hashing of its own until the block ends, and waits
@@ -274,7 +274,7 @@ class SourceEnvironment:
         If the environment will be at the path `there`, the files that contain its present path are
         found on the way; the contents are sent unchanged all the same.
         """
-        self._search = Search(relocation_to(self._paths(), there).needles) if there else None
+        self._search = NeedleSearch(relocation_to(self._paths(), there).needles) if there else None
         with self._hashing.reading() as on_read, contextlib.ExitStack() as preparing:
             preparing.enter_context(self._hashing.going_first())
 

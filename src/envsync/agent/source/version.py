@@ -11,7 +11,7 @@ from envsync.agent.source.elf_files import ElfFiles
 from envsync.agent.source.relocations import Relocations, SourcePaths, relocation_to
 from envsync.agent.source.softlinks import Softlink
 from envsync.agent.trees.cache_names import cache_start
-from envsync.agent.trees.outgoing import Search
+from envsync.agent.trees.outgoing import NeedleSearch
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import may_hold_programs
 from envsync.agent.wire.messages import RelocationFacts
@@ -33,7 +33,7 @@ class SourceVersion:
         paths: SourcePaths,
         snapshot: Snapshot,
         softlinks: Mapping[bytes, Softlink],
-        search: Optional[Search],
+        search: Optional[NeedleSearch],
     ) -> None:
         """`search` has what was learned about the contents when they were sent ahead."""
         self._paths = paths
@@ -113,7 +113,9 @@ class SourceVersion:
         softlink = self.softlinks.get(path)
         return os.path.join(self._paths.path, path) if softlink is None else softlink.place
 
-    def read(self, path: bytes, size_bytes_max: int = outside.FILE_MAX_BYTES) -> Optional[bytes]:
+    def read(
+        self, path: bytes, size_bytes_max: int = outside.LEAD_FILE_MAX_BYTES
+    ) -> Optional[bytes]:
         """Return the content of a small file; None if it is larger or unreadable."""
         content = read_start(self._place_of(path), size_bytes_max + 1)
         return None if content is None or len(content) > size_bytes_max else content

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple
 
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.cache_file import Known
-from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.listing_build import ListingBuild
 from envsync.agent.trees.stat_rows import Row, pack, status_columns
 from envsync.errors import EnvsyncError
 from envsync.tree import listing as listings
@@ -58,7 +58,7 @@ class IncrementalListing:
         while path in self._entries:
             rows[path] = pack(self._rows(path))
             path = join(path, CACHE_DIRECTORY)
-        build = Build(self._writer.top_fd, rows, {}, self._writer.written, None)
+        build = ListingBuild(self._writer.top_fd, rows, {}, self._writer.written, None)
         self.known.update(build.directories())
 
     def _rows(self, directory: bytes) -> List[Row]:

@@ -16,7 +16,7 @@ from typing import Iterator, Optional
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.directory_read import open_directory
-from envsync.agent.trees.file_hash import BLOCK_BYTES, SMALL_BYTES, hash_open_file
+from envsync.agent.trees.file_hash import READ_BYTES, SMALL_FILE_BYTES, hash_open_file
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.storage import storage_failure
 from envsync.agent.trees.written_digests import WrittenDigests
@@ -46,7 +46,7 @@ class TreeWriter:
         self.written = WrittenDigests()
         self._parent: Optional[bytes] = None
         self._parent_fd = -1
-        self._buffer = bytearray(BLOCK_BYTES)
+        self._buffer = bytearray(READ_BYTES)
         # False once cloning was refused, as it then usually is for every file.
         self._can_clone = True
 
@@ -100,7 +100,7 @@ class TreeWriter:
             status = os.fstat(old)
             if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size_bytes:
                 return False
-            if entry.size_bytes <= SMALL_BYTES:
+            if entry.size_bytes <= SMALL_FILE_BYTES:
                 return self._copy_small(old, path, entry)
             new = self.begin_file(path, entry)
             try:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import Callable, List, Mapping, Optional
+from typing import List, Mapping, Optional
 
 from envsync.agent.wire.messages import DifferenceFacts
 from envsync.conda.manifest_packages import package_changes, package_paths
 from envsync.conda.ownership import group_paths
+from envsync.conda.packages import ReadFile
 from envsync.tree.difference import Difference, difference
 from envsync.tree.entry import split
 from envsync.tree.manifest import Manifest
-
-Read = Callable[[bytes], Optional[bytes]]
 
 
 def describe(
     before: Manifest,
     after: Manifest,
-    read: Read,
+    read: ReadFile,
     paths_max: int,
     records: Mapping[str, str] = MappingProxyType({}),
 ) -> DifferenceFacts:

@@ -79,7 +79,7 @@ def _readings() -> Iterator[Tuple[int, int]]:
         yield after - before, now - (before + after) // 2
 
 
-class Search:
+class ChangeSearch:
     """A search for what changed in a tree since a moment, which runs in the background."""
 
     def __init__(

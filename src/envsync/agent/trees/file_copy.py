@@ -10,7 +10,7 @@ from typing import ContextManager, Optional, Tuple
 
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
-from envsync.agent.trees.file_hash import BLOCK_BYTES
+from envsync.agent.trees.file_hash import READ_BYTES
 from envsync.agent.trees.set_id import mode_for
 from envsync.agent.trees.storage import trouble
 from envsync.tree.entry import WORLD_WRITE
@@ -86,7 +86,7 @@ def _copy_data(old: int, new: int, size_bytes: int) -> None:
         start, end = _next_data(old, at, size_bytes)
         at = start
         while at < end:
-            block = os.pread(old, min(BLOCK_BYTES, end - at), at)
+            block = os.pread(old, min(READ_BYTES, end - at), at)
             if not block:
                 return  # the file was truncated meanwhile
             at += os.pwrite(new, block, at)

@@ -11,8 +11,8 @@ from envsync.agent.server.reading import READ_FLAGS, closing_fd
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-BLOCK_BYTES = 1 << 18
-SMALL_BYTES = 1 << 15
+READ_BYTES = 1 << 18
+SMALL_FILE_BYTES = 1 << 15
 MISSING = b"\0" * 32
 """Stands in for the digest of a file that is gone or cannot be read."""
 
@@ -47,18 +47,18 @@ def answer(request):
 def hash_open_file(fd: int) -> bytes:
     """Return the SHA-256 of a file from the current position to the end."""
     state = hashlib.sha256()
-    block = os.read(fd, SMALL_BYTES)
+    block = os.read(fd, SMALL_FILE_BYTES)
     while block:
         state.update(block)
-        if len(block) == SMALL_BYTES:
+        if len(block) == SMALL_FILE_BYTES:
             return _hash_rest(fd, state)
-        block = os.read(fd, SMALL_BYTES)
+        block = os.read(fd, SMALL_FILE_BYTES)
     return state.digest()
 
 
 def _hash_rest(fd: int, state: _Hash) -> bytes:
     # A large buffer pays off only for a large file; for a small one, it costs more than reading.
-    buffer = bytearray(BLOCK_BYTES)
+    buffer = bytearray(READ_BYTES)
     view = memoryview(buffer)
     while True:
         count = os.readv(fd, [buffer])

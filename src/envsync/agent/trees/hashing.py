@@ -8,9 +8,9 @@ import threading
 from collections import deque
 from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from envsync.agent.server.file_workers import Job, is_full, processors, run_in_workers
-from envsync.agent.trees.file_hash import BLOCK_BYTES, MISSING, WORKER_CODE, hash_file
-from envsync.agent.trees.unhashed import Item, Unhashed
+from envsync.agent.server.file_workers import WorkerJob, is_full, processors, run_in_workers
+from envsync.agent.trees.file_hash import MISSING, READ_BYTES, WORKER_CODE, hash_file
+from envsync.agent.trees.unhashed import Unhashed, UnhashedFile
 from envsync.tree.entry import split
 
 PARALLEL_FILES_MIN = 2000
@@ -143,9 +143,9 @@ class Hashing:
             found[packed[start - length : start]] = inode, digest
         return found
 
-    def _batches(self, parts: Sequence[Unhashed]) -> Iterator[List[Item]]:
+    def _batches(self, parts: Sequence[Unhashed]) -> Iterator[List[UnhashedFile]]:
         """Yield batches of about equal work; files that were already read get their digest here."""
-        batch: List[Item] = []
+        batch: List[UnhashedFile] = []
         size_bytes = 0
         for part in parts:
             read = self._read_in(part.directory)
@@ -166,11 +166,11 @@ class Hashing:
     def _in_workers(
         self,
         top_fd: int,
-        batches: Iterator[List[Item]],
+        batches: Iterator[List[UnhashedFile]],
         count: int,
         progress: Optional[Progress],
     ) -> None:
-        def while_nobody_reads() -> Iterator[List[Item]]:
+        def while_nobody_reads() -> Iterator[List[UnhashedFile]]:
             while True:
                 with self._changed:
                     self._changed.wait_for(lambda: not self._readers)
@@ -179,15 +179,15 @@ class Hashing:
                     return
                 yield batch
 
-        def take(batch: List[Item], answers: List[bytes]) -> None:
+        def take(batch: List[UnhashedFile], answers: List[bytes]) -> None:
             for item, answer in zip(batch, answers):
                 item.take(answer)
             if progress:
                 progress(sum(item.size_bytes for item in batch))
 
-        job = Job(WORKER_CODE, len(MISSING), BLOCK_BYTES)
+        job = WorkerJob(WORKER_CODE, len(MISSING), READ_BYTES)
         run_in_workers(job, top_fd, count, while_nobody_reads(), _request, take)
 
 
-def _request(item: Item) -> bytes:
+def _request(item: UnhashedFile) -> bytes:
     return b"%d/%s" % (item.inode, item.path)

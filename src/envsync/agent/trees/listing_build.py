@@ -28,7 +28,7 @@ Progress = Callable[[int], None]
 _Before = Dict[bytes, Tuple[Row, bytes]]
 
 
-class Build:
+class ListingBuild:
     """One attempt to turn directories' packed rows into listings, hashing what is not known.
 
     After it, `unreadable` has the paths that could not be read, and `changed` the directories

@@ -38,7 +38,7 @@ def outgoing(
     progress: Optional[Progress] = None,
     on_read: Optional[OnRead] = None,
     instead: Callable[[bytes], Optional[bytes]] = lambda _: None,
-    search: Optional[Search] = None,
+    search: Optional[NeedleSearch] = None,
 ) -> Iterator[bytes]:
     """Yield blocks of at most `BLOCK_BYTES` with the files of `items`: path and size, in order.
 
@@ -64,7 +64,7 @@ def outgoing(
         reader.close()
 
 
-class Search:
+class NeedleSearch:
     """Strings to look for in what is read anyway, and the digests of contents without any."""
 
     def __init__(self, needles: Needles) -> None:
@@ -103,7 +103,7 @@ class _Reader:
         top_fd: int,
         on_read: Optional[OnRead],
         instead: Callable[[bytes], Optional[bytes]],
-        search: Optional[Search],
+        search: Optional[NeedleSearch],
     ) -> None:
         self._search = search
         self._top_fd = top_fd

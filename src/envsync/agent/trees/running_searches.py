@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
-from envsync.agent.trees.changes import Search
+from envsync.agent.trees.changes import ChangeSearch
 from envsync.agent.trees.content_cache import ContentCache, partition_of
 from envsync.agent.trees.scan_pass import Scan
 
@@ -23,7 +23,7 @@ class RunningSearch(NamedTuple):
     cache: ContentCache
     revision: str
     before: Scan
-    search: Search
+    search: ChangeSearch
     since_seconds: float
 
     def read_ahead(self) -> None:
@@ -37,7 +37,7 @@ def begin(top_fd: int, path: bytes, cache: ContentCache) -> Optional[RunningSear
     if summary is None:
         return None
     before = summary.scan
-    search = Search(top_fd, path, before.moment, partial(partition_of, before))
+    search = ChangeSearch(top_fd, path, before.moment, partial(partition_of, before))
     return RunningSearch(cache, summary.revision, before, search, time.monotonic())
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Collection, Dict, List, Optional, Tuple
 
 from envsync.agent.server.helper_processes import SCAN
-from envsync.agent.trees.changes import Moment, Search
+from envsync.agent.trees.changes import ChangeSearch, Moment
 from envsync.agent.trees.content_cache import StoredRows, partition_of
 from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.open_tree import OpenTree
@@ -33,7 +33,7 @@ _TOUCHED_MIN, _ENTRIES_PER_TOUCHED = 16, 32
 """If more than about a quarter of the directories were touched, all are read, by several
 processes."""
 
-Share = Tuple[bytes, int, Tuple[str, ...], List[bytes], int]
+ScanShare = Tuple[bytes, int, Tuple[str, ...], List[bytes], int]
 """A request to scan: a tree's path and inode, the local patterns, the directories, and the number
 of entries after which to return."""
 
@@ -103,7 +103,7 @@ class _SharedPass:
         self._idle.append(number)
 
 
-def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
+def scan_share(share: ScanShare) -> Optional[Tuple[object, ...]]:
     """Do a helper's part of a scan: return what `ScanPass.merge` takes, and the directories left.
 
     None means that the share has to be read by others.
@@ -122,7 +122,7 @@ def scan_share(share: Share) -> Optional[Tuple[object, ...]]:
 
 
 def scan_again(
-    tree: OpenTree, before: Scan, search: Optional[Search] = None, *, is_urgent: bool = False
+    tree: OpenTree, before: Scan, search: Optional[ChangeSearch] = None, *, is_urgent: bool = False
 ) -> Scan:
     """Scan a tree again, taking over from the scan `before` what has not changed since.
 
@@ -131,7 +131,7 @@ def scan_again(
     """
     if search is None:
         parts = partial(partition_of, before)
-        search = Search(tree.top_fd, tree.path, before.moment, parts, is_urgent=is_urgent)
+        search = ChangeSearch(tree.top_fd, tree.path, before.moment, parts, is_urgent=is_urgent)
     touched = search.touched()
     if before.foreign:
         touched = None

@@ -10,7 +10,7 @@ from typing import Callable, Collection, Dict, List, NamedTuple, Optional
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
-from envsync.agent.trees.listing_build import Build
+from envsync.agent.trees.listing_build import ListingBuild
 from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.racy_timestamps import let_stamps_settle, without_racy
 from envsync.agent.trees.scan import glance_again, scan_again
@@ -122,7 +122,7 @@ class StableHashing(NamedTuple):
         """Hash the tree once; earlier attempts hashed `hashed_bytes`."""
         settled_ns = let_stamps_settle(scanned, self.margin_seconds)
         top_fd, rows = self.tree.top_fd, scanned.directories
-        build = Build(top_fd, rows, known, self.written, self.progress, self.hashing)
+        build = ListingBuild(top_fd, rows, known, self.written, self.progress, self.hashing)
         directories = build.directories()
         hashed_bytes += build.hashed_bytes
         revision = combine({path: row.digest for path, row in directories.items()})

@@ -12,7 +12,7 @@ from envsync.tree.entry import join
 _NOTHING_READ: Mapping[bytes, Tuple[int, bytes]] = {}
 
 
-class Item:
+class UnhashedFile:
     """A file to hash: its path relative to the top, its size, and the number of its row.
 
     If `inode` is given, a file with another inode at the path counts as missing.
@@ -54,10 +54,10 @@ class Unhashed:
         self.files = files
         self.size_bytes = size_bytes
 
-    def items(self, read: Mapping[bytes, Tuple[int, bytes]] = _NOTHING_READ) -> List[Item]:
+    def items(self, read: Mapping[bytes, Tuple[int, bytes]] = _NOTHING_READ) -> List[UnhashedFile]:
         """Return the files to hash, the largest first; those that were `read` get that digest."""
         digests, size = self.digests, len(MISSING)
-        found: List[Item] = []
+        found: List[UnhashedFile] = []
         for number, row in enumerate(unpack(self.rows)):
             at = number * size
             if row.mode & KIND_MASK != S_IFREG or digests[at : at + size] != MISSING:
@@ -67,7 +67,7 @@ class Unhashed:
             if inode >= 0 and wanted in (0, inode):
                 digests[at : at + size] = digest
             else:
-                found.append(Item(self, number, row.name, row.size_bytes, wanted))
+                found.append(UnhashedFile(self, number, row.name, row.size_bytes, wanted))
         found.sort(key=lambda item: item.size_bytes, reverse=True)
         return found
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from envsync.conda.elf import MAGIC
+from envsync.conda.elf import ELF_MAGIC
 
 _SYSTEMS = {"linux": "Linux", "osx": "Darwin", "win": "Windows"}
 # The kernel's names. 32-bit platforms are left out: most 64-bit machines run their programs.
@@ -80,7 +80,7 @@ def _of_subdir(subdir: str) -> PackedPlatform | None:
 def _of_program(path: Path) -> PackedPlatform | None:
     with path.open("rb") as file:
         head = file.read(20)
-    if len(head) < 20 or not head.startswith(MAGIC) or head[5] not in _ORDERS:
+    if len(head) < 20 or not head.startswith(ELF_MAGIC) or head[5] not in _ORDERS:
         return None
     order = _ORDERS[head[5]]
     machine = _ELF_MACHINES.get((order, struct.unpack(order + "H", head[18:20])[0]))
