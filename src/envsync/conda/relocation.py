@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from typing import Collection, Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterator, List, Match, NamedTuple, Optional, Sequence
 from urllib.parse import quote
 
 from envsync.conda import shebang, zip_archive
@@ -98,6 +98,17 @@ class _Edit(NamedTuple):
     new: bytes
 
 
+class _Spelling(NamedTuple):
+    """What replaces an old path that is spelled in some form, and a pattern for what ends it.
+
+    A file in which one that `is_needed` cannot be replaced cannot be relocated.
+    """
+
+    new: bytes
+    ends: bytes
+    is_needed: bool
+
+
 class Relocation:
     """Replaces each path of an environment on the source, and the base prefix above it.
 
@@ -117,21 +128,23 @@ class Relocation:
         environment's."""
         self._environment = [move for move in environment if move.old != move.new]
         self._above = [move for move in above if move.old != move.new]
-        # Innermost first: a path below the environment is below the prefix as well.
         self.moves = (*self._environment, *self._above)
-        self._new = dict(reversed([one for move in self.moves for one in _spellings(move)]))
-        # A file in which one of these cannot be replaced cannot be relocated.
-        musts = [move for move in self._environment if needed is None or move.old in needed]
-        self._inside = {old for move in musts for old, _ in _spellings(move)}
-        longest_first = sorted(self._new, key=len, reverse=True)
-        ends = dict.fromkeys(self._new, ENDS)
-        for move in self._above:
-            ends.update((old, follows(move.old)) for old, _ in _spellings(move))
+        self._spellings: Dict[bytes, _Spelling] = {}
+        # Innermost first: a path below the environment is below the prefix as well.
         for move in self._environment:
-            ends.update((old, ENDS) for old, _ in _spellings(move))
-        alternatives = [re.escape(old) + ends[old] for old in longest_first]
+            self._add(move, ENDS, is_needed=needed is None or move.old in needed)
+        for move in self._above:
+            self._add(move, follows(move.old), is_needed=False)
+        longest_first = sorted(self._spellings, key=len, reverse=True)
+        alternatives = [re.escape(old) + self._spellings[old].ends for old in longest_first]
         self._pattern = re.compile(b"|".join(alternatives))
         self.needles = needles(tuple(_without_longer(longest_first)))
+
+    def _add(self, move: Move, ends: bytes, *, is_needed: bool) -> None:
+        """Add the old path in each form that files contain: plain, in URLs, in JSON."""
+        for spell in (bytes, _in_url, _in_json):
+            spelling = _Spelling(spell(move.new), ends, is_needed)
+            self._spellings.setdefault(spell(move.old), spelling)
 
     @property
     def old_names(self) -> Sequence[bytes]:
@@ -188,10 +201,11 @@ class Relocation:
                     next_at[needle] = content.find(needle, position)
 
     def _replaced(self, content: bytes) -> bytes:
-        return _edited(
-            content,
-            [_Edit(*match.span(), self._new[match.group()]) for match in self._found(content)],
-        )
+        edits = [
+            _Edit(*match.span(), self._spellings[match.group()].new)
+            for match in self._found(content)
+        ]
+        return _edited(content, edits)
 
     def _text(self, content: bytes) -> bytes:
         end = shebang.end(content)
@@ -256,10 +270,11 @@ class Relocation:
                 continue
             if archive_at is not None and match.start() >= archive_at:
                 raise StaysAsItIs("an archive, whose checksums would be wrong")
+            spelling = self._spellings[match.group()]
             try:
-                yield _filled(content, match, self._new[match.group()])
+                yield _filled(content, match, spelling.new)
             except CannotRelocate:
-                if all_of_it or match.group() in self._inside:
+                if all_of_it or spelling.is_needed:
                     raise
                 # A path that is not needed stays.
 
@@ -287,13 +302,6 @@ def _filled(content: bytes, match: Match[bytes], new: bytes) -> _Edit:
             f"the binary has room for a path of {room} characters, but the one there has {len(new)}"
         )
     return _Edit(match.start(), end, new.ljust(room + needed, b"/"))
-
-
-def _spellings(move: Move) -> Iterator[Tuple[bytes, bytes]]:
-    """Yield the old and new path in each form that files contain: plain, in URLs, in JSON."""
-    yield move.old, move.new
-    yield _in_url(move.old), _in_url(move.new)
-    yield _in_json(move.old), _in_json(move.new)
 
 
 def _in_url(path: bytes) -> bytes:
