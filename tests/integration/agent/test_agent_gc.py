@@ -537,7 +537,7 @@ def test_gc_keeps_and_reports_what_is_closed_to_this_user(
     listed = os.listdir
 
     def listdir(path: Any) -> Any:
-        if str(path).startswith(str(server.prefix / closed)):
+        if os.fsdecode(path).startswith(str(server.prefix / closed)):
             raise PermissionError(13, "Permission denied", path)
         return listed(path)
 

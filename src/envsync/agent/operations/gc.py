@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Iterator, List, Optional, Set, Tuple
+from typing import Iterator, List, Optional, Set
 
 from envsync.agent.operations.service import Service, handles
-from envsync.agent.places.layout import STATE_DIRECTORY, layout
+from envsync.agent.places.layout import layout
 from envsync.agent.places.local_patterns import local_patterns
+from envsync.agent.places.prefix_environments import prefix_environments
 from envsync.agent.server.home import content_directory
 from envsync.agent.target.gc import Rules, left_to_owner, sweep
 from envsync.agent.target.preparation import require_prefix
@@ -20,7 +21,6 @@ from envsync.agent.trees.storage import words
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.server_operations import COLLECT, Collect
 from envsync.errors import EnvsyncError
-from envsync.tree.safety import is_environment_name
 
 
 @handles(COLLECT)
@@ -29,10 +29,10 @@ def _gc(service: Service, order: Collect) -> GcFacts:
     now_seconds = time.time()
     freed = service.counted("freed")
     cache = content_directory(os.environ)
-    names, closed = _names(order.prefix)
-    swept = [_closed(directory) for directory in closed]
+    environments = prefix_environments(order.prefix)
+    swept = [_closed(directory) for directory in environments.closed[:1]]
     alive: Set[Tree] = set()
-    for target in _targets(order, names, cache):
+    for target in _targets(order, environments.names(), cache):
         target.on_step = service.tell_step
         keep = order.keep_of.get(target.name, target.records.keep())
         keep = order.keep if keep is None else keep
@@ -48,30 +48,12 @@ def _gc(service: Service, order: Collect) -> GcFacts:
     return GcFacts(tuple(swept), files, size_bytes)
 
 
-def _names(prefix: str) -> Tuple[Set[str], List[bytes]]:
-    """Return the environments of a prefix, and the first directory closed to this user, if any.
-
-    The environments include those of which only earlier versions are left.
-    """
-    names: Set[str] = set()
-    closed: List[bytes] = []
-    envs = os.path.join(prefix, "envs")
-    for directory in (envs, os.path.join(envs, os.fsdecode(STATE_DIRECTORY))):
-        try:
-            names.update(filter(is_environment_name, os.listdir(directory)))
-        except FileNotFoundError:
-            pass
-        except PermissionError:
-            closed.append(os.fsencode(directory))
-    return names, closed[:1]
-
-
 def _closed(directory: bytes) -> SweepFacts:
     name = os.fsdecode(os.path.basename(directory))
     return SweepFacts(name, (), 0, 0, (left_to_owner(directory),), "", ())
 
 
-def _targets(order: Collect, names: Set[str], cache: Optional[str]) -> Iterator[Target]:
+def _targets(order: Collect, names: List[str], cache: Optional[str]) -> Iterator[Target]:
     """Yield each environment once."""
     envs = os.path.join(order.prefix, "envs")
     seen: Set[bytes] = set()

@@ -8,6 +8,7 @@ from typing import Iterator, List, Mapping, Optional, Sequence
 from envsync.agent.places.layout import Layout, layout
 from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.places.members import closed_records
+from envsync.agent.places.prefix_environments import has_history, prefix_environments
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import user_name
@@ -21,7 +22,6 @@ from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
-from envsync.tree.safety import is_environment_name
 
 
 def environments(
@@ -36,7 +36,7 @@ def environments(
     `local_of` maps those that the inventory lists to their further local paths.
     """
     require_prefix(prefix)
-    for name in filter(is_environment_name, _names(prefix)):
+    for name in _live_names(prefix):
         try:
             places = layout(prefix, name)
             patterns = local_patterns(places, local, local_of.get(name))
@@ -48,17 +48,14 @@ def environments(
             yield found
 
 
-def _names(prefix: str) -> List[str]:
-    envs = os.path.join(prefix, "envs")
-    try:
-        return sorted(os.listdir(envs))
-    except FileNotFoundError:
-        return []
-    except PermissionError as error:
+def _live_names(prefix: str) -> List[str]:
+    envs, names = os.path.join(prefix, "envs"), prefix_environments(prefix)
+    if os.fsencode(envs) in names.closed:
         raise PreflightRefused(
             f"{envs} is closed to {user_name()}",
             hint=f"ask its owner, {user_name(os.stat(envs).st_uid)}",
-        ) from error
+        )
+    return sorted(names.live)
 
 
 def _is_one(places: Layout) -> bool:
@@ -66,20 +63,16 @@ def _is_one(places: Layout) -> bool:
 
     One that is on record was published, even if the history by which conda knows it is gone.
     """
-    if _has_history(places):
+    if has_history(places.path):
         return True
     return os.path.isdir(places.live) and Records(places).at(places.inode() or 0) is not None
-
-
-def _has_history(places: Layout) -> bool:
-    return os.path.exists(os.path.join(places.path, b"conda-meta", b"history"))
 
 
 def _problem(places: Layout) -> str:
     closed = closed_records(places)
     if closed is not None:
         return closed.message
-    return "" if _has_history(places) else "it has no conda-meta/history: conda sees none there"
+    return "" if has_history(places.path) else "it has no conda-meta/history: conda sees none there"
 
 
 def _environment(places: Layout, trees: Trees) -> Optional[EnvironmentFacts]:

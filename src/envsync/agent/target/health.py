@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import shutil
 from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.places.busy_findings import live_busy_findings
-from envsync.agent.places.layout import INTENT, STATE_DIRECTORY, Layout, layout
+from envsync.agent.places.layout import INTENT, Layout, layout
 from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
+from envsync.agent.places.prefix_environments import has_history, prefix_environments
 from envsync.agent.places.records import Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.conda_tool import tools
@@ -27,7 +27,6 @@ from envsync.agent.wire.messages import ServerFacts, ToolFacts
 from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.errors import EnvsyncError
 from envsync.tree.local import LocalPaths
-from envsync.tree.safety import is_environment_name
 
 
 def health(
@@ -102,22 +101,15 @@ def _standing(prefix: str, trees_of: Callable[[Layout], Trees]) -> Iterator[Stan
 
 def _names(prefix: str) -> List[str]:
     """Return the environments that are live, and those of which only envsync's state is left."""
-    envs = os.path.join(prefix, "envs")
-    found = set()
-    with contextlib.suppress(OSError):
-        for name in os.listdir(envs):
-            path = os.path.join(envs, name)
-            has_history = os.path.exists(os.path.join(path, "conda-meta", "history"))
-            if has_history or (os.path.islink(path) and _has_state(prefix, name)):
-                found.add(name)
-    with contextlib.suppress(OSError):
-        found.update(os.listdir(os.path.join(envs, os.fsdecode(STATE_DIRECTORY))))
-    return sorted(filter(is_environment_name, found))
+    environments = prefix_environments(prefix)
+    live = {name for name in environments.live if _is_environment(prefix, name)}
+    return sorted(live | environments.with_state)
 
 
-def _has_state(prefix: str, name: str) -> bool:
-    """Return whether envsync keeps state beside an environment that is on another disk."""
-    return is_environment_name(name) and os.path.isdir(layout(prefix, name).state)
+def _is_environment(prefix: str, name: str) -> bool:
+    """Return whether it is one for conda, or envsync keeps state beside it on another disk."""
+    path = os.path.join(os.fsencode(prefix), b"envs", os.fsencode(name))
+    return has_history(path) or (os.path.islink(path) and os.path.isdir(layout(prefix, name).state))
 
 
 def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
