@@ -59,15 +59,15 @@ def signs(paths: Iterable[Tuple[bytes, float]], now_seconds: float) -> Tuple[Bus
     newer of its mtime and ctime in seconds: a renamed directory keeps its mtime, so that by mtime
     pip's `~numpy` looks as old as numpy was.
     """
-    found = []
+    result = []
     leftovers, has_history = _leftovers(paths)
     for path, changed_seconds in leftovers:
         young = abs(now_seconds - changed_seconds) < YOUNG_SECONDS
         message = f"an installer left {path.decode('utf-8', 'backslashreplace')}"
-        found.append(BusySign(message, young, path))
+        result.append(BusySign(message, young, path))
     if not has_history:
-        found.append(BusySign("it has no conda-meta/history", True, HISTORY))
-    return tuple(found)
+        result.append(BusySign("it has no conda-meta/history", True, HISTORY))
+    return tuple(result)
 
 
 def _leftovers(paths: Iterable[Tuple[bytes, float]]) -> Tuple[List[Tuple[bytes, float]], bool]:
@@ -185,15 +185,15 @@ def _interpreter(process: RunningProcess) -> bytes:
 
 def _values(arguments: Sequence[bytes], options: Sequence[bytes]) -> List[bytes]:
     """Return the values of options: `-n NAME`, `-nNAME`, `--name NAME` and `--name=NAME`."""
-    found = []
+    values = []
     for argument, following in zip(arguments, [*arguments[1:], b""]):
         option, _, value = argument.partition(b"=")
         short = _SHORT_OPTION.fullmatch(argument)
         if short:
             option, value = b"-" + short.group(1), short.group(2)
         if option in options and (value or following):
-            found.append(value or following)
-    return found
+            values.append(value or following)
+    return values
 
 
 def _is_within(path: bytes, environment: bytes) -> bool:

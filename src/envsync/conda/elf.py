@@ -66,19 +66,19 @@ def _run_paths(read: ReadAt) -> Tuple[bytes, ...]:
         return ()
     order, is_wide = _layout(head)
     segments = _segments(read, head)
-    found: Dict[int, int] = {}
+    tags: Dict[int, int] = {}
     for segment in segments:
         if segment.kind == _DYNAMIC:
             table = read(segment.offset, min(segment.size, _DYNAMIC_BYTES_MAX))
             pair = struct.Struct(order + ("QQ" if is_wide else "II"))
             whole = table[: len(table) - len(table) % pair.size]
             # The tag 0 ends the table; what follows does not belong to it.
-            found.update(itertools.takewhile(lambda row: row[0], pair.iter_unpack(whole)))
+            tags.update(itertools.takewhile(lambda row: row[0], pair.iter_unpack(whole)))
     # If a file has both, the loader ignores its RPATH.
-    text = found.get(_RUNPATH, found.get(_RPATH))
-    if text is None or _STRINGS not in found:
+    text = tags.get(_RUNPATH, tags.get(_RPATH))
+    if text is None or _STRINGS not in tags:
         return ()
-    start = _offset_of(found[_STRINGS], segments) + text
+    start = _offset_of(tags[_STRINGS], segments) + text
     written, end, _ = read(start, _RUN_PATH_BYTES_MAX).partition(b"\0")
     return tuple(filter(None, written.split(b":"))) if end else ()
 
@@ -89,13 +89,13 @@ def _segments(read: ReadAt, head: bytes) -> List[_Segment]:
     size, count = struct.unpack_from(order + "HH", head, 54 if is_wide else 42)
     form = struct.Struct(order + ("IIQQQQQQ" if is_wide else "8I"))
     table = read(start, size * min(count, _SECTIONS_MAX))
-    found = []
+    segments = []
     for at in range(0, len(table) - form.size + 1, size or form.size):
         fields = form.unpack_from(table, at)
         # The 32-bit form has the flags elsewhere.
         offset, address, _, length = fields[2:6] if is_wide else fields[1:5]
-        found.append(_Segment(fields[0], offset, address, length))
-    return found
+        segments.append(_Segment(fields[0], offset, address, length))
+    return segments
 
 
 def _offset_of(address: int, segments: List[_Segment]) -> int:
@@ -139,11 +139,11 @@ def _sections(read: ReadAt, head: bytes) -> Tuple[_Section, ...]:
     size, count = struct.unpack_from(order + "HH", head, 58 if is_wide else 46)
     table = read(start, size * min(count, _SECTIONS_MAX))
     form = struct.Struct(order + ("IIQQQQIIQQ" if is_wide else "10I"))
-    found = []
+    sections = []
     for at in range(0, len(table) - form.size + 1, size or form.size):
         _, kind, _, _, offset, length, link, entries, _, _ = form.unpack_from(table, at)
-        found.append(_Section(kind, offset, length, link, entries))
-    return tuple(found)
+        sections.append(_Section(kind, offset, length, link, entries))
+    return tuple(sections)
 
 
 def _names(rows: bytes, strings: bytes, count: int, order: str) -> Iterator[bytes]:

@@ -48,7 +48,7 @@ def starts(content: bytes, environments: Collection[bytes]) -> bool:
 
 def outside(directory: str, environments: Collection[bytes]) -> List[str]:
     """Return a line for each kernelspec below `directory` that starts the environment."""
-    found = []
+    lines = []
     try:
         names = sorted(os.listdir(directory))
     except OSError:
@@ -61,5 +61,5 @@ def outside(directory: str, environments: Collection[bytes]) -> List[str]:
         except OSError:
             continue
         if starts(content, environments):
-            found.append(f"kernelspec {name} (not sent){STANDS_AT}{path}")
-    return found
+            lines.append(f"kernelspec {name} (not sent){STANDS_AT}{path}")
+    return lines

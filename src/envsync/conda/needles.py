@@ -29,11 +29,11 @@ class Needles(NamedTuple):
 
     def found_in(self, content: bytes) -> int:
         """Return the bits `PLAIN` and `WIDE`, each set if one of its needles is in `content`."""
-        found = PLAIN if any(needle in content for needle in self.plain) else 0
+        bits = PLAIN if any(needle in content for needle in self.plain) else 0
         # Searching for single bytes costs next to nothing, and rules out most files.
         if b"\0" in content and b"/" in content and any(needle in content for needle in self.wide):
-            found |= WIDE
-        return found
+            bits |= WIDE
+        return bits
 
 
 def needles(paths: Sequence[bytes]) -> Needles:

@@ -81,8 +81,8 @@ def in_file(path: bytes, content: bytes, environment: bytes) -> Tuple[LeadsOutsi
         kind, targets = "editable install", _finder(content)
     else:
         kind, targets = "line of a .pth file", _pth(content)
-    found = _outside(path, kind, targets, environment)
-    return tuple(dict.fromkeys(found))
+    leads = _outside(path, kind, targets, environment)
+    return tuple(dict.fromkeys(leads))
 
 
 class Names(NamedTuple):
@@ -130,7 +130,7 @@ def _is_on_every_server(directory: bytes, names: Names) -> bool:
 
 
 def _is_below(path: bytes, directories: Collection[bytes]) -> bool:
-    return any(path == one or path.startswith(one + b"/") for one in directories)
+    return any(path == directory or path.startswith(directory + b"/") for directory in directories)
 
 
 def _outside(

@@ -51,7 +51,7 @@ def group_paths(
     unclaimed = _Unclaimed(changed_paths)
     groups: List[PathGroup] = []
     present = find_installed(all_paths)
-    gone = [one for one in find_installed(gone_paths) if one not in present]
+    gone = [package for package in find_installed(gone_paths) if package not in present]
     for installed in (*_pips_first(present), *_pips_first(gone)):
         count = unclaimed.claim_metadata(installed.metadata_path)
         if unclaimed.paths:

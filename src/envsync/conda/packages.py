@@ -60,10 +60,10 @@ class PackageChanges(NamedTuple):
 
     def lines(self) -> Tuple[str, ...]:
         """Return one line for each package, by name: `~ numpy 1.26.4 -> 2.0.1`."""
-        told = [(package.name, f"+ {package}") for package in self.added]
-        told += [(package.name, f"- {package}") for package in self.removed]
-        told += [(new.name, f"~ {old} -> {_news(old, new)}") for old, new in self.changed]
-        return tuple(line for _, line in sorted(told))
+        lines = [(package.name, f"+ {package}") for package in self.added]
+        lines += [(package.name, f"- {package}") for package in self.removed]
+        lines += [(new.name, f"~ {old} -> {_news(old, new)}") for old, new in self.changed]
+        return tuple(line for _, line in sorted(lines))
 
 
 def normalized(name: str) -> str:
@@ -110,20 +110,24 @@ def find_installed(paths: Iterable[bytes]) -> Tuple[Installed, ...]:
     `paths` are files, directories or both, in any order. A dist-info that conda installed is
     left out, because conda's own record stands for it.
     """
-    found: Dict[bytes, Package] = {}
+    by_path: Dict[bytes, Package] = {}
     for path in paths:
         match = _CONDA_META.fullmatch(path)
         parse: Callable[[str], Optional[Package]] = from_conda_meta_name
         if match is None and b"-info" in path:
             match = _METADATA.match(path)
             parse = from_dist_info_name
-        if match is not None and match.group() not in found:
+        if match is not None and match.group() not in by_path:
             package = parse(match.group(1).decode("utf-8", "backslashreplace"))
             if package is not None:
-                found[match.group()] = package
-    conda = {normalized(one.name): one for one in found.values() if one.kind == CONDA}
+                by_path[match.group()] = package
+    conda = {
+        normalized(package.name): package for package in by_path.values() if package.kind == CONDA
+    }
     return tuple(
-        Installed(found[path], path) for path in sorted(found) if not _is_condas(found[path], conda)
+        Installed(by_path[path], path)
+        for path in sorted(by_path)
+        if not _is_condas(by_path[path], conda)
     )
 
 
@@ -141,10 +145,16 @@ def list_packages(paths: Iterable[bytes]) -> Tuple[Package, ...]:
     A package that both conda and pip name counts once: as pip's if pip has installed another
     version over it (which is what Python imports), else as conda's.
     """
-    installed = [one.package for one in find_installed(paths)]
-    pypi = {normalized(one.name): one for one in installed if one.kind == PYPI}
-    conda = [one for one in installed if one.kind == CONDA and normalized(one.name) not in pypi]
-    return tuple(sorted([*conda, *pypi.values()], key=lambda one: (normalized(one.name), one)))
+    packages = [installed.package for installed in find_installed(paths)]
+    pypi = {normalized(package.name): package for package in packages if package.kind == PYPI}
+    conda = [
+        package
+        for package in packages
+        if package.kind == CONDA and normalized(package.name) not in pypi
+    ]
+    return tuple(
+        sorted([*conda, *pypi.values()], key=lambda package: (normalized(package.name), package))
+    )
 
 
 def difference(before: Iterable[Package], after: Iterable[Package]) -> PackageChanges:

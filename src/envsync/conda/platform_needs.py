@@ -64,7 +64,7 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
 
     An older C library is a warning, given only if there is no refusal.
     """
-    found = [
+    reasons = [
         Mismatch(f"the source is for {noun} {mine}, the target is {its}", True)
         for noun, mine, its in (
             ("the system", source.system, target.system),
@@ -74,13 +74,13 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
         if mine and its and mine != its
     ]
     mine, its = source.libc_version, target.libc_version
-    if not found and has_older_libc(source, target):
+    if not reasons and has_older_libc(source, target):
         message = (
             f"the target's {target.libc or 'C library'} {its} is older than the source's {mine}: "
             "what was compiled on the source may not run there"
         )
-        found.append(Mismatch(message, False))
-    return tuple(found)
+        reasons.append(Mismatch(message, False))
+    return tuple(reasons)
 
 
 def cuda_need(names: Iterable[bytes]) -> Optional[CudaNeed]:

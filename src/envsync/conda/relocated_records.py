@@ -78,11 +78,11 @@ def _pip_hash(found: Match[bytes], rewritten: ByDigest) -> bytes:
 
 def placeholders(content: bytes) -> Dict[bytes, Placeholder]:
     """Return the files, by path, into which conda wrote the prefix according to a record."""
-    found: Dict[bytes, Placeholder] = {}
+    by_path: Dict[bytes, Placeholder] = {}
     for match in _FLAT_OBJECT.finditer(content) if _DECLARED in content else ():
         if _DECLARED in match.group():
-            found.update(_placeholder(match.group()))
-    return found
+            by_path.update(_placeholder(match.group()))
+    return by_path
 
 
 def _placeholder(entry: bytes) -> Iterator[Tuple[bytes, Placeholder]]:

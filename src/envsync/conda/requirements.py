@@ -89,16 +89,18 @@ def requirements(paths: Iterable[bytes], read: ReadFile) -> Requirements:
     installed = find_installed(listed)
     records = [
         document
-        for document in (_document(read(one.metadata_path)) for one in installed if _is_conda(one))
+        for document in (
+            _document(read(package.metadata_path)) for package in installed if _is_conda(package)
+        )
         if document is not None
     ]
     owned = {path for record in records for path in _metadata_of(record)}
     pip = [
-        _of_pip(one, listed, read)
-        for one in installed
-        if not _is_conda(one) and one.metadata_path not in owned
+        _of_pip(package, listed, read)
+        for package in installed
+        if not _is_conda(package) and package.metadata_path not in owned
     ]
-    pip += _egg_links(listed, read, {normalized(one.name) for one in pip})
+    pip += _egg_links(listed, read, {normalized(package.name) for package in pip})
     return Requirements(
         channels_of(records),
         tuple(sorted(_of_conda(record) for record in records)),
@@ -132,26 +134,26 @@ def _of_conda(record: Dict[str, Any]) -> CondaRequirement:
 def _metadata_of(record: Dict[str, Any]) -> Set[bytes]:
     """Return the Python metadata directories that a conda package installed, under any name."""
     files = record.get("files")
-    found = set()
+    directories = set()
     for path in files if isinstance(files, list) else ():
         match = _METADATA.match(path) if isinstance(path, str) else None
         if match:
             # JSON can spell a lone surrogate, which is in no file's name.
             with contextlib.suppress(UnicodeEncodeError):
-                found.add(match.group(1).encode("utf-8", "surrogateescape"))
-    return found
+                directories.add(match.group(1).encode("utf-8", "surrogateescape"))
+    return directories
 
 
 def channels_of(records: Iterable[Dict[str, Any]]) -> Tuple[str, ...]:
     """Return the channels that packages came from, most packages first, without credentials."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for record in records:
         url, channel = record.get("url"), record.get("channel")
         if isinstance(url, str) and "://" in url:
-            found[_channel(url.rpartition("/")[0])] += 1
+            counts[_channel(url.rpartition("/")[0])] += 1
         elif isinstance(channel, str) and channel and channel != "<unknown>":
-            found[_channel(channel)] += 1
-    return tuple(sorted(found, key=lambda channel: (-found[channel], channel)))
+            counts[_channel(channel)] += 1
+    return tuple(sorted(counts, key=lambda channel: (-counts[channel], channel)))
 
 
 def _channel(url: str) -> str:
@@ -209,7 +211,7 @@ def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
 
 def _egg_links(paths: Iterable[bytes], read: ReadFile, known: Set[str]) -> List[PipRequirement]:
     """Return the packages of `.egg-link` files, in which `setup.py develop` names a directory."""
-    found = []
+    requirements = []
     for path in paths:
         match = _EGG_LINK.fullmatch(path)
         if match is None:
@@ -217,8 +219,8 @@ def _egg_links(paths: Iterable[bytes], read: ReadFile, known: Set[str]) -> List[
         name = match.group(1).decode("utf-8", "backslashreplace")
         place = (read(path) or b"").split(b"\n")[0].decode("utf-8", "replace").strip()
         if place.startswith("/") and normalized(name) not in known:
-            found.append(PipRequirement(name, "", "file://" + place, True, True))
-    return found
+            requirements.append(PipRequirement(name, "", "file://" + place, True, True))
+    return requirements
 
 
 def requested_specs(history: str) -> Tuple[str, ...]:
@@ -248,12 +250,12 @@ def _listed(text: str) -> Tuple[str, ...]:
 
 def _spec_to_take(spec: str) -> str:
     """Return the spec without the credentials in its URLs."""
-    channel, is_of_channel, what = spec.rpartition("::")
-    channel, what = (
+    channel, is_of_channel, rest = spec.rpartition("::")
+    channel, rest = (
         _ADDRESS.sub(lambda address: without_credentials(address.group()), part)
-        for part in (channel, what)
+        for part in (channel, rest)
     )
-    return channel + is_of_channel + what
+    return channel + is_of_channel + rest
 
 
 def spec_name(spec: str) -> str:

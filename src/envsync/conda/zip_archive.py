@@ -20,9 +20,9 @@ def start(content: bytes) -> Optional[int]:
     first = max(0, len(content) - _END.size - _COMMENT_BYTES_MAX)
     at = content.rfind(_END_MAGIC, first)
     while at >= 0:
-        found = _start(content, at)
-        if found is not None:
-            return found
+        first_byte = _start(content, at)
+        if first_byte is not None:
+            return first_byte
         at = content.rfind(_END_MAGIC, first, at)
     return None
 

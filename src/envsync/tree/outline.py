@@ -26,7 +26,7 @@ def placeholder(inode: int) -> bytes:
 
 def files(outline: Manifest) -> Sizes:
     """Return the files to send, in the order in which they are received."""
-    found = Sizes()
+    sizes = Sizes()
     seen: Set[bytes] = set()
     for directory in sorted(outline.directories):
         some: List[Entry] = []
@@ -35,8 +35,8 @@ def files(outline: Manifest) -> Sizes:
                 if entry.link_group:
                     seen.add(entry.link_group)
                 some.append(entry)
-        found.add(directory, [e.name for e in some], [e.size_bytes for e in some])
-    return found
+        sizes.add(directory, [e.name for e in some], [e.size_bytes for e in some])
+    return sizes
 
 
 def plan_whole(outline: Manifest) -> Plan:

@@ -170,9 +170,9 @@ class _Work:
             here: List[Entry] = []
             for entry in entries:
                 path = join(directory, entry.name)
-                found = self._held(path, entry, held)
-                if found is not None:
-                    copies.append(Copy(path, entry, *found))
+                holder = self._held(path, entry, held)
+                if holder is not None:
+                    copies.append(Copy(path, entry, *holder))
                 elif entry.content in fetched:
                     repeats.append(Copy(path, entry, STAGED, fetched[entry.content]))
                 else:

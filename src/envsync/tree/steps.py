@@ -128,14 +128,14 @@ class Files(Collection[Make]):
                 yield start + name
 
     def __contains__(self, make: object) -> bool:
-        return any(make == found for found in self)
+        return any(make == other for other in self)
 
     def __add__(self, more: Iterable[Make]) -> Files:
-        found = Files(more)
-        found._parts = self._parts + found._parts
-        found._count += self._count
-        found.size_bytes += self.size_bytes
-        return found
+        files = Files(more)
+        files._parts = self._parts + files._parts
+        files._count += self._count
+        files.size_bytes += self.size_bytes
+        return files
 
     def directories(self) -> Set[bytes]:
         return {directory for directory, _, _ in self._parts}
@@ -164,7 +164,7 @@ class Sizes(Collection[Tuple[bytes, int]]):
                 yield start + name, size_bytes
 
     def __contains__(self, item: object) -> bool:
-        return any(item == found for found in self)
+        return any(item == other for other in self)
 
 
 def by_directory(files: Iterable[Make]) -> Iterator[Tuple[bytes, List[Entry]]]:
@@ -215,5 +215,5 @@ class Plan(NamedTuple):
         return self.fetch_bytes() + self.copy_bytes()
 
     def new_inodes(self) -> int:
-        made = len(self.directories) + len(self.symlinks) + len(self.fetches)
-        return made + self.copy_files()
+        inodes = len(self.directories) + len(self.symlinks) + len(self.fetches)
+        return inodes + self.copy_files()

@@ -25,11 +25,11 @@ def find_tool(prefix: str) -> ToolFacts:
     for name, path in _candidates(prefix):
         if path in dead:
             continue
-        said = run([path, "--version"], tool_environment({}), _VERSION_SECONDS)
-        if said.status == 0:
-            version = next((word for word in said.output.split() if word[:1].isdigit()), "")
+        ran = run([path, "--version"], tool_environment({}), _VERSION_SECONDS)
+        if ran.status == 0:
+            version = next((word for word in ran.output.split() if word[:1].isdigit()), "")
             return ToolFacts(name, path, version[:40])
-        dead[path] = _why(said)
+        dead[path] = _why(ran)
     if dead:
         raise PreflightRefused(
             f"no conda tool there can be started: {', '.join(dead)}",
@@ -43,8 +43,8 @@ def _why(ran: Ran) -> str:
     """Return why a tool did not start: its last line of output, or how it ended."""
     if ran.status is None:
         return f"no answer within {_VERSION_SECONDS:g} s"
-    said = [line.strip() for line in ran.output.splitlines() if line.strip()]
-    return said[-1][:300] if said else f"exit status {ran.status}"
+    lines = [line.strip() for line in ran.output.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"exit status {ran.status}"
 
 
 def tools(prefix: str) -> Iterator[ToolFacts]:

@@ -27,6 +27,6 @@ def driver_cuda_version() -> str:
             return f"{number.value // _CUDA_MAJOR}.{minor}"
     program = shutil.which("nvidia-smi")
     # The output of `-q` is long, and has the version in its first lines.
-    said = "" if program is None else version_text(program, "-q")
-    found = re.search(r"CUDA Version\s*:\s*(\d{1,4}\.\d{1,4})", said)
-    return "" if found is None else found.group(1)
+    output = "" if program is None else version_text(program, "-q")
+    match = re.search(r"CUDA Version\s*:\s*(\d{1,4}\.\d{1,4})", output)
+    return "" if match is None else match.group(1)

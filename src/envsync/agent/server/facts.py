@@ -157,12 +157,12 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
     Agents that run from a path are included, but not those that only read there.
     """
     tops = {path: os.path.realpath(path) + b"/" for path in paths}
-    found: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
+    uses_below: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
     for seen in _own_processes(_own_pids(), with_readers=True) if paths else ():
         for path, top in tops.items():
             if seen.is_below(top):
-                found[path].append(seen.use)
-    return {path: tuple(uses) for path, uses in found.items()}
+                uses_below[path].append(seen.use)
+    return {path: tuple(uses) for path, uses in uses_below.items()}
 
 
 def _own_processes(pids: Sequence[int], *, with_readers: bool) -> Iterator[_Seen]:

@@ -67,18 +67,18 @@ def is_full(files: int, size_bytes: int) -> bool:
 
 def batches(files: Sequence[T], size_bytes: Callable[[T], int]) -> List[List[T]]:
     """Return batches of about equal work; take them from the end to have large files first."""
-    found: List[List[T]] = []
+    result: List[List[T]] = []
     batch: List[T] = []
     total_bytes = 0
     for file in sorted(files, key=size_bytes):
         batch.append(file)
         total_bytes += size_bytes(file)
         if is_full(len(batch), total_bytes):
-            found.append(batch)
+            result.append(batch)
             batch, total_bytes = [], 0
     if batch:
-        found.append(batch)
-    return found
+        result.append(batch)
+    return result
 
 
 def run_in_workers(

@@ -174,13 +174,13 @@ def birth_time_ns(path: bytes, directory_fd: int) -> Optional[int]:
     It differs if an inode number was reused for another file.
     """
     function = getattr(_libc, "statx", None)
-    found = ctypes.create_string_buffer(_STATX_BYTES)
+    status = ctypes.create_string_buffer(_STATX_BYTES)
     flags, mask = ctypes.c_int(_AT_SYMLINK_NOFOLLOW), ctypes.c_uint(_STATX_BTIME)
-    if function is None or function(directory_fd, path, flags, mask, found) != 0:
+    if function is None or function(directory_fd, path, flags, mask, status) != 0:
         return None
-    (told,) = struct.unpack_from("I", found)
-    seconds, nanoseconds = struct.unpack_from("qI", found, _STATX_BTIME_AT)
-    return seconds * 10**9 + nanoseconds if told & _STATX_BTIME and seconds else None
+    (known_mask,) = struct.unpack_from("I", status)
+    seconds, nanoseconds = struct.unpack_from("qI", status, _STATX_BTIME_AT)
+    return seconds * 10**9 + nanoseconds if known_mask & _STATX_BTIME and seconds else None
 
 
 def clone(source_fd: int, target_fd: int) -> bool:

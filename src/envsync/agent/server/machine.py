@@ -30,8 +30,8 @@ def name_among_all() -> str:
     Images are installed on many machines with the ID that they have, so the host name is part of
     it, and "localhost" is none.
     """
-    found, host = _lasting_id(), _host_name()
-    return f"{found} {host}" if found and host != "localhost" else ""
+    machine_id, host = _lasting_id(), _host_name()
+    return f"{machine_id} {host}" if machine_id and host != "localhost" else ""
 
 
 def _host_name() -> str:

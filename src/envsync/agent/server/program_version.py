@@ -12,8 +12,8 @@ _SAID_MAX = 4096
 
 def version_of(program: str) -> str:
     """Return a program's version, from the first line that `--version` prints; "" if none."""
-    found = re.search(r"\d+(?:\.\d+)+\w*", version_text(program).partition("\n")[0])
-    return "" if found is None else found.group()
+    match = re.search(r"\d+(?:\.\d+)+\w*", version_text(program).partition("\n")[0])
+    return "" if match is None else match.group()
 
 
 def version_text(program: str, *arguments: str) -> str:

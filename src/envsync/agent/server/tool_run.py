@@ -56,11 +56,11 @@ def run(
                 process.stdin.close()
             process.wait()
         start = max(0, os.fstat(output.fileno()).st_size - OUTPUT_BYTES)
-        said = os.pread(output.fileno(), OUTPUT_BYTES, start)
+        text = os.pread(output.fileno(), OUTPUT_BYTES, start)
         if start:
             # A partial line is dropped, as credentials could not be recognized in it.
-            said = said.partition(b"\n")[2]
-        return Ran(status, said.decode("utf-8", "backslashreplace"))
+            text = text.partition(b"\n")[2]
+        return Ran(status, text.decode("utf-8", "backslashreplace"))
 
 
 def _wait(

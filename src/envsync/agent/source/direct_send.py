@@ -14,7 +14,7 @@ _REACH_SECONDS = 25.0
 
 def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
     """Try each of these ssh commands, none of which may prompt, until one connects."""
-    said = "ssh was not found"
+    message = "ssh was not found"
     for number, argv in enumerate(commands):
         try:
             done = subprocess.run(
@@ -29,16 +29,16 @@ def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
             break
         except OSError as error:
             # For instance, this user may not execute it.
-            said = str(error)
+            message = str(error)
             break
         except subprocess.TimeoutExpired:
-            said = f"no answer in {_REACH_SECONDS:g} s"
+            message = f"no answer in {_REACH_SECONDS:g} s"
             continue
         if done.returncode == 0:
             return ReachFacts(number, "")
         lines = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
-        said = lines[-1][:200] if lines else f"exit status {done.returncode}"
-    return ReachFacts(-1, said)
+        message = lines[-1][:200] if lines else f"exit status {done.returncode}"
+    return ReachFacts(-1, message)
 
 
 def run_rsync(argv: Sequence[str], paths: bytes, emit: Callable[[bytes], None]) -> RsyncEnded:

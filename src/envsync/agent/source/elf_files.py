@@ -55,20 +55,20 @@ class ElfFiles(NamedTuple):
         cache = None if self.cache is None else self.cache + question.kind
         known = _known(load(cache, question.magic) or b"")
         seen: _Answers = {}
-        found = []
+        answered = []
         for path, entry in self._candidates():
             key = entry.content[:_KEY_BYTES]
-            said = seen.get(key, known.get(key))
-            is_certain = said is not None
-            if said is None:
-                said, is_certain = _read(self.place_of(path), entry, question.answer)
-            if is_certain and len(said) <= _ANSWER_BYTES_MAX:
-                seen[key] = said
-            if said:
-                found.append((path, said))
+            answer = seen.get(key, known.get(key))
+            is_certain = answer is not None
+            if answer is None:
+                answer, is_certain = _read(self.place_of(path), entry, question.answer)
+            if is_certain and len(answer) <= _ANSWER_BYTES_MAX:
+                seen[key] = answer
+            if answer:
+                answered.append((path, answer))
         if seen != known:
             store(cache, question.magic, b"".join(map(_row, seen, seen.values())))
-        return found
+        return answered
 
     def _candidates(self) -> Iterator[Tuple[bytes, Entry]]:
         for directory in self.directories:
@@ -85,14 +85,14 @@ def _read(place: bytes, entry: Entry, answer: Callable[[elf.ReadAt], bytes]) -> 
     except OSError:
         return b"", False
     try:
-        said = answer(lambda offset, size: os.pread(fd, size, offset))
+        result = answer(lambda offset, size: os.pread(fd, size, offset))
         status = os.fstat(fd)
     except OSError:
         return b"", False
     finally:
         os.close(fd)
     same = status.st_size, status.st_mtime_ns
-    return said, stat.S_ISREG(status.st_mode) and same == (entry.size_bytes, entry.mtime_ns)
+    return result, stat.S_ISREG(status.st_mode) and same == (entry.size_bytes, entry.mtime_ns)
 
 
 def _known(body: bytes) -> _Answers:

@@ -57,13 +57,13 @@ class FilesWithPrefix:
                 if self._needs_a_look(path, entry):
                     candidates[path] = entry, row
         rows = [_candidate(path, row) for path, (_, row) in candidates.items()]
-        found = search(self._top_fd, self._relocation.needles, rows)
-        if found.changed:
-            raise source_changed(found.changed)
+        result = search(self._top_fd, self._relocation.needles, rows)
+        if result.changed:
+            raise source_changed(result.changed)
         for path, (entry, _) in candidates.items():
-            if path in found.holding_wide and self._names_widely(path, entry):
+            if path in result.holding_wide and self._names_widely(path, entry):
                 self.widely[path] = entry
-            if path in found.holding:
+            if path in result.holding:
                 self.files[path] = entry
             else:
                 self.names_nothing(path, entry)

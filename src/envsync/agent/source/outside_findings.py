@@ -69,9 +69,9 @@ def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[Lead
     """Yield the outside directories in which binaries look for libraries, each once."""
     names = outside.Names(source.names, os.fsencode(there) or source.known_as)
     unchanged = source.relocation_facts(there).left if there else ()
-    found: Dict[bytes, Set[bytes]] = {}
-    for path, said in source.elf_files().ask(_RUN_PATHS):
-        for run_path in said.split(b":"):
+    paths_by_lead: Dict[bytes, Set[bytes]] = {}
+    for path, run_paths in source.elf_files().ask(_RUN_PATHS):
+        for run_path in run_paths.split(b":"):
             lead = outside.in_run_path(path, run_path, names)
             if lead is None:
                 continue
@@ -82,8 +82,8 @@ def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[Lead
                     continue
                 if os.fsdecode(path) not in unchanged:
                     leads_to = moved(leads_to)
-            found.setdefault(leads_to, set()).add(path)
-    for leads_to, paths in sorted(found.items()):
+            paths_by_lead.setdefault(leads_to, set()).add(path)
+    for leads_to, paths in sorted(paths_by_lead.items()):
         more = f", also of {len(paths) - 1} more" if len(paths) > 1 else ""
         yield LeadsOutside(min(paths), outside.RUN_PATH + more, leads_to)
 

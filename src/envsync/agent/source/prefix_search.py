@@ -80,14 +80,14 @@ class SearchResult(NamedTuple):
 
 def search(top_fd: int, needles: Needles, candidates: Sequence[FileToSearch]) -> SearchResult:
     """Search each of these files for the strings."""
-    found = SearchResult(set(), set(), set())
+    result = SearchResult(set(), set(), set())
     size_bytes = sum(candidate.size_bytes for candidate in candidates)
     if needles.plain and len(candidates) <= _FEW_FILES and size_bytes <= _FEW_BYTES:
         for candidate in candidates:
-            found.note(candidate.path, _look(top_fd, needles, candidate))
+            result.note(candidate.path, _look(top_fd, needles, candidate))
     elif needles.plain and candidates:
-        _search_in_workers(top_fd, needles, candidates, found)
-    return found
+        _search_in_workers(top_fd, needles, candidates, result)
+    return result
 
 
 def _look(top_fd: int, needles: Needles, candidate: FileToSearch) -> int:
@@ -106,11 +106,11 @@ def _look(top_fd: int, needles: Needles, candidate: FileToSearch) -> int:
 
 
 def _search_in_workers(
-    top_fd: int, needles: Needles, candidates: Sequence[FileToSearch], found: SearchResult
+    top_fd: int, needles: Needles, candidates: Sequence[FileToSearch], result: SearchResult
 ) -> None:
     def take(batch: List[FileToSearch], answers: List[bytes]) -> None:
         for candidate, answer in zip(batch, answers):
-            found.note(candidate.path, answer[0])
+            result.note(candidate.path, answer[0])
 
     arguments = [" ".join(needle.hex() for needle in group) for group in needles]
     job = WorkerJob(_CODE, 1, SEARCH_READ_BYTES, arguments)

@@ -80,12 +80,12 @@ class RelocatedContents:
         Raises `SourceRefused` if they have changed.
         """
         if self._placeholders is None:
-            found: Dict[bytes, Placeholder] = {}
+            by_digest: Dict[bytes, Placeholder] = {}
             for record, entry in self._conda_records:
                 for path, placeholder in placeholders(read_verified(top_fd, record, entry)).items():
                     if path in self._digests:
-                        found[self._digests[path]] = placeholder
-            self._placeholders = found
+                        by_digest[self._digests[path]] = placeholder
+            self._placeholders = by_digest
         return self._placeholders.get(digest)
 
 

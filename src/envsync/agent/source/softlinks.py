@@ -68,12 +68,12 @@ def softlinks(
         leading = list(leading_out(snapshot.known(), environment))
         _write(note, snapshot.revision, leading)
     packages = _Packages()
-    found: Dict[bytes, Softlink] = {}
+    links: Dict[bytes, Softlink] = {}
     for path, place in leading:
         entry = _entry(path, place, environment) if packages.hold(place) else None
         if entry is not None:
-            found[path] = Softlink(place, entry)
-    return found
+            links[path] = Softlink(place, entry)
+    return links
 
 
 def read(link: Softlink) -> bytes:

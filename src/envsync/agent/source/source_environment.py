@@ -196,8 +196,8 @@ class SourceEnvironment:
             with opened_source(self.path) as top_fd:
                 build = ListingBuild(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 manifest, totals = build.outline(scanned)
-            found = installer_findings(self._places) + busy_findings(scanned, self._places)
-            state = unhashed_state(self._places.path, totals, found, self._platform())
+            findings = installer_findings(self._places) + busy_findings(scanned, self._places)
+            state = unhashed_state(self._places.path, totals, findings, self._platform())
             return state, manifest
 
     def confirm(self) -> bool:

@@ -82,8 +82,8 @@ class ChangedTree:
 
 
 def _with(entries: Iterable[Entry], named: Mapping[bytes, Optional[Entry]]) -> Tuple[Entry, ...]:
-    found = (named.get(entry.name, entry) for entry in entries)
-    return tuple(entry for entry in found if entry is not None)
+    replaced = (named.get(entry.name, entry) for entry in entries)
+    return tuple(entry for entry in replaced if entry is not None)
 
 
 def _content_bytes(directory: bytes, entries: Iterable[Entry]) -> int:

@@ -203,13 +203,13 @@ class _Find:
         if not self._pid:
             return None
         with os.fdopen(self._output, "rb") as file:
-            found = file.read()
+            output = file.read()
         try:
             _, status = os.waitpid(self._pid, 0)
         except ChildProcessError:
             # SIGCHLD is ignored, as inherited from the parent, so the exit status is lost.
             return None
-        return set(self._directories(found)) if status == 0 else None
+        return set(self._directories(output)) if status == 0 else None
 
     def _directories(self, found: bytes) -> Iterator[bytes]:
         for line in found.split(b"\0")[:-1]:

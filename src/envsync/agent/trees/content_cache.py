@@ -125,10 +125,10 @@ class ContentCache:
         return Summary(head.revision, totals, scan)
 
     def _known(self, signature: str) -> Dict[bytes, Known]:
-        found = self._of_tree(signature)
-        if not found:
+        directories = self._of_tree(signature)
+        if not directories:
             raise CacheLost
-        return found
+        return directories
 
     def directories(self) -> Dict[bytes, Known]:
         """Return what is known of each directory; empty if nothing is or the file is damaged."""
@@ -190,8 +190,8 @@ def _seen(scan: Scan) -> List[Any]:
     """Return what a scan has besides its rows and signature, as JSON values."""
     left_out = [_texts(scan.local), _texts(scan.special), _texts(scan.foreign)]
     numbers = [scan.mode, scan.mtime_ns, scan.entries, scan.newest_ns]
-    found = busy_candidates_of(scan)
-    paths, times = _texts(path for path, _ in found), [time_ns for _, time_ns in found]
+    candidates = busy_candidates_of(scan)
+    paths, times = _texts(path for path, _ in candidates), [time_ns for _, time_ns in candidates]
     parts, upper = partition_of(scan)
     divided = [[_texts(part) for part in parts], _texts(upper)]
     return [*left_out, numbers, list(scan.moment), paths, times, divided]
@@ -235,10 +235,10 @@ def partition_of(scan: Scan) -> Partition:
 
 
 def _integers(values: Sequence[object]) -> Tuple[int, ...]:
-    found = tuple(value for value in values if type(value) is int)
-    if len(found) != len(values):
+    integers = tuple(value for value in values if type(value) is int)
+    if len(integers) != len(values):
         raise TypeError("no integers")
-    return found
+    return integers
 
 
 def _texts(paths: Iterable[bytes]) -> List[str]:

@@ -88,8 +88,8 @@ def read_directory(path: bytes, top_fd: int, device: int) -> Entries:
         if trouble(error) is not None:
             raise
         # The path may be too long for the kernel; then only its end is helpful.
-        what = f"{error.strerror}: ...{os.fsdecode(path[-200:])}"
-        raise SourceRefused(f"a directory cannot be read: {what}") from error
+        reason = f"{error.strerror}: ...{os.fsdecode(path[-200:])}"
+        raise SourceRefused(f"a directory cannot be read: {reason}") from error
 
 
 def _read(path: bytes, top_fd: int, device: int) -> Entries:
@@ -98,8 +98,8 @@ def _read(path: bytes, top_fd: int, device: int) -> Entries:
         if os.fstat(fd).st_dev != device:
             raise ForeignDevice
         try:
-            with os.scandir(fd) as found:
-                entries = sorted(found, key=_name)
+            with os.scandir(fd) as iterator:
+                entries = sorted(iterator, key=_name)
             # Plain tuples, transposed: making a Row of each would take half as long again.
             rows = [status_columns(entry.stat(follow_symlinks=False)) for entry in entries]
         except FileNotFoundError:

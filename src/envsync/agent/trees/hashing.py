@@ -135,13 +135,13 @@ class Hashing:
     def _read_in(self, directory: bytes) -> Dict[bytes, Tuple[int, bytes]]:
         """Return inode and digest, by name, of files read in a directory since the last call."""
         packed = bytes(self._read.pop(directory, b""))
-        found: Dict[bytes, Tuple[int, bytes]] = {}
+        digests: Dict[bytes, Tuple[int, bytes]] = {}
         start = 0
         while start < len(packed):
             inode, digest, length = _READ.unpack_from(packed, start)
             start += _READ.size + length
-            found[packed[start - length : start]] = inode, digest
-        return found
+            digests[packed[start - length : start]] = inode, digest
+        return digests
 
     def _batches(self, parts: Sequence[Unhashed]) -> Iterator[List[UnhashedFile]]:
         """Yield batches of about equal work; files that were already read get their digest here."""

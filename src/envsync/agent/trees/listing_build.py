@@ -144,28 +144,28 @@ class ListingBuild:
         for part in self._hashing.each(self._top_fd, list(late.values()), self._progress):
             ready = [part]
             while ready:
-                one = ready.pop()
-                above, name = split(one.directory)
+                finished = ready.pop()
+                above, name = split(finished.directory)
                 if name == CACHE_DIRECTORY and above in pending:
-                    held[above] = one
+                    held[above] = finished
                     continue
-                pending.remove(one.directory)
-                yield one
-                if one.directory in held:
-                    ready.append(held.pop(one.directory))
+                pending.remove(finished.directory)
+                yield finished
+                if finished.directory in held:
+                    ready.append(held.pop(finished.directory))
 
     def _known_digests(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
         """Return each file's digest, or None unless its status shows that it is unchanged."""
         before = self._before(directory)
         if not before and not self._written:
             return [None] * len(rows)
-        found = self._written.digests(directory, rows)
+        digests = self._written.digests(directory, rows)
         if before:
             for number, row in enumerate(rows):
-                if found[number] is None and row.mode & KIND_MASK == S_IFREG:
+                if digests[number] is None and row.mode & KIND_MASK == S_IFREG:
                     path = join(directory, row.name)
-                    found[number] = self._as_before(path, row, before)
-        return found
+                    digests[number] = self._as_before(path, row, before)
+        return digests
 
     def _as_before(self, path: bytes, row: Row, before: _Before) -> Optional[bytes]:
         old_row, content = before.get(row.name, (None, b""))

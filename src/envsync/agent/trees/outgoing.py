@@ -115,9 +115,9 @@ class _Reader:
     def whole(self, number: int, path: bytes, size_bytes: int) -> Tuple[bytes, bytes]:
         """Return the head and the content of a file that fits into a block."""
         try:
-            made = self._instead(path)
-            if made is not None:
-                return HEAD.pack(number, size_bytes), _as_long(made, size_bytes)
+            substitute = self._instead(path)
+            if substitute is not None:
+                return HEAD.pack(number, size_bytes), _as_long(substitute, size_bytes)
             fd = self._open(path)
         except (OSError, ValueError):
             return HEAD.pack(number, GONE), b""
@@ -135,16 +135,16 @@ class _Reader:
     def parts(self, number: int, path: bytes, size_bytes: int) -> Iterator[Tuple[bytes, bytes]]:
         """Yield the head and the first part of a larger file, then the other parts."""
         try:
-            made = self._instead(path)
-            fd = -1 if made is not None else self._open(path)
+            substitute = self._instead(path)
+            fd = -1 if substitute is not None else self._open(path)
         except (OSError, ValueError):
             yield HEAD.pack(number, GONE), b""
             return
-        if made is not None:
+        if substitute is not None:
             yield HEAD.pack(number, size_bytes), b""
-            made = _as_long(made, size_bytes)
+            substitute = _as_long(substitute, size_bytes)
             for start in range(0, size_bytes, _PART_BYTES):
-                yield b"", made[start : start + _PART_BYTES]
+                yield b"", substitute[start : start + _PART_BYTES]
             return
         head, state, is_whole = HEAD.pack(number, size_bytes), hashlib.sha256(), True
         is_found, tail = False, b""

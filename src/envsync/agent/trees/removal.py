@@ -130,11 +130,11 @@ def _instead(fd: int, another: int) -> int:
 def _remove_files(fd: int) -> List[bytes]:
     """Remove all but the subdirectories of an open directory, and return these."""
     with os.scandir(fd) as entries:
-        found = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
-    for name, is_directory in found:
+        children = [(os.fsencode(e.name), e.is_dir(follow_symlinks=False)) for e in entries]
+    for name, is_directory in children:
         if not is_directory:
             os.unlink(name, dir_fd=fd)
-    return [name for name, is_directory in found if is_directory]
+    return [name for name, is_directory in children if is_directory]
 
 
 def measure(path: bytes) -> int:

@@ -44,12 +44,14 @@ class Later:
 
     def __call__(self) -> Dict[bytes, Known]:
         if self._known is None:
-            found = self._cache.of_tree(self._scan.signature) or self._hashed()
+            directories = self._cache.of_tree(self._scan.signature) or self._hashed()
             rows = self._scan.directories
             if not isinstance(rows, StoredRows):
                 # Use the scan's rows, so that memory holds them only once.
-                found = {path: known._replace(rows=rows[path]) for path, known in found.items()}
-            self._known = found
+                directories = {
+                    path: known._replace(rows=rows[path]) for path, known in directories.items()
+                }
+            self._known = directories
         return self._known
 
     def _hashed(self) -> Dict[bytes, Known]:

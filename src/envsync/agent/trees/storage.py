@@ -53,11 +53,11 @@ def require_room(
     free: Space, new_bytes: int, new_inodes: int, *, is_rollback: bool = False
 ) -> None:
     """Raise `NoSpace` if a push or rollback that adds this much would leave too little free."""
-    what, spare = ("rollback", _SPARE_OF_ROLLBACK) if is_rollback else ("push", _SPARE)
+    action, spare = ("rollback", _SPARE_OF_ROLLBACK) if is_rollback else ("push", _SPARE)
     needed = new_bytes + spare.free_bytes
     if needed > free.free_bytes:
         raise NoSpace(
-            f"the {what} needs {_megabytes(needed)}, including {_megabytes(spare.free_bytes)} "
+            f"the {action} needs {_megabytes(needed)}, including {_megabytes(spare.free_bytes)} "
             f"to spare, but {_megabytes(free.free_bytes)} are free",
             hint=Hint(_FREE),
         )
@@ -65,7 +65,7 @@ def require_room(
     inodes = new_inodes + spare_inodes
     if free.free_inodes is not None and inodes > free.free_inodes:
         raise NoSpace(
-            f"the {what} needs {inodes:,} inodes, including {spare_inodes:,} to spare, "
+            f"the {action} needs {inodes:,} inodes, including {spare_inodes:,} to spare, "
             f"but {free.free_inodes:,} are free",
             hint=Hint(_FREE_INODES),
         )
@@ -118,20 +118,20 @@ def words(error: Union[EnvsyncError, OSError]) -> str:
 
 def storage_failure(error: OSError) -> Optional[EnvsyncError]:
     """Return the error for people when nothing was switched; None if it is no disk trouble."""
-    found = trouble(error)
-    if found is None:
+    disk_trouble = trouble(error)
+    if disk_trouble is None:
         return None
-    return found.kind(
-        f"{found.reason}; the live environment is untouched",
-        hint=Hint(f"{found.cure}, then try again"),
+    return disk_trouble.kind(
+        f"{disk_trouble.reason}; the live environment is untouched",
+        hint=Hint(f"{disk_trouble.cure}, then try again"),
         details=_paths(error),
     )
 
 
 def failure_here(error: OSError) -> Optional[EnvsyncError]:
     """Return the error for a disk of the machine that the command runs on; None as above."""
-    found = trouble(error)
-    return found and found.kind(
+    disk_trouble = trouble(error)
+    return disk_trouble and disk_trouble.kind(
         f"a disk of this machine cannot be used: {words(error)}",
         hint="`df -h`, `df -i` and `dmesg` show which, and why",
     )
@@ -160,13 +160,13 @@ def failure_after_switch(error: OSError, done: Tuple[str, str]) -> Optional[Envs
 
     `done` is `PUBLISHED`, `ROLLED_BACK` or `REMOVED`. None if it is no disk trouble.
     """
-    found = trouble(error)
-    if found is None:
+    disk_trouble = trouble(error)
+    if disk_trouble is None:
         return None
     message, command = done
-    return found.kind(
-        f"{message}: {found.reason}",
-        hint=Hint(f"{found.cure}, then {command} to complete it"),
+    return disk_trouble.kind(
+        f"{message}: {disk_trouble.reason}",
+        hint=Hint(f"{disk_trouble.cure}, then {command} to complete it"),
         details=_paths(error),
     )
 
@@ -174,17 +174,17 @@ def failure_after_switch(error: OSError, done: Tuple[str, str]) -> Optional[Envs
 def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
     """Raise `StorageFailed` if a disk fails to read one of these files; the first 10 are tried."""
     bad: List[str] = []
-    found: Optional[Trouble] = None
+    disk_trouble: Optional[Trouble] = None
     for path in unreadable[:_PATHS_MAX]:
         error = why_unreadable(top_fd, path)
         reason = None if error is None else trouble(error)
         if reason is not None:
-            found = found or reason
+            disk_trouble = disk_trouble or reason
             bad.append(os.fsdecode(path))
-    if found is not None:
+    if disk_trouble is not None:
         raise StorageFailed(
-            f"files cannot be read: {found.reason}",
-            hint=Hint(f"{found.cure}, then try again"),
+            f"files cannot be read: {disk_trouble.reason}",
+            hint=Hint(f"{disk_trouble.cure}, then try again"),
             details=bad,
         )
 

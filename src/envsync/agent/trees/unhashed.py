@@ -57,7 +57,7 @@ class Unhashed:
     def items(self, read: Mapping[bytes, Tuple[int, bytes]] = _NOTHING_READ) -> List[UnhashedFile]:
         """Return the files to hash, the largest first; those that were `read` get that digest."""
         digests, size = self.digests, len(MISSING)
-        found: List[UnhashedFile] = []
+        files: List[UnhashedFile] = []
         for number, row in enumerate(unpack(self.rows)):
             at = number * size
             if row.mode & KIND_MASK != S_IFREG or digests[at : at + size] != MISSING:
@@ -67,9 +67,9 @@ class Unhashed:
             if inode >= 0 and wanted in (0, inode):
                 digests[at : at + size] = digest
             else:
-                found.append(UnhashedFile(self, number, row.name, row.size_bytes, wanted))
-        found.sort(key=lambda item: item.size_bytes, reverse=True)
-        return found
+                files.append(UnhashedFile(self, number, row.name, row.size_bytes, wanted))
+        files.sort(key=lambda item: item.size_bytes, reverse=True)
+        return files
 
     def contents(self) -> List[bytes]:
         """Return the digests, row by row."""

@@ -41,5 +41,5 @@ def _how_to_read(top_fd: int, path: bytes, below: bytes, belongs: str, command: 
     is_of_group = status.st_gid in (os.getegid(), *os.getgroups())
     who, effect = ("g", "") if is_of_group else ("a", " (which lets everybody read)")
     owner = user_name(status.st_uid)
-    told = command.format(who=who, path=full, owner=shlex.quote(owner))
-    return f"{belongs} to {owner}, who has to run there{effect}: {told}"
+    full_command = command.format(who=who, path=full, owner=shlex.quote(owner))
+    return f"{belongs} to {owner}, who has to run there{effect}: {full_command}"

@@ -49,7 +49,7 @@ class WrittenDigests:
         contents; so for a file with several names, ctime may differ.
         """
         start = directory + b"/" if directory else b""
-        found: List[Optional[bytes]] = []
+        digests: List[Optional[bytes]] = []
         get, status_of = self.packed.get, _STATUS.pack
         for name, mode, inode, size_bytes, mtime_ns, ctime_ns, links in rows:
             packed = get(start + name)
@@ -57,8 +57,8 @@ class WrittenDigests:
                 status = status_of(inode & INODE_MASK, size_bytes, mtime_ns, ctime_ns, mode)
                 is_it = packed.startswith(status if links <= 1 else status[:_BEFORE_CTIME_BYTES])
                 packed = packed[_STATUS.size :] if is_it else None
-            found.append(packed)
-        return found
+            digests.append(packed)
+        return digests
 
 
 NO_WRITTEN_DIGESTS = WrittenDigests()
