@@ -176,13 +176,32 @@ class Scheduler:
 
     def _push(self, source: TrackedSource) -> float:
         """Push a change, and to servers that are due; return when the next ones are."""
-        if source.state.is_changed and source.state.may_be_pushed:
+        if source.state.is_changed:
             self._push_change(source)
-        elif source.state.is_changed and source.row.paused and source.state.activity.is_at_rest:
+        is_known = source.state.may_be_pushed and not source.state.is_changed
+        return self._push_due(source) if is_known else math.inf
+
+    def _push_change(self, source: TrackedSource) -> None:
+        """Push to all servers that can be reached, once the source is at rest.
+
+        If there are none, or the source is paused, a scan shows which servers lag.
+        """
+        if not source.state.activity.is_at_rest:
+            return
+        if source.row.paused:
             source.scan_instead()
-        if source.state.is_changed or not (
-            source.state.may_be_pushed and self._pool.may_push(source.name)
-        ):
+            return
+        if self._pool.locked_servers(source.name) or not self._pool.may_push(source.name):
+            return  # a spare's worker was told to end, and will soon
+        servers = self._unsaturated(self.sync_state.reachable_servers(source.name))
+        if servers:
+            self._start_push(source, servers)
+        else:
+            source.scan_instead()
+
+    def _push_due(self, source: TrackedSource) -> float:
+        """Push to the servers that are due; return when the next ones are."""
+        if not self._pool.may_push(source.name):
             return math.inf
         now = self._clock()
         due = self.sync_state.due_in_seconds(source.name, source.row.revision)
@@ -192,19 +211,8 @@ class Scheduler:
         locked = self._pool.locked_servers(source.name)
         servers = tuple(name for name in left if due[name] <= until_seconds and name not in locked)
         self._start_push(source, servers)
-        return now + min(
-            (due[name] for name in left if due[name] > until_seconds), default=math.inf
-        )
-
-    def _push_change(self, source: TrackedSource) -> None:
-        """Push to all servers that can be reached; if there are none, a scan shows who lags."""
-        if self._pool.locked_servers(source.name) or not self._pool.may_push(source.name):
-            return  # a spare's worker was told to end, and will soon
-        servers = self._unsaturated(self.sync_state.reachable_servers(source.name))
-        if servers:
-            self._start_push(source, servers)
-        else:
-            source.scan_instead()
+        later = (due[name] for name in left if due[name] > until_seconds)
+        return now + min(later, default=math.inf)
 
     def _start_push(self, source: TrackedSource, servers: tuple[str, ...]) -> None:
         if servers and self._pool.push(source.name, servers):
