@@ -40,7 +40,7 @@ class SourceState:
     known_by: int = 0
     """The start number of the worker that reported the current revision; 0 before the first."""
     refusals: int = 0
-    """How often in a row a scan or push was refused because of the source itself."""
+    """How often since the last change a scan or push was refused because of the source itself."""
 
     @property
     def is_in_doubt(self) -> bool:
@@ -75,9 +75,19 @@ class SourceState:
 
 
 def changed(state: SourceState, now: float, settle_seconds: float) -> SourceState:
-    """Return the state after a hint that something may have changed, and be half done."""
-    activity = triggers.changed(state.activity, now, settle_seconds)
-    return replace(state, activity=activity, row=replace(state.row, is_unchecked=True))
+    """Return the state after a hint that something may have changed, and be half done.
+
+    A pause after refusals ends, because the change may be the mend.
+    """
+    activity = state.activity
+    if state.refusals and not activity.busy:
+        activity = NO_ACTIVITY
+    return replace(
+        state,
+        row=replace(state.row, is_unchecked=True),
+        activity=triggers.changed(activity, now, settle_seconds),
+        refusals=0,
+    )
 
 
 def demanded(state: SourceState, unfinished: tuple[str, ...], now: float) -> SourceState:

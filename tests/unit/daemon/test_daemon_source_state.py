@@ -112,6 +112,19 @@ def test_a_digest_spares_a_scan_only_after_one_that_succeeded() -> None:
     assert with_row(scanned, error=REFUSED).sparing_digest == ""
 
 
+def test_a_change_ends_the_pause_after_refusals() -> None:
+    state = KNOWN
+    for _ in range(6):
+        state = checked(source_state.failed(state, SourceRefused("busy"), NOW, SETTLE))
+    state = source_state.failed(state, SourceRefused("busy"), NOW, SETTLE)
+    assert state.activity.check_seconds > NOW + 10 * SETTLE
+    first = source_state.changed(state, NOW, SETTLE)
+    assert first.activity.check_seconds == NOW + SETTLE
+    second = source_state.changed(first, NOW + 5, SETTLE)
+    assert second.activity.check_seconds == NOW + 5 + SETTLE
+    assert second.activity.since_seconds == NOW
+
+
 EVENTS: list[Callable[[SourceState], SourceState]] = [
     lambda state: source_state.changed(state, NOW, SETTLE),
     checked,
