@@ -372,7 +372,7 @@ class TargetPush:
         try:
             record = self._target.publisher().publish(switch)
         except TargetDrifted:
-            self._target.live = None  # for `differences` to look again
+            self._target.forget_look()
             raise
         self._clean_up(record)
         return read_back(self._target, record)

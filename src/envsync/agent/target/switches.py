@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Dict, Optional
 
 from envsync.agent.places.carry_recovery import undo_interrupted_carry
@@ -88,10 +87,7 @@ class TargetSwitches:
         self._target.lock.acquire()
         self._target.recover()
         require_no_mounts(self._target.places)
-        self._target.inspected_seconds = time.monotonic()
-        self._target.live = live = self._target.snapshot()
-        self._target.find_again(live)
-        return live
+        return self._target.look_again()
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:
         """Remove the live version; it becomes a generation, and is held."""

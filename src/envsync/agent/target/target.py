@@ -131,6 +131,17 @@ class Target:
             self.find_again(live)
         return self._state(live, findings + self._findings(live), recovered)
 
+    def look_again(self) -> Optional[Snapshot]:
+        """Look at the live version, with the lock held; return what is found."""
+        self.inspected_seconds = time.monotonic()
+        self.live = live = self.snapshot()
+        self.find_again(live)
+        return live
+
+    def forget_look(self) -> None:
+        """Have the next query look at the live version again."""
+        self.live = None
+
     def _findings(self, live: Optional[Snapshot]) -> List[Finding]:
         """Return the findings about the live version and the records."""
         found: List[Finding] = []
