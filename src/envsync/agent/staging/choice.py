@@ -53,20 +53,40 @@ class StagingChoice:
     """
 
     def __init__(self, places: Layout, trees: Trees, records: Records, keep: int) -> None:
-        self._places = places
-        self._trees = trees
-        self._records = records
+        self.places = places
+        self.trees = trees
+        self.records = records
         self._keep = keep
 
     def preview(self, live: Optional[Record]) -> StagingCandidate:
         """Return the tree that would be built on."""
-        return self.candidate(live) if os.path.isdir(self._places.trees) else NOTHING
+        return self.candidate(live) if os.path.isdir(self.places.trees) else NOTHING
 
     def begin(self, live: Optional[Record]) -> None:
-        """Start to search the first tree to be tried for changes, in the background."""
-        for possible in self._possible(live):
-            self._trees.begin(possible.tree)
-            return
+        """Start to search the first tree to be tried for changes, in the background.
+
+        This is not done while a writer may still use it.
+        """
+        if self._is_at_rest():
+            for possible in self._possible(live):
+                self.trees.begin(possible.tree)
+                return
+
+    def ahead(self, live: Optional[Record]) -> Optional[StagingCandidate]:
+        """Return the tree to build on with what is known of it; None if a writer may still use it.
+
+        It counts only until something is staged.
+        """
+        if not self._is_at_rest():
+            return None
+        candidate = self.candidate(live)
+        if candidate.found is not None:
+            candidate.found.known()
+        return candidate
+
+    def _is_at_rest(self) -> bool:
+        note = find_staging(self.places)
+        return note is None or note.is_set_aside
 
     def candidate(self, live: Optional[Record], wanted: str = "") -> StagingCandidate:
         """Return the tree to build on, hashed; `live` is the record of the live tree.
@@ -75,7 +95,7 @@ class StagingChoice:
         """
         for tree, origin, revision in self._possible(live, wanted):
             with contextlib.suppress(SourceRefused, StorageFailed, FileNotFoundError):
-                snapshot = self._trees.snapshot(tree)
+                snapshot = self.trees.snapshot(tree)
                 is_it = revision in (None, snapshot.revision)
                 if is_it and not has_names_elsewhere(snapshot.scan.directories):
                     return StagingCandidate(tree, origin, snapshot)
@@ -86,7 +106,7 @@ class StagingChoice:
         return NOTHING
 
     def _possible(self, live: Optional[Record], wanted: str = "") -> Iterator[_Possible]:
-        records = self._records.all()
+        records = self.records.all()
         noted = self._noted(records)
         if noted is not None:
             yield noted
@@ -96,11 +116,11 @@ class StagingChoice:
 
     def _noted(self, records: Sequence[Record]) -> Optional[_Possible]:
         """Return the tree that an interrupted push left or that was set aside, or None."""
-        note = find_staging(self._places)
+        note = find_staging(self.places)
         if note is None or note.inode in {record.inode for record in records}:
             return None
         origin = ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED
-        for path in self._places.other_trees():
+        for path in self.places.other_trees():
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(path)
                 is_it = status.st_ino == note.inode and stat.S_ISDIR(status.st_mode)
@@ -110,7 +130,7 @@ class StagingChoice:
 
     def _surplus(self, record: Optional[Record]) -> Optional[_Possible]:
         """Return the tree of the version to be dropped next, or None if it may still be needed."""
-        tree = None if record is None else self._records.tree(record)
+        tree = None if record is None else self.records.tree(record)
         with contextlib.suppress(FileNotFoundError):
             # A job that started with this version and may write there would write into the next.
             if record and tree and may_build_on(tree) and not may_be_written_to(tree):

@@ -16,7 +16,7 @@ from envsync.agent.places.local_paths import carry
 from envsync.agent.places.locks import fence_writers
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.sharing import regroup
-from envsync.agent.places.staging_note import find_staging, forget_staging, note_staging
+from envsync.agent.places.staging_note import forget_staging, note_staging
 from envsync.agent.server.filesystem import space
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging.choice import NOTHING, StagingCandidate, StagingChoice
@@ -50,78 +50,46 @@ class Holding(NamedTuple):
     name: str
 
 
-class Staging:
-    """The staging tree of one push. The push lock must be held."""
+def begin_staging(
+    choice: StagingChoice,
+    live: Optional[Record],
+    wanted: str = "",
+    ahead: Optional[StagingCandidate] = None,
+) -> Staging:
+    """Take the tree of a choice, and shut out every process that still writes into it.
 
-    def __init__(self, places: Layout, trees: Trees, records: Records, keep: int) -> None:
-        """`keep` is how many earlier versions stay once this one is published."""
+    `live` is the record of the live tree, and `wanted` the revision that will be built, given if it
+    may be on record already. `ahead` is what the choice said before, if that still counts.
+    """
+    with closing_fd(fence_writers(choice.places)):
+        candidate = ahead
+        if candidate is None or wanted:
+            candidate = choice.candidate(live, wanted)
+        return Staging(choice.places, choice.trees, choice.records, candidate)
+
+
+class Staging:
+    """The staging tree of one push, taken from a candidate. The push lock must be held."""
+
+    def __init__(
+        self, places: Layout, trees: Trees, records: Records, candidate: StagingCandidate
+    ) -> None:
         self._places = places
         self._trees = trees
         self._records = records
-        self._choice = StagingChoice(places, trees, records, keep)
-        self._writer: Optional[TreeWriter] = None
         self._plan: Optional[Plan] = None
-        self._found: Optional[Snapshot] = None
-        self._looked: Optional[StagingCandidate] = None
         self._touched: Set[bytes] = set()
         self._incremental: Optional[IncrementalListing] = None
-        self._was_shared = False
-        self.token = ""
-        self.origin = ORIGIN_NEW
-
-    @property
-    def path(self) -> bytes:
-        return self._places.tree(self.token)
-
-    def look(self, live: Optional[Record]) -> None:
-        """Take a snapshot of the tree that `choose` will take, unless a writer may still use it."""
-        if self._is_at_rest():
-            self._looked = self._choice.candidate(live)
-            if self._looked.found is not None:
-                self._looked.found.known()
-
-    def begin_to_look(self, live: Optional[Record]) -> None:
-        """Start to search the tree that `look` takes for changes, in the background."""
-        if self._is_at_rest():
-            self._choice.begin(live)
-
-    def _is_at_rest(self) -> bool:
-        note = find_staging(self._places)
-        return note is None or note.is_set_aside
-
-    def choose(self, live: Optional[Record], wanted: str = "") -> None:
-        """Choose a tree, and shut out every process that still writes into it.
-
-        `wanted` is the revision that will be built, given if it may be on record already.
-        """
-        looked = None if wanted else self._looked
-        with closing_fd(fence_writers(self._places)):
-            self._take(looked or self._choice.candidate(live, wanted))
-
-    def begin_anew(self) -> None:
-        """Replace the chosen tree, which turned out not to be changeable, by a new directory.
-
-        The old tree is abandoned: it has no record any more, and the note names the new one.
-        """
-        self.close()
-        self._touched, self._incremental = set(), None
-        self._take(NOTHING)
-
-    def give_up(self) -> None:
-        """Make the next push choose another tree than this one."""
-        forget_staging(self._places)
-
-    def _take(self, chosen: StagingCandidate) -> None:
-        self.origin, self._found = chosen.origin, chosen.found
+        self.origin, self._found = candidate.origin, candidate.found
         if self._found is not None:
             # Read this now: if the cache is damaged, the tree is hashed again by its present path.
             known = self._found.known()
             self._found = self._found._replace(known=lambda: known)
         self.token = os.urandom(8).hex()
-        if chosen.tree is None:
+        if candidate.tree is None:
             os.mkdir(self.path, 0o700)
         else:
-            os.rename(chosen.tree, self.path)
+            os.rename(candidate.tree, self.path)
         status = os.lstat(self.path)
         inode = status.st_ino
         note_staging(self._places, self.token, inode)
@@ -130,10 +98,26 @@ class Staging:
             self._records.forget(stale)
         # Last, because as long as the tree has a record, a rollback may use it as it is. Setgid
         # is kept, so that `leave_group` knows that the tree was shared even if this push is cut.
-        handed_down = 0 if chosen.tree is None else status.st_mode & SETGID
+        handed_down = 0 if candidate.tree is None else status.st_mode & SETGID
         os.chmod(self.path, 0o700 | handed_down)
         self._was_shared = bool(handed_down) and status.st_gid != os.getegid()
-        self._writer = TreeWriter(open_directory(self.path))
+        self._writer: Optional[TreeWriter] = TreeWriter(open_directory(self.path))
+
+    @property
+    def path(self) -> bytes:
+        return self._places.tree(self.token)
+
+    def anew(self) -> Staging:
+        """Return a new directory in place of this tree, which turned out not to be changeable.
+
+        This tree is abandoned: it has no record any more, and the note names the new one.
+        """
+        self.close()
+        return Staging(self._places, self._trees, self._records, NOTHING)
+
+    def give_up(self) -> None:
+        """Make the next push choose another tree than this one."""
+        forget_staging(self._places)
 
     def set_aside(self) -> None:
         """Leave the completed and verified tree for the next push to build on."""

@@ -35,10 +35,11 @@ from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
+from envsync.agent.staging.choice import StagingCandidate, StagingChoice
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.plan_figures import with_copied, with_failed
 from envsync.agent.staging.reuse import Alike
-from envsync.agent.staging.staging import Holding, Staging
+from envsync.agent.staging.staging import Holding, Staging, begin_staging
 from envsync.agent.target import build_ahead, group_access
 from envsync.agent.target.build_ahead import BegunTree, SettledTree
 from envsync.agent.target.planning import Preview, plan_facts, plan_reusing, preview
@@ -80,7 +81,7 @@ class TargetPush:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._looked: Optional[Staging] = None
+        self._ahead: Optional[StagingCandidate] = None
         self._access = group_access.NO_GROUP
         self._alike: Optional[Alike] = None
         self._staging: Optional[Staging] = None
@@ -104,8 +105,7 @@ class TargetPush:
         live = self._target.live
         if live is not None:
             live.known()
-            self._looked = self._new_staging()
-            self._looked.look(self._target.replaced(live))
+            self._ahead = self._choice().ahead(self._target.replaced(live))
 
     def prepare_beside(self) -> None:
         """Begin to search the tree to build on for changes, in the background, if the lock is held.
@@ -119,11 +119,11 @@ class TargetPush:
         if target.live is None:
             standing = target.records.at(target.places.inode() or 0)
         if standing is not None:
-            self._new_staging().begin_to_look(standing)
+            self._choice().begin(standing)
 
-    def _new_staging(self) -> Staging:
+    def _choice(self) -> StagingChoice:
         target = self._target
-        return Staging(target.places, target.trees, target.records, target.keep)
+        return StagingChoice(target.places, target.trees, target.records, target.keep)
 
     def share(self, share: Optional[Share]) -> Tuple[bool, Tuple[str, ...]]:
         """Share as `share` says whatever is built from now on; if it is None, with no group.
@@ -196,8 +196,7 @@ class TargetPush:
 
     def _begun_anew(self) -> Optional[Staging]:
         """Return a new tree to build on; None if an earlier push has left one, for `stage`."""
-        self._staging = staging = self._new_staging()
-        staging.choose(None)
+        self._staging = staging = begin_staging(self._choice(), None)
         if staging.origin != ORIGIN_NEW:
             return None
         self._access.hand_down(staging)
@@ -232,7 +231,7 @@ class TargetPush:
             if staging.origin == ORIGIN_NEW or not is_of_entry(error):
                 raise
             # This user cannot change something in that tree, and could not the next time either.
-            staging.begin_anew()
+            self._staging = staging = staging.anew()
             self._access.hand_down(staging)
             facts, work, fetches = self._bring_forward(staging, wanted, beside, progress)
         if copied is not None:
@@ -263,10 +262,10 @@ class TargetPush:
         if self._staging is not None:
             # The source has changed since, or `begin` built nothing: staging starts once more.
             self._staging.close()
-        staging, self._looked = self._looked or self._new_staging(), None
-        staging.choose(self._target.replaced(self._target.live), self._published_before(wanted))
+        ahead, self._ahead = self._ahead, None
+        live, before = self._target.replaced(self._target.live), self._published_before(wanted)
+        self._staging = staging = begin_staging(self._choice(), live, before, ahead)
         self._access.hand_down(staging)
-        self._staging = staging
         return staging
 
     def _published_before(self, wanted: Manifest) -> str:

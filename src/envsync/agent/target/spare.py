@@ -16,10 +16,13 @@ from envsync.agent.places.locks import PushLock
 from envsync.agent.places.sharing import hand_down
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.server.filesystem import Space, space
-from envsync.agent.staging.staging import Holding, Staging
+from envsync.agent.staging.choice import StagingChoice
+from envsync.agent.staging.staging import Holding, Staging, begin_staging
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import remove_tree
 from envsync.errors import EnvsyncError, Locked, PreflightRefused, VerificationFailed
+from envsync.tree.manifest import EMPTY
+from envsync.tree.plan import plan
 from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Plan
 
@@ -98,13 +101,14 @@ def _make(target: Target, progress: Progress) -> bool:
         return False
     if not wants_spare(target):
         return False  # somebody has pushed meanwhile
-    staging = Staging(target.places, target.trees, target.records, target.keep)
     wanted = live.manifest()
     standing = Holding(target.places.standing(), wanted, "")
-    if not _fits(staging.plan(wanted, [standing]), space(target.places.state)):
+    if not _fits(plan(wanted, EMPTY, [wanted]), space(target.places.state)):
         return False
-    staging.choose(record)
+    choice = StagingChoice(target.places, target.trees, target.records, target.keep)
+    staging = begin_staging(choice, record)
     try:
+        staging.plan(wanted, [standing])
         shared = os.stat(standing.path)
         if shared.st_mode & SETGID:
             # Otherwise the next push would have to give every file to the group, and then hash it
