@@ -115,6 +115,8 @@ class Server:
             try:
                 target.inspect(lock=True)
                 push = TargetPush(target)
+                if self.overwrites_foreign:
+                    push.keep_live()
                 if self.share is not None:
                     push.share(self.share)
                 wanted = manifest_of(nodes)
@@ -132,7 +134,6 @@ class Server:
                         transport="stream",
                         check=Check(check, 20.0),
                         retry_held=retry_held,
-                        overwrites_foreign=self.overwrites_foreign,
                         environment_id=self.environment_id,
                     )
                 )

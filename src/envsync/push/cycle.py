@@ -95,6 +95,8 @@ class Push:
         if way.method.is_rebuild and not self._look.confirmed(source):
             return None
         decision = self._preflight(source, way, share_fits)
+        if replacement.is_foreign(source, decision.target):
+            self._target.keep_live()
         if decision.outcome != PUSHED:
             conclude = self._planned if decision.outcome == PLANNED else self._in_step
             return conclude(decision) if self._look.confirmed(source) else None
@@ -235,7 +237,6 @@ class Push:
             decision.method.name,
             brought.transport,
             brought.changes,
-            overwrites_foreign=replacement.is_foreign(decision.source, decision.target),
             environment_id=decision.source.environment_id,
         )
         try:

@@ -137,6 +137,14 @@ def test_rollback_never_goes_back_to_what_was_deleted_by_hand(server: Server) ->
         server.rollback()
 
 
+def test_overwritten_version_of_another_source_is_kept_beside_those_that_keep_counts(
+    server: Server,
+) -> None:
+    server.overwrites_foreign = True
+    server.push(VERSIONS[2], keep=1)
+    assert [record.number for record in records(server).kept()] == [1, 2]
+
+
 @pytest.mark.parametrize("step", ["switch", "switched", "record", "recorded", ""])
 def test_overwritten_version_of_another_source_stays_after_a_kill(
     step: str, server: Server

@@ -16,6 +16,7 @@ from envsync.agent.wire.build_operations import (
     ADOPT,
     BEGIN_ALIKE,
     COMPLETE,
+    KEEP_LIVE,
     MAKE_SPARE,
     PREPARE,
     PUBLISH,
@@ -48,6 +49,11 @@ def _begin_alike(service: Service, _: None) -> bool:
 @handles(SHARE)
 def _share(service: Service, share: Optional[Share]) -> ShareFacts:
     return ShareFacts(*service.push.share(share))
+
+
+@handles(KEEP_LIVE)
+def _keep_live(service: Service, _: None) -> None:
+    service.push.keep_live()
 
 
 @handles(SETTLE)

@@ -31,7 +31,7 @@ class VerifiedTree(NamedTuple):
 def switch_to(target: Target, verified: VerifiedTree, publication: Publication) -> Switch:
     """Return the switch from the live version to the one that was built."""
     live, version = target.live, verified.version
-    kept = kept_record(target, publication.who, is_foreign=publication.overwrites_foreign)
+    kept = kept_record(target, publication.who)
     number = target.records.next_number()
     if kept is not None and kept.number == number:
         number += 1
@@ -99,19 +99,17 @@ def adopt(target: Target, publication: Publication) -> RecordFacts:
     return record_facts(record)
 
 
-def kept_record(
-    target: Target, by: str, what: str = "overwritten", *, is_foreign: bool = False
-) -> Optional[Record]:
+def kept_record(target: Target, by: str, what: str = "overwritten") -> Optional[Record]:
     """Return a record for a live version that has none or was changed, so that nothing is lost.
 
-    For one that `is_foreign`, because the source never had it, it is the existing record with the
-    reason to keep it. None if no new record is needed.
+    For one that `Target.keeps_live`, it is the existing record with the reason to keep it. None if
+    no new record is needed.
     """
     live, current = target.live, target.current(target.live)
     if live is None:
         return None
     if current is not None and current.revision == live.revision:
-        if not is_foreign:
+        if not target.keeps_live:
             return None
         return current._replace(kept_because=f"{what} by {by}, whose source never had it")
     how = "it was never published" if current is None else "it had been changed by hand"

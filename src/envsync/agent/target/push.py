@@ -100,6 +100,11 @@ class TargetPush:
             raise AgentFailed(missing)
         return self._phase
 
+    def keep_live(self) -> None:
+        """Keep the live version for good once it is replaced: the source never had it."""
+        self._target.keeps_live = True
+        self._looked = None
+
     def prepare(self) -> None:
         """Read what `stage` will need, while the source is still being inspected."""
         live = self._target.live

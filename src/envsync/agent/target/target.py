@@ -76,6 +76,9 @@ class Target:
         self.inspected_seconds = 0.0
         self.keep = 1
         """How many earlier versions stay after a push, which may build on the first to go."""
+        self.keeps_live = False
+        """Whether the live version stays for good once it is replaced, because the source of the
+        push never had it."""
         self.on_step: OnStep = lambda _: None
 
     @property
@@ -261,9 +264,10 @@ class Target:
     def replaced(self, live: Optional[Snapshot]) -> Optional[Record]:
         """Return the live version's record as it will be once replaced: if changed, it is kept."""
         record = self.current(live)
-        if record is None or live is None or record.revision == live.revision:
+        if record is None or live is None:
             return record
-        return record._replace(kept_because="it was changed")
+        is_kept = self.keeps_live or record.revision != live.revision
+        return record._replace(kept_because="it stays") if is_kept else record
 
     def find_again(self, live: Optional[Snapshot]) -> None:
         """Update the inode in the live version's record, if it was found by its content.

@@ -32,8 +32,6 @@ class Publication(NamedTuple):
     retry_held: bool
     changes: Tuple[str, ...] = ()
     """After a rebuild, what differs from the source because it could not be installed there."""
-    overwrites_foreign: bool = False
-    """Whether the live version is one that the source never had, and must be kept for good."""
     environment_id: str = ""
 
 
@@ -67,6 +65,9 @@ PREPARE = Operation[None, None]("build.prepare")
 SHARE = Operation[Optional[Share], ShareFacts]("build.share")
 BEGIN_ALIKE = Operation[None, bool]("build.begin_alike")
 """Answers whether it was begun; it is not if it would not help."""
+KEEP_LIVE = Operation[None, None]("build.keep_live")
+"""Tells that the source never had the live version, which stays for good once it is replaced. To be
+asked before anything is planned: versions that `keep` counts are built on."""
 SETTLE = Operation[None, None]("build.settle")
 STAGE = Operation[SentManifest, StageFacts]("build.stage")
 COMPLETE = Operation[None, None]("build.complete")

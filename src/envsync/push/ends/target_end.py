@@ -11,6 +11,7 @@ from envsync.agent.wire.build_operations import (
     ADOPT,
     BEGIN_ALIKE,
     COMPLETE,
+    KEEP_LIVE,
     MAKE_SPARE,
     PREPARE,
     PUBLISH,
@@ -68,14 +69,12 @@ _PACKED_LEVEL = 1
 class How(NamedTuple):
     """How a version came to the target, for its record.
 
-    `overwrites_foreign` says whether it replaces a version that its source never had.
     `environment_id` is the source's.
     """
 
     method: str
     transport: str
     changes: tuple[str, ...] = ()
-    overwrites_foreign: bool = False
     environment_id: str = ""
 
 
@@ -240,6 +239,10 @@ class TargetEnd:
         """Have the tree that `known_there` found copied and inspected; return whether it was."""
         return self._call(BEGIN_ALIKE, None)
 
+    def keep_live(self) -> None:
+        """Have the live version kept for good once it is replaced, as the source never had it."""
+        self.ask(KEEP_LIVE, None)
+
     def settle(self) -> None:
         """Finish what was begun, once its files have arrived."""
         self._call(SETTLE, None)
@@ -314,6 +317,5 @@ def _publication(settings: PushSettings, source_revision: str, how: How) -> Publ
         check=Check(settings.check, settings.check_timeout_seconds),
         retry_held=settings.retry_held,
         changes=how.changes,
-        overwrites_foreign=how.overwrites_foreign,
         environment_id=how.environment_id,
     )
