@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places.base import OWN
+from envsync.agent.places.base import OWN_ENTRIES
 from envsync.agent.server import filesystem
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import TargetState
@@ -47,7 +47,7 @@ class Base(Server):
         return self.prefix.parent / ".envsync" / self.prefix.name
 
     def target_at(self, prefix: Path, local: object = ()) -> Target:
-        return Target(str(prefix), "base", OWN, self.cache, "alice@here", is_base=True)
+        return Target(str(prefix), "base", OWN_ENTRIES, self.cache, "alice@here", is_base=True)
 
     def bring(self, **how: Callable[[], None] | Callable[[str], None]) -> None:
         self.push(BASE, **how)  # type: ignore[arg-type]

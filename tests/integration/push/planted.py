@@ -152,7 +152,7 @@ def _shorten(copy: Path, silence_seconds: float) -> None:
     _set(copy / "agent/wire/channel.py", "HEARTBEAT_SECONDS =", silence_seconds / 5)
     for name in ("connect", "banner", "silence"):
         _set(copy / "ssh/session.py", f"    {name}_seconds: float =", silence_seconds)
-    _set(copy / "push/switches/in_doubt.py", "PATIENCE_SECONDS =", 2 * silence_seconds)
+    _set(copy / "push/switches/in_doubt.py", "RECONNECT_SECONDS_MAX =", 2 * silence_seconds)
     _set(copy / "agent/server/rsync_run.py", "IO_TIMEOUT_SECONDS =", silence_seconds)
 
 

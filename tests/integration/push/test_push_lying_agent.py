@@ -70,7 +70,7 @@ def scenery() -> Iterator[Scene]:
         patch.delenv("XDG_CACHE_HOME", raising=False)
         patch.delenv("XDG_STATE_HOME", raising=False)
         patch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.0)
-        patch.setattr(in_doubt, "PATIENCE_SECONDS", 0.0)
+        patch.setattr(in_doubt, "RECONNECT_SECONDS_MAX", 0.0)
         yield Scene(Path(root))
 
 

@@ -8,7 +8,7 @@ from typing import List, Optional
 from envsync.agent.places.layout import Layout
 from envsync.agent.wire.messages import Finding, listed
 
-OWN = ("envs", "pkgs", ".envsync", "lost+found")
+OWN_ENTRIES = ("envs", "pkgs", ".envsync", "lost+found")
 """Entries of a prefix that every server has of its own. They are no part of conda's base, and in
 nobody's way."""
 
@@ -22,8 +22,10 @@ def has_conda(prefix: bytes) -> bool:
 
 
 def obstacles(prefix: bytes) -> List[str]:
-    """Return the names in the prefix that are in the way of a conda: all except `OWN`."""
-    return sorted(os.fsdecode(name) for name in os.listdir(prefix) if os.fsdecode(name) not in OWN)
+    """Return the names in the prefix that are in the way of a conda: all except `OWN_ENTRIES`."""
+    return sorted(
+        os.fsdecode(name) for name in os.listdir(prefix) if os.fsdecode(name) not in OWN_ENTRIES
+    )
 
 
 def can_take_conda(places: Layout) -> bool:

@@ -196,9 +196,9 @@ def of_others(places: Layout) -> Tuple[str, ...]:
         return (f"{state} stays open to its group: only its owner, {owner}, can close it",)
     owners = [os.lstat(path).st_uid for path in places.other_trees() if is_foreign(path)]
     return tuple(
-        "versions of %s are kept there that %s can no longer access: ask an administrator to "
-        "remove them, or share it again" % ((user_name(uid),) * 2)
-        for uid in sorted(set(owners))
+        f"versions of {owner} are kept there that {owner} can no longer access: ask an "
+        "administrator to remove them, or share it again"
+        for owner in map(user_name, sorted(set(owners)))
     )
 
 

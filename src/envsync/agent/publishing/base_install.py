@@ -11,7 +11,7 @@ import contextlib
 import os
 from typing import Any, List, Mapping, Sequence
 
-from envsync.agent.places.base import OWN
+from envsync.agent.places.base import OWN_ENTRIES
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.staging_note import forget_staging
 from envsync.agent.server import filesystem
@@ -25,7 +25,7 @@ _LAST = b"conda-meta"
 
 
 def install_base(places: Layout, token: str) -> None:
-    """Rename the entries of one of `trees` into the prefix, except those of `OWN` that it has.
+    """Rename the entries of one of `trees` into the prefix, except `OWN_ENTRIES` that it has.
 
     May be called again after a crash. Raises OSError, and FileExistsError if an entry has appeared
     in the prefix meanwhile; what this call had moved is back in the tree then. If it cannot be
@@ -35,7 +35,9 @@ def install_base(places: Layout, token: str) -> None:
     moved: List[bytes] = []
     try:
         for name in _in_order(tree):
-            if os.fsdecode(name) in OWN and os.path.lexists(os.path.join(places.live, name)):
+            if os.fsdecode(name) in OWN_ENTRIES and os.path.lexists(
+                os.path.join(places.live, name)
+            ):
                 continue
             filesystem.rename_new(os.path.join(tree, name), os.path.join(places.live, name))
             moved.append(name)

@@ -88,8 +88,10 @@ def left_to_owner(directory: bytes) -> str:
     owner = "its owner"
     with contextlib.suppress(OSError):
         owner = user_name(os.stat(directory).st_uid)
-    stays = "everything in %s, which is closed to %s: let %s run `envsync gc` there"
-    return stays % (os.fsdecode(directory), user_name(), owner)
+    return (
+        f"everything in {os.fsdecode(directory)}, which is closed to {user_name()}: "
+        f"let {owner} run `envsync gc` there"
+    )
 
 
 def _dry_run(target: Target, sweeping: _Sweep) -> SweepFacts:

@@ -95,7 +95,7 @@ def base_request(
     site: Site, server_name: str, from_server: str | None, *, dry_run: bool
 ) -> PushRequest:
     """Return a push of the prefix itself, from this machine or another server."""
-    from envsync.agent.places.base import OWN
+    from envsync.agent.places.base import OWN_ENTRIES
     from envsync.agent.places.layout import BASE
     from envsync.cli.pushing.request import PushRequest
     from envsync.push.request.places import Destination
@@ -113,7 +113,7 @@ def base_request(
         environment=BASE,
         source=f"{source.server}:{source.prefix}",
         who=site.who,
-        local=(*DEFAULT_LOCAL, *OWN),
+        local=(*DEFAULT_LOCAL, *OWN_ENTRIES),
         dry_run=dry_run,
     )
     destination = Destination(

@@ -24,7 +24,7 @@ from envsync.hint_commands import command_line
 from envsync.push.ends.target_end import TargetEnd
 from envsync.tree.revision import short
 
-PATIENCE_SECONDS = 90.0
+RECONNECT_SECONDS_MAX = 90.0
 """How long, beyond the check's own time, a server may take to be reachable again, and its agent to
 notice the silence if it has not finished before."""
 
@@ -97,7 +97,7 @@ def state_after_loss(
     half-done is recovered. Raises `ConnectionLost` if the server cannot be asked in time, and
     `CheckFailed` if the recovery took a version back.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS + check_timeout_seconds
+    deadline = time.monotonic() + RECONNECT_SECONDS_MAX + check_timeout_seconds
     while True:
         # Read the clock before the try, so that a process that was suspended past the deadline
         # tries once more when it goes on.
