@@ -54,7 +54,7 @@ def test_error_of_a_jump_host_says_nothing_of_the_server(
 def test_a_disk_here_that_hangs_does_not_hang_it(monkeypatch: pytest.MonkeyPatch) -> None:
     is_back = threading.Event()
     monkeypatch.setattr(examination, "EXAMINATION_SECONDS", 0.1)
-    monkeypatch.setattr(LocalEnd, "call", lambda *_: is_back.wait(30))
+    monkeypatch.setattr(LocalEnd, "ask", lambda *_: is_back.wait(30))
     found = examine(ServerPlace("server1", "/conda"), AskEnvironments("/conda", (), {}))
     is_back.set()
     assert isinstance(found.error, AgentFailed)

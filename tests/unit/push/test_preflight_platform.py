@@ -26,6 +26,7 @@ def target(platform: Platform) -> TargetState:
         "held": {},
         "totals": NOTHING,
         "record": None,
+        "removal": None,
     }
     return TargetState(**{**facts, **lists, "platform": platform, "exists": False})  # type: ignore[arg-type]
 
