@@ -6,21 +6,13 @@ It never prompts for a password or a passphrase. A file that needs one is left t
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from paramiko import Message, PKey, Transport
-from paramiko.agent import (
-    SSH2_AGENT_IDENTITIES_ANSWER,
-    AgentKey,
-    AgentSSH,
-    cSSH2_AGENTC_REQUEST_IDENTITIES,
-)
+from paramiko import PKey, Transport
 from paramiko.pkey import UnknownKeyType
 from paramiko.ssh_exception import (
     AuthenticationException,
@@ -29,11 +21,10 @@ from paramiko.ssh_exception import (
 )
 
 from envsync.ssh import connection_errors, identities, refusals
+from envsync.ssh.paramiko_internals import SshAgent, SshAgentKey, last_banner
 from envsync.ssh.place import Place
 
 _LINES_SHOWN = 5
-_LISTING_SHARE = 0.3
-"""How much of the time an agent may take to list its keys: the files are tried in the rest."""
 
 
 @dataclass(slots=True)
@@ -55,7 +46,7 @@ class PublicKeys:
         """
         deadline = time.monotonic() + self.timeout_seconds
         socket_path = self.place.settings.agent_socket(self.environ)
-        with contextlib.closing(_Agent(socket_path, self.timeout_seconds)) as agent:
+        with contextlib.closing(SshAgent(socket_path, self.timeout_seconds)) as agent:
             for name, key in self._candidates(agent, transport):
                 self._limit(transport, deadline)
                 if self._offer(transport, name, key):
@@ -93,14 +84,15 @@ class PublicKeys:
         except (SSHException, EOFError, OSError) as error:
             self._raise_if_too_slow(error)
             if not transport.is_active():
-                if words := _last_words(transport):
+                words = last_banner(transport)[-_LINES_SHOWN:]
+                if words:
                     raise refusals.account_refused(self.place, words) from error
                 if len(self.tried) > 1:
                     raise refusals.too_many_keys(self.place, self.tried) from error
                 raise connection_errors.hung_up(self.place, "during authentication") from error
             if not isinstance(error, AuthenticationException):
                 self.tried[-1] += f" ({error})"
-        if isinstance(key, _AgentKey) and key.refusal:
+        if isinstance(key, SshAgentKey) and key.refusal:
             self.tried[-1] += f" (its agent does not sign: {key.refusal})"
         return transport.is_authenticated()
 
@@ -119,7 +111,7 @@ class PublicKeys:
             self.place, "finish the authentication", self.timeout_seconds
         )
 
-    def _candidates(self, agent: _Agent, transport: Transport) -> Iterator[tuple[str, PKey]]:
+    def _candidates(self, agent: SshAgent, transport: Transport) -> Iterator[tuple[str, PKey]]:
         """Yield the keys with their names, in OpenSSH's order.
 
         That is: agent keys that the configuration names, other agent keys (unless IdentitiesOnly),
@@ -155,72 +147,3 @@ class PublicKeys:
             if path.suffix != ".pub":
                 self.tried.append(f"{path} (cannot be used: {error})")
         return None
-
-
-def _last_words(transport: Transport) -> list[str]:
-    """Return the last lines that the server sent for a person during the authentication."""
-    # Transport.get_banner has none any more once the connection is closed.
-    handler = transport.auth_handler
-    banner: object = getattr(handler, "banner", None)
-    text = banner.decode("utf-8", "backslashreplace") if isinstance(banner, bytes) else ""
-    return [line.strip() for line in text.splitlines() if line.strip()][-_LINES_SHOWN:]
-
-
-class _AgentKey(AgentKey):
-    """An agent's key, with which the agent may refuse to sign.
-
-    paramiko signs in its reader thread, where an exception ends the connection. An empty signature
-    is refused by the server instead, and the next key is tried.
-    """
-
-    refusal = ""
-
-    def sign_ssh_data(self, data: Any, algorithm: str | None = None) -> Any:
-        try:
-            signature = super().sign_ssh_data(data, algorithm)
-        except (SSHException, OSError) as error:
-            self.refusal = str(error)
-            return b""
-        return signature
-
-
-class _Agent(AgentSSH):
-    """A connection to an agent at a given socket, with a time limit: a forwarded agent may be gone.
-
-    paramiko's own `Agent` reads the process's environment and waits forever.
-    """
-
-    def __init__(self, path: str | None, timeout_seconds: float) -> None:
-        super().__init__()
-        self.has_answered = False
-        if path is None:
-            return
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(timeout_seconds * _LISTING_SHARE)
-        try:
-            connection.connect(path)
-            self._connect(connection)
-            connection.settimeout(timeout_seconds)
-        except (OSError, SSHException):
-            # The variable may be stale, as after a re-login; the identity files may still work.
-            connection.close()
-
-    def _connect(self, connection: socket.socket) -> None:
-        """Read the agent's keys; paramiko's method gives up at a comment that is not UTF-8."""
-        self._conn = connection
-        kind, answer = self._send_message(cSSH2_AGENTC_REQUEST_IDENTITIES)  # type: ignore[attr-defined]
-        if kind != SSH2_AGENT_IDENTITIES_ANSWER:
-            raise SSHException("it does not list its keys")
-        self.has_answered = True
-        self._keys = tuple(_told_keys(self, answer))
-
-    def close(self) -> None:
-        self._close()  # type: ignore[attr-defined]
-
-
-def _told_keys(agent: _Agent, answer: Message) -> Iterator[_AgentKey]:
-    for _ in range(answer.get_int()):
-        blob, comment = answer.get_binary(), answer.get_binary()
-        # A key that cannot be parsed could not be used either.
-        with contextlib.suppress(ValueError, SSHException, UnsupportedAlgorithm):
-            yield _AgentKey(agent, blob, comment.decode("utf-8", "backslashreplace"))
