@@ -43,8 +43,7 @@ def _reasons(hop: Hop, route: ResolvedRoute) -> Iterator[str]:
     kinds = list(filter(None, map(identities.kind, settings.identity_files)))
     if kinds and all(kind.startswith("sk-") for kind in kinds):
         yield f"the only key for {host} is a FIDO key"
-    # Common configurations name files that this user may not even look for: never raises.
-    for file in filter(os.path.isfile, settings.certificate_files):
+    for file in filter(identities.is_file, settings.certificate_files):
         yield f"a certificate for {host} ({file})"
     if settings.gssapi and _has_ticket(route.config.environ):
         yield f"a Kerberos ticket, and GSSAPIAuthentication for {host}"
@@ -85,4 +84,4 @@ def _has_ticket(environ: Mapping[str, str]) -> bool:
     name = environ.get("KRB5CCNAME") or f"/tmp/krb5cc_{os.getuid()}"  # noqa: S108
     kind, _, path = name.rpartition(":")
     # A cache in the kernel or in a daemon cannot be inspected, but somebody configured it.
-    return kind not in ("", "FILE", "DIR") or os.path.exists(path)  # noqa: PTH110 - never raises
+    return kind not in ("", "FILE", "DIR") or os.access(path, os.F_OK)

@@ -10,6 +10,11 @@ import os
 from pathlib import Path
 
 
+def is_file(path: Path) -> bool:
+    """Return whether a file is there; False in a directory that this user may not look into."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path's raises there before Python 3.14
+
+
 def is_readable(identity: Path) -> bool:
     """Return whether either half can be read; that of a key in an agent may be here alone."""
     return os.access(identity, os.R_OK) or os.access(_public_half(identity), os.R_OK)
@@ -20,7 +25,7 @@ def kind(identity: Path) -> str | None:
     fields = _public_fields(identity)
     if fields:
         return fields[0].decode(errors="replace")
-    return "unknown" if os.path.isfile(identity) else None  # noqa: PTH113 - never raises
+    return "unknown" if is_file(identity) else None
 
 
 def public_blob(identity: Path) -> bytes | None:

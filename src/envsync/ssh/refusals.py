@@ -50,10 +50,9 @@ def _accept(place: Place) -> str:
 
 def _make(directory: Path) -> list[str]:
     """Return the command, if needed, that makes `~/.ssh`, and the home if that is missing too."""
-    # Unlike Path's, this never raises, even in a home that this user may not look into.
-    if os.path.isdir(directory):  # noqa: PTH112
+    if os.access(directory, os.F_OK):
         return []
-    parents = [] if os.path.isdir(directory.parent) else ["-p"]  # noqa: PTH112
+    parents = [] if os.access(directory.parent, os.F_OK) else ["-p"]
     return [shlex.join(["mkdir", *parents, "-m", "700", str(directory)])]
 
 
