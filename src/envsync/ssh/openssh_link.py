@@ -52,9 +52,10 @@ def open_forwarding(route: ResolvedRoute, timeouts: Timeouts) -> OpensshLink | N
 
 
 class OpensshLink:
-    """A `session.Link` over a running ssh, and over further ones when it accepts no more sessions.
+    """A `session.Link` over a running ssh, and over further ones when it opens no more sessions.
 
-    Some servers allow no more than `MaxSessions 1`.
+    Some servers allow no more than `MaxSessions 1`, and the connection of a user's own master may
+    be dead without its notice.
     """
 
     def __init__(
@@ -145,7 +146,8 @@ class OpensshLink:
     def _another(self) -> Connection:
         connection = self._connect_again()
         with self._lock:
-            self._connections.append(connection)
+            # The newest is the first to be asked, because the others have just refused.
+            self._connections = [connection, *self._connections]
             closed = self._closed
         if closed and connection.master is not None:
             connection.master.close()
@@ -198,6 +200,9 @@ class OpensshLink:
                 is_subsystem=is_subsystem, forwards_agent=self._forwards_agent,
             )  # fmt: skip
         except TimeoutError as error:
+            if connection.master is None:
+                # The user's own master may not have noticed that its connection is dead.
+                raise mux.SessionRefused("it does not answer in time") from error
             place = self._route.last.place
             raise connection_errors.too_slow(place, "opened no session in time") from error
         except (OSError, EOFError) as error:

@@ -268,6 +268,27 @@ def test_the_users_master_is_used_and_lives_on(sshd: LoopbackSshd, tmp_path: Pat
         assert sshd.log.count("Accepted publickey") == 1
 
 
+def test_link_over_a_users_master_with_a_dead_connection_opens_its_own(
+    sshd: LoopbackSshd, tmp_path: Path
+) -> None:
+    """As after a suspend: the master notices it only when TCP gives up, many minutes later."""
+    with UsersMaster(sshd, tmp_path / "cm"):
+        connections = sshd.session_pids()
+        for pid in connections:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            link = open_by_ssh(sshd, Timeouts(channel_seconds=1))
+            assert read_all(link.run(sh("echo in"))) == b"in\n"
+            began = time.monotonic()
+            assert read_all(link.run(sh("echo again"))) == b"again\n"
+            assert time.monotonic() - began < 1, "the dead one is not asked first any more"
+            link.close()
+        finally:
+            for pid in connections:
+                os.kill(pid, signal.SIGCONT)
+        assert sshd.log.count("Accepted publickey") == 2
+
+
 def test_a_socket_of_somebody_else_is_not_trusted(
     sshd: LoopbackSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
