@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from envsync.agent.places.layout import BASE
@@ -32,6 +33,19 @@ def _stands_there() -> None:
     pass
 
 
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A version found on the source, and what is known of it.
+
+    `is_confirmed` is None until that was asked. `answers` are those of `ask_once`, by operation and
+    request.
+    """
+
+    state: SourceState
+    is_confirmed: bool | None = None
+    answers: Mapping[tuple[str, object], object] = field(default_factory=dict)
+
+
 class SourceLook:
     """One environment on the source: inspected once, asked by any number of pushes.
 
@@ -54,9 +68,8 @@ class SourceLook:
         self._end = end
         self._before = before
         self._lock = threading.Lock()
-        self._state: SourceState | None = None
-        self._answers: dict[tuple[str, object], object] = {}
-        self._confirmed: bool | None = None
+        self._version: _Version | None = None
+        """The version that was found last, replaced as a whole when more is known of it."""
         self._is_hashing = False
         # Clear only during a scan, which finds out whether anything has to be hashed.
         self._scanned = threading.Event()
@@ -65,7 +78,7 @@ class SourceLook:
         """Whether several pushes read this source; set before they begin."""
         self.path_known_as = path_known_as(prefix, name)
         """The path by which conda knows the environment, and which is written into its files."""
-        self.opening = OpenSource(prefix, name, tuple(local), name == BASE)
+        self.opening = OpenSource(prefix, name, tuple(local))
         """What the source's agent was told to open, for telling another agent the same."""
         opened = end.ask(OPEN_SOURCE, self.opening)
         self.place = opened.place
@@ -82,27 +95,24 @@ class SourceLook:
 
     def state(self, on_progress: Progress | None = None) -> SourceState:
         """Return what the source is; it is inspected at the first call."""
-        state = self._state
-        if state is not None:
-            # Without taking the lock: whoever holds it may be looking at the whole source.
-            return state
-        with self._lock:
-            if self._state is None:
-                self._inspect(on_progress)
-            assert self._state is not None
-            return self._state
+        # At first without the lock: whoever holds it may be looking at the whole source.
+        version = self._version
+        if version is None:
+            with self._lock:
+                version = self._version or self._inspect(on_progress)
+        return version.state
 
     @property
     def known_revision(self) -> str:
         """The revision that was found last, without looking; empty if there was none."""
-        state = self._state
-        return "" if state is None else state.revision
+        version = self._version
+        return "" if version is None else version.state.revision
 
     @property
     def is_changed(self) -> bool:
         """Whether some of the source had to be hashed, as far as that is known by now."""
-        state = self._state
-        return self._is_hashing or (state is not None and state.hashed_bytes > 0)
+        version = self._version
+        return self._is_hashing or (version is not None and version.state.hashed_bytes > 0)
 
     def is_being_hashed(self) -> bool:
         """Return whether `state` will have to wait because the source was found changed."""
@@ -116,19 +126,22 @@ class SourceLook:
         changed.
         """
         with self._lock:
-            if self._state is not state:
+            version = self._version
+            if version is None or version.state is not state:
                 return False
-            if self._confirmed is None:
-                self._confirmed = self._end.ask(CONFIRM_SOURCE, None)
-            return self._confirmed
+            is_confirmed = version.is_confirmed
+            if is_confirmed is None:
+                is_confirmed = self._end.ask(CONFIRM_SOURCE, None)
+                self._version = replace(version, is_confirmed=is_confirmed)
+            return is_confirmed
 
     def renewed(self, state: SourceState) -> SourceState:
         """Return the source's new state, after `state` was not confirmed."""
         with self._lock:
-            if self._state is state:
-                self._inspect()
-            assert self._state is not None
-            return self._state
+            version = self._version
+            if version is None or version.state is state:
+                version = self._inspect()
+            return version.state
 
     def look_again(self, *, is_changed: bool) -> None:
         """Forget the state if the source has changed since, or if it was busy or broken.
@@ -136,20 +149,20 @@ class SourceLook:
         `state` then inspects once more. Otherwise nothing is done.
         """
         with self._lock:
-            found = () if self._state is None else self._state.findings
-            if is_changed or any(finding.blocking for finding in found):
-                self._state = None
+            findings = () if self._version is None else self._version.state.findings
+            if is_changed or any(finding.blocking for finding in findings):
+                self._version = None
 
     def changed(self, on_progress: Progress | None = None) -> bool:
         """Return whether the source differs from what was inspected, with every byte hashed anew.
 
         This finds a change that left no trace in a file's times, and it is known from then on.
         """
-        assert self._state is not None
+        revision = self.known_revision
         with self._lock:
             again = InspectSource(fresh=True)
             state = self._end.ask(INSPECT_SOURCE, again, on_progress=on_progress)
-        return state.revision != self._state.revision
+        return state.revision != revision
 
     def relocated_to(self, there: str) -> str:
         """Return `there` if the environment's files may name another path than that; else "".
@@ -176,10 +189,12 @@ class SourceLook:
         """Return the answer about the version found last; it is asked once for each version."""
         self.state()
         with self._lock:
+            version = self._version or self._inspect()
             key = operation.name, request
-            if key not in self._answers:
-                self._answers[key] = self._end.ask(operation, request)
-            return cast("AnswerT", self._answers[key])
+            if key not in version.answers:
+                answers = {**version.answers, key: self._end.ask(operation, request)}
+                self._version = version = replace(version, answers=answers)
+            return cast("AnswerT", version.answers[key])
 
     def _make_it_stand_there(self) -> None:
         try:
@@ -188,7 +203,7 @@ class SourceLook:
             error.server = error.server or self.server
             raise
 
-    def _inspect(self, on_progress: Progress | None = None) -> None:
+    def _inspect(self, on_progress: Progress | None = None) -> _Version:
         def relay(told: Mapping[str, Any]) -> None:
             if told.get("changed"):
                 self._is_hashing = True
@@ -203,5 +218,5 @@ class SourceLook:
         finally:
             self._is_hashing = False
             self._scanned.set()
-        self._state, self._confirmed = state, None
-        self._answers = {}
+        self._version = version = _Version(state)
+        return version
