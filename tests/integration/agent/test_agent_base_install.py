@@ -47,7 +47,7 @@ class Base(Server):
         return self.prefix.parent / ".envsync" / self.prefix.name
 
     def target_at(self, prefix: Path, local: object = ()) -> Target:
-        return Target(str(prefix), "base", OWN_ENTRIES, self.cache, "alice@here", is_base=True)
+        return Target(str(prefix), "base", OWN_ENTRIES, self.cache, "alice@here")
 
     def bring(self, **how: Callable[[], None] | Callable[[str], None]) -> None:
         self.push(BASE, **how)  # type: ignore[arg-type]

@@ -51,7 +51,6 @@ def _open(service: Service, request: OpenSource) -> SourceOpened:
         content_directory(os.environ),
         state_directory(os.environ),
         service.helpers,
-        is_base=request.is_base,
     )
     return SourceOpened(source.place(), os.fsdecode(source.stands_at))
 

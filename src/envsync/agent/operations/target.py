@@ -62,7 +62,6 @@ def _open(service: Service, request: OpenTarget) -> str:
         content_directory(os.environ),
         request.by,
         service.helpers,
-        is_base=request.is_base,
     )
     target.keep = request.keep
     target.lock.of_command(request.command, request.server)

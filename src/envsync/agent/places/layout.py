@@ -159,6 +159,11 @@ def base_layout(prefix: str) -> Layout:
     return Layout(BASE, path, live, _state_beside(live))
 
 
+def layout_of(prefix: str, name: str) -> Layout:
+    """Return the `base_layout` if the name is `base`, else the `layout`."""
+    return base_layout(prefix) if name == BASE else layout(prefix, name)
+
+
 def _follow(path: bytes) -> bytes:
     """Return what links of the user's own lead to, or `path` itself if they lead nowhere.
 

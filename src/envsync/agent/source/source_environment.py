@@ -8,7 +8,7 @@ from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
 from envsync.agent.places.busy_findings import busy_findings, installer_findings, mapping_findings
 from envsync.agent.places.directory_identity import directory_identity
-from envsync.agent.places.layout import base_layout, layout, require_live
+from envsync.agent.places.layout import layout_of, require_live
 from envsync.agent.places.locks import nonce_at
 from envsync.agent.places.records import Records
 from envsync.agent.places.revision_history import RevisionHistory
@@ -60,10 +60,9 @@ class SourceEnvironment:
         cache_directory: Optional[str],
         state_directory: Optional[str],
         helpers: HelperProcesses = NO_HELPERS,
-        *,
-        is_base: bool = False,
     ) -> None:
-        self._places = base_layout(prefix) if is_base else layout(prefix, name)
+        """With the name `base`, it is the prefix itself."""
+        self._places = layout_of(prefix, name)
         # The environment itself may be a version that was published here.
         self._records = Records(self._places)
         of_versions = VersionDirectories(self._records)

@@ -16,7 +16,7 @@ from typing import (
 
 from envsync.agent.places.base import has_conda
 from envsync.agent.places.busy_findings import live_busy_findings
-from envsync.agent.places.layout import INTENT, base_layout, layout
+from envsync.agent.places.layout import BASE, INTENT, layout_of
 from envsync.agent.places.live_name import OnStep
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
@@ -59,15 +59,14 @@ class Target:
         cache_directory: Optional[str],
         by: str,
         helpers: HelperProcesses = NO_HELPERS,
-        *,
-        is_base: bool = False,
     ) -> None:
-        if not is_base:
+        """With the name `base`, it is the prefix itself."""
+        self.is_base = name == BASE
+        if not self.is_base:
             preparation.require_prefix(prefix)
         self._prefix = prefix
         self._elsewhere: Optional[Elsewhere] = None
-        self.is_base = is_base
-        self.places = base_layout(prefix) if is_base else layout(prefix, name)
+        self.places = layout_of(prefix, name)
         self.records = Records(self.places)
         of_versions = VersionDirectories(self.records)
         self.trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)

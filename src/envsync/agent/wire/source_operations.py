@@ -15,7 +15,7 @@ from envsync.agent.wire.operation import Operation
 
 
 class OpenSource(NamedTuple):
-    """Opens the environment `name` in `prefix`, or the prefix itself if `is_base`.
+    """Opens the environment `name` in `prefix`, or the prefix itself if that is `base`.
 
     `local` are the paths that belong to the server.
     """
@@ -23,7 +23,6 @@ class OpenSource(NamedTuple):
     prefix: str
     name: str
     local: Tuple[str, ...]
-    is_base: bool = False
 
 
 class InspectSource(NamedTuple):

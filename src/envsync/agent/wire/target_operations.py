@@ -17,7 +17,7 @@ from envsync.agent.wire.operation import Operation
 
 
 class OpenTarget(NamedTuple):
-    """Opens the environment `name` in `prefix`, or the prefix itself if `is_base`.
+    """Opens the environment `name` in `prefix`, or the prefix itself if that is `base`.
 
     `local` are the patterns of paths that belong to the server; None if the inventory does not list
     the environment: then they are those with which the live version was published. `by` is the
@@ -30,7 +30,6 @@ class OpenTarget(NamedTuple):
     local: Optional[Tuple[str, ...]]
     by: str
     keep: int = 1
-    is_base: bool = False
     command: str = ""
     server: str = ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from envsync.agent.places.layout import BASE
 from envsync.agent.wire import codec
 from envsync.agent.wire.build_operations import (
     ADOPT,
@@ -114,8 +113,7 @@ class TargetEnd:
         """The link to the target's server; None if the target is on this machine."""
         self.prints_at_login = remote is not None and bool(remote.noise)
         """Whether login files there print something."""
-        is_base = name == BASE
-        opening = OpenTarget(prefix, name, local, by, keep, is_base, command, end.server)
+        opening = OpenTarget(prefix, name, local, by, keep, command, end.server)
         self.python = end.ask(OPEN_TARGET, opening)
 
     @property
