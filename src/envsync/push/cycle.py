@@ -12,11 +12,11 @@ from functools import partial
 
 from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.storage import require_room
-from envsync.agent.wire.messages import ProcessUse, RecordFacts, SourceState, TargetState
+from envsync.agent.wire.messages import ProcessUse, PublishFacts, SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, TargetDrifted, TransferFailed
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
-from envsync.push.ends.target_end import How
+from envsync.push.ends.target_end import Provenance
 from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.preflight.in_use import await_unused, require_unused
@@ -187,7 +187,7 @@ class Push:
     def _send(self, decision: Decision) -> StagingResult:
         """Send what the target lacks."""
         self._checks.require_inside()
-        sent = self._sending.send()
+        sent = self._sending.send(is_new=not decision.target.exists)
         self._notes.warn(About.STAGED, sent.warnings)
         self._sending.verify(sent)
         totals, choice = decision.source.totals, sent.choice
@@ -220,34 +220,35 @@ class Push:
         # Remember the revision before the switch: if this process dies after it, the next push must
         # recognize the version on the target as its own.
         self._notes.remember(source, source.environment_id)
-        record = self._switch(decision, brought)
+        published = self._switch(decision, brought)
         is_kept = replacement.has_drifted(target) or replacement.is_foreign(source, target)
         return replace(
             self._notes.report(decision),
             **brought._asdict(),
-            record=record,
+            record=published.record,
+            wants_spare=published.wants_spare,
             in_use=processes,
             overwritten="the replaced version is kept as a generation" if is_kept else "",
         )
 
-    def _switch(self, decision: Decision, brought: StagingResult) -> RecordFacts:
+    def _switch(self, decision: Decision, brought: StagingResult) -> PublishFacts:
         """Publish. If the answer is lost, find out from the target's record what became of it."""
         settings, revision = self._settings, decision.source.source_revision
-        how = How(
+        provenance = Provenance(
             decision.method.name,
             brought.transport,
             brought.changes,
             environment_id=decision.source.environment_id,
         )
         try:
-            return self._target.publish(settings, revision, how)
+            return self._target.publish(settings, revision, provenance)
         except ConnectionLost as lost:
             self._progress.begin("reconnect")
             seconds = settings.check_timeout_seconds if settings.check else 0.0
             pending = PendingPublication(settings.name_there, revision, decision.target, seconds)
             found = resolve_publication(lost, self._reopen, pending)
             self._notes.warn(About.SWITCH, found.warnings)
-            return found.record
+            return PublishFacts(found.record, wants_spare=False)
         except TargetDrifted as error:
             self._checks.name_changes(error, decision.target)
             raise
@@ -278,7 +279,7 @@ class Push:
         return replace(self._notes.report(decision), tool=tool, error=refused)
 
     def _plan_sending(self, decision: Decision, processes: Sequence[ProcessUse]) -> PushReport:
-        planned = self._sending.planned()
+        planned = self._sending.planned(is_new=not decision.target.exists)
         self._notes.warn(About.STAGED, planned.warnings)
         self._notes.warn(About.ENDS, self._checks.warnings(decision.source, decision.target))
         plan, choice = planned.plan, planned.choice

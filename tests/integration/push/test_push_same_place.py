@@ -13,7 +13,7 @@ import pytest
 
 from envsync.agent.places.layout import layout
 from envsync.agent.places.locks import PushLock
-from envsync.agent.wire.messages import RecordFacts
+from envsync.agent.wire.messages import PublishFacts
 from envsync.errors import Locked
 from envsync.push.ends import command_locks
 from envsync.push.ends.command_locks import CommandLocks
@@ -113,7 +113,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
             met.set()
             raise
 
-    def publishing(target: TargetEnd, *arguments: Any, **more: Any) -> RecordFacts:
+    def publishing(target: TargetEnd, *arguments: Any, **more: Any) -> PublishFacts:
         assert met.wait(WAIT_SECONDS)
         return publish(target, *arguments, **more)
 

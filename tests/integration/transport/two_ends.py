@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
-from envsync.push.ends.target_end import How, TargetEnd
+from envsync.push.ends.target_end import Provenance, TargetEnd
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.ssh.fabric_link import FabricLink, open_link
@@ -110,7 +110,7 @@ class StagedPush:
 
     def publish(self, transport: str) -> None:
         settings = PushSettings(environment=NAME, source="here", who="test")
-        self.target.publish(settings, "revision", How("mirror", transport))
+        self.target.publish(settings, "revision", Provenance("mirror", transport))
 
     def close(self) -> None:
         self.end.close()

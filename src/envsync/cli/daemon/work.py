@@ -166,7 +166,7 @@ def _push(
             revision=found.revision,
             source_revision=found.revision or fan_out.source_revision,
             seconds=found.seconds,
-            wants_spare=found.server in fan_out.wanting_spares,
+            wants_spare=found.wants_spare,
         )
         if outcome.source_revision:
             is_told.set()

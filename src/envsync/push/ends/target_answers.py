@@ -80,8 +80,7 @@ def existing(answer: tuple[bool, ...], paths: Sequence[str]) -> tuple[bool, ...]
     return answer
 
 
-def of_revision(record: RecordFacts, source_revision: str) -> RecordFacts:
-    """Return the record read back from the target, which must be that of what was pushed."""
+def require_revision(record: RecordFacts, source_revision: str) -> None:
+    """Raise `AgentFailed` unless the record read back from the target is of what was pushed."""
     if record.source_revision != source_revision:
         raise AgentFailed("the target recorded another version than was pushed")
-    return record

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from envsync.agent.wire import codec
 from envsync.agent.wire.build_operations import (
@@ -29,6 +30,7 @@ from envsync.agent.wire.messages import (
     DifferenceFacts,
     DirectoryIdentity,
     ProcessUse,
+    PublishFacts,
     ReceiveFacts,
     RecordFacts,
     SourceState,
@@ -65,7 +67,8 @@ _PACKED_FROM_BYTES = 256 << 10
 _PACKED_LEVEL = 1
 
 
-class How(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Provenance:
     """How a version came to the target, for its record.
 
     `environment_id` is the source's.
@@ -102,10 +105,6 @@ class TargetEnd:
         """Called with the progress of a push's longer calls; set by `Push`."""
         self.prefix = prefix
         self.name = name
-        self.is_new = False
-        """Whether `inspect` found nothing at the name."""
-        self.wants_spare = False
-        """Whether `publish` left no tree there that the next push can build on."""
         self.before_switch = before_switch
         self._codecs: tuple[str, ...] | None = None
         remote = end if isinstance(end, RemoteEnd) else None
@@ -145,9 +144,7 @@ class TargetEnd:
         looks at what `stage` will build on. Raises `PreflightRefused`, with nothing written, if the
         environment is the `source` itself.
         """
-        state = self._call(INSPECT_TARGET, InspectTarget(lock, source, looks_ahead))
-        self.is_new = not state.exists
-        return state
+        return self._call(INSPECT_TARGET, InspectTarget(lock, source, looks_ahead))
 
     def locked_for(self) -> str:
         """Return the server for which another push of this command holds the lock, or ""."""
@@ -265,13 +262,15 @@ class TargetEnd:
         """Finish the staging tree and hash it. Raises `VerificationFailed`, which names faults."""
         self._call(COMPLETE, None)
 
-    def publish(self, settings: PushSettings, source_revision: str, how: How) -> RecordFacts:
-        """Switch, check and record; return the record as read back from the target."""
-        publication = _publication(settings, source_revision, how)
+    def publish(
+        self, settings: PushSettings, source_revision: str, provenance: Provenance
+    ) -> PublishFacts:
+        """Switch, check and record; return the version that is live, as read back from there."""
+        publication = _publication(settings, source_revision, provenance)
         self.before_switch()
         published = self._call(PUBLISH, publication)
-        self.wants_spare = published.wants_spare
-        return target_answers.of_revision(published.record, source_revision)
+        target_answers.require_revision(published.record, source_revision)
+        return published
 
     def make_spare(self) -> bool:
         """Make a tree for the next push to build on; return whether it was made.
@@ -283,10 +282,11 @@ class TargetEnd:
 
     def adopt(self, settings: PushSettings, source: SourceState) -> RecordFacts:
         """Record the version that is already on the target as this source's."""
-        how = How("mirror", "", environment_id=source.environment_id)
+        provenance = Provenance("mirror", "", environment_id=source.environment_id)
         revision = source.source_revision
-        record = self.ask(ADOPT, _publication(settings, revision, how))
-        return target_answers.of_revision(record, revision)
+        record = self.ask(ADOPT, _publication(settings, revision, provenance))
+        target_answers.require_revision(record, revision)
+        return record
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back: generation `number`, or the newest if None."""
@@ -305,15 +305,17 @@ class TargetEnd:
         return self.ask(HISTORY, None)
 
 
-def _publication(settings: PushSettings, source_revision: str, how: How) -> Publication:
+def _publication(
+    settings: PushSettings, source_revision: str, provenance: Provenance
+) -> Publication:
     return Publication(
         source_revision=source_revision,
         source=settings.source,
         who=settings.who,
-        method=how.method,
-        transport=how.transport,
+        method=provenance.method,
+        transport=provenance.transport,
         check=Check(settings.check, settings.check_timeout_seconds),
         retry_held=settings.retry_held,
-        changes=how.changes,
-        environment_id=how.environment_id,
+        changes=provenance.changes,
+        environment_id=provenance.environment_id,
     )

@@ -77,8 +77,6 @@ class FanOut:
         self._targets = Targets(settings, self._command_locks.command)
         # Servers whose agent has not answered yet: waiting for them costs nothing but time.
         self._opening: set[str] = set()
-        self.wanting_spares: set[str] = set()
-        """The servers where a publish left nothing for the next push to build on."""
 
     def run(self, await_start: AwaitStart | None = None) -> list[PushReport]:
         """Push to all destinations; return the reports in their order. A failure is never raised.
@@ -209,10 +207,7 @@ class FanOut:
         source = self._source.at(path_known_as(destination.prefix, settings.name_there))
         ends = BothEnds(settings, source, target)
         reopen = partial(self._targets.opened, destination)
-        report = Push(ends, reopen, progress, self._command_locks).run()
-        if target.wants_spare:
-            self.wanting_spares.add(target.server)
-        return report
+        return Push(ends, reopen, progress, self._command_locks).run()
 
     def _settings_for(self, destination: Destination) -> PushSettings:
         settings = self._settings

@@ -29,7 +29,8 @@ class PushReport:
     except for `wire_bytes` and, in a dry run, `predicted_wire_bytes`. `route` is how contents
     travelled if the source is on another server. `seconds` covers the whole of this server's push.
     If the environment was rebuilt on the target, `tool` built it, and `changes` are what could not
-    be had.
+    be had. `wants_spare`, which is for the daemon alone, says that nothing is left there for the
+    next push to build on.
     """
 
     server: str
@@ -59,13 +60,14 @@ class PushReport:
     overwritten: str = ""
     put_back: str = ""
     recovered: str | None = None
+    wants_spare: bool = False
     error: EnvsyncError | None = None
 
     def to_json(self) -> dict[str, Any]:
         document = {
             name: to_json(getattr(self, name))
             for name in self.__dataclass_fields__
-            if name != "error"
+            if name not in ("wants_spare", "error")
         }
         document["error"] = None if self.error is None else self.error.to_json()
         return document

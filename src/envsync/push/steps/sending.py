@@ -109,32 +109,35 @@ class SendStep:
             # The staging tree is what the manifest can refer to from now on.
             self._known = self._target.known_there(frozenset())
 
-    def planned(self) -> SendForecast:
-        """Return what would be sent. Nothing is changed."""
+    def planned(self, *, is_new: bool) -> SendForecast:
+        """Return what would be sent. Nothing is changed. `is_new` is as for `send`."""
         from envsync.push.steps.prediction import predicted_wire_bytes
 
-        manifest = self._manifest()
+        manifest = self._manifest(is_new=is_new)
         staged = self._target.dry_plan(manifest)
-        job = self._job_of(staged)
+        job = self._job_of(staged, is_new=is_new)
         choice = choose(self._settings.transport, job)
         wire_bytes = predicted_wire_bytes(job, choice, self._source.answers.sample)
         return SendForecast(staged.plan, choice, wire_bytes, staged.warnings)
 
-    def send(self) -> SendOutcome:
-        """Have a staging tree brought forward by a plan, and send what it still lacks."""
-        staged = self._stage()
+    def send(self, *, is_new: bool) -> SendOutcome:
+        """Have a staging tree brought forward by a plan, and send what it still lacks.
+
+        `is_new` says that the target has nothing at the name.
+        """
+        staged = self._stage(is_new=is_new)
         plan, warnings = staged.plan, staged.warnings
         self._progress.begin("transfer", plan.fetch_bytes)
-        job = self._job_of(staged)
+        job = self._job_of(staged, is_new=is_new)
         del staged  # the job has the same paths as its `fetches`, packed
         choice = choose(self._settings.transport, job)
         if job.items:
             choice = self._send(job, choice)
         return self._all_sent(SendOutcome(plan, job, choice, warnings))
 
-    def _stage(self) -> Staged:
+    def _stage(self, *, is_new: bool) -> Staged:
         self._progress.begin("stage")
-        manifest = self._manifest()
+        manifest = self._manifest(is_new=is_new)
         self.look_meanwhile(self._look_closer)
         return self._target.stage(manifest)
 
@@ -145,14 +148,14 @@ class SendStep:
         answers.outside()
         answers.credentials()
 
-    def _manifest(self) -> bytes:
+    def _manifest(self, *, is_new: bool) -> bytes:
         """Return the source's manifest for this target."""
         if self._known is None:
-            packages = self._source.answers.packages() if self._target.is_new else frozenset()
+            packages = self._source.answers.packages() if is_new else frozenset()
             self._known = self._target.known_there(packages, looks_ahead=True)
         return self._source.manifest(self._known.references)
 
-    def _job_of(self, staged: Staged) -> Job:
+    def _job_of(self, staged: Staged, *, is_new: bool) -> Job:
         """Return the job for what a staging tree lacks."""
         # Without fetches, do not ask the source: its lock may be held by other pushes.
         job = self._job(self._source.items(staged.fetches) if staged.fetches else ())
@@ -162,7 +165,7 @@ class SendStep:
             token=staged.token,
             elsewhere=self._source.elsewhere(),
             # Whether the target may have other versions of files that have to be sent.
-            has_versions=staged.plan.origin != ORIGIN_NEW or not self._target.is_new,
+            has_versions=staged.plan.origin != ORIGIN_NEW or not is_new,
         )
 
     def _job(self, items: Collection[Item]) -> Job:
