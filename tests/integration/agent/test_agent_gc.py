@@ -24,6 +24,7 @@ from envsync.agent.staging import scratch_files, side_build
 from envsync.agent.target import gc as collecting
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.wire.messages import GcFacts, SweepFacts
+from envsync.agent.wire.operation import encode
 from envsync.agent.wire.server_operations import COLLECT, Collect
 from envsync.errors import AgentFailed, CheckFailed
 from tests.support import disk
@@ -460,8 +461,8 @@ def home(server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def ask(server: Server, **options: Any) -> GcFacts:
-    request = Collect(
+def order(server: Server) -> Collect:
+    return Collect(
         prefix=str(server.prefix),
         by="alice@here (gc)",
         keep=1,
@@ -471,7 +472,10 @@ def ask(server: Server, **options: Any) -> GcFacts:
         drifted=False,
         dry_run=False,
     )
-    return Service().ask(COLLECT, request._replace(**options))
+
+
+def ask(server: Server, **options: Any) -> GcFacts:
+    return Service().ask(COLLECT, order(server)._replace(**options))
 
 
 def test_every_environment_of_a_server_with_its_own_keep(server: Server, home: Path) -> None:
@@ -550,5 +554,6 @@ def test_gc_keeps_and_reports_what_is_closed_to_this_user(
 
 
 def test_an_order_that_is_none_is_refused(server: Server, home: Path) -> None:
+    document, _ = encode(order(server))
     with pytest.raises(AgentFailed):
-        ask(server, keep="x")
+        Service().answer(COLLECT.name, {**document, "keep": "x"}, b"")
