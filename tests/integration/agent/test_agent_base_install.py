@@ -75,7 +75,7 @@ def base(tmp_path: Path) -> Base:
     return Base(tmp_path)
 
 
-def test_environments_stay_where_they_are(base: Base) -> None:
+def test_environments_stay_when_the_base_comes(base: Base) -> None:
     (base.prefix / "lost+found").mkdir()
     assert not base.target().inspect(lock=False).exists
     base.bring()
@@ -162,7 +162,9 @@ def test_anything_else_is_named(name: str, base: Base) -> None:
     assert found.message.endswith(f"has no conda, but contains other entries: {name.rstrip('/')}")
 
 
-def test_crashed_and_then_in_its_way(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_that_appears_after_a_crash_is_named_until_it_is_gone(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Named until it is gone; then it goes on."""
     rename_new = filesystem.rename_new
 

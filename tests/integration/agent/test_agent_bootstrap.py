@@ -118,7 +118,7 @@ def test_output_of_login_files_before_the_token_is_skipped(noise: str, tmp_path:
         assert ask(channel, HELLO, None)
 
 
-def test_without_the_preferred_python_it_takes_python3(tmp_path: Path) -> None:
+def test_agent_takes_python3_where_the_preferred_python_is_missing(tmp_path: Path) -> None:
     with agent("/no/such/python", tmp_path) as channel:
         assert ask(channel, HELLO, None)
 

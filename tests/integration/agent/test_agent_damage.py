@@ -79,7 +79,7 @@ def test_the_content_cache(damage: Callable[[Path], object], server: Server) -> 
 
 
 @damaged
-def test_a_manifest(damage: Callable[[Path], object], server: Server) -> None:
+def test_damaged_manifest_is_made_anew(damage: Callable[[Path], object], server: Server) -> None:
     """`verify` knows the revision all the same, and makes the manifest anew."""
     server.push(ONE)
     [manifest] = (server.state / "generations").glob("*.manifest")
@@ -93,7 +93,9 @@ def test_a_manifest(damage: Callable[[Path], object], server: Server) -> None:
 
 
 @damaged
-def test_a_manifest_and_what_it_stood_for(damage: Callable[[Path], object], server: Server) -> None:
+def test_changed_version_with_a_damaged_manifest_fails_to_verify(
+    damage: Callable[[Path], object], server: Server
+) -> None:
     server.push(ONE)
     disk.shift_content(server.live + b"/bin/tool")
     [manifest] = (server.state / "generations").glob("*.manifest")
@@ -117,7 +119,9 @@ def test_a_manifest_is_not_made_anew_beside_a_push(server: Server) -> None:
 
 
 @damaged
-def test_a_record(damage: Callable[[Path], object], server: Server) -> None:
+def test_version_with_a_damaged_record_is_unknown_and_kept(
+    damage: Callable[[Path], object], server: Server
+) -> None:
     """The version counts as unknown; it is not lost, nor is any other."""
     server.push(ONE)
     server.push(TWO)
@@ -186,7 +190,9 @@ def test_the_note_of_the_staging(damage: Callable[[Path], object], server: Serve
 
 
 @damaged
-def test_the_history(damage: Callable[[Path], object], server: Server) -> None:
+def test_torn_line_of_the_history_takes_no_other_with_it(
+    damage: Callable[[Path], object], server: Server
+) -> None:
     """A line that was torn takes no other with it."""
     server.push(ONE)
     damage(server.state / "history.jsonl")
@@ -257,7 +263,7 @@ def test_records_that_cannot_be_listed_are_not_no_records(
 
 
 @pytest.mark.parametrize("name", ["intent.json", "held.json", "staging.json"])
-def test_a_file_that_cannot_be_read_is_not_a_missing_one(
+def test_file_that_cannot_be_read_does_not_count_as_missing(
     name: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.push(ONE)

@@ -387,7 +387,7 @@ def _dying_at_the_second(action: Callable[[], object], die: Callable[[], None]) 
     action()
 
 
-def test_killed_after_each_removal_the_next_one_goes_on(server: Server) -> None:
+def test_gc_killed_after_each_removal_is_finished_by_the_next(server: Server) -> None:
     """Sweep after sweep does one thing and dies, until one has nothing left to do."""
     pushed(server, 3)
     interrupt(server)
@@ -478,7 +478,7 @@ def ask(server: Server, **options: Any) -> GcFacts:
     return Service().ask(COLLECT, order(server)._replace(**options))
 
 
-def test_every_environment_of_a_server_with_its_own_keep(server: Server, home: Path) -> None:
+def test_gc_of_a_server_heeds_the_keep_of_each_environment(server: Server, home: Path) -> None:
     pushed(server, 4)
     os.symlink(server.name, server.prefix / "envs/alias")
     (server.prefix / "envs/untouched/conda-meta").mkdir(parents=True)

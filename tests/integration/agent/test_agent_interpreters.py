@@ -23,7 +23,7 @@ if missing:
 
 
 @pytest.mark.parametrize("version", interpreters())
-def test_imports_on(version: str) -> None:
+def test_agent_modules_import_on_python(version: str) -> None:
     """All modules import, with warnings as errors and without site-packages."""
     request = json.dumps([str(SOURCES), [module_name(p) for p in streamed_files()], libraries()])
     answer = subprocess.run(

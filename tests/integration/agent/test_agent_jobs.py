@@ -239,7 +239,7 @@ def test_an_earlier_version_that_goes_on_changing_is_not_gone_back_to(server: Se
     assert server.revision() == REVISIONS[1]
 
 
-def test_a_damaged_note_beside_one_is_recovered_from(server: Server) -> None:
+def test_damaged_note_of_a_switch_beside_a_job_is_recovered_from(server: Server) -> None:
     """It has no record, and nobody can say what it is: it is kept as it is."""
     server.push(VERSIONS[0])
     server.push(VERSIONS[1])

@@ -194,7 +194,7 @@ def test_a_check_that_fails_on_the_first_push_leaves_no_link(
     assert not os.path.lexists(server.live)
 
 
-def test_a_change_in_the_moment_that_it_becomes_a_link_undoes_it(moved: Server) -> None:
+def test_change_while_the_name_becomes_a_link_undoes_the_switch(moved: Server) -> None:
     with pytest.raises(TargetDrifted, match="undone"):
         moved.push(TWO, on_step=lambda step: shift(moved) if step == "switch" else None)
     assert moved.tree()[b"bin/tool"].data == b"one"
@@ -202,7 +202,7 @@ def test_a_change_in_the_moment_that_it_becomes_a_link_undoes_it(moved: Server) 
     require_sound(moved)
 
 
-def test_a_failure_before_it_is_a_link_gives_the_name_back_at_once(moved: Server) -> None:
+def test_failure_while_the_name_becomes_a_link_gives_it_back(moved: Server) -> None:
     def fail(step: str) -> None:
         if step == "converting":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -276,7 +276,7 @@ def test_an_environment_on_another_disk_stays_there(server: Server, elsewhere: P
 
 
 @pytest.mark.parametrize("step", STEPS_TO_A_LINK)
-def test_killed_where_it_becomes_a_link_on_another_disk(
+def test_kill_while_a_name_on_another_disk_becomes_a_link_is_recovered(
     step: str, server: Server, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_exchange(monkeypatch)

@@ -118,7 +118,7 @@ def test_modes_mtimes_and_links_are_kept(live: bytes, tree: bytes) -> None:
     assert disk.read(live) == MERGED
 
 
-def test_directories_above_are_made_as_they_are(live: bytes, tree: bytes) -> None:
+def test_directories_above_a_local_path_are_made_with_their_modes(live: bytes, tree: bytes) -> None:
     disk.build(live, MERGED)
     carry(live, [b"models/checkpoints"], tree, RULES, is_ours=True)
     assert disk.read(tree) == MERGED
@@ -386,7 +386,7 @@ def test_local_file_that_is_carried_at_the_switch_is_synced(server: Server) -> N
     assert len(synced) == 2
 
 
-def test_rolling_back_takes_them_along(server: Server) -> None:
+def test_rollback_carries_local_paths(server: Server) -> None:
     """Whole: they belong to the server, whatever version stands there."""
     server.push(ONE)
     write(server.live, b"local/a", b"older")

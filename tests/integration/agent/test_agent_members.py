@@ -259,7 +259,7 @@ def test_versions_whose_records_are_closed_are_no_unfinished_pushes(
     assert members.owners() == [ALICE, BOB]
 
 
-def test_each_goes_back_to_the_others_and_takes_it_away(members: Members) -> None:
+def test_each_member_may_roll_back_to_and_remove_the_others_version(members: Members) -> None:
     def roll_back() -> None:
         target = members.server.target()
         TargetSwitches(target).rollback(None, "bob@here", overwrite=False)

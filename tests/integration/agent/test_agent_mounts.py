@@ -185,7 +185,7 @@ def test_pushes_leave_an_earlier_version_that_something_is_mounted_in(
     assert is_whole(dataset)
 
 
-def test_a_clean_up_says_why_it_leaves_one(server: Server, dataset: Path) -> None:
+def test_gc_says_why_it_leaves_a_version_with_a_mount(server: Server, dataset: Path) -> None:
     def act() -> None:
         tree = _mounted_then_switched(server, dataset)
         swept = sweep(server.target(LOCAL), Rules(0, True, False, time.time()))
@@ -223,7 +223,7 @@ def test_a_removal_that_would_reach_what_is_mounted_removes_nothing(
     assert is_whole(dataset)
 
 
-def test_where_something_is_mounted(tmp_path: Path) -> None:
+def test_mounts_below_a_path_are_found(tmp_path: Path) -> None:
     def act() -> None:
         (tmp_path / "other").mkdir()
         for name in ("a b", "ab/c"):

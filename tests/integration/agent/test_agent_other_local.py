@@ -54,7 +54,7 @@ def test_version_with_another_local_pattern_is_dropped_by_keep(pushed: Server) -
     ]
 
 
-def test_a_clean_up_frees_it(pushed: Server) -> None:
+def test_version_with_another_local_pattern_is_freed_by_gc(pushed: Server) -> None:
     swept = sweep(pushed.target(), Rules(0, drifted=False, dry_run=False, now_seconds=time.time()))
     assert (swept.generations, swept.stays) == ((1,), ())
 

@@ -123,7 +123,7 @@ def test_live_version_that_changes_from_the_switch_on_is_put_back(server: Server
     assert not (server.state / "intent.json").exists()
 
 
-def test_killed_there_it_is_kept_for_good(server: Server) -> None:
+def test_version_written_to_when_the_switch_is_killed_is_kept_for_good(server: Server) -> None:
     server.push(ONE)
     path = server.target().places.standing() + b"/lib/shared"
     with open(path, "ab", buffering=0) as log:
@@ -158,7 +158,7 @@ def test_environment_that_takes_the_name_during_a_removal_stays(server: Server) 
     assert server.revision() == revision(MINE)
 
 
-def test_killed_where_something_else_took_its_place(server: Server) -> None:
+def test_push_killed_where_another_tree_took_the_name_is_recovered(server: Server) -> None:
     server.push(ONE)
 
     def action(die: Callable[[], None]) -> None:

@@ -92,7 +92,7 @@ def test_a_link_is_resolved_once_and_staged_beside_its_target(tmp_path: Path) ->
     assert found.state == os.fsencode(tmp_path / "big" / ".envsync" / "myenv")
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_environment_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="myenv"):
         layouts.require_live(layout(str(tmp_path), "myenv"))
 
@@ -100,7 +100,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 # --- whole files ------------------------------------------------------------------------
 
 
-def test_a_file_is_the_old_one_or_the_new_one(
+def test_failed_write_leaves_the_old_file_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = os.fsencode(tmp_path / "x")
@@ -303,7 +303,7 @@ def test_lock_shared_by_a_process_that_only_asks_is_waited_for(
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_where_locks_do_not_work(
+def test_filesystem_without_working_locks_is_refused(
     code: int, places: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(fd: int, operation: int) -> None:

@@ -218,7 +218,7 @@ def test_a_top_without_write_permission(monkeypatch: pytest.MonkeyPatch) -> None
 # --- drift ------------------------------------------------------------------------------
 
 
-def test_a_change_before_the_switch_stops_it(server: Server) -> None:
+def test_change_before_the_switch_stops_the_push(server: Server) -> None:
     server.push(ONE)
     with pytest.raises(TargetDrifted):
         server.push(TWO, before_publish=lambda: shift(server))
@@ -227,7 +227,7 @@ def test_a_change_before_the_switch_stops_it(server: Server) -> None:
     assert server.revision() == revision(TWO)
 
 
-def test_a_change_in_the_moment_of_the_switch_undoes_it(server: Server) -> None:
+def test_change_at_the_moment_of_the_switch_undoes_it(server: Server) -> None:
     server.push(ONE)
     with pytest.raises(TargetDrifted, match="undone"):
         server.push(TWO, on_step=lambda step: shift(server) if step == "switch" else None)

@@ -63,7 +63,7 @@ def planned(server: Server, nodes: Tree, keep: int = 1) -> PlanFacts:
         target.lock.release()
 
 
-def test_the_next_push_is_built_on_it(server: Server) -> None:
+def test_next_push_is_built_on_the_spare_tree(server: Server) -> None:
     assert planned(server, VERSIONS[1]).copy_files == 201
     server.push(VERSIONS[1], keep=3)
     assert server.make_spare(keep=3)
@@ -79,7 +79,7 @@ def test_the_next_push_is_built_on_it(server: Server) -> None:
     [(Layout, "other_trees"), (choice, "may_build_on")],
     ids=["once it is found", "once it is chosen"],
 )
-def test_a_dry_run_does_without_it_if_another_push_takes_it_meanwhile(
+def test_dry_run_goes_on_where_another_push_takes_the_spare_tree(
     place: object, function: str, keep: int, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dry run holds no lock."""
@@ -155,7 +155,7 @@ def test_spare_tree_belongs_to_the_group_that_shares_the_environment(server: Ser
     assert {path.lstat().st_gid for path in found} == {gid}
 
 
-def test_where_none_is_wanted_nobody_looks_nor_locks(
+def test_spare_tree_that_is_not_wanted_costs_no_look_and_no_lock(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon asks so of every server after its start."""
@@ -168,7 +168,7 @@ def test_where_none_is_wanted_nobody_looks_nor_locks(
     pushing.lock.release()
 
 
-def test_where_somebody_pushes_or_makes_one_none_is_made(server: Server) -> None:
+def test_spare_tree_is_not_made_beside_a_push_or_another_maker(server: Server) -> None:
     for yields in (False, True):
         other = server.target()
         other.lock.yields = yields
@@ -191,7 +191,7 @@ def test_an_installer_there_is_waited_for_by_nobody(
 
 
 @pytest.mark.parametrize(("count", "is_hashed"), [(0, True), (0, False), (200, True)])
-def test_a_push_does_not_wait_for_one_that_is_being_made(
+def test_push_does_not_wait_for_a_spare_tree_that_is_being_made(
     server: Server, count: int, is_hashed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who makes it gives it up, from the first look to the last file."""
@@ -275,7 +275,7 @@ def test_spare_tree_that_was_written_to_is_mended_by_the_next_push(server: Serve
     assert disk.read(server.live) == VERSIONS[1]
 
 
-def test_gc_that_only_looks_says_that_one_is_being_made(
+def test_dry_run_of_gc_says_that_a_spare_tree_is_being_made(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what stands there is told as ever."""
@@ -299,7 +299,7 @@ def test_gc_that_only_looks_says_that_one_is_being_made(
         assert making.result(30)
 
 
-def test_gc_leaves_it_while_it_takes_the_room_of_an_earlier_version(server: Server) -> None:
+def test_gc_leaves_a_spare_tree_in_the_room_of_an_earlier_version(server: Server) -> None:
     server.make_spare(keep=2)
     for dry_run in (True, False):
         swept = sweep(server.target(), Rules(2, False, dry_run, 2e9))

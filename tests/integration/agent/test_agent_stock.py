@@ -127,7 +127,7 @@ def test_complete_directories_are_read_once(read: list[set[bytes]]) -> None:
         assert read[0] == {b""}
 
 
-def test_where_links_are_made_at_the_end_it_is_looked_at_then(read: list[set[bytes]]) -> None:
+def test_directory_with_links_is_looked_at_when_they_are_made(read: list[set[bytes]]) -> None:
     with filled({**ENVIRONMENT, **environment(LINKS)}, look) as (_, push):
         read.clear()
         settled(push)

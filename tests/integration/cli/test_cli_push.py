@@ -22,7 +22,7 @@ FIRST = re.compile(
 )
 
 
-def test_without_any_configuration(conda_lab: Lab, envsync: Envsync) -> None:
+def test_push_works_without_any_configuration(conda_lab: Lab, envsync: Envsync) -> None:
     envsync.forget_inventory()
     active = {"CONDA_PREFIX": f"{conda_lab.controller.prefix}/envs/myenv"}
     first = envsync("push", "myenv", "server2", env=active)
@@ -143,7 +143,7 @@ def test_ctrl_c_while_a_server_is_silent(conda_lab: Lab, envsync: Envsync) -> No
     assert err.decode().count("\n") == 1
 
 
-def test_on_a_terminal(conda_lab: Lab, envsync: Envsync) -> None:
+def test_push_on_a_terminal_shows_moving_lines(conda_lab: Lab, envsync: Envsync) -> None:
     screen = _on_a_terminal(conda_lab, "push", "myenv", "server2")
     assert "\x1b[" in screen
     assert "server2 connect" in screen

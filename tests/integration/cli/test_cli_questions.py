@@ -104,7 +104,7 @@ def test_verify_lists_every_path_however_many(conda_lab: Lab, envsync: Envsync) 
     assert len(document["result"]["servers"][0]["verified"]["unexpected"]) == 300
 
 
-def test_diff(conda_lab: Lab, envsync: Envsync) -> None:
+def test_diff_names_what_differs(conda_lab: Lab, envsync: Envsync) -> None:
     envsync("push", "myenv", "server2")
     assert "no difference" in envsync("diff", "myenv", "server2").stdout
     conda_lab["server2"].install_wheel("labtool", "1.0")
@@ -215,7 +215,7 @@ def test_a_server_that_is_down_is_one_line(conda_lab: Lab, envsync: Envsync) -> 
         assert by_server["server3"]["code"] == "connection-failed"
 
 
-def test_gc(conda_lab: Lab, envsync: Envsync) -> None:
+def test_gc_frees_the_servers_that_no_push_has_locked(conda_lab: Lab, envsync: Envsync) -> None:
     """Of two servers and this machine, one pushes; the others are freed."""
     envsync("push", "myenv")
     conda_lab["server2"].install_wheel("labtool", "1.0")

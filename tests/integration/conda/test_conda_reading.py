@@ -31,7 +31,7 @@ def test_packages_are_those_that_were_installed(conda_prefix: CondaPrefix) -> No
     assert [(one.name, one.version) for one in found if one.kind == PYPI] == [("greeter", "1.0")]
 
 
-def test_every_file_of_every_package_finds_it(conda_prefix: CondaPrefix) -> None:
+def test_every_file_of_a_package_is_assigned_to_it(conda_prefix: CondaPrefix) -> None:
     environment = conda_prefix.environment()
     install_wheel(environment, "greeter", "1.0")
     top = os.fsencode(environment)

@@ -30,7 +30,7 @@ def pip(host: LabHost, *arguments: str) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_installs(conda_lab: Lab) -> None:
+def test_each_install_is_pushed_once(conda_lab: Lab) -> None:
     """pip, as conda does it, pip again; one that is killed; a save, which nothing tells of."""
     controller, target = conda_lab.controller, conda_lab[TARGET]
     text = inventory(controller.prefix, push_to="[server2]")

@@ -113,7 +113,7 @@ def test_a_source_in_ruins_is_not_pushed(fresh_lab: Lab) -> None:
         assert published(target) == 1
 
 
-def test_a_server_where_it_cannot_be_put(fresh_lab: Lab) -> None:
+def test_server_that_cannot_take_the_environment_is_halted(fresh_lab: Lab) -> None:
     source, target = Stamped.in_lab(fresh_lab, file_bytes=4_000), fresh_lab[TARGET]
     environment(target).write_text("of somebody else's")
     with started(fresh_lab) as daemon:

@@ -115,7 +115,7 @@ def require_that_only_the_change_travelled(steps: list[dict[str, Any]]) -> None:
         assert after["wire_bytes"] < 20_000
 
 
-def test_all_of_it_before_the_eyes(surroundings: Surroundings) -> None:
+def test_demo_shows_all_its_steps(surroundings: Surroundings) -> None:
     process = surroundings.start()
     out, err = process.communicate(timeout=170)
     assert err == ""
@@ -155,7 +155,7 @@ def seen_below(path: Path) -> list[tuple[str, int, int, int]]:
     return [(name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in statuses]
 
 
-def test_where_namespaces_are_refused(surroundings: Surroundings) -> None:
+def test_demo_runs_without_namespaces(surroundings: Surroundings) -> None:
     result = require_success(surroundings.run_json(before=NO_NAMESPACES))
     assert "unshare" in result["steps"][0]["not_isolated"]
     commands = result["steps"][1]["commands"]
@@ -164,9 +164,7 @@ def test_where_namespaces_are_refused(surroundings: Surroundings) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopped_in_the_middle_it_cleans_up(
-    surroundings: Surroundings, sent: signal.Signals
-) -> None:
+def test_demo_that_is_stopped_cleans_up(surroundings: Surroundings, sent: signal.Signals) -> None:
     process = surroundings.start()
     wait_for_push(process)
     process.send_signal(sent)
@@ -177,7 +175,7 @@ def test_stopped_in_the_middle_it_cleans_up(
     wait_for_the_end(surroundings)
 
 
-def test_killed_its_servers_end(surroundings: Surroundings) -> None:
+def test_servers_of_a_killed_demo_end(surroundings: Surroundings) -> None:
     process = surroundings.start()
     wait_for_push(process)
     process.kill()

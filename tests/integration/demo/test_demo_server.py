@@ -93,7 +93,7 @@ def test_demo_server_refuses_another_user(machine: Machine, tmp_path: Path) -> N
         open_link(address, environ=environ(tmp_path))
 
 
-def test_its_host_key_is_checked(machine: Machine, tmp_path: Path) -> None:
+def test_host_key_of_a_demo_server_is_checked(machine: Machine, tmp_path: Path) -> None:
     address = link_with(tmp_path, known_hosts="")
     with pytest.raises(HostKeyRefused):
         open_link(address, environ=environ(tmp_path))

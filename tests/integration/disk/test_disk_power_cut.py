@@ -200,7 +200,7 @@ def server(make_disk: MakeDisk) -> Iterator[DiskServer]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "written back at each step"])
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
-def test_power_cut(
+def test_version_is_whole_after_a_power_cut_at_any_write(
     scenario: Scenario, busy: bool, server: DiskServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded = Recorded(server, scenario, busy=busy)

@@ -181,7 +181,7 @@ class SourceContract:
             first, *others = pool.map(pushed, range(ASKED_AT_ONCE))
         assert others == [first] * len(others)
 
-    def test_where_its_files_name_no_other_path_it_is_sent_as_it_is(self, source: Source) -> None:
+    def test_source_at_its_own_path_is_sent_as_it_is(self, source: Source) -> None:
         stays = source.at(source.look.path_known_as)
         state = stays.look.state()
         assert stays.answers.there == ""
@@ -200,7 +200,7 @@ class SourceContract:
         assert caught.value.details
         assert source.at(LONGER).outline() is None
 
-    def test_nothing_is_outlined_once_it_is_hashed(self, source: Source) -> None:
+    def test_hashed_source_has_no_outline(self, source: Source) -> None:
         source.look.state()
         assert source.outline() is None
 
@@ -237,7 +237,7 @@ class SourceContract:
         own = source.answers.sample(items, (codec.ZLIB, codec.NONE), ())
         assert 0 < own.packed_bytes[0] < 1800
 
-    def test_its_files_can_be_read(self, source: Source) -> None:
+    def test_files_of_a_sound_source_are_readable(self, source: Source) -> None:
         source.look.state()
         source.answers.require_readable([])
         source.answers.require_readable([b"lib/plain.py", b"bin/tool"])

@@ -96,7 +96,7 @@ def test_the_place_itself_is_refused(source: Stamped, fresh_lab: Lab) -> None:
     assert version_at(fresh_lab.controller) == source.version
 
 
-def test_signs_of_an_installer_stop_it(source: Stamped, fresh_lab: Lab) -> None:
+def test_signs_of_an_installer_stop_the_push(source: Stamped, fresh_lab: Lab) -> None:
     controller, target = fresh_lab.controller, fresh_lab[TARGET]
     envsync = Envsync(controller)
     packages = environment(controller) / "lib/python3.11/site-packages"
@@ -159,7 +159,9 @@ def test_as_many_versions_stay_as_asked_for(source: Stamped, fresh_lab: Lab) -> 
     assert version_at(target) == 2
 
 
-def test_on_a_real_filesystem(source: Stamped, fresh_lab: Lab, tmp_path: Path) -> None:
+def test_push_verify_and_rollback_work_on_a_real_filesystem(
+    source: Stamped, fresh_lab: Lab, tmp_path: Path
+) -> None:
     """Not in memory: stamps of another grain, a disk to sync."""
     target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
     target.use_directory(tmp_path)

@@ -79,7 +79,7 @@ def linked(directory: Scene) -> Scene:
 
 
 @pytest.mark.parametrize("whom", ["agent", "command"])
-def test_killed_in_the_one_window_there_is(directory: Scene, whom: str) -> None:
+def test_push_killed_while_the_name_is_missing_is_recovered(directory: Scene, whom: str) -> None:
     scene, before = directory, version_at(directory.target)
     new = scene.source.change()
     stop = Stop(scene.target, "converting")

@@ -39,7 +39,9 @@ def conda_records(host: LabHost) -> dict[str, object]:
     return {path.name: json.loads(path.read_bytes()) for path in paths}
 
 
-def test_pushed_to_two_servers_at_once_it_runs_there(conda_lab: Lab, envsync: Envsync) -> None:
+def test_environment_pushed_to_two_servers_at_once_runs_there(
+    conda_lab: Lab, envsync: Envsync
+) -> None:
     controller, targets = conda_lab.controller, conda_lab.targets
     ran = envsync.push("server2", "server3")
     assert [server["server"] for server in ran.servers] == ["server2", "server3"]

@@ -93,7 +93,9 @@ def test_an_address_of_this_machine_that_the_server_wants(
 
 
 @pytest.mark.parametrize("shell", ["tcsh", "fish"])
-def test_login_shells(envsync: Envsync, source: Stamped, target: LabHost, shell: str) -> None:
+def test_push_works_with_any_login_shell(
+    envsync: Envsync, source: Stamped, target: LabHost, shell: str
+) -> None:
     set_login_shell(target, shutil.which(shell) or shell)
     target.write_file(f"{target.home()}/.cshrc", "set noclobber\nalias ls ls -F\n")
     for transport in TRANSPORTS:
@@ -151,7 +153,7 @@ def test_a_banner_of_many_lines(envsync: Envsync, source: Stamped, target: LabHo
 
 
 @pytest.mark.parametrize("means", ["command=", "ForceCommand", "nologin"])
-def test_something_else_in_place_of_the_command(
+def test_server_that_runs_another_command_is_reported(
     envsync: Envsync, source: Stamped, target: LabHost, means: str
 ) -> None:
     if means == "command=":
@@ -183,7 +185,7 @@ def test_sshd_that_allows_one_session_a_connection_gets_the_push(
     assert version_at(target) == source.version
 
 
-def test_ipv6(
+def test_push_works_over_ipv6(
     fresh_lab: Lab, envsync: Envsync, source: Stamped, target: LabHost, ipv6_target: str
 ) -> None:
     envsync.push(ipv6_target)

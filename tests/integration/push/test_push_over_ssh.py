@@ -83,7 +83,7 @@ def test_rsync_shares_the_connection(scene: Scene) -> None:
     assert scene.logins() == before + 1
 
 
-def test_scp_goes_over_it(scene: Scene) -> None:
+def test_scp_works_over_the_systems_ssh(scene: Scene) -> None:
     new = scene.source.change()
     assert scene.command.push(SERVER, "--transport", "scp").server["outcome"] == "pushed"
     assert version_at(scene.target) == new

@@ -78,7 +78,7 @@ def _mount_read_only(lab: Lab) -> None:
         (_mount_read_only, PREFLIGHT),
     ],
 )
-def test_a_server_that_cannot_take_it(
+def test_server_that_cannot_take_the_environment_is_refused_alone(
     source: Stamped, fresh_lab: Lab, fault: Callable[[Lab], None], exit_code: int
 ) -> None:
     """One of two: the other is done. Alone: its own exit status, and the way out."""

@@ -39,7 +39,7 @@ def test_packing_reports_its_progress(conda_prefix: CondaPrefix, tmp_path: Path)
 
 
 @pytest.mark.timeout(60)
-def test_two_names_of_one_file(conda_prefix: CondaPrefix, tmp_path: Path) -> None:
+def test_hard_links_of_a_file_are_packed(conda_prefix: CondaPrefix, tmp_path: Path) -> None:
     """Of a user's, that is: what comes behind them is in the archive as well."""
     environment = conda_prefix.environment()
     for name in ("share/mine/one", "share/mine/other"):
@@ -63,7 +63,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_interrupted_it_leaves_nothing(
+def test_interrupted_packing_leaves_nothing(
     conda_prefix: CondaPrefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor in the directory for temporary files, where conda-pack would write first."""
@@ -85,7 +85,7 @@ def test_interrupted_it_leaves_nothing(
 
 
 @pytest.mark.timeout(120)
-def test_packed_carried_and_unpacked_it_runs(conda_lab: Lab) -> None:
+def test_environment_packed_carried_and_unpacked_runs(conda_lab: Lab) -> None:
     controller, other = conda_lab.controller, conda_lab["server2"]
     envsync = Envsync(controller)
     place = other.path(other.prefix).parent / "a/much/longer/place/miniconda"

@@ -87,7 +87,7 @@ def storage(host: LabHost) -> str:
 
 
 @pytest.mark.timeout(120)
-def test_an_archive_of_it_works_on_another_server(linked: Lab) -> None:
+def test_archive_of_a_linked_prefix_works_on_another_server(linked: Lab) -> None:
     """At the path that is a link where it was packed."""
     controller, other = linked.controller, linked["server2"]
     envsync, archive = Envsync(controller), f"{controller.home()}/myenv.tar"
@@ -102,7 +102,7 @@ def test_an_archive_of_it_works_on_another_server(linked: Lab) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "uncached"])
-def test_pushed_as_an_archive_to_a_prefix_that_is_a_link_too(linked: Lab, cached: bool) -> None:
+def test_pack_to_a_prefix_that_is_a_link_works(linked: Lab, cached: bool) -> None:
     """Also where conda's package cache has nothing, and files are packed as they are."""
     controller, other = linked.controller, linked["server2"]
     there = f"{storage(other)}/bob/mc"

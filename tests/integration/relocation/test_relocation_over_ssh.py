@@ -59,7 +59,7 @@ def runs(host: LabHost) -> None:
     ("transport", "names"),
     [("stream", ["server2", "server3"]), ("rsync", ["server3"]), ("scp", ["server2"])],
 )
-def test_each_transport_brings_it(
+def test_each_transport_brings_a_relocated_environment(
     servers: Lab,
     envsync: Envsync,
     transport: str,

@@ -99,7 +99,7 @@ def test_environment_of_another_user_is_not_switched(
     assert "ask its owner" in ran.error["hint"]
 
 
-def test_where_he_may_not_write_the_owner_is_asked(envsync: Envsync) -> None:
+def test_hint_for_a_directory_that_is_not_writable_names_its_owner(envsync: Envsync) -> None:
     ran = envsync.run("push", "myenv", "server2", "--as", "mine")
     above = f"{envsync.host.prefix}/envs/.envsync"
     told = f"{above} belongs to {USER} and is not writable by {MEMBER}"
@@ -119,7 +119,7 @@ def test_where_he_may_not_write_the_owner_is_asked(envsync: Envsync) -> None:
         ("remove", "myenv", "server2", "--dry-run"),
     ],
 )
-def test_where_no_name_can_be_switched_nothing_is_begun(
+def test_switch_that_is_impossible_is_refused_before_anything_is_built(
     envsync: Envsync, fresh_lab: Lab, command: tuple[str, ...]
 ) -> None:
     """After a `chmod a-w` of `envs` alone: what envsync keeps there can still be written."""

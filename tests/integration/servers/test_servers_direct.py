@@ -78,7 +78,7 @@ def agent_on(host: LabHost) -> Iterator[dict[str, str]]:
         process.communicate()
 
 
-def test_with_the_users_agent_where_his_configuration_forwards_it(fresh_lab: Lab) -> None:
+def test_direct_push_uses_the_ssh_agent_where_it_is_forwarded(fresh_lab: Lab) -> None:
     source = Stamped.in_lab(fresh_lab)
     server1, server2, server3 = (fresh_lab[f"server{number}"] for number in (1, 2, 3))
     envsync = Envsync(server2)

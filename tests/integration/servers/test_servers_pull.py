@@ -49,7 +49,7 @@ def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:
     assert envsync.run("pull", "nosuch", "server1").error["server"] == "server1"
 
 
-def test_the_hint_names_a_diff_that_shows_it(fresh_lab: Lab) -> None:
+def test_hint_of_a_refused_push_or_pull_names_a_diff_of_the_source(fresh_lab: Lab) -> None:
     """Where what stands there was never published, that is between the source and it."""
     Stamped.in_lab(fresh_lab)
     server1, server2 = fresh_lab["server1"], fresh_lab["server2"]

@@ -123,7 +123,7 @@ class SessionContract:
             session.write(b"late")
         session.close()
 
-    def test_no_status_while_it_runs(self, link: Link) -> None:
+    def test_exit_status_is_none_while_the_command_runs(self, link: Link) -> None:
         session = link.run(sh("cat"))
         assert session.exit_status(0.05) is None
         session.close()
@@ -134,7 +134,7 @@ class SessionContract:
         assert session.exit_status(LIMIT_SECONDS) is None
         session.close()
 
-    def test_stderr_tail(self, link: Link) -> None:
+    def test_end_of_stderr_is_kept(self, link: Link) -> None:
         session = link.run(sh("echo early >&2; head -c 20000 /dev/zero >&2; echo l\\\\303te >&2"))
         assert read_all(session) == b""
         assert session.exit_status(LIMIT_SECONDS) == 0
@@ -250,7 +250,9 @@ class UploadContract:
         source.write_bytes(os.urandom(3_000_001))
         return source
 
-    def test_upload(self, uploading_link: Link, source: Path, tmp_path: Path) -> None:
+    def test_upload_writes_the_file(
+        self, uploading_link: Link, source: Path, tmp_path: Path
+    ) -> None:
         target = tmp_path / os.fsdecode(b"na\xefve \n name")
         sent: list[int] = []
         uploading_link.upload(source, os.fsencode(target), progress=sent.append)
@@ -271,7 +273,9 @@ class UploadContract:
         uploading_link.upload(source, os.fsencode(target))
         assert target.read_bytes() == source.read_bytes()
 
-    def test_resume(self, uploading_link: Link, source: Path, tmp_path: Path) -> None:
+    def test_upload_resumes_from_what_is_there(
+        self, uploading_link: Link, source: Path, tmp_path: Path
+    ) -> None:
         target = tmp_path / "target"
         target.write_bytes(source.read_bytes()[:1_234_567] + b"rubbish beyond the offset")
         sent: list[int] = []
@@ -286,7 +290,9 @@ class UploadContract:
             uploading_link.upload(source, os.fsencode(tmp_path / "gone"), offset=5)
         assert not (tmp_path / "gone").exists()
 
-    def test_no_such_directory(self, uploading_link: Link, source: Path, tmp_path: Path) -> None:
+    def test_upload_into_a_missing_directory_fails(
+        self, uploading_link: Link, source: Path, tmp_path: Path
+    ) -> None:
         with pytest.raises(TransferFailed) as caught:
             uploading_link.upload(source, os.fsencode(tmp_path / "no" / "where"))
         assert caught.value.server == uploading_link.server

@@ -300,7 +300,7 @@ def test_a_socket_of_somebody_else_is_not_trusted(
 
 
 @pytest.mark.parametrize("by_fabric", [False, True])
-def test_such_a_socket_leads_to_no_jump_host_either(
+def test_socket_of_somebody_else_leads_to_no_jump_host(
     sshd: LoopbackSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_fabric: bool
 ) -> None:
     """Not even by the ssh that rsync starts."""
@@ -318,7 +318,7 @@ def test_such_a_socket_leads_to_no_jump_host_either(
         assert sshd.log.count("Accepted publickey") == 2 + by_fabric
 
 
-def test_a_server_that_grants_one_session(tmp_path: Path) -> None:
+def test_server_that_grants_one_session_gets_another_connection(tmp_path: Path) -> None:
     """The next one gets a connection of its own."""
     with LoopbackSshd(tmp_path, extra_config=("MaxSessions 1",)) as sshd:
         link = open_by_ssh(sshd)

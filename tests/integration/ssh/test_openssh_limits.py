@@ -37,7 +37,7 @@ def link_to(
     return open_route(way, timeouts, limiter)
 
 
-def test_no_banner(home: Path) -> None:
+def test_ssh_to_a_server_without_a_banner_ends(home: Path) -> None:
     began = time.monotonic()
     with (
         server(lambda _: None) as port,

@@ -69,7 +69,7 @@ def lent_by(link: Link) -> Iterator[Link | None]:
 
 
 @pytest.mark.parametrize("how", ["yes", "$SSH_AUTH_SOCK", "path"])
-def test_where_the_configuration_forwards_it(
+def test_ssh_agent_is_lent_where_the_configuration_forwards_it(
     sshd: LoopbackSshd, agent: dict[str, str], how: str
 ) -> None:
     add_config(sshd, f"ForwardAgent {agent['SSH_AUTH_SOCK'] if how == 'path' else how}")
@@ -85,26 +85,32 @@ def test_where_the_configuration_forwards_it(
     "lines",
     [(), ("ForwardAgent no",), ("ForwardAgent none",), ("ForwardAgent yes", "IdentityAgent none")],
 )
-def test_never_otherwise(sshd: LoopbackSshd, agent: dict[str, str], lines: tuple[str, ...]) -> None:
+def test_ssh_agent_is_not_lent_without_a_configuration_that_says_so(
+    sshd: LoopbackSshd, agent: dict[str, str], lines: tuple[str, ...]
+) -> None:
     add_config(sshd, *lines)
     with links(sshd, agent) as (_, lending):
         assert lending is None
 
 
-def test_where_no_agent_listens(sshd: LoopbackSshd, tmp_path: Path) -> None:
+def test_ssh_agent_that_does_not_listen_is_not_lent(sshd: LoopbackSshd, tmp_path: Path) -> None:
     add_config(sshd, "ForwardAgent yes")
     for variables in ({}, {"SSH_AUTH_SOCK": str(tmp_path / "gone")}):
         with links(sshd, variables) as (_, lending):
             assert lending is None
 
 
-def test_where_there_is_no_ssh_command(sshd: LoopbackSshd, agent: dict[str, str]) -> None:
+def test_ssh_agent_is_not_lent_without_an_ssh_command(
+    sshd: LoopbackSshd, agent: dict[str, str]
+) -> None:
     add_config(sshd, "ForwardAgent yes")
     with links(sshd, {**agent, "PATH": "/nowhere"}) as (_, lending):
         assert lending is None
 
 
-def test_where_the_server_does_not_allow_it(tmp_path: Path, agent: dict[str, str]) -> None:
+def test_ssh_agent_is_not_lent_to_a_server_that_does_not_allow_it(
+    tmp_path: Path, agent: dict[str, str]
+) -> None:
     with LoopbackSshd(tmp_path, extra_config=["AllowAgentForwarding no"]) as sshd:
         add_config(sshd, "ForwardAgent yes")
         with links(sshd, agent) as (_, lending):
@@ -127,7 +133,7 @@ def test_ssh_agent_is_not_forwarded_to_jump_hosts(tmp_path: Path, agent: dict[st
         assert ASKED not in sshd.log
 
 
-def test_over_the_users_own_master_too(
+def test_ssh_agent_is_lent_beside_the_users_own_master(
     sshd: LoopbackSshd, agent: dict[str, str], tmp_path: Path
 ) -> None:
     """By a connection beside it: what the user runs there is not told of the agent."""

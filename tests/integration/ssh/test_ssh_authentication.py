@@ -43,7 +43,7 @@ def add_config(sshd: LoopbackSshd, *lines: str) -> None:
     config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
 
 
-def test_refused(tmp_path: Path, connect: Connect) -> None:
+def test_refused_keys_are_named(tmp_path: Path, connect: Connect) -> None:
     with LoopbackSshd(tmp_path, extra_config=["PasswordAuthentication yes"]) as sshd:
         sshd.authorized_keys.write_text("")
         with pytest.raises(AuthenticationRefused) as caught:
@@ -113,7 +113,7 @@ def test_identity_agent_of_the_configuration(
     connect(sshd)
 
 
-def test_no_agent_where_the_configuration_says_so(
+def test_identity_agent_none_uses_no_ssh_agent(
     sshd: LoopbackSshd, connect: Connect, agent: dict[str, str], tmp_path: Path
 ) -> None:
     key = make_key(tmp_path / "secret")

@@ -89,7 +89,7 @@ def certified(tmp_path: Path) -> Iterator[LoopbackSshd]:
         yield sshd
 
 
-def test_the_default(sshd: LoopbackSshd, connect: Open) -> None:
+def test_fabric_is_the_default(sshd: LoopbackSshd, connect: Open) -> None:
     assert connect(sshd).chosen.name == "fabric"
 
 
@@ -230,7 +230,7 @@ def configure(sshd: LoopbackSshd, *lines: str) -> None:
     config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
 
 
-def test_a_server_that_lets_in_one_address(tmp_path: Path, connect: Open) -> None:
+def test_bind_address_is_heeded(tmp_path: Path, connect: Open) -> None:
     with LoopbackSshd(tmp_path, extra_config=("AllowUsers *@127.0.0.5",)) as sshd:
         configure(sshd, "BindAddress 127.0.0.5")
         link = connect(sshd)
@@ -282,7 +282,7 @@ def test_a_jump_host_behind_such_a_command(
         link.close()
 
 
-def test_a_server_that_takes_its_time(sshd: LoopbackSshd) -> None:
+def test_connect_timeout_is_heeded(sshd: LoopbackSshd) -> None:
     """`ConnectTimeout` says that it does: longer than we would wait."""
     script = f"sleep 2; exec python3 {relay_in(sshd.home)} %h %p"
     configure(sshd, f"ProxyCommand sh -c '{script}'")
@@ -435,12 +435,16 @@ class TestBothRefuse:
             assert "it accepts only: password" in caught.value.details
             assert not (tmp_path / "asked").exists()
 
-    def test_nothing_listens(self, sshd: LoopbackSshd, by: Open) -> None:
+    def test_refused_connection_is_reported_by_both_implementations(
+        self, sshd: LoopbackSshd, by: Open
+    ) -> None:
         sshd.stop()
         with pytest.raises(EnvsyncError, match="refuses connections"):
             by(sshd)
 
-    def test_no_such_name(self, sshd: LoopbackSshd, by: Open) -> None:
+    def test_unknown_host_name_is_reported_by_both_implementations(
+        self, sshd: LoopbackSshd, by: Open
+    ) -> None:
         config = sshd.home / ".ssh" / "config"
         config.write_text(config.read_text().replace("127.0.0.1", "nowhere.invalid"))
         with pytest.raises(EnvsyncError, match="no host named 'nowhere"):

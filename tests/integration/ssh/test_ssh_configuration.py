@@ -191,7 +191,7 @@ def test_configuration_without_effect_needs_no_ssh(tmp_path: Path) -> None:
     assert hop.port == 2222
 
 
-def test_match_exec(tmp_path: Path) -> None:
+def test_match_exec_runs_in_the_given_environment(tmp_path: Path) -> None:
     """The command sees the environment that we were given, and is run by `ssh` itself."""
     text = f'Match host gpu01 exec "test -e {tmp_path}/at-home"\n  ProxyJump bastion\n'
     config = config_of(tmp_path, text, has_ssh=True)
@@ -210,7 +210,7 @@ def test_a_match_that_hangs_is_bounded(tmp_path: Path, monkeypatch: pytest.Monke
     assert caught.value.details == ("no answer for 0.3 seconds: does a `Match exec` hang?",)
 
 
-def test_carriage_returns(sshd: LoopbackSshd, connect: Connect) -> None:
+def test_configuration_with_carriage_returns_is_read(sshd: LoopbackSshd, connect: Connect) -> None:
     """Files that were edited on Windows."""
     config = sshd.home / ".ssh" / "config"
     config.write_bytes(config.read_bytes().replace(b"\n", b"\r\n"))

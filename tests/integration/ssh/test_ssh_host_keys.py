@@ -49,12 +49,14 @@ def environ(request: pytest.FixtureRequest, sshd: LoopbackSshd) -> dict[str, str
     return {**sshd.environ, "PATH": "/nonexistent"}
 
 
-def test_known(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) -> None:
+def test_known_host_key_is_accepted(
+    sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]
+) -> None:
     reached = connect(sshd, environ=environ).reached
     assert (reached.user, reached.hostname, reached.port) == (sshd.user, "127.0.0.1", sshd.port)
 
 
-def test_unknown(stranger: LoopbackSshd, connect: Connect) -> None:
+def test_unknown_host_key_is_refused(stranger: LoopbackSshd, connect: Connect) -> None:
     with pytest.raises(HostKeyRefused) as caught:
         connect(stranger)
     assert caught.value.server == stranger.name
@@ -74,7 +76,7 @@ def test_the_hint_for_an_unknown_key_works(stranger: LoopbackSshd, connect: Conn
     connect(stranger)
 
 
-def test_changed(
+def test_changed_host_key_is_refused(
     sshd: LoopbackSshd, connect: Connect, environ: dict[str, str], tmp_path: Path
 ) -> None:
     sshd.known_hosts.write_text(f"[127.0.0.1]:{sshd.port} {other_key(tmp_path)}\n")
@@ -92,7 +94,9 @@ def test_changed_to_another_type(sshd: LoopbackSshd, connect: Connect, tmp_path:
         connect(sshd)
 
 
-def test_revoked(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) -> None:
+def test_revoked_host_key_is_refused(
+    sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]
+) -> None:
     (line,) = sshd.host_key_lines()
     with sshd.known_hosts.open("a") as file:
         file.write(f"@revoked * {line.partition(' ')[2]}\n")
@@ -101,7 +105,9 @@ def test_revoked(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) 
     assert no_attempt_to_log_in(sshd)
 
 
-def test_revocation_list(sshd: LoopbackSshd, connect: Connect, tmp_path: Path) -> None:
+def test_host_key_in_a_revocation_list_is_refused(
+    sshd: LoopbackSshd, connect: Connect, tmp_path: Path
+) -> None:
     config = sshd.home / ".ssh" / "config"
     config.write_text(config.read_text() + f"Host *\n  RevokedHostKeys {tmp_path}/revoked\n")
     (tmp_path / "revoked").write_text(other_key(tmp_path) + "\n")
@@ -138,13 +144,17 @@ def test_lines_that_break_paramikos_own_loader(
     connect(sshd, environ=environ)
 
 
-def test_hashed_names(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) -> None:
+def test_hashed_name_in_known_hosts_is_found(
+    sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]
+) -> None:
     subprocess.run(["ssh-keygen", "-H", "-f", sshd.known_hosts], check=True, capture_output=True)
     assert "127.0.0.1" not in sshd.known_hosts.read_text()
     connect(sshd, environ=environ)
 
 
-def test_patterns(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) -> None:
+def test_pattern_in_known_hosts_is_found(
+    sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]
+) -> None:
     (line,) = sshd.host_key_lines()
     sshd.known_hosts.write_text(f"[127.0.0.*]:{sshd.port},!x {line.partition(' ')[2]}\n")
     connect(sshd, environ=environ)
@@ -176,7 +186,9 @@ def test_host_key_is_looked_up_by_its_alias(
     connect(sshd, environ=environ)
 
 
-def test_other_files(sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]) -> None:
+def test_known_hosts_file_of_the_configuration_is_used(
+    sshd: LoopbackSshd, connect: Connect, environ: dict[str, str]
+) -> None:
     (sshd.home / ".ssh" / "elsewhere").write_text(sshd.known_hosts.read_text())
     sshd.known_hosts.unlink()
     config = sshd.home / ".ssh" / "config"
@@ -253,7 +265,7 @@ class TestJumpHost:
         assert done.returncode == 255
         assert "Host key verification failed" in done.stderr
 
-    def test_nothing_listens_behind_it(
+    def test_jump_host_that_cannot_reach_the_server_is_named(
         self, inner: LoopbackSshd, address: Address, connect: Connect
     ) -> None:
         inner.stop()

@@ -69,14 +69,16 @@ def hashed(directory: Path, name: str, blob: str) -> str:
         ("gpu02.", "gpu02", 22, False),
     ],
 )
-def test_names(tmp_path: Path, reader: str, names: str, host: str, port: int, known: bool) -> None:
+def test_name_in_a_known_hosts_line_is_matched(
+    tmp_path: Path, reader: str, names: str, host: str, port: int, known: bool
+) -> None:
     found = looked_up(tmp_path, reader, f"{names} ssh-ed25519 {BLOB}\n", host, port)
     assert bool(found.trusted) is known
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", ["gpu02", "[gpu02]:2222", "[::1]:2222"])
-def test_hashed_names(tmp_path: Path, reader: str, name: str) -> None:
+def test_hashed_name_is_matched(tmp_path: Path, reader: str, name: str) -> None:
     host, _, port = name.removeprefix("[").partition("]:")
     line = hashed(tmp_path, name, BLOB)
     assert looked_up(tmp_path, reader, line, host, int(port or 22)).trusted
@@ -128,7 +130,9 @@ def test_other_ports_have_other_keys(tmp_path: Path, sshd: LoopbackSshd, connect
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_several_files(tmp_path: Path, sshd: LoopbackSshd, connect: Connect, reader: str) -> None:
+def test_lines_of_several_known_hosts_files_count(
+    tmp_path: Path, sshd: LoopbackSshd, connect: Connect, reader: str
+) -> None:
     """A key in the second of the user's, a revocation in the system's."""
     ssh = sshd.home / ".ssh"
     known = sshd.known_hosts.read_text()

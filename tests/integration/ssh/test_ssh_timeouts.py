@@ -101,7 +101,7 @@ def fails_soon(match: str) -> Iterator[pytest.ExceptionInfo[EnvsyncError]]:
     assert isinstance(caught.value, ConnectionFailed)
 
 
-def test_nothing_listens(home: Path) -> None:
+def test_refused_connection_ends_at_once(home: Path) -> None:
     with fails_soon("refuses connections"):
         link_to(free_port(), home)
 
@@ -121,7 +121,7 @@ def test_no_answer_to_the_connection(home: Path) -> None:
             link_to(target[1], home, connect_seconds=SHORT_SECONDS)
 
 
-def test_no_banner(home: Path) -> None:
+def test_server_without_a_banner_ends_in_time(home: Path) -> None:
     with server(lambda _: None) as port, fails_soon("sends no SSH banner"):
         link_to(port, home, banner_seconds=SHORT_SECONDS)
 
@@ -137,7 +137,7 @@ def test_a_banner_that_never_ends(home: Path) -> None:
         link_to(port, home, banner_seconds=AMPLE_SECONDS)
 
 
-def test_something_else_listens(home: Path) -> None:
+def test_server_that_speaks_no_ssh_ends_at_once(home: Path) -> None:
     def greet(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         connection.close()
@@ -206,7 +206,7 @@ def test_no_end_of_the_authentication(home: Path) -> None:
         link_to(port, home, authentication_seconds=AMPLE_SECONDS)
 
 
-def test_no_channel(home: Path) -> None:
+def test_server_that_opens_no_channel_ends_in_time(home: Path) -> None:
     with stalling_server("channel", home) as port:
         link = link_to(port, home, channel_seconds=SHORT_SECONDS)
         with fails_soon("opened no session in time"):

@@ -121,7 +121,7 @@ def test_names_that_are_no_hosts(sshd: LoopbackSshd, connect: Connect, host: str
         connect(sshd, Address("server2", "loopback", jump=host or ","))
 
 
-def test_a_name_that_cannot_be_one(sshd: LoopbackSshd, connect: Connect) -> None:
+def test_host_name_that_no_host_can_have_is_reported(sshd: LoopbackSshd, connect: Connect) -> None:
     with pytest.raises(ConnectionFailed, match="no host named"):
         connect(sshd, Address("server2", "a..b"))
 
@@ -141,7 +141,7 @@ def relay_in(home: Path) -> Path:
     return relay
 
 
-def test_proxy_command(sshd: LoopbackSshd, connect: Connect) -> None:
+def test_proxy_command_is_run(sshd: LoopbackSshd, connect: Connect) -> None:
     config = sshd.home / ".ssh" / "config"
     command = f"python3 {relay_in(sshd.home)} %h %p"
     config.write_text(config.read_text() + f"  ProxyCommand {command}\n")
@@ -180,14 +180,14 @@ def test_server_with_one_session_a_connection_gets_more_connections(tmp_path: Pa
         wait_until(lambda: not sshd.session_pids(), "every connection has ended")
 
 
-def test_include(sshd: LoopbackSshd, connect: Connect) -> None:
+def test_include_is_followed(sshd: LoopbackSshd, connect: Connect) -> None:
     config = sshd.home / ".ssh" / "config"
     (sshd.home / "more").write_text(config.read_text().replace("loopback", "included"))
     config.write_text(f"Include {sshd.home}/more\n")
     assert says(connect(sshd, Address("server2", "included"))) == str(sshd.port).encode()
 
 
-def test_without_any_configuration(sshd: LoopbackSshd, connect: Connect) -> None:
+def test_connection_works_without_any_configuration(sshd: LoopbackSshd, connect: Connect) -> None:
     (sshd.home / ".ssh" / "config").unlink()
     link = connect(sshd, Address("server2", "127.0.0.1", port=sshd.port, user=sshd.user))
     assert link.reached == Reached("127.0.0.1", "127.0.0.1", sshd.user, sshd.port)

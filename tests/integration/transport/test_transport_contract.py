@@ -66,7 +66,7 @@ def test_brings_every_file_exactly(ends: TwoEnds, transport: Transport) -> None:
     assert push.staged_files() == ends.source_files()
 
 
-def test_tells_how_many_files_are_over_where_it_can(ends: TwoEnds, transport: Transport) -> None:
+def test_transport_reports_how_many_files_have_arrived(ends: TwoEnds, transport: Transport) -> None:
     for number in range(300):
         ends.write(b"d%d/%d" % (number % 7, number), b"%d" % number)
     ends.write(b"large", os.urandom(3 << 20))
@@ -77,7 +77,9 @@ def test_tells_how_many_files_are_over_where_it_can(ends: TwoEnds, transport: Tr
     assert sum(told) == (0 if transport.name == "scp" else len(push.job.items))
 
 
-def test_compresses(ends: TwoEnds, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transport_compresses(
+    ends: TwoEnds, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # rsync compresses on a slow link alone, and within one machine a link can be fast.
     monkeypatch.setattr(rsync, "_COMPRESS_BELOW_BYTES_PER_SECOND", math.inf)
     for number in range(40):

@@ -178,7 +178,7 @@ def test_no_rsync_is_left_when_the_sender_stops(ends: TwoEnds) -> None:
     wait_until(lambda: not is_locked(ends))
 
 
-def test_is_refused_where_it_cannot_work(
+def test_rsync_is_refused_where_it_cannot_work(
     ends: TwoEnds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ends.write(b"file", b"content")

@@ -151,7 +151,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-def test_a_stream_that_breaks_its_rules(broken: bytes) -> None:
+def test_stream_that_breaks_its_rules_is_refused(broken: bytes) -> None:
     new = BLOCK * 2
     with pytest.raises(TransferFailed):
         received(HEAD.pack(0, len(new)) + broken, new, new)

@@ -203,7 +203,9 @@ def carry_out(top: bytes, step: tuple[str, bytes, bytes], other: bytes) -> None:
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(STEPS, STEPS, NAMES)
-def test_any_steps_one_after_the_other(steps: list[Step], later: list[Step], other: bytes) -> None:
+def test_scan_after_scan_finds_each_change(
+    steps: list[Step], later: list[Step], other: bytes
+) -> None:
     """Scan upon scan, each going on from the one before."""
     with made() as top:
         seen = whole(top)
@@ -287,7 +289,7 @@ def test_a_find_of_another_kind(
     assert again(top, before).signature == before.signature
 
 
-def test_once_a_day_it_is_read_whole(top: bytes) -> None:
+def test_tree_is_read_whole_once_a_day(top: bytes) -> None:
     first = whole(top)
     second = again(top, first)
     assert second.moment.time_ns > second.moment.read_ns == first.moment.read_ns
@@ -297,7 +299,7 @@ def test_once_a_day_it_is_read_whole(top: bytes) -> None:
     assert touched(top, second.moment) == set()
 
 
-def test_where_everything_was_touched_it_is_read_whole(top: bytes) -> None:
+def test_tree_of_which_everything_was_touched_is_read_whole(top: bytes) -> None:
     for number in range(100):
         os.mkdir(top + b"/%d" % number)
     before = whole(top)

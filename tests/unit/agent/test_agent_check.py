@@ -22,7 +22,7 @@ def check(command: str, live: Path, timeout_seconds: float = 20.0) -> CheckFailu
 
 
 @pytest.mark.parametrize("command", ["", "true", "exit 0", "echo fine; echo well >&2"])
-def test_succeeds(command: str, tmp_path: Path) -> None:
+def test_check_succeeds(command: str, tmp_path: Path) -> None:
     assert check(command, tmp_path) is None
 
 
@@ -37,7 +37,9 @@ def test_succeeds(command: str, tmp_path: Path) -> None:
         (r"printf 'bad \377 byte'; false", "exit status 1", ("bad \\xff byte",)),
     ],
 )
-def test_fails(command: str, summary: str, output: tuple[str, ...] | None, tmp_path: Path) -> None:
+def test_check_fails_with_its_output(
+    command: str, summary: str, output: tuple[str, ...] | None, tmp_path: Path
+) -> None:
     failure = check(command, tmp_path)
     assert failure is not None
     assert failure.summary == summary
@@ -122,7 +124,7 @@ def test_directory_of_a_killed_check_is_removed_by_the_next(
     assert list(scratch.iterdir()) == [left] * (who == "another user")
 
 
-def test_when_the_time_is_up_everything_it_started_is_killed(tmp_path: Path) -> None:
+def test_check_that_takes_too_long_is_killed_with_all_it_started(tmp_path: Path) -> None:
     began = time.monotonic()
     command = "sleep 61 & echo $! > $CONDA_PREFIX/child; echo started; sleep 62"
     failure = check(command, tmp_path, 0.5)

@@ -91,7 +91,7 @@ def test_anything_else_is_the_agents_failure(document: Any) -> None:
             from_json(cls, document)
 
 
-def test_a_good_one() -> None:
+def test_valid_message_is_read() -> None:
     facts = {"system": "Linux", "machine": "x86_64", "libc": "glibc", "libc_version": "2.36"}
     assert to_json(from_json(Platform, facts)) == facts
 

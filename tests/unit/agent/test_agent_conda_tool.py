@@ -61,7 +61,7 @@ def test_conda_s_records_tell_the_version_of_the_prefix_s_own_alone(prefix: Path
     ]
 
 
-def test_without_any_there_is_none(prefix: Path) -> None:
+def test_no_tool_is_found_where_there_is_none(prefix: Path) -> None:
     assert list(tools(str(prefix))) == []
     assert find_tool(str(prefix)) == ToolFacts("", "", "")
 
@@ -75,7 +75,7 @@ def test_tool_that_does_not_start_is_passed_over(prefix: Path) -> None:
     assert find_tool(str(prefix)) == ToolFacts("conda", conda, "24.1.0")
 
 
-def test_where_none_starts_each_is_named_with_what_it_said(prefix: Path) -> None:
+def test_tools_that_do_not_start_are_named_with_their_errors(prefix: Path) -> None:
     mamba, conda = prefix / "bin" / "mamba", prefix.parent / "path" / "conda"
     for path, text in ((mamba, "#!/no/such/python\n"), (conda, "#!/bin/sh\nexit 3\n")):
         path.write_text(text)

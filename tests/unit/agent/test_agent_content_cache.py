@@ -54,7 +54,7 @@ def test_a_torn_cache_is_no_cache(cache: str, looks: Trees, top: bytes) -> None:
         assert looks.snapshot(top).manifest() == expected, f"cut at {at}"
 
 
-def test_damage_heals(cache: str, looks: Trees, top: bytes) -> None:
+def test_damaged_cache_is_replaced(cache: str, looks: Trees, top: bytes) -> None:
     """A damaged cache must not cost every later push its time, or its success."""
     looks.snapshot(top)
     sound = cache_file(cache).read_bytes()
@@ -77,7 +77,7 @@ def test_a_manifest_never_is_that_of_a_later_state(looks: Trees, top: bytes) -> 
         assert snapshot.scan.signature != looks.snapshot(top).scan.signature
 
 
-def test_two_users_of_one_cache(cache: str, top: bytes) -> None:
+def test_two_processes_share_one_cache(cache: str, top: bytes) -> None:
     one, two = Trees(cache, LocalPaths()), Trees(cache, LocalPaths())
     for number in range(3):
         disk.write(top + b"/lib/%d" % number, b"x")
@@ -88,7 +88,7 @@ def test_two_users_of_one_cache(cache: str, top: bytes) -> None:
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null/below", "/dev/null"])
-def test_without_a_place_for_it(place: str, top: bytes) -> None:
+def test_snapshot_works_without_a_place_for_the_cache(place: str, top: bytes) -> None:
     looks = Trees(place, LocalPaths())
     assert looks.snapshot(top).hashed_bytes == TREE_BYTES
     assert looks.snapshot(top).manifest() == truth(top)
@@ -109,7 +109,9 @@ OWN_CACHE = f"{pwd.getpwuid(os.geteuid()).pw_dir}/.cache/envsync/content"
         ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/envsync/content"),
     ],
 )
-def test_where_it_is_kept(environ: dict[str, str], expected: str | None) -> None:
+def test_content_cache_is_in_the_users_cache_directory(
+    environ: dict[str, str], expected: str | None
+) -> None:
     assert content_directory(environ) == expected
 
 

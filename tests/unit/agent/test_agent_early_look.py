@@ -71,7 +71,7 @@ def test_search_of_the_staging_tree_begins_early_and_once(
     assert begun == [server.live, earlier]
 
 
-def test_where_nothing_is_to_be_pushed_nothing_else_is_looked_at(
+def test_inspection_alone_looks_at_the_live_tree_only(
     service: Service, server: Server, begun: list[bytes]
 ) -> None:
     [earlier] = server.earlier()

@@ -106,7 +106,7 @@ def test_noise_ends_as_an_error_by_name(noise: bytes) -> None:
         pytest.param(b"Welcome to server2!\n", id="what a login file prints"),
     ],
 )
-def test_refuses(data: bytes) -> None:
+def test_damaged_frame_is_refused(data: bytes) -> None:
     with pytest.raises(AgentFailed):
         reader(data).frame()
 
@@ -191,7 +191,7 @@ def line(open_line: Callable[..., Line]) -> Line:
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, FRAME_BYTES_MAX, FRAME_BYTES_MAX + 1])
-def test_a_message_with_its_payload(size_bytes: int, line: Line) -> None:
+def test_message_arrives_with_its_payload(size_bytes: int, line: Line) -> None:
     payload = os.urandom(size_bytes)
     far = Channel(lambda size: line.far.recv(min(size, 1 << 20)), line.far.sendall)
     sender = threading.Thread(target=lambda: far.send_message({"a": "ü"}, payload))
@@ -304,7 +304,7 @@ def test_open_channel_sends_heartbeats(open_line: Callable[..., Line]) -> None:
     assert [source.frame().kind for _ in range(3)] == [HEARTBEAT] * 3
 
 
-def test_silence_ends_it(open_line: Callable[..., Line]) -> None:
+def test_silence_ends_a_channel(open_line: Callable[..., Line]) -> None:
     line = open_line(heartbeat_seconds=0.05, silence_seconds=0.1)
     with pytest.raises(ConnectionLost, match="nothing received"):
         line.channel.receive()
@@ -323,7 +323,7 @@ class Clock:
         return self.now
 
 
-def test_heartbeats_keep_it_alive(
+def test_heartbeats_keep_a_channel_alive(
     open_line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -349,7 +349,7 @@ def test_a_side_that_only_beats_is_not_waited_for_for_ever(
         line.channel.receive()
 
 
-def test_silence_ends_it_also_while_it_cannot_send(open_line: Callable[..., Line]) -> None:
+def test_silence_ends_a_channel_that_cannot_send(open_line: Callable[..., Line]) -> None:
     """A frozen laptop takes nothing: the agent must not wait for it with its locks held."""
     line = open_line(heartbeat_seconds=0.05, silence_seconds=0.2)
     stuck = threading.Thread(target=_send_for_ever, args=(line,), daemon=True)

@@ -40,7 +40,7 @@ def looked_at(found: Partition, directories: dict[bytes, bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_all_of_it_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partition_covers_a_tree_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(division_, "ENTRIES_MIN", 0)
     tree = TREES[name]
     found = partition(tree)
@@ -69,5 +69,5 @@ def test_in_parts_of_about_equal_size(name: str, monkeypatch: pytest.MonkeyPatch
     assert max(sizes) - min(sizes) <= largest
 
 
-def test_a_small_one_is_not_divided() -> None:
+def test_small_tree_is_not_divided() -> None:
     assert partition(TREES["a large one below"]) == Partition()

@@ -80,7 +80,7 @@ def test_an_environment_that_was_pushed_under_another_name(server: Server) -> No
     assert facts.reused_bytes == sum(len(node.data) for node in WANTED.values())
 
 
-def test_an_environment_that_nobody_hashed_by_its_installers_notes(server: Server) -> None:
+def test_unhashed_environment_is_reused_by_its_installers_notes(server: Server) -> None:
     make(server, "by-hand", noted(WANTED))
     facts, fetches = staged(server, WANTED)
     assert not {b"lib/big.so", SITE + b"wheel/data"} & fetches
@@ -123,7 +123,7 @@ def rewrite(path: Path) -> None:
 
 
 @pytest.mark.parametrize("happen", [shutil.rmtree, rewrite], ids=["gone", "another one"])
-def test_a_candidate_that_is_gone_or_another_one_between_plan_and_copy(
+def test_candidate_that_changes_between_plan_and_copy_is_not_used(
     happen: Callable[[Path], None], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make(server, "by-hand", noted(WANTED))
@@ -141,7 +141,7 @@ def test_a_candidate_that_is_gone_or_another_one_between_plan_and_copy(
     assert facts.reused_bytes == 0
 
 
-def test_where_most_is_there_already_nothing_goes_ahead(server: Server) -> None:
+def test_nothing_is_sent_ahead_where_most_is_there_already(server: Server) -> None:
     make(server, "by-hand", WANTED)
     target = server.target()
     assert target.elsewhere().has_most_of(metadata_paths(manifest_of(WANTED)))

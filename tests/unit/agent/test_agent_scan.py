@@ -108,7 +108,7 @@ def test_times_that_64_bits_do_not_hold(path: bytes, seconds: int, top: bytes) -
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_notices(change: Change, top: bytes) -> None:
+def test_scan_notices_a_change(change: Change, top: bytes) -> None:
     before = look(top).signature
     change(top)
     assert look(top).signature != before

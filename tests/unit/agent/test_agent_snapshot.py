@@ -36,7 +36,7 @@ def test_snapshot_is_the_tree(nodes: dict[bytes, Node]) -> None:
     assert found.totals == manifest_of(nodes).totals()
 
 
-def test_the_second_one_hashes_nothing(looks: Trees, top: bytes) -> None:
+def test_second_snapshot_hashes_nothing(looks: Trees, top: bytes) -> None:
     first, second = looks.snapshot(top), looks.snapshot(top)
     assert (first.hashed_bytes, second.hashed_bytes) == (TREE_BYTES, 0)
     assert second.manifest() == first.manifest() == truth(top)

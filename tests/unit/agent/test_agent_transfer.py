@@ -123,7 +123,7 @@ SMALL: Files = {b"a": b"one", b"b": b"", b"c": b"three"}
 
 @settings(max_examples=25)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6))
-def test_however_it_is_cut(sizes: list[int]) -> None:
+def test_stream_arrives_however_it_is_cut(sizes: list[int]) -> None:
     items = items_of(SMALL)
     with receiver(items) as (incoming, top_fd):
         feed(incoming, b"".join(stream_of(SMALL, items)), sizes)
@@ -226,7 +226,7 @@ def test_a_copy_is_hashed_as_it_is_made() -> None:
         writer.close()
 
 
-def test_a_reflink_is_hashed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_was_reflinked_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a filesystem shared is read back; where it refuses, bytes are copied."""
 
     old, new = b"content" * 9999, b"CONTENT" * 9999

@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def test_check(envsync: Envsync, home: Path) -> None:
+def test_config_check_accepts_a_valid_inventory(envsync: Envsync, home: Path) -> None:
     file = home / ".config/envsync/config.yaml"
     file.write_text(VALID)
     ended = envsync("config", "check")
@@ -51,7 +51,7 @@ def test_an_environment_that_is_watched_for_nobody_is_named(envsync: Envsync, ho
     assert warning.startswith("torch24: ")
 
 
-def test_path(envsync: Envsync, home: Path) -> None:
+def test_config_path_prints_the_inventory_that_is_used(envsync: Envsync, home: Path) -> None:
     file = home / ".config/envsync/config.yaml"
     file.write_text(VALID)
     assert envsync("config", "path").out == f"{file}\n"
@@ -63,7 +63,7 @@ def test_path(envsync: Envsync, home: Path) -> None:
     assert envsync("config", "path", ENVSYNC_CONFIG=other).out == f"{other}\n"
 
 
-def test_none(envsync: Envsync) -> None:
+def test_config_path_without_an_inventory_says_where_it_looked(envsync: Envsync) -> None:
     ended = envsync("config", "path")
     assert (ended.status, ended.out) == (21, "")
     assert ended.err.startswith("envsync: there is no inventory\n  looked for, in this order:\n")
@@ -109,7 +109,7 @@ def test_without_push_to_the_command_itself_is_named(
 
 
 @pytest.mark.parametrize("line", ["config check", "push myenv", "list", "verify myenv server1"])
-def test_an_invalid_one_stops_every_command(envsync: Envsync, home: Path, line: str) -> None:
+def test_invalid_inventory_stops_every_command(envsync: Envsync, home: Path, line: str) -> None:
     file = home / ".config/envsync/config.yaml"
     file.write_text(INVALID)
     ended = envsync(*line.split())
@@ -122,7 +122,7 @@ def test_an_invalid_one_stops_every_command(envsync: Envsync, home: Path, line: 
 
 
 @pytest.mark.parametrize("line", ["list", "config check", "daemon", "daemon install"])
-def test_where_an_invalid_one_was_named_that_one_is_to_be_checked(
+def test_hint_for_an_invalid_inventory_names_the_file_that_was_given(
     envsync: Envsync, tmp_path: Path, line: str
 ) -> None:
     file = tmp_path / "of lab.yaml"

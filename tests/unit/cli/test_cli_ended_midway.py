@@ -78,7 +78,7 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> type[Pushes]:
 
 
 @ENDS
-def test_a_push(
+def test_document_of_an_interrupted_push_has_its_reports_in_order(
     end: BaseException,
     status: int,
     ended: Callable[..., dict[str, Any]],
@@ -123,7 +123,7 @@ def test_an_interrupted_push_says_why_servers_had_failed(
 
 
 @ENDS
-def test_a_bootstrap(
+def test_document_of_an_interrupted_bootstrap_has_what_it_brought(
     end: BaseException,
     status: int,
     ended: Callable[..., dict[str, Any]],
@@ -165,7 +165,7 @@ def test_document_of_an_interrupted_command_has_the_servers_that_answered(
 
 
 @ENDS
-def test_a_doctor(
+def test_document_of_an_interrupted_doctor_has_its_complaints(
     end: BaseException,
     status: int,
     ended: Callable[..., dict[str, Any]],

@@ -145,7 +145,7 @@ def test_interruption_says_what_to_do_next(command: str, then: str) -> None:
     assert Interruption(KeyboardInterrupt(), command).message == f"stopped; {then}"
 
 
-def test_interrupted(envsync: Envsync, failing: type[Exception]) -> None:
+def test_interrupted_command_exits_with_130(envsync: Envsync, failing: type[Exception]) -> None:
     failing.error = KeyboardInterrupt()  # type: ignore[attr-defined]
     ended = envsync("config", "path")
     assert (ended.status, ended.out) == (130, "")
@@ -179,7 +179,7 @@ def test_ctrl_c_before_all_is_imported_is_an_end_without_a_traceback(module: str
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_it_as_ctrl_c_does(number: signal.Signals, tmp_path: Path) -> None:
+def test_signal_stops_a_command_as_ctrl_c_does(number: signal.Signals, tmp_path: Path) -> None:
     fifo = tmp_path / "inventory"
     os.mkfifo(fifo)
     # The tests may themselves run under nohup.
@@ -203,7 +203,7 @@ def test_a_signal_stops_it_as_ctrl_c_does(number: signal.Signals, tmp_path: Path
     assert (document["error"]["code"], document["exit_code"]) == ("interrupted", 128 + number)
 
 
-def test_a_signal_that_was_ignored_stays_so(tmp_path: Path) -> None:
+def test_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
     """As under nohup."""
     fifo = tmp_path / "inventory"
     os.mkfifo(fifo)

@@ -22,7 +22,7 @@ UNREAD = READ._replace(
 )
 
 
-def test_of_what_cannot_be_read_no_size_is_told() -> None:
+def test_environment_that_cannot_be_read_has_no_size() -> None:
     facts = ListFacts(environments=(READ, UNREAD), time_seconds=0.0)
     read, unread = rows_of(Outcome("server2", facts, None))
     assert read[2:6] == ("b196fb31b68f", "9", "65.7 MB", "1")
@@ -30,7 +30,7 @@ def test_of_what_cannot_be_read_no_size_is_told() -> None:
     assert unread[-1] == "some files are not readable"
 
 
-def test_of_closed_records_what_stands_there_is_told() -> None:
+def test_environment_with_closed_records_has_its_revision() -> None:
     closed = READ._replace(generations=0, problem="what envsync keeps of it is closed")
     (row,) = rows_of(Outcome("server2", ListFacts((closed,), 0.0), None))
     assert row[2:] == ("b196fb31b68f", "9", "65.7 MB", "-", "-", "-", closed.problem)

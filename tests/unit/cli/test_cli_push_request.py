@@ -148,7 +148,7 @@ def test_a_pull_can_insist_on_another_platform(site: Site, insisted: bool) -> No
     assert request.settings.force_platform is insisted
 
 
-def test_zero_configuration(prefix: str) -> None:
+def test_push_without_an_inventory_uses_the_active_prefix(prefix: str) -> None:
     site = Site(Inventory.without_file(), None, "here", prefix)
     request = _request(site, "alice@gpu7", "bob@gpu7")
     there = [("alice@gpu7", prefix), ("bob@gpu7", prefix)]

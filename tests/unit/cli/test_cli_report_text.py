@@ -32,7 +32,7 @@ def _lines(report: PushReport, *, verbose: bool = False) -> list[str]:
     return list(report_lines(report, verbose=verbose))
 
 
-def test_pushed() -> None:
+def test_line_of_a_push_has_contents_and_what_was_sent() -> None:
     (line,) = _lines(PUSHED)
     contents, _, sent = line.partition("; ")
     assert contents == "myenv -> server2: 61,204 files, 1.9 GB"
@@ -57,7 +57,7 @@ def test_how_the_server_was_reached_is_told_to_who_asks() -> None:
     assert "  connection here" in _lines(here, verbose=True)
 
 
-def test_nothing_had_to_be_sent() -> None:
+def test_line_of_a_push_that_sent_nothing_says_so() -> None:
     assert PUSHED.plan is not None
     plan = PUSHED.plan._replace(fetch_files=0, fetch_bytes=0)
     assert _lines(replace(PUSHED, plan=plan)) == [
@@ -65,7 +65,7 @@ def test_nothing_had_to_be_sent() -> None:
     ]
 
 
-def test_already_there() -> None:
+def test_line_of_a_server_in_step_has_the_revision() -> None:
     report = replace(PUSHED, outcome="in-step", plan=None, transport="", seconds=0.8)
     assert _lines(report) == ["myenv -> server2: already at 3f9a1c0be2d4 (0.8 s)"]
     assert _lines(replace(report, outcome="adopted")) == [
@@ -73,7 +73,7 @@ def test_already_there() -> None:
     ]
 
 
-def test_dry_run() -> None:
+def test_lines_of_a_dry_run_say_what_would_be_sent() -> None:
     assert _lines(replace(PUSHED, outcome="planned")) == [
         "myenv -> server2: 61,204 files, 1.9 GB; 212 files to send (3.1 MB)",
         "  numpy 1 -> 2",
@@ -92,7 +92,7 @@ def test_dry_run_that_would_be_refused() -> None:
     assert line.startswith("myenv -> server2: would be refused; otherwise 61,204 files")
 
 
-def test_failed() -> None:
+def test_line_of_a_failure_has_the_code_of_its_error() -> None:
     report = PushReport("server2", "myenv", "failed", seconds=3.2, error=TargetDrifted("changed"))
     assert _lines(report) == ["myenv -> server2: failed (drift), 3.2 s"]
 
@@ -113,12 +113,12 @@ def test_events_of_a_push_follow_its_line() -> None:
     ]
 
 
-def test_of_a_server_that_was_not_reached_no_revision_is_told() -> None:
+def test_line_of_a_server_that_was_not_reached_has_no_revision() -> None:
     failed = PushReport("server2", "myenv", "failed", error=ConnectionFailed("it is off"))
     assert _lines(failed, verbose=True) == ["myenv -> server2: failed (connection-failed), 0.0 s"]
 
 
-def test_verbose() -> None:
+def test_verbose_lines_have_processes_and_reasons() -> None:
     uses = (ProcessUse(17, "python train.py"), ProcessUse(18, "python", "bob"))
     report = replace(PUSHED, in_use=uses)
     assert _lines(report, verbose=True)[2:] == [

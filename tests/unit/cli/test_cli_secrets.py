@@ -135,7 +135,7 @@ def test_nothing_lets_a_credential_out(
     assert SECRET[:12] not in told
 
 
-def test_of_a_long_output_no_half_line_is_kept(tmp_path: Path) -> None:
+def test_long_output_is_not_cut_within_a_line(tmp_path: Path) -> None:
     said = tmp_path / "said"
     first = f"{CARRIED['channel with a password']}\n"
     # What is kept begins within the password.

@@ -88,7 +88,7 @@ def _everywhere(inventory: Inventory, own: str | None, active: str | None) -> li
     return [place.server for place in Site(inventory, own, "laptop", active).everywhere()]
 
 
-def test_everywhere_is_this_machine_too_where_it_has_conda(tmp_path: Path) -> None:
+def test_everywhere_includes_this_machine_where_it_has_conda(tmp_path: Path) -> None:
     conda, nowhere = str(tmp_path), str(tmp_path / "nowhere")
     with_prefixes = tuple(replace(server, prefix="/c") for server in SERVERS)
     each_its_own = replace(LISTED, prefix=None, servers=with_prefixes)
@@ -144,7 +144,7 @@ def test_every_command_asks_an_unlisted_machine(
     assert (ended.out + ended.err).startswith(told), ended
 
 
-def test_where_it_is_to_be_pushed_to_it_need_not_be_yet(
+def test_environment_need_not_exist_where_it_is_pushed_to(
     envsync: Envsync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "laptop")

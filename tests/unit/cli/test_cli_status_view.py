@@ -63,13 +63,13 @@ def shown(
         (ServerRow("myenv", "s", LAGGING), ("-", "lagging", "-")),
     ],
 )
-def test_a_row(row: ServerRow, cells: tuple[str, ...]) -> None:
+def test_row_shows_state_and_revision(row: ServerRow, cells: tuple[str, ...]) -> None:
     [(environment, server, revision, state, _, next_try, why)] = status_view.rows(shown(row))
     assert (environment, server, why) == ("myenv", "s", "")
     assert (revision, state, next_try) == cells
 
 
-def test_when_it_is_tried_next() -> None:
+def test_next_try_is_shown() -> None:
     soon = ServerRow("myenv", "s2", RETRYING, next_try_seconds=time.time() + 60)
     late = ServerRow("myenv", "s3", RETRYING, next_try_seconds=time.time() + 7200)
     first, second = (row[5] for row in status_view.rows(shown(soon, late)))
@@ -124,7 +124,7 @@ def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:
     assert below == ["", f"myenv on {name}: it was changed there", "  → see what differs"]
 
 
-def test_where_no_daemon_runs() -> None:
+def test_status_without_a_daemon_says_how_to_start_one() -> None:
     assert "start one: envsync daemon" in "".join(
         status_view.whereabouts(document(DaemonState(), {}, DaemonFacts()))
     )
@@ -166,7 +166,7 @@ def test_a_daemon_of_another_version_is_named_with_its_restart(
     assert "systemctl restart envsync@USER" in hint
 
 
-def test_of_no_daemon_no_version_is_told() -> None:
+def test_status_without_a_daemon_compares_no_version() -> None:
     found = shown(facts=DaemonFacts())
     assert found["daemon"]["version"] is None
     assert not list(status_view.troubles(found))

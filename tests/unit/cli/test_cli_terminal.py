@@ -29,7 +29,7 @@ from envsync.errors import ConnectionFailed, EnvsyncError
         ("nul\0", "nul\\x00"),
     ],
 )
-def test_escaping(text: str, shown: str) -> None:
+def test_unprintable_characters_are_escaped(text: str, shown: str) -> None:
     assert escaped(text) == shown
 
 

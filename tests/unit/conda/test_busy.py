@@ -72,7 +72,7 @@ def test_installer_at_work(
         (b"python -m pip --python ENV/bin/python install x", b"/usr/bin/python3", b"/", "pip"),
     ],
 )
-def test_where_relative_paths_lead(
+def test_relative_paths_of_a_process_are_resolved(
     command: bytes, program: bytes, directory: bytes, expected: str | None
 ) -> None:
     running = process(command)._replace(
@@ -124,7 +124,9 @@ def test_a_name_that_only_a_file_tells(command: bytes, path: bytes) -> None:
 @pytest.mark.parametrize(
     ("age_seconds", "blocking"), [(0, True), (599, True), (601, False), (-5, True), (10**8, False)]
 )
-def test_leftovers(path: bytes, top: bytes, age_seconds: float, blocking: bool) -> None:
+def test_leftovers_of_installers_are_signs(
+    path: bytes, top: bytes, age_seconds: float, blocking: bool
+) -> None:
     found = signs([HISTORY, (path, NOW - age_seconds)], NOW)
     assert [(sign.path, sign.blocking) for sign in found] == [(top, blocking)]
     assert is_sign(path)
@@ -134,7 +136,7 @@ def test_leftovers(path: bytes, top: bytes, age_seconds: float, blocking: bool) 
     "path",
     [b"share/~notes", SITE + b"numpy/~x", b"bin/a~", b"etc/condatmp", b"", b"conda-meta/x.json"],
 )
-def test_no_sign(path: bytes) -> None:
+def test_ordinary_files_are_no_sign(path: bytes) -> None:
     assert signs([HISTORY, (path, NOW)], NOW) == ()
     assert not is_sign(path)
 
@@ -145,7 +147,7 @@ def test_a_leftover_is_told_once_and_is_as_young_as_its_youngest_part() -> None:
     assert sign.blocking
 
 
-def test_without_history_it_is_no_whole_environment() -> None:
+def test_missing_history_is_a_blocking_sign() -> None:
     (sign,) = signs([(b"bin/python", 0.0)], NOW)
     assert sign.blocking
     assert "history" in sign.message

@@ -286,13 +286,13 @@ def test_ordinary_lines_stay(line: str) -> None:
         "API_KEYgit+ssh://--password=?;***_@-passwordhttps://",
     ],
 )
-def test_once_is_enough_where_one_is_in_another(text: str) -> None:
+def test_redacting_nested_credentials_once_is_enough(text: str) -> None:
     told = redacted(text)
     assert redacted(told) == told
 
 
 @given(st.text(max_size=200))
-def test_once_is_enough(text: str) -> None:
+def test_redacting_once_is_enough(text: str) -> None:
     told = redacted(text)
     assert redacted(told) == told
 
@@ -317,7 +317,7 @@ PIECES = (
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=16).map("".join))
-def test_once_is_enough_for_what_is_made_of_such(text: str) -> None:
+def test_redacting_combined_credentials_once_is_enough(text: str) -> None:
     told = redacted(text)
     assert redacted(told) == told
 

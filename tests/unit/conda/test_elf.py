@@ -48,9 +48,7 @@ def run_paths_of(content: bytes) -> tuple[bytes, ...]:
 @pytest.mark.parametrize("is_wide", [True, False])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("tag", [RPATH, RUNPATH])
-def test_where_libraries_are_looked_for(
-    tmp_path: Path, order: str, tag: int, *, is_wide: bool
-) -> None:
+def test_run_paths_are_read(tmp_path: Path, order: str, tag: int, *, is_wide: bool) -> None:
     content = elf({tag: b"$ORIGIN/../lib::/opt/x"}, is_wide=is_wide, order=order)
     assert run_paths_of(content) == (b"$ORIGIN/../lib", b"/opt/x")
     path = tmp_path / "x.so"

@@ -35,6 +35,6 @@ def test_whose_program_is_started(content: bytes, is_its: bool) -> None:
         ({"XDG_DATA_HOME": "/d", "JUPYTER_DATA_DIR": "/j"}, "/j/kernels"),
     ],
 )
-def test_where_jupyter_looks(environ: dict[str, str], users: str) -> None:
+def test_directories_of_kernelspecs_are_jupyters(environ: dict[str, str], users: str) -> None:
     found = kernelspecs.directories(environ, "/home/u", "/opt/conda")
     assert found == [users, "/opt/conda/share/jupyter/kernels"]

@@ -42,7 +42,9 @@ def direct_url(url: object, editable: object = True) -> bytes:
         (b"bin/\xff", b"\xfe\n", False),
     ],
 )
-def test_symlink(path: bytes, target: bytes, leads_outside: bool) -> None:
+def test_symlink_that_leads_outside_is_found(
+    path: bytes, target: bytes, leads_outside: bool
+) -> None:
     found = in_symlink(path, target, ENVIRONMENT)
     assert [(one.path, one.leads_to) for one in found] == [(path, target)] * leads_outside
 
@@ -86,7 +88,9 @@ def test_symlink(path: bytes, target: bytes, leads_outside: bool) -> None:
         (b"foo-1.dist-info/direct_url.json", b'{"dir_info": 7}', []),
     ],
 )  # fmt: skip
-def test_file(name: bytes, content: bytes, expected: list[bytes]) -> None:
+def test_file_that_leads_outside_is_found(
+    name: bytes, content: bytes, expected: list[bytes]
+) -> None:
     assert is_worth_reading(SITE + name)
     found = in_file(SITE + name, content, ENVIRONMENT)
     assert [one.leads_to for one in found] == expected
@@ -137,7 +141,7 @@ def test_a_file_out_of_all_proportion_is_not_looked_into(monkeypatch: pytest.Mon
         (b"lib/a.so", b"/usr/local/lib", b"/usr/local/lib"),
     ],
 )
-def test_where_libraries_are_looked_for(
+def test_run_path_that_leads_outside_is_found(
     path: bytes, run_path: bytes, leads_to: bytes | None
 ) -> None:
     names = Names((ENVIRONMENT, b"/real/miniconda3/envs/myenv"), b"/srv/envs/my")

@@ -48,7 +48,7 @@ def grouped(*changed: bytes, files: dict[bytes, bytes] = FILES) -> list[str]:
         ([b"odd\xff\n", b"conda-meta/history"], ["in no known package: 2 files"]),
     ],
 )  # fmt: skip
-def test_groups(changed: list[bytes], expected: list[str]) -> None:
+def test_changed_paths_are_grouped_by_package(changed: list[bytes], expected: list[str]) -> None:
     assert grouped(*changed) == expected
 
 
@@ -64,7 +64,7 @@ def test_the_metadata_of_what_conda_installed_is_condas() -> None:
     assert grouped(metadata, files=files) == ["numpy 1.26.4 0: 1 file"]
 
 
-def test_reads_no_more_than_it_needs() -> None:
+def test_grouping_reads_only_the_records_it_needs() -> None:
     asked: list[bytes] = []
 
     def read(path: bytes) -> bytes | None:
@@ -111,7 +111,7 @@ def test_damaged_conda_meta_owns_nothing(content: bytes) -> None:
         (b"\xff.py,,\n", [SITE + b"\xff.py"]),
     ],
 )
-def test_record(content: bytes, expected: list[bytes]) -> None:
+def test_files_of_a_record_are_read(content: bytes, expected: list[bytes]) -> None:
     assert list(files_of_record(content, SITE.rstrip(b"/"))) == expected
 
 
@@ -146,6 +146,6 @@ def test_record_paths_are_recognized(path: bytes, expected: bool) -> None:
     assert is_record(path) == expected
 
 
-def test_of_a_record_only_the_files_are_told() -> None:
+def test_credentials_of_a_record_are_left_out() -> None:
     content = b'{"channel": "https://host/t/token/main", "files": ["lib/libz.so"]}'
     assert only_files(b"conda-meta/zlib-1.3-0.json", content) == '{"files": ["lib/libz.so"]}'

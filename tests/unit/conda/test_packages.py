@@ -104,7 +104,9 @@ def test_from_dist_info_name(dirname: str, expected: Package | None) -> None:
         ("a name that is not UTF-8", [b"conda-meta/\xff-1-0.json"], [conda("\\xff", "1")]),
     ],
 )  # fmt: skip
-def test_list_packages(description: str, paths: list[bytes], expected: list[Package]) -> None:
+def test_packages_are_told_from_file_names(
+    description: str, paths: list[bytes], expected: list[Package]
+) -> None:
     assert list_packages(paths) == tuple(expected), description
     assert list_packages(reversed(paths)) == tuple(expected), description
 
@@ -130,7 +132,7 @@ def test_find_installed_names_the_metadata() -> None:
          ["~ r_y 1 0 -> 2 0"]),
     ],
 )  # fmt: skip
-def test_difference(
+def test_difference_of_packages_is_worded(
     description: str, before: list[Package], after: list[Package], lines: list[str]
 ) -> None:
     changes = difference(before, after)

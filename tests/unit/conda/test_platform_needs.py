@@ -28,7 +28,9 @@ HERE = Platform("Linux", "x86_64", "glibc", "2.36")
         (HERE._replace(libc_version="9" * 5000), 0, 0),
     ],
 )
-def test_mismatches(target: Platform, refusals: int, warnings: int) -> None:
+def test_platforms_that_differ_are_refused_or_warned_of(
+    target: Platform, refusals: int, warnings: int
+) -> None:
     found = mismatches(HERE, target)
     assert [one.refused for one in found] == [True] * refusals + [False] * warnings
     assert all(one.message for one in found)
@@ -73,7 +75,7 @@ def test_packages_that_need_cuda_are_recognized(
         ("13.0", None),
     ],
 )
-def test_a_driver_that_is_too_old(driver: str, says: str | None) -> None:
+def test_cuda_driver_that_is_too_old_is_warned_of(driver: str, says: str | None) -> None:
     told = cuda_mismatch(CudaNeed(b"cuda-version-12.4-h0.json", (12, 4)), driver)
     assert (told is None) == (says is None)
     assert told is None or told.endswith(says or "")

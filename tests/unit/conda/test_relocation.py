@@ -103,7 +103,7 @@ WHATEVER_STANDS_THERE = [
     [*((tail, True) for tail in OF_THE_PREFIX), *((tail, False) for tail in WHATEVER_STANDS_THERE)],
 )
 @pytest.mark.parametrize("base", [b"/usr/local", b"/workspace", b"/home/alice"])
-def test_of_the_base_prefix_only_what_is_condas_moves(
+def test_paths_of_conda_alone_move_with_the_base_prefix(
     base: bytes, tail: bytes, moves: bool
 ) -> None:
     require_moved(base, tail, moves)
@@ -212,7 +212,7 @@ def test_other_binaries_keep_every_byte_in_place() -> None:
         to(LONG).rewrite(content)
 
 
-def test_where_a_binary_names_the_base_prefix_only_that_may_stay() -> None:
+def test_binary_without_room_for_the_base_prefix_may_stay() -> None:
     """It is outside the environment, and no reason to refuse a push."""
     relocation = to(SHORT, b"/data/alice/miniconda3")
     built = b"\0/w/conda/pkgs/x.c\0"
@@ -301,7 +301,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize(("before", "after"), LINKS)
-def test_symlinks(before: bytes, after: bytes) -> None:
+def test_targets_of_symlinks_are_relocated(before: bytes, after: bytes) -> None:
     assert to(SHORT, b"/o").link_target(before) == after
 
 
@@ -334,7 +334,7 @@ def test_a_name_that_ends_like_the_other_one_is_replaced_once() -> None:
     assert there == b"\x7fELF\0" + SHORT + b"/lib" + room + b"\0" + bytes(16) + b"next\0"
 
 
-def test_where_only_a_link_differs_what_has_no_room_stays() -> None:
+def test_file_without_room_stays_where_only_a_link_differs() -> None:
     """Elsewhere a file that cannot name the new path cannot be had at all."""
     link, real = b"/workspace/envs/my", b"/d/envs/my"
     binary = b"\0" + real + b"/lib\0"

@@ -109,7 +109,7 @@ def test_credentials_stay_behind(url: str, without: str) -> None:
         ([], ("", False)),
     ],
 )
-def test_direct_urls(document: object, expected: tuple[str, bool]) -> None:
+def test_direct_url_is_read(document: object, expected: tuple[str, bool]) -> None:
     assert direct_url(json.dumps(document).encode()) == expected
     assert direct_url(b"{") == ("", False)
     assert direct_url(None) == ("", False)

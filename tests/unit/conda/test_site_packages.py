@@ -31,7 +31,7 @@ def test_a_python_of_any_kind_is_known_everywhere(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_nothing_else_is(name: str, tmp_path: Path) -> None:
+def test_other_names_are_no_python(name: str, tmp_path: Path) -> None:
     assert not is_python(name.encode())
     assert not re.fullmatch(SITE_PACKAGES, f"lib/{name}/site-packages".encode())
     (tmp_path / "lib" / name).mkdir(parents=True)

@@ -46,7 +46,7 @@ def archive(
         (b"", None),
     ],
 )
-def test_where_an_archive_begins(content: bytes, start: int | None) -> None:
+def test_start_of_an_archive_is_found(content: bytes, start: int | None) -> None:
     assert zip_archive.start(content) == start
 
 

@@ -37,7 +37,7 @@ def test_only_watched_environments_of_this_machine_are_assigned() -> None:
     assert (found.settle_seconds, found.rescan_seconds) == (10.0, 3600.0)
 
 
-def test_where_a_server_s_name_leads_to() -> None:
+def test_place_of_a_server_depends_on_what_a_push_depends_on() -> None:
     """By what a push to it depends on; a jump host or a key leads to the same place."""
     entry = Environment("mine", source="server1", push_to=("x",), watch=True, local=("logs/**",))
 

@@ -146,7 +146,9 @@ def test_a_command_for_a_whole_server_concerns_all_that_is_pushed_there(
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "sync"])
-def test_where_nothing_is_watched_no_request_succeeds(daemon: SimulatedDaemon, verb: str) -> None:
+def test_request_for_an_environment_that_is_not_watched_is_refused(
+    daemon: SimulatedDaemon, verb: str
+) -> None:
     """One that comes later would not be paused."""
     daemon.scheduler.adopt(replace(daemon.assignments(), by_name={}))
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)

@@ -53,7 +53,9 @@ def answering(control_socket: ControlSocket, answer: Any = None) -> threading.Th
     return thread
 
 
-def test_a_question_and_its_answer(control_socket: ControlSocket, path: Path) -> None:
+def test_question_is_answered_over_a_private_socket(
+    control_socket: ControlSocket, path: Path
+) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     thread = answering(control_socket)
@@ -69,7 +71,7 @@ def test_an_error_arrives_as_its_own_class(control_socket: ControlSocket, path: 
     thread.join()
 
 
-def test_no_daemon(tmp_path: Path, path: Path) -> None:
+def test_question_without_a_daemon_has_no_answer(tmp_path: Path, path: Path) -> None:
     assert ask(tmp_path / "none" / "control", {}) is None
     ControlSocket(path)._socket.close()  # killed: the socket is left
     assert path.exists()
@@ -161,7 +163,7 @@ def test_unknown_verb_is_refused(verb: object) -> None:
         RequestHandler(scheduler, log, dict).handle({"verb": verb})
 
 
-def test_places(tmp_path: Path) -> None:
+def test_control_socket_and_database_are_the_users(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     paths = DaemonPaths.of(home, "server1")
     assert paths.database == tmp_path / ".local/state/envsync/on-server1/daemon.sqlite"

@@ -48,7 +48,9 @@ def test_credentials_are_in_no_line() -> None:
     assert "s3cret" not in lines[0]
 
 
-def test_under_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_under_systemd_has_fields_for_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines: list[str] = []
     status = os.fstat(sys.stderr.fileno())
     environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}

@@ -10,7 +10,7 @@ from envsync.daemon import watcher as module
 from envsync.daemon.watcher import Watcher
 
 
-def test_without_watchdog_7_it_polls_and_says_so(
+def test_watcher_without_watchdog_7_polls_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CAN_WATCH", False)

@@ -50,7 +50,7 @@ def test_everything_comes_back(tmp_path: Path, opened: Opened) -> None:
         assert len(state.servers) == 2
 
 
-def test_nothing_to_read(tmp_path: Path) -> None:
+def test_missing_or_damaged_store_is_empty(tmp_path: Path) -> None:
     assert read(tmp_path / "none") == DaemonState()
     (tmp_path / "bad").write_bytes(b"no database" * 500)
     assert read(tmp_path / "bad") == DaemonState()

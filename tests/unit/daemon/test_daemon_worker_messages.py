@@ -115,6 +115,8 @@ def test_an_error_that_is_none_is_a_failure_all_the_same() -> None:
         ("drift", "server2", False),
     ],
 )
-def test_whose_error_it_is(code: str, where: str, is_so: bool) -> None:
+def test_error_of_the_source_is_told_from_one_of_a_server(
+    code: str, where: str, is_so: bool
+) -> None:
     error = error_from_json({"code": code, "server": where})
     assert PushEnded("myenv", OUTCOME, error).source_error is (error if is_so else None)

@@ -144,7 +144,7 @@ def test_value_that_no_unit_can_hold_is_refused() -> None:
         ({"XDG_CONFIG_HOME": "c"}, "/home/alice/.config/systemd/user"),
     ],
 )
-def test_where_user_units_are(environ: dict[str, str], directory: str) -> None:
+def test_directory_of_user_units_is_systemds(environ: dict[str, str], directory: str) -> None:
     assert str(user_directory(ALICE.home, environ)) == directory
 
 

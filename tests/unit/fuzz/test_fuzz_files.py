@@ -90,7 +90,7 @@ def damaged(document: dict[str, Any], data: st.DataObject) -> bytes:
 
 @many
 @given(st.data())
-def test_records(places: Layout, data: st.DataObject) -> None:
+def test_damaged_record_is_read_as_one_or_none(places: Layout, data: st.DataObject) -> None:
     """A record is one that can be told to the other side, or none."""
     write_whole(places.generations + b"/000003.json", damaged(RECORD.to_json(), data))
     records = Records(places)
@@ -104,7 +104,9 @@ def test_records(places: Layout, data: st.DataObject) -> None:
 
 @many
 @given(st.data())
-def test_intents(places: Layout, data: st.DataObject) -> None:
+def test_recovery_from_a_damaged_intent_switches_nothing(
+    places: Layout, data: st.DataObject
+) -> None:
     """Recovery from any intent: nothing is switched, and nothing stands in the way any more."""
     intent = {
         "new": RECORD.to_json(),
@@ -120,7 +122,9 @@ def test_intents(places: Layout, data: st.DataObject) -> None:
 
 @many
 @given(st.sampled_from(["held.json", "history.jsonl", "lock", "staging.json"]), st.data())
-def test_other_files(places: Layout, name: str, data: st.DataObject) -> None:
+def test_damaged_notes_are_read_without_an_error(
+    places: Layout, name: str, data: st.DataObject
+) -> None:
     write_whole(places.file(name), damaged({"nonce": "x", "holder": "y", "since_seconds": 1}, data))
     records = Records(places)
     json.dumps(records.held())

@@ -26,7 +26,7 @@ def _load_text(directory: Path, text: str) -> Inventory:
     return load(file)
 
 
-def test_defaults(tmp_path: Path) -> None:
+def test_inventory_has_its_defaults(tmp_path: Path) -> None:
     inventory = _load_text(tmp_path, "servers: {server1: }\nenvironments: {myenv: }\n")
     assert inventory == Inventory(
         path=tmp_path / "envsync.yaml",
@@ -216,7 +216,7 @@ def _touch(path: Path) -> Path:
     return path
 
 
-def test_the_order_in_which_it_is_looked_for(tmp_path: Path) -> None:
+def test_inventory_is_looked_for_in_order(tmp_path: Path) -> None:
     home, here = tmp_path / "home", tmp_path / "here"
     here.mkdir()
     system = tmp_path / "etc" / "config.yaml"

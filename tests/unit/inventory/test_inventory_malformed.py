@@ -631,14 +631,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(tmp_path / "envsync.yaml")
 
 
-def test_a_home_that_the_shell_left_as_it_was() -> None:
+def test_tilde_that_the_shell_left_is_expanded_or_named() -> None:
     """As in `--config=~/lab.yaml`, or in a unit of systemd."""
     with pytest.raises(InventoryError, match="there is no such file") as caught:
         load(Path("~/nowhere/lab.yaml"))
     assert "the shell does not expand this ~" in caught.value.hint
 
 
-def test_a_directory(tmp_path: Path) -> None:
+def test_directory_in_place_of_an_inventory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InventoryError, match="cannot be read: Is a directory") as caught:
         load(tmp_path)
     assert "name a file that you can read: --config FILE" in caught.value.hint
@@ -652,7 +652,7 @@ def test_a_file_of_another_encoding(tmp_path: Path) -> None:
     assert "save it as UTF-8" in caught.value.hint
 
 
-def test_a_file_too_large(tmp_path: Path) -> None:
+def test_inventory_that_is_too_large_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "envsync.yaml"
     file.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
     with pytest.raises(InventoryError, match="at most 1 MiB") as caught:

@@ -91,7 +91,7 @@ def test_remembered_inventory_says_the_same_in_another_home(
     assert len(_known()) == 1
 
 
-def test_a_malformed_one_is_not_remembered(file: Path) -> None:
+def test_malformed_inventory_is_not_remembered(file: Path) -> None:
     file.write_text(TEXT + "nonsense: 1\n")
     for _ in range(2):
         with pytest.raises(InventoryError, match="nonsense"):
@@ -135,7 +135,7 @@ def test_nothing_is_remembered_where_that_is_not_wanted(file: Path) -> None:
     assert not Path(os.environ["XDG_CACHE_HOME"], "envsync").exists()
 
 
-def test_without_a_cache_directory_it_is_read_each_time(file: Path, tmp_path: Path) -> None:
+def test_inventory_is_read_each_time_without_a_cache_directory(file: Path, tmp_path: Path) -> None:
     assert load(file, {"HOME": ""}) == load(file)
     unwritable = tmp_path / "no-directory"
     unwritable.write_text("")

@@ -71,7 +71,7 @@ def test_an_unknown_name_is_told_with_the_known_ones(tokens: list[str], message:
 
 @pytest.mark.parametrize("inventory", [INVENTORY, Inventory.without_file()])
 @pytest.mark.parametrize(("token", "kind"), [("@gpu", "group"), ("gpu[03-04]", "range")])
-def test_where_one_server_is_meant_several_are_refused(
+def test_group_or_range_is_refused_where_one_server_is_meant(
     token: str, kind: str, inventory: Inventory
 ) -> None:
     with pytest.raises(InventoryError) as caught:
@@ -85,7 +85,7 @@ def test_all_unknown_names_are_told() -> None:
     assert caught.value.details[0] == "not in the inventory: a, b"
 
 
-def test_of_many_names_a_few_are_told() -> None:
+def test_error_names_a_few_of_many_servers() -> None:
     servers = tuple(Server(f"gpu{number}", f"gpu{number}") for number in range(200))
     many = Inventory(path=Path("envsync.yaml"), servers=servers)
     with pytest.raises(InventoryError) as caught:
@@ -184,7 +184,7 @@ def test_without_a_file_a_prefix_must_be_absolute() -> None:
         (None, {}, "", None),
     ],
 )
-def test_own_name(
+def test_own_name_is_found(
     as_name: str | None, environ: dict[str, str], hostname: str, own: str | None
 ) -> None:
     assert INVENTORY.own_name(as_name, environ, hostname) == own

@@ -28,7 +28,7 @@ from envsync.inventory import bits_per_second, duration_seconds, environment_nam
         ("0s", 0.0),
     ],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_duration_is_read(text: str, seconds: float) -> None:
     assert duration_seconds(text) == pytest.approx(seconds)
 
 
@@ -53,7 +53,7 @@ def test_text_that_is_no_duration_is_refused(text: str) -> None:
         ("8000bit", 8_000),
     ],
 )
-def test_rates(text: str, bits: int) -> None:
+def test_rate_is_read(text: str, bits: int) -> None:
     assert bits_per_second(text) == bits
 
 

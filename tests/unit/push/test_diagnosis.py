@@ -105,7 +105,9 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
         ),
     ],
 )
-def test_each_trouble(found: Examination, what: str, command: str, fails: bool) -> None:
+def test_trouble_has_its_complaint_and_command(
+    found: Examination, what: str, command: str, fails: bool
+) -> None:
     [told] = complaints(found, PLATFORM)
     assert what in told.what
     assert command in told.command

@@ -74,7 +74,9 @@ def test_a_refusal_names_the_command_that_insists(
         ),
     ],
 )
-def test_every_option_that_it_takes_is_named_at_once(given: dict[str, object], hint: str) -> None:
+def test_hint_names_every_option_that_is_needed_at_once(
+    given: dict[str, object], hint: str
+) -> None:
     """Else whoever follows the first hint is refused for the next, and then for the first again."""
     settings = replace(SETTINGS, **given)  # type: ignore[arg-type]
     found = SimpleNamespace(added=1, removed=0, changed=0, packages=(), groups=(), paths=())

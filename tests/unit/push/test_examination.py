@@ -51,7 +51,9 @@ def test_error_of_a_jump_host_says_nothing_of_the_server(
     assert found.error is error
 
 
-def test_a_disk_here_that_hangs_does_not_hang_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_of_this_machine_that_hangs_does_not_hang_doctor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     is_back = threading.Event()
     monkeypatch.setattr(examination, "EXAMINATION_SECONDS", 0.1)
     monkeypatch.setattr(LocalEnd, "ask", lambda *_: is_back.wait(30))

@@ -143,7 +143,7 @@ def test_an_interrupted_push_says_where_it_is_unknown_whether_it_switched(
     assert report.error.hint.startswith("`envsync list there` shows which")
 
 
-def test_nothing_is_switched_once_it_was_stopped(settings: PushSettings, tmp_path: Path) -> None:
+def test_stopped_push_switches_nothing(settings: PushSettings, tmp_path: Path) -> None:
     targets = Targets(settings, "")
     with targets.opened(Destination("there", str(tmp_path), None)) as target:
         targets.stop()

@@ -201,7 +201,7 @@ def test_lost_publish_that_was_removed_since_is_published_with_a_warning() -> No
         pytest.param([Busy(BEFORE), BEFORE], id="when the agent has noticed the silence"),
     ],
 )
-def test_nothing_was_published(answers: list[Answer]) -> None:
+def test_lost_publish_that_did_not_happen_is_reported_as_such(answers: list[Answer]) -> None:
     with pytest.raises(ConnectionLost) as raised:
         ask(FakeTarget(*answers))
     assert raised.value.message == (
@@ -220,7 +220,7 @@ def test_the_record_of_an_earlier_publish_of_the_same_is_no_proof() -> None:
     assert ask(FakeTarget(published), revision=OLD, before=changed_by_hand).record.number == 6
 
 
-def test_somebody_else_published_instead() -> None:
+def test_lost_publish_with_another_version_live_is_reported_as_such() -> None:
     with pytest.raises(ConnectionLost, match="another version was published") as raised:
         ask(FakeTarget(state(record(4, OLD), live=record(5, OTHER))))
     assert "`envsync history myenv server2`" in raised.value.hint
@@ -249,7 +249,7 @@ def test_a_hold_of_before_tells_nothing() -> None:
         ask(FakeTarget(before), before=before)
 
 
-def test_the_recovery_takes_it_back() -> None:
+def test_lost_publish_that_recovery_took_back_has_failed_its_check() -> None:
     with pytest.raises(CheckFailed, match="stands there again"):
         ask(FakeTarget(DOWN, CheckFailed("the check failed; it stands there again")))
 

@@ -112,7 +112,7 @@ def test_the_source_is_of_that_platform(here: Path, subdir: str) -> None:
     assert platform == (facts if is_this else Platform("Linux", machine, "", ""))
 
 
-def test_a_push_of_it_is_refused_with_a_way_that_there_is(here: Path) -> None:
+def test_archive_for_another_platform_is_refused_with_a_usable_hint(here: Path) -> None:
     order = archive_for("linux-s390x", here.parent)
     source = packed_source(order, Place("s", str(here)), NO_HELPERS)
     end = LocalEnd("server2")

@@ -36,7 +36,7 @@ def test_answers_come_in_the_order_of_the_places() -> None:
     assert [outcome.value for outcome in outcomes] == ["server0", "server1"]
 
 
-def test_at_most_so_many_at_a_time() -> None:
+def test_servers_are_asked_a_limited_number_at_a_time() -> None:
     lock, all_here = threading.Lock(), threading.Barrier(3)
     now = most = 0
 

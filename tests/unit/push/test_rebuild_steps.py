@@ -176,7 +176,7 @@ def test_rebuild_ends_after_a_number_of_tries() -> None:
 
 
 @pytest.mark.parametrize("other_platform", ["", ARM])
-def test_no_tool(other_platform: str) -> None:
+def test_rebuild_without_a_tool_is_refused_with_the_reason(other_platform: str) -> None:
     """Where nothing but a rebuild is possible, it is said why, and nothing else is suggested."""
     target = Target()
     target.tool = ToolFacts("", "", "")

@@ -161,12 +161,12 @@ def test_package_of_a_local_place_is_never_asked_of_an_index(
     assert str(left_out).endswith("-> left out (gone)")
 
 
-def test_from_history_none_of_them_is_left_to_what_other_packages_need() -> None:
+def test_from_history_leaves_no_pip_package_to_what_others_need() -> None:
     pins = pip_pins(asked(pip=(EDITABLE,)), other_platform=True, from_history=True)
     assert [pin.steps for pin in pins] == [("-e file:///srv/tool",)]
 
 
-def test_of_a_conflict_the_strictest_give_way_and_nothing_is_left_out() -> None:
+def test_conflict_relaxes_the_strictest_pins_and_leaves_none_out() -> None:
     pins = conda_pins(asked(NUMPY, SIX), other_platform=True, from_history=False)
     first = relax_conflict(pins, ["numpy", "six"], "")
     assert specs(first.pins) == ("numpy=1.26.*", "six=1.16")
@@ -202,7 +202,9 @@ HERE = Platform("Linux", "x86_64", "glibc", "2.36")
         (PACK, HERE, PACK, "requested"),
     ],
 )
-def test_the_method_and_its_reason(wanted: str, there: Platform, name: str, reason: str) -> None:
+def test_method_is_chosen_with_its_reason(
+    wanted: str, there: Platform, name: str, reason: str
+) -> None:
     method = choose_method(wanted, HERE, there)
     assert method.name == name
     assert reason in method.reason

@@ -173,7 +173,9 @@ NO_COMPILER = "  error: command 'gcc' failed\n  ERROR: Failed building wheel for
         ("No module named pip", OTHER, (), ()),
     ],
 )
-def test_pip(said: str, kind: str, names: tuple[str, ...], places: tuple[str, ...]) -> None:
+def test_message_of_pip_is_read(
+    said: str, kind: str, names: tuple[str, ...], places: tuple[str, ...]
+) -> None:
     failure = read_pip(said)
     assert (failure.kind, failure.names, failure.places) == (kind, names, places)
 

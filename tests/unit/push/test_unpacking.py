@@ -105,7 +105,7 @@ def test_unpacked_tree_is_what_conda_unpack_would_make(tmp_path: Path, compress:
     assert not (top / UNPACK).exists()
 
 
-def test_where_it_stood_is_replaced_where_it_is_meant(tmp_path: Path) -> None:
+def test_old_path_is_replaced_only_where_it_is_meant(tmp_path: Path) -> None:
     """By each path that the archive has the history named by; a name that goes on is another."""
     behind = f"/data{OLD}"
     said = f"{OLD}/lib {behind}/lib {OLD}-project {behind}-project /net{OLD}\n"
@@ -380,7 +380,7 @@ def test_xz_may_have_zeros_between_its_streams(monkeypatch: pytest.MonkeyPatch, 
             assert stream.read() == data
 
 
-def test_of_entries_there_may_be_only_so_many(
+def test_archive_with_too_many_entries_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_entries, "_ENTRIES_MAX", 3)
@@ -455,12 +455,12 @@ def test_closing_removes_all_of_a_tree_that_is_still_being_unpacked(
     assert [path.name for path in place.prefix.iterdir()] == ["lock"]
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_unpacking_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         unpack(tmp_path / "nothing", tmp_path)
 
 
-def test_no_place_to_unpack_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpacking_without_a_place_to_do_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a home that is read-only."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
     with pytest.raises(StorageFailed, match=r"cannot create /proc/envsync/.*") as caught:
@@ -468,7 +468,9 @@ def test_no_place_to_unpack_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "XDG_CACHE_HOME" in caught.value.hint
 
 
-def test_no_place_where_it_could_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpacking_without_working_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As with a home on NFS without its lock service."""
 
     def refuse(fd: int, operation: int) -> None:

@@ -117,7 +117,7 @@ def test_a_name_without_an_address_of_the_family_that_is_asked_for(place: Place)
 @pytest.mark.parametrize(
     ("name", "hint"), [("gpu02:23153", "`port: 23153`"), ("fe80::1:22", "check the spelling")]
 )
-def test_a_name_with_a_port_in_it(place: Place, name: str, hint: str) -> None:
+def test_hint_for_a_name_with_a_port_in_it_says_so(place: Place, name: str, hint: str) -> None:
     named = replace(place, settings=replace(place.settings, hostname=name))
     assert hint in connecting(socket.gaierror(-2, "x"), named).hint
 
@@ -188,7 +188,7 @@ def test_no_key_is_given_to_an_agent_that_is_not_asked(place: Place, agent: str)
         assert "ssh-add" not in refused.hint
 
 
-def test_a_jump_host_is_called_one(place: Place) -> None:
+def test_jump_host_is_called_jump_host(place: Place) -> None:
     jump = Place("server2", place.settings, is_jump=True)
     assert connecting(TimeoutError(), jump).message.startswith("the jump host gpu02.lab")
 

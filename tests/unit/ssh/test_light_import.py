@@ -85,7 +85,7 @@ def test_module_that_is_used_after_all_is_the_real_one(
     assert run(program) == expected
 
 
-def test_a_later_invoke_may_want_more_of_it(run: Run) -> None:
+def test_stand_in_gives_a_later_invoke_the_real_module(run: Run) -> None:
     said = run("""
 from envsync.ssh import light_import
 sys.modules["unittest.mock"] = light_import.StandIn("unittest.mock", Mock=light_import._mock)
@@ -95,7 +95,7 @@ said = [patch.__name__, Mock(return_value=2)(), type(sys.modules["unittest.mock"
     assert said == ["patch", 2, "module"]
 
 
-def test_the_command_opens_its_links_so() -> None:
+def test_command_opens_its_links_with_the_light_import() -> None:
     """Nothing listens there; by then all that a link needs has been imported."""
     said = run_alone("""
 from envsync.cli.invocation.site import link_opener

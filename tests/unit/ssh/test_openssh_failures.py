@@ -66,7 +66,9 @@ CASES: list[tuple[str, type[EnvsyncError], str]] = [
 
 
 @pytest.mark.parametrize(("text", "kind", "message"), CASES)
-def test_words(text: str, kind: type[EnvsyncError], message: str) -> None:
+def test_last_words_of_ssh_have_a_meaning(
+    text: str, kind: type[EnvsyncError], message: str
+) -> None:
     error = meaning([(SERVER, Words.of(text.splitlines()))], [])
     assert type(error) is kind
     assert message in error.message

@@ -42,7 +42,7 @@ def test_names_that_mean_the_same(configured: str, left: tuple[str, ...]) -> Non
     assert allowed(own, "KexAlgorithms", configured) == left
 
 
-def test_nothing_is_left() -> None:
+def test_configuration_that_allows_no_algorithm_leaves_it_to_ssh() -> None:
     """As with a server that has nothing in common: the system's ssh is tried next."""
     with pytest.raises(IncompatiblePeer, match="Ciphers of the ssh configuration"):
         allowed(CIPHERS, "Ciphers", "chacha20-poly1305@openssh.com")

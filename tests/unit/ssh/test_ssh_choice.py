@@ -37,7 +37,7 @@ def reason(config: str, home: Path, **environ: str) -> str | None:
     return reason_for_ssh(way(config, home, environ=environ))
 
 
-def test_the_default(tmp_path: Path) -> None:
+def test_plain_configuration_needs_no_system_ssh(tmp_path: Path) -> None:
     assert reason("", tmp_path) is None
 
 
@@ -117,7 +117,9 @@ def test_a_key_that_is_known_elsewhere(tmp_path: Path, config: str, told: str | 
         ("no", "FILE:{}/ticket", False),
     ],
 )
-def test_tickets(tmp_path: Path, allowed: str, name: str, found: bool) -> None:
+def test_ticket_of_kerberos_needs_the_system_ssh(
+    tmp_path: Path, allowed: str, name: str, found: bool
+) -> None:
     (tmp_path / "ticket").touch()
     config = f"GSSAPIAuthentication {allowed}\n"
     told = reason(config, tmp_path, KRB5CCNAME=name.format(tmp_path))

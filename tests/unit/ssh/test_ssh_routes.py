@@ -42,7 +42,7 @@ def config_in(home: Path, text: str) -> UserConfig:
         ("fe80::1", "fe80::1", None, None),
     ],
 )
-def test_jump_hosts(text: str, host: str, user: str | None, port: int | None) -> None:
+def test_jump_host_is_parsed(text: str, host: str, user: str | None, port: int | None) -> None:
     assert parse_jump(text) == Destination(host, user, port)
 
 

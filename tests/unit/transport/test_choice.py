@@ -57,12 +57,12 @@ def test_relocated_files_go_through_this_machine_with_a_reason() -> None:
     assert choice.reason == "through this machine: paths in it are changed on the way"
 
 
-def test_a_named_one_is_taken() -> None:
+def test_named_transport_is_taken() -> None:
     assert choose("stream", JOB).reason == "requested"
 
 
 @pytest.mark.parametrize("name", ["rsync", "scp"])
-def test_a_named_one_that_cannot_is_refused_with_its_reason(name: str) -> None:
+def test_named_transport_that_cannot_be_used_is_refused_with_a_reason(name: str) -> None:
     with pytest.raises(TransferFailed, match=rf"{name} cannot be used: the target is this machine"):
         choose(name, JOB)
 

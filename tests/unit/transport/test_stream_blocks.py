@@ -163,7 +163,7 @@ def test_a_streamed_bomb_takes_no_more_than_a_block() -> None:
         pytest.param(_streamed(SOFT, len(SOFT), window_log=24), id="a window that takes memory"),
     ],
 )
-def test_a_stream_that_breaks_its_rules(stream: bytes, use_module: bool) -> None:
+def test_stream_that_breaks_its_rules_is_refused(stream: bytes, use_module: bool) -> None:
     with pytest.raises(TransferFailed):
         decoded(stream, 100_000, use_module)
 

@@ -109,7 +109,7 @@ def test_accepts(entry: Entry) -> None:
         pytest.param(raw()[:10], id="half a head"),
     ],
 )  # fmt: skip
-def test_refuses(rows: bytes) -> None:
+def test_damaged_listing_is_refused(rows: bytes) -> None:
     with pytest.raises(InvalidEntry):
         listings.decode_foreign(rows)
 

@@ -161,7 +161,7 @@ def test_walk_find_and_totals_agree_with_the_tree(nodes: dict[bytes, Node]) -> N
                      + struct.pack("<BII", 7, 0, 0), id="unknown kind of row"),
     ],
 )  # fmt: skip
-def test_refuses(data: bytes) -> None:
+def test_damaged_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidEntry):
         manifests.decode(data)
 
