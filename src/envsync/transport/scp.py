@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from envsync.agent.wire.messages import BundleFacts
-from envsync.agent.wire.transfer_operations import BUNDLE, FREE_BYTES, UNPACK
+from envsync.agent.wire.transfer_operations import FREE_BYTES, LOCATE_BUNDLE, UNPACK_BUNDLE
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.files.directories import cache_directory
 from envsync.transport.effort import Effort
@@ -47,7 +47,7 @@ class ScpTransport:
         assert job.target.link is not None
         with contextlib.closing(_bundle(job)) as bundle:
             size_bytes = bundle.seek(0, os.SEEK_END)
-            there = job.target.ask(BUNDLE, None)
+            there = job.target.ask(LOCATE_BUNDLE, None)
             offset = _arrived_bytes(bundle, there)
             _require_room(job, size_bytes - offset, there.free_bytes)
             progress = _Progress(job, size_bytes)
@@ -59,7 +59,7 @@ class ScpTransport:
                 job.target.link.upload(path, destination, offset=offset, progress=progress.add)
             except TransferFailed as error:
                 raise _explained(job, error) from error
-            received = job.target.ask(UNPACK, job.selection())
+            received = job.target.ask(UNPACK_BUNDLE, job.selection())
         return Sent(size_bytes - offset, failed_paths(received))
 
 

@@ -36,17 +36,17 @@ Pending = Callable[[], bool]
 _MODULES = ("server", "source", "target", "build", "transfer", "gc", "rebuild")
 """Those of `envsync.agent.operations` that register handlers."""
 
-Handler = Callable[["Service", RequestT], AnswerT]
+_Handler = Callable[["Service", RequestT], AnswerT]
 
-_registered: Dict[str, Tuple[Operation[Any, Any], Handler[Any, Any]]] = {}
+_registered: Dict[str, Tuple[Operation[Any, Any], _Handler[Any, Any]]] = {}
 
 
 def handles(
     operation: Operation[RequestT, AnswerT],
-) -> Callable[[Handler[RequestT, AnswerT]], Handler[RequestT, AnswerT]]:
+) -> Callable[[_Handler[RequestT, AnswerT]], _Handler[RequestT, AnswerT]]:
     """Register a function as what carries out the operation."""
 
-    def register(handler: Handler[RequestT, AnswerT]) -> Handler[RequestT, AnswerT]:
+    def register(handler: _Handler[RequestT, AnswerT]) -> _Handler[RequestT, AnswerT]:
         _registered[operation.name] = operation, handler
         return handler
 
@@ -167,7 +167,7 @@ class Service:
         return add
 
 
-def _operation(name: str) -> Tuple[Operation[Any, Any], Handler[Any, Any]]:
+def _operation(name: str) -> Tuple[Operation[Any, Any], _Handler[Any, Any]]:
     """Return the operation of that name and its handler; their module is imported now."""
     module = name.partition(".")[0]
     if module in _MODULES:

@@ -27,11 +27,11 @@ from envsync.agent.wire.target_operations import (
     DIFFERENCES,
     DRY_PLAN,
     EXISTING,
-    HISTORY,
     INSPECT_TARGET,
     LOCKED_FOR,
     OPEN_TARGET,
     REFERENCES,
+    TARGET_HISTORY,
     USING,
     VERIFY,
     AskDifferences,
@@ -142,7 +142,7 @@ def _verify(service: Service, _: None) -> VerifyFacts:
     return verify(service.target, service.counted("verify"))
 
 
-@handles(HISTORY)
+@handles(TARGET_HISTORY)
 def _history(service: Service, _: None) -> History:
     require_open_records(service.target.places)
     records = service.target.records

@@ -25,14 +25,14 @@ from envsync.agent.wire.target_operations import SentManifest
 from envsync.agent.wire.transfer_operations import (
     BEGIN,
     BLOCKS,
-    BUNDLE,
     FIND_RSYNC,
     FREE_BYTES,
+    LOCATE_BUNDLE,
     PATCH,
     PROBE,
     RECEIVE,
     STAMP,
-    UNPACK,
+    UNPACK_BUNDLE,
     AskBlocks,
     RsyncFacts,
 )
@@ -119,7 +119,7 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
 # Bundles: the same stream, as a file
 
 
-@handles(BUNDLE)
+@handles(LOCATE_BUNDLE)
 def _bundle(service: Service, _: None) -> BundleFacts:
     """Return a bundle's path, and the length and digest of what an earlier push left of one."""
     state, token = service.target.places.state, service.push.staging.token
@@ -160,7 +160,7 @@ def _copy(old: BinaryIO, path: bytes) -> int:
         return os.fstat(new.fileno()).st_size
 
 
-@handles(UNPACK)
+@handles(UNPACK_BUNDLE)
 def _unpack(service: Service, paths: bytes) -> ReceiveFacts:
     path = scratch_files.bundle(service.target.places.state, service.push.staging.token)
     try:

@@ -204,9 +204,9 @@ class RemoteEnd:
     def _message(self, progress: Progress) -> _Message | None:
         """Return the next answer, undecoded; None after a message of progress."""
         document, payload = self._channel.receive_message()
-        told = document.get("progress")
-        if isinstance(told, dict):
-            progress({key: value for key, value in told.items() if _is_count(value)})
+        figures = document.get("progress")
+        if isinstance(figures, dict):
+            progress({key: value for key, value in figures.items() if _is_count(value)})
             return None
         if document.get("number") == self._calls and "error" in document:
             raise error_from_json(document["error"])

@@ -204,12 +204,12 @@ class SourceLook:
             raise
 
     def _inspect(self, on_progress: Progress | None = None) -> _Version:
-        def relay(told: Mapping[str, Any]) -> None:
-            if told.get("changed"):
+        def relay(figures: Mapping[str, Any]) -> None:
+            if figures.get("changed"):
                 self._is_hashing = True
                 self._scanned.set()
             elif on_progress:
-                on_progress(told)
+                on_progress(figures)
 
         self._make_it_stand_there()
         self._scanned.clear()

@@ -42,11 +42,11 @@ from envsync.agent.wire.target_operations import (
     DIFFERENCES,
     DRY_PLAN,
     EXISTING,
-    HISTORY,
     INSPECT_TARGET,
     LOCKED_FOR,
     OPEN_TARGET,
     REFERENCES,
+    TARGET_HISTORY,
     USING,
     VERIFY,
     AskDifferences,
@@ -302,7 +302,7 @@ class TargetEnd:
 
     def history(self) -> History:
         """Return what happened to the environment on the target, and what is kept of it there."""
-        return self.ask(HISTORY, None)
+        return self.ask(TARGET_HISTORY, None)
 
 
 def _publication(
