@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
+from envsync.agent.server.progress import Progress
 from envsync.agent.trees.storage import storage_failure
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed
@@ -152,7 +153,7 @@ class Service:
     def tell_step(self, step: str) -> None:
         self.tell({"step": step})
 
-    def counted(self, what: str) -> Callable[[int], None]:
+    def counted(self, what: str) -> Progress:
         """Return a progress callback that reports at most a few times a second."""
         total_bytes, told = 0, 0.0
 

@@ -13,15 +13,14 @@ import errno
 import os
 import shlex
 import stat
-from typing import Callable, Optional
+from typing import Optional
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.server import filesystem
+from envsync.agent.server.progress import OnStep
 from envsync.errors import PreflightRefused
 from envsync.files import whole
 
-OnStep = Callable[[str], None]
-"""Called with the name of a step that begins."""
 _LOWER_LAYER = "it is in an overlay's lower layer"
 
 

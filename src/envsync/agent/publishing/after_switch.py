@@ -7,13 +7,13 @@ import os
 from typing import Tuple, Union
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.live_name import OnStep
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
 from envsync.agent.publishing.failed_version import keep_if_changed, taken_back
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switch_undo import SwitchUndo
+from envsync.agent.server.progress import OnStep
 from envsync.agent.trees.trees import Trees
 from envsync.errors import HELD_THERE, CheckFailed, Hint
 

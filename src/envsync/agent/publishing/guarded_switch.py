@@ -17,7 +17,7 @@ from typing import Any, Collection, Dict, Iterator, NamedTuple, Optional, Type
 from envsync.agent.places.base import can_take_conda
 from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.live_name import LiveName, OnStep
+from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_disk_usage import can_share_blocks, missing_usage
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.locks import PushLock
@@ -28,6 +28,7 @@ from envsync.agent.publishing.base_install import INSTALLED_FROM, install_base
 from envsync.agent.publishing.intent import Intent
 from envsync.agent.publishing.switch_undo import SwitchUndo
 from envsync.agent.server.filesystem import space
+from envsync.agent.server.progress import OnStep
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot

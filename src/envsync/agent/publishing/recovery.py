@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.live_name import LiveName, OnStep
+from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Records
 from envsync.agent.publishing.after_switch import Finalizer
 from envsync.agent.publishing.base_install import resume_base_install
 from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switch_undo import SwitchUndo
+from envsync.agent.server.progress import OnStep
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
 from envsync.errors import SourceRefused, StorageFailed

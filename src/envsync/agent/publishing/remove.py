@@ -15,10 +15,11 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import REMOVAL, Layout, read_json, remove, write_json
-from envsync.agent.places.live_name import LiveName, OnStep
+from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.publishing.prune import record_orphaned_trees
+from envsync.agent.server.progress import OnStep
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import REMOVED, failure_after_switch
 from envsync.agent.trees.trees import Trees

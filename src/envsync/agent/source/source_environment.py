@@ -15,6 +15,7 @@ from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
+from envsync.agent.server.progress import ContentsProgress, Progress
 from envsync.agent.source.relocations import SourcePaths, relocation_to
 from envsync.agent.source.softlinks import finding, softlinks
 from envsync.agent.source.source_state import (
@@ -27,7 +28,7 @@ from envsync.agent.source.verified_read import opened_source
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import ListingBuild
-from envsync.agent.trees.outgoing import NeedleSearch, Progress, outgoing
+from envsync.agent.trees.outgoing import NeedleSearch, outgoing
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stable_hashing import Hashed
@@ -102,7 +103,7 @@ class SourceEnvironment:
 
     def inspect(
         self,
-        progress: Optional[Callable[[int], None]] = None,
+        progress: Optional[Progress] = None,
         on_change: Callable[[], None] = lambda: None,
         *,
         fresh: bool = False,
@@ -150,7 +151,7 @@ class SourceEnvironment:
 
     def _looked(
         self,
-        progress: Optional[Callable[[int], None]],
+        progress: Optional[Progress],
         on_change: Callable[[], None],
         *,
         fresh: bool,
@@ -235,7 +236,7 @@ class SourceEnvironment:
     def contents(
         self,
         items: Iterable[Tuple[bytes, int]],
-        progress: Optional[Progress] = None,
+        progress: Optional[ContentsProgress] = None,
         there: str = "",
     ) -> Iterator[bytes]:
         """Yield the stream of these files' contents (see `outgoing`), relocated to path `there`.
@@ -278,7 +279,7 @@ class SourceEnvironment:
             preparing.enter_context(self._hashing.going_first())
 
             def contents(
-                items: Iterable[Tuple[bytes, int]], progress: Optional[Progress] = None
+                items: Iterable[Tuple[bytes, int]], progress: Optional[ContentsProgress] = None
             ) -> Iterator[bytes]:
                 preparing.close()
                 with opened_source(self.path) as top_fd:

@@ -12,7 +12,6 @@ import itertools
 import os
 from typing import (
     Any,
-    Callable,
     Dict,
     Iterable,
     Iterator,
@@ -24,6 +23,7 @@ from typing import (
 )
 
 from envsync.agent.server.helper_processes import COPY, HelperProcesses
+from envsync.agent.server.progress import Progress
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.directory_read import opened_directory
@@ -33,8 +33,6 @@ from envsync.tree.steps import COPIES_MAX, Copies, Copy, Make
 FEW_FILES, FEW_BYTES = 1000, 64 << 20
 """This little is done before another process would be of help."""
 _BATCH_BYTES = 8 << 20
-
-Progress = Callable[[int], None]
 
 
 class Site(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Collection, Iterator, List, NamedTuple, Optional, Sequence, Set
+from typing import Collection, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.local_disk_usage import DiskUsage, added_usage
@@ -18,6 +18,7 @@ from envsync.agent.places.records import Record, Records
 from envsync.agent.places.sharing import regroup
 from envsync.agent.places.staging_note import forget_staging, note_staging
 from envsync.agent.server.filesystem import space
+from envsync.agent.server.progress import Progress
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging.choice import NOTHING, StagingCandidate, StagingChoice
 from envsync.agent.staging.copying import Copying, Site
@@ -38,8 +39,6 @@ from envsync.tree.outline import plan_whole
 from envsync.tree.plan import Held, plan
 from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Files, Make, Plan
-
-Progress = Callable[[int], None]
 
 
 class Holding(NamedTuple):

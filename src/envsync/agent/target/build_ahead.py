@@ -6,8 +6,9 @@ packages under another name, it begins with a copy of that tree.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
+from envsync.agent.server.progress import Progress
 from envsync.agent.staging.reuse import Alike
 from envsync.agent.staging.staging import Holding, Staging
 from envsync.agent.target.planning import plan_facts
@@ -17,8 +18,6 @@ from envsync.conda.manifest_packages import metadata_paths
 from envsync.errors import NoSpace
 from envsync.tree.manifest import Manifest
 from envsync.tree.steps import Files
-
-Progress = Callable[[int], None]
 
 
 class Copied(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.places.kept_versions import beyond_keep, is_as_published
 from envsync.agent.places.layout import remove
@@ -28,6 +28,7 @@ from envsync.agent.places.staging_note import (
 )
 from envsync.agent.server.facts import processes_below, user_name
 from envsync.agent.server.filesystem import mount_of
+from envsync.agent.server.progress import Progress
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
@@ -41,7 +42,6 @@ NETWORK_AGE_SECONDS = 7 * 86400.0
 which are not visible from this one, may use it."""
 
 _TEMPORARY = os.fsencode(TEMPORARY)
-OnFreed = Callable[[int], None]
 
 
 class Rules(NamedTuple):
@@ -57,7 +57,7 @@ class Rules(NamedTuple):
     now_seconds: float
 
 
-def sweep(target: Target, rules: Rules, freed: OnFreed = lambda _: None) -> SweepFacts:
+def sweep(target: Target, rules: Rules, freed: Progress = lambda _: None) -> SweepFacts:
     """Free what one environment does not need.
 
     Nothing is freed while a push is under way, or if the environment is closed to this user.
@@ -109,7 +109,7 @@ def _dry_run(target: Target, sweeping: _Sweep) -> SweepFacts:
 class _Sweep:
     """A sweep of one environment. `run` needs the push lock, except for a dry run."""
 
-    def __init__(self, target: Target, rules: Rules, freed: OnFreed) -> None:
+    def __init__(self, target: Target, rules: Rules, freed: Progress) -> None:
         self._target = target
         self._rules = rules
         self._freed = freed

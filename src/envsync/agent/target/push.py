@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import time
 from typing import (
-    Callable,
     Collection,
     FrozenSet,
     NamedTuple,
@@ -33,6 +32,7 @@ from envsync.agent.places.base import make_room_for_environments
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
+from envsync.agent.server.progress import Progress
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
 from envsync.agent.staging.choice import StagingCandidate, StagingChoice
@@ -57,7 +57,6 @@ from envsync.tree.revision import revision_of
 from envsync.tree.sharing import Share
 from envsync.tree.steps import Files, Plan
 
-Progress = Callable[[int], None]
 T = TypeVar("T")
 
 

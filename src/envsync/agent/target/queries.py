@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Mapping, Optional
+from typing import Mapping, Optional
 
 from envsync.agent.places.layout import require_live
 from envsync.agent.places.records import Record
 from envsync.agent.places.sharing import unshared
+from envsync.agent.server.progress import Progress
 from envsync.agent.server.reading import read_start
 from envsync.agent.target.differences import describe
 from envsync.agent.target.target import Target, record_facts
@@ -17,7 +18,6 @@ from envsync.errors import Hint, Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.manifest import Manifest
 
-Progress = Callable[[int], None]
 _FILE_BYTES_MAX = 64 << 20
 
 

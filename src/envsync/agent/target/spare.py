@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Callable, Optional
+from typing import Optional
 
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.sharing import hand_down
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.server.filesystem import Space, space
+from envsync.agent.server.progress import Progress
 from envsync.agent.staging.choice import StagingChoice
 from envsync.agent.staging.staging import Holding, Staging, begin_staging
 from envsync.agent.target.target import Target
@@ -26,7 +27,6 @@ from envsync.tree.plan import plan
 from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Plan
 
-Progress = Callable[[int], None]
 _TIMES_FREE = 2
 """How many times its size a spare tree must find free, so that as much again stays for others."""
 _LOOK_SECONDS = 0.05

@@ -17,7 +17,6 @@ from typing import (
 from envsync.agent.places.base import has_conda
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import BASE, INTENT, layout_of
-from envsync.agent.places.live_name import OnStep
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
 from envsync.agent.places.records import Record, Records
@@ -25,6 +24,7 @@ from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts, processes_using
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
+from envsync.agent.server.progress import OnStep, Progress
 from envsync.agent.target import preparation
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from envsync.agent.publishing.guarded_switch import Publisher
     from envsync.agent.staging.reuse import Elsewhere
 
-Progress = Callable[[int], None]
 _NOTHING = Totals(0, 0, 0)
 
 

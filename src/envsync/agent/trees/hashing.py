@@ -9,6 +9,7 @@ from collections import deque
 from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.server.file_workers import WorkerJob, is_full, processors, run_in_workers
+from envsync.agent.server.progress import Progress
 from envsync.agent.trees.file_hash import MISSING, READ_BYTES, WORKER_CODE, hash_file
 from envsync.agent.trees.unhashed import Unhashed, UnhashedFile
 from envsync.tree.entry import split
@@ -17,7 +18,6 @@ PARALLEL_FILES_MIN = 2000
 PARALLEL_BYTES_MIN = 200 << 20
 _READ = struct.Struct("<Q32sH")
 
-Progress = Callable[[int], None]
 OnRead = Callable[[bytes, int, bytes], None]
 
 

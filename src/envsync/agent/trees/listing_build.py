@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from stat import S_IFLNK, S_IFREG
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from envsync.agent.server.filesystem import birth_time_ns
+from envsync.agent.server.progress import Progress
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.file_hash import MISSING
 from envsync.agent.trees.hashing import Hashing
@@ -24,7 +25,6 @@ from envsync.tree.revision import CACHE_DIRECTORY, directory_digest, entries_dig
 _MODE_BITS = 0o7775  # no world-write, ever
 _NO_DIGEST = bytes(DIGEST_BYTES)
 
-Progress = Callable[[int], None]
 _Before = Dict[bytes, Tuple[Row, bytes]]
 
 

@@ -12,6 +12,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, Optional, Set, Tuple
 
+from envsync.agent.server.progress import ContentsProgress
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.hashing import OnRead
 from envsync.agent.wire import codec
@@ -29,13 +30,10 @@ BLOCK_BYTES = codec.BLOCK_BYTES_MAX
 _PART_BYTES = BLOCK_BYTES - HEAD.size
 
 
-Progress = Callable[[int, int], None]
-
-
 def outgoing(
     top_fd: int,
     items: Iterable[Tuple[bytes, int]],
-    progress: Optional[Progress] = None,
+    progress: Optional[ContentsProgress] = None,
     on_read: Optional[OnRead] = None,
     instead: Callable[[bytes], Optional[bytes]] = lambda _: None,
     search: Optional[NeedleSearch] = None,
@@ -88,7 +86,7 @@ class _Gathered:
         self.size_bytes += len(head) + len(content)
         self._content_bytes += len(content)
 
-    def take(self, progress: Optional[Progress]) -> Iterator[bytes]:
+    def take(self, progress: Optional[ContentsProgress]) -> Iterator[bytes]:
         block, files, content_bytes = b"".join(self._parts), self.files, self._content_bytes
         self._parts = []
         self.size_bytes = self.files = self._content_bytes = 0

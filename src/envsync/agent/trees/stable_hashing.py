@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import os
 import stat
-from typing import Callable, Collection, Dict, List, NamedTuple, Optional
+from typing import Collection, Dict, List, NamedTuple, Optional
 
+from envsync.agent.server.progress import Progress
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.hashing import Hashing
@@ -26,8 +27,6 @@ from envsync.tree.manifest import Totals
 from envsync.tree.revision import combine
 
 ATTEMPTS = 4
-
-Progress = Callable[[int], None]
 
 
 class Hashed(NamedTuple):

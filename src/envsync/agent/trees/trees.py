@@ -8,6 +8,7 @@ from typing import Callable, Collection, Dict, Iterator, Optional, Tuple
 
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
+from envsync.agent.server.progress import Progress
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import CacheLost, ContentCache, StoredRows
 from envsync.agent.trees.directory_read import opened_directory
@@ -23,7 +24,7 @@ from envsync.agent.trees.scan import (
 )
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Later, Snapshot
-from envsync.agent.trees.stable_hashing import Hashed, Progress, SecondPass, StableHashing
+from envsync.agent.trees.stable_hashing import Hashed, SecondPass, StableHashing
 from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.tree.local import LocalPaths
 
