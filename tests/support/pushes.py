@@ -18,6 +18,7 @@ from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.target.target import Target
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import outgoing
+from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
 from envsync.conda.manifest_packages import metadata_paths
@@ -221,10 +222,8 @@ def require_sound(server: Server, local: Sequence[str] = ("local",)) -> None:
     for record in known.all():
         tree = standing if record.inode == live else known.tree(record)
         assert tree is not None, record
-        snapshot = disk.uncached()
-        snapshot.local = LocalPaths(local)
-        snapshot.versions = VersionDirectories(known)
-        assert snapshot.snapshot(tree).revision == record.revision
+        trees = Trees(None, LocalPaths(local), versions=VersionDirectories(known))
+        assert trees.snapshot(tree).revision == record.revision
         manifest = known.manifest(record)
         assert manifest is not None
         assert revision_of(manifest) == record.revision

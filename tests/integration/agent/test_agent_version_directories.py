@@ -95,7 +95,7 @@ def test_local_paths_between_a_switch_and_its_record_are_no_drift(
 ) -> None:
     server.push(PLAIN, local=MODELS)
     # Not by looking again, either.
-    monkeypatch.setattr(Trees, "_mistook", lambda *_: False)
+    monkeypatch.setattr(Trees, "_mistook_local", lambda *_: False)
     look_at_the_end(server, step)
     assert not is_changed(server)
 

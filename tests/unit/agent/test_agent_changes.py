@@ -442,8 +442,8 @@ def test_search_that_was_begun_long_ago_is_begun_anew(
     """So that what changed since is in what is built on."""
     first = looks.snapshot(top)
     looks.begin(top)
-    [begun] = looks._searches._begun.values()
-    for find in begun.search._running or ():
+    [running] = looks._searches._running.values()
+    for find in running.search._running or ():
         os.waitid(os.P_PID, find._pid, os.WEXITED | os.WNOWAIT)
     disk.shift_content(top + b"/lib/m.py")
     let_rest(top)

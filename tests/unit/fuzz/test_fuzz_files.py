@@ -176,7 +176,7 @@ def test_a_damaged_cache_is_no_cache(tmp_path: Path, data: st.DataObject) -> Non
         path.write_bytes(whole[:at] + data.draw(st.binary(max_size=20)) + whole[at + 1 :])
     found = cache.summary()
     assert found is None or isinstance(found.scan.signature, bytes)
-    assert found is None or found.scan.moment.may_be_gone_on_from() is False
+    assert found is None or found.scan.moment.may_be_continued_from() is False
     assert set(cache.directories()) <= {b""}
     assert set(cache.of_tree(b"s" * 32)) <= {b""}
 

@@ -40,7 +40,9 @@ def environments(
         try:
             places = layout(prefix, name)
             patterns = local_patterns(places, local, local_of.get(name))
-            found = _environment(places, Trees(cache_directory, LocalPaths(patterns)))
+            versions = VersionDirectories(Records(places))
+            trees = Trees(cache_directory, LocalPaths(patterns), versions=versions)
+            found = _environment(places, trees)
         except (EnvsyncError, OSError) as error:
             nothing = Totals(0, 0, 0)
             found = EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
@@ -80,7 +82,6 @@ def _environment(places: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
     if not _is_one(places):
         return None
     records = Records(places)
-    trees.versions = VersionDirectories(records)
     snapshot = trees.snapshot(places.standing())
     record = records.at(snapshot.scan.inode)
     return EnvironmentFacts(

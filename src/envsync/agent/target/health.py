@@ -43,7 +43,8 @@ def health(
 
     def trees_of(places: Layout) -> Trees:
         patterns = local_patterns(places, local, local_of.get(places.name))
-        return Trees(cache_directory, LocalPaths(patterns))
+        versions = VersionDirectories(Records(places))
+        return Trees(cache_directory, LocalPaths(patterns), versions=versions)
 
     return HealthFacts(
         server=server,
@@ -134,7 +135,6 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
         is_damaged = f"the record {os.fsdecode(damaged[0])} is damaged" if damaged else ""
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # This is cheap: what was published was hashed then.
-    trees.versions = VersionDirectories(records)
     snapshot = trees.snapshot(places.standing(), glance=True)
     for found in live_busy_findings(snapshot.scan, places):
         if found.blocking:

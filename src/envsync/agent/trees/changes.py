@@ -31,7 +31,7 @@ _READ_AGAIN_NS = 24 * 3600 * 10**9
 _CLOCK_TOLERANCE_NS = 20_000
 _READINGS = 5
 _ENVIRONMENT = {"LC_ALL": "C"}
-_Asked = Tuple[Sequence[bytes], List[bytes]]
+_FindShare = Tuple[Sequence[bytes], List[bytes]]
 _FINDS = (b"/usr/bin/find", b"/bin/find", b"/usr/local/bin/find")
 
 
@@ -62,7 +62,7 @@ class Moment(NamedTuple):
             raise TypeError("no moment")
         return cls(*fields)  # type: ignore[arg-type]
 
-    def may_be_gone_on_from(self) -> bool:
+    def may_be_continued_from(self) -> bool:
         """Return whether timestamps since then are comparable, and the last full read is recent."""
         was_set = abs(min(_readings())[1] - self.ahead_ns) > _CLOCK_TOLERANCE_NS
         age_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - self.read_ns
@@ -100,12 +100,12 @@ class ChangeSearch:
         self._top_fd = os.dup(top_fd)
         self._running: Optional[List[_Find]] = None
         mount = mount_of(path)
-        if mount.kind in TRUSTED_KINDS and since.may_be_gone_on_from() and not holds_mounts(path):
+        if mount.kind in TRUSTED_KINDS and since.may_be_continued_from() and not holds_mounts(path):
             since_ns = since.time_ns - int(mount.stamp_margin_seconds * 1e9)
             count = processes(is_urgent=is_urgent)
             parts = partition() if count > 1 else Partition()
-            asked = _asked(parts, count, self._top_fd)
-            self._running = [_Find(self._top_fd, *where, since_ns) for where in asked]
+            shares = _shares(parts, count, self._top_fd)
+            self._running = [_Find(self._top_fd, *share, since_ns) for share in shares]
 
     def touched(self) -> Optional[Set[bytes]]:
         """Return the directories in which something changed, if only its status. Call it once.
@@ -142,7 +142,7 @@ def processes(*, is_urgent: bool = False) -> int:
     return max(1, min(PARTS, processors if is_urgent else processors // 2))
 
 
-def _asked(partition: Partition, count: int, top_fd: int) -> Iterator[_Asked]:
+def _shares(partition: Partition, count: int, top_fd: int) -> Iterator[_FindShare]:
     """Yield for each process the directories that it searches, and find's options for the depth.
 
     Directories that are gone are left out: their removal changed the directory they were in.
@@ -177,10 +177,10 @@ class _Find:
         self._start_bytes = len(top)
         newer = b"@%d.%09d" % divmod(since_ns, 1_000_000_000)
         # An entry that vanishes meanwhile is ignored: it changes the ctime of its directory.
-        asked = [*depth, b"-xdev", *SEARCH_OPTIONS, newer, b"-printf", b"%y%p\\0"]
+        options = [*depth, b"-xdev", *SEARCH_OPTIONS, newer, b"-printf", b"%y%p\\0"]
         program = next((path for path in _FINDS if os.access(path, os.X_OK)), None)
         if program is not None:
-            self._begin([program, *(top + place for place in places), *asked])
+            self._begin([program, *(top + place for place in places), *options])
 
     def _begin(self, command: List[bytes]) -> None:
         """Start it with stdin and stderr on /dev/null; all other descriptors are close-on-exec."""

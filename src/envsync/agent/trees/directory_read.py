@@ -103,13 +103,13 @@ def _read(path: bytes, top_fd: int, device: int) -> Entries:
             # Plain tuples, transposed: making a Row of each would take half as long again.
             rows = [status_columns(entry.stat(follow_symlinks=False)) for entry in entries]
         except FileNotFoundError:
-            return _what_stays(fd)
+            return _what_remains(fd)
     finally:
         os.close(fd)
     return Entries(list(map(_name, entries)), tuple(zip(*rows)))
 
 
-def _what_stays(fd: int) -> Entries:
+def _what_remains(fd: int) -> Entries:
     """Return the remaining entries of a directory in which some vanish while it is read."""
     names: List[str] = []
     rows: List[Tuple[int, ...]] = []

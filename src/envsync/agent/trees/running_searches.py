@@ -45,36 +45,36 @@ class RunningSearches:
     """The running searches, one per tree."""
 
     def __init__(self) -> None:
-        self._begun: Dict[_Key, RunningSearch] = {}
+        self._running: Dict[_Key, RunningSearch] = {}
 
     def __len__(self) -> int:
-        return len(self._begun)
+        return len(self._running)
 
     def begin(self, top_fd: int, path: bytes, cache_of: Callable[[int, int], ContentCache]) -> None:
         """Start to search a tree unless that was done; `cache_of` returns a tree's cache."""
         key = _key(top_fd)
-        if key not in self._begun:
-            begun = begin(top_fd, path, cache_of(*key))
-            if begun is not None:
-                self._begun[key] = begun
+        if key not in self._running:
+            running = begin(top_fd, path, cache_of(*key))
+            if running is not None:
+                self._running[key] = running
 
     def take(self, top_fd: int) -> Optional[RunningSearch]:
         """Remove and return that tree's search; None if there is none or it is too old."""
-        begun = self._begun.pop(_key(top_fd), None)
-        if begun is None or time.monotonic() - begun.since_seconds <= _AGE_SECONDS_MAX:
-            return begun
-        begun.search.give_up()
+        running = self._running.pop(_key(top_fd), None)
+        if running is None or time.monotonic() - running.since_seconds <= _AGE_SECONDS_MAX:
+            return running
+        running.search.give_up()
         return None
 
     def read_ahead(self) -> None:
         """Read the content caches of all trees being searched."""
-        for begun in self._begun.values():
-            begun.read_ahead()
+        for running in self._running.values():
+            running.read_ahead()
 
     def give_up(self) -> None:
         """End all searches."""
-        while self._begun:
-            self._begun.popitem()[1].search.give_up()
+        while self._running:
+            self._running.popitem()[1].search.give_up()
 
 
 def _key(top_fd: int) -> _Key:

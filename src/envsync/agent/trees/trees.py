@@ -154,7 +154,7 @@ class Trees:
 
     def _continued(self, tree: OpenTree, running: RunningSearch, *, ahead: bool) -> Optional[Scan]:
         """Return a scan that continues from the cached one, or None if that is of no use."""
-        if self._mistook(running):
+        if self._mistook_local(running):
             running.search.give_up()
             return None
         if ahead:
@@ -164,7 +164,7 @@ class Trees:
         except CacheLost:
             return None
 
-    def _mistook(self, running: RunningSearch) -> bool:
+    def _mistook_local(self, running: RunningSearch) -> bool:
         """Return whether the cached scan took a directory of the version for a local path.
 
         That happens if the version was unknown at that scan. A scan that continues from it would
