@@ -1,4 +1,4 @@
-"""docs/architecture.md names the code as it is."""
+"""docs/architecture.md and CONTRIBUTING.md name the code as it is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[2]
+PAGES = TOP / "docs" / "architecture.md", TOP / "CONTRIBUTING.md"
 PACKAGE = TOP / "src" / "envsync"
-LAYERS = {path.stem for path in PACKAGE.iterdir()}
+LAYERS = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"}
 MODULES = {path.stem for path in PACKAGE.rglob("*") if path.is_dir() or path.suffix == ".py"}
 
 
@@ -29,13 +30,13 @@ DEFINITIONS = set(_definitions())
 
 
 def _named(pattern: str) -> list[str]:
-    """Return the names in backticks in the page that match, each once and in order."""
-    names = re.findall(r"`([^`\n]+)`", (TOP / "docs" / "architecture.md").read_text())
+    """Return the names in backticks in the pages that match, each once and in order."""
+    names = re.findall(r"`([^`\n]+)`", "".join(page.read_text() for page in PAGES))
     return [name for name in dict.fromkeys(names) if re.fullmatch(pattern, name)]
 
 
 @pytest.mark.parametrize("name", _named(r"[a-z_]+(\.\w+)+"))
-def test_module_in_the_architecture_is_in_the_package(name: str) -> None:
+def test_module_that_a_page_names_is_in_the_package(name: str) -> None:
     """A name that begins with no layer is one of an environment's, such as `conda-meta`."""
     first, *rest = name.removeprefix("envsync.").removesuffix(".py").split(".")
     path = PACKAGE / first
@@ -45,6 +46,6 @@ def test_module_in_the_architecture_is_in_the_package(name: str) -> None:
     assert first not in LAYERS or (is_module and DEFINITIONS.issuperset(rest))
 
 
-@pytest.mark.parametrize("name", _named(r"[A-Z]\w+(\.\w+)?|[a-z]+(_[a-z]+)+"))
-def test_definition_in_the_architecture_is_in_the_package(name: str) -> None:
+@pytest.mark.parametrize("name", _named(r"[A-Z][a-z]\w+(\.\w+)?|[a-z]+(_[a-z]+)+"))
+def test_definition_that_a_page_names_is_in_the_package(name: str) -> None:
     assert (MODULES | DEFINITIONS).issuperset(name.split("."))

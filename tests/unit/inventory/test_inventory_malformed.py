@@ -631,7 +631,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(tmp_path / "envsync.yaml")
 
 
-def test_tilde_that_the_shell_left_is_expanded_or_named() -> None:
+def test_missing_inventory_with_a_tilde_has_a_hint_about_the_shell() -> None:
     """As in `--config=~/lab.yaml`, or in a unit of systemd."""
     with pytest.raises(InventoryError, match="there is no such file") as caught:
         load(Path("~/nowhere/lab.yaml"))
