@@ -14,7 +14,7 @@ from typing import Dict, List, Set
 
 from envsync.tree.entry import DIGEST_BYTES, DIRECTORY, FILE, SYMLINK, Entry, join
 from envsync.tree.manifest import Manifest
-from envsync.tree.steps import Files, Link, Make, Plan, Sizes
+from envsync.tree.steps import Files, HardLink, Make, Plan, Sizes
 
 _PLACEHOLDER = struct.Struct(f">{DIGEST_BYTES - 8}xQ")
 
@@ -47,7 +47,7 @@ def plan_whole(outline: Manifest) -> Plan:
     directories: List[Make] = []
     symlinks: List[Make] = []
     fetches = Files()
-    links: List[Link] = []
+    links: List[HardLink] = []
     leaders: Dict[bytes, bytes] = {}
     for directory in sorted(outline.directories):
         some: List[Entry] = []
@@ -58,7 +58,7 @@ def plan_whole(outline: Manifest) -> Plan:
             elif entry.kind == SYMLINK:
                 symlinks.append(Make(path, entry))
             elif entry.link_group in leaders:
-                links.append(Link(path, leaders[entry.link_group]))
+                links.append(HardLink(path, leaders[entry.link_group]))
             else:
                 if entry.link_group:
                     leaders[entry.link_group] = path

@@ -16,7 +16,7 @@ from envsync.tree.steps import (
     Copies,
     Copy,
     Files,
-    Link,
+    HardLink,
     Make,
     Plan,
     by_directory,
@@ -71,7 +71,7 @@ class _Work:
         self._contents: Set[int] = set()
         self._repeated: Set[int] = set()
         self._restamp: List[Make] = []
-        self._links: List[Link] = []
+        self._links: List[HardLink] = []
         self._regroup: Set[bytes] = set()
 
     def compare(self, directory: bytes) -> None:
@@ -142,7 +142,7 @@ class _Work:
                     removed.add(make.path)
             # Anything else at a member's path does not stay, so it is in `_remove` already.
             self._leaders.append(members[0])
-            self._links += [Link(make.path, members[0].path) for make in members[1:]]
+            self._links += [HardLink(make.path, members[0].path) for make in members[1:]]
         for directory, leaders in by_directory(sorted(self._leaders)):
             self._need(directory, leaders)
 

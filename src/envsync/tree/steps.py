@@ -33,7 +33,7 @@ class Copy(NamedTuple):
     source: bytes
 
 
-class Link(NamedTuple):
+class HardLink(NamedTuple):
     """A further name, `path`, of the file `leader` in the same tree."""
 
     path: bytes
@@ -187,7 +187,7 @@ class Plan(NamedTuple):
     copies: Tuple[Copies, ...]
     fetches: Files
     repeats: Tuple[Copy, ...]
-    links: Tuple[Link, ...]
+    links: Tuple[HardLink, ...]
     restamp: Tuple[Make, ...]
 
     def touched_directories(self) -> Set[bytes]:
