@@ -22,7 +22,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class SourceState:
+class TrackedState:
     """What is known of a source."""
 
     row: SourceRow
@@ -74,7 +74,7 @@ class SourceState:
 # Hints and checks
 
 
-def changed(state: SourceState, now: float, settle_seconds: float) -> SourceState:
+def changed(state: TrackedState, now: float, settle_seconds: float) -> TrackedState:
     """Return the state after a hint that something may have changed, and be half done.
 
     A pause after refusals ends, because the change may be the mend.
@@ -90,7 +90,7 @@ def changed(state: SourceState, now: float, settle_seconds: float) -> SourceStat
     )
 
 
-def demanded(state: SourceState, unfinished: tuple[str, ...], now: float) -> SourceState:
+def demanded(state: TrackedState, unfinished: tuple[str, ...], now: float) -> TrackedState:
     """Return the state after a person has asked for a push of it as it is.
 
     It is checked now, need not settle, and what looks unfinished is tolerated.
@@ -105,8 +105,8 @@ def demanded(state: SourceState, unfinished: tuple[str, ...], now: float) -> Sou
 
 
 def checked(
-    state: SourceState, observation: Observation, now: float, settle_seconds: float
-) -> SourceState:
+    state: TrackedState, observation: Observation, now: float, settle_seconds: float
+) -> TrackedState:
     """Return the state after a check; what is tolerated does not count until it is gone."""
     row, unfinished = state.row, observation.unfinished
     if not observation.busy:  # such a check does not list what is unfinished
@@ -123,7 +123,7 @@ def checked(
     )
 
 
-def accepted(state: SourceState, packages: tuple[str, ...]) -> SourceState:
+def accepted(state: TrackedState, packages: tuple[str, ...]) -> TrackedState:
     """Return the state after a check has found these packages complete."""
     error = None if state.row.is_unfinished else state.row.error
     return replace(
@@ -135,8 +135,8 @@ def accepted(state: SourceState, packages: tuple[str, ...]) -> SourceState:
 
 
 def scanned(
-    state: SourceState, revision: str, start_number: int, *, by_push: bool, checked_seconds: float
-) -> SourceState:
+    state: TrackedState, revision: str, start_number: int, *, by_push: bool, checked_seconds: float
+) -> TrackedState:
     """Return the state after a worker has reported the revision.
 
     An older revision than the one that is known changes nothing of that: a long push reports the
@@ -153,8 +153,8 @@ def scanned(
 
 
 def failed(
-    state: SourceState, error: EnvsyncError, now: float, settle_seconds: float
-) -> SourceState:
+    state: TrackedState, error: EnvsyncError, now: float, settle_seconds: float
+) -> TrackedState:
     """Return the state after a scan or push failed because of the source.
 
     The error is noted unless that of an unfinished installation is. The source is checked again

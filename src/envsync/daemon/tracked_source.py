@@ -11,7 +11,7 @@ from envsync.daemon.assignments import Assignment
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.log import Log
 from envsync.daemon.rows import SourceRow
-from envsync.daemon.source_state import DUE, DUE_SETTLED, NOT_DUE, SourceState
+from envsync.daemon.source_state import DUE, DUE_SETTLED, NOT_DUE, TrackedState
 from envsync.daemon.store import Store
 from envsync.daemon.tasks import DigestCheck
 from envsync.daemon.triggers import NO_ACTIVITY
@@ -48,12 +48,12 @@ class TrackedSource:
             row = SourceRow(self.name, tolerated=self._install_check.unfinished(only_old=True))
         row = replace(row, path=self.path, packages=self._install_check.accepted)
         store.put_source(row)
-        self._state = SourceState(row)
+        self._state = TrackedState(row)
         if self._state.is_in_doubt:
             self._set(activity=triggers.changed(NO_ACTIVITY, self._clock(), settle_seconds))
 
     @property
-    def state(self) -> SourceState:
+    def state(self) -> TrackedState:
         """What is known of it. The row is the store's, which may have been read only later."""
         return replace(self._state, row=self.row)
 
@@ -64,7 +64,7 @@ class TrackedSource:
     def _set(self, **changes: Any) -> None:
         self._apply(replace(self.state, **changes))
 
-    def _apply(self, after: SourceState) -> None:
+    def _apply(self, after: TrackedState) -> None:
         """Put a state in force, and log what is new in it."""
         before = self.state
         self._state = after

@@ -11,23 +11,23 @@ from hypothesis import strategies as st
 
 from envsync.daemon import source_state
 from envsync.daemon.rows import SourceRow
-from envsync.daemon.source_state import SourceState
+from envsync.daemon.source_state import TrackedState
 from envsync.daemon.triggers import Observation
 from envsync.errors import InstallUnfinished, NotFound, SourceRefused
 
 NOW, SETTLE, WALL = 1000.0, 10.0, 5e8
 SIGN = "an installer left ~umpy"
-KNOWN = SourceState(SourceRow("myenv", revision="r1"), known_by=1)
+KNOWN = TrackedState(SourceRow("myenv", revision="r1"), known_by=1)
 CHANGED = source_state.changed(KNOWN, NOW, SETTLE)
 REFUSED = SourceRefused("not at rest: pip is at it").to_json()
 UNFINISHED = InstallUnfinished(f"an installation is not finished: {SIGN}").to_json()
 
 
-def with_row(state: SourceState, **changes: object) -> SourceState:
+def with_row(state: TrackedState, **changes: object) -> TrackedState:
     return replace(state, row=replace(state.row, **changes))  # type: ignore[arg-type]
 
 
-def checked(state: SourceState, *unfinished: str, busy: str = "") -> SourceState:
+def checked(state: TrackedState, *unfinished: str, busy: str = "") -> TrackedState:
     return source_state.checked(state, Observation(busy, unfinished), NOW, SETTLE)
 
 
@@ -47,7 +47,7 @@ def checked(state: SourceState, *unfinished: str, busy: str = "") -> SourceState
     ],
 )
 def test_a_source_is_pushed_at_rest_and_scanned_or_changed(
-    state: SourceState, may_be_pushed: bool
+    state: TrackedState, may_be_pushed: bool
 ) -> None:
     assert state.may_be_pushed is may_be_pushed
 
@@ -65,7 +65,7 @@ def test_a_source_is_pushed_at_rest_and_scanned_or_changed(
 def test_a_source_is_in_doubt_at_a_start_unless_it_was_at_rest_or_gone(
     row: SourceRow, is_in_doubt: bool
 ) -> None:
-    assert SourceState(row).is_in_doubt is is_in_doubt
+    assert TrackedState(row).is_in_doubt is is_in_doubt
 
 
 def test_a_tolerated_sign_is_no_error_and_is_forgotten_once_it_is_gone() -> None:
@@ -125,7 +125,7 @@ def test_a_change_ends_the_pause_after_refusals() -> None:
     assert second.activity.since_seconds == NOW
 
 
-EVENTS: list[Callable[[SourceState], SourceState]] = [
+EVENTS: list[Callable[[TrackedState], TrackedState]] = [
     lambda state: source_state.changed(state, NOW, SETTLE),
     checked,
     lambda state: checked(state, SIGN),
@@ -139,7 +139,7 @@ EVENTS: list[Callable[[SourceState], SourceState]] = [
 
 @given(st.lists(st.sampled_from(EVENTS)))
 def test_after_a_hint_nothing_is_pushed_before_a_check_at_rest(
-    events: list[Callable[[SourceState], SourceState]],
+    events: list[Callable[[TrackedState], TrackedState]],
 ) -> None:
     state = KNOWN
     for event in events:
