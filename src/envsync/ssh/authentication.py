@@ -21,8 +21,8 @@ from paramiko.ssh_exception import (
 )
 
 from envsync.ssh import connection_errors, identities, refusals
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.paramiko_internals import SshAgent, SshAgentKey, last_banner
-from envsync.ssh.place import Place
 
 _LINES_SHOWN = 5
 
@@ -31,7 +31,7 @@ _LINES_SHOWN = 5
 class PublicKeys:
     """An authentication strategy for `SSHClient.connect` that records what it tried."""
 
-    place: Place
+    place: HopPlace
     environ: Mapping[str, str]
     timeout_seconds: float
     tried: list[str] = field(default_factory=list)

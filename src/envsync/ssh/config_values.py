@@ -10,7 +10,7 @@ from pathlib import Path
 
 from envsync.ssh import account
 from envsync.ssh.account import Home
-from envsync.ssh.host_settings import NO_AGENT, Algorithms, Destination, HostSettings
+from envsync.ssh.host_settings import NO_AGENT, Algorithms, HostSettings, SshDestination
 
 _GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
@@ -22,7 +22,7 @@ class ConfigValues:
 
     def __init__(
         self,
-        destination: Destination,
+        destination: SshDestination,
         values: Mapping[str, Sequence[str]],
         home: Home,
         environ: Mapping[str, str],

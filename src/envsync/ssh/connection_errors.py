@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from paramiko.ssh_exception import SSHException
 
 from envsync.errors import ConnectionFailed, ConnectionLost, TransferFailed
-from envsync.ssh.place import Place
+from envsync.ssh.hop_place import HopPlace
 
 HUNG_UP = re.compile(
     r"(?:kex|ssh)_exchange_identification: .*(?:Connection closed|Connection reset)|"
@@ -62,18 +62,18 @@ def no_sftp(server: str, error: BaseException) -> TransferFailed:
     )
 
 
-def unreached(place: Place, predicate: str, hint: str = "", *details: str) -> ConnectionFailed:
+def unreached(place: HopPlace, predicate: str, hint: str = "", *details: str) -> ConnectionFailed:
     return _tried(place, f"{place.subject} {predicate}", hint, details)
 
 
-def _tried(place: Place, message: str, hint: str, details: Sequence[str]) -> ConnectionFailed:
+def _tried(place: HopPlace, message: str, hint: str, details: Sequence[str]) -> ConnectionFailed:
     """Return the error for a server that was contacted, and could not be reached."""
     error = ConnectionFailed(message, hint=hint, details=details, server=place.server)
     error.was_tried = True
     return error
 
 
-def not_found(place: Place, said: str) -> ConnectionFailed:
+def not_found(place: HopPlace, said: str) -> ConnectionFailed:
     """Return the error for a host name that does not exist."""
     name = place.settings.hostname
     hint = f"check the spelling, or: {_look_up(name)}"
@@ -87,7 +87,7 @@ def not_found(place: Place, said: str) -> ConnectionFailed:
     return _tried(place, f"there is no host named {name!r}{which}", hint, [said])
 
 
-def not_found_now(place: Place, said: str) -> ConnectionFailed:
+def not_found_now(place: HopPlace, said: str) -> ConnectionFailed:
     """Return the error for a host name that the DNS gives no answer about."""
     name = place.settings.hostname
     which = "of the jump host " if place.is_jump else ""
@@ -103,13 +103,13 @@ def _look_up(name: str) -> str:
     return shlex.join(["getent", "hosts", name])
 
 
-def refused(place: Place) -> ConnectionFailed:
+def refused(place: HopPlace) -> ConnectionFailed:
     port = place.settings.port
     hint = f"check that sshd runs there and listens on port {port}: systemctl status ssh"
     return unreached(place, "refuses connections", hint)
 
 
-def silent(place: Place) -> ConnectionFailed:
+def silent(place: HopPlace) -> ConnectionFailed:
     """Return the error for a host that does not answer a connect."""
     hint = _see_whether_it_answers(place)
     if place.settings.jump is None and place.settings.proxy_command is None:
@@ -117,11 +117,11 @@ def silent(place: Place) -> ConnectionFailed:
     return unreached(place, "does not answer", hint)
 
 
-def _see_whether_it_answers(place: Place) -> str:
+def _see_whether_it_answers(place: HopPlace) -> str:
     return f"see whether it answers at all: {place.ssh_command}"
 
 
-def unreachable(place: Place, said: str) -> ConnectionFailed:
+def unreachable(place: HopPlace, said: str) -> ConnectionFailed:
     """Return the error for any other failure to connect."""
     ping = shlex.join(["ping", place.settings.hostname])
     return unreached(
@@ -129,21 +129,21 @@ def unreachable(place: Place, said: str) -> ConnectionFailed:
     )  # fmt: skip
 
 
-def proxy_failed(place: Place, command: str, said: str) -> ConnectionFailed:
+def proxy_failed(place: HopPlace, command: str, said: str) -> ConnectionFailed:
     return unreached(
         place, "is behind a ProxyCommand that failed", f"try it by hand: {command}",
         *said.splitlines(),
     )  # fmt: skip
 
 
-def no_banner(place: Place, *details: str) -> ConnectionFailed:
+def no_banner(place: HopPlace, *details: str) -> ConnectionFailed:
     return unreached(
         place, "accepts connections but sends no SSH banner",
         "check that an SSH server listens on that port", *details,
     )  # fmt: skip
 
 
-def hung_up(place: Place, said: str) -> ConnectionFailed:
+def hung_up(place: HopPlace, said: str) -> ConnectionFailed:
     """Return the error for a server that closed the connection before it let anybody in."""
     if _PENALTY in place.heard:
         return unreached(
@@ -163,7 +163,7 @@ def hung_up(place: Place, said: str) -> ConnectionFailed:
     )
 
 
-def another_protocol(place: Place) -> ConnectionFailed:
+def another_protocol(place: HopPlace) -> ConnectionFailed:
     return unreached(
         place,
         "answers, but is not an SSH server",
@@ -172,12 +172,12 @@ def another_protocol(place: Place) -> ConnectionFailed:
     )
 
 
-def protocol_broken(place: Place, said: str) -> ConnectionFailed:
+def protocol_broken(place: HopPlace, said: str) -> ConnectionFailed:
     hint = f"see what it says: {place.ssh_command} -v"
     return unreached(place, "does not speak SSH as expected", hint, said)
 
 
-def no_common_algorithm(place: Place, said: str) -> ConnectionFailed:
+def no_common_algorithm(place: HopPlace, said: str) -> ConnectionFailed:
     return unreached(
         place,
         "has no algorithm in common with this client",
@@ -187,7 +187,7 @@ def no_common_algorithm(place: Place, said: str) -> ConnectionFailed:
     )
 
 
-def no_allowed_algorithm(place: Place, key: str, said: str) -> ConnectionFailed:
+def no_allowed_algorithm(place: HopPlace, key: str, said: str) -> ConnectionFailed:
     """Return the error for a configuration that leaves none of ours; `key` is its keyword."""
     return unreached(
         place,
@@ -197,33 +197,33 @@ def no_allowed_algorithm(place: Place, key: str, said: str) -> ConnectionFailed:
     )
 
 
-def timed_out(place: Place, what: str, seconds: float) -> ConnectionFailed:
+def timed_out(place: HopPlace, what: str, seconds: float) -> ConnectionFailed:
     hint = _see_whether_it_answers(place)
     return unreached(place, f"did not {what} within {seconds:g} seconds", hint)
 
 
-def too_slow(place: Place, predicate: str) -> ConnectionFailed:
+def too_slow(place: HopPlace, predicate: str) -> ConnectionFailed:
     return unreached(
         place, predicate, f"it may be overloaded; {_see_whether_it_answers(place)}"
     )  # fmt: skip
 
 
-def forwarding_forbidden(place: Place, said: str) -> ConnectionFailed:
+def forwarding_forbidden(place: HopPlace, said: str) -> ConnectionFailed:
     hint = "check AllowTcpForwarding in its sshd_config, and its authorized_keys"
     return unreached(place, f"does not allow forwarding to {place.onward}", hint, said)
 
 
-def not_forwarded(place: Place, predicate: str, *details: str) -> ConnectionFailed:
+def not_forwarded(place: HopPlace, predicate: str, *details: str) -> ConnectionFailed:
     """Return the error for a jump host that tried, and opened no way to the next host."""
     hint = "check that host's address and port, and what the jump host can reach"
     return unreached(place, f"{predicate} {place.onward}", hint, *details)
 
 
-def no_session(place: Place, *details: str) -> ConnectionFailed:
+def no_session(place: HopPlace, *details: str) -> ConnectionFailed:
     return unreached(place, "opens no session", "check MaxSessions in its sshd_config", *details)
 
 
-def no_command(place: Place, error: BaseException) -> ConnectionFailed:
+def no_command(place: HopPlace, error: BaseException) -> ConnectionFailed:
     return unreached(
         place,
         "does not start commands",

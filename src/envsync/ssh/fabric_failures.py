@@ -38,12 +38,12 @@ from envsync.ssh.connection_errors import (
     too_slow,
     unreachable,
 )
-from envsync.ssh.place import Place
+from envsync.ssh.hop_place import HopPlace
 
 _NO_CHANNEL = "Timeout opening channel"
 
 
-def connecting(error: Exception, place: Place) -> ConnectionFailed:
+def connecting(error: Exception, place: HopPlace) -> ConnectionFailed:
     """Return the meaning of an `error` raised while a link to `place` was being opened."""
     match error:
         case EOFError() | ConnectionResetError() | BrokenPipeError():
@@ -67,7 +67,7 @@ def connecting(error: Exception, place: Place) -> ConnectionFailed:
     return protocol_broken(place, reason_of(error))
 
 
-def _by_system(error: OSError, place: Place) -> ConnectionFailed:
+def _by_system(error: OSError, place: HopPlace) -> ConnectionFailed:
     match error:
         case socket.gaierror(errno=socket.EAI_AGAIN):
             return not_found_now(place, reason_of(error))
@@ -80,7 +80,7 @@ def _by_system(error: OSError, place: Place) -> ConnectionFailed:
     return unreachable(place, reason_of(error))
 
 
-def _no_channel(error: ChannelException, place: Place) -> ConnectionFailed:
+def _no_channel(error: ChannelException, place: HopPlace) -> ConnectionFailed:
     if not place.onward:
         return no_session(place, error.text)
     if error.code == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
@@ -88,7 +88,7 @@ def _no_channel(error: ChannelException, place: Place) -> ConnectionFailed:
     return not_forwarded(place, "cannot reach", error.text)
 
 
-def _by_its_text(error: SSHException, place: Place) -> ConnectionFailed:
+def _by_its_text(error: SSHException, place: HopPlace) -> ConnectionFailed:
     text = str(error)
     if _is_about_banner(error):
         if not isinstance(error.__context__, TimeoutError):

@@ -20,9 +20,9 @@ from envsync.ssh.algorithms import allowed
 from envsync.ssh.authentication import PublicKeys
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.place import Place
 from envsync.ssh.proxy_command import ProxyCommandSocket
 from envsync.ssh.resolved_route import Hop
 from envsync.ssh.session import Timeouts
@@ -69,11 +69,11 @@ class HopOpener:
         except Exception as error:
             raise fabric_failures.connecting(error, self._failed_place()) from error
 
-    def _failed_place(self) -> Place:
+    def _failed_place(self) -> HopPlace:
         if self._behind is not None and self._socket is None:
             # The jump host opened no onward channel, so the error is about the jump host.
             onward = self._settings.endpoint
-            return Place(self._place.server, self._behind, is_jump=True, onward=onward)
+            return HopPlace(self._place.server, self._behind, is_jump=True, onward=onward)
         return replace(self._place, heard=self._heard())
 
     def _heard(self) -> str:

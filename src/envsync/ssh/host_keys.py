@@ -10,8 +10,8 @@ from paramiko import MissingHostKeyPolicy, PKey, SSHClient
 from paramiko.ssh_exception import SSHException
 
 from envsync.ssh import refusals
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.known_hosts import KnownHosts
-from envsync.ssh.place import Place
 from envsync.ssh.ssh_config import UserConfig
 
 _QUERY_SECONDS = 15.0
@@ -26,7 +26,7 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
     knows only one key of each type per host, and no markers.
     """
 
-    place: Place
+    place: HopPlace
     known: KnownHosts
     config: UserConfig
     # The fingerprint of the accepted key; None until a key was compared and accepted.

@@ -10,7 +10,7 @@ from envsync.ssh.session import Reached
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class SshDestination:
     """A host as the user named it, with the settings that the user insisted on."""
 
     host: str

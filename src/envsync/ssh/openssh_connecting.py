@@ -8,9 +8,9 @@ from pathlib import Path
 
 from envsync.ssh import openssh_failures, system_ssh
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.openssh_failures import Words
 from envsync.ssh.openssh_master import Master, MasterEnded, MasterSilent
-from envsync.ssh.place import Place
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Timeouts
 
@@ -63,7 +63,7 @@ def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool
     return master
 
 
-def _words(route: ResolvedRoute, master: Master) -> list[tuple[Place, Words]]:
+def _words(route: ResolvedRoute, master: Master) -> list[tuple[HopPlace, Words]]:
     return [
         (hop.place, Words.of(master.log(system_ssh.log_name(number))))
         for number, hop in enumerate(route.hops)

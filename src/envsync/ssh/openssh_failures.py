@@ -33,7 +33,7 @@ from envsync.ssh.connection_errors import (
     unreachable,
     unreached,
 )
-from envsync.ssh.place import Place
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.session import Timeouts
 
 _LINES_SHOWN = 5
@@ -77,10 +77,10 @@ class Words:
         return kind.replace("-cert-v01@openssh.com", ""), fingerprint
 
 
-_Meaning: TypeAlias = Callable[[re.Match[str], Words, Place], EnvsyncError]
+_Meaning: TypeAlias = Callable[[re.Match[str], Words, HopPlace], EnvsyncError]
 
 
-def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> EnvsyncError:
+def meaning(hops: Sequence[tuple[HopPlace, Words]], said: Sequence[str]) -> EnvsyncError:
     """Return why no connection was made; `said` is what was printed outside the hops' logs."""
     for number, (place, words) in enumerate(hops):
         onward = hops[number + 1][0].settings.endpoint if number + 1 < len(hops) else ""
@@ -103,7 +103,7 @@ def meaning(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> Envsync
     )
 
 
-def _hung_up(place: Place, message: str, words: Words, said: Sequence[str]) -> EnvsyncError:
+def _hung_up(place: HopPlace, message: str, words: Words, said: Sequence[str]) -> EnvsyncError:
     """Return the error for a closed connection, by who printed `said`: the server, or a proxy."""
     if said and words.has_authentication_begun:
         return refusals.account_refused(place, said)
@@ -113,7 +113,7 @@ def _hung_up(place: Place, message: str, words: Words, said: Sequence[str]) -> E
 
 
 def silence(
-    hops: Sequence[tuple[Place, Words]], timeouts: Timeouts, seconds: float
+    hops: Sequence[tuple[HopPlace, Words]], timeouts: Timeouts, seconds: float
 ) -> ConnectionFailed:
     """Return the error that says what the first unfinished hop did not do in time."""
     place, words = next(
@@ -125,7 +125,7 @@ def silence(
     return timed_out(place, "finish the handshake", seconds)
 
 
-def is_dropped(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> bool:
+def is_dropped(hops: Sequence[tuple[HopPlace, Words]], said: Sequence[str]) -> bool:
     """Return whether the first server hung up before it could have meant this client.
 
     `said` is what was printed outside the hops' logs, by a ProxyCommand to that server.
@@ -138,17 +138,17 @@ def is_dropped(hops: Sequence[tuple[Place, Words]], said: Sequence[str]) -> bool
     return any(map(HUNG_UP.search, words.said))
 
 
-def _says(error: Callable[[Place, str], EnvsyncError]) -> _Meaning:
+def _says(error: Callable[[HopPlace, str], EnvsyncError]) -> _Meaning:
     """Return a meaning: an error that has the matched text as its detail."""
     return lambda match, _, place: error(place, match[0])
 
 
-def _is(error: Callable[[Place], EnvsyncError]) -> _Meaning:
+def _is(error: Callable[[HopPlace], EnvsyncError]) -> _Meaning:
     """Return a meaning: an error that says it all."""
     return lambda _match, _words, place: error(place)
 
 
-def _unknown_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+def _unknown_key(_: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
     invalid = [match[1] for line in words.said if (match := _INVALID_CERTIFICATE.match(line))]
     if invalid:
         offered = " ".join(words.host_key)
@@ -161,7 +161,7 @@ def _about_certificate(words: Words) -> tuple[str, ...]:
     return tuple(f"signed by {name}: known_hosts has no such authority" for name in signers[-1:])
 
 
-def _changed_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+def _changed_key(_: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
     name = place.settings.known_hosts_names[0]
     found = [re.match(r"Offending (.+) key in (.+)", line) for line in words.said]
     known = [f"{match[1]} in {match[2]}" for match in found if match]
@@ -169,7 +169,7 @@ def _changed_key(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
     return refusals.changed_host_key(place, name, " ".join(words.host_key), known, files)
 
 
-def _revoked_key(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+def _revoked_key(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
     files = " and ".join(str(f) for f in place.settings.user_known_hosts if os.access(f, os.F_OK))
     where = match.groupdict().get("where") or f"the @revoked lines of {files or 'known_hosts'}"
     return refusals.revoked_host_key(place, " ".join(words.host_key), where)
@@ -196,7 +196,7 @@ def _unusable(words: Words) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def _not_let_in(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+def _not_let_in(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
     allowed, unusable = match["methods"].split(","), _unusable(words)
     locked = [name for name in _locked(words) if name not in unusable]
     tried = [name for name in _tried(words) if name not in (*locked, *unusable)]
@@ -209,17 +209,17 @@ def _not_let_in(match: re.Match[str], words: Words, place: Place) -> EnvsyncErro
     return error
 
 
-def _too_many_keys(_: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+def _too_many_keys(_: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
     return refusals.too_many_keys(place, _tried(words))
 
 
-def _no_way_on(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
+def _no_way_on(match: re.Match[str], _: Words, place: HopPlace) -> EnvsyncError:
     if "administratively prohibited" in match[0]:
         return forwarding_forbidden(place, match[0])
     return not_forwarded(place, "cannot reach", match[0])
 
 
-def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError:
+def _no_socket(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
     """Return the error for a connect that sent no packet.
 
     Mostly there is no route from the local address that was asked for.
@@ -236,7 +236,7 @@ def _no_socket(match: re.Match[str], words: Words, place: Place) -> EnvsyncError
     )
 
 
-def _bad_configuration(match: re.Match[str], _: Words, place: Place) -> EnvsyncError:
+def _bad_configuration(match: re.Match[str], _: Words, place: HopPlace) -> EnvsyncError:
     return ConnectionFailed(
         "the ssh configuration cannot be read",
         hint=f"see what is wrong with it: {place.ssh_command}",

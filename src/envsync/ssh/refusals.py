@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from envsync.errors import AuthenticationRefused, HostKeyRefused
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_settings import SESSIONS_AGENT, HostSettings
-from envsync.ssh.place import Place
 
 _RefusedT = TypeVar("_RefusedT", HostKeyRefused, AuthenticationRefused)
 
 
 def _refused(
-    kind: type[_RefusedT], place: Place, message: str, hint: str, details: Sequence[str]
+    kind: type[_RefusedT], place: HopPlace, message: str, hint: str, details: Sequence[str]
 ) -> _RefusedT:
     error = kind(message, hint=hint, details=details, server=place.server)
     error.is_about_server = not place.is_jump
@@ -24,7 +24,7 @@ def _refused(
 
 
 def unknown_host_key(
-    place: Place, kind: str, fingerprint: str, details: Sequence[str] = ()
+    place: HopPlace, kind: str, fingerprint: str, details: Sequence[str] = ()
 ) -> HostKeyRefused:
     return _refused(
         HostKeyRefused,
@@ -35,7 +35,7 @@ def unknown_host_key(
     )
 
 
-def _accept(place: Place) -> str:
+def _accept(place: HopPlace) -> str:
     """Return the step, mostly a command, that makes the host's key known."""
     settings = place.settings
     file = next((file for file in settings.user_known_hosts if _can_hold(file)), None)
@@ -62,7 +62,7 @@ def _can_hold(file: Path) -> bool:
 
 
 def changed_host_key(
-    place: Place, name: str, offered: str, known: Sequence[str], files: Collection[str]
+    place: HopPlace, name: str, offered: str, known: Sequence[str], files: Collection[str]
 ) -> HostKeyRefused:
     """Return the error for a changed key; `known` are its old keys, `files` the files with them."""
     remove = [shlex.join(["ssh-keygen", "-R", name, "-f", file]) for file in sorted(files)]
@@ -75,7 +75,7 @@ def changed_host_key(
     )
 
 
-def revoked_host_key(place: Place, offered: str, where: str) -> HostKeyRefused:
+def revoked_host_key(place: HopPlace, offered: str, where: str) -> HostKeyRefused:
     return _refused(
         HostKeyRefused,
         place,
@@ -85,7 +85,7 @@ def revoked_host_key(place: Place, offered: str, where: str) -> HostKeyRefused:
     )
 
 
-def invalid_host_certificate(place: Place, offered: str, reason: str) -> HostKeyRefused:
+def invalid_host_certificate(place: HopPlace, offered: str, reason: str) -> HostKeyRefused:
     """Return the error for a certificate of a known authority that `ssh` refuses."""
     return _refused(
         HostKeyRefused,
@@ -105,7 +105,7 @@ def known_hosts_unreadable(file: str, reason: str) -> HostKeyRefused:
 
 
 def authentication_refused(
-    place: Place,
+    place: HopPlace,
     tried: Sequence[str],
     locked: Sequence[str],
     allowed: Sequence[str],
@@ -157,7 +157,7 @@ def _unlock(settings: HostSettings, key: str, *, has_agent: bool) -> str:
     return f"unlock that key for this session: {add}"
 
 
-def account_refused(place: Place, words: Sequence[str]) -> AuthenticationRefused:
+def account_refused(place: HopPlace, words: Sequence[str]) -> AuthenticationRefused:
     """Return the error for a server that said something (`words`) and closed the connection."""
     user = place.settings.user
     return _refused(
@@ -169,7 +169,7 @@ def account_refused(place: Place, words: Sequence[str]) -> AuthenticationRefused
     )
 
 
-def too_many_keys(place: Place, tried: Sequence[str]) -> AuthenticationRefused:
+def too_many_keys(place: HopPlace, tried: Sequence[str]) -> AuthenticationRefused:
     return _refused(
         AuthenticationRefused,
         place,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from envsync.errors import EnvsyncError
 from envsync.ssh import mux
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.known_hosts import KnownHosts, known_hosts
-from envsync.ssh.place import Place
 from envsync.ssh.route import find_route
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig
@@ -25,7 +25,7 @@ class Hop:
     `master` is the control socket of the user's own live ControlMaster to it, if there is one.
     """
 
-    place: Place
+    place: HopPlace
     known: KnownHosts
     master: Path | None = None
 
@@ -53,7 +53,7 @@ class ResolvedRoute:
             error.server = address.server
             raise
         places = [
-            Place(
+            HopPlace(
                 address.server,
                 settings,
                 is_jump=number < len(route) - 1,

@@ -6,7 +6,7 @@ import re
 
 from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
 from envsync.ssh import identities
-from envsync.ssh.host_settings import Destination, HostSettings
+from envsync.ssh.host_settings import HostSettings, SshDestination
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig
 
@@ -25,7 +25,7 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
     Raises `UsageError` for what cannot be a host, user or port, `ConnectionFailed` if the
     configuration is unusable, `AuthenticationRefused` if the given identity cannot be read.
     """
-    first = Destination(
+    first = SshDestination(
         address.host, address.user, address.port, address.jump, address.identity_file
     )
     route = _hops(first, config, ())
@@ -40,7 +40,7 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
 
 
 def _hops(
-    destination: Destination, config: UserConfig, behind: tuple[HostSettings, ...]
+    destination: SshDestination, config: UserConfig, behind: tuple[HostSettings, ...]
 ) -> tuple[HostSettings, ...]:
     if len(behind) >= _MOST_HOPS:
         chain = " <- ".join(hop.alias for hop in behind)
@@ -59,7 +59,7 @@ def _hops(
     return _hops(hop, config, (settings, *behind))
 
 
-def parse_jump(text: str, jump: str | None = None) -> Destination:
+def parse_jump(text: str, jump: str | None = None) -> SshDestination:
     """Parse `[user@]host[:port]` or `ssh://...`, as in ProxyJump."""
     text = text.strip().removeprefix("ssh://").rstrip("/")
     user, at, rest = text.rpartition("@")
@@ -67,10 +67,10 @@ def parse_jump(text: str, jump: str | None = None) -> Destination:
     if found is None:
         raise UsageError(f"{text!r} is not a jump host", hint="write [user@]host[:port]")
     host, port = found[1].strip("[]"), found[2]
-    return Destination(host, user if at else None, int(port) if port else None, jump)
+    return SshDestination(host, user if at else None, int(port) if port else None, jump)
 
 
-def _check(destination: Destination) -> None:
+def _check(destination: SshDestination) -> None:
     if not _HOST.match(destination.host):
         raise UsageError(f"{destination.host!r} is not a host name")
     if destination.user is not None and not _USER.match(destination.user):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from envsync.ssh.account import Home
 from envsync.ssh.config_values import ConfigValues
-from envsync.ssh.host_settings import Destination, HostSettings
+from envsync.ssh.host_settings import HostSettings, SshDestination
 from envsync.ssh.parsed_config import literal_hosts, parsed_values, unreadable
 
 _QUERY_SECONDS = 15.0
@@ -46,7 +46,7 @@ class UserConfig:
         """Return the names of `Host` lines that are no patterns; none if the file is unreadable."""
         return literal_hosts(self.config_file)
 
-    def lookup(self, destination: Destination) -> HostSettings:
+    def lookup(self, destination: SshDestination) -> HostSettings:
         """Return the settings to reach a host; raises `ConnectionFailed` for unreadable files."""
         if self.ssh_command is not None:
             values = self._ask_ssh(destination)
@@ -54,7 +54,7 @@ class UserConfig:
             values = self._ask_paramiko(destination)
         return ConfigValues(destination, values, self._home, self.environ).settings()
 
-    def _ask_ssh(self, destination: Destination) -> dict[str, list[str]]:
+    def _ask_ssh(self, destination: SshDestination) -> dict[str, list[str]]:
         argv = [str(self.ssh_command), "-G", *self.file_arguments()]
         if destination.user is not None:
             argv += ["-l", destination.user]
@@ -90,7 +90,7 @@ class UserConfig:
     def _is_there(self, words: Sequence[str]) -> bool:
         return os.access(self._home.moved(" ".join(words)), os.F_OK)
 
-    def _ask_paramiko(self, destination: Destination) -> dict[str, list[str]]:
+    def _ask_paramiko(self, destination: SshDestination) -> dict[str, list[str]]:
         insisted = []
         if destination.user is not None:
             insisted.append(f"User {destination.user}")

@@ -118,7 +118,7 @@ def encoded(job: Job, effort: Effort) -> Iterator[bytes]:
 
     `on_sent` is called in the consuming thread.
     """
-    ahead = _Ahead(job, effort)
+    ahead = _ReadAhead(job, effort)
     try:
         yield from ahead.blocks()
     finally:
@@ -133,7 +133,7 @@ class _Block(NamedTuple):
     read_bytes: int
 
 
-class _Ahead:
+class _ReadAhead:
     """A thread that reads and a few that compress, about `_BLOCKS_AHEAD` unsent blocks ahead."""
 
     def __init__(self, job: Job, effort: Effort) -> None:

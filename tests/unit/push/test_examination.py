@@ -14,14 +14,14 @@ from envsync.push.queries import examination
 from envsync.push.queries.examination import examine
 from envsync.push.request.places import Place as ServerPlace
 from envsync.ssh import connection_errors, refusals
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.parsed_config import unreadable
-from envsync.ssh.place import Place
 from envsync.ssh.session import Link
 
 SETTINGS = HostSettings("gpu02", "gpu02", "alice", 22, user_known_hosts=(Path("/known"),))
-SERVER = Place("gpu02", SETTINGS)
-JUMP = Place("gpu02", SETTINGS, is_jump=True)
+SERVER = HopPlace("gpu02", SETTINGS)
+JUMP = HopPlace("gpu02", SETTINGS, is_jump=True)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from envsync.ssh import fabric_failures
 from envsync.ssh.algorithms import NoneAllowed
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.fabric_failures import connecting
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.place import Place
 from envsync.ssh.refusals import authentication_refused
 
 # Modules that exist on Windows only.
@@ -53,8 +53,8 @@ def exceptions_of_paramiko() -> Iterator[type[Exception]]:
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place("server2", HostSettings("gpu02", "gpu02.lab.example", "alice", 2222))
+def place() -> HopPlace:
+    return HopPlace("server2", HostSettings("gpu02", "gpu02.lab.example", "alice", 2222))
 
 
 @pytest.mark.parametrize("cls", list(exceptions_of_paramiko()))
@@ -100,7 +100,7 @@ EXAMPLES: list[tuple[Exception, str, str]] = [
     ("error", "message", "hint"), EXAMPLES, ids=lambda value: type(value).__name__
 )
 def test_exception_has_a_message_and_a_hint(
-    place: Place, error: Exception, message: str, hint: str
+    place: HopPlace, error: Exception, message: str, hint: str
 ) -> None:
     told = connecting(error, place)
     assert type(told) is ConnectionFailed
@@ -109,7 +109,7 @@ def test_exception_has_a_message_and_a_hint(
     assert hint in told.hint
 
 
-def test_a_name_without_an_address_of_the_family_that_is_asked_for(place: Place) -> None:
+def test_a_name_without_an_address_of_the_family_that_is_asked_for(place: HopPlace) -> None:
     only = replace(place, settings=replace(place.settings, address_family="inet6"))
     assert "only AddressFamily inet6" in connecting(socket.gaierror(-9, "x"), only).hint
 
@@ -117,7 +117,7 @@ def test_a_name_without_an_address_of_the_family_that_is_asked_for(place: Place)
 @pytest.mark.parametrize(
     ("name", "hint"), [("gpu02:23153", "`port: 23153`"), ("fe80::1:22", "check the spelling")]
 )
-def test_hint_for_a_name_with_a_port_in_it_says_so(place: Place, name: str, hint: str) -> None:
+def test_hint_for_a_name_with_a_port_in_it_says_so(place: HopPlace, name: str, hint: str) -> None:
     named = replace(place, settings=replace(place.settings, hostname=name))
     assert hint in connecting(socket.gaierror(-2, "x"), named).hint
 
@@ -136,7 +136,7 @@ _BANNER = ssh_exception.SSHException("Error reading SSH protocol banner")
     ],
 )
 def test_text_of_a_server_that_speaks_no_ssh_is_shown(
-    place: Place, heard: str, error: Exception, message: str, hint: str
+    place: HopPlace, heard: str, error: Exception, message: str, hint: str
 ) -> None:
     told = connecting(error, replace(place, heard=heard))
     assert message in told.message
@@ -156,7 +156,7 @@ def test_text_of_a_server_that_speaks_no_ssh_is_shown(
     ],
 )
 def test_a_jump_host_names_where_it_could_not_go(
-    place: Place, code: int, message: str, hint: str
+    place: HopPlace, code: int, message: str, hint: str
 ) -> None:
     jump = replace(place, is_jump=True, onward="inner")
     told = connecting(ssh_exception.ChannelException(code, "why"), jump)
@@ -165,7 +165,7 @@ def test_a_jump_host_names_where_it_could_not_go(
     assert told.details == ("why",)
 
 
-def test_commands_go_the_same_way(place: Place) -> None:
+def test_commands_go_the_same_way(place: HopPlace) -> None:
     settings = replace(place.settings, jump="bob@gate,mid", given_identity=Path("/k/lab key"))
     there = replace(place, settings=settings)
     assert there.ssh_command == "ssh -i '/k/lab key' -J bob@gate,mid -p 2222 alice@gpu02"
@@ -180,7 +180,7 @@ def test_commands_go_the_same_way(place: Place) -> None:
 
 
 @pytest.mark.parametrize("agent", ["none", "/run/agent", "$OTHER_SOCK"])
-def test_no_key_is_given_to_an_agent_that_is_not_asked(place: Place, agent: str) -> None:
+def test_no_key_is_given_to_an_agent_that_is_not_asked(place: HopPlace, agent: str) -> None:
     there = replace(place, settings=replace(place.settings, identity_agent=agent))
     for has_agent in (True, False):
         refused = authentication_refused(there, [], ["/k/key"], [], has_agent=has_agent)
@@ -188,8 +188,8 @@ def test_no_key_is_given_to_an_agent_that_is_not_asked(place: Place, agent: str)
         assert "ssh-add" not in refused.hint
 
 
-def test_jump_host_is_called_jump_host(place: Place) -> None:
-    jump = Place("server2", place.settings, is_jump=True)
+def test_jump_host_is_called_jump_host(place: HopPlace) -> None:
+    jump = HopPlace("server2", place.settings, is_jump=True)
     assert connecting(TimeoutError(), jump).message.startswith("the jump host gpu02.lab")
 
 
@@ -239,6 +239,6 @@ def test_first_line_before_any_ssh_is_kept(received: bytes, heard: str) -> None:
         assert listening.heard == heard
 
 
-def test_bytes_that_are_no_ssh_are_not_called_an_unknown_name(place: Place) -> None:
+def test_bytes_that_are_no_ssh_are_not_called_an_unknown_name(place: HopPlace) -> None:
     error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
     assert "does not speak SSH as expected" in connecting(error, place).message

@@ -12,13 +12,13 @@ from envsync.errors import (
     EnvsyncError,
     HostKeyRefused,
 )
+from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.openssh_failures import Words, is_dropped, meaning, silence
-from envsync.ssh.place import Place
 from envsync.ssh.session import Timeouts
 
-SERVER = Place("server2", HostSettings("gpu", "gpu02", "alice", 2222))
-BASTION = Place("server2", HostSettings("bastion", "bastion", "alice", 22), is_jump=True)
+SERVER = HopPlace("server2", HostSettings("gpu", "gpu02", "alice", 2222))
+BASTION = HopPlace("server2", HostSettings("bastion", "bastion", "alice", 22), is_jump=True)
 KEY = "debug1: Server host key: ssh-ed25519 SHA256:abc"
 OFFER = "debug1: Offering public key: /home/alice/my key ED25519 SHA256:def explicit"
 

@@ -10,7 +10,7 @@ from envsync.ssh.host_settings import HostSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HopPlace:
     """The place on the way to a server where something failed."""
 
     server: str
