@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-def open_link(
+def open_fabric_link(
     address: Address,
     timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     *,

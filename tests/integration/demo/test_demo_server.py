@@ -13,7 +13,7 @@ from envsync.cli.demo import machines as demo_machines
 from envsync.cli.demo.machines import Machine
 from envsync.cli.demo.server import make_key
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
-from envsync.ssh.fabric_link import open_link
+from envsync.ssh.fabric_link import open_fabric_link
 from envsync.ssh.session import Address
 from tests.support.processes import wait_until
 
@@ -84,19 +84,19 @@ def test_demo_server_refuses_another_key(machine: Machine, tmp_path: Path) -> No
     make_key(other)
     address = link_with(tmp_path, id_ecdsa=other.read_text())
     with pytest.raises(AuthenticationRefused):
-        open_link(address, environ=environ(tmp_path))
+        open_fabric_link(address, environ=environ(tmp_path))
 
 
 def test_demo_server_refuses_another_user(machine: Machine, tmp_path: Path) -> None:
     address = Address(server="server1", host="server1", user="somebody")
     with pytest.raises(AuthenticationRefused):
-        open_link(address, environ=environ(tmp_path))
+        open_fabric_link(address, environ=environ(tmp_path))
 
 
 def test_host_key_of_a_demo_server_is_checked(machine: Machine, tmp_path: Path) -> None:
     address = link_with(tmp_path, known_hosts="")
     with pytest.raises(HostKeyRefused):
-        open_link(address, environ=environ(tmp_path))
+        open_fabric_link(address, environ=environ(tmp_path))
 
 
 def test_demo_server_listens_on_loopback_only(machine: Machine) -> None:

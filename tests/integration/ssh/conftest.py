@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.fabric_link import FabricLink, open_fabric_link
 from envsync.ssh.session import Address, Timeouts
 from tests.lab.loopback_sshd import LoopbackSshd
 
@@ -30,7 +30,7 @@ def connect() -> Iterator[Callable[..., FabricLink]]:
         environ: dict[str, str] | None = None,
     ) -> FabricLink:
         links.append(
-            open_link(address or sshd.address, timeouts or Timeouts(),
+            open_fabric_link(address or sshd.address, timeouts or Timeouts(),
                       environ=sshd.environ if environ is None else environ)
         )  # fmt: skip
         return links[-1]

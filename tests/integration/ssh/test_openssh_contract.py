@@ -16,7 +16,7 @@ import pytest
 
 from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.ssh import mux
-from envsync.ssh.fabric_link import open_link as open_by_fabric
+from envsync.ssh.fabric_link import open_fabric_link
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
@@ -311,7 +311,7 @@ def test_socket_of_somebody_else_leads_to_no_jump_host(
         monkeypatch.setattr(os, "geteuid", lambda: 4242)
         address = Address("inner", "inner", jump=sshd.name)
         if by_fabric:
-            with contextlib.closing(open_by_fabric(address, environ=sshd.environ)) as link:
+            with contextlib.closing(open_fabric_link(address, environ=sshd.environ)) as link:
                 subprocess.run([*link.ssh_argv(), "inner", "true"], check=True, env=sshd.environ)
         else:
             open_by_ssh(inner, None, address).close()

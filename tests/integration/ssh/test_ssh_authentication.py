@@ -16,7 +16,7 @@ import pytest
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import AuthenticationRefused
-from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.fabric_link import FabricLink, open_fabric_link
 from envsync.ssh.session import Address, Timeouts
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add
@@ -258,6 +258,6 @@ def test_a_server_that_asks_for_no_key(tmp_path: Path, has_key: bool, allowed: s
         make_key(tmp_path / ".ssh/id_ed25519")
     environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     with paramiko_server(LetsInWithoutAKey(allowed), tmp_path) as port:
-        link = open_link(Address("server2", "127.0.0.1", port=port), environ=environ)
+        link = open_fabric_link(Address("server2", "127.0.0.1", port=port), environ=environ)
         with contextlib.closing(link):
             link.run("exec /bin/sh -c true").close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import ConnectionLost
-from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.fabric_link import FabricLink, open_fabric_link
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.session_contract import (
     LIMIT_SECONDS,
@@ -27,7 +27,7 @@ from tests.lab.loopback_sshd import LoopbackSshd
 class TestFabricSession(SessionContract):
     @pytest.fixture
     def opener(self, sshd: LoopbackSshd) -> Opener:
-        return lambda timeouts: open_link(sshd.address, timeouts, environ=sshd.environ)
+        return lambda timeouts: open_fabric_link(sshd.address, timeouts, environ=sshd.environ)
 
     @pytest.fixture
     def cut(self, sshd: LoopbackSshd) -> Callable[[], object]:
@@ -44,7 +44,7 @@ class TestFabricSessionThroughJump(SessionContract):
     def opener(self, tmp_path: Path, bastion: LoopbackSshd) -> Iterator[Opener]:
         with LoopbackSshd(tmp_path, name="inner", home=bastion.home) as inner:
             address = Address("inner", "inner", jump="bastion")
-            yield lambda timeouts: open_link(address, timeouts, environ=inner.environ)
+            yield lambda timeouts: open_fabric_link(address, timeouts, environ=inner.environ)
 
     @pytest.fixture
     def cut(self, bastion: LoopbackSshd) -> Callable[[], object]:

@@ -16,7 +16,7 @@ from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
 from envsync.ssh import fabric_link, openssh_link, sftp_upload
-from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.fabric_link import FabricLink, open_fabric_link
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
@@ -88,7 +88,7 @@ def link_to(port: int, home: Path, **seconds: float) -> FabricLink:
     """`seconds` are the limits of the steps that are not going to be done; others have time."""
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     address = Address("server2", "127.0.0.1", port=port)
-    return open_link(address, Timeouts(**seconds), environ=environ, limiter=ONCE)
+    return open_fabric_link(address, Timeouts(**seconds), environ=environ, limiter=ONCE)
 
 
 @contextlib.contextmanager
@@ -176,7 +176,7 @@ def test_a_jump_host_that_says_nothing(home: Path) -> None:
     with server(lambda _: None) as port, fails_soon("the jump host 127.0.0.1:.* no SSH banner"):
         address = Address("server2", "gpu02", jump=f"127.0.0.1:{port}")
         timeouts = Timeouts(banner_seconds=SHORT_SECONDS)
-        open_link(address, timeouts, environ=environ, limiter=ONCE)
+        open_fabric_link(address, timeouts, environ=environ, limiter=ONCE)
 
 
 def test_no_key_exchange(home: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_proxy_command_that_says_nothing(home: Path) -> None:
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     with fails_soon("sends no SSH banner"):
         timeouts = Timeouts(banner_seconds=SHORT_SECONDS)
-        open_link(Address("server2", "mute"), timeouts, environ=environ, limiter=ONCE)
+        open_fabric_link(Address("server2", "mute"), timeouts, environ=environ, limiter=ONCE)
 
 
 def test_a_proxy_command_that_fails(home: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_proxy_command_that_fails(home: Path) -> None:
     (home / ".ssh" / "config").write_text(f"Host mute\n  ProxyCommand {command}\n")
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     with fails_soon("behind a ProxyCommand that failed") as told:
-        open_link(Address("server2", "mute"), environ=environ, limiter=ONCE)
+        open_fabric_link(Address("server2", "mute"), environ=environ, limiter=ONCE)
     assert told.value.details == ("nc: no route",)
     assert told.value.hint == f"try it by hand: {command}"
 

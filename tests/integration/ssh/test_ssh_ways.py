@@ -17,7 +17,7 @@ from socket import create_connection
 import pytest
 
 from envsync.errors import ConnectionFailed, UsageError
-from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.fabric_link import FabricLink, open_fabric_link
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.host_settings import SshDestination
 from envsync.ssh.session import Address, Reached, Timeouts
@@ -161,7 +161,7 @@ def test_server_with_one_session_a_connection_gets_more_connections(tmp_path: Pa
     """Each further session has a connection of its own, which ends with the link."""
     strict = ("MaxSessions 1", "LogLevel VERBOSE")
     with LoopbackSshd(tmp_path, extra_config=strict) as sshd:
-        link = open_link(sshd.address, environ=sshd.environ)
+        link = open_fabric_link(sshd.address, environ=sshd.environ)
         sessions = [link.run(sh("read word; echo $word")) for _ in range(3)]
         (tmp_path / "file").write_bytes(b"content")
         link.upload(tmp_path / "file", os.fsencode(tmp_path / "copy"))
@@ -225,7 +225,7 @@ def test_a_crowd_is_let_in_one_after_the_other(tmp_path: Path) -> None:
     with LoopbackSshd(tmp_path, extra_config=("MaxStartups 3:100:3",)) as sshd:
 
         def visit(_: int) -> bytes:
-            link = open_link(sshd.address, environ=sshd.environ, limiter=limiter)
+            link = open_fabric_link(sshd.address, environ=sshd.environ, limiter=limiter)
             answer = says(link)
             link.close()
             return answer
@@ -250,7 +250,7 @@ def test_eight_servers_and_a_strict_sshd(tmp_path: Path, crowded: str) -> None:
 
         def visit(number: int) -> bytes:
             limiter = limiters[number % 2]
-            link = open_link(address, environ=bastion.environ, limiter=limiter)
+            link = open_fabric_link(address, environ=bastion.environ, limiter=limiter)
             answer = says(link)
             link.close()
             return answer
@@ -273,7 +273,7 @@ def test_dropped_connection_is_tried_again(tmp_path: Path) -> None:
             threading.Event().wait(seconds)
 
         limiter = HandshakeLimiter(sleep=sleep)
-        open_link(sshd.address, Timeouts(), environ=sshd.environ, limiter=limiter).close()
+        open_fabric_link(sshd.address, Timeouts(), environ=sshd.environ, limiter=limiter).close()
     assert len(slept) >= 2
 
 
@@ -285,5 +285,5 @@ def test_connection_dropped_every_time_is_reported(tmp_path: Path) -> None:
     ):
         assert loiterer.recv(3) == b"SSH"
         with pytest.raises(ConnectionFailed, match="closed the connection"):
-            open_link(sshd.address, Timeouts(), environ=sshd.environ, limiter=limiter)
+            open_fabric_link(sshd.address, Timeouts(), environ=sshd.environ, limiter=limiter)
     assert sshd.log.count("drop connection") <= limiter.attempts

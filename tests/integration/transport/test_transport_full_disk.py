@@ -15,7 +15,7 @@ import json, sys
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.settings import PushSettings
 from envsync.push.request.places import Destination, Place
-from envsync.ssh.fabric_link import open_link
+from envsync.ssh.fabric_link import open_fabric_link
 from envsync.ssh.session import Address
 
 prefix, transport = sys.argv[1:]
@@ -23,7 +23,7 @@ settings = PushSettings(
     environment="big", source="server1", who="test", transport=transport
 )
 def opener():
-    return open_link(Address("server2", "server2"))
+    return open_fabric_link(Address("server2", "server2"))
 source, target = Place("server1", prefix), Destination("server2", prefix, opener)
 [report] = FanOut(settings, source, [target]).run()
 print(json.dumps(report.to_json()))

@@ -14,7 +14,7 @@ from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.target_end import Provenance, TargetEnd
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
-from envsync.ssh.fabric_link import FabricLink, open_link
+from envsync.ssh.fabric_link import FabricLink, open_fabric_link
 from envsync.transport.job import Job, Receiver
 from tests.lab.loopback_sshd import LoopbackSshd
 
@@ -61,7 +61,7 @@ class TwoEnds:
 
     def begin(self) -> StagedPush:
         """A push as far as staging, by a link and an agent of its own."""
-        link = open_link(self.sshd.address, environ=self.sshd.environ)
+        link = open_fabric_link(self.sshd.address, environ=self.sshd.environ)
         self.stack.callback(link.close)
         end = RemoteEnd(link, str(self.target_prefix))
         self.stack.callback(end.close)

@@ -21,7 +21,7 @@ from typing import Any
 from envsync.agent.server.facts import user_name
 from envsync.cli.demo.server import USER, Order, make_key
 from envsync.errors import EnvsyncError
-from envsync.ssh.fabric_link import open_link
+from envsync.ssh.fabric_link import open_fabric_link
 from envsync.ssh.session import Address, Link
 
 _END_SECONDS = 15.0
@@ -139,7 +139,7 @@ def _environ(directory: Path) -> Mapping[str, str]:
 
 
 def _opener(name: str, environ: Mapping[str, str]) -> Callable[[], Link]:
-    return lambda: open_link(Address(server=name, host=name), environ=environ)
+    return lambda: open_fabric_link(Address(server=name, host=name), environ=environ)
 
 
 @contextlib.contextmanager
