@@ -38,8 +38,8 @@ class Home:
 
     def moved_from(self, old: Path, text: str) -> str:
         """Return a path in `.ssh` of the home `old` as one in this home, others unchanged."""
-        there = f"{old}/.ssh/"
-        return f"{self.path}/.ssh/{text[len(there) :]}" if text.startswith(there) else text
+        in_ssh = f"{old}/.ssh/"
+        return f"{self.path}/.ssh/{text[len(in_ssh) :]}" if text.startswith(in_ssh) else text
 
 
 def user_name() -> str:

@@ -125,9 +125,9 @@ class PublicKeys:
         others = [] if settings.identities_only else [k for k in in_agent if k not in named]
         for key in (*named, *others):
             yield f"agent key {key.comment or key.fingerprint}", key
-        held = {key.asbytes() for key in in_agent}
+        agent_blobs = {key.asbytes() for key in in_agent}
         for path in settings.identity_files:
-            if blobs[path] is None or blobs[path] not in held:
+            if blobs[path] is None or blobs[path] not in agent_blobs:
                 loaded = self._load(path)
                 if loaded is not None:
                     yield str(path), loaded

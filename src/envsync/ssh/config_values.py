@@ -128,16 +128,16 @@ class ConfigValues:
         return self._paths([self._home.moved(name) for name in self._values.get(key) or default])
 
     def _paths(self, names: Sequence[str]) -> tuple[Path, ...]:
-        kept = (name for name in names if name.lower() != "none")
-        return tuple(dict.fromkeys(Path(self._expanded(name)) for name in kept))
+        file_names = (name for name in names if name.lower() != "none")
+        return tuple(dict.fromkeys(Path(self._expanded(name)) for name in file_names))
 
     def _expanded(self, text: str) -> str:
         """Return `text` with `~`, `%x` and `${NAME}` expanded."""
         text = self._filled(self._home.tilde(text))
-        return re.sub(r"\$\{(\w+)\}", lambda found: self._environ.get(found[1], ""), text)
+        return re.sub(r"\$\{(\w+)\}", lambda match: self._environ.get(match[1], ""), text)
 
     def _filled(self, text: str) -> str:
-        return re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
+        return re.sub(r"%(.)", lambda match: self._tokens.get(match[1], match[0]), text)
 
 
 def _local_tokens() -> dict[str, str]:

@@ -73,7 +73,7 @@ def _tried(place: HopPlace, message: str, hint: str, details: Sequence[str]) -> 
     return error
 
 
-def not_found(place: HopPlace, said: str) -> ConnectionFailed:
+def not_found(place: HopPlace, detail: str) -> ConnectionFailed:
     """Return the error for a host name that does not exist."""
     name = place.settings.hostname
     hint = f"check the spelling, or: {_look_up(name)}"
@@ -84,10 +84,10 @@ def not_found(place: HopPlace, said: str) -> ConnectionFailed:
     elif family != "any":
         hint = f"the ssh configuration allows only AddressFamily {family}; {hint}"
     which = " (the jump host)" if place.is_jump else ""
-    return _tried(place, f"there is no host named {name!r}{which}", hint, [said])
+    return _tried(place, f"there is no host named {name!r}{which}", hint, [detail])
 
 
-def not_found_now(place: HopPlace, said: str) -> ConnectionFailed:
+def not_found_now(place: HopPlace, detail: str) -> ConnectionFailed:
     """Return the error for a host name that the DNS gives no answer about."""
     name = place.settings.hostname
     which = "of the jump host " if place.is_jump else ""
@@ -95,7 +95,7 @@ def not_found_now(place: HopPlace, said: str) -> ConnectionFailed:
         place,
         f"the name {which}{name!r} cannot be resolved at present",
         f"check the DNS of this machine if this fails, too: {_look_up(name)}",
-        [said],
+        [detail],
     )
 
 
@@ -121,18 +121,18 @@ def _see_whether_it_answers(place: HopPlace) -> str:
     return f"see whether it answers at all: {place.ssh_command}"
 
 
-def unreachable(place: HopPlace, said: str) -> ConnectionFailed:
+def unreachable(place: HopPlace, detail: str) -> ConnectionFailed:
     """Return the error for any other failure to connect."""
     ping = shlex.join(["ping", place.settings.hostname])
     return unreached(
-        place, "cannot be reached", f"check the address and the network: {ping}", said
+        place, "cannot be reached", f"check the address and the network: {ping}", detail
     )  # fmt: skip
 
 
-def proxy_failed(place: HopPlace, command: str, said: str) -> ConnectionFailed:
+def proxy_failed(place: HopPlace, command: str, detail: str) -> ConnectionFailed:
     return unreached(
         place, "is behind a ProxyCommand that failed", f"try it by hand: {command}",
-        *said.splitlines(),
+        *detail.splitlines(),
     )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def no_banner(place: HopPlace, *details: str) -> ConnectionFailed:
     )  # fmt: skip
 
 
-def hung_up(place: HopPlace, said: str) -> ConnectionFailed:
+def hung_up(place: HopPlace, detail: str) -> ConnectionFailed:
     """Return the error for a server that closed the connection before it let anybody in."""
     if _PENALTY in place.heard:
         return unreached(
@@ -154,7 +154,7 @@ def hung_up(place: HopPlace, said: str) -> ConnectionFailed:
         )
     if not may_be_dropped(place.heard):
         return another_protocol(place)
-    details = [f"it says: {place.heard}"] if place.heard else [said]
+    details = [f"it says: {place.heard}"] if place.heard else [detail]
     return unreached(
         place,
         "closed the connection during the handshake",
@@ -172,28 +172,28 @@ def another_protocol(place: HopPlace) -> ConnectionFailed:
     )
 
 
-def protocol_broken(place: HopPlace, said: str) -> ConnectionFailed:
+def protocol_broken(place: HopPlace, detail: str) -> ConnectionFailed:
     hint = f"see what it says: {place.ssh_command} -v"
-    return unreached(place, "does not speak SSH as expected", hint, said)
+    return unreached(place, "does not speak SSH as expected", hint, detail)
 
 
-def no_common_algorithm(place: HopPlace, said: str) -> ConnectionFailed:
+def no_common_algorithm(place: HopPlace, detail: str) -> ConnectionFailed:
     return unreached(
         place,
         "has no algorithm in common with this client",
         "update its sshd, or let the ssh configuration allow more; "
         f"see what it offers: {place.ssh_command} -v",
-        said,
+        detail,
     )
 
 
-def no_allowed_algorithm(place: HopPlace, key: str, said: str) -> ConnectionFailed:
+def no_allowed_algorithm(place: HopPlace, key: str, detail: str) -> ConnectionFailed:
     """Return the error for a configuration that leaves none of ours; `key` is its keyword."""
     return unreached(
         place,
         f"cannot be reached with the {key} that the ssh configuration allows",
         f"allow more there; see what it has: {shlex.join(['ssh', '-G', place.settings.alias])}",
-        said,
+        detail,
     )
 
 
@@ -208,9 +208,9 @@ def too_slow(place: HopPlace, predicate: str) -> ConnectionFailed:
     )  # fmt: skip
 
 
-def forwarding_forbidden(place: HopPlace, said: str) -> ConnectionFailed:
+def forwarding_forbidden(place: HopPlace, detail: str) -> ConnectionFailed:
     hint = "check AllowTcpForwarding in its sshd_config, and its authorized_keys"
-    return unreached(place, f"does not allow forwarding to {place.onward}", hint, said)
+    return unreached(place, f"does not allow forwarding to {place.onward}", hint, detail)
 
 
 def not_forwarded(place: HopPlace, predicate: str, *details: str) -> ConnectionFailed:

@@ -149,11 +149,11 @@ class HopOpener:
         transport.handshake_timeout = 4 * self._timeouts.banner_seconds
         transport.packetizer.REKEY_BYTES = _REKEY_BYTES
         security = transport.get_security_options()
-        asked = self._settings.algorithms
-        security.ciphers = allowed(_CIPHERS, "Ciphers", asked.ciphers)
-        security.digests = allowed(security.digests, "MACs", asked.macs)
-        security.kex = allowed(security.kex, "KexAlgorithms", asked.key_exchanges)
-        key_types = allowed(security.key_types, "HostKeyAlgorithms", asked.host_keys)
+        configured = self._settings.algorithms
+        security.ciphers = allowed(_CIPHERS, "Ciphers", configured.ciphers)
+        security.digests = allowed(security.digests, "MACs", configured.macs)
+        security.kex = allowed(security.kex, "KexAlgorithms", configured.key_exchanges)
+        key_types = allowed(security.key_types, "HostKeyAlgorithms", configured.host_keys)
         security.key_types = self._known.preferred(key_types)
         return transport
 

@@ -46,10 +46,10 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
             return
         named = [line for line in self.known.trusted if not line.by_host_only]
         if named:
-            known = [line for line in named if line.algorithm == kind] or named
+            old_keys = [line for line in named if line.algorithm == kind] or named
             raise refusals.changed_host_key(
                 self.place, self.known.name, offered,
-                [f"{line.algorithm} {line.fingerprint} in {line.where}" for line in known],
+                [f"{line.algorithm} {line.fingerprint} in {line.where}" for line in old_keys],
                 {line.file for line in named},
             )  # fmt: skip
         notes = list(self.known.unasked)

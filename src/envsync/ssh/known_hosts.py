@@ -75,10 +75,10 @@ class KnownHosts:
 
         Otherwise a server with several keys would offer one that is not in the file.
         """
-        known = {key.algorithm for key in self.trusted}
-        if "ssh-rsa" in known:
-            known |= {"rsa-sha2-512", "rsa-sha2-256"}
-        return tuple(sorted(algorithms, key=lambda name: name not in known))
+        known_algorithms = {key.algorithm for key in self.trusted}
+        if "ssh-rsa" in known_algorithms:
+            known_algorithms |= {"rsa-sha2-512", "rsa-sha2-256"}
+        return tuple(sorted(algorithms, key=lambda name: name not in known_algorithms))
 
 
 def known_hosts(settings: HostSettings, config: UserConfig) -> KnownHosts:
@@ -90,9 +90,9 @@ def known_hosts(settings: HostSettings, config: UserConfig) -> KnownHosts:
     name, *more = settings.known_hosts_names
     keys = _keys_of(name, settings, config)
     for other in more:
-        found = _keys_of(other, settings, config)
+        others = _keys_of(other, settings, config)
         named = any(not key.marker for key in keys)
-        keys += tuple(replace(key, by_host_only=True) for key in found if key.marker or not named)
+        keys += tuple(replace(key, by_host_only=True) for key in others if key.marker or not named)
     return KnownHosts(name, keys, _unasked(settings))
 
 

@@ -10,17 +10,17 @@ from envsync.ssh.session import Reached
 
 def ssh_command(reached: Reached, *options: str) -> str:
     """Return the command for a shell there; a command to run instead is appended as one word."""
-    way = [] if reached.jump is None else ["-J", reached.jump]
-    return _command(reached, ["ssh", *options], way)
+    jump_options = [] if reached.jump is None else ["-J", reached.jump]
+    return _command(reached, ["ssh", *options], jump_options)
 
 
 def copy_command(reached: Reached) -> str:
     """Return the command that adds a public key to the account there."""
-    way = [] if reached.jump is None else ["-o", f"ProxyJump={reached.jump}"]
-    return _command(reached, ["ssh-copy-id"], way)
+    jump_options = [] if reached.jump is None else ["-o", f"ProxyJump={reached.jump}"]
+    return _command(reached, ["ssh-copy-id"], jump_options)
 
 
-def _command(reached: Reached, program: Sequence[str], way: Sequence[str]) -> str:
+def _command(reached: Reached, program: Sequence[str], jump_options: Sequence[str]) -> str:
     key = [] if reached.given_identity is None else ["-i", str(reached.given_identity)]
     port = [] if reached.port == 22 else ["-p", str(reached.port)]
-    return shlex.join([*program, *key, *way, *port, f"{reached.user}@{reached.alias}"])
+    return shlex.join([*program, *key, *jump_options, *port, f"{reached.user}@{reached.alias}"])

@@ -51,10 +51,10 @@ def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool
         master.close()
         raise openssh_failures.silence(words, timeouts, handshake_seconds) from None
     except MasterEnded:
-        words, said = _words(route, master), master.said
+        words, printed = _words(route, master), master.printed
         master.close()
-        error = openssh_failures.meaning(words, said)
-        if openssh_failures.is_dropped(words, said):
+        error = openssh_failures.meaning(words, printed)
+        if openssh_failures.is_dropped(words, printed):
             raise Dropped(error) from None
         raise error from None
     except BaseException:

@@ -45,19 +45,19 @@ _INVALID_CERTIFICATE = re.compile(r"Certificate invalid: (.+)")
 class Words:
     """What `ssh -v` wrote about one hop: its messages, and the steps that it logged."""
 
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
     steps: tuple[str, ...]
 
     @classmethod
     def of(cls, lines: Iterable[str]) -> Words:
-        kept = [line.strip() for line in lines if line.strip()]
-        steps = tuple(_DEBUG.sub("", line) for line in kept if _DEBUG.match(line))
-        return cls(tuple(line for line in kept if not _DEBUG.match(line)), steps)
+        stripped = [line.strip() for line in lines if line.strip()]
+        steps = tuple(_DEBUG.sub("", line) for line in stripped if _DEBUG.match(line))
+        return cls(tuple(line for line in stripped if not _DEBUG.match(line)), steps)
 
     def find(self, pattern: str) -> list[str]:
         """Return the first group of the pattern in each step that matches."""
-        found = (re.search(pattern, line) for line in self.steps)
-        return [match[1] for match in found if match]
+        matches = (re.search(pattern, line) for line in self.steps)
+        return [match[1] for match in matches if match]
 
     @property
     def heard(self) -> str:
@@ -80,11 +80,11 @@ class Words:
 _Meaning: TypeAlias = Callable[[re.Match[str], Words, HopPlace], EnvsyncError]
 
 
-def meaning(hops: Sequence[tuple[HopPlace, Words]], said: Sequence[str]) -> EnvsyncError:
-    """Return why no connection was made; `said` is what was printed outside the hops' logs."""
+def meaning(hops: Sequence[tuple[HopPlace, Words]], printed: Sequence[str]) -> EnvsyncError:
+    """Return why no connection was made; `printed` is what was printed outside the hops' logs."""
     for number, (place, words) in enumerate(hops):
         onward = hops[number + 1][0].settings.endpoint if number + 1 < len(hops) else ""
-        text = "\n".join(words.said)
+        text = "\n".join(words.messages)
         failed = replace(place, onward=onward, heard=words.heard)
         for pattern, mean in _MEANINGS:
             match = re.search(pattern, text, re.MULTILINE)
@@ -92,9 +92,9 @@ def meaning(hops: Sequence[tuple[HopPlace, Words]], said: Sequence[str]) -> Envs
                 return mean(match, words, failed)
         match = HUNG_UP.search(text)
         if match is not None:
-            return _hung_up(failed, match[0], words, said[-_LINES_SHOWN:])
+            return _hung_up(failed, match[0], words, printed[-_LINES_SHOWN:])
     place, words = hops[-1]
-    last = [*(line for _, words in hops for line in words.said), *said]
+    last = [*(line for _, words in hops for line in words.messages), *printed]
     return unreached(
         place,
         "cannot be reached by ssh",
@@ -103,12 +103,12 @@ def meaning(hops: Sequence[tuple[HopPlace, Words]], said: Sequence[str]) -> Envs
     )
 
 
-def _hung_up(place: HopPlace, message: str, words: Words, said: Sequence[str]) -> EnvsyncError:
-    """Return the error for a closed connection, by who printed `said`: the server, or a proxy."""
-    if said and words.has_authentication_begun:
-        return refusals.account_refused(place, said)
-    if said and place.settings.proxy_command is not None:
-        return proxy_failed(place, place.settings.proxy_command, "\n".join(said))
+def _hung_up(place: HopPlace, message: str, words: Words, printed: Sequence[str]) -> EnvsyncError:
+    """Return the error for a closed connection, by who `printed` something: server or proxy."""
+    if printed and words.has_authentication_begun:
+        return refusals.account_refused(place, printed)
+    if printed and place.settings.proxy_command is not None:
+        return proxy_failed(place, place.settings.proxy_command, "\n".join(printed))
     return hung_up(place, message)
 
 
@@ -125,17 +125,17 @@ def silence(
     return timed_out(place, "finish the handshake", seconds)
 
 
-def is_dropped(hops: Sequence[tuple[HopPlace, Words]], said: Sequence[str]) -> bool:
+def is_dropped(hops: Sequence[tuple[HopPlace, Words]], printed: Sequence[str]) -> bool:
     """Return whether the first server hung up before it could have meant this client.
 
-    `said` is what was printed outside the hops' logs, by a ProxyCommand to that server.
+    `printed` is what was printed outside the hops' logs, by a ProxyCommand to that server.
     """
     place, words = hops[0]
     if words.has_authentication_begun or not may_be_dropped(words.heard):
         return False
-    if place.settings.proxy_command is not None and not proxy_may_be_dropped("\n".join(said)):
+    if place.settings.proxy_command is not None and not proxy_may_be_dropped("\n".join(printed)):
         return False
-    return any(map(HUNG_UP.search, words.said))
+    return any(map(HUNG_UP.search, words.messages))
 
 
 def _says(error: Callable[[HopPlace, str], EnvsyncError]) -> _Meaning:
@@ -149,7 +149,7 @@ def _is(error: Callable[[HopPlace], EnvsyncError]) -> _Meaning:
 
 
 def _unknown_key(_: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
-    invalid = [match[1] for line in words.said if (match := _INVALID_CERTIFICATE.match(line))]
+    invalid = [match[1] for line in words.messages if (match := _INVALID_CERTIFICATE.match(line))]
     if invalid:
         offered = " ".join(words.host_key)
         return refusals.invalid_host_certificate(place, offered, invalid[-1])
@@ -163,9 +163,9 @@ def _about_certificate(words: Words) -> tuple[str, ...]:
 
 def _changed_key(_: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
     name = place.settings.known_hosts_names[0]
-    found = [re.match(r"Offending (.+) key in (.+)", line) for line in words.said]
-    known = [f"{match[1]} in {match[2]}" for match in found if match]
-    files = {match[2].rpartition(":")[0] for match in found if match}
+    matches = [re.match(r"Offending (.+) key in (.+)", line) for line in words.messages]
+    known = [f"{match[1]} in {match[2]}" for match in matches if match]
+    files = {match[2].rpartition(":")[0] for match in matches if match}
     return refusals.changed_host_key(place, name, " ".join(words.host_key), known, files)
 
 
@@ -184,7 +184,7 @@ def _locked(words: Words) -> list[str]:
 
     ssh says nothing of it, but does not sign with a key that the server would accept.
     """
-    if any("with partial success" in line for line in words.said):
+    if any("with partial success" in line for line in words.messages):
         return []
     # An agent's key, or a token's, has another word at the end.
     return words.find(r"^Server accepts key: (.+?) \S+ SHA256:\S+(?: explicit)?$")
@@ -192,17 +192,19 @@ def _locked(words: Words) -> list[str]:
 
 def _unusable(words: Words) -> dict[str, str]:
     """Return the key files that ssh could not read, each with the reason."""
-    found = (re.match(r'Load key "(.+)": (.+)', line) for line in words.said)
-    return {match[1]: match[2] for match in found if match}
+    matches = (re.match(r'Load key "(.+)": (.+)', line) for line in words.messages)
+    return {match[1]: match[2] for match in matches if match}
 
 
 def _not_let_in(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
     allowed, unusable = match["methods"].split(","), _unusable(words)
     locked = [name for name in _locked(words) if name not in unusable]
     tried = [name for name in _tried(words) if name not in (*locked, *unusable)]
-    told = [*tried, *(f"{name} (cannot be used: {why})" for name, why in unusable.items())]
+    tried_files = [*tried, *(f"{name} (cannot be used: {why})" for name, why in unusable.items())]
     has_agent = bool(words.find("^(get_agent_identities): (?!ssh_get_authentication_socket)"))
-    error = refusals.authentication_refused(place, told, locked, allowed, has_agent=has_agent)
+    error = refusals.authentication_refused(
+        place, tried_files, locked, allowed, has_agent=has_agent
+    )
     if unusable and not (tried or locked):
         read = shlex.join(["ssh-keygen", "-y", "-f", next(iter(unusable))])
         error.hint = f"see what is wrong with that key: {read}"
@@ -227,7 +229,7 @@ def _no_socket(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncEr
     settings = place.settings
     if settings.bind_address is None and settings.bind_interface is None:
         return unreachable(place, match[0])
-    why = [line for line in words.said if re.match(r"(?:bind|getaddrinfo|getifaddrs)\b", line)]
+    why = [line for line in words.messages if re.match(r"(?:bind|getaddrinfo|getifaddrs)\b", line)]
     return unreached(
         place,
         "cannot be reached from the address that the ssh configuration names",

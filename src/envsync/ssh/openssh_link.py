@@ -178,7 +178,7 @@ class OpensshLink:
             self._timeouts.silence_seconds, partial(self._why_lost, connection),
         )  # fmt: skip
         with self._lock:
-            self._sessions = [one for one in self._sessions if not one.is_closed]
+            self._sessions = [earlier for earlier in self._sessions if not earlier.is_closed]
             self._sessions.append(session)
             closed = self._closed
         if closed:

@@ -65,7 +65,7 @@ class Master:
         """
         self.directory = Path(tempfile.mkdtemp(prefix="envsync-", dir=_directory(environ)))
         self.control_path = self.directory / "control"
-        self._said: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._printed: deque[str] = deque(maxlen=_TAIL_LINES)
         self._ended = threading.Event()
         path = str(self.control_path).replace("%", "%%")
         options = [*argv(self.directory), "-N", "-M", "-S", path, "-o", "ControlPersist=no"]
@@ -101,11 +101,11 @@ class Master:
             raise MasterEnded
 
     @property
-    def said(self) -> list[str]:
+    def printed(self) -> list[str]:
         """The last lines that ssh, or its ProxyCommand, wrote to stderr."""
         if self._ended.is_set():
             self._listener.join(_END_SECONDS)
-        return list(self._said)
+        return list(self._printed)
 
     def log(self, name: str) -> list[str]:
         """Return the lines that `ssh -v -E NAME` wrote about one hop, the first 64 KiB of them."""
@@ -116,8 +116,8 @@ class Master:
 
     def last_words(self, name: str) -> str:
         """Return why the connection ended, as far as that hop's log says."""
-        said = [line for line in self.log(name) if not re.match(r"debug\d: ", line)]
-        return said[-1] if said else "ssh ended"
+        messages = [line for line in self.log(name) if not re.match(r"debug\d: ", line)]
+        return messages[-1] if messages else "ssh ended"
 
     def close(self) -> None:
         """End ssh and everything that it started. May be called more than once."""
@@ -138,14 +138,14 @@ class Master:
         assert self._process.stdout is not None
         with self._process.stdout as pipe:
             for line in pipe:
-                self._said.append(line.decode("utf-8", "replace").strip())
+                self._printed.append(line.decode("utf-8", "replace").strip())
         self._ended.set()
 
 
 def quiet(environ: Mapping[str, str]) -> dict[str, str]:
     """Return variables with which ssh and its helpers never prompt."""
-    kept = {name: value for name, value in environ.items() if name != "SSH_ASKPASS"}
-    return {**kept, "SSH_ASKPASS_REQUIRE": "never"}
+    others = {name: value for name, value in environ.items() if name != "SSH_ASKPASS"}
+    return {**others, "SSH_ASKPASS_REQUIRE": "never"}
 
 
 def _directory(environ: Mapping[str, str]) -> str:

@@ -121,9 +121,9 @@ class OpensshSession:
                     if key.fileobj is self._stderr:
                         self._stderr_tail = (self._stderr_tail + data)[-_STDERR_TAIL_BYTES:]
                         continue
-                    found = status.feed(data)
-                    self._status = self._status if found is None else found
-                    if not data or found is not None:
+                    exit_code = status.feed(data)
+                    self._status = self._status if exit_code is None else exit_code
+                    if not data or exit_code is not None:
                         self._ended.set()
 
     @contextlib.contextmanager

@@ -44,8 +44,8 @@ def parsed_values(
                 for where, what in _not_understood(lines, file, home):
                     raise needs_ssh(where, what)
                 parser.parse(lines)
-        found: dict[str, Any] = dict(parser.lookup(host))
-        return _values(found)
+        options: dict[str, Any] = dict(parser.lookup(host))
+        return _values(options)
     except (ConfigParseError, CouldNotCanonicalize, OSError, KeyError, ValueError) as error:
         # KeyError: paramiko looks up the name of a user who has no passwd entry.
         raise unreadable(host, str(error)) from error
@@ -60,12 +60,12 @@ def literal_hosts(file: Path) -> list[str]:
     return sorted(name for name in names if not re.search(r"[*?!\[\]]", name))
 
 
-def _values(found: dict[str, Any]) -> dict[str, list[str]]:
-    order = list(found)
-    if "proxyjump" in found and "proxycommand" in found:
+def _values(options: dict[str, Any]) -> dict[str, list[str]]:
+    order = list(options)
+    if "proxyjump" in options and "proxycommand" in options:
         # As in OpenSSH, the first of them counts.
-        found.pop(max("proxyjump", "proxycommand", key=order.index))
-    values = {key: v if isinstance(v, list) else [str(v)] for key, v in found.items()}
+        options.pop(max("proxyjump", "proxycommand", key=order.index))
+    values = {key: v if isinstance(v, list) else [str(v)] for key, v in options.items()}
     for key in _SEVERAL_FILES:
         if key in values:
             values[key] = shlex.split(values[key][0])

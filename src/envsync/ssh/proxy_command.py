@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 # How long the command may take to end once its input has ended, before it is told to.
 _END_SECONDS = 0.2
-_SAID_BYTES = 500
+_SHOWN_BYTES = 500
 
 
 class ProxyCommandSocket:
@@ -34,21 +34,21 @@ class ProxyCommandSocket:
         self.last_words = ""
         self._closing = threading.Lock()
         # A file needs no reader, however much the command writes, unlike a pipe.
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             # As in OpenSSH: the user's shell, replaced by the command.
             self._process = subprocess.Popen(
                 [environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                stderr=self._said,
+                stderr=self._stderr,
                 # With no terminal and no askpass window, nobody is prompted.
                 env={**environ, "SSH_ASKPASS_REQUIRE": "never"},
                 start_new_session=True,
             )
         except OSError:
             ours.close()
-            self._said.close()
+            self._stderr.close()
             raise
         finally:
             theirs.close()
@@ -73,7 +73,7 @@ class ProxyCommandSocket:
         self._socket.close()
         # paramiko's reader thread closes it, too.
         with self._closing:
-            if not self._said.closed:
+            if not self._stderr.closed:
                 self._collect()
 
     def _collect(self) -> None:
@@ -84,9 +84,9 @@ class ProxyCommandSocket:
             self._end()
         # What it started may not end with its input, either.
         self._signal_all(signal.SIGKILL)
-        with self._said as said:
-            said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
-            self.last_words = said.read().decode("utf-8", "backslashreplace").strip()
+        with self._stderr as stderr:
+            stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _SHOWN_BYTES))
+            self.last_words = stderr.read().decode("utf-8", "backslashreplace").strip()
 
     def _end(self) -> None:
         self._signal_all(signal.SIGTERM)

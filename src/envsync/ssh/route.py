@@ -30,10 +30,10 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
     )
     route = _hops(first, config, ())
     if address.identity_file is not None:
-        given = route[-1].identity_files[0]
-        if not identities.is_readable(given):
+        identity = route[-1].identity_files[0]
+        if not identities.is_readable(identity):
             raise AuthenticationRefused(
-                f"the identity file {given} cannot be read",
+                f"the identity file {identity} cannot be read",
                 hint="correct identity_file in the inventory",
             )
     return route
@@ -63,10 +63,10 @@ def parse_jump(text: str, jump: str | None = None) -> SshDestination:
     """Parse `[user@]host[:port]` or `ssh://...`, as in ProxyJump."""
     text = text.strip().removeprefix("ssh://").rstrip("/")
     user, at, rest = text.rpartition("@")
-    found = re.fullmatch(r"(\[[^][]+\]|[^][:]+|[^][:]*(?::[^][:]*){2,})(?::(\d+))?", rest)
-    if found is None:
+    match = re.fullmatch(r"(\[[^][]+\]|[^][:]+|[^][:]*(?::[^][:]*){2,})(?::(\d+))?", rest)
+    if match is None:
         raise UsageError(f"{text!r} is not a jump host", hint="write [user@]host[:port]")
-    host, port = found[1].strip("[]"), found[2]
+    host, port = match[1].strip("[]"), match[2]
     return SshDestination(host, user if at else None, int(port) if port else None, jump)
 
 

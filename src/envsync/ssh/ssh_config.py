@@ -121,7 +121,7 @@ def _run(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.Complete
             timeout=_QUERY_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        said = f"no answer for {_QUERY_SECONDS:g} seconds: does a `Match exec` hang?"
+        reason = f"no answer for {_QUERY_SECONDS:g} seconds: does a `Match exec` hang?"
     except OSError as error:
-        said = str(error)
-    return subprocess.CompletedProcess(list(argv), 255, "", said)
+        reason = str(error)
+    return subprocess.CompletedProcess(list(argv), 255, "", reason)

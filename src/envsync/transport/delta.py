@@ -40,19 +40,19 @@ def known_blocks(job: Job) -> Known:
     if not job.has_versions or job.target.link is None or job.supply.relayed is not None:
         return {}
     large = [item for item in job.items if item[1] >= LARGE_BYTES and item[0] not in job.elsewhere]
-    sampled = _told(job, large, is_sample=True)
+    sampled = _reported_blocks(job, large, is_sample=True)
     alike = {path for path, blocks in sampled.items() if _is_alike(job, path, blocks)}
-    return _told(job, [item for item in large if item[0] in alike], is_sample=False)
+    return _reported_blocks(job, [item for item in large if item[0] in alike], is_sample=False)
 
 
-def _told(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Blocks]:
+def _reported_blocks(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Blocks]:
     if not items:
         return {}
     paths = [path for path, _ in items]
     encoded = job.target.ask(BLOCKS, AskBlocks(is_sample, b"\0".join(paths)))
     try:
-        found = parse(encoded, [size_bytes for _, size_bytes in items])
-        return dict(zip(paths, found, strict=True))
+        known_of_each = parse(encoded, [size_bytes for _, size_bytes in items])
+        return dict(zip(paths, known_of_each, strict=True))
     except ValueError as error:
         raise AgentFailed(f"the target sent {error}") from error
 
@@ -120,6 +120,6 @@ def new_bytes(job: Job, known: Known) -> int:
     for path, size_bytes in job.items:
         if path in known:
             with _opened(job, path) as fd:
-                found = runs(fd, size_bytes, known[path]) if fd >= 0 else ()
-                total += sum(len(data) for _, _, data in found)
+                parts = runs(fd, size_bytes, known[path]) if fd >= 0 else ()
+                total += sum(len(data) for _, _, data in parts)
     return total

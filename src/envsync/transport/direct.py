@@ -88,8 +88,8 @@ class DirectTransport:
 
 def _failed(server: str, ended: RsyncEnded) -> str:
     lines = ended.said.strip().splitlines()
-    said = lines[-1][:200] if lines else f"exit status {ended.exit_code}"
-    return f"through this machine: rsync from {server} failed ({said})"
+    reason = lines[-1][:200] if lines else f"exit status {ended.exit_code}"
+    return f"through this machine: rsync from {server} failed ({reason})"
 
 
 def _refused(direct: Direct, job: Job) -> str | None:

@@ -52,12 +52,12 @@ class RsyncTransport:
 
     def send(self, job: Job) -> Sent:
         plain = [item for item in job.items if item[0] not in job.elsewhere]
-        made = [item for item in job.items if item[0] in job.elsewhere]
-        if not made:
+        rewritten = [item for item in job.items if item[0] in job.elsewhere]
+        if not rewritten:
             return self._send(job)
         # The source has these with other contents than the target must have.
         sent = self._send(job.only(plain)) if plain else Sent(0)
-        return sent + StreamTransport().send(job.only(made))
+        return sent + StreamTransport().send(job.only(rewritten))
 
     def _send(self, job: Job) -> Sent:
         output = Output()
@@ -121,27 +121,29 @@ def receiver_refusal(job: Job) -> str | None:
     """Return why the server cannot receive by rsync; None if it can."""
     if not rsync_command.is_plain(job.target.python):
         return "the path of Python there has characters that login shells treat differently"
-    there = receiver(job)
-    if not there.path:
+    receiving = receiver(job)
+    if not receiving.path:
         return "there is no rsync on the server"
-    return "its rsync is older than 3.1" if is_old(there.version) else None
+    return "its rsync is older than 3.1" if is_old(receiving.version) else None
 
 
-def is_old(said: str) -> bool:
+def is_old(version_text: str) -> bool:
     """Return whether `rsync --version` printed a version too old for the options used here."""
-    return (rsync_command.version(said) or (0, 0)) < _OLDEST_VERSION
+    return (rsync_command.version(version_text) or (0, 0)) < _OLDEST_VERSION
 
 
 def _command(job: Job) -> RsyncCommand:
     assert job.target.link is not None
     program = shutil.which("rsync")
-    there = receiver(job)
-    if program is None or not there.path:
+    receiving = receiver(job)
+    if program is None or not receiving.path:
         raise TransferFailed("rsync is not on both ends any more")
     sender = RsyncSender(
         program, job.supply.path, job.target.link.ssh_argv(), job.target.link.ssh_host()
     )
-    return command_for(job, sender, there, compress=_compresses(job, program, there.version))
+    return command_for(
+        job, sender, receiving, compress=_compresses(job, program, receiving.version)
+    )
 
 
 def command_for(
@@ -160,9 +162,9 @@ def command_for(
     )
 
 
-def _compresses(job: Job, program: str, said_there: str) -> bool:
+def _compresses(job: Job, program: str, version_text_there: str) -> bool:
     """Return whether to compress: if both have zstd, and much goes over a slow or limited link."""
-    if job.size_bytes < _PROBE_FROM_BYTES or not rsync_command.speaks_zstd(said_there):
+    if job.size_bytes < _PROBE_FROM_BYTES or not rsync_command.speaks_zstd(version_text_there):
         return False
     if not rsync_command.speaks_zstd(version_text(program)):
         return False

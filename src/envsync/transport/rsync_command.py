@@ -129,5 +129,5 @@ def speaks_zstd(version_text: str) -> bool:
 
 def version(version_text: str) -> tuple[int, int] | None:
     """Return rsync's major and minor version; None if the text does not name one."""
-    found = re.match(r"rsync +version +v?(\d{1,9})\.(\d{1,9})", version_text)
-    return None if found is None else (int(found[1]), int(found[2]))
+    match = re.match(r"rsync +version +v?(\d{1,9})\.(\d{1,9})", version_text)
+    return None if match is None else (int(match[1]), int(match[2]))

@@ -16,14 +16,14 @@ _NOT_CLEAN = "is your shell clean?"
 _DETAILS = 8
 
 
-def is_full(said: str) -> bool:
+def is_full(printed: str) -> bool:
     """Return whether the target's disk or quota is full, which exit codes 11 and 23 can mean."""
-    there = [line for line in said.splitlines() if "[sender]" not in line]
-    return any(text in line for line in there for text in _FULL)
+    lines = [line for line in printed.splitlines() if "[sender]" not in line]
+    return any(text in line for line in lines for text in _FULL)
 
 
 def failure(
-    exit_code: int, said: str, server: str, *, is_link_alive: bool, prints_at_login: bool
+    exit_code: int, printed: str, server: str, *, is_link_alive: bool, prints_at_login: bool
 ) -> EnvsyncError:
     """Return the error for a run that failed: by its exit code, or because a disk is full.
 
@@ -31,27 +31,27 @@ def failure(
     `prints_at_login` whether that began with what login files print.
     """
     kind, message, hint = _meaning(
-        exit_code, said, server, is_link_alive=is_link_alive, prints_at_login=prints_at_login
+        exit_code, printed, server, is_link_alive=is_link_alive, prints_at_login=prints_at_login
     )
-    return kind(message, hint=hint, details=_lines(said), server=server)
+    return kind(message, hint=hint, details=_lines(printed), server=server)
 
 
 def _meaning(
-    exit_code: int, said: str, server: str, *, is_link_alive: bool, prints_at_login: bool
+    exit_code: int, printed: str, server: str, *, is_link_alive: bool, prints_at_login: bool
 ) -> tuple[type[EnvsyncError], str, str | None]:
     """Return the class, the message and the hint of the error; None for the hint of its class."""
-    if REFUSED in said:
+    if REFUSED in printed:
         return Locked, "another push of it has begun there", None
-    if is_full(said):
+    if is_full(printed):
         gc = command_line("gc", server)
         hint = f"free some space there (`{gc}` frees what no version needs), then push again"
         return NoSpace, "its disk or quota is full; the live environment is untouched", hint
     if not is_link_alive:
         return ConnectionLost, "the connection was lost", None
-    if _NOT_CLEAN in said and not prints_at_login:
+    if _NOT_CLEAN in printed and not prints_at_login:
         hint = "`command -v rsync` there shows which one it is; or omit --transport"
         return TransferFailed, "its rsync prints something before it starts, or is not rsync", hint
-    if _NOT_CLEAN in said:
+    if _NOT_CLEAN in printed:
         hint = "make ~/.bashrc there print only on a terminal, or omit --transport"
         return TransferFailed, "its login files print something, which rsync cannot skip", hint
     hint = "run the same command again: it resumes; or use --transport stream"
@@ -69,5 +69,5 @@ def _what_failed(exit_code: int) -> str:
     return f"rsync failed (exit status {exit_code})"
 
 
-def _lines(said: str) -> list[str]:
-    return [line for line in said.splitlines() if line.strip()][-_DETAILS:]
+def _lines(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.strip()][-_DETAILS:]

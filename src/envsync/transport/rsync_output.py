@@ -33,9 +33,9 @@ class Output:
         *lines, rest = re.split(rb"[\r\n]", self._line + data)
         self._line = rest[-_LINE_BYTES_MAX:]
         for line in lines:
-            if found := _PROGRESS.match(line):
-                self.sent_bytes = max(self.sent_bytes, int(found[1]))
-                self.files = max(self.files, int(found[2] or 0))
-            elif found := _TOTAL.match(line):
-                self._totals[found[1]] = int(found[2])
+            if match := _PROGRESS.match(line):
+                self.sent_bytes = max(self.sent_bytes, int(match[1]))
+                self.files = max(self.files, int(match[2] or 0))
+            elif match := _TOTAL.match(line):
+                self._totals[match[1]] = int(match[2])
         return self.sent_bytes - before

@@ -47,14 +47,14 @@ class ScpTransport:
         assert job.target.link is not None
         with contextlib.closing(_bundle(job)) as bundle:
             size_bytes = bundle.seek(0, os.SEEK_END)
-            there = job.target.ask(LOCATE_BUNDLE, None)
-            offset = _arrived_bytes(bundle, there)
-            _require_room(job, size_bytes - offset, there.free_bytes)
+            remote = job.target.ask(LOCATE_BUNDLE, None)
+            offset = _arrived_bytes(bundle, remote)
+            _require_room(job, size_bytes - offset, remote.free_bytes)
             progress = _Progress(job, size_bytes)
             progress.add(offset)
             # Through its descriptor, because it has no name (which could be left behind).
             path = Path(f"/proc/self/fd/{bundle.fileno()}")
-            destination = os.fsencode(there.path)
+            destination = os.fsencode(remote.path)
             try:
                 job.target.link.upload(path, destination, offset=offset, progress=progress.add)
             except TransferFailed as error:
@@ -106,16 +106,16 @@ def _directory() -> str:
     return str(directory) if os.access(directory, os.W_OK) else tempfile.gettempdir()
 
 
-def _arrived_bytes(bundle: IO[bytes], there: BundleFacts) -> int:
+def _arrived_bytes(bundle: IO[bytes], remote: BundleFacts) -> int:
     """Return how much of the bundle is there from an earlier push; 0 if that was another one."""
-    left = max(0, there.size_bytes)
+    left = max(0, remote.size_bytes)
     digest = hashlib.sha256()
     bundle.seek(0)
     while left and (block := bundle.read(min(left, _READ_BYTES))):
         digest.update(block)
         left -= len(block)
-    is_same = left == 0 and digest.hexdigest() == there.digest
-    return max(0, there.size_bytes) if is_same else 0
+    is_same = left == 0 and digest.hexdigest() == remote.digest
+    return max(0, remote.size_bytes) if is_same else 0
 
 
 def _require_room(job: Job, missing_bytes: int, free_bytes: int) -> None:
@@ -145,10 +145,10 @@ class _Progress:
         self._job = job
         self._size_bytes = max(1, size_bytes)
         self._content_bytes = job.size_bytes
-        self._sent_bytes = self._told_bytes = 0
+        self._sent_bytes = self._reported_bytes = 0
 
     def add(self, size_bytes: int) -> None:
         self._sent_bytes += size_bytes
         content_bytes = self._content_bytes * self._sent_bytes // self._size_bytes
-        self._job.on_sent(content_bytes - self._told_bytes)
-        self._told_bytes = content_bytes
+        self._job.on_sent(content_bytes - self._reported_bytes)
+        self._reported_bytes = content_bytes

@@ -217,14 +217,14 @@ class _Arrivals:
         self._on_files = on_files
         self._files = 0
 
-    def hear(self, told: Mapping[str, Any]) -> None:
-        self._are(told.get("received_files", 0))
+    def hear(self, progress: Mapping[str, Any]) -> None:
+        self._report(progress.get("received_files", 0))
 
     def end(self, received: ReceiveFacts) -> None:
         """Report the last files, which only the answer includes."""
-        self._are(received.files)
+        self._report(received.files)
 
-    def _are(self, files: int) -> None:
+    def _report(self, files: int) -> None:
         if files > self._files:
             self._on_files(files - self._files)
             self._files = files

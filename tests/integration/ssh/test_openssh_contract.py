@@ -225,7 +225,7 @@ def test_an_ssh_that_misses_the_first_signal_is_told_again(tmp_path: Path) -> No
         "import os, sys, time\n"
         "from envsync.ssh.openssh_master import Master\n"
         "master = Master(lambda _: [sys.argv[1]], 'host', os.environ)\n"
-        "while not master.said: time.sleep(0.01)\n"
+        "while not master.printed: time.sleep(0.01)\n"
         "print(master.directory, flush=True)\n"
         "time.sleep(60)\n"
     )

@@ -182,11 +182,11 @@ def test_dropped_ssh_is_recognized_from_its_last_words() -> None:
     assert is_dropped([(SERVER, Words.of([closed]))], [])
     assert not is_dropped([(SERVER, Words.of(["debug1: SSH2_MSG_NEWKEYS received", closed]))], [])
     penalty = "debug1: kex_exchange_identification: banner line 0: Not allowed at this time"
-    punished = Words.of([penalty, *dropped.said])
+    punished = Words.of([penalty, *dropped.messages])
     assert not is_dropped([(SERVER, punished)], [])
     assert "blocks this address" in meaning([(SERVER, punished)], []).message
     crowded = Words.of([penalty.replace("Not allowed at this time", "Exceeded MaxStartups"),
-                        *dropped.said])  # fmt: skip
+                        *dropped.messages])  # fmt: skip
     assert is_dropped([(SERVER, crowded)], [])
     assert not is_dropped([(BASTION, Words.of([])), (SERVER, dropped)], [])
 
