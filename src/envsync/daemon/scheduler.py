@@ -67,7 +67,7 @@ class Scheduler:
         for name in self._store.state.sources.keys() - assignments.by_name.keys():
             self._store.drop_source(name)
             self.sources.pop(name, None)
-            self._pool.end_work(name)
+            self._pool.abandon(name)
             self._spare_trees.forget(name)
         for name, assignment in assignments.by_name.items():
             self._pool.end_work(name, kept=assignment.servers)

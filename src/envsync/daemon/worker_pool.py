@@ -166,6 +166,15 @@ class WorkerPool:
             if set(worker.task.servers) - worker.reported_servers - set(kept):
                 self._terminate(worker)
 
+    def abandon(self, environment: str) -> None:
+        """End all work on an environment that is kept no longer, whatever it still reports.
+
+        The environment may come back soon, with other places.
+        """
+        self.end_work(environment)
+        for worker in self._of(environment):
+            worker.moved_servers.update(worker.task.servers)
+
     def server_moved(self, environment: str, server: str) -> None:
         """Note that a server's name leads elsewhere; running pushes go on at its old place."""
         self.end_spares(environment)

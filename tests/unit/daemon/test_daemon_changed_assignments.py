@@ -195,6 +195,17 @@ def test_push_to_a_servers_old_place_does_not_count_for_the_new_one(
     assert daemon.states() == [IN_STEP] * 4
 
 
+def test_push_of_a_dropped_environment_does_not_count_once_it_is_back(
+    daemon: SimulatedDaemon,
+) -> None:
+    worker = _under_way(daemon)
+    daemon.scheduler.adopt(daemon.assignments(two=("a", "b")))
+    daemon.edit(places={"a": "a /p", "b": "other /p"})
+    worker.report_push("b", revision="r2")
+    daemon.end(worker)
+    assert daemon.row("one", "b").state == LAGGING
+
+
 def test_other_local_paths_are_another_version(daemon: SimulatedDaemon) -> None:
     daemon.world["one"] = "without logs"
     daemon.edit(local=("logs/**",))
