@@ -264,14 +264,15 @@ class MainLoop:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-        wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        """Have signals wake the loop. One that a handler took without that would be lost."""
+        earlier_fd = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        earlier = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         try:
             yield
         finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
+            for number, handler in earlier.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(earlier_fd)
 
     def _end(self) -> None:
         self._notifier.stopping()
