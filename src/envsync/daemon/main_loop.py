@@ -7,7 +7,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from envsync.daemon.scheduler import Scheduler
 from envsync.daemon.store import Store
 from envsync.daemon.systemd.notify import Notifier
 from envsync.daemon.tasks import Task
+from envsync.daemon.wakeup import Wakeup
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher
 from envsync.daemon.worker_process import WorkerProcess
 from envsync.errors import EnvsyncError
@@ -59,7 +60,7 @@ class MainLoop:
         self._notifier = notifier
         self._paths = DaemonPaths.of(settings.environ, settings.hostname)
         self._selector = selectors.DefaultSelector()
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup = Wakeup()
         self._inventory = WatchedInventory(
             settings.file,
             self._paths.inventory,
@@ -82,7 +83,7 @@ class MainLoop:
         lock = self._paths.lock()
         try:
             self._set_up()
-            with self._signals():
+            with self._wakeup.at_signals(_SIGNALS):
                 self._announce_ready()
                 while not self._stopping:
                     self._turn()
@@ -95,8 +96,8 @@ class MainLoop:
         self._store = Store(self._paths.database)
         self._store.put_inventory(str(self._settings.file))
         self._scheduler = Scheduler(self._store, self._log, self._start)
-        self._watcher = Watcher(self._wake)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        self._watcher = Watcher(self._wakeup.wake)
+        self._selector.register(self._wakeup.fd, selectors.EVENT_READ, self._woken)
         self._listen()
         self._request_handler = RequestHandler(self._scheduler, self._log, self.document)
         self._adopt(assignments)
@@ -250,29 +251,12 @@ class MainLoop:
 
     # Signals and the end
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # a full pipe wakes the loop anyway
-            os.write(self._wake_write, b"\0")
-
     def _woken(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            for number in os.read(self._wake_read, 4096):
-                if number in (signal.SIGTERM, signal.SIGINT):
-                    self._stopping = True
-                elif number == signal.SIGHUP:
-                    self._inventory.demand()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Have signals wake the loop. One that a handler took without that would be lost."""
-        earlier_fd = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        earlier = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(earlier_fd)
+        for number in self._wakeup.signals():
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stopping = True
+            elif number == signal.SIGHUP:
+                self._inventory.demand()
 
     def _end(self) -> None:
         self._notifier.stopping()

@@ -49,10 +49,10 @@ def test_a_socket_that_was_removed_is_made_again(
     monkeypatch.setattr(main_loop, "POLL_SECONDS", 0.0)
     if what == "directory":
         socket.parent.parent.write_text("no directory can be made here now")
-        loop._wake()
+        loop._wakeup.wake()
         loop._turn()
         socket.parent.parent.unlink()
-    loop._wake()
+    loop._wakeup.wake()
     loop._turn()
     assert control._is_served(socket)
     loop._turn()  # answers nothing to the one who only looked
@@ -66,6 +66,6 @@ def test_a_socket_that_cannot_be_looked_for_stays(
     monkeypatch.setattr(main_loop, "POLL_SECONDS", 0.0)
     paths = loop._paths
     monkeypatch.setattr(loop, "_paths", replace(paths, runtime=paths.runtime / ("x" * 300)))
-    loop._wake()
+    loop._wakeup.wake()
     loop._turn()
     assert control._is_served(paths.socket)
