@@ -8,10 +8,11 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
+from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
@@ -83,12 +84,30 @@ def test_a_push_that_reached_nobody_says_what_the_source_is(
 ) -> None:
     """The daemon would take servers that were not pushed to for being in step."""
     del site  # its environment is pushed
-    daemon_work._push(_unreachable_server(tmp_path, monkeypatch), NAME, ("server2",))
+    pushed = _unreachable_server(tmp_path, monkeypatch)
+    daemon_work._push(pushed, NAME, ("server2",), lambda: None)
     messages = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["report"]["error"]["code"] for one in messages if "report" in one] == [
         "host-key-refused"
     ]
     assert [len(one["revision"]) for one in messages if "revision" in one] == [64]
+
+
+def test_a_push_has_helpers_because_they_are_forked_before_it_listens_to_the_daemon(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To listen takes a thread, and a process with threads forks no helpers."""
+    del site  # its environment is pushed
+    events, fork = list[str](), HelperProcesses.fork
+
+    def recorded(*arguments: Any, **options: Any) -> HelperProcesses:
+        events.append("fork")
+        return fork(*arguments, **options)
+
+    monkeypatch.setattr(HelperProcesses, "fork", recorded)
+    pushed = _unreachable_server(tmp_path, monkeypatch)
+    daemon_work._push(pushed, NAME, ("server2",), lambda: events.append("listen"))
+    assert events == ["fork", "listen"]
 
 
 def test_a_spare_that_cannot_be_made_is_said(

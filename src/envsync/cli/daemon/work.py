@@ -34,6 +34,8 @@ from envsync.errors import EnvsyncError, SourceRefused, UsageError
 from envsync.push.fan_out.start_signal import StartSignal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from envsync.cli.invocation.site import Site
     from envsync.push.fan_out.fan_out import AwaitStart
     from envsync.push.steps.report import PushReport
@@ -69,8 +71,10 @@ def work(
     nothing is pushed, but the next push gets a tree to build on.
     """
     start_signal = StartSignal()
-    _end_with_the_daemon(start_signal)
+    listen = functools.partial(_end_with_the_daemon, start_signal)
     await_start = start_signal.wait if awaits_start else None
+    if make_spare or not servers:
+        listen()
     site = functools.cache(lambda: invocation.site(as_name))
     checks = {name: (path, digest) for name, path, digest in digest_checks}
     for environment in environments:
@@ -78,7 +82,7 @@ def work(
             if make_spare:
                 _make_spares(site(), environment, servers)
             elif servers:
-                _push(site(), environment, servers, await_start)
+                _push(site(), environment, servers, listen, await_start)
             elif not _is_unchanged(environment, *checks.get(environment, ("", ""))):
                 _scan(site(), environment)
         except EnvsyncError as error:
@@ -137,9 +141,13 @@ def _scan(site: Site, environment: str) -> None:
 
 
 def _push(
-    site: Site, environment: str, servers: tuple[str, ...], await_start: AwaitStart | None = None
+    site: Site,
+    environment: str,
+    servers: tuple[str, ...],
+    listen: Callable[[], None],
+    await_start: AwaitStart | None = None,
 ) -> None:
-    """Push as `envsync push` does, unattended."""
+    """Push as `envsync push` does, unattended; call `listen` once helper processes are forked."""
     from envsync.agent.operations.python_gc import collect_rarely
 
     collect_rarely()
@@ -174,6 +182,7 @@ def _push(
         _send(PushEnded(environment, outcome, found.error))
 
     fan_out = FanOut(settings, request.source, request.destinations, on_report=report)
+    listen()
     fan_out.run(await_start)
     if fan_out.source_revision and not is_told.is_set():  # every server failed before it was found
         _send(SourceScanned(environment, fan_out.source_revision))
