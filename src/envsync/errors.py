@@ -34,6 +34,7 @@ agent: stdlib only, Python 3.8.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from typing import (
@@ -84,13 +85,13 @@ class Hint(NamedTuple):
         return _SLOT.sub(lambda slot: known[slot.group(1)], self.template)
 
 
-ANOTHERS = (
-    "ask its owner to push it or to share it (`share: {group: ..., mode: write}`), or push to your "
-    "own prefix"
-)
-UNMOUNT = "unmount it there; it can be mounted outside the environment, with a link to it inside"
-NO_MOUNT_POINT = "unmount it there: an environment has to be a plain directory in `envs`"
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
+
+
+def listed(names: Sequence[str], shown: int) -> str:
+    """Return names as text for a message: `a, b and 3 more`."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def _hint_text(hint: Union[str, Hint], server: Optional[str]) -> str:
@@ -310,6 +311,16 @@ INTERRUPTED_EXIT_CODE = 130
 # JSON can spell these surrogates, but nothing can encode them. U+DC80 to U+DCFF stand for bytes of
 # a path (surrogateescape) and are kept.
 _NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+@contextlib.contextmanager
+def about(server: str) -> Iterator[None]:
+    """Have each error that is raised until the block ends name `server`, unless it names one."""
+    try:
+        yield
+    except EnvsyncError as error:
+        error.server = error.server or server
+        raise
 
 
 def all_errors(root: Type[EnvsyncError] = EnvsyncError) -> Iterator[Type[EnvsyncError]]:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from envsync.agent.wire.messages import listed
 from envsync.daemon import triggers
 from envsync.daemon.rows import SourceRow
 from envsync.daemon.triggers import NO_ACTIVITY, Activity, Observation
-from envsync.errors import EnvsyncError, InstallUnfinished, NotFound
+from envsync.errors import EnvsyncError, InstallUnfinished, NotFound, listed
 
 NOT_DUE, DUE, DUE_SETTLED = "not due", "due", "due, settled"
 """Whether a scan is due. A change that it finds need not settle if the source came to rest before

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from envsync.errors import InventoryError
+from envsync.errors import InventoryError, listed
 from envsync.inventory import names, ranges
 from envsync.inventory.identity import own_server_names
 from envsync.tree.sharing import Share
@@ -130,14 +130,14 @@ class Inventory:
 
         Raises `InventoryError` for `base` and for an invalid name.
         """
-        listed = {environment.name: environment for environment in self.environments}
+        by_name = {environment.name: environment for environment in self.environments}
         if name == names.BASE:
             raise InventoryError(
                 "base is conda itself, which differs on every server: it is not pushed",
                 hint="for a new server: `envsync bootstrap SERVER`; to push what you installed in "
                 "base: conda create -n NAME --clone base",
             )
-        return listed.get(name) or Environment(_checked(names.environment_name, name))
+        return by_name.get(name) or Environment(_checked(names.environment_name, name))
 
     def publishers(self, server: str) -> str:
         """Return a group that may publish on `server`, or "".
@@ -156,12 +156,12 @@ class Inventory:
         """
         environment = self.environment(environment_name)
         if not environment.push_to:
-            listed = [entry.name for entry in self.environments if entry.push_to]
+            names_pushed = [entry.name for entry in self.environments if entry.push_to]
             raise InventoryError(
                 f"{self._place} does not say where {environment_name!r} is pushed to"
-                f"{names.suggestion(environment_name, listed)}",
+                f"{names.suggestion(environment_name, names_pushed)}",
                 hint=f"name servers, or give {environment_name} `push_to:` there",
-                details=_listing("environments with push_to", listed),
+                details=_listing("environments with push_to", names_pushed),
             )
         return tuple(
             server
@@ -261,8 +261,7 @@ class Inventory:
 
 
 def _listing(title: str, entries: Sequence[str]) -> list[str]:
-    more = f" and {len(entries) - NAMES_SHOWN} more" if len(entries) > NAMES_SHOWN else ""
-    return [f"{title}: {', '.join(entries[:NAMES_SHOWN])}{more}"] if entries else []
+    return [f"{title}: {listed(entries, NAMES_SHOWN)}"] if entries else []
 
 
 def _checked(check: Callable[[str], _T], text: str) -> _T:

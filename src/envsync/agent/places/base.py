@@ -6,7 +6,8 @@ import os
 from typing import List, Optional
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.wire.messages import Finding, listed
+from envsync.agent.wire.messages import Finding
+from envsync.errors import listed
 
 OWN_ENTRIES = ("envs", "pkgs", ".envsync", "lost+found")
 """Entries of a prefix that every server has of its own. They are no part of conda's base, and in

@@ -20,9 +20,9 @@ from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.trees.set_id import mode_for
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import modes
-from envsync.agent.wire.messages import Finding, listed
+from envsync.agent.wire.messages import Finding
 from envsync.conda import outside
-from envsync.errors import SourceRefused
+from envsync.errors import SourceRefused, listed
 from envsync.tree import listing as listings
 from envsync.tree.entry import FILE, MODE_MASK, SYMLINK, Entry, join, split
 

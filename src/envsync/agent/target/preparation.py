@@ -14,10 +14,10 @@ from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import is_foreign, owner_finding
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
-from envsync.agent.wire.messages import FOREIGN_OWNER, DirectoryIdentity, Finding
+from envsync.agent.wire.messages import FINDING_HINTS, FOREIGN_OWNER, DirectoryIdentity, Finding
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
 from envsync.conda.site_packages import PYTHON
-from envsync.errors import ANOTHERS, NO_MOUNT_POINT, UNMOUNT, Hint, PreflightRefused
+from envsync.errors import Hint, PreflightRefused
 from envsync.tree.manifest import Manifest
 
 _PYTHON_DIRECTORY = re.compile(rb"lib/(" + PYTHON + rb")\Z")
@@ -140,7 +140,7 @@ def refuse_anothers(findings: Iterable[Finding]) -> None:
     """Raise `PreflightRefused` if one of these says that another user's version is in the way."""
     for finding in findings:
         if finding.kind == FOREIGN_OWNER:
-            raise PreflightRefused(finding.message, hint=ANOTHERS)
+            raise PreflightRefused(finding.message, hint=FINDING_HINTS[finding.kind])
 
 
 def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:
@@ -165,7 +165,7 @@ def require_no_mounts_in(tree: bytes, name: str) -> None:
         raise PreflightRefused(
             found[0].message,
             details=[finding.message for finding in found[1:]],
-            hint=NO_MOUNT_POINT if found[0].kind == "mount-point" else UNMOUNT,
+            hint=FINDING_HINTS[found[0].kind],
         )
 
 

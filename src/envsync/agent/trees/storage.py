@@ -137,14 +137,17 @@ def failure_here(error: OSError) -> Optional[EnvsyncError]:
     )
 
 
-def failure_of(error: Union[EnvsyncError, OSError]) -> EnvsyncError:
-    """Return any failure of a server's share of the work as an error for people.
+def failure_of(error: Union[EnvsyncError, OSError], server: str) -> EnvsyncError:
+    """Return any failure of a server's share of the work as an error for people, naming a server.
 
     A system error that reaches this machine's side is about this machine.
     """
     if isinstance(error, EnvsyncError):
-        return error
-    return failure_here(error) or EnvsyncError(words(error))
+        failure = error
+    else:
+        failure = failure_here(error) or EnvsyncError(words(error))
+    failure.server = failure.server or server
+    return failure
 
 
 PUBLISHED = "the new version is live, but could not be recorded", "push again"

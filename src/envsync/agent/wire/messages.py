@@ -5,7 +5,7 @@ Paths and names are text with surrogate escapes, so that any bytes survive JSON.
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from envsync.conda.platform_needs import Platform
 from envsync.tree.manifest import Totals
@@ -37,10 +37,14 @@ class Finding(NamedTuple):
     blocking: bool = False
 
 
-def listed(names: Sequence[str], shown: int) -> str:
-    """Return names as text for a message: `a, b and 3 more`."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+FINDING_HINTS: Mapping[str, str] = {
+    FOREIGN_OWNER: "ask its owner to push it or to share it (`share: {group: ..., mode: write}`), "
+    "or push to your own prefix",
+    "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
+    "mounted-inside": "unmount it there; it can be mounted outside the environment, with a link to "
+    "it inside",
+}
+"""The hints about kinds of findings for which the agent itself refuses as well."""
 
 
 class ProcessUse(NamedTuple):

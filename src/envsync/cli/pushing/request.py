@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from envsync.cli.invocation.site import Site
-from envsync.errors import NotFound, UsageError
+from envsync.errors import NotFound, UsageError, listed
 from envsync.hint_commands import command_line
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
 from envsync.inventory.names import suggestion
@@ -17,6 +17,8 @@ from envsync.push.request.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.transport import names as transports
+
+_ENVIRONMENTS_SHOWN = 12
 
 T = TypeVar("T")
 _MAKE_ARCHIVE = f"{command_line('pack', 'ENV', '-o', 'FILE')} makes one"
@@ -240,9 +242,8 @@ def require_environment(prefix: str, name: str) -> None:
     )
 
 
-def _listing(names: Sequence[str], shown: int = 12) -> list[str]:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return [f"there: {', '.join(names[:shown])}{more}"] if names else []
+def _listing(names: Sequence[str]) -> list[str]:
+    return [f"there: {listed(names, _ENVIRONMENTS_SHOWN)}"] if names else []
 
 
 def _destination(site: Site, server: Server, options: PushOptions) -> Destination:

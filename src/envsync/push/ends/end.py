@@ -13,7 +13,7 @@ from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
-from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, error_from_json
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, about, error_from_json
 from envsync.push.ends.opening import Opening
 from envsync.ssh.session import Link
 
@@ -83,10 +83,8 @@ class LocalEnd:
         self._blocks = iter(stream or ())
         self._progress = on_progress or _ignore
         try:
-            return self.service.ask(operation, request)
-        except EnvsyncError as error:
-            error.server = error.server or self.server
-            raise
+            with about(self.server):
+                return self.service.ask(operation, request)
         finally:
             self._progress = _ignore
             self._blocks = iter(())

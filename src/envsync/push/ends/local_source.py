@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.trees.storage import storage_failure
 from envsync.agent.wire.source_operations import SOURCE_MANIFEST, AskManifest
-from envsync.errors import EnvsyncError
+from envsync.errors import about
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.requested_files import requested_files
 from envsync.push.ends.source import Outlined
@@ -76,17 +76,14 @@ class LocalSource:
         def named(
             items: Collection[Item], progress: Callable[[int, int], None] | None = None
         ) -> Iterator[bytes]:
-            try:
-                yield from contents(items, progress)
-            except EnvsyncError as error:
-                error.server = error.server or self.look.server
-                raise
-            except OSError as error:
-                failure = storage_failure(error)
-                if failure is None:
-                    raise
-                failure.server = self.look.server
-                raise failure from error
+            with about(self.look.server):
+                try:
+                    yield from contents(items, progress)
+                except OSError as error:
+                    failure = storage_failure(error)
+                    if failure is None:
+                        raise
+                    raise failure from error
 
         return named
 

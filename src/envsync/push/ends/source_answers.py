@@ -9,7 +9,6 @@ from envsync.agent.wire.messages import (
     RelocationFacts,
     SampleFacts,
     SourceState,
-    listed,
 )
 from envsync.agent.wire.rebuild_operations import REQUIREMENTS
 from envsync.agent.wire.source_operations import (
@@ -24,7 +23,7 @@ from envsync.agent.wire.source_operations import (
     CodecStep,
 )
 from envsync.conda.requirements import Requirements
-from envsync.errors import AgentFailed, PreflightRefused
+from envsync.errors import AgentFailed, PreflightRefused, listed
 from envsync.push.ends.source_look import SourceLook
 from envsync.transport.job import Item
 

@@ -20,7 +20,7 @@ from envsync.agent.wire.source_operations import (
     InspectSource,
     OpenSource,
 )
-from envsync.errors import EnvsyncError
+from envsync.errors import about
 from envsync.push.ends.end import End, Progress
 
 
@@ -196,13 +196,6 @@ class SourceLook:
                 self._version = version = replace(version, answers=answers)
             return cast("AnswerT", version.answers[key])
 
-    def _make_it_stand_there(self) -> None:
-        try:
-            self._before()
-        except EnvsyncError as error:
-            error.server = error.server or self.server
-            raise
-
     def _inspect(self, on_progress: Progress | None = None) -> _Version:
         def relay(figures: Mapping[str, Any]) -> None:
             if figures.get("changed"):
@@ -211,7 +204,8 @@ class SourceLook:
             elif on_progress:
                 on_progress(figures)
 
-        self._make_it_stand_there()
+        with about(self.server):
+            self._before()
         self._scanned.clear()
         try:
             state = self._end.ask(INSPECT_SOURCE, InspectSource(), on_progress=relay)

@@ -184,10 +184,9 @@ class FanOut:
                 return replace(report, connection=connection, connection_reason=reason, route=route)
         except (EnvsyncError, OSError) as error:
             self._may_begin.wait()  # until then, nobody has asked for the push
-            failure = failure_of(error)
-            failure.server = failure.server or destination.server
-            name, seconds = self._settings.name_there, progress.total_seconds()
-            return PushReport(destination.server, name, FAILED, seconds=seconds, error=failure)
+            server, name = destination.server, self._settings.name_there
+            failure, seconds = failure_of(error, server), progress.total_seconds()
+            return PushReport(server, name, FAILED, seconds=seconds, error=failure)
 
     def _await_start(self, progress: ProgressTracker) -> None:
         """Wait until pushes may begin; the time until then does not count."""

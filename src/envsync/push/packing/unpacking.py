@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from envsync.agent.wire.messages import listed
-from envsync.errors import SourceRefused
+from envsync.errors import SourceRefused, listed
 from envsync.push.packing.conda_unpack import UNPACK, has_conda_unpack, settle
 from envsync.push.packing.disk_here import LARGER_CACHE, disk_here
 from envsync.push.packing.extraction import extract

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from envsync.agent.server.filesystem import Space
+from envsync.agent.trees import storage
 from envsync.agent.wire.messages import (
+    FINDING_HINTS,
     FOREIGN_OWNER,
     GROUP_OWNED,
     SHARED,
     Finding,
+    PlanFacts,
     SourceState,
     TargetState,
-    listed,
 )
 from envsync.conda import platform_needs
 from envsync.conda.platform_needs import mismatches
-from envsync.errors import (
-    ANOTHERS,
-    NO_MOUNT_POINT,
-    UNMOUNT,
-    PreflightRefused,
-    SourceRefused,
-)
+from envsync.errors import PreflightRefused, SourceRefused, listed
 from envsync.push.request.method import MIRROR, REBUILD
 from envsync.tree.sharing import WRITE, Share
 
@@ -30,32 +27,33 @@ AFTER_THE_INSTALLER = (
     "push again when the installer has ended; if it died, remove what it left, or install again"
 )
 _HINTS = {
+    **FINDING_HINTS,
     "archive-platform": "unpack it on a server of its own platform, or pack the environment on a "
     "machine of that server's platform",
     "platform": "--method rebuild builds it there; --force-platform pushes it anyway",
     "busy": AFTER_THE_INSTALLER,
     "read-only": "give yourself write permission there",
     "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
-    "mount-point": NO_MOUNT_POINT,
-    "mounted-inside": UNMOUNT,
     "mounted-prefix": "create a directory on it, and set that server's `prefix:` to it",
     "in-the-way": "remove it there if it is not needed, or move it out of the prefix; then run "
     "the same command again; `envs` and `pkgs` may stay",
     "not-a-directory": "move it away there",
     "state-elsewhere": "make `.envsync` a plain directory there, or move the environment there "
     "and leave a link to it in `envs`",
-    FOREIGN_OWNER: ANOTHERS,
 }
 _SOURCE_HINTS = {
-    "mapped": "push again when it has ended; name files of this server alone in `local:`"
+    "mapped": "push again when it has ended; name files of this server alone in `local:`",
 }
 
 
 def warnings(source: SourceState, target: TargetState, method: str = MIRROR) -> tuple[str, ...]:
     """Return the findings that do not stop the push."""
     findings = (*source.findings, *_target_findings(source, target, method))
-    told = (finding for finding in findings if finding.kind not in (GROUP_OWNED, SHARED))
-    return tuple(finding.message for finding in told if not finding.blocking)
+    return tuple(
+        finding.message
+        for finding in findings
+        if not finding.blocking and finding.kind not in (GROUP_OWNED, SHARED)
+    )
 
 
 def credential_warnings(
@@ -68,9 +66,9 @@ def credential_warnings(
     if not paths:
         return ()
     most = _CREDENTIALS_SHOWN
-    told = f"credentials are in {listed(paths, most)}: whoever can read {where} can read them"
+    warning = f"credentials are in {listed(paths, most)}: whoever can read {where} can read them"
     others = (paths[start : start + most] for start in range(most, len(paths), most))
-    return (told, *(f"credentials are also in {', '.join(names)}" for names in others))
+    return (warning, *(f"credentials are also in {', '.join(names)}" for names in others))
 
 
 def _target_findings(source: SourceState, target: TargetState, method: str) -> Iterator[Finding]:
@@ -131,7 +129,9 @@ def require_target(
     findings = _target_findings(source, target, method)
     if is_archive:
         kinds = {"platform": "archive-platform"}
-        findings = (one._replace(kind=kinds.get(one.kind, one.kind)) for one in findings)
+        findings = (
+            finding._replace(kind=kinds.get(finding.kind, finding.kind)) for finding in findings
+        )
     refuse(findings)
 
 
@@ -144,6 +144,12 @@ def refuse(findings: Iterable[Finding]) -> None:
             details=[finding.message for finding in blocking[1:]],
             hint=_HINTS.get(blocking[0].kind, ""),
         )
+
+
+def require_room(plan: PlanFacts, target: TargetState) -> None:
+    """Raise `NoSpace` unless the target has room for what the plan creates."""
+    free = Space(target.free_bytes, target.free_inodes)
+    storage.require_room(free, plan.new_bytes, plan.fetch_files + plan.copy_files)
 
 
 def require_shared(target: TargetState, share: Share | None) -> None:

@@ -113,6 +113,4 @@ def _outcome(place: Place, visit: Callable[[Place], T]) -> Outcome[T]:
     try:
         return Outcome(place.server, value=visit(place))
     except (EnvsyncError, OSError) as error:
-        failure = failure_of(error)
-        failure.server = failure.server or place.server
-        return Outcome(place.server, error=failure)
+        return Outcome(place.server, error=failure_of(error, place.server))
