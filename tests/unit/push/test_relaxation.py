@@ -11,6 +11,7 @@ from envsync.conda.requirements import CondaRequirement, PipRequirement, Require
 from envsync.push.rebuilding.relaxation import (
     DROPPED,
     Pin,
+    PinPolicy,
     built_for_another,
     conda_pins,
     from_places,
@@ -48,15 +49,15 @@ EPOCH = CondaRequirement("x", "1!2.3", "0", "linux-64")
 def test_conda_package_is_relaxed_in_steps(
     package: CondaRequirement, steps: tuple[str, ...]
 ) -> None:
-    (pin,) = conda_pins(asked(package), other_platform=False, from_history=False)
+    (pin,) = conda_pins(asked(package), PinPolicy())
     assert pin.steps == steps
 
 
 def test_on_another_platform_builds_are_not_asked_for() -> None:
-    pins = conda_pins(asked(NUMPY, SIX), other_platform=True, from_history=False)
+    pins = conda_pins(asked(NUMPY, SIX), PinPolicy(other_platform=True))
     assert specs(pins) == ("numpy=1.26.4", "six=1.16=pyh_0")
     assert pins[0].steps[-1] == DROPPED
-    (told,) = built_for_another(asked(NUMPY, PYTHON, SIX))
+    (told,) = built_for_another(asked(NUMPY, PYTHON, SIX), PinPolicy(other_platform=True))
     assert str(told) == "the builds of 2 packages -> their versions (they are for linux-64)"
 
 
@@ -64,7 +65,7 @@ def test_from_history_asks_for_what_a_person_wrote() -> None:
     requirements = Requirements(
         (), (NUMPY,), (), ("lab-variant=1.0=mkl_1", "numpy>=1.20", "python=3.11", "scipy")
     )
-    pins = conda_pins(requirements, other_platform=False, from_history=True)
+    pins = conda_pins(requirements, PinPolicy(from_history=True))
     assert specs(pins) == requirements.requested
     assert pins[0].steps == ("lab-variant=1.0=mkl_1", "lab-variant=1.0", "lab-variant=1.*")
     assert pins[1].steps == ("numpy>=1.20",)
@@ -73,7 +74,7 @@ def test_from_history_asks_for_what_a_person_wrote() -> None:
 @pytest.mark.parametrize("channel", ["lab::", "https://h:80/lab::"])
 def test_a_channel_that_a_person_named_never_gives_way(channel: str) -> None:
     requirements = Requirements((), (), (), (f"{channel}numpy=1.26.4", f"{channel}scipy=1.0=b_0"))
-    pins = conda_pins(requirements, other_platform=True, from_history=True)
+    pins = conda_pins(requirements, PinPolicy(other_platform=True, from_history=True))
     assert [pin.name for pin in pins] == ["numpy", "scipy"]
     assert pins[0].steps == (
         f"{channel}numpy=1.26.4",
@@ -99,7 +100,7 @@ def test_a_channel_that_a_person_named_never_gives_way(channel: str) -> None:
     ],
 )
 def test_pip_package_is_relaxed_in_steps(package: PipRequirement, steps: tuple[str, ...]) -> None:
-    (pin,) = pip_pins(asked(pip=(package,)), other_platform=False, from_history=False)
+    (pin,) = pip_pins(asked(pip=(package,)), PinPolicy())
     assert pin.steps == steps
 
 
@@ -107,9 +108,9 @@ def test_pip_package_is_relaxed_in_steps(package: PipRequirement, steps: tuple[s
 def test_no_name_becomes_an_option(name: str) -> None:
     pip = (PipRequirement(name, "1.0", "", False, True),)
     conda = CondaRequirement(name, "1.0", "0", "noarch")
-    assert pip_pins(asked(pip=pip), other_platform=False, from_history=False) == ()
-    assert conda_pins(asked(conda), other_platform=False, from_history=False) == ()
-    told = [str(one) for one in never_asked_for(asked(conda, pip=pip), from_history=False)]
+    assert pip_pins(asked(pip=pip), PinPolicy()) == ()
+    assert conda_pins(asked(conda), PinPolicy()) == ()
+    told = [str(one) for one in never_asked_for(asked(conda, pip=pip), PinPolicy())]
     why = "left out (no tool accepts that name, version or build)"
     assert told == [f"{name!r} '1.0' of {tool} -> {why}" for tool in ("conda", "pip")]
 
@@ -117,14 +118,14 @@ def test_no_name_becomes_an_option(name: str) -> None:
 def test_requirement_that_is_asked_for_is_not_reported_as_left_out() -> None:
     nowhere = PipRequirement("nowhere", "", "", False, True)
     requirements = asked(NUMPY, PYTHON, SIX, JPEG, EPOCH, pip=(WHEEL, EDITABLE, CLONE, nowhere))
-    (told,) = never_asked_for(requirements, from_history=False)
+    (told,) = never_asked_for(requirements, PinPolicy())
     assert told.before == "'nowhere' '' of pip"
-    pins = pip_pins(requirements, other_platform=True, from_history=False)
+    pins = pip_pins(requirements, PinPolicy(other_platform=True))
     assert names(pins) == ("mylab", "tool", "lib")
 
 
 def test_only_pins_that_the_message_names_are_relaxed() -> None:
-    pins = conda_pins(asked(NUMPY, PYTHON, SIX), other_platform=False, from_history=False)
+    pins = conda_pins(asked(NUMPY, PYTHON, SIX), PinPolicy())
     outcome = relax_missing(pins, ["NumPy"], [], "not available")
     assert specs(outcome.pins) == ("numpy=1.26.4", *specs(pins)[1:])
     assert [str(one) for one in outcome.relaxations] == [
@@ -151,23 +152,23 @@ def test_package_of_a_local_place_is_never_asked_of_an_index(
     package: PipRequirement, place: str
 ) -> None:
     """Of that name there may be anybody's there; on another platform it may be left out."""
-    pins = pip_pins(asked(pip=(package,)), other_platform=False, from_history=False)
+    pins = pip_pins(asked(pip=(package,)), PinPolicy())
     for names_, places in (((package.name,), ()), ((), (place,))):
         assert not relax_missing(pins, names_, places, "").relaxations
         assert from_places(pins, names_, places) == pins
     assert from_places(pins, ["idna"], ["/srv/too"]) == ()
-    elsewhere = pip_pins(asked(pip=(package,)), other_platform=True, from_history=False)
+    elsewhere = pip_pins(asked(pip=(package,)), PinPolicy(other_platform=True))
     (left_out,) = relax_missing(elsewhere, [], [place], "gone").relaxations
     assert str(left_out).endswith("-> left out (gone)")
 
 
 def test_from_history_leaves_no_pip_package_to_what_others_need() -> None:
-    pins = pip_pins(asked(pip=(EDITABLE,)), other_platform=True, from_history=True)
+    pins = pip_pins(asked(pip=(EDITABLE,)), PinPolicy(other_platform=True, from_history=True))
     assert [pin.steps for pin in pins] == [("-e file:///srv/tool",)]
 
 
 def test_conflict_relaxes_the_strictest_pins_and_leaves_none_out() -> None:
-    pins = conda_pins(asked(NUMPY, SIX), other_platform=True, from_history=False)
+    pins = conda_pins(asked(NUMPY, SIX), PinPolicy(other_platform=True))
     first = relax_conflict(pins, ["numpy", "six"], "")
     assert specs(first.pins) == ("numpy=1.26.*", "six=1.16")
     last = (Pin("a", ("a=1", DROPPED)), Pin("b", ("b=1",)))
@@ -176,7 +177,7 @@ def test_conflict_relaxes_the_strictest_pins_and_leaves_none_out() -> None:
 
 @given(st.lists(st.sampled_from(["numpy", "python", "six", "jpeg"]), max_size=30), st.booleans())
 def test_every_step_is_told_and_there_is_an_end(failing: list[str], other: bool) -> None:
-    pins = conda_pins(asked(NUMPY, PYTHON, SIX, JPEG), other_platform=other, from_history=False)
+    pins = conda_pins(asked(NUMPY, PYTHON, SIX, JPEG), PinPolicy(other_platform=other))
     most = sum(len(pin.steps) - 1 for pin in pins)
     told = 0
     for name in failing:

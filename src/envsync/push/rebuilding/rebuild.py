@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from envsync.agent.wire.messages import PlanFacts, ToolFacts
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
@@ -31,6 +30,7 @@ from envsync.push.ends.end import Progress
 from envsync.push.rebuilding import solver_messages
 from envsync.push.rebuilding.relaxation import (
     Pin,
+    PinPolicy,
     Relaxation,
     RelaxedPins,
     built_for_another,
@@ -65,7 +65,8 @@ ReadOutput = Callable[[str], ToolFailure]
 _NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there"
 
 
-class RebuildRequest(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RebuildRequest:
     """The parameters of a rebuild: the target's prefix, and how to ask for the environment.
 
     `other_platform` says why the source's programs cannot run there; "" if they can.
@@ -74,6 +75,11 @@ class RebuildRequest(NamedTuple):
     prefix: str
     from_history: bool
     other_platform: str
+
+    @property
+    def policy(self) -> PinPolicy:
+        """How packages are asked for there."""
+        return PinPolicy(bool(self.other_platform), self.from_history)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +138,9 @@ class Rebuild:
         except EnvsyncError as error:
             self._give_up(error)
             raise
-        found = tuple(finding.message for finding in facts.findings)
+        warnings += tuple(finding.message for finding in facts.findings)
         changes = tuple(map(str, self._relaxed))
-        return Rebuilt(facts.plan, facts.totals, tool_label(tool), changes, (*warnings, *found))
+        return Rebuilt(facts.plan, facts.totals, tool_label(tool), changes, warnings)
 
     def _call(self, operation: Operation[RequestT, AnswerT], request: RequestT) -> AnswerT:
         return self._ask(operation, request, on_progress=self._on_progress)
@@ -148,14 +154,9 @@ class Rebuild:
 
     def _create(self, tool: ToolFacts) -> None:
         request, requirements = self._request, self._requirements
-        self._relaxed += never_asked_for(requirements, from_history=request.from_history)
-        if request.other_platform and not request.from_history:
-            self._relaxed += built_for_another(requirements)
-        pins = conda_pins(
-            requirements,
-            other_platform=bool(request.other_platform),
-            from_history=request.from_history,
-        )
+        self._relaxed += never_asked_for(requirements, request.policy)
+        self._relaxed += built_for_another(requirements, request.policy)
+        pins = conda_pins(requirements, request.policy)
         if not pins:
             raise RebuildFailed(
                 "the source has no conda packages"
@@ -173,11 +174,7 @@ class Rebuild:
     def _install(self) -> tuple[str, ...]:
         """Install pip's packages; return what `pip check` reports if one of them was relaxed."""
         request = self._request
-        pins = pip_pins(
-            self._requirements,
-            other_platform=bool(request.other_platform),
-            from_history=request.from_history,
-        )
+        pins = pip_pins(self._requirements, request.policy)
         if not pins:
             return ()
 
@@ -204,11 +201,11 @@ class Rebuild:
             if ran.status == 0:
                 return
             failure = _in_a_line(read(ran.output))
-            outcome = _relaxed(pins, failure)
-            if not outcome.relaxations:
+            relaxed = _relaxed(pins, failure)
+            if not relaxed.relaxations:
                 raise self._failure(tool, failure, ran.output, pins)
-            pins = outcome.pins
-            self._relaxed += outcome.relaxations
+            pins = relaxed.pins
+            self._relaxed += relaxed.relaxations
         raise RebuildFailed(
             f"{tool} there still cannot install what is required after {TRIES_MAX} tries",
             details=[f"relaxed: {relaxation}" for relaxation in self._relaxed],
@@ -240,8 +237,8 @@ class Rebuild:
     def _details(self, message: str, output: str) -> list[str]:
         """Return what was relaxed, and the end of what the tool said beyond the message."""
         relaxed = [f"relaxed: {relaxation}" for relaxation in self._relaxed]
-        said = [line[:_LINE_CHARACTERS] for line in solver_messages.lines(output)]
-        more = [line for line in said if line.strip().removeprefix("ERROR: ") not in message]
+        lines = [line[:_LINE_CHARACTERS] for line in solver_messages.lines(output)]
+        more = [line for line in lines if line.strip().removeprefix("ERROR: ") not in message]
         return [*relaxed, *more[-OUTPUT_LINES:]]
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from envsync.conda.packages import normalized
@@ -38,7 +37,8 @@ _REQUESTED = re.compile(
 DROPPED = ""
 
 
-class Relaxation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Relaxation:
     """One pin that was relaxed. `after` is empty if the package was left out."""
 
     package: str
@@ -75,21 +75,31 @@ class Pin:
         return replace(self, step=self.step + 1)
 
 
-class RelaxedPins(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PinPolicy:
+    """How packages are asked for: on another platform than the source's, or only by history.
+
+    From history, only what a person asked for is pinned, as they wrote it.
+    """
+
+    other_platform: bool = False
+    from_history: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RelaxedPins:
     """The pins after a failure; no `relaxations` if no pin that was named could be relaxed."""
 
     pins: tuple[Pin, ...]
     relaxations: tuple[Relaxation, ...]
 
 
-def conda_pins(
-    requirements: Requirements, *, other_platform: bool, from_history: bool
-) -> tuple[Pin, ...]:
+def conda_pins(requirements: Requirements, policy: PinPolicy) -> tuple[Pin, ...]:
     """Return a pin for each package, or for each spec that a person gave."""
-    if from_history:
-        return tuple(_requested(spec, other_platform) for spec in requirements.requested)
+    if policy.from_history:
+        return tuple(_requested(spec, policy) for spec in requirements.requested)
     return tuple(
-        Pin(package.name.lower(), tuple(_conda_steps(package, other_platform)))
+        Pin(package.name.lower(), tuple(_conda_steps(package, policy)))
         for package in requirements.conda
         if _is_plain_conda(package)
     )
@@ -108,11 +118,11 @@ def _is_plain_pip(package: PipRequirement) -> bool:
     return has_version and _is_plain(package.name)
 
 
-def never_asked_for(requirements: Requirements, *, from_history: bool) -> tuple[Relaxation, ...]:
+def never_asked_for(requirements: Requirements, policy: PinPolicy) -> tuple[Relaxation, ...]:
     """Return the packages without a pin: no tool could be asked for them, or takes them amiss."""
-    conda = [] if from_history else requirements.conda
+    conda = [] if policy.from_history else requirements.conda
     odd = [("conda", p.name, p.version) for p in conda if not _is_plain_conda(p)]
-    pip = _wanted_pip(requirements, from_history=from_history)
+    pip = _wanted_pip(requirements, policy)
     odd += [("pip", p.name, p.version) for p in pip if not _is_plain_pip(p)]
     reason = "no tool accepts that name, version or build"
     return tuple(
@@ -121,26 +131,26 @@ def never_asked_for(requirements: Requirements, *, from_history: bool) -> tuple[
     )
 
 
-def _requested(spec: str, other_platform: bool) -> Pin:
+def _requested(spec: str, policy: PinPolicy) -> Pin:
     name = spec_name(spec)
     match = _REQUESTED.match(spec.strip())
     if match is None:
         return Pin(name, (spec,))
     package = CondaRequirement(name, match["version"], match["build"] or "", NOARCH)
     channel = match["channel"] or ""
-    steps = [step and channel + step for step in _conda_steps(package, other_platform)]
+    steps = [step and channel + step for step in _conda_steps(package, policy)]
     return Pin(name, (spec, *steps[1:]) if match["build"] else tuple(steps))
 
 
-def _conda_steps(package: CondaRequirement, other_platform: bool) -> Iterator[str]:
+def _conda_steps(package: CondaRequirement, policy: PinPolicy) -> Iterator[str]:
     exact = f"{package.name}={package.version}"
-    is_this_platforms = other_platform and package.subdir != NOARCH
+    is_this_platforms = policy.other_platform and package.subdir != NOARCH
     if package.build and not is_this_platforms:
         yield f"{exact}={package.build}"
     yield exact
     for version in _ranges(package.name, package.version):
         yield f"{package.name}={version}.*"
-    if other_platform:
+    if policy.other_platform:
         yield DROPPED
 
 
@@ -155,8 +165,10 @@ def _ranges(name: str, version: str) -> Iterator[str]:
             yield ".".join(parts[:length])
 
 
-def built_for_another(requirements: Requirements) -> tuple[Relaxation, ...]:
+def built_for_another(requirements: Requirements, policy: PinPolicy) -> tuple[Relaxation, ...]:
     """Return what is given up before the first try on another platform: builds for one platform."""
+    if policy.from_history or not policy.other_platform:
+        return ()
     builds = [package for package in requirements.conda if package.subdir != NOARCH]
     if not builds:
         return ()
@@ -165,42 +177,36 @@ def built_for_another(requirements: Requirements) -> tuple[Relaxation, ...]:
     return (Relaxation("", text, "their versions", f"they are for {subdirs}"),)
 
 
-def pip_pins(
-    requirements: Requirements, *, other_platform: bool, from_history: bool
-) -> tuple[Pin, ...]:
+def pip_pins(requirements: Requirements, policy: PinPolicy) -> tuple[Pin, ...]:
     """Return a pin for each pip package, or for those that a person asked for."""
     return tuple(
-        Pin(
-            normalized(one.name),
-            tuple(_pip_steps(one, other_platform, from_history=from_history)),
-            place=one.url,
-        )
-        for one in _wanted_pip(requirements, from_history=from_history)
-        if _is_plain_pip(one)
+        Pin(normalized(package.name), tuple(_pip_steps(package, policy)), place=package.url)
+        for package in _wanted_pip(requirements, policy)
+        if _is_plain_pip(package)
     )
 
 
-def _wanted_pip(requirements: Requirements, *, from_history: bool) -> list[PipRequirement]:
+def _wanted_pip(requirements: Requirements, policy: PinPolicy) -> list[PipRequirement]:
+    if not policy.from_history:
+        return list(requirements.pip)
     # A package with its own place is pinned even if it came as a dependency: otherwise pip would
     # look for it on an index.
-    return [one for one in requirements.pip if one.requested or one.url or not from_history]
+    return [package for package in requirements.pip if package.requested or package.url]
 
 
-def _pip_steps(
-    package: PipRequirement, other_platform: bool, *, from_history: bool
-) -> Iterator[str]:
+def _pip_steps(package: PipRequirement, policy: PinPolicy) -> Iterator[str]:
     if package.url:
         url = package.url.replace(" ", "%20")
         yield f"-e {url}" if package.editable else f"{package.name} @ {url}"
         # From history, pip resolves dependencies, and a package left out could come back from an
         # index.
-        if other_platform and not from_history:
+        if policy.other_platform and not policy.from_history:
             yield DROPPED
         return
     yield f"{package.name}=={package.version}"
     for version in _ranges("", package.version):
         yield f"{package.name}=={version}.*"
-    if other_platform:
+    if policy.other_platform:
         yield DROPPED
 
 
@@ -262,10 +268,10 @@ def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: st
 
 
 def _relax(pins: Sequence[Pin], giving: Sequence[Pin], reason: str) -> RelaxedPins:
-    after, told = list(pins), []
+    after, relaxations = list(pins), []
     for pin in giving:
         if pin.may_give_way:
             relaxed = pin.relaxed()
             after[after.index(pin)] = relaxed
-            told.append(Relaxation(pin.name, pin.spec, relaxed.spec, reason))
-    return RelaxedPins(tuple(after), tuple(told))
+            relaxations.append(Relaxation(pin.name, pin.spec, relaxed.spec, reason))
+    return RelaxedPins(tuple(after), tuple(relaxations))
