@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from envsync.agent.server.conda_tool import TOOLS
 from envsync.agent.wire.messages import ToolFacts
@@ -50,83 +51,86 @@ class Complaint:
     fails: bool = False
 
 
-def complaints(found: Examination, here: Platform | None) -> tuple[Complaint, ...]:
+def complaints(examination: Examination, here: Platform | None) -> tuple[Complaint, ...]:
     """Return a server's complaints, failures first.
 
     `here` is the platform of this machine; None leaves the comparison out.
     """
-    if found.error is not None:
-        return (Complaint(found.server, found.error.message, found.error.hint, fails=True),)
-    health = found.health
+    error = examination.error
+    if error is not None:
+        return (Complaint(examination.server, error.message, error.hint, fails=True),)
+    health = examination.health
     assert health is not None, "no error, so it was looked at"
-    told = [
-        Complaint(found.server, what, command, fails)
-        for what, command, fails in (
-            *_about_prefix(found, health),
-            *_about_space(found, health),
+    unsorted = [
+        Complaint(examination.server, complaint, command, fails)
+        for complaint, command, fails in (
+            *_about_prefix(examination, health),
+            *_about_space(examination, health),
             *_about_methods(health, here),
-            *_about_tools(found, health),
-            *_about_login(found),
-            *(one for standing in health.environments for one in _about(found, standing)),
+            *_about_tools(examination, health),
+            *_about_login(examination),
+            *chain.from_iterable(_about(examination, standing) for standing in health.environments),
         )
     ]
-    return tuple(sorted(told, key=lambda complaint: not complaint.fails))
+    return tuple(sorted(unsorted, key=lambda complaint: not complaint.fails))
 
 
-_Told = Iterator[tuple[str, str, bool]]
+_Complaints = Iterator[tuple[str, str, bool]]
 
 
-def _about_prefix(found: Examination, health: HealthFacts) -> _Told:
+def _about_prefix(examination: Examination, health: HealthFacts) -> _Complaints:
     prefix = health.prefix
     if not prefix.exists:
-        yield f"there is no conda prefix at {prefix.path}", _bootstrap(found, prefix), True
+        yield f"there is no conda prefix at {prefix.path}", _bootstrap(examination, prefix), True
     elif prefix.is_read_only:
-        look = _there(found, "sudo dmesg  # says why; then mount it read-write again")
+        look = _there(examination, "sudo dmesg  # says why; then mount it read-write again")
         yield f"the filesystem of {prefix.path} is mounted read-only", look, True
     elif not prefix.is_writable:
         user = health.server.who.partition("@")[0]
-        what = f"{prefix.path}/envs belongs to {prefix.owner} and is not writable by {user}"
-        yield what, _let_write(found, health, user), True
+        complaint = f"{prefix.path}/envs belongs to {prefix.owner} and is not writable by {user}"
+        yield complaint, _let_write(examination, health, user), True
     elif not prefix.has_conda:
-        what = f"{prefix.path} has no conda-meta, so there is no conda"
-        yield what, _bootstrap(found, prefix), False
+        complaint = f"{prefix.path} has no conda-meta, so there is no conda"
+        yield complaint, _bootstrap(examination, prefix), False
 
 
-def _let_write(found: Examination, health: HealthFacts, user: str) -> str:
+def _let_write(examination: Examination, health: HealthFacts, user: str) -> str:
     """Return the command that lets this user write in `envs` and takes nothing from others."""
     prefix, envs = health.prefix, f"{shlex.quote(health.prefix.path)}/envs"
     if prefix.owner == user:
-        return _there(found, f"chmod u+rwx {envs}")
-    if found.publishers:
-        group = shlex.quote(found.publishers)
-        return _there(found, f"sudo chgrp {group} {envs} && sudo chmod g+rwxs,-t {envs}")
+        return _there(examination, f"chmod u+rwx {envs}")
+    if examination.publishers:
+        group = shlex.quote(examination.publishers)
+        return _there(examination, f"sudo chgrp {group} {envs} && sudo chmod g+rwxs,-t {envs}")
     if prefix.owner == ROOT and not health.environments:
-        return _there(found, f"sudo chown {shlex.quote(user)} {envs}")
+        return _there(examination, f"sudo chown {shlex.quote(user)} {envs}")
     return (
         f"ask {prefix.owner} to push there or share it (`share: {{group: ..., mode: write}}`), or "
         "use a prefix of your own"
     )
 
 
-def _bootstrap(found: Examination, prefix: PrefixFacts) -> str:
+def _bootstrap(examination: Examination, prefix: PrefixFacts) -> str:
     """Return what helps where no conda is; to this machine it comes from another one."""
     correct = "set that server's `prefix:` in the inventory"
     if prefix.obstacle:
         return f"{correct}: conda cannot be installed there, because {prefix.obstacle}"
-    from_another = ("--from", "SERVER") if found.connection == HERE else ()
-    install = command_line("bootstrap", found.server, *from_another)
+    from_another = ("--from", "SERVER") if examination.connection == HERE else ()
+    install = command_line("bootstrap", examination.server, *from_another)
     return f"if conda is elsewhere, {correct}; if it is nowhere: {install}"
 
 
-def _about_space(found: Examination, health: HealthFacts) -> _Told:
+def _about_space(examination: Examination, health: HealthFacts) -> _Complaints:
     prefix = health.prefix
-    mend = command_line("gc", found.server)
+    mend = command_line("gc", examination.server)
     if prefix.free_bytes < FREE_BYTES_SCARCE:
         is_full = prefix.free_bytes < FREE_BYTES_NEEDED
         yield f"only {_size(prefix.free_bytes)} are free", mend, is_full
     if prefix.free_inodes is not None and prefix.free_inodes < FREE_INODES_SCARCE:
-        what = f"only {prefix.free_inodes:,} inodes are free: an environment needs up to 200,000"
-        yield what, mend, False
+        complaint = (
+            f"only {prefix.free_inodes:,} inodes are free: an environment needs up to 200,000"
+        )
+        yield complaint, mend, False
 
 
 def _size(size_bytes: int) -> str:
@@ -134,36 +138,40 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
-def _about_methods(health: HealthFacts, here: Platform | None) -> _Told:
+def _about_methods(health: HealthFacts, here: Platform | None) -> _Complaints:
     """Tell what keeps environments from being mirrored, or from being rebuilt."""
     platform = health.server.platform
-    found = [] if here is None else mismatches(here, platform)
+    differences = [] if here is None else mismatches(here, platform)
     has_tool = any(tool.name in TOOLS for tool in health.tools)
-    for mismatch in found:
-        what = mismatch.message.replace("the source", "this machine")
+    for mismatch in differences:
+        complaint = mismatch.message.replace("the source", "this machine")
         if not mismatch.refused:
-            yield what, "build on the server with the oldest system", False
+            yield complaint, "build on the server with the oldest system", False
         elif has_tool:
-            yield what, command_line("push", "ENV", "--method", "rebuild"), False
+            yield complaint, command_line("push", "ENV", "--method", "rebuild"), False
         else:
-            yield f"{what}, and has no {_ANY_TOOL} to rebuild environments", _INSTALL_TOOL, True
-    if not has_tool and not any(mismatch.refused for mismatch in found):
-        what = f"no {_ANY_TOOL} there: environments can be mirrored, not rebuilt"
-        yield what, _INSTALL_TOOL, False
+            yield (
+                f"{complaint}, and has no {_ANY_TOOL} to rebuild environments",
+                _INSTALL_TOOL,
+                True,
+            )
+    if not has_tool and not any(mismatch.refused for mismatch in differences):
+        complaint = f"no {_ANY_TOOL} there: environments can be mirrored, not rebuilt"
+        yield complaint, _INSTALL_TOOL, False
 
 
-def _about_tools(found: Examination, health: HealthFacts) -> _Told:
+def _about_tools(examination: Examination, health: HealthFacts) -> _Complaints:
     tools = {tool.name: tool for tool in health.tools}
     holes = rsync_holes(tools.get("rsync"))
     if holes:
-        what = (
+        complaint = (
             f"rsync {tools['rsync'].version} is older than the release that fixed {holes} "
             "(unless its distribution did)"
         )
-        yield what, _there(found, "sudo apt-get install --only-upgrade rsync"), False
+        yield complaint, _there(examination, "sudo apt-get install --only-upgrade rsync"), False
     if "zstd" not in health.server.codecs:
-        install = f"{shlex.quote(found.prefix)}/bin/conda install -n base zstandard"
-        yield "no zstd there: contents are compressed less", _there(found, install), False
+        install = f"{shlex.quote(examination.prefix)}/bin/conda install -n base zstandard"
+        yield "no zstd there: contents are compressed less", _there(examination, install), False
 
 
 def rsync_holes(rsync: ToolFacts | None) -> str:
@@ -174,24 +182,26 @@ def rsync_holes(rsync: ToolFacts | None) -> str:
     return ", ".join(names for release, names in _RSYNC_HOLES if numbers < release)
 
 
-def _about_login(found: Examination) -> _Told:
-    if found.noise.strip():
-        first = found.noise.decode("utf-8", "replace").strip().splitlines()[0][:60]
-        what = f"its login files print without a terminal: {first!r}"
+def _about_login(examination: Examination) -> _Complaints:
+    if examination.noise.strip():
+        first = examination.noise.decode("utf-8", "replace").strip().splitlines()[0][:60]
+        complaint = f"its login files print without a terminal: {first!r}"
         yield (
-            what,
-            _there(found, "vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return"),
+            complaint,
+            _there(examination, "vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return"),
             False,
         )
-    if abs(found.clock_off_seconds) > CLOCK_SECONDS_MAX:
-        way = "ahead of" if found.clock_off_seconds > 0 else "behind"
-        what = f"its clock is {abs(found.clock_off_seconds):.0f} s {way} this machine's"
-        yield what, _there(found, "sudo timedatectl set-ntp true"), False
+    if abs(examination.clock_off_seconds) > CLOCK_SECONDS_MAX:
+        direction = "ahead of" if examination.clock_off_seconds > 0 else "behind"
+        complaint = (
+            f"its clock is {abs(examination.clock_off_seconds):.0f} s {direction} this machine's"
+        )
+        yield complaint, _there(examination, "sudo timedatectl set-ntp true"), False
 
 
-def _about(found: Examination, standing: StandingFacts) -> _Told:
+def _about(examination: Examination, standing: StandingFacts) -> _Complaints:
     # These words come from the server, and a person pastes the command.
-    name, server = standing.name, found.server
+    name, server = standing.name, examination.server
     mend = {
         "changed": published_diff(name, server),
         "interrupted": command_line("push", name, server),
@@ -207,8 +217,8 @@ def _about(found: Examination, standing: StandingFacts) -> _Told:
     yield f"{standing.name}: {standing.reason}", mend, standing.state in _REFUSED
 
 
-def _there(found: Examination, command: str) -> str:
+def _there(examination: Examination, command: str) -> str:
     """Return a command line that runs `command` on the server, as one word for the shell here."""
-    if found.reached is None:
+    if examination.reached is None:
         return command
-    return f"{ssh_command(found.reached, '-t')} {shlex.quote(command)}"
+    return f"{ssh_command(examination.reached, '-t')} {shlex.quote(command)}"

@@ -53,39 +53,39 @@ class Examination:
 
 def examine(place: Place, asked: AskEnvironments, publishers: str = "") -> Examination:
     """Examine a place; `asked` has the patterns of local paths. Never raises an `EnvsyncError`."""
-    found = Examination(place.server, place.prefix, publishers=publishers)
+    examination = Examination(place.server, place.prefix, publishers=publishers)
     try:
         if place.open_link is None:
-            return _here(replace(found, connection=HERE, is_reached=True), asked)
-        return _over_link(found, place.open_link, asked)
+            return _here(replace(examination, connection=HERE, is_reached=True), asked)
+        return _over_link(examination, place.open_link, asked)
     except EnvsyncError as error:
         error.server = place.server
         is_reached, is_key_known = _reach(error)
-        return replace(found, is_reached=is_reached, is_key_known=is_key_known, error=error)
+        return replace(examination, is_reached=is_reached, is_key_known=is_key_known, error=error)
 
 
-def _here(found: Examination, asked: AskEnvironments) -> Examination:
+def _here(examination: Examination, asked: AskEnvironments) -> Examination:
     answered: Future[Examination] = Future()
 
     def ask() -> None:
         try:
-            answered.set_result(_asked(found, LocalEnd(found.server), asked))
+            answered.set_result(_asked(examination, LocalEnd(examination.server), asked))
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the answer
             answered.set_exception(error)
 
     # Nothing wakes a thread that waits for a disk: it is left behind, also when the process ends.
     threading.Thread(target=ask, daemon=True).start()
     if not wait([answered], EXAMINATION_SECONDS).done:
-        return replace(found, error=_too_slow(found))
+        return replace(examination, error=_too_slow(examination))
     return answered.result()
 
 
 def _over_link(
-    found: Examination, open_link: Callable[[], Link], asked: AskEnvironments
+    examination: Examination, open_link: Callable[[], Link], asked: AskEnvironments
 ) -> Examination:
     with contextlib.closing(open_link()) as link, _time_limit(link) as is_over:
-        found = replace(
-            found,
+        examination = replace(
+            examination,
             connection=link.chosen.name,
             connection_reason=link.chosen.reason,
             reached=link.reached,
@@ -93,17 +93,17 @@ def _over_link(
             is_key_known=True,
         )
         try:
-            with contextlib.closing(RemoteEnd(link, found.prefix)) as end:
-                return _asked(replace(found, noise=end.noise), end, asked)
+            with contextlib.closing(RemoteEnd(link, examination.prefix)) as end:
+                return _asked(replace(examination, noise=end.noise), end, asked)
         except EnvsyncError as error:
-            return replace(found, error=_too_slow(found) if is_over.is_set() else error)
+            return replace(examination, error=_too_slow(examination) if is_over.is_set() else error)
 
 
-def _too_slow(found: Examination) -> EnvsyncError:
+def _too_slow(examination: Examination) -> EnvsyncError:
     return AgentFailed(
         f"the examination did not finish within {EXAMINATION_SECONDS:.0f} s",
-        hint=f"check there whether its disks respond: ls {found.prefix}/envs",
-        server=found.server,
+        hint=f"check there whether its disks respond: ls {examination.prefix}/envs",
+        server=examination.server,
     )
 
 
@@ -125,14 +125,14 @@ def _time_limit(link: Link) -> Iterator[threading.Event]:
         timer.cancel()
 
 
-def _asked(found: Examination, end: End, asked: AskEnvironments) -> Examination:
+def _asked(examination: Examination, end: End, asked: AskEnvironments) -> Examination:
     end.ask(HELLO, None)  # the delay until the first answer is not the clock's
     began = time.time()
     greeting = end.ask(HELLO, None)
     middle = (began + time.time()) / 2
-    health = end.ask(HEALTH, asked._replace(prefix=found.prefix))
+    health = end.ask(HEALTH, asked._replace(prefix=examination.prefix))
     off = greeting.time_seconds - middle
-    return replace(found, clock_off_seconds=off, health=health)
+    return replace(examination, clock_off_seconds=off, health=health)
 
 
 def _reach(error: EnvsyncError) -> tuple[bool | None, bool | None]:
