@@ -90,18 +90,22 @@ def _settle_files(top: Path, records: Iterable[_Record], moved: Relocation) -> N
 def _records(script: str) -> Iterator[_Record]:
     match = _RECORDS.search(script)
     try:
-        found = ast.literal_eval(match[1]) if match else None
+        rows = ast.literal_eval(match[1]) if match else None
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        found = None
-    if not isinstance(found, list):
+        rows = None
+    if not isinstance(rows, list):
         raise SourceRefused(f"the archive's {UNPACK} does not say which files contain its prefix")
-    for one in found:
-        if not (isinstance(one, tuple) and len(one) == 3 and all(type(x) is str for x in one)):
-            raise SourceRefused(f"the archive's {UNPACK} has an invalid record: {one!r}")
-        record = _Record(*one)
-        if record.mode not in ("text", "binary") or not record.placeholder:
-            raise SourceRefused(f"the archive's {UNPACK} has an invalid record: {one!r}")
-        yield record
+    for row in rows:
+        if not _is_record(row):
+            raise SourceRefused(f"the archive's {UNPACK} has an invalid record: {row!r}")
+        yield _Record(*row)
+
+
+def _is_record(row: object) -> bool:
+    if not (isinstance(row, tuple) and len(row) == 3 and all(type(field) is str for field in row)):
+        return False
+    _, placeholder, mode = row
+    return placeholder != "" and mode in ("text", "binary")
 
 
 def _interpreters(top: Path) -> Iterator[_Record]:
@@ -110,15 +114,15 @@ def _interpreters(top: Path) -> Iterator[_Record]:
         if not _is_own_file(top, f"conda-meta/{path.name}"):
             continue
         try:
-            listed = json.loads(path.read_bytes())["paths_data"]["paths"]
-            found = [
-                (str(one["_path"]), str(one["prefix_placeholder"]))
-                for one in listed
-                if _PYTHON.fullmatch(str(one["_path"])) and one.get("prefix_placeholder")
+            files = json.loads(path.read_bytes())["paths_data"]["paths"]
+            interpreters = [
+                (str(file["_path"]), str(file["prefix_placeholder"]))
+                for file in files
+                if _PYTHON.fullmatch(str(file["_path"])) and file.get("prefix_placeholder")
             ]
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             continue
-        for name, placeholder in found:
+        for name, placeholder in interpreters:
             if (top / name).is_file() and not (top / name).is_symlink():
                 yield _Record(name, placeholder, "binary")
 
@@ -205,19 +209,19 @@ def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]
     `placeholders` are the paths by which it may be called, longest first.
     """
     for path in links:
-        there = top / path
-        if not there.is_symlink():
+        link = top / path
+        if not link.is_symlink():
             continue
-        target = os.fspath(there.readlink())
-        old = next((one for one in placeholders if (target + "/").startswith(one + "/")), None)
+        target = os.fspath(link.readlink())
+        old = next((old for old in placeholders if (target + "/").startswith(old + "/")), None)
         if old is not None:
-            there.unlink()
-            there.symlink_to(str(top) + target[len(old) :])
+            link.unlink()
+            link.symlink_to(str(top) + target[len(old) :])
 
 
 def _is_own_file(top: Path, path: str) -> bool:
     """Return whether there is a file that was unpacked there: not a link, nor behind one."""
-    there = top / path
+    file = top / path
     parent = top.resolve() / posixpath.dirname(path)
-    is_own = there.parent.resolve() == parent and os.path.lexists(there)
-    return is_own and stat.S_ISREG(there.lstat().st_mode)
+    is_own = file.parent.resolve() == parent and os.path.lexists(file)
+    return is_own and stat.S_ISREG(file.lstat().st_mode)

@@ -33,8 +33,6 @@ _ZSTD_LEVEL = 9
 
 PRIVATE = 0o600
 
-_MIRROR = "correct that, or use --method mirror, which sends the files unchanged"
-
 OnPacked = Callable[[int, int], None]
 """Called with how many bytes of files are in the archive, and how many there will be."""
 
@@ -65,7 +63,7 @@ def format_of(name: str) -> tuple[str, str] | None:
     """
     if "." not in name:
         return FORMATS[0], ""
-    endings = {**{"." + one: one for one in FORMATS}, **_SHORT}
+    endings = {**{f".{form}": form for form in FORMATS}, **_SHORT}
     return next(((form, end) for end, form in endings.items() if name.endswith(end)), None)
 
 
@@ -85,19 +83,19 @@ def write_archive(
     whole. Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for
     a place where no archive can be made, and the OSError of a full disk.
     """
-    there = _mode(output)
-    if there is not None and stat.S_ISDIR(there):
+    existing = _mode(output)
+    if existing is not None and stat.S_ISDIR(existing):
         raise UsageError(f"{output} is a directory", hint="name the file to create")
-    if there is not None and not force:
+    if existing is not None and not force:
         raise PreflightRefused(f"{output} already exists", hint="--force replaces it")
     parent = output.absolute().parent
     if not stat.S_ISDIR(_mode(parent) or 0):
         raise UsageError(
             f"there is no directory {parent}", hint=f"mkdir -p {shlex.quote(str(parent))}"
         )
-    with _workplace(parent) as place:
-        archive = place / "archive"
-        told = _pack(environment, str(archive), form, on_packed, proves)
+    with _workplace(parent) as workplace:
+        archive = workplace / "archive"
+        messages = _pack(environment, str(archive), form, on_packed, proves)
         with archive.open("rb") as file:
             os.fsync(file.fileno())
         archive.chmod(mode)
@@ -105,7 +103,7 @@ def write_archive(
             archive.replace(output)
         except PermissionError as error:
             raise _impossible(output, "replaced", error) from error
-    return told
+    return messages
 
 
 def _mode(path: Path) -> int | None:
@@ -118,8 +116,8 @@ def _mode(path: Path) -> int | None:
         raise _impossible(path, "read", error) from error
 
 
-def _impossible(path: Path, what: str, error: OSError) -> PreflightRefused:
-    return PreflightRefused(f"{path} cannot be {what}: {error.strerror}", hint=OTHER_OUTPUT)
+def _impossible(path: Path, participle: str, error: OSError) -> PreflightRefused:
+    return PreflightRefused(f"{path} cannot be {participle}: {error.strerror}", hint=OTHER_OUTPUT)
 
 
 @contextlib.contextmanager
@@ -130,14 +128,14 @@ def _workplace(beside: Path) -> Iterator[Path]:
     and Ctrl-C leaves nothing behind.
     """
     try:
-        place = Path(tempfile.mkdtemp(prefix=".envsync-", dir=beside))
+        workplace = Path(tempfile.mkdtemp(prefix=".envsync-", dir=beside))
     except OSError as error:
         raise _impossible(beside, "written", error) from error
     try:
-        with _replaced(tempfile, "tempdir", str(place)):
-            yield place
+        with _replaced(tempfile, "tempdir", str(workplace)):
+            yield workplace
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(workplace, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -180,15 +178,14 @@ def _proven() -> AbstractContextManager[None]:
     before = formats.archive
 
     def archive(fileobj: Any, path: str, arcroot: str, form: str, **rest: Any) -> Any:
+        output = Proving(fileobj) if form == "tar" else fileobj
+        writer = before(output, path, arcroot, form, **rest)
         if form == "tar":
-            made = before(Proving(fileobj), path, arcroot, form, **rest)
-            made.close_file = True
-            return made
-        made = before(fileobj, path, arcroot, form, **rest)
-        if form == "tar.zst":
+            writer.close_file = True
+        elif form == "tar.zst":
             compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=1, write_checksum=True)
-            made.fileobj = compressor.stream_writer(fileobj, closefd=False)
-        return made
+            writer.fileobj = compressor.stream_writer(fileobj, closefd=False)
+        return writer
 
     return _replaced(formats, "archive", archive)
 
@@ -232,11 +229,11 @@ def _every_name_recorded(names: Sequence[str]) -> AbstractContextManager[None]:
     before = Packer.add
 
     def add(self: Any, file: Any) -> None:
-        known = len(self.prefixes)
+        earlier = len(self.prefixes)
         before(self, file)
-        records = [*self.prefixes[known:], *_naming(file, names)]
+        records = [*self.prefixes[earlier:], *_naming(file, names)]
         # Longest first: one name may be part of another, and conda-unpack replaces all it finds.
-        self.prefixes[known:] = sorted(records, key=lambda record: -len(record[1]))
+        self.prefixes[earlier:] = sorted(records, key=lambda record: -len(record[1]))
 
     return _replaced(Packer, "add", add)
 
@@ -271,19 +268,18 @@ def _pack(
             _every_name_recorded(_names(environment)),
         ):
             warnings.simplefilter("always")
-            found = conda_pack.CondaEnv.from_prefix(str(environment))
-            found.files = _Watched([*_readable(found.files, environment)], on_packed)
-            found.pack(output=output, format=form, force=True, compress_level=_COMPRESSION_LEVEL)
+            packing = conda_pack.CondaEnv.from_prefix(str(environment))
+            packing.files = _Watched([*_readable(packing.files, environment)], on_packed)
+            packing.pack(output=output, format=form, force=True, compress_level=_COMPRESSION_LEVEL)
     except conda_pack.CondaPackException as error:
         first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise SourceRefused(
-            f"conda-pack cannot pack it: {first}",
-            details=more[:20],
-            hint=_MIRROR,
-        ) from error
+        raise _unpackable(first, more[:20]) from error
     except PermissionError as error:
-        raise SourceRefused(
-            f"conda-pack cannot pack it: {error.filename}: {error.strerror}", hint=_MIRROR
-        ) from error
-    told = [" ".join(str(one.message).split()) for one in caught if one.category is UserWarning]
-    return tuple(dict.fromkeys(told))
+        raise _unpackable(f"{error.filename}: {error.strerror}") from error
+    messages = [warning.message for warning in caught if warning.category is UserWarning]
+    return tuple(dict.fromkeys(" ".join(str(message).split()) for message in messages))
+
+
+def _unpackable(reason: str, details: Sequence[str] = ()) -> SourceRefused:
+    hint = "correct that, or use --method mirror, which sends the files unchanged"
+    return SourceRefused(f"conda-pack cannot pack it: {reason}", details=details, hint=hint)
