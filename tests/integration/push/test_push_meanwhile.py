@@ -22,7 +22,8 @@ from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
-from envsync.push.steps.sending import SENT_AHEAD, SendStep
+from envsync.push.steps.send_ahead import SendAhead
+from envsync.push.steps.sending import SENT_AHEAD
 from envsync.tree import manifest as manifests
 from tests.support import disk
 from tests.support.pushes import NAME, environment
@@ -97,7 +98,7 @@ def test_source_hashed_during_a_first_push_is_confirmed_and_referred_to(
     monkeypatch.setattr(LocalSource, "at", lambda source, _: source)
     monkeypatch.setattr(LocalSource, "manifest", told)
     before(monkeypatch, Hashing, "files", must_come(arrived))
-    before(monkeypatch, SendStep, "settle", arrived.set)
+    before(monkeypatch, SendAhead, "settle", arrived.set)
     before(monkeypatch, SourceEnvironment, "confirm", confirming.set)
     before(monkeypatch, TargetEnd, "settle", must_come(confirming))
     report = scene.push()
@@ -141,7 +142,7 @@ def test_a_push_that_fails_ends_no_helpers_of_who_still_looks(
     monkeypatch.setattr(SourceEnvironment, "confirm", confirm_late)
     monkeypatch.setattr(SourceLook, "is_being_hashed", lambda _: step == "settle")
     monkeypatch.setattr(TargetEnd, "begin_alike", lambda *_, **__: False)
-    monkeypatch.setattr(SendStep if step == "settle" else TargetEnd, step, fail)
+    monkeypatch.setattr(SendAhead if step == "settle" else TargetEnd, step, fail)
     before(monkeypatch, threading.Thread, "join", waited_for)
     report = scene.push()
     assert isinstance(report.error, TransferFailed)

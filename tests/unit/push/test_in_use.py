@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
@@ -10,6 +11,7 @@ import pytest
 
 from envsync.agent.wire.messages import ProcessUse
 from envsync.errors import EnvironmentInUse
+from envsync.inventory.model import InUse
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import in_use
 from envsync.push.preflight.in_use import await_unused, used_there
@@ -36,11 +38,16 @@ def test_wait_for_processes_is_reported_once(monkeypatch: pytest.MonkeyPatch) ->
     job = (ProcessUse(7, "job"),)
     told: list[object] = []
 
-    def waiting(how: str, *answers: tuple[ProcessUse, ...]) -> tuple[ProcessUse, ...]:
+    @contextlib.contextmanager
+    def shown(*wait: object) -> Iterator[None]:
+        told.append(wait)
+        yield
+
+    def waiting(how: InUse, *answers: tuple[ProcessUse, ...]) -> tuple[ProcessUse, ...]:
         asked: Iterator[tuple[ProcessUse, ...]] = iter(answers)
         target = cast(TargetEnd, SimpleNamespace(using=lambda: next(asked)))
         settings = PushSettings("myenv", "server1:/w", "alice@server1", in_use=how)
-        return await_unused(target, settings, lambda *about: told.append(about))
+        return await_unused(target, settings, shown)
 
     assert waiting("publish", job) == job
     assert waiting("wait", ()) == ()

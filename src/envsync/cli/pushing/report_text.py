@@ -27,7 +27,7 @@ CHANGES_SHOWN = 10
 PROCESSES_SHOWN = 3
 COMMAND_CHARACTERS_MAX = 60
 STEPS_SHOWN_FROM_SECONDS = 0.05
-REUSE_BYTES_MIN = 1 << 20
+REUSE_SHOWN_FROM_BYTES = 1 << 20
 
 
 def start_line(request: PushRequest) -> str:
@@ -121,7 +121,7 @@ def _sent(report: PushReport) -> str:
 
 def _reused(plan: PlanFacts) -> str:
     """Return where the target reused contents from, or "" if they are too small to mention."""
-    if not plan.reused_from or plan.reused_bytes < REUSE_BYTES_MIN:
+    if not plan.reused_from or plan.reused_bytes < REUSE_SHOWN_FROM_BYTES:
         return ""
     return f", {size(plan.reused_bytes)} reused from {listed(plan.reused_from)}"
 

@@ -44,11 +44,11 @@ class EndChecks:
     def require_inside(self) -> None:
         """Refuse paths that lead out of the environment if `outside: fail` is set."""
         if self._ends.settings.outside == "fail" and self._ends.source.answers.outside():
-            found = self._outside()
-            lead = "path leads" if len(found) == 1 else "paths lead"
+            lines = self._outside()
+            lead = "path leads" if len(lines) == 1 else "paths lead"
             raise PreflightRefused(
-                f"{len(found)} {lead} out of the environment",
-                details=found[:DIFFERENCES_SHOWN],
+                f"{len(lines)} {lead} out of the environment",
+                details=lines[:DIFFERENCES_SHOWN],
                 hint="install without --editable, move them into it, or set `outside: warn`",
             )
 
@@ -58,19 +58,21 @@ class EndChecks:
         if refusal_hints.shows_source(target):
             manifest = self._ends.source.manifest(self._ends.target.references())
         try:
-            found = self._ends.target.differences(manifest, DIFFERENCES_SHOWN, self._record_here)
+            differences = self._ends.target.differences(
+                manifest, DIFFERENCES_SHOWN, self._record_here
+            )
         except VerificationFailed as error:
             return (error.message,)
-        return difference_lines(found)
+        return difference_lines(differences)
 
     def name_changes(self, error: TargetDrifted, before: TargetState) -> None:
         """Name in the error what differs from `before`, the target's state, if on record."""
         if before.record is None or replacement.has_drifted(before):
             return
         with contextlib.suppress(EnvsyncError):
-            found = self._ends.target.differences(b"", DIFFERENCES_SHOWN, self._record_here)
-            if found.added or found.removed or found.changed:
-                error.details = difference_lines(found)
+            since = self._ends.target.differences(b"", DIFFERENCES_SHOWN, self._record_here)
+            if since.added or since.removed or since.changed:
+                error.details = difference_lines(since)
 
     def _record_here(self, path: str) -> str | None:
         """Return the record of a package, if the source is here and has it."""
@@ -101,10 +103,9 @@ class EndChecks:
         paths = [line.rpartition(STANDS_AT)[2].rpartition(LEADS_TO)[2] for line in lines]
         absolute = [path for path in paths if path.startswith("/")]
         exists = dict(zip(absolute, self._ends.target.existing(absolute), strict=True))
-        told = {True: ", which is there", False: ", which is not there"}
+        remarks = {True: ", which is there", False: ", which is not there", None: ""}
         return tuple(
-            line + (told[exists[path]] if path in exists else "")
-            for line, path in zip(lines, paths, strict=True)
+            line + remarks[exists.get(path)] for line, path in zip(lines, paths, strict=True)
         )
 
     def _glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
@@ -116,19 +117,20 @@ class EndChecks:
         return () if message is None else (message,)
 
 
-def difference_lines(found: DifferenceFacts) -> tuple[str, ...]:
+def difference_lines(differences: DifferenceFacts) -> tuple[str, ...]:
     """Return how many files differ, then every package that does, or some paths if none does."""
+    added, removed, changed = differences.added, differences.removed, differences.changed
     counts = (
-        f"{found.added:,} file{'' if found.added == 1 else 's'} added, "
-        f"{found.removed:,} removed, {found.changed:,} changed"
+        f"{added:,} file{'' if added == 1 else 's'} added, {removed:,} removed, {changed:,} changed"
     )
     # `+ NAME VERSION`, and `NAME VERSION: COUNT files`; but the target can send anything.
-    named = {tuple(line.split()[1:2]) for line in found.packages}
-    packages = [*found.packages, *(g for g in found.groups if tuple(g.split()[:1]) not in named)]
-    more = [f"and {len(packages) - DIFFERENCES_SHOWN:,} more packages"]
-    if len(packages) > DIFFERENCES_SHOWN:
-        return (counts, *packages[:DIFFERENCES_SHOWN], *more)
-    paths = () if found.packages else found.paths[: DIFFERENCES_SHOWN - len(packages)]
-    left = found.added + found.removed + found.changed - len(paths)
+    named = {tuple(line.split()[1:2]) for line in differences.packages}
+    groups = (group for group in differences.groups if tuple(group.split()[:1]) not in named)
+    packages = [*differences.packages, *groups]
+    rest = len(packages) - DIFFERENCES_SHOWN
+    if rest > 0:
+        return (counts, *packages[:DIFFERENCES_SHOWN], f"and {rest:,} more packages")
+    paths = () if differences.packages else differences.paths[: DIFFERENCES_SHOWN - len(packages)]
+    left = added + removed + changed - len(paths)
     more = [f"and {left:,} more paths"] if paths and left else []
     return (counts, *packages, *paths, *more)

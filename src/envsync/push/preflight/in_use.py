@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from envsync.agent.wire.messages import ProcessUse
 from envsync.errors import EnvironmentInUse
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.request.settings import PushSettings
 
-OnWait = Callable[[tuple[ProcessUse, ...], float], None]
+Waiting = Callable[[tuple[ProcessUse, ...], float], AbstractContextManager[None]]
+"""Shows, until the block ends, for which processes a push waits, and for how many seconds at most.
+"""
 
 _POLL_SECONDS = 2.0
 _WAIT_SECONDS_MAX = 600.0
@@ -18,24 +21,23 @@ _PROCESSES_SHOWN = 12
 
 
 def await_unused(
-    target: TargetEnd, settings: PushSettings, on_wait: OnWait
+    target: TargetEnd, settings: PushSettings, waiting: Waiting
 ) -> tuple[ProcessUse, ...]:
     """Return the processes that use the environment, after waiting or refusing as `in_use` says.
 
-    A wait begins with a call of `on_wait`: the processes, and the most seconds to wait. Raises
-    `EnvironmentInUse` if `in_use` forbids them, or if they still use it when the time is up.
+    Raises `EnvironmentInUse` if `in_use` forbids them, or if they still use it when the time is up.
     """
+    processes = target.using()
+    if not processes or settings.in_use == "publish":
+        return processes
+    require_unused(processes, settings)
     deadline = time.monotonic() + _WAIT_SECONDS_MAX
-    is_told = False
-    while True:
-        processes = target.using()
-        if not processes or settings.in_use == "publish":
-            return processes
-        require_unused(processes, settings, is_late=time.monotonic() > deadline)
-        if not is_told:
-            on_wait(processes, _WAIT_SECONDS_MAX)
-            is_told = True
-        time.sleep(_POLL_SECONDS)
+    with waiting(processes, _WAIT_SECONDS_MAX):
+        while processes:
+            time.sleep(_POLL_SECONDS)
+            processes = target.using()
+            require_unused(processes, settings, is_late=time.monotonic() > deadline)
+    return processes
 
 
 def require_unused(

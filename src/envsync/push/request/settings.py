@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from envsync.inventory.model import InUse, Outside
+from envsync.push.request.method import AUTO
+from envsync.transport import names as transports
 from envsync.tree.local import DEFAULT_LOCAL
 from envsync.tree.sharing import Share
 
@@ -22,15 +25,15 @@ class PushSettings:
     environment: str
     source: str
     who: str
-    method: str = "auto"
+    method: str = AUTO
     from_history: bool = False
     archive: str = ""
-    transport: str = "auto"
+    transport: str = transports.AUTO
     keep: int = 1
     check: str = ""
     check_timeout_seconds: float = 60.0
-    in_use: str = "publish"
-    outside: str = "warn"
+    in_use: InUse = "publish"
+    outside: Outside = "warn"
     local: tuple[str, ...] = DEFAULT_LOCAL
     dry_run: bool = False
     overwrite: bool = False

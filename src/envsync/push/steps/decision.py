@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState
 from envsync.push.preflight import preflight
@@ -11,7 +11,8 @@ from envsync.push.request.settings import PushSettings
 from envsync.tree.manifest import Totals
 
 
-class MethodChoice(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MethodChoice:
     """The method, and the target with its platform.
 
     `insisted` says where a person overruled the platform that was found.
@@ -33,7 +34,8 @@ def method_for(settings: PushSettings, source: SourceState, target: TargetState)
     return MethodChoice(method, target, insisted)
 
 
-class Decision(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Decision:
     """The result of preflight. `source` is as it has to be on the target, `target` as it was found.
 
     `outcome` is the push's outcome if nothing fails: `in-step`, `planned` or `pushed`.
@@ -45,10 +47,11 @@ class Decision(NamedTuple):
     outcome: str
 
 
-class StagingResult(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StagingResult:
     """How the staging tree was made: sent, or built on the target by `tool`.
 
-    The report has the same fields. A built tree has `totals` and `changes` of its own.
+    A built tree has `totals` and `changes` of its own.
     """
 
     plan: PlanFacts

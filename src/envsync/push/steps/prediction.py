@@ -26,16 +26,16 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
         return None
     if not job.items:
         return 0
-    # Another server encodes its contents itself, as it sees fit.
+    # Another server encodes its contents itself: its sample has one step, of its own choice.
     ladder = () if job.supply.relayed is not None else steps(job)
-    tried = [(step.codec, step.level) for step in ladder]
-    sample = sample_of(job.items, job.target.codecs, tried)
+    sample = sample_of(job.items, job.target.codecs, [(step.codec, step.level) for step in ladder])
     if not sample.content_bytes:
         return 0
-    at = likely_step(ladder, sample, job.size_bytes, _bytes_per_second(job)) if ladder else 0
+    step = likely_step(ladder, sample, job.size_bytes, _bytes_per_second(job)) if ladder else 0
     known = delta.known_blocks(job) if choice.transport.name == StreamTransport.name else {}
-    there = sum(size for path, size in job.items if path in known) - delta.new_bytes(job, known)
-    return round((job.size_bytes - there) * sample.packed_bytes[at] / sample.content_bytes)
+    known_bytes = sum(size for path, size in job.items if path in known)
+    new_bytes = job.size_bytes - known_bytes + delta.new_bytes(job, known)
+    return round(new_bytes * sample.packed_bytes[step] / sample.content_bytes)
 
 
 def _bytes_per_second(job: Job) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from envsync.agent.wire.messages import ProcessUse
@@ -39,12 +40,16 @@ class ProgressTracker:
         self._done_bytes, self._total_bytes, self._files = 0, total_bytes, 0
         self._on_progress(ServerProgress(self._server, step, 0, total_bytes))
 
-    def wait(self, processes: tuple[ProcessUse, ...], seconds_max: float) -> None:
-        """Begin a step that only waits until these processes have ended."""
+    @contextlib.contextmanager
+    def waiting(self, processes: tuple[ProcessUse, ...], seconds_max: float) -> Iterator[None]:
+        """Interrupt the present step, until the block ends, to wait for these processes."""
+        interrupted = self._step
         self.begin(WAITING)
         self._on_progress(
             ServerProgress(self._server, WAITING, waits_for=processes, wait_seconds=seconds_max)
         )
+        yield
+        self.begin(interrupted)
 
     def sent(self, size_bytes: int) -> None:
         """Count bytes of content that were sent since the last call."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from envsync.agent.wire.messages import SourceState
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.preflight import preflight, replacement
 from envsync.push.steps.decision import Decision
@@ -27,6 +26,14 @@ class About(IntEnum):
     ENDS = 5
 
 
+def unremembered(server: str, problem: str) -> str:
+    """Return the warning that the source could not note which version it published."""
+    return (
+        f"{server} could not note that it published this version ({problem}): push it again when "
+        "that is solved; otherwise the next version needs --overwrite there"
+    )
+
+
 class Reporting:
     """The report of one push, in which its steps note what they found out."""
 
@@ -38,20 +45,6 @@ class Reporting:
     def warn(self, about: About, warnings: Sequence[str]) -> None:
         """Report these warnings at the end, in place of what an earlier try said about the same."""
         self._warned[about] = tuple(warnings)
-
-    def remember(self, source: SourceState, environment_id: str) -> None:
-        """Have the source note that it has had the revision; warn if that could not be noted.
-
-        Nothing is lost if the target's record has the source's `environment_id`.
-        """
-        look = self._ends.source.look
-        problem = look.remember(source.source_revision)
-        if problem and not (source.environment_id and environment_id == source.environment_id):
-            warning = (
-                f"{look.server} could not note that it published this version ({problem}): push it "
-                "again when that is solved; otherwise the next version needs --overwrite there"
-            )
-            self.warn(About.HISTORY, (warning,))
 
     def report(self, decision: Decision) -> PushReport:
         """Return what all outcomes have in common, for the caller to add the rest.
@@ -79,6 +72,6 @@ class Reporting:
         )
 
     def _warnings(self, decision: Decision) -> tuple[str, ...]:
-        found = preflight.warnings(decision.source, decision.target, decision.method.name)
+        findings = preflight.warnings(decision.source, decision.target, decision.method.name)
         noted = [warning for about in About for warning in self._warned.get(about, ())]
-        return (*found, *noted)
+        return (*findings, *noted)
