@@ -8,7 +8,7 @@ from envsync.push.queries.servers import Outcome
 
 
 def test_maker_of_a_spare_tree_is_named() -> None:
-    swept = SweepFacts("myenv", (3,), 0, 2_000_000, (), "", (), "alice@server1, process 12")
+    swept = SweepFacts("myenv", (3,), size_bytes=2_000_000, making="alice@server1, process 12")
     assert list(_lines("server2", GcFacts((swept,), 0, 0), dry_run=True)) == [
         "myenv on server2: 1 earlier version: 2.0 MB would be freed",
         "  a tree is being made there for the next push: alice@server1, process 12",
@@ -20,7 +20,7 @@ def test_maker_of_a_spare_tree_is_named() -> None:
 
 
 def test_place_swept_under_another_name_by_the_same_command_is_no_failure() -> None:
-    swept = SweepFacts("myenv", (), 0, 0, (), "alice@here", (), same_place_as="server2")
+    swept = SweepFacts("myenv", locked="alice@here", same_place_as="server2")
     facts = GcFacts((swept,), 0, 0)
     told = ["myenv on again: it is the same place as server2"]
     assert list(_lines("again", facts, dry_run=False)) == told

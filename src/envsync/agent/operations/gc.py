@@ -42,7 +42,7 @@ def _gc(service: Service, order: Collect) -> GcFacts:
                 swept.append(sweep(target, rules, freed))
             except (EnvsyncError, OSError) as error:
                 problem = f"{target.name}: {words(error)}"
-                swept.append(SweepFacts(target.name, (), 0, 0, (), "", (problem,)))
+                swept.append(SweepFacts(target.name, problems=(problem,)))
         alive |= _trees(target)
     files, size_bytes = sweep_cache(cache, alive, now_seconds, dry_run=order.dry_run)
     return GcFacts(tuple(swept), files, size_bytes)
@@ -50,7 +50,7 @@ def _gc(service: Service, order: Collect) -> GcFacts:
 
 def _closed(directory: bytes) -> SweepFacts:
     name = os.fsdecode(os.path.basename(directory))
-    return SweepFacts(name, (), 0, 0, (left_to_owner(directory),), "", ())
+    return SweepFacts(name, stays=(left_to_owner(directory),))
 
 
 def _targets(order: Collect, names: List[str], cache: Optional[str]) -> Iterator[Target]:

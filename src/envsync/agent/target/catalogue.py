@@ -21,7 +21,6 @@ from envsync.conda.manifest_packages import package_paths
 from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import Totals
 
 
 def environments(
@@ -42,12 +41,11 @@ def environments(
             patterns = local_patterns(places, local, local_of.get(name))
             versions = VersionDirectories(Records(places))
             trees = Trees(cache_directory, LocalPaths(patterns), versions=versions)
-            found = _environment(places, trees)
+            facts = _environment(places, trees)
         except (EnvsyncError, OSError) as error:
-            nothing = Totals(0, 0, 0)
-            found = EnvironmentFacts(name, "", None, False, nothing, 0, 0, words(error))
-        if found is not None:
-            yield found
+            facts = EnvironmentFacts(name, problem=words(error))
+        if facts is not None:
+            yield facts
 
 
 def _live_names(prefix: str) -> List[str]:

@@ -280,13 +280,13 @@ class EnvironmentFacts(NamedTuple):
     """An environment as `list` shows it."""
 
     name: str
-    revision: str
-    record: Optional[RecordFacts]
-    drifted: bool
-    totals: Totals
-    packages: int
-    generations: int
-    problem: str
+    revision: str = ""
+    record: Optional[RecordFacts] = None
+    drifted: bool = False
+    totals: Totals = Totals(0, 0, 0)
+    packages: int = 0
+    generations: int = 0
+    problem: str = ""
 
 
 class PublishFacts(NamedTuple):
@@ -308,12 +308,12 @@ class SweepFacts(NamedTuple):
     """
 
     name: str
-    generations: Tuple[int, ...]
-    unfinished: int
-    size_bytes: int
-    stays: Tuple[str, ...]
-    locked: str
-    problems: Tuple[str, ...]
+    generations: Tuple[int, ...] = ()
+    unfinished: int = 0
+    size_bytes: int = 0
+    stays: Tuple[str, ...] = ()
+    locked: str = ""
+    problems: Tuple[str, ...] = ()
     making: str = ""
     same_place_as: str = ""
 
