@@ -81,7 +81,7 @@ def look(push: TargetPush, files: int) -> None:
 def settled(push: TargetPush) -> None:
     """What it found is what one finds who knows nothing, down to the revision."""
     push.settle()
-    found = push.staging._found
+    found = push.staging._built_on
     assert found is not None
     assert push.base_manifest == found.manifest() == disk.truth(push.staging.path)
     assert found.revision == revision_of(found.manifest())

@@ -87,7 +87,7 @@ def received(
 def told(old: bytes) -> Blocks:
     with directory({PATH: old}) as there:
         size_bytes = len(old) + len(BLOCK)
-        payload = Bases([path_of(there)]).told(PATH, size_bytes, is_sample=False)
+        payload = Bases([path_of(there)]).encoded_digests(PATH, size_bytes, is_sample=False)
         [known] = parse(payload, [size_bytes])
     return known
 

@@ -16,7 +16,7 @@ import pytest
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.staging import copying
-from envsync.agent.staging.copying import Copying, Site
+from envsync.agent.staging.copying import Copying, CopySite
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.directory_read import open_directory
 from envsync.tree.entry import FILE, Entry
@@ -67,7 +67,7 @@ class Place:
     ) -> Copying:
         lock, staged = os.fsencode(self.lock), os.fsencode(self.staged)
         trees = list(map(os.fsencode, self.holdings))
-        return Copying(Site(staged, self.writer, lock), trees, helpers, progress)
+        return Copying(CopySite(staged, self.writer, lock), trees, helpers, progress)
 
     def has_all(self) -> bool:
         """All with the right contents and stamps, vouched for as they are."""

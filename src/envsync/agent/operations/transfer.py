@@ -77,7 +77,7 @@ def _blocks(service: Service, request: AskBlocks) -> bytes:
     sizes = {path: entry.size_bytes for path, entry in service.push.fetches if path in wanted}
     if sizes.keys() != wanted:
         raise AgentFailed("received a request for digests of files that are not to be sent")
-    return b"".join(bases.told(path, sizes[path], is_sample) for path in paths)
+    return b"".join(bases.encoded_digests(path, sizes[path], is_sample) for path in paths)
 
 
 @handles(PATCH)

@@ -74,8 +74,8 @@ class Bases:
                 os.close(fd)
         return -1
 
-    def told(self, path: bytes, size_bytes: int, is_sample: bool) -> bytes:
-        """Return, encoded, how many blocks there are, and the digests of all or of a sample.
+    def encoded_digests(self, path: bytes, size_bytes: int, is_sample: bool) -> bytes:
+        """Return how many blocks there are, and the digests of all or of a sample.
 
         `size_bytes` is the size that the file will have; no more than twice as much is considered.
         """
@@ -190,10 +190,10 @@ def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
     for size_bytes in sizes_bytes:
         if len(payload) - position < COUNT.size:
             raise ValueError("incomplete digests")
-        count, told = COUNT.unpack_from(payload, position)
+        count, digests = COUNT.unpack_from(payload, position)
         position += COUNT.size
-        end = position + told * DIGEST_BYTES
-        if not told <= count <= 2 * size_bytes // BLOCK_BYTES or end > len(payload):
+        end = position + digests * DIGEST_BYTES
+        if not digests <= count <= 2 * size_bytes // BLOCK_BYTES or end > len(payload):
             raise ValueError("incomplete digests")
         marks = range(position, end, DIGEST_BYTES)
         found.append(Blocks(count, [payload[at : at + DIGEST_BYTES] for at in marks]))

@@ -32,7 +32,7 @@ class StagingCandidate(NamedTuple):
 
     tree: Optional[bytes]
     origin: str
-    found: Optional[Snapshot]
+    snapshot: Optional[Snapshot]
 
 
 class _Possible(NamedTuple):
@@ -80,8 +80,8 @@ class StagingChoice:
         if not self._is_at_rest():
             return None
         candidate = self.candidate(live)
-        if candidate.found is not None:
-            candidate.found.known()
+        if candidate.snapshot is not None:
+            candidate.snapshot.known()
         return candidate
 
     def _is_at_rest(self) -> bool:

@@ -35,7 +35,7 @@ FEW_FILES, FEW_BYTES = 1000, 64 << 20
 _BATCH_BYTES = 8 << 20
 
 
-class Site(NamedTuple):
+class CopySite(NamedTuple):
     """Where files are copied to: the staging tree's path, its writer, the writers' lock file."""
 
     path: bytes
@@ -48,7 +48,7 @@ class Copying:
 
     def __init__(
         self,
-        site: Site,
+        site: CopySite,
         holdings: Sequence[bytes],
         helpers: HelperProcesses,
         progress: Optional[Progress] = None,
@@ -158,14 +158,14 @@ def _each(copies: Iterable[Copies]) -> Iterator[Copy]:
 
 def _batches(copies: Sequence[Copies]) -> List[List[Copies]]:
     """Divide copies into batches, each from one holding, in the plan's order; the largest last."""
-    found: List[List[Copies]] = []
+    batches: List[List[Copies]] = []
     files = size_bytes = 0
     for some in sorted(copies, key=lambda some: some.holding):
         is_full = size_bytes > _BATCH_BYTES or files >= COPIES_MAX
-        if not found or is_full or found[-1][0].holding != some.holding:
-            found.append([])
+        if not batches or is_full or batches[-1][0].holding != some.holding:
+            batches.append([])
             files = size_bytes = 0
-        found[-1].append(some)
+        batches[-1].append(some)
         files += some.files
         size_bytes += some.size_bytes
-    return sorted(found, key=lambda batch: sum(some.size_bytes for some in batch))
+    return sorted(batches, key=lambda batch: sum(some.size_bytes for some in batch))

@@ -78,11 +78,11 @@ class IncrementalListing:
 
 def _others(work: Plan) -> Dict[bytes, List[bytes]]:
     """Return the names of directories and symlinks, by directory."""
-    found: Dict[bytes, List[bytes]] = {}
+    names: Dict[bytes, List[bytes]] = {}
     for path, _ in (*work.directories, *work.symlinks):
         directory, name = split(path)
-        found.setdefault(directory, []).append(name)
-    return found
+        names.setdefault(directory, []).append(name)
+    return names
 
 
 def _waiting(work: Plan) -> List[_Waiting]:
@@ -101,8 +101,8 @@ def _waiting(work: Plan) -> List[_Waiting]:
     for link in work.links:
         _drop(complete, split(link.path)[0])
     # A directory's status is in the rows of its parent, which therefore comes after it.
-    waiting = [_Waiting(count, path) for path, count in complete.items()]
-    return sorted(waiting, key=lambda one: (-one.files, one.path.count(b"/")))
+    directories = [_Waiting(count, path) for path, count in complete.items()]
+    return sorted(directories, key=lambda waiting: (-waiting.files, waiting.path.count(b"/")))
 
 
 def _drop(complete: Dict[bytes, int], path: bytes) -> None:

@@ -45,7 +45,7 @@ _NOTE_BYTES_MAX = 64 << 20
 _RELEASE = re.compile(rb"conda-meta/([^/]+)\.json\Z")
 
 
-class Found(NamedTuple):
+class ContentPaths(NamedTuple):
     """One path for each content that a tree seems to have."""
 
     by_content: Dict[bytes, bytes]
@@ -89,7 +89,7 @@ class Elsewhere:
 
     def _with_half(self, packages: FrozenSet[bytes]) -> List[SearchableTree]:
         half = len(packages) / 2
-        return [one for one in self._ranked(packages) if len(one.packages & packages) >= half]
+        return [tree for tree in self._ranked(packages) if len(tree.packages & packages) >= half]
 
     def likeliest(self, packages: FrozenSet[bytes]) -> Optional[Alike]:
         """Return the published tree with most of these packages; None if none has half."""
@@ -189,7 +189,7 @@ def _holding(
     """Yield a holding of what was found, if anything, and remove that from `left`."""
     if found:
         left -= found.keys()
-        yield Holding(path, Found(found), name)
+        yield Holding(path, ContentPaths(found), name)
 
 
 def _first(

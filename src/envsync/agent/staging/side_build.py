@@ -130,8 +130,8 @@ class SideBuild:
             listed = os.listdir(records)
         except (FileNotFoundError, NotADirectoryError):
             return ()
-        found = [_package(os.path.join(records, one)) for one in listed if one.endswith(b".json")]
-        return tuple(sorted(name for name in found if name))
+        paths = [os.path.join(records, name) for name in listed if name.endswith(b".json")]
+        return tuple(sorted(filter(None, map(_package, paths))))
 
     def finish(self) -> None:
         """Replace this path by the final one everywhere, and update the digests in records.
@@ -149,7 +149,7 @@ class SideBuild:
             if is_record:
                 after = with_new_digests(self._below(path), after, changed)
             if after != content:
-                before, now = (hashlib.sha256(one).digest() for one in (content, after))
+                before, now = (hashlib.sha256(data).digest() for data in (content, after))
                 changed[before] = Rewritten(len(content), now, len(after))
                 _replace(path, after)
         self._relink()

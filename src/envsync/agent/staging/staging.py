@@ -21,7 +21,7 @@ from envsync.agent.server.filesystem import space
 from envsync.agent.server.progress import Progress
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging.choice import NOTHING, StagingCandidate, StagingChoice
-from envsync.agent.staging.copying import Copying, Site
+from envsync.agent.staging.copying import Copying, CopySite
 from envsync.agent.staging.incremental_listing import IncrementalListing
 from envsync.agent.staging.plan_steps import after_contents, before_contents, stamp_directories
 from envsync.agent.staging.writing import TreeWriter, space_guard
@@ -79,11 +79,11 @@ class Staging:
         self._plan: Optional[Plan] = None
         self._touched: Set[bytes] = set()
         self._incremental: Optional[IncrementalListing] = None
-        self.origin, self._found = candidate.origin, candidate.found
-        if self._found is not None:
+        self.origin, self._built_on = candidate.origin, candidate.snapshot
+        if self._built_on is not None:
             # Read this now: if the cache is damaged, the tree is hashed again by its present path.
-            known = self._found.known()
-            self._found = self._found._replace(known=lambda: known)
+            known = self._built_on.known()
+            self._built_on = self._built_on._replace(known=lambda: known)
         self.token = os.urandom(8).hex()
         if candidate.tree is None:
             os.mkdir(self.path, 0o700)
@@ -131,15 +131,15 @@ class Staging:
         written, incremental = self.writer.written, self._incremental
         self._touched, self._incremental = set(), None
         known = {} if incremental is None else incremental.known
-        self._found = self._trees.snapshot_private(self.path, None, (), written, progress, known)
+        self._built_on = self._trees.snapshot_private(self.path, None, (), written, progress, known)
         self.origin = ORIGIN_RESUMED
-        return self._found.manifest()
+        return self._built_on.manifest()
 
     def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
         """Return what the staging tree needs to become `wanted`."""
         staged = EMPTY
-        if self._found is not None:
-            staged = self._found.manifest()
+        if self._built_on is not None:
+            staged = self._built_on.manifest()
         self._plan = plan(wanted, staged, [holding.contents for holding in holdings])
         return self._plan
 
@@ -161,7 +161,7 @@ class Staging:
         assert self._plan is not None
         free, carried = space(self._places.trees), DiskUsage(0, 0)
         if live is not None:
-            going = () if self._found is None else self._found.scan.local
+            going = () if self._built_on is None else self._built_on.scan.local
             carried = added_usage(live, local, self.path, going)
         new_bytes = self._plan.new_bytes() + carried.size_bytes
         require_room(free, new_bytes, self._plan.new_inodes() + carried.inodes)
@@ -177,8 +177,8 @@ class Staging:
         work, writer = self._plan, self.writer
         with space_guard():
             if self.origin != ORIGIN_NEW:
-                assert self._found is not None
-                for path in _standing(work.touched_directories(), self._found):
+                assert self._built_on is not None
+                for path in _standing(work.touched_directories(), self._built_on):
                     writer.unlock_directory(path)
                 self._discard_local()
             before_contents(writer, work)
@@ -193,17 +193,17 @@ class Staging:
 
         Later, a directory above them might have become a symlink that leads anywhere.
         """
-        assert self._found is not None
-        parents = {split(path)[0] for path in self._found.scan.local}
+        assert self._built_on is not None
+        parents = {split(path)[0] for path in self._built_on.scan.local}
         for parent in sorted(parents):
             self.writer.unlock_directory(parent)
-        remove_trees(self._found.scan.local, self.writer.top_fd)
+        remove_trees(self._built_on.scan.local, self.writer.top_fd)
         self._touched |= parents
 
     def _copy(
         self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
     ) -> List[Make]:
-        site = Site(self.path, self.writer, self._places.file("writers"))
+        site = CopySite(self.path, self.writer, self._places.file("writers"))
         paths = [holding.path for holding in holdings]
         copying = Copying(site, paths, self._trees.helpers, progress)
         copying.run(work.copies)
@@ -252,7 +252,7 @@ class Staging:
         assert self._plan is not None
         snapshot = self._trees.snapshot_private(
             self.path,
-            self._found,
+            self._built_on,
             self._touched,
             self.writer.written,
             progress,

@@ -33,14 +33,14 @@ def preview(target: Target, wanted: Manifest) -> Preview:
     live = target.live or target.snapshot()
     choice = StagingChoice(target.places, target.trees, target.records, target.keep)
     built_on = choice.preview(target.replaced(live))
-    staged = EMPTY if built_on.found is None else built_on.found.manifest()
+    staged = EMPTY if built_on.snapshot is None else built_on.snapshot.manifest()
 
     def make(holdings: Sequence[Holding]) -> Plan:
         return plan(wanted, staged, [holding.contents for holding in holdings])
 
-    work, found = plan_reusing(target, live, wanted, make)
+    work, holdings = plan_reusing(target, live, wanted, make)
     before = EMPTY if live is None else live.manifest()
-    facts = plan_facts(work, found, built_on.origin, package_changes(before, wanted))
+    facts = plan_facts(work, holdings, built_on.origin, package_changes(before, wanted))
     return Preview(facts, work.fetches, built_on)
 
 
@@ -55,14 +55,14 @@ def plan_reusing(
 
     Trees other than the live one and those in `beside` are used only if there is enough to gain.
     """
-    found = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
-    found += beside
-    work = make(found)
+    holdings = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
+    holdings += beside
+    work = make(holdings)
     if work.fetch_bytes() < REUSE_BYTES_MIN:
-        return work, found
+        return work, holdings
     lacking = {fetch.entry.content for fetch in work.fetches}
     more = list(target.elsewhere().holdings(wanted, lacking))
-    return (make(found + more), found + more) if more else (work, found)
+    return (make(holdings + more), holdings + more) if more else (work, holdings)
 
 
 def plan_facts(

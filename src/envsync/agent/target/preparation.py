@@ -127,13 +127,13 @@ def _base_findings(places: Layout) -> Tuple[Finding, ...]:
     A conda in it stays as it is, and nothing else in it is moved. What an interrupted installation
     of the base has brought is no obstacle: the installation is resumed.
     """
-    found = [owner_finding(places)]
+    findings = [owner_finding(places)]
     if not has_conda(places.standing()):
-        found.append(None if places.interrupted() else obstacle_finding(places))
+        findings.append(None if places.interrupted() else obstacle_finding(places))
         if is_mount_point(places.standing()):
             message = "%s is a mount point: conda cannot be staged beside it"
-            found.append(Finding("mounted-prefix", message % os.fsdecode(places.live), True))
-    return tuple(finding for finding in found if finding is not None)
+            findings.append(Finding("mounted-prefix", message % os.fsdecode(places.live), True))
+    return tuple(finding for finding in findings if finding is not None)
 
 
 def refuse_anothers(findings: Iterable[Finding]) -> None:
@@ -160,12 +160,12 @@ def require_no_mounts(places: Layout) -> None:
 
 def require_no_mounts_in(tree: bytes, name: str) -> None:
     """Raise `PreflightRefused` if something is mounted in the version at `tree`, called `name`."""
-    found = mount_findings(tree, name)
-    if found:
+    findings = mount_findings(tree, name)
+    if findings:
         raise PreflightRefused(
-            found[0].message,
-            details=[finding.message for finding in found[1:]],
-            hint=FINDING_HINTS[found[0].kind],
+            findings[0].message,
+            details=[finding.message for finding in findings[1:]],
+            hint=FINDING_HINTS[findings[0].kind],
         )
 
 
@@ -175,10 +175,9 @@ def _unwritable(directory: bytes) -> Finding:
         message = f"the filesystem of {os.fsdecode(directory)} is mounted read-only"
         return Finding("read-only-mount", message, True)
     if is_foreign(directory):
-        owner = user_name(os.stat(directory).st_uid)
-        message = "%s belongs to %s and is not writable by %s"
-        told = os.fsdecode(directory), owner, user_name()
-        return Finding(FOREIGN_OWNER, message % told, True)
+        owner, path = user_name(os.stat(directory).st_uid), os.fsdecode(directory)
+        message = f"{path} belongs to {owner} and is not writable by {user_name()}"
+        return Finding(FOREIGN_OWNER, message, True)
     return Finding("read-only", f"{os.fsdecode(directory)} is not writable", True)
 
 

@@ -255,11 +255,11 @@ class TargetPush:
             return staging.plan(wanted, holdings)
 
         live = self._target.live
-        work, found = plan_reusing(self._target, live, wanted, make, beside)
+        work, holdings = plan_reusing(self._target, live, wanted, make, beside)
         local = () if live is None else live.scan.local
         staging.require_space(self._target.places.standing(), local)
-        fetches = staging.bring_forward(found, progress)
-        return plan_facts(work, found, staging.origin, ()), work, fetches
+        fetches = staging.bring_forward(holdings, progress)
+        return plan_facts(work, holdings, staging.origin, ()), work, fetches
 
     def _chosen(self, wanted: Manifest) -> Staging:
         """Return the tree that `Staging` chooses to build on."""

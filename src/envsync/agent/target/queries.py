@@ -62,14 +62,14 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     manifest = None if record is None else target.records.manifest(record)
     if record is not None and manifest is None:
         raise _without_manifest(target, snapshot, record)
-    found = difference(manifest, snapshot.manifest()) if manifest is not None else None
+    drift = difference(manifest, snapshot.manifest()) if manifest is not None else None
     return VerifyFacts(
         revision=snapshot.revision,
         record=None if record is None else record_facts(record),
         totals=snapshot.totals,
-        damaged=() if found is None else tuple(map(os.fsdecode, found.changed)),
-        missing=() if found is None else tuple(map(os.fsdecode, found.removed)),
-        unexpected=() if found is None else tuple(map(os.fsdecode, found.added)),
+        damaged=() if drift is None else tuple(map(os.fsdecode, drift.changed)),
+        missing=() if drift is None else tuple(map(os.fsdecode, drift.removed)),
+        unexpected=() if drift is None else tuple(map(os.fsdecode, drift.added)),
         unshared=tuple(map(os.fsdecode, unshared(target.places.standing(), target.trees.local))),
     )
 

@@ -88,8 +88,8 @@ def _until_wanted(lock: PushLock, progress: Progress) -> Progress:
 
 
 def _require_at_rest(target: Target, progress: Progress) -> None:
-    found = target.inspect(lock=True, progress=progress).findings
-    blocking = [finding.message for finding in found if finding.blocking]
+    findings = target.inspect(lock=True, progress=progress).findings
+    blocking = [finding.message for finding in findings if finding.blocking]
     if blocking:
         raise PreflightRefused(blocking[0], details=blocking[1:])
 
