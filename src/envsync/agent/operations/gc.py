@@ -12,6 +12,7 @@ from envsync.agent.places.layout import layout
 from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.places.prefix_environments import prefix_environments
 from envsync.agent.server.home import content_directory
+from envsync.agent.server.progress import OnStep
 from envsync.agent.target.gc import Rules, left_to_owner, sweep
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
@@ -32,8 +33,7 @@ def _gc(service: Service, order: Collect) -> GcFacts:
     environments = prefix_environments(order.prefix)
     swept = [_closed(directory) for directory in environments.closed[:1]]
     alive: Set[Tree] = set()
-    for target in _targets(order, environments.names(), cache):
-        target.on_step = service.tell_step
+    for target in _targets(order, environments.names(), cache, service.tell_step):
         keep = order.keep_of.get(target.name, target.records.keep())
         keep = order.keep if keep is None else keep
         if os.path.isdir(target.places.state):
@@ -53,7 +53,9 @@ def _closed(directory: bytes) -> SweepFacts:
     return SweepFacts(name, stays=(left_to_owner(directory),))
 
 
-def _targets(order: Collect, names: List[str], cache: Optional[str]) -> Iterator[Target]:
+def _targets(
+    order: Collect, names: List[str], cache: Optional[str], on_step: OnStep
+) -> Iterator[Target]:
     """Yield each environment once."""
     envs = os.path.join(order.prefix, "envs")
     seen: Set[bytes] = set()
@@ -61,7 +63,7 @@ def _targets(order: Collect, names: List[str], cache: Optional[str]) -> Iterator
     for name in sorted(names, key=lambda name: (os.path.islink(os.path.join(envs, name)), name)):
         places = layout(order.prefix, name)
         patterns = local_patterns(places, order.local, order.local_of.get(name))
-        target = Target(order.prefix, name, patterns, cache, order.by)
+        target = Target(order.prefix, name, patterns, cache, order.by, on_step=on_step)
         target.lock.of_command(order.command, order.server)
         if target.places.state not in seen:
             seen.add(target.places.state)

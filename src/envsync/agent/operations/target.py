@@ -62,10 +62,10 @@ def _open(service: Service, request: OpenTarget) -> str:
         content_directory(os.environ),
         request.by,
         service.helpers,
+        request.keep,
+        service.tell_step,
     )
-    target.keep = request.keep
     target.lock.of_command(request.command, request.server)
-    target.on_step = service.tell_step
     return sys.executable
 
 

@@ -58,8 +58,13 @@ class Target:
         cache_directory: Optional[str],
         by: str,
         helpers: HelperProcesses = NO_HELPERS,
+        keep: int = 1,
+        on_step: OnStep = lambda _: None,
     ) -> None:
-        """With the name `base`, it is the prefix itself."""
+        """With the name `base`, it is the prefix itself.
+
+        `keep` is how many earlier versions stay after a push, which may build on the first to go.
+        """
         self.is_base = name == BASE
         if not self.is_base:
             preparation.require_prefix(prefix)
@@ -72,12 +77,11 @@ class Target:
         self.lock = PushLock(self.places, by)
         self.live: Optional[Snapshot] = None
         self.inspected_seconds = 0.0
-        self.keep = 1
-        """How many earlier versions stay after a push, which may build on the first to go."""
+        self.keep = keep
         self.keeps_live = False
         """Whether the live version stays for good once it is replaced, because the source of the
         push never had it."""
-        self.on_step: OnStep = lambda _: None
+        self.on_step = on_step
 
     @property
     def name(self) -> str:
