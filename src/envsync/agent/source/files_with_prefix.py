@@ -20,7 +20,7 @@ from envsync.tree.revision import CACHE_DIRECTORY
 class FilesWithPrefix:
     """The files with the prefix in one state of a source, found by `find`.
 
-    `files` contain the prefix; those in `widely` do in UTF-16 or UTF-32. `records` are conda's and
+    `files` contain the prefix; `wide_files` do so in UTF-16 or UTF-32. `records` are conda's and
     pip's own, which are not searched. `links` are the new entries of symlinks into the prefix.
     """
 
@@ -41,7 +41,7 @@ class FilesWithPrefix:
         self._marks = {path: reference(path, row.listing) for path, row in known.items()}
         self._examined: List[bytes] = []
         self.files: Dict[bytes, Entry] = {}
-        self.widely: Dict[bytes, Entry] = {}
+        self.wide_files: Dict[bytes, Entry] = {}
         self.records: List[Tuple[bytes, Entry]] = []
         self.links: Dict[bytes, Entry] = {}
 
@@ -54,21 +54,21 @@ class FilesWithPrefix:
             self._examined.append(directory)
             for row, entry in zip(unpack(known.rows), listings.decode(known.listing)):
                 path = join(directory, entry.name)
-                if self._needs_a_look(path, entry):
+                if self._is_to_be_searched(path, entry):
                     candidates[path] = entry, row
         rows = [_candidate(path, row) for path, (_, row) in candidates.items()]
         result = search(self._top_fd, self._relocation.needles, rows)
         if result.changed:
             raise source_changed(result.changed)
         for path, (entry, _) in candidates.items():
-            if path in result.holding_wide and self._names_widely(path, entry):
-                self.widely[path] = entry
+            if path in result.holding_wide and self._has_wide_prefix(path, entry):
+                self.wide_files[path] = entry
             if path in result.holding:
                 self.files[path] = entry
             else:
-                self.names_nothing(path, entry)
+                self.note_without_prefix(path, entry)
 
-    def _needs_a_look(self, path: bytes, entry: Entry) -> bool:
+    def _is_to_be_searched(self, path: bytes, entry: Entry) -> bool:
         if entry.kind == SYMLINK:
             target = self._relocation.link_target(entry.content)
             if target != entry.content:
@@ -80,7 +80,7 @@ class FilesWithPrefix:
             return False
         is_wide = entry.content in self._before.wide
         if is_wide:
-            self.widely[path] = entry
+            self.wide_files[path] = entry
         if entry.content in self._before.files or entry.content in self._before.problems:
             self.files[path] = entry
             return False
@@ -89,17 +89,17 @@ class FilesWithPrefix:
         # importlib sets the path in compiled code when loading it.
         return not (is_compiled(path) and split(split(path)[0])[1] == CACHE_DIRECTORY)
 
-    def _names_widely(self, path: bytes, entry: Entry) -> bool:
+    def _has_wide_prefix(self, path: bytes, entry: Entry) -> bool:
         return self._relocation.names_any_widely(read_verified(self._top_fd, path, entry))
 
-    def names_nothing(self, path: bytes, entry: Entry) -> None:
+    def note_without_prefix(self, path: bytes, entry: Entry) -> None:
         """Note that a file's content has no prefix, so that it is not searched again."""
-        if path not in self.widely:
+        if path not in self.wide_files:
             self._searched.contents.add(entry.content[:KEY_BYTES])
 
     def searched(self, changed: Collection[bytes]) -> Searched:
         """Return the results for the next search; in `changed` directories, some entry changed."""
-        busy = {split(path)[0] for path in (*self.files, *self.widely, *dict(self.records))}
+        busy = {split(path)[0] for path in (*self.files, *self.wide_files, *dict(self.records))}
         busy.update(changed)
         clean = {self._marks[path] for path in self._examined if path not in busy}
         directories = self._searched.directories.intersection(self._marks.values()) | clean

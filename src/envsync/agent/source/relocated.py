@@ -117,7 +117,7 @@ class Relocator:
                 relocated.facts,
                 contents.files,
                 self._problems_by_digest(),
-                {entry.content for entry in self._naming.widely.values()},
+                {entry.content for entry in self._naming.wide_files.values()},
                 pip_rewritten,
                 conda_rewritten,
                 Declared(contents.records_state, contents.rooms),
@@ -158,7 +158,7 @@ class Relocator:
             self._left.append(path)
             contents.files[entry.content] = same
         else:
-            self._naming.names_nothing(path, entry)
+            self._naming.note_without_prefix(path, entry)
 
     def _outcome(self, path: bytes, entry: Entry, contents: RelocatedContents) -> Rewritten:
         known = contents.files.get(entry.content)
@@ -226,7 +226,7 @@ class Relocator:
             problems=tuple(
                 f"{_shown(path)}: {text}" for path, text in sorted(self._problems.items())
             ),
-            left=tuple(map(_shown, sorted({*self._left, *self._naming.widely}))),
+            left=tuple(map(_shown, sorted({*self._left, *self._naming.wide_files}))),
         )
         return Relocated(changed.manifest, facts, changed.paths, rewrite)
 

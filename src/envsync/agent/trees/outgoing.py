@@ -46,7 +46,7 @@ def outgoing(
     counts as gone. `search`, which needs `on_read`, learns which contents have none of its
     strings.
     """
-    reader = _Reader(top_fd, on_read, instead, search)
+    reader = _FileReader(top_fd, on_read, instead, search)
     gathered = _Gathered()
     try:
         for number, (path, size_bytes) in enumerate(items):
@@ -95,7 +95,7 @@ class _Gathered:
         yield block
 
 
-class _Reader:
+class _FileReader:
     def __init__(
         self,
         top_fd: int,

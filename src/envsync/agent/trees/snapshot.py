@@ -30,8 +30,8 @@ class Snapshot(NamedTuple):
         return Manifest(listings, self.scan.mode, self.scan.mtime_ns)
 
 
-class Later:
-    """What is known of an unchanged tree, read from the cache at the first call.
+class CachedDirectories:
+    """What is known of the directories of an unchanged tree, read from the cache at the first call.
 
     `again` takes another snapshot, for the case that the cache turns out to be unusable.
     """

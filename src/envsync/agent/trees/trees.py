@@ -23,7 +23,7 @@ from envsync.agent.trees.scan import (
     scan_again,
 )
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.trees.snapshot import Later, Snapshot
+from envsync.agent.trees.snapshot import CachedDirectories, Snapshot
 from envsync.agent.trees.stable_hashing import Hashed, SecondPass, StableHashing
 from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.tree.local import LocalPaths
@@ -198,13 +198,13 @@ class Trees:
         summary = cache.summary()
         if summary is None or summary.scan.signature != now.signature:
             return None
-        later = Later(cache, now, lambda: self.snapshot(path, fresh=True))
+        cached = CachedDirectories(cache, now, lambda: self.snapshot(path, fresh=True))
         rows = now.directories
         if not isinstance(rows, StoredRows) or rows.compared:
             cache.seen_again(now)
         if isinstance(rows, StoredRows):
-            now = now._replace(directories=StoredRows(later, rows.busy_candidates, rows.partition))
-        return Snapshot(summary.revision, summary.totals, now, later, 0)
+            now = now._replace(directories=StoredRows(cached, rows.busy_candidates, rows.partition))
+        return Snapshot(summary.revision, summary.totals, now, cached, 0)
 
     def unconfirmed(
         self,
