@@ -16,6 +16,8 @@ from envsync.ssh.hop_place import HopPlace
 
 HUNG_UP = re.compile(
     r"(?:kex|ssh)_exchange_identification: .*(?:Connection closed|Connection reset)|"
+    # Of a connection that was closed before ssh wrote its first line.
+    r"^banner exchange: Connection to \S+ port \d+: (?:Broken pipe|Connection reset)|"
     r"^Connection (?:closed|reset) by \S+ port \d+$",
     re.MULTILINE,
 )

@@ -55,6 +55,8 @@ CASES: list[tuple[str, type[EnvsyncError], str]] = [
      "Connection reset by 10.0.0.2 port 2222"), ConnectionFailed, "closed the connection"),
     ("ssh_exchange_identification: Connection closed by remote host",
      ConnectionFailed, "closed the connection"),
+    ("banner exchange: Connection to UNKNOWN port 65535: Broken pipe",
+     ConnectionFailed, "closed the connection"),
     ("Unable to negotiate with 10.0.0.2 port 2222: no matching cipher found. Their offer: 3des",
      ConnectionFailed, "no algorithm in common"),
     ("/home/alice/.ssh/config: line 3: Bad configuration option: foo",
