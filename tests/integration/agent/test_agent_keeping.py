@@ -137,7 +137,7 @@ def test_rollback_never_goes_back_to_what_was_deleted_by_hand(server: Server) ->
         server.rollback()
 
 
-def test_overwritten_version_of_another_source_is_kept_beside_those_that_keep_counts(
+def test_overwritten_version_of_another_source_does_not_count_for_keep(
     server: Server,
 ) -> None:
     server.overwrites_foreign = True

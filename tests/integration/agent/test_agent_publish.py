@@ -371,7 +371,7 @@ def test_a_disk_that_fails_before_the_switch_leaves_no_interrupted_one(
     assert server.revision() == revision(ONE)
 
 
-def test_a_switch_that_was_done_although_the_system_reports_a_failure_is_completed(
+def test_switch_that_was_done_despite_a_reported_failure_is_completed(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on NFS, where the answer may be lost."""

@@ -152,7 +152,7 @@ def test_killed_between_the_steps(
     require_sound(server)
 
 
-def test_what_was_done_in_a_version_is_kept_where_its_recovery_is_killed(
+def test_changed_version_is_kept_where_its_recovery_is_killed(
     server: Server, tmp_path: Path
 ) -> None:
     """It was live for days, then the recovery took it back, and died before it looked at it."""
@@ -175,7 +175,7 @@ def test_what_was_done_in_a_version_is_kept_where_its_recovery_is_killed(
     assert any(os.path.exists(tree + b"/lib/mine") for tree in server.earlier())
 
 
-def test_what_was_changed_in_the_moment_of_a_switch_and_is_live_again_is_of_no_source(
+def test_version_changed_during_a_switch_and_live_again_is_of_no_source(
     server: Server, tmp_path: Path
 ) -> None:
     """The push was killed right after the switch, and its check fails when that is recovered."""
