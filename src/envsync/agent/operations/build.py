@@ -48,7 +48,7 @@ def _begin_alike(service: Service, _: None) -> bool:
 
 @handles(SHARE)
 def _share(service: Service, share: Optional[Share]) -> ShareFacts:
-    return ShareFacts(*service.push.share(share))
+    return service.push.share(share)
 
 
 @handles(KEEP_LIVE)
@@ -94,9 +94,9 @@ def _adopt(service: Service, request: Publication) -> RecordFacts:
 @handles(ROLLBACK)
 def _rollback(service: Service, request: GoBack) -> RecordFacts:
     require_open_records(service.target.places)
-    return TargetSwitches(service.target).rollback(*request)
+    return TargetSwitches(service.target).rollback(request.number, request.by, request.overwrite)
 
 
 @handles(REMOVE)
 def _remove(service: Service, request: Remove) -> RecordFacts:
-    return TargetSwitches(service.target).remove(*request)
+    return TargetSwitches(service.target).remove(request.by, request.overwrite)

@@ -30,12 +30,14 @@ def _health(_: Service, request: AskEnvironments) -> HealthFacts:
     from envsync.agent.target.health import health
 
     cache = content_directory(os.environ)
-    return health(*request, cache, _server_facts(codec.decodable()))
+    server = _server_facts(codec.decodable())
+    return health(request.prefix, request.local, request.local_of, cache, server)
 
 
 @handles(LIST)
 def _list(_: Service, request: AskEnvironments) -> ListFacts:
     from envsync.agent.target.catalogue import environments
 
-    facts = tuple(environments(*request, content_directory(os.environ)))
+    cache = content_directory(os.environ)
+    facts = tuple(environments(request.prefix, request.local, request.local_of, cache))
     return ListFacts(facts, time.time())

@@ -144,8 +144,8 @@ def _next_to_go(
     """Return the earlier version that `keep` would drop after the next publish, or None.
 
     That is one of the revision `wanted`, else the oldest. Versions that are kept for a reason of
-    their own, even the live one, do not count. Nor does the live one if the same revision is
-    published again: of two trees of one revision, the earlier one is dropped.
+    their own, even the live one, do not count. The live one does not count either if the same
+    revision is published again: of two trees of one revision, the earlier one is dropped.
     """
     earlier = [r for r in records if not r.kept_because and (live is None or r.inode != live.inode)]
     counts = live is not None and not live.kept_because and live.revision != wanted

@@ -48,7 +48,7 @@ from envsync.agent.target.publication import VerifiedTree, read_back, switch_to
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import is_of_entry, trouble, words
-from envsync.agent.wire.build_operations import Publication
+from envsync.agent.wire.build_operations import Publication, ShareFacts
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
 from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TargetDrifted, TransferFailed
 from envsync.tree.entry import Entry
@@ -129,17 +129,16 @@ class TargetPush:
         target = self._target
         return StagingChoice(target.places, target.trees, target.records, target.keep)
 
-    def share(self, share: Optional[Share]) -> Tuple[bool, Tuple[str, ...]]:
+    def share(self, share: Optional[Share]) -> ShareFacts:
         """Share as `share` says whatever is built from now on; if it is None, with no group.
 
-        Returns whether the live version is already shared like that, and warnings. Raises
-        `PreflightRefused` if this user cannot share with that group.
+        Raises `PreflightRefused` if this user cannot share with that group.
         """
         if share is None:
             self._access, warnings = group_access.for_no_group(self._target)
         else:
             self._access, warnings = group_access.for_group(self._target, share)
-        return not self._access.is_new, warnings
+        return ShareFacts(not self._access.is_new, warnings)
 
     def refer_to(self, packages: FrozenSet[bytes]) -> bool:
         """Return whether nothing is live, but this server has half of these packages elsewhere.
