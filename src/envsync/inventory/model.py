@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from envsync.errors import InventoryError, listed
 from envsync.inventory import names, ranges
 from envsync.inventory.identity import own_server_names
+from envsync.tree.environment_name import BASE
 from envsync.tree.sharing import Share
 
 Method = Literal["auto", "mirror", "pack", "rebuild"]
@@ -131,7 +132,7 @@ class Inventory:
         Raises `InventoryError` for `base` and for an invalid name.
         """
         by_name = {environment.name: environment for environment in self.environments}
-        if name == names.BASE:
+        if name == BASE:
             raise InventoryError(
                 "base is conda itself, which differs on every server: it is not pushed",
                 hint="for a new server: `envsync bootstrap SERVER`; to push what you installed in "

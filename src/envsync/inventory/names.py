@@ -12,6 +12,8 @@ import posixpath
 import re
 from collections.abc import Iterable
 
+from envsync.tree.environment_name import BASE
+
 _HOST = re.compile(r"[\w:][\w.:%+-]{0,252}")
 _SERVER = re.compile(r"\w[\w.:%+-]{0,199}|::?\w[\w.:%+-]{0,199}")
 _GROUP = re.compile(r"\w[\w.+-]{0,199}")
@@ -22,8 +24,6 @@ _HOP = re.compile(
 _NOT_A_HOST = re.compile(r"\d+|true|false|yes|no|on|off|null|none", re.IGNORECASE)
 
 _ENVIRONMENT_NAME_MAX_BYTES = 200
-BASE = "base"
-"""conda's own name for its prefix."""
 
 
 def server_name(text: str) -> str:

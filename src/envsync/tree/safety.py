@@ -33,14 +33,3 @@ def shrinkage(source: Totals, target: Totals) -> Optional[Shrinkage]:
     has_shrunk = before - now >= SHRINK_FILES_MIN and now < before * (1 - SHRINK_FRACTION)
     is_emptied = before >= EMPTIED_FILES_MIN and now <= before * EMPTIED_FRACTION
     return Shrinkage(before, now) if has_shrunk or is_emptied else None
-
-
-def is_environment_name(name: str) -> bool:
-    """Return whether `name` can be an environment's: one path component, nothing odd.
-
-    `base` cannot: it is conda itself, and a push would replace the conda that other environments of
-    the target depend on.
-    """
-    if not name or name in ("base", ".", "..") or name[0] in "-.":
-        return False
-    return "/" not in name and name.isprintable() and len(name.encode()) <= 200

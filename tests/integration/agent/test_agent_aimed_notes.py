@@ -12,13 +12,14 @@ import pytest
 
 from envsync.agent.operations import transfer
 from envsync.agent.places.checksummed_json import verified, with_checksum
-from envsync.agent.places.layout import BASE, REMOVAL, base_layout, layout, read_json, write_json
+from envsync.agent.places.layout import REMOVAL, base_layout, layout, read_json, write_json
 from envsync.agent.places.staging_note import note_staging
 from envsync.agent.staging import scratch_files, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target.switches import TargetSwitches
 from envsync.errors import PreflightRefused
+from envsync.tree.environment_name import BASE
 from tests.support.pushes import Server, environment
 from tests.support.trees import file
 

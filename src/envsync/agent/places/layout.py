@@ -32,7 +32,7 @@ from typing import Any, List, NamedTuple, Optional
 from envsync.agent.server.facts import user_name
 from envsync.errors import Hint, NotFound, PreflightRefused
 from envsync.files.whole import sync_directory, whole_file
-from envsync.tree.safety import is_environment_name
+from envsync.tree.environment_name import BASE, is_environment_name
 
 STATE_DIRECTORY = b".envsync"
 INTENT, REMOVAL = "intent.json", "removal.json"
@@ -141,15 +141,12 @@ def layout(prefix: str, name: str) -> Layout:
     """
     if not is_environment_name(name):
         reason = f"not an environment's name: {name!r}"
-        if name == "base":
+        if name == BASE:
             reason = "base is conda itself and cannot be pushed: other environments depend on it"
         raise PreflightRefused(reason, hint="create an environment and push that")
     path = os.path.join(os.fsencode(prefix), b"envs", os.fsencode(name))
     live = _follow(path)
     return Layout(name, path, live, _state_beside(live))
-
-
-BASE = "base"
 
 
 def base_layout(prefix: str) -> Layout:

@@ -7,7 +7,7 @@ from typing import FrozenSet, List, NamedTuple, Tuple
 
 from envsync.agent.places.layout import STATE_DIRECTORY
 from envsync.conda.busy import HISTORY
-from envsync.tree.safety import is_environment_name
+from envsync.tree.environment_name import is_environment_name
 
 
 class PrefixEnvironments(NamedTuple):

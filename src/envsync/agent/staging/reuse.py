@@ -32,8 +32,8 @@ from envsync.conda.manifest_packages import metadata_paths
 from envsync.conda.site_packages import is_python
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
+from envsync.tree.environment_name import is_environment_name
 from envsync.tree.manifest import Manifest
-from envsync.tree.safety import is_environment_name
 
 REUSE_BYTES_MIN = 1 << 20
 """Looking elsewhere is not worthwhile for less."""

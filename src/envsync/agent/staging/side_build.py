@@ -22,7 +22,6 @@ import stat
 from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 from envsync.agent.places.layout import (
-    BASE,
     Layout,
     read_json,
     remove,
@@ -38,6 +37,7 @@ from envsync.conda.relocated_records import (
     with_new_digests,
 )
 from envsync.errors import PreflightRefused, VerificationFailed
+from envsync.tree.environment_name import BASE
 
 NOTE = "side.json"
 _WANTED = "side-wanted.txt"

@@ -9,7 +9,7 @@ from typing import Iterable, List, Tuple
 
 from envsync.agent.places.base import has_conda, obstacle_finding
 from envsync.agent.places.directory_identity import directory_identity, is_same_directory
-from envsync.agent.places.layout import BASE, STATE_DIRECTORY, Layout, base_layout
+from envsync.agent.places.layout import STATE_DIRECTORY, Layout, base_layout
 from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import is_foreign, owner_finding
 from envsync.agent.server.facts import user_name
@@ -18,6 +18,7 @@ from envsync.agent.wire.messages import FINDING_HINTS, FOREIGN_OWNER, DirectoryI
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
 from envsync.conda.site_packages import PYTHON
 from envsync.errors import Hint, PreflightRefused
+from envsync.tree.environment_name import BASE
 from envsync.tree.manifest import Manifest
 
 _PYTHON_DIRECTORY = re.compile(rb"lib/(" + PYTHON + rb")\Z")

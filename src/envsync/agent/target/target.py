@@ -16,7 +16,7 @@ from typing import (
 
 from envsync.agent.places.base import has_conda
 from envsync.agent.places.busy_findings import live_busy_findings
-from envsync.agent.places.layout import BASE, INTENT, layout_of
+from envsync.agent.places.layout import INTENT, layout_of
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
 from envsync.agent.places.records import Record, Records
@@ -37,6 +37,7 @@ from envsync.agent.wire.messages import (
     TargetState,
 )
 from envsync.errors import AgentFailed, PreflightRefused, SourceRefused
+from envsync.tree.environment_name import BASE
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 

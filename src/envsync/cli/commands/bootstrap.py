@@ -96,10 +96,10 @@ def base_request(
 ) -> PushRequest:
     """Return a push of the prefix itself, from this machine or another server."""
     from envsync.agent.places.base import OWN_ENTRIES
-    from envsync.agent.places.layout import BASE
     from envsync.cli.pushing.request import PushRequest
     from envsync.push.request.places import Destination
     from envsync.push.request.settings import PushSettings
+    from envsync.tree.environment_name import BASE
     from envsync.tree.local import DEFAULT_LOCAL
 
     server = site.server(server_name)

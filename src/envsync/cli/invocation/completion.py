@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.errors import EnvsyncError
-from envsync.tree.safety import is_environment_name
+from envsync.tree.environment_name import is_environment_name
 
 if TYPE_CHECKING:
     import click

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from envsync.agent.places.layout import BASE
 from envsync.agent.wire.messages import SourceState
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.agent.wire.source_operations import (
@@ -22,6 +21,7 @@ from envsync.agent.wire.source_operations import (
 )
 from envsync.errors import about
 from envsync.push.ends.end import End, Progress
+from envsync.tree.environment_name import BASE
 
 
 def path_known_as(prefix: str, name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from envsync.agent.places.layout import BASE
 from envsync.agent.places.records import TAKEN_BACK
 from envsync.agent.wire.messages import DAMAGED_RECORD, KEPT, RecordFacts, SourceState, TargetState
 from envsync.errors import (
@@ -19,6 +18,7 @@ from envsync.errors import (
 )
 from envsync.push.request.method import MIRROR
 from envsync.push.request.settings import PushSettings
+from envsync.tree.environment_name import BASE
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
 
