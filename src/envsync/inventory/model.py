@@ -16,7 +16,7 @@ from envsync.inventory.identity import own_server_names
 from envsync.tree.environment_name import BASE
 from envsync.tree.sharing import Share
 
-Method = Literal["auto", "mirror", "pack", "rebuild"]
+MethodName = Literal["auto", "mirror", "pack", "rebuild"]
 InUse = Literal["publish", "wait", "fail"]
 Outside = Literal["warn", "fail"]
 ShareMode = Literal["read", "write"]
@@ -56,7 +56,7 @@ class Environment:
     source: str | None = None
     push_to: tuple[str, ...] = ()
     """Tokens as written; `Inventory.targets` resolves them."""
-    method: Method = "auto"
+    method: MethodName = "auto"
     keep: int = 1
     check: str | None = None
     check_timeout_seconds: float = 60.0

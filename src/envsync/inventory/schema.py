@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from envsync.inventory import names, quantities, ranges
-from envsync.inventory.model import InUse, Method, Outside, ShareMode
+from envsync.inventory.model import InUse, MethodName, Outside, ShareMode
 from envsync.inventory.problems import KeyPath, Problem, shown
 
 _TRUE = frozenset({"true", "yes", "on"})
@@ -157,7 +157,7 @@ class ServerEntry(_Entry):
 class EnvironmentEntry(_Entry):
     source: Annotated[str, _text(names.server_name)] | None = None
     push_to: tuple[Annotated[str, _text(_token)], ...] = ()
-    method: Annotated[Method, _text(_one_of(get_args(Method)))] = "auto"
+    method: Annotated[MethodName, _text(_one_of(get_args(MethodName)))] = "auto"
     keep: Keep = 1
     check: Annotated[str, _text(_command)] | None = None
     check_timeout: PositiveSeconds = 60.0
