@@ -15,9 +15,8 @@ from envsync.cli.output.wording import count
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import DifferenceFacts
-    from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
-    from envsync.push.ends.end import End
+    from envsync.push.ends.end import End, Progress
     from envsync.push.request.places import Place
 
 PATHS_MAX = 4000
@@ -58,7 +57,7 @@ def diff(
     if not published:
         require_environment(site.own_prefix, environment)
 
-    def ask(end: End, place: Place, _: OnProgress) -> DifferenceFacts:
+    def ask(end: End, place: Place, _: Progress) -> DifferenceFacts:
         manifest = b"" if published else _own_manifest(site, environment, place, there)
         record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
         if published:

@@ -16,8 +16,7 @@ from envsync.errors import NotFound
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import RecordFacts
-    from envsync.cli.invocation.asking import OnProgress
-    from envsync.push.ends.end import End
+    from envsync.push.ends.end import End, Progress
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
 
@@ -72,7 +71,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of("history", environment, servers)]
 
-    def ask(end: End, place: Place, _: OnProgress) -> Past:
+    def ask(end: End, place: Place, _: Progress) -> Past:
         try:
             answer = target_of(site, environment, end, place).history()
         except NotFound:

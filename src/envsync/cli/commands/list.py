@@ -15,8 +15,7 @@ from envsync.cli.output.wording import age, size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import ListFacts
-    from envsync.cli.invocation.asking import OnProgress
-    from envsync.push.ends.end import End
+    from envsync.push.ends.end import End, Progress
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
 
@@ -41,7 +40,7 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
 
     site = invocation.site()
 
-    def ask(end: End, place: Place, _: OnProgress) -> ListFacts:
+    def ask(end: End, place: Place, _: Progress) -> ListFacts:
         return end.ask(LIST, environments_at(site, place))
 
     places = site.places(servers) if servers else site.everywhere()

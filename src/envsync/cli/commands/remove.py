@@ -18,9 +18,8 @@ from envsync.errors import UsageError
 from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
-    from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
-    from envsync.push.ends.end import End
+    from envsync.push.ends.end import End, Progress
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
     from envsync.push.switches.remove import Removal, Removed
@@ -62,7 +61,7 @@ def remove(
     names = [place.server for place in places]
     command_locks = CommandLocks(names)
 
-    def ask(end: End, place: Place, _: OnProgress) -> Removed:
+    def ask(end: End, place: Place, _: Progress) -> Removed:
         try:
             target = target_of(site, removal.environment, end, place, command_locks.command)
             reopen = partial(target_again, site, removal.environment, place)

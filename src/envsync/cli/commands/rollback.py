@@ -15,8 +15,7 @@ from envsync.cli.output.wording import count, moment, size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import RecordFacts
-    from envsync.cli.invocation.asking import OnProgress
-    from envsync.push.ends.end import End
+    from envsync.push.ends.end import End, Progress
     from envsync.push.request.places import Place
 
 
@@ -53,7 +52,7 @@ def rollback(
     known = site.inventory.environment(environment)  # refuses base
     environment = known.name
 
-    def ask(end: End, place: Place, _: OnProgress) -> RecordFacts:
+    def ask(end: End, place: Place, _: Progress) -> RecordFacts:
         target = target_of(site, environment, end, place)
         reopen = partial(target_again, site, environment, place)
         return roll_back(target, reopen, number, site.who, overwrite=overwrite)

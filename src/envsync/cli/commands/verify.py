@@ -17,9 +17,8 @@ from envsync.hint_commands import command_line, published_diff
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import VerifyFacts
-    from envsync.cli.invocation.asking import OnProgress
     from envsync.cli.invocation.site import Site
-    from envsync.push.ends.end import End
+    from envsync.push.ends.end import End, Progress
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
 
@@ -40,7 +39,7 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of("verify", environment, servers)]
 
-    def ask(end: End, place: Place, on_progress: OnProgress) -> VerifyFacts:
+    def ask(end: End, place: Place, on_progress: Progress) -> VerifyFacts:
         return target_of(site, environment, end, place).verify(on_progress)
 
     may_be_source = not servers and site.inventory.environment(environment).source is None

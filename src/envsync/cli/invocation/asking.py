@@ -12,7 +12,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
 from envsync.errors import SomeServersFailed
-from envsync.push.ends.end import End
+from envsync.push.ends.end import End, Progress
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.queries.servers import Outcome, for_each_server, open_end
 from envsync.push.request.places import Place
@@ -20,8 +20,7 @@ from envsync.push.steps.report import ServerProgress
 from envsync.tree.local import DEFAULT_LOCAL
 
 T = TypeVar("T")
-OnProgress = Callable[[Mapping[str, Any]], None]
-Ask = Callable[[End, Place, OnProgress], T]
+Ask = Callable[[End, Place, Progress], T]
 
 
 def ask_servers(
