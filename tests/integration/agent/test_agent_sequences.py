@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from envsync.agent.places.records import Record
 from envsync.agent.server import filesystem
-from envsync.agent.target import queries as target_questions
+from envsync.agent.target import planning
 from envsync.agent.target.gc import Rules, sweep
 from envsync.errors import NotFound, PreflightRefused, SourceRefused
 from envsync.tree.manifest import Manifest
@@ -70,7 +70,7 @@ class Sequences(RuleBasedStateMachine):
         patch = mock.patch.object
         self.stack.enter_context(patch(filesystem, "FINE_MARGIN_SECONDS", 0.002))
         # However small: what the other one has is taken from there.
-        self.stack.enter_context(patch(target_questions, "REUSE_BYTES_MIN", 1))
+        self.stack.enter_context(patch(planning, "REUSE_BYTES_MIN", 1))
         clock = time.time
         self.stack.enter_context(patch(time, "time", lambda: clock() + self.offset_seconds))
 
