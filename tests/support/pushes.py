@@ -105,8 +105,8 @@ class Server:
     ) -> RecordFacts:
         """Push a tree from a directory that is made for it.
 
-        With `is_hashed_meanwhile`, the target first copies a similar environment of its own, as
-        it does while the source is being hashed.
+        With `is_hashed_meanwhile`, the target first does what it does while the source is being
+        hashed: it looks at the tree to build on, or copies a similar environment of its own.
         """
         with tempfile.TemporaryDirectory(dir=self.scratch) as directory:
             source = os.fsencode(directory)
@@ -116,6 +116,8 @@ class Server:
             try:
                 target.inspect(lock=True)
                 push = TargetPush(target)
+                if is_hashed_meanwhile:
+                    push.prepare()
                 if self.overwrites_foreign:
                     push.keep_live()
                 if self.share is not None:

@@ -137,11 +137,12 @@ def test_rollback_never_goes_back_to_what_was_deleted_by_hand(server: Server) ->
         server.rollback()
 
 
+@pytest.mark.parametrize("is_hashed_meanwhile", [False, True])
 def test_overwritten_version_of_another_source_does_not_count_for_keep(
-    server: Server,
+    is_hashed_meanwhile: bool, server: Server
 ) -> None:
     server.overwrites_foreign = True
-    server.push(VERSIONS[2], keep=1)
+    server.push(VERSIONS[2], keep=1, is_hashed_meanwhile=is_hashed_meanwhile)
     assert [record.number for record in records(server).kept()] == [1, 2]
 
 

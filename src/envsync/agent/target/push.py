@@ -102,7 +102,7 @@ class TargetPush:
     def keep_live(self) -> None:
         """Keep the live version for good once it is replaced: the source never had it."""
         self._target.keeps_live = True
-        self._looked = None
+        self._ahead = None  # it was chosen among what `keep` counts without that
 
     def prepare(self) -> None:
         """Read what `stage` will need, while the source is still being inspected."""
