@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -557,3 +558,24 @@ def test_an_order_that_is_none_is_refused(server: Server, home: Path) -> None:
     document, _ = encode(order(server))
     with pytest.raises(AgentFailed):
         Service().answer(COLLECT.name, {**document, "keep": "x"}, b"")
+
+
+def test_gc_goes_on_after_an_environment_whose_records_cannot_be_read(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed(server, 3)
+    broken = server.prefix / "envs/.envsync/another/generations"
+    broken.mkdir(parents=True)
+    (server.prefix / "envs/another/conda-meta").mkdir(parents=True)
+    (server.prefix / "envs/another/conda-meta/history").touch()
+    listed = os.listdir
+
+    def listdir(path: Any) -> Any:
+        if os.fsdecode(path) == str(broken):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    another, mine = ask(server).environments
+    assert another.problems
+    assert mine.generations == (1,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Optional, Sequence, Tuple
 
 from envsync.agent.places.layout import Layout
@@ -14,9 +15,12 @@ def local_patterns(
     """Return the patterns of an environment's local paths: the `shared` ones and its `own`.
 
     `own` is None if the inventory does not list the environment, such as one that was pushed under
-    another name. Then they are those with which the live version was published.
+    another name. Then they are those with which the live version was published; none if this user
+    may not read which.
     """
     if own is None:
-        record = Records(places).of_version(places.inode() or 0)
+        record = None
+        with contextlib.suppress(PermissionError):
+            record = Records(places).of_version(places.inode() or 0)
         own = () if record is None else record.local
     return tuple(dict.fromkeys((*shared, *own)))
