@@ -148,7 +148,7 @@ class Scheduler:
                 self._make_ready(source, now),
                 self._push(source),
             ]
-        self._scan()
+        next_times.append(self._scan(now))
         self._make_spares()
         return min(*next_times, self._pool.next_seconds())
 
@@ -225,18 +225,29 @@ class Scheduler:
         saturated = self._pool.saturated_servers()
         return tuple(server for server in servers if server not in saturated)
 
-    def _scan(self) -> None:
-        if not self._pool.may_scan():
-            return
+    def _scan(self, now: float) -> float:
+        """Begin a scan of sources for which it is due; return when the next can begin."""
+        waiting = [
+            source
+            for source in self.sources.values()
+            if source.state.scan != NOT_DUE and not self._pool.is_scanned(source.name)
+        ]
+        if not waiting:
+            return math.inf
+        if now < self._pool.scan_seconds():
+            return self._pool.scan_seconds()
         for kind in (DUE_SETTLED, DUE):
-            due = [source for source in self.sources.values() if source.state.scan == kind]
+            due = [source for source in waiting if source.state.scan == kind]
+            # Pushes wait for a first scan, so one that hangs must not hold up other sources.
+            due = [source for source in due if not source.state.known_by][:1] or due
             if due:
                 names, is_settled = tuple(source.name for source in due), kind == DUE_SETTLED
                 checks = () if is_settled else tuple(source.digest_check() for source in due)
                 if self._pool.start(Task(names, is_settled=is_settled, digest_checks=checks)):
                     for source in due:
                         source.scan_started()
-                return
+                break
+        return self._pool.scan_seconds() if len(waiting) > len(due) else math.inf
 
     # Preparing the next push
 

@@ -20,7 +20,8 @@ WORKERS_MAX = 16
 
 SLOW_SECONDS = 180.0
 """A worker silent for this long waits for a slow or silent server, and does not count against
-`PUSHING_MAX` any more."""
+`PUSHING_MAX` any more; or it scans a source on a disk that hangs, and other sources can be scanned
+by another."""
 
 STANDBY_MAX_SECONDS = 60.0
 """How long a worker waits to be started; a longer wait means that the source keeps changing."""
@@ -47,13 +48,23 @@ def room_seconds(workers: Collection[Worker], now: float) -> float:
 
 
 def _occupying(workers: Collection[Worker], now: float) -> list[Worker]:
+    return [worker for worker in _responsive(workers, now) if not worker.task.is_scan]
+
+
+def _responsive(workers: Collection[Worker], now: float) -> list[Worker]:
     return [
         worker
         for worker in workers
-        if not worker.task.is_scan
-        and not worker.is_killed
-        and now < worker.heard_seconds + SLOW_SECONDS
+        if not worker.is_killed and now < worker.heard_seconds + SLOW_SECONDS
     ]
+
+
+def scan_seconds(workers: Collection[Worker], now: float) -> float:
+    """Return when the next scan can begin although no worker ends; `now` if it can at once."""
+    if len(workers) >= WORKERS_MAX:
+        return math.inf
+    scanning = [worker for worker in _responsive(workers, now) if worker.task.is_scan]
+    return max((worker.heard_seconds + SLOW_SECONDS for worker in scanning), default=now)
 
 
 def saturated_servers(workers: Collection[Worker]) -> frozenset[str]:

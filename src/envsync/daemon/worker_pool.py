@@ -42,11 +42,14 @@ class WorkerPool:
 
     # What may be started
 
-    def may_scan(self) -> bool:
-        """Return whether a scan can begin; one at a time, which needs no room."""
-        return self._can_start() and not any(
-            worker.task.is_scan for worker in self._workers.values()
-        )
+    def scan_seconds(self) -> float:
+        """Return when a scan can begin; one at a time, which needs no room."""
+        seconds = worker_limits.scan_seconds(self._workers.values(), self._clock())
+        return max(seconds, self._may_start_seconds)
+
+    def is_scanned(self, environment: str) -> bool:
+        """Return whether a worker is scanning the environment, however long that takes."""
+        return any(worker.task.is_scan for worker in self._of(environment))
 
     def may_push(self, environment: str) -> bool:
         """Return whether there is a worker, or room for one, that pushes the environment."""

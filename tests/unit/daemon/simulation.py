@@ -122,6 +122,10 @@ class FakeInstallCheck:
         return self.old
 
 
+FIRST_SCANS = [Task(("one",)), Task(("two",))]
+"""What a daemon does first: each environment is scanned by a worker of its own."""
+
+
 class SimulatedDaemon:
     """`one` and `two`, each on `a` and `b`; `world` is what a push would find at a source."""
 

@@ -21,6 +21,7 @@ from tests.unit.daemon.simulation import (
     FakeInstallCheck,
     FakeProcess,
     SimulatedDaemon,
+    StartDaemon,
 )
 
 REFUSED = TargetDrifted("it was changed there", hint="x")
@@ -226,8 +227,9 @@ def six(daemon: SimulatedDaemon) -> list[FakeProcess]:
         daemon.checks[f"/p/envs/{name}"] = FakeInstallCheck(name)
         daemon.world[name] = "r1"
     daemon.scheduler.adopt(daemon.assignments(**dict.fromkeys(names, ("fast", "slow"))))
-    daemon.turn()
-    daemon.finish(daemon.at_work()[0])
+    for _ in names:
+        daemon.turn()
+        daemon.finish(daemon.at_work()[0])
     daemon.now += SETTLE + 1
     assert len(daemon.turn()) == PUSHING_MAX
     for worker in daemon.at_work():
@@ -269,6 +271,23 @@ def test_a_scan_waits_for_no_push(daemon: SimulatedDaemon) -> None:
     six(daemon)
     daemon.now += RESCAN
     assert any(task.is_scan for task in daemon.turn())
+
+
+def test_a_first_scan_that_hangs_holds_back_no_other_source(
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
+) -> None:
+    """As where one environment has a file on a server of files that is gone."""
+    daemon.scheduler.look_again(["two"], ["b"])
+    again = start_daemon()
+    end = again.now + SLOW_SECONDS + 60
+    while again.now < end:
+        again.turn()
+        others = [worker for worker in again.at_work() if worker.task.environments != ("one",)]
+        for worker in others:
+            again.finish(worker)
+        again.now += 1 if others else again.next_turn_seconds - again.now
+    assert again.row("two", "b").state == IN_STEP
+    assert [worker.task for worker in again.at_work()] == [Task(("one",))]
 
 
 def test_number_of_workers_is_limited(

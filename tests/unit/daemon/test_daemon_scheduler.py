@@ -11,14 +11,21 @@ from envsync.daemon.rows import IN_STEP
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
 from envsync.errors import NotFound
-from tests.unit.daemon.simulation import RESCAN, SETTLE, SimulatedDaemon, StartDaemon, check_of
+from tests.unit.daemon.simulation import (
+    FIRST_SCANS,
+    RESCAN,
+    SETTLE,
+    SimulatedDaemon,
+    StartDaemon,
+    check_of,
+)
 
 GONE = NotFound("there is no environment")
 
 
 def test_the_first_start_scans_once_and_pushes_what_has_settled(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
-    assert daemon.work() == [Task(("one", "two"))]
+    assert daemon.work() == FIRST_SCANS
     assert daemon.later(SETTLE - 0.1) == []
     tasks = daemon.later(1)
     assert tasks == [Task(("one",), ("a", "b")), Task(("two",), ("a", "b"))]
@@ -92,10 +99,10 @@ def test_a_restart_pushes_only_what_changed_meanwhile(
     start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:
     again = start_daemon()
-    assert again.later(60) == [Task(("one", "two"))]
+    assert again.later(60) == FIRST_SCANS
     third = start_daemon()
     third.world["two"] = "r2"
-    assert third.later(60) == [Task(("one", "two")), Task(("two",), ("a", "b"))]
+    assert third.later(60) == [*FIRST_SCANS, Task(("two",), ("a", "b"))]
 
 
 @settings(

@@ -7,6 +7,7 @@ from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
 from tests.unit.daemon.simulation import (
     BUSY,
+    FIRST_SCANS,
     RESCAN,
     SETTLE,
     SimulatedDaemon,
@@ -54,7 +55,7 @@ def test_a_restart_does_not_push_what_is_broken(
     assert signs[0] in (row.error or {})["message"]
     again = start_daemon(*signs)
     again.world["one"] = "half"
-    assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
+    assert again.later(RESCAN + 60) == [*FIRST_SCANS, Task(("one", "two"))]
     check_of(again, "one").seen = Observation()
     assert again.later(60) == [Task(("one",), ("a", "b"))]
     assert again.store.state.sources["one"].error is None
@@ -73,7 +74,7 @@ def test_install_that_ended_with_the_daemon_is_checked_before_a_push(
     signs = ("half is in no installed distribution",)
     again = start_daemon(*signs)
     again.world["one"] = "half"
-    assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
+    assert again.later(RESCAN + 60) == [*FIRST_SCANS, Task(("one", "two"))]
     error = again.store.state.sources["one"].error
     assert error is not None
     assert error["code"] == "unfinished"
@@ -89,7 +90,7 @@ def test_an_install_killed_while_no_daemon_ran_is_not_pushed_to_a_server_that_la
     assert daemon.row("one", "b").state == LAGGING
     again = start_daemon("half is in no installed distribution")
     again.world["one"] = "half"
-    assert again.later(RESCAN + 60) == [Task(("one", "two"))] * 2
+    assert again.later(RESCAN + 60) == [*FIRST_SCANS, Task(("one", "two"))]
     assert again.store.state.sources["one"].is_unfinished
 
 
