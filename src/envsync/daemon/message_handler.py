@@ -32,12 +32,14 @@ class MessageHandler:
         source = self._sources.get(message.environment)
         if source is None or source.name not in worker.task.environments:
             return
-        if isinstance(message, DigestTaken):
+        if isinstance(message, PushEnded):
+            self._push_ended(source, worker, message)
+        elif source.name in worker.outdated_sources:
+            return
+        elif isinstance(message, DigestTaken):
             source.digest_taken(message.digest, unchanged=message.unchanged)
         elif isinstance(message, Failure):
             self._failed(source, worker, message.error)
-        elif isinstance(message, PushEnded):
-            self._push_ended(source, worker, message)
         else:
             self._source_scanned(source, worker, message.revision)
 
@@ -50,7 +52,7 @@ class MessageHandler:
     def _push_ended(self, source: TrackedSource, worker: Worker, message: PushEnded) -> None:
         if message.report.server in worker.moved_servers:
             return
-        if message.source_error is not None:
+        if message.source_error is not None and source.name not in worker.outdated_sources:
             source.failed(message.source_error)
         if message.report.wants_spare:
             self._spare_trees.used_up(source.name, message.report.server)
@@ -68,7 +70,10 @@ class MessageHandler:
         if not worker.has_started:
             return  # whoever wants to start it will notice
         for source in filter(None, map(self._sources.get, worker.task.environments)):
-            if worker.task.makes_spare:
+            if source.name in worker.outdated_sources:
+                if worker.task.is_push:
+                    self._sync_state.worker_ended(source.name, worker.awaited_servers, None)
+            elif worker.task.makes_spare:
                 self._spare_trees.worker_ended(source.name, worker)
             elif worker.task.is_push and worker.is_terminated:
                 self._push_terminated(source, worker)

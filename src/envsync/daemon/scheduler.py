@@ -84,6 +84,7 @@ class Scheduler:
         if source is not None and source.path == assignment.path:
             source.adopt(assignment, settle_seconds)
             return
+        self._pool.source_moved(name)
         self.sources[name] = TrackedSource(
             assignment, settle_seconds, self._store, self._log, self._clock, self._wall
         )

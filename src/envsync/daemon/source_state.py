@@ -143,7 +143,9 @@ def scanned(
     """
     state = replace(state, refusals=0)
     if not by_push:
-        state = replace(state, digest=state.pending_digest, pending_digest="")
+        # If another scan is due by now, that is by other local paths, and nothing must spare it.
+        digest = state.pending_digest if state.scan == NOT_DUE else ""
+        state = replace(state, digest=digest, pending_digest="")
     if start_number < state.known_by:
         return state
     error = state.row.error if state.row.is_unfinished else None

@@ -84,7 +84,7 @@ class TrackedSource:
         self.settle_seconds = settle_seconds
         if assignment.local != self._local:
             self._local = assignment.local
-            self._set(digest="", scan=DUE)
+            self._set(digest="", pending_digest="", scan=DUE)
 
     def set_paused(self, paused: bool) -> None:
         self._set(row=replace(self.row, paused=paused))

@@ -24,6 +24,9 @@ class Worker:
     """Whether the source has changed since a worker that is not started yet looked at it."""
     moved_servers: set[str] = field(default_factory=set)
     """Servers whose names lead elsewhere now, so that its reports are not about them."""
+    outdated_sources: set[str] = field(default_factory=set)
+    """Environments that are at another path now, or were dropped from the inventory meanwhile, so
+    that what it reports of them as sources is not about those that are followed now."""
     terminated_seconds: float | None = None
     """When it was told to end before its task was done."""
     is_killed: bool = False

@@ -175,8 +175,14 @@ class WorkerPool:
         The environment may come back soon, with other places.
         """
         self.end_work(environment)
+        self.source_moved(environment)
         for worker in self._of(environment):
             worker.moved_servers.update(worker.task.servers)
+
+    def source_moved(self, environment: str) -> None:
+        """Note that the environment is at another path now; running pushes of the old one go on."""
+        for worker in self._of(environment):
+            worker.outdated_sources.add(environment)
 
     def server_moved(self, environment: str, server: str) -> None:
         """Note that a server's name leads elsewhere; running pushes go on at its old place."""

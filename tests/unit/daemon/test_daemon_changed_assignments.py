@@ -10,8 +10,16 @@ from envsync.daemon.log import Log
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.rows import IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.tasks import Task
+from envsync.daemon.worker_messages import DigestTaken
 from envsync.errors import NotFound, PreflightRefused
-from tests.unit.daemon.simulation import BUSY, SETTLE, FakeProcess, SimulatedDaemon
+from tests.unit.daemon.simulation import (
+    BUSY,
+    RESCAN,
+    SETTLE,
+    FakeInstallCheck,
+    FakeProcess,
+    SimulatedDaemon,
+)
 
 
 def test_pause_and_resume(daemon: SimulatedDaemon) -> None:
@@ -204,6 +212,41 @@ def test_push_of_a_dropped_environment_does_not_count_once_it_is_back(
     worker.report_push("b", revision="r2")
     daemon.end(worker)
     assert daemon.row("one", "b").state == LAGGING
+
+
+@pytest.mark.parametrize("is_dropped", [True, False])
+@pytest.mark.parametrize("reports", ["a revision", "a failure", "nothing"])
+def test_a_push_of_a_source_that_has_moved_says_nothing_of_the_one_at_the_new_path(
+    reports: str, is_dropped: bool, daemon: SimulatedDaemon
+) -> None:
+    """Else that would be pushed before its first scan, and before any check."""
+    worker = _under_way(daemon)
+    daemon.checks["/q/one"] = FakeInstallCheck("one")
+    if is_dropped:
+        daemon.scheduler.adopt(daemon.assignments(two=("a", "b")))
+    daemon.edit(path="/q/one")
+    if reports == "a revision":
+        worker.report_revision("r2")
+    if reports == "a failure":
+        worker.report_failure(BUSY)
+    daemon.end(worker)
+    assert daemon.row("one", "b").state == LAGGING
+    assert not daemon.scheduler.sources["one"].state.may_be_pushed
+    assert daemon.turn() == [Task(("one",))]
+
+
+def test_local_paths_edited_during_a_scan_are_scanned_again(daemon: SimulatedDaemon) -> None:
+    daemon.now += RESCAN
+    [scan] = daemon.turn()
+    assert scan.is_scan
+    worker = daemon.at_work()[-1]
+    worker.report(DigestTaken("one", "digest r1", unchanged=False))
+    daemon.scheduler.read_worker(worker.fd)
+    daemon.edit(local=("logs/**",))
+    worker.report_revision("r1")
+    daemon.end(worker)
+    [again] = daemon.turn()
+    assert [check.digest for check in again.digest_checks if check.environment == "one"] == [""]
 
 
 def test_other_local_paths_are_another_version(daemon: SimulatedDaemon) -> None:

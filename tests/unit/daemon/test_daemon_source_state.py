@@ -104,7 +104,7 @@ def test_a_source_that_is_gone_is_not_checked_again() -> None:
 
 
 def test_a_digest_spares_a_scan_only_after_one_that_succeeded() -> None:
-    state = replace(KNOWN, pending_digest="d")
+    state = replace(KNOWN, pending_digest="d", scan=source_state.NOT_DUE)
     by_push = source_state.scanned(state, "r1", 2, by_push=True, checked_seconds=WALL)
     assert by_push.sparing_digest == ""
     scanned = source_state.scanned(by_push, "r1", 3, by_push=False, checked_seconds=WALL)
