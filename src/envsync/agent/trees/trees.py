@@ -171,10 +171,8 @@ class Trees:
         not notice.
         """
         before = running.before
-        if self.versions.revision(before.inode) in ("", running.revision):
-            return False
         pruned = [path for path in before.local if not self.local.matches(path)]
-        if not pruned:
+        if not pruned or self.versions.revision(before.inode) in ("", running.revision):
             return False
         of_version = self.versions.directories(before.inode)
         return any(path in of_version for path in pruned)
