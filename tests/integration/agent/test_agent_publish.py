@@ -371,15 +371,16 @@ def test_a_disk_that_fails_before_the_switch_leaves_no_interrupted_one(
     assert server.revision() == revision(ONE)
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT, errno.EEXIST])
 def test_switch_that_was_done_despite_a_reported_failure_is_completed(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    number: int, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on NFS, where the answer may be lost."""
+    """As on NFS, where the answer may be lost; sent again, the request fails as done already."""
     give_to = LiveName.give_to
 
     def report_failure(name: LiveName, tree: bytes, *, is_free: bool = False) -> None:
         give_to(name, tree, is_free=is_free)
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise OSError(number, os.strerror(number))
 
     for before in ("", revision(ONE)):
         with monkeypatch.context() as failing:

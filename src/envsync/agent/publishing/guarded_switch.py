@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Collection, Dict, Iterator, NamedTuple, Optional, Type
+from typing import Any, Collection, Dict, Iterator, NamedTuple, Optional, Tuple, Type
 
 from envsync.agent.places.base import can_take_conda
 from envsync.agent.places.busy_findings import installer_findings
@@ -38,10 +38,11 @@ from envsync.agent.trees.storage import (
     failure_after_switch,
     require_room,
     trouble,
+    words,
 )
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import Check
-from envsync.errors import EnvsyncError, SourceRefused, StorageFailed, TargetDrifted
+from envsync.errors import EnvsyncError, Hint, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
 
 RECENT_SECONDS = 10.0
@@ -131,14 +132,17 @@ class Publisher:
 
         If the name was lost on the way to a link, it is given back first. If the disk allows
         neither, the next contact does both. A rename can report a failure although it was done (on
-        NFS, an answer may be lost): then the next contact completes the switch.
+        NFS, an answer may be lost): then the next contact completes the switch. It also finds out
+        what happened if the disk does not say.
         """
         try:
             yield
         except failures as failure:
-            if self._places.inode() == switch.new.inode:
-                with _told_as_done(switch):
-                    raise
+            is_live = self._is_live(switch.new)
+            if is_live and isinstance(failure, OSError):
+                raise _done_all_the_same(switch, failure) from failure
+            if is_live is not False:
+                raise
             with contextlib.suppress(OSError):
                 if switch.expected is not None:
                     self._name.mend(switch.expected.scan.inode, switch.new.inode)
@@ -146,6 +150,12 @@ class Publisher:
             if isinstance(failure, FileExistsError):
                 raise _appeared() from failure
             raise
+
+    def _is_live(self, version: Record) -> Optional[bool]:
+        """Return whether it is at the name; None if the disk does not even say that."""
+        with contextlib.suppress(OSError):
+            return self._places.inode() == version.inode
+        return None
 
     def _prepare(self, switch: Switch) -> None:
         if switch.manifest is not None:
@@ -287,11 +297,22 @@ def _told_as_done(switch: Switch) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        done = ROLLED_BACK if switch.manifest is None else PUBLISHED
-        failure = failure_after_switch(error, done)
+        failure = failure_after_switch(error, _done(switch))
         if failure is None:
             raise
         raise failure from error
+
+
+def _done(switch: Switch) -> Tuple[str, str]:
+    return ROLLED_BACK if switch.manifest is None else PUBLISHED
+
+
+def _done_all_the_same(switch: Switch, error: OSError) -> EnvsyncError:
+    """Return the error for a switch that the system reported as failed, although it was done."""
+    message, command = _done(switch)
+    reason = f"the filesystem there reported an error: {words(error)}"
+    unknown = StorageFailed(f"{message}: {reason}", hint=Hint(f"{command} to complete it"))
+    return failure_after_switch(error, (message, command)) or unknown
 
 
 def _appeared() -> TargetDrifted:
