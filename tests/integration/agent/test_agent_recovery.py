@@ -80,7 +80,7 @@ def test_a_recovery_is_no_more_given_up_than_a_switch(server: Server) -> None:
     target = server.target()
     target.on_step = steps.append
     assert target.inspect(lock=False).recovered
-    assert steps[0] == "switch"
+    assert (steps[0], steps[-1]) == ("switch", "recovered")
 
 
 @pytest.mark.parametrize("step", STEPS)

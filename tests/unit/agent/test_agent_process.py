@@ -48,6 +48,8 @@ def process() -> Iterator[Process]:
         (["intent", "sync"], "the live environment is untouched"),
         (["sync", "switch"], "shows which version is there"),
         (["switch", "switch"], "shows which version is there"),
+        (["switch", "recovered"], "shows which version is there"),
+        (["switch", "recovered", "switch"], "shows which version is there"),
         (["switch", "switched", "check"], "shows which version is there"),
     ],
 )

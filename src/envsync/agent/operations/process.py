@@ -64,7 +64,7 @@ class Process:
             self._tell, helpers, self._emit, self._stream, self._channel.pending
         )
         self._decisive = threading.Lock()
-        self._is_switching = False
+        self._is_switching = self._has_switched = False
         self._gone: Optional[EnvsyncError] = None
         self._waits = threading.Event()
 
@@ -99,7 +99,11 @@ class Process:
         if step == "switch" and not self._is_switching:
             # From here to the record, nothing but the machine itself may stop this process.
             self._decisive.acquire()
-            self._is_switching = True
+            self._is_switching = self._has_switched = True
+        elif step == "recovered":
+            self._end_switching()
+            if self._gone is not None:
+                os._exit(EXIT_LOST)
         try:
             self._channel.send(CONTROL, json.dumps({"progress": document}).encode())
         except ConnectionLost:
@@ -113,15 +117,19 @@ class Process:
         try:
             message, answer_payload = self._carry_out(request, payload)
         finally:
-            if self._is_switching:
-                self._is_switching = False
-                self._decisive.release()
+            self._end_switching()
+            self._has_switched = False
         # The request's number, so that no answer is mistaken for another's.
         message["number"] = request.get("number")
         try:
             self._channel.send_message(message, answer_payload)
         except ConnectionLost:
             os._exit(EXIT_LOST)
+
+    def _end_switching(self) -> None:
+        if self._is_switching:
+            self._is_switching = False
+            self._decisive.release()
 
     def _carry_out(self, request: Dict[str, Any], payload: bytes) -> Tuple[Dict[str, Any], bytes]:
         """Return the message with the answer, or with the error in place of one."""
@@ -135,7 +143,7 @@ class Process:
 
             lines = traceback.format_exc().splitlines()
             stands = "the live environment is untouched"
-            if self._is_switching:
+            if self._has_switched:
                 stands = "`envsync list` shows which version is there, complete"
             failure = AgentFailed(
                 f"{type(error).__name__}: {error}",

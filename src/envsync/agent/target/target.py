@@ -203,6 +203,12 @@ class Target:
         if not interrupted:
             return None
         self.on_step("switch")
+        try:
+            return self._recover(interrupted)
+        finally:
+            self.on_step("recovered")
+
+    def _recover(self, interrupted: str) -> Optional[str]:
         if interrupted == INTENT:
             from envsync.agent.publishing.recovery import Recovery
 
