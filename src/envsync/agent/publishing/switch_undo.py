@@ -13,7 +13,7 @@ from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, 
 
 
 class SwitchUndo:
-    """Switches one environment, whose intent is on disk. The push lock must be held."""
+    """Undoes the switch of one environment, whose intent is on disk. The push lock must be held."""
 
     def __init__(self, places: Layout, records: Records, name: LiveName) -> None:
         self._places = places

@@ -85,7 +85,12 @@ def _tools(prefix: str) -> Iterator[ToolFacts]:
 
 
 def _standing(prefix: str, trees_of: Callable[[Layout], Trees]) -> Iterator[StandingFacts]:
-    for name in _names(prefix):
+    try:
+        names = _names(prefix)
+    except OSError as error:
+        yield StandingFacts("envs", "unreadable", words(error))
+        return
+    for name in names:
         try:
             places = layout(prefix, name)
             closed = closed_records(places)

@@ -61,8 +61,7 @@ def new_record(
     """Return the record of a version that a publication makes live, or that is live already.
 
     `local` are the patterns that it was scanned with. `keep` is how many earlier versions the push
-    leaves. `share` is what it was built for a group to
-    do; None if it was not built now.
+    leaves. `share` is what it was built for a group to do; None if it was not built now.
     """
     return Record(
         number=number,
