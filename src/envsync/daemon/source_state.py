@@ -16,6 +16,9 @@ NOT_DUE, DUE, DUE_SETTLED = "not due", "due", "due, settled"
 """Whether a scan is due. A change that it finds need not settle if the source came to rest before
 it."""
 
+MEND_CHECK_SECONDS = 60.0
+"""The longest pause from a hint to the next try of a source that was refused."""
+
 _SHOWN = 3
 """How many of the things that are half done are named in the message."""
 
@@ -76,16 +79,17 @@ class TrackedState:
 def changed(state: TrackedState, now: float, settle_seconds: float) -> TrackedState:
     """Return the state after a hint that something may have changed, and be half done.
 
-    A pause after refusals ends, because the change may be the mend.
+    A pause after refusals is shortened, because the change may be the mend.
     """
     activity = state.activity
     if state.refusals and not activity.busy:
-        activity = NO_ACTIVITY
+        pause_seconds = triggers.pause_after_refusal(state.refusals, settle_seconds)
+        soon = now + min(pause_seconds, MEND_CHECK_SECONDS)
+        activity = replace(activity, check_seconds=min(activity.check_seconds, soon))
     return replace(
         state,
         row=replace(state.row, is_unchecked=True),
         activity=triggers.changed(activity, now, settle_seconds),
-        refusals=0,
     )
 
 

@@ -220,7 +220,7 @@ def _add(state: DaemonState, kind: bytes, document: Any) -> None:
         if server.state == PUSHING:  # when the daemon was killed
             server = replace(server, state=LAGGING, next_try_seconds=None)
         state.servers[server.environment, server.server] = server
-    else:
+    elif kind == _INVENTORY.encode():
         state.inventory = str(document)
 
 

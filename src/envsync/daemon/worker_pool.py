@@ -48,8 +48,14 @@ class WorkerPool:
         return max(seconds, self._may_start_seconds)
 
     def is_scanned(self, environment: str) -> bool:
-        """Return whether a worker is scanning the environment, however long that takes."""
-        return any(worker.task.is_scan for worker in self._of(environment))
+        """Return whether a worker is scanning the environment, however long that takes.
+
+        One that scans an earlier path of it does not count.
+        """
+        return any(
+            worker.task.is_scan and environment not in worker.outdated_sources
+            for worker in self._of(environment)
+        )
 
     def may_push(self, environment: str) -> bool:
         """Return whether there is a worker, or room for one, that pushes the environment."""

@@ -10,6 +10,7 @@ from envsync.daemon.log import Log
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.rows import IN_STEP, LAGGING, PUSHING, RETRYING
 from envsync.daemon.tasks import Task
+from envsync.daemon.worker_limits import SLOW_SECONDS
 from envsync.daemon.worker_messages import DigestTaken
 from envsync.errors import NotFound, PreflightRefused
 from tests.unit.daemon.simulation import (
@@ -19,6 +20,7 @@ from tests.unit.daemon.simulation import (
     FakeInstallCheck,
     FakeProcess,
     SimulatedDaemon,
+    StartDaemon,
 )
 
 
@@ -233,6 +235,17 @@ def test_a_push_of_a_source_that_has_moved_says_nothing_of_the_one_at_the_new_pa
     assert daemon.row("one", "b").state == LAGGING
     assert not daemon.scheduler.sources["one"].state.may_be_pushed
     assert daemon.turn() == [Task(("one",))]
+
+
+def test_a_scan_that_hangs_at_the_old_path_does_not_keep_the_new_one_from_being_scanned(
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
+) -> None:
+    again = start_daemon()
+    assert again.turn() == [Task(("one",))]
+    again.checks["/q/one"] = FakeInstallCheck("one")
+    again.edit(path="/q/one")
+    again.now += SLOW_SECONDS
+    assert again.turn() == [Task(("one",))]
 
 
 def test_local_paths_edited_during_a_scan_are_scanned_again(daemon: SimulatedDaemon) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from envsync.daemon import source_state
 from envsync.daemon.rows import SourceRow
-from envsync.daemon.source_state import TrackedState
+from envsync.daemon.source_state import MEND_CHECK_SECONDS, TrackedState
 from envsync.daemon.triggers import Observation
 from envsync.errors import InstallUnfinished, NotFound, SourceRefused
 
@@ -112,17 +112,17 @@ def test_a_digest_spares_a_scan_only_after_one_that_succeeded() -> None:
     assert with_row(scanned, error=REFUSED).sparing_digest == ""
 
 
-def test_a_change_ends_the_pause_after_refusals() -> None:
+def test_a_change_shortens_the_pause_after_refusals() -> None:
     state = KNOWN
     for _ in range(6):
         state = checked(source_state.failed(state, SourceRefused("busy"), NOW, SETTLE))
     state = source_state.failed(state, SourceRefused("busy"), NOW, SETTLE)
     assert state.activity.check_seconds > NOW + 10 * SETTLE
     first = source_state.changed(state, NOW, SETTLE)
-    assert first.activity.check_seconds == NOW + SETTLE
+    assert first.activity.check_seconds == NOW + MEND_CHECK_SECONDS
     second = source_state.changed(first, NOW + 5, SETTLE)
-    assert second.activity.check_seconds == NOW + 5 + SETTLE
-    assert second.activity.since_seconds == NOW
+    assert second.activity.check_seconds == NOW + MEND_CHECK_SECONDS
+    assert second.refusals == state.refusals
 
 
 EVENTS: list[Callable[[TrackedState], TrackedState]] = [
