@@ -37,6 +37,8 @@ WORTHWHILE_BYTES = 16 << 20
 _SSH = (
     *("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-o", "ForwardAgent=no"),
+    # By default ssh adds further host keys of the server to known_hosts.
+    *("-o", "UpdateHostKeys=no"),
 )
 
 
