@@ -23,6 +23,13 @@ HUNG_UP = re.compile(
 )
 """What the system's ssh says of a server that closed the connection before it let anybody in."""
 
+# Whatever else a ProxyCommand writes may be a bastion's banner, or a warning.
+_PROXY_REFUSED = re.compile(
+    r"Permission denied|Too many authentication failures|Host key verification failed|"
+    r"Could not resolve|Name or service not known|(?:Network|Host) is unreachable|[Nn]o route|"
+    r"Connection refused|(?:Connection|Operation) timed out|open failed:|Unable to negotiate|"
+    r"(?:: |command )not found|cannot execute|Bad configuration option"
+)
 # What sshd sends before it closes a connection unasked.
 _PENALTY = "Not allowed at this time"
 _CROWDED = "Exceeded MaxStartups"
@@ -45,8 +52,8 @@ def may_be_dropped(heard: str) -> bool:
 
 
 def proxy_may_be_dropped(words: str) -> bool:
-    """Return whether a ProxyCommand that failed with these words may succeed in a further try."""
-    return not words or HUNG_UP.search(words) is not None
+    """Return whether a ProxyCommand that wrote these words may succeed in a further try."""
+    return _PROXY_REFUSED.search(words) is None
 
 
 def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:

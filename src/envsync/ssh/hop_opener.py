@@ -107,8 +107,9 @@ class HopOpener:
             connection.client.close()
             if sock is not None:
                 sock.close()
-            if isinstance(error, Exception) and fabric_failures.is_dropped(error, self._heard()):
-                raise _dropped(error, sock) from error
+            heard = self._heard()
+            if isinstance(error, Exception) and fabric_failures.is_dropped(error, heard):
+                raise _dropped(error, None if heard else sock) from error
             raise
         connection.transport.set_keepalive(max(1, round(self._timeouts.keepalive_seconds)))
         return connection
@@ -159,7 +160,10 @@ class HopOpener:
 
 
 def _dropped(error: Exception, sock: socket.socket | ProxyCommandSocket | None) -> Exception:
-    """Return the exception for a connection that was dropped, given its closed `sock`."""
+    """Return the exception for a connection that was dropped.
+
+    `sock` is closed; it is None if the server was heard: then no ProxyCommand failed.
+    """
     if not isinstance(sock, ProxyCommandSocket) or (failure := sock.failure()) is None:
         return Dropped(error)
     proxy_failure = ProxyCommandFailure(sock.command, failure)

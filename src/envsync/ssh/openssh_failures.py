@@ -107,7 +107,7 @@ def _hung_up(place: HopPlace, message: str, words: Words, printed: Sequence[str]
     """Return the error for a closed connection, by who `printed` something: server or proxy."""
     if printed and words.has_authentication_begun:
         return refusals.account_refused(place, printed)
-    if printed and place.settings.proxy_command is not None:
+    if printed and place.settings.proxy_command is not None and not place.heard:
         return proxy_failed(place, place.settings.proxy_command, "\n".join(printed))
     return hung_up(place, message)
 
@@ -128,12 +128,14 @@ def silence(
 def is_dropped(hops: Sequence[tuple[HopPlace, Words]], printed: Sequence[str]) -> bool:
     """Return whether the first server hung up before it could have meant this client.
 
-    `printed` is what was printed outside the hops' logs, by a ProxyCommand to that server.
+    `printed` is what was printed outside the hops' logs, by a ProxyCommand to that server. If the
+    server was heard, no ProxyCommand failed.
     """
     place, words = hops[0]
     if words.has_authentication_begun or not may_be_dropped(words.heard):
         return False
-    if place.settings.proxy_command is not None and not proxy_may_be_dropped("\n".join(printed)):
+    by_proxy = place.settings.proxy_command is not None and not words.heard
+    if by_proxy and not proxy_may_be_dropped("\n".join(printed)):
         return False
     return any(map(HUNG_UP.search, words.messages))
 

@@ -32,6 +32,8 @@ class ProxyCommandSocket:
         self.command = command
         self._socket = ours
         self.last_words = ""
+        # 0 also for one that still ran when its input ended.
+        self._exit_status = 0
         self._closing = threading.Lock()
         # A file needs no reader, however much the command writes, unlike a pipe.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
@@ -64,10 +66,10 @@ class ProxyCommandSocket:
 
     def failure(self) -> str | None:
         """Return, after `close`, how the command failed, or None if it seems that it did not."""
-        if self.last_words:
-            return self.last_words
-        status = self._process.returncode
-        return f"it ended with exit status {status}" if status > 0 else None
+        # A signal may be SIGPIPE, because our end was closed.
+        if self._exit_status <= 0:
+            return None
+        return self.last_words or f"it ended with exit status {self._exit_status}"
 
     def close(self) -> None:
         self._socket.close()
@@ -79,7 +81,7 @@ class ProxyCommandSocket:
     def _collect(self) -> None:
         try:
             # Most commands end with their input; their exit status says whether they failed.
-            self._process.wait(_END_SECONDS)
+            self._exit_status = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._end()
         # What it started may not end with its input, either.

@@ -261,7 +261,7 @@ def test_a_proxy_command_that_says_nothing(home: Path) -> None:
 
 
 def test_a_proxy_command_that_fails(home: Path) -> None:
-    command = "echo nc: no route >&2; exit 1"
+    command = "sh -c 'echo nc: no route >&2; exit 1'"
     (home / ".ssh" / "config").write_text(f"Host mute\n  ProxyCommand {command}\n")
     environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
     with fails_soon("behind a ProxyCommand that failed") as told:
@@ -272,21 +272,50 @@ def test_a_proxy_command_that_fails(home: Path) -> None:
 
 DENIED = "alice@bastion: Permission denied (publickey)."
 CROWDED = "kex_exchange_identification: Connection closed by remote host"
+BANNER = "Authorized users only. All activity is monitored."
+
+
+def _error_behind(
+    script: str, attempts: int, home: Path, open_route: Callable[..., Link]
+) -> ConnectionFailed:
+    """Return the error for a server behind this ProxyCommand, after so many runs of it."""
+    starts, file = home / "starts", home / "proxy"
+    file.write_text(f"echo started >> {starts}; {script}")
+    (home / ".ssh" / "config").write_text(f"Host far\n  ProxyCommand sh {file}\n")
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    limiter = HandshakeLimiter(attempts=3, sleep=lambda _: None)
+    with fails_soon("far") as caught:
+        open_route(ResolvedRoute.find(Address("server2", "far"), environ), Timeouts(), limiter)
+    assert starts.read_text().split() == ["started"] * attempts
+    assert isinstance(caught.value, ConnectionFailed)
+    return caught.value
 
 
 @pytest.mark.parametrize("open_route", [fabric_link.open_route, openssh_link.open_route])
-@pytest.mark.parametrize(("words", "attempts"), [(DENIED, 1), (CROWDED, 3)])
-def test_a_failing_proxy_command_is_run_again_only_if_its_server_hung_up(
+@pytest.mark.parametrize(
+    ("words", "attempts"), [(DENIED, 1), (f"{BANNER}\n{DENIED}", 1), (CROWDED, 3)]
+)
+def test_a_failing_proxy_command_is_run_again_unless_it_was_refused(
     home: Path, open_route: Callable[..., Link], words: str, attempts: int
 ) -> None:
-    script = home / "proxy"
-    script.write_text(f"echo started >> {home}/starts; echo '{words}' >&2; exit 255")
-    command = f"sh {script}"
-    (home / ".ssh" / "config").write_text(f"Host far\n  ProxyCommand {command}\n")
-    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
-    limiter = HandshakeLimiter(attempts=3, sleep=lambda _: None)
-    with fails_soon("behind a ProxyCommand that failed") as caught:
-        open_route(ResolvedRoute.find(Address("server2", "far"), environ), Timeouts(), limiter)
-    assert caught.value.hint == f"try it by hand: {command}"
-    assert words in "\n".join(caught.value.details)
-    assert (home / "starts").read_text().split() == ["started"] * attempts
+    error = _error_behind(f"echo '{words}' >&2; exit 255", attempts, home, open_route)
+    assert "behind a ProxyCommand that failed" in error.message
+    assert error.hint == f"try it by hand: sh {home / 'proxy'}"
+    assert set(words.splitlines()) <= set(error.details)
+
+
+@pytest.mark.parametrize("open_route", [fabric_link.open_route, openssh_link.open_route])
+def test_a_crowded_server_behind_a_bastion_with_a_banner_is_tried_again(
+    home: Path, open_route: Callable[..., Link]
+) -> None:
+    script = f"echo '{BANNER}' >&2; read -r _; echo Exceeded MaxStartups"
+    error = _error_behind(script, 3, home, open_route)
+    assert "closed the connection during the handshake" in error.message
+    assert error.details == ("it says: Exceeded MaxStartups",)
+
+
+@pytest.mark.parametrize("open_route", [fabric_link.open_route, openssh_link.open_route])
+def test_a_silent_drop_behind_a_bastion_with_a_banner_is_tried_again(
+    home: Path, open_route: Callable[..., Link]
+) -> None:
+    _error_behind(f"echo '{BANNER}' >&2", 3, home, open_route)
