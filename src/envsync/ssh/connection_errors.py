@@ -211,10 +211,9 @@ def timed_out(place: HopPlace, what: str, seconds: float) -> ConnectionFailed:
     return unreached(place, f"did not {what} within {seconds:g} seconds", hint)
 
 
-def too_slow(place: HopPlace, predicate: str) -> ConnectionFailed:
-    return unreached(
-        place, predicate, f"it may be overloaded; {_see_whether_it_answers(place)}"
-    )  # fmt: skip
+def too_slow(place: HopPlace, predicate: str, *details: str) -> ConnectionFailed:
+    hint = f"it may be overloaded; {_see_whether_it_answers(place)}"
+    return unreached(place, predicate, hint, *details)
 
 
 def forwarding_forbidden(place: HopPlace, detail: str) -> ConnectionFailed:

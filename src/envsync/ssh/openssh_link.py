@@ -6,14 +6,13 @@ One `ssh` holds the connection, the user's own if one is running, and every sess
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from envsync.errors import ConnectionLost
+from envsync.errors import AuthenticationRefused, ConnectionFailed, ConnectionLost
 from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
 from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
@@ -134,10 +133,19 @@ class OpensshLink:
                 connection.master.close()
 
     def _session(self, command: str, *, is_subsystem: bool) -> OpensshSession:
+        is_master_dead = False
         for connection in tuple(self._connections):
-            with contextlib.suppress(mux.SessionRefused):
+            try:
                 return self._session_on(connection, command, is_subsystem=is_subsystem)
-        another = self._another()
+            except mux.SessionRefused as refusal:
+                is_master_dead = isinstance(refusal.__cause__, TimeoutError)
+        try:
+            another = self._another()
+        except AuthenticationRefused as error:
+            if not is_master_dead:
+                raise
+            # The user logged in as nobody else can, so a key is not what is missing.
+            raise self._too_slow(f"a connection of our own: {error.message}") from error
         try:
             return self._session_on(another, command, is_subsystem=is_subsystem)
         except mux.SessionRefused as error:
@@ -203,12 +211,15 @@ class OpensshLink:
             if connection.master is None:
                 # The user's own master may not have noticed that its connection is dead.
                 raise mux.SessionRefused("it does not answer in time") from error
-            place = self._route.last.place
-            raise connection_errors.too_slow(place, "opened no session in time") from error
+            raise self._too_slow() from error
         except (OSError, EOFError) as error:
             raise connection_errors.lost(
                 self.server, self._why_lost(connection) or error
             ) from error
+
+    def _too_slow(self, *details: str) -> ConnectionFailed:
+        place = self._route.last.place
+        return connection_errors.too_slow(place, "opened no session in time", *details)
 
     def _why_lost(self, connection: Connection) -> str | None:
         """Return why the connection was lost; None if its ssh still runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -287,6 +288,28 @@ def test_link_over_a_users_master_with_a_dead_connection_opens_its_own(
             for pid in connections:
                 os.kill(pid, signal.SIGCONT)
         assert sshd.log.count("Accepted publickey") == 2
+
+
+def test_dead_master_of_a_user_whom_no_key_lets_in_is_told_as_a_server_too_slow(
+    sshd: LoopbackSshd, tmp_path: Path
+) -> None:
+    """Only the user logs in there, with a second factor: no key of theirs is missing."""
+    with UsersMaster(sshd, tmp_path / "cm"):
+        sshd.authorized_keys.write_text("")
+        connections = sshd.session_pids()
+        for pid in connections:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            link = open_by_ssh(sshd, Timeouts(channel_seconds=1))
+            with pytest.raises(ConnectionFailed, match="opened no session in time") as caught:
+                link.run(sh("true"))
+            link.close()
+        finally:
+            for pid in connections:
+                os.kill(pid, signal.SIGCONT)
+    assert caught.value.server == sshd.name
+    (detail,) = caught.value.details
+    assert re.fullmatch("a connection of our own: .* does not let .* in", detail)
 
 
 def test_a_socket_of_somebody_else_is_not_trusted(
