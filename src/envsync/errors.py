@@ -173,9 +173,13 @@ class InventoryError(UsageError):
 
 
 class ConnectionFailed(EnvsyncError):
-    """`was_tried`: not known before anything was contacted, as from the ssh configuration."""
+    """`was_tried`: not known before anything was contacted, as from the ssh configuration.
+
+    `was_during_login`: the server answered, and closed the connection while the user logged in.
+    """
 
     was_tried = False
+    was_during_login = False
     code = "connection-failed"
     exit_code = 3
 

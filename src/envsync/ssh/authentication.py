@@ -89,7 +89,7 @@ class PublicKeys:
                     raise refusals.account_refused(self.place, words) from error
                 if len(self.tried) > 1:
                     raise refusals.too_many_keys(self.place, self.tried) from error
-                raise connection_errors.hung_up(self.place, "during authentication") from error
+                raise connection_errors.closed_during_login(self.place) from error
             if not isinstance(error, AuthenticationException):
                 self.tried[-1] += f" ({error})"
         if isinstance(key, SshAgentKey) and key.refusal:

@@ -153,7 +153,7 @@ def no_banner(place: HopPlace, *details: str) -> ConnectionFailed:
 
 
 def hung_up(place: HopPlace, detail: str) -> ConnectionFailed:
-    """Return the error for a server that closed the connection before it let anybody in."""
+    """Return the error for a server that closed the connection before any login."""
     if _PENALTY in place.heard:
         return unreached(
             place,
@@ -170,6 +170,19 @@ def hung_up(place: HopPlace, detail: str) -> ConnectionFailed:
         "it may be overloaded (MaxStartups) or have blocked this address: check its sshd's log",
         *filter(None, details),
     )
+
+
+def closed_during_login(place: HopPlace, *details: str) -> ConnectionFailed:
+    """Return the error for a server that did not say why it closed the connection."""
+    error = unreached(
+        place,
+        "closed the connection during the login",
+        f"it may be restarting, or not allow {place.settings.user!r} to log in at present: "
+        "check its sshd's log",
+        *details,
+    )
+    error.was_during_login = True
+    return error
 
 
 def another_protocol(place: HopPlace) -> ConnectionFailed:

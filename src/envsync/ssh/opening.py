@@ -57,14 +57,16 @@ def _may_let_in_another_client(error: EnvsyncError) -> bool:
 def _second_try(route: ResolvedRoute, timeouts: Timeouts, refused: EnvsyncError) -> Link:
     """Try once as the user would by hand; if that fails too, raise the error to act on.
 
-    That is the first one. But if fabric was not let in and ssh does not reach the server, nobody
-    knows yet whether the server refuses the user.
+    That is the first one. But if fabric was not let in and ssh does not get as far as the login,
+    nobody knows yet whether the server refuses the user.
     """
     reason = f"it can connect where fabric could not: {refused.message}"
     try:
         return _by_ssh(route, timeouts, reason)
     except EnvsyncError as error:
-        is_unreached = isinstance(error, (ConnectionFailed, ConnectionLost))
+        is_unreached = isinstance(error, ConnectionLost) or (
+            isinstance(error, ConnectionFailed) and not error.was_during_login
+        )
         if is_unreached and isinstance(refused, AuthenticationRefused):
             error.details = (*error.details, f"fabric: {refused.message}", *refused.details)
             raise

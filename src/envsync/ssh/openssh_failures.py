@@ -17,6 +17,7 @@ from envsync.errors import ConnectionFailed, EnvsyncError
 from envsync.ssh import refusals
 from envsync.ssh.connection_errors import (
     HUNG_UP,
+    closed_during_login,
     forwarding_forbidden,
     hung_up,
     may_be_dropped,
@@ -107,6 +108,8 @@ def _hung_up(place: HopPlace, message: str, words: Words, printed: Sequence[str]
     """Return the error for a closed connection, by who `printed` something: server or proxy."""
     if printed and words.has_authentication_begun:
         return refusals.account_refused(place, printed)
+    if words.has_authentication_begun:
+        return closed_during_login(place, message)
     if printed and place.settings.proxy_command is not None and not place.heard:
         return proxy_failed(place, place.settings.proxy_command, "\n".join(printed))
     return hung_up(place, message)

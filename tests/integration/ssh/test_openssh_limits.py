@@ -15,6 +15,7 @@ import pytest
 from envsync.errors import AuthenticationRefused, ConnectionFailed
 from envsync.ssh import fabric_link, openssh_link
 from envsync.ssh.handshakes import HandshakeLimiter
+from envsync.ssh.opening import open_link
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
@@ -101,17 +102,24 @@ def test_ssh_closed_during_authentication_does_not_try_again(home: Path) -> None
     assert door.asked == 1
 
 
-class ForbidsTheAccount(ClosesTheDoor):
-    """As sshd where a module of PAM refuses the account, and says why."""
-
-    def get_banner(self) -> tuple[str, str]:
-        return ("Access denied by pam_slurm_adopt: you have no active jobs on this node\n", "en")
+class ForbidsTheAccountInSilence(ClosesTheDoor):
+    """As sshd where a module of PAM refuses the account: after the second key has signed."""
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         self.asked += 1
-        if self.asked == 1:
-            return paramiko.common.AUTH_FAILED
-        raise EOFError
+        failed = self.asked == 1
+        return paramiko.common.AUTH_FAILED if failed else paramiko.common.AUTH_PARTIALLY_SUCCESSFUL
+
+    def get_allowed_auths(self, username: str) -> str:
+        """Called after each refusal, and when the accepted key has signed."""
+        if self.asked > 1:
+            raise EOFError
+        return "publickey"
+
+
+class ForbidsTheAccount(ForbidsTheAccountInSilence):
+    def get_banner(self) -> tuple[str, str]:
+        return ("Access denied by pam_slurm_adopt: you have no active jobs on this node\n", "en")
 
 
 @pytest.mark.parametrize("open_route", [fabric_link.open_route, openssh_link.open_route])
@@ -127,6 +135,23 @@ def test_a_server_that_forbids_the_account_is_named_with_what_it_says(
             open_route(route, Timeouts(), ONCE)
     assert "it says: Access denied by pam_slurm_adopt: you have no" in caught.value.details[0]
     assert "sshd's log" in caught.value.hint
+
+
+def test_a_server_that_closes_each_connection_during_the_login_refuses_the_user(
+    home: Path,
+) -> None:
+    """The second try, by ssh, has reached it: it is not unreachable."""
+    other = home / ".ssh" / "id_ecdsa"
+    subprocess.run(["ssh-keygen", "-qt", "ecdsa", "-N", "", "-f", other], check=True)
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    with (
+        paramiko_server(ForbidsTheAccountInSilence(), home) as port,
+        pytest.raises(AuthenticationRefused, match="after 2 keys") as caught,
+    ):
+        open_link(Address("server2", "127.0.0.1", port=port), environ=environ)
+    by_ssh = caught.value.details[-1]
+    assert by_ssh.startswith("the system's ssh: ")
+    assert by_ssh.endswith("closed the connection during the login")
 
 
 def test_ssh_dropped_every_time_is_reported(tmp_path: Path) -> None:
