@@ -105,11 +105,12 @@ def meaning(hops: Sequence[tuple[HopPlace, Words]], printed: Sequence[str]) -> E
 
 
 def _hung_up(place: HopPlace, message: str, words: Words, printed: Sequence[str]) -> EnvsyncError:
-    """Return the error for a closed connection, by who `printed` something: server or proxy."""
-    if printed and words.has_authentication_begun:
+    """Return the error for a closed connection; `printed` may be of another hop, or a proxy."""
+    # sshd asks PAM about the account after the right key; another time it may be restarting.
+    if printed and words.find("^(Server accepts key)"):
         return refusals.account_refused(place, printed)
     if words.has_authentication_begun:
-        return closed_during_login(place, message)
+        return closed_during_login(place, *(printed or [message]))
     if printed and place.settings.proxy_command is not None and not place.heard:
         return proxy_failed(place, place.settings.proxy_command, "\n".join(printed))
     return hung_up(place, message)

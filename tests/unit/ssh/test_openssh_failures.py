@@ -175,6 +175,29 @@ def test_a_proxy_command_is_heard() -> None:
     assert "nc: command not found" in error.details
 
 
+@pytest.mark.parametrize(
+    ("accepted", "kind", "detail"),
+    [
+        ("Offering public key", ConnectionFailed, "Authorized users only."),
+        ("Server accepts key", AuthenticationRefused, "it says: Authorized users only."),
+    ],
+)
+def test_a_banner_explains_a_closed_connection_only_after_the_right_key(
+    accepted: str, kind: type[EnvsyncError], detail: str
+) -> None:
+    """Else the server may be restarting, and the banner may be another host's."""
+    words = Words.of(
+        ["debug1: SSH2_MSG_NEWKEYS received",
+         OFFER.replace("Offering public key", accepted),
+         "Connection closed by 10.0.0.2 port 2222"]
+    )  # fmt: skip
+    jump = Words.of(["debug1: Authentication succeeded (publickey)."])
+    error = meaning([(BASTION, jump), (SERVER, words)], ["Authorized users only."])
+    assert type(error) is kind
+    assert "during the login" in error.message
+    assert detail in error.details
+
+
 def test_dropped_ssh_is_recognized_from_its_last_words() -> None:
     dropped = Words.of(["kex_exchange_identification: Connection closed by remote host"])
     refused = Words.of(["alice@gpu02: Permission denied (publickey)."])
