@@ -269,24 +269,34 @@ def test_the_users_master_is_used_and_lives_on(sshd: LoopbackSshd, tmp_path: Pat
         assert sshd.log.count("Accepted publickey") == 1
 
 
+@contextlib.contextmanager
+def suspended_connections(sshd: LoopbackSshd) -> Iterator[None]:
+    pids = sshd.session_pids()
+
+    def send(number: signal.Signals) -> None:
+        for pid in pids:
+            # sshd's process for the login may just end.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(signal.SIGCONT)
+
+
 def test_link_over_a_users_master_with_a_dead_connection_opens_its_own(
     sshd: LoopbackSshd, tmp_path: Path
 ) -> None:
     """As after a suspend: the master notices it only when TCP gives up, many minutes later."""
-    with UsersMaster(sshd, tmp_path / "cm"):
-        connections = sshd.session_pids()
-        for pid in connections:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            link = open_by_ssh(sshd, Timeouts(channel_seconds=1))
-            assert read_all(link.run(sh("echo in"))) == b"in\n"
-            began = time.monotonic()
-            assert read_all(link.run(sh("echo again"))) == b"again\n"
-            assert time.monotonic() - began < 1, "the dead one is not asked first any more"
-            link.close()
-        finally:
-            for pid in connections:
-                os.kill(pid, signal.SIGCONT)
+    with UsersMaster(sshd, tmp_path / "cm"), suspended_connections(sshd):
+        link = open_by_ssh(sshd, Timeouts(channel_seconds=1))
+        assert read_all(link.run(sh("echo in"))) == b"in\n"
+        began = time.monotonic()
+        assert read_all(link.run(sh("echo again"))) == b"again\n"
+        assert time.monotonic() - began < 1, "the dead one is not asked first any more"
+        link.close()
         assert sshd.log.count("Accepted publickey") == 2
 
 
@@ -294,19 +304,12 @@ def test_dead_master_of_a_user_whom_no_key_lets_in_is_told_as_a_server_too_slow(
     sshd: LoopbackSshd, tmp_path: Path
 ) -> None:
     """Only the user logs in there, with a second factor: no key of theirs is missing."""
-    with UsersMaster(sshd, tmp_path / "cm"):
+    with UsersMaster(sshd, tmp_path / "cm"), suspended_connections(sshd):
         sshd.authorized_keys.write_text("")
-        connections = sshd.session_pids()
-        for pid in connections:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            link = open_by_ssh(sshd, Timeouts(channel_seconds=1))
-            with pytest.raises(ConnectionFailed, match="opened no session in time") as caught:
-                link.run(sh("true"))
-            link.close()
-        finally:
-            for pid in connections:
-                os.kill(pid, signal.SIGCONT)
+        link = open_by_ssh(sshd, Timeouts(channel_seconds=1))
+        with pytest.raises(ConnectionFailed, match="opened no session in time") as caught:
+            link.run(sh("true"))
+        link.close()
     assert caught.value.server == sshd.name
     (detail,) = caught.value.details
     assert re.fullmatch("a connection of our own: .* does not let .* in", detail)
