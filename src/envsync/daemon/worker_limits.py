@@ -60,11 +60,11 @@ def _responsive(workers: Collection[Worker], now: float) -> list[Worker]:
 
 
 def scan_seconds(workers: Collection[Worker], now: float) -> float:
-    """Return when the next scan can begin although no worker ends; `now` if it can at once."""
+    """Return when the next scan can begin although no worker ends; -inf if it can at once."""
     if len(workers) >= WORKERS_MAX:
         return math.inf
     scanning = [worker for worker in _responsive(workers, now) if worker.task.is_scan]
-    return max((worker.heard_seconds + SLOW_SECONDS for worker in scanning), default=now)
+    return max((worker.heard_seconds + SLOW_SECONDS for worker in scanning), default=-math.inf)
 
 
 def saturated_servers(workers: Collection[Worker]) -> frozenset[str]:

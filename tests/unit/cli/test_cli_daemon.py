@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -21,15 +23,23 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
 
 
-def begun(home: Path, environ: dict[str, str], stderr: IO[str] | int) -> subprocess.Popen[str]:
-    """A daemon of an environment that does not exist."""
+@contextlib.contextmanager
+def begun(
+    home: Path, environ: dict[str, str], stderr: IO[str] | int
+) -> Iterator[subprocess.Popen[str]]:
+    """A daemon of an environment that does not exist; it is waited for, if nothing fails."""
     (home / "envs").mkdir()
     (home / "lab.yaml").write_text(
         f"prefix: {home}\nservers: {{here: {{}}, server2: {{}}}}\n"
         "environments:\n  myenv: {source: here, push_to: [server2], watch: true}\n"
     )
     argv = [sys.executable, "-m", "envsync", "--config", "lab.yaml", "daemon", "--as", "here"]
-    return subprocess.Popen(argv, stderr=stderr, env=environ, cwd=home, text=True)
+    with subprocess.Popen(argv, stderr=stderr, env=environ, cwd=home, text=True) as daemon:
+        try:
+            yield daemon
+        except BaseException:
+            daemon.kill()
+            raise
 
 
 def test_a_log_that_cannot_be_written_ends_no_daemon(

@@ -132,6 +132,8 @@ class SimulatedDaemon:
     def __init__(self, directory: Path, *, checks: dict[str, FakeInstallCheck]) -> None:
         self.now = self.next_turn_seconds = 1000.0
         self.wall_ahead = 0.0
+        self.tick_seconds = 0.0
+        """By how much time passes with each look at the clock."""
         self.jitter: Callable[[], float] = lambda: 0.5
         self.no_process = False
         self.lines: list[str] = []
@@ -151,7 +153,7 @@ class SimulatedDaemon:
         )  # the disk is not what is tested
         log = Log(self.lines.append, {})
         self.scheduler = Scheduler(
-            self.store, log, self._start, lambda: self.now, self._wall, self._jitter
+            self.store, log, self._start, self._clock, self._wall, self._jitter
         )
         self.scheduler.adopt(self.assignments())
 
@@ -169,6 +171,10 @@ class SimulatedDaemon:
         found = self.assignments()
         found.by_name["one"] = replace(found.by_name["one"], **changes)
         self.scheduler.adopt(found)
+
+    def _clock(self) -> float:
+        self.now += self.tick_seconds
+        return self.now
 
     def _wall(self) -> float:
         return self.now + self.wall_ahead

@@ -23,6 +23,13 @@ from tests.unit.daemon.simulation import (
 GONE = NotFound("there is no environment")
 
 
+def test_a_scan_begins_although_time_passes_in_the_turn(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon()
+    daemon.tick_seconds = 1e-6
+    assert daemon.work() == FIRST_SCANS
+    assert daemon.next_turn_seconds > daemon.now + 1
+
+
 def test_the_first_start_scans_once_and_pushes_what_has_settled(start_daemon: StartDaemon) -> None:
     daemon = start_daemon()
     assert daemon.work() == FIRST_SCANS
