@@ -19,6 +19,7 @@ THREADS_MAX = 64
 """The most threads, including those whose server has given up its slot."""
 
 _LOOK_SECONDS = 0.25
+"""How long a wait lasts at most. A Ctrl-C just before a wait is only seen after it."""
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -59,8 +60,7 @@ class ServerPool(Generic[P, T]):
         """Serve all places, and return when that is done."""
         self.begin()
         while self._running:
-            timeout = _LOOK_SECONDS if self._left else None
-            for future in wait(self._running, timeout, FIRST_COMPLETED).done:
+            for future in wait(self._running, _LOOK_SECONDS, FIRST_COMPLETED).done:
                 del self._running[future]
             self.begin()
 

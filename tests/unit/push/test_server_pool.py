@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
+from typing import Any
 
 import pytest
 
@@ -55,3 +57,27 @@ def test_places_are_not_given_without_end(why: str, monkeypatch: pytest.MonkeyPa
     may_end.set()
     pool.finish()
     assert sorted(begun) == [*range(6)]
+
+
+@pytest.mark.timeout(30)
+def test_ctrl_c_just_before_the_wait_for_servers_ends_that_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    about_to_wait, may_end = threading.Event(), threading.Event()
+    wait = module.wait
+
+    def told(*arguments: Any) -> Any:
+        about_to_wait.set()
+        return wait(*arguments)
+
+    def serve(_: int) -> None:
+        assert about_to_wait.wait(60)
+        _thread.interrupt_main()  # as a signal whose handler is still to run, which wakes nobody
+        may_end.wait(60)
+
+    monkeypatch.setattr(module, "wait", told)
+    pool = ServerPool(serve, [1])
+    with pytest.raises(KeyboardInterrupt):
+        pool.finish()
+    may_end.set()
+    pool.abandon()
