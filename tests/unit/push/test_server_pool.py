@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+from concurrent.futures import wait
 from typing import Any
 
 import pytest
@@ -64,7 +65,6 @@ def test_ctrl_c_just_before_the_wait_for_servers_ends_that_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     about_to_wait, may_end = threading.Event(), threading.Event()
-    wait = module.wait
 
     def told(*arguments: Any) -> Any:
         about_to_wait.set()
