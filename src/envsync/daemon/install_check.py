@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Collection, Iterator
 
-from envsync.agent.server.facts import running_processes
+from envsync.agent.server.running_installers import installers_at_work
 from envsync.conda import busy
 from envsync.daemon.install_records import (
     changed_seconds,
@@ -142,10 +142,6 @@ class InstallCheck:
 
 def installer(path: str) -> str:
     """Return who is changing the environment now, as `pip (process 4242)`; empty if nobody."""
-    names = {os.fsencode(path), os.fsencode(os.path.realpath(path))}
-    for process in running_processes():
-        for name in names:
-            at_work = busy.installer_at_work(process, name)
-            if at_work is not None:
-                return f"{at_work} (process {process.pid})"
+    for name, pid in installers_at_work([os.fsencode(path)]):
+        return f"{name} (process {pid})"
     return ""

@@ -104,12 +104,14 @@ def test_pip_on_the_target(conda_lab: Lab, planted: Envsync) -> None:
 
 
 def test_pip_on_the_source(conda_lab: Lab) -> None:
-    """As one calls it who stands in the environment, without having activated it."""
+    """Called from within the environment, not activated; and through a link to the prefix."""
     controller = conda_lab.controller
     top = f"{controller.prefix}/envs/myenv"
-    with pip_at_work(controller, python="bin/python", cwd=top):
-        refused = Envsync(controller).push(TARGET, expect=SOURCE_REFUSED)
-        assert "pip (process" in refused.error["message"]
+    controller.path("/run/lab/miniconda").symlink_to(controller.prefix)
+    for python, cwd in (("bin/python", top), ("/run/lab/miniconda/envs/myenv/bin/python", "/")):
+        with pip_at_work(controller, python=python, cwd=cwd):
+            refused = Envsync(controller).push(TARGET, expect=SOURCE_REFUSED)
+            assert "pip (process" in refused.error["message"]
     assert not environment(conda_lab[TARGET]).exists()
 
 

@@ -6,7 +6,8 @@ import time
 from typing import Tuple
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.server.facts import mapped_for_writing, running_processes
+from envsync.agent.server.facts import mapped_for_writing
+from envsync.agent.server.running_installers import installers_at_work
 from envsync.agent.trees.content_cache import busy_candidates_of
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.wire.messages import Finding
@@ -45,14 +46,10 @@ def live_busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
 
 def installer_findings(places: Layout) -> Tuple[Finding, ...]:
     """Return this user's installers that change the environment now, under any of its names."""
-    names = {places.path, places.live, places.standing()}
-    findings = []
-    for process in running_processes():
-        at_work = {busy.installer_at_work(process, name) for name in names} - {None}
-        for name in at_work:
-            message = f"{name} (process {process.pid}) is changing it"
-            findings.append(Finding("busy", message, True))
-    return tuple(findings)
+    return tuple(
+        Finding("busy", f"{name} (process {pid}) is changing it", True)
+        for name, pid in installers_at_work({places.path, places.live, places.standing()})
+    )
 
 
 def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:

@@ -8,9 +8,7 @@ import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.server.file_workers import WORKER_MARK
-from envsync.agent.server.reading import read_start
 from envsync.agent.wire.messages import ProcessUse
-from envsync.conda.busy import RunningProcess, environment_file
 from envsync.conda.credentials import redacted
 from envsync.conda.platform_needs import Platform
 
@@ -25,7 +23,6 @@ _STARTING_TRIES_MAX = 10
 _STARTING_SECONDS = 0.005
 """How often, and how long after one another, a process without a command line is asked for it."""
 _COMMAND_CHARACTERS_MAX = 400
-_ENVIRONMENT_FILE_BYTES_MAX = 64 << 10
 
 
 def platform_facts() -> Platform:
@@ -62,27 +59,6 @@ def user_name(number: Optional[int] = None) -> str:
 
         return pwd.getpwuid(number).pw_name
     return str(number)
-
-
-def running_processes() -> Iterator[RunningProcess]:
-    """Yield this user's other processes, as far as /proc shows them."""
-    for pid in _own_pids():
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                argv = tuple(file.read().split(b"\0")[:-1])
-            environ: Dict[bytes, bytes] = {}
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-                for item in file.read().split(b"\0"):
-                    name, separator, value = item.partition(b"=")
-                    if separator:
-                        environ[name] = value
-            if argv:
-                process = RunningProcess(pid, argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
-                path = environment_file(process)
-                if os.path.isabs(path):
-                    content = read_start(path, _ENVIRONMENT_FILE_BYTES_MAX)
-                    process = process._replace(environment_file=content)
-                yield process
 
 
 def shown_command(argv: bytes) -> str:

@@ -1,0 +1,85 @@
+"""The installers that run on this server, from /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Dict, Iterable, Iterator, Tuple
+
+from envsync.agent.server.reading import read_start
+from envsync.conda.installers import (
+    RunningInstaller,
+    argv_program,
+    environment_file,
+    installer_at_work,
+    is_installer,
+    named_paths,
+)
+
+_ENVIRONMENT_FILE_BYTES_MAX = 64 << 10
+
+
+def installers_at_work(environment: Iterable[bytes]) -> Iterator[Tuple[str, int]]:
+    """Yield name and PID of each of this user's installers that changes an environment.
+
+    `environment` are its paths. Links in them are followed, as in those that a process names.
+    """
+    names = {name for path in environment for name in (path, os.path.realpath(path))}
+    for process in _running_installers():
+        for at_work in {installer_at_work(process, name) for name in names} - {None}:
+            yield str(at_work), process.pid
+
+
+def _running_installers() -> Iterator[RunningInstaller]:
+    # Of most processes, only the command line is read, because the daemon looks often.
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                argv = tuple(_read(name, "cmdline").split(b"\0")[:-1])
+                if is_installer(argv) and os.stat(f"/proc/{name}").st_uid == os.geteuid():
+                    yield _running_installer(name, argv)
+
+
+def _running_installer(pid: str, argv: Tuple[bytes, ...]) -> RunningInstaller:
+    environ: Dict[bytes, bytes] = {}
+    with contextlib.suppress(OSError):
+        items = (item.partition(b"=") for item in _read(pid, "environ").split(b"\0"))
+        environ = {name: value for name, separator, value in items if separator}
+    process = RunningInstaller(int(pid), argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
+    process = process._replace(real_paths={path: _leads_to(path) for path in named_paths(process)})
+    program = argv_program(process)
+    if program and _is_virtual(os.path.dirname(program)):
+        process = process._replace(program=b"")
+    path = environment_file(process)
+    if os.path.isabs(path):
+        content = read_start(path, _ENVIRONMENT_FILE_BYTES_MAX)
+        process = process._replace(environment_file=content)
+    return process
+
+
+def _leads_to(path: bytes) -> Tuple[bytes, ...]:
+    """Return where a path leads, with and without following a link at its end.
+
+    In some environments, Python itself is a link that leads out. That of a virtual environment is
+    one to the Python which made it, and which is not changed.
+    """
+    directory, name = os.path.split(path)
+    directory = os.path.realpath(directory)
+    entry = os.path.join(directory, name)
+    return (entry,) if _is_virtual(directory) else (entry, os.path.realpath(path))
+
+
+def _is_virtual(directory: bytes) -> bool:
+    """Return whether the programs in a directory are those of a virtual environment."""
+    return os.path.exists(os.path.join(os.path.dirname(directory), b"pyvenv.cfg"))
+
+
+def _read(pid: str, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read()
+
+
+def _link(pid: str, name: str) -> bytes:
+    with contextlib.suppress(OSError):
+        return os.fsencode(os.readlink(f"/proc/{pid}/{name}"))
+    return b""
