@@ -3,7 +3,7 @@
 How a path is replaced depends on the file:
 
 - text: by the new path, whatever its length; a `#!` line that the kernel would not accept
-  becomes one for `/bin/sh` (see `envsync.conda.shebang`).
+  gets another form (see `envsync.conda.shebang`).
 - a binary into which conda wrote the path: conda left room for it, as NULs after the string
   that holds it, and recorded how much. The result is what conda would have written.
 - any other binary: by a path of the same length. A shorter one is padded with slashes, which

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -152,14 +155,27 @@ PYTHON = b"#!%s/bin/python3.11\n# a script\n"
 DEEP = b"/" + b"d" * 120 + b"/envs/my"
 FOR_SH = b"#!/bin/sh\n'''exec' \"%s/bin/python3.11\" \"$0\" \"$@\"\n' '''\n# a script\n"
 
+FOR_ENV = (
+    b"#!/usr/bin/env -S /bin/sh -c "
+    rb"""'read -r _l<"$0"; eval exec "${_l##* #!}" \"\$0\" \"\$@\"' #!"""
+)
+BLANK = b"/my data/envs/my"
+
 SHEBANGS = [
     (PYTHON % OLD, LONG, PYTHON % LONG),
     (PYTHON % OLD, DEEP, FOR_SH % DEEP),
-    (PYTHON % OLD, b"/my data/envs/my", FOR_SH % b"/my data/envs/my"),
-    (b"#!%s/bin/perl -w\n" % OLD, DEEP, b"#!/usr/bin/env -S perl -w\n"),
-    (b"#!%s/bin/perl\n" % OLD, DEEP, b"#!/usr/bin/env perl\n"),
-    (b"#!%s/bin/perl -w -T \n" % OLD, DEEP, b"#!/usr/bin/env -S perl '-w -T'\n"),
-    (b"#!%s/bin/sed -es'\\.'x'\n" % OLD, DEEP, b"#!/usr/bin/env -S sed '-es\\'\\\\.\\'x\\''\n"),
+    (PYTHON % OLD, BLANK, FOR_SH % BLANK),
+    (PYTHON.replace(b"!", b"! ") % OLD, DEEP, FOR_SH.replace(b"!", b"! ") % DEEP),
+    (b"#!%s/bin/perl -w\n" % OLD, DEEP, FOR_ENV + b'"%s/bin/perl" -w\n' % DEEP),
+    (b"#!%s/bin/perl\n" % OLD, BLANK, FOR_ENV + b'"%s/bin/perl"\n' % BLANK),
+    (b"#! \t%s/bin/perl" % OLD, DEEP, FOR_ENV + b' \t"%s/bin/perl"' % DEEP),
+    (b"#!%s/bin/perl  -w -T \n" % OLD, DEEP, FOR_ENV + b"\"%s/bin/perl\"  '-w -T' \n" % DEEP),
+    (
+        b"#!%s/bin/sed -es'.'\n" % OLD,
+        DEEP,
+        FOR_ENV + rb""""%s/bin/sed" '-es'\''.'\'''""" % DEEP + b"\n",
+    ),
+    (b"#!%s/bin/perl -I%s\n" % (OLD, OLD), DEEP, FOR_ENV + b'"%s/bin/perl" -I%s\n' % (DEEP, DEEP)),
     (
         b"#!/usr/bin/env -S %s/bin/python -u\n" % OLD,
         DEEP,
@@ -171,17 +187,52 @@ SHEBANGS = [
 
 
 @pytest.mark.parametrize(("before", "new", "after"), SHEBANGS)
-def test_a_line_beyond_what_a_kernel_takes_is_made_for_sh(
+def test_a_line_beyond_what_a_kernel_takes_is_made_for_sh_or_env(
     before: bytes, new: bytes, after: bytes
 ) -> None:
     assert to(new).rewrite(before) == after
 
 
-def test_a_line_for_sh_becomes_plain_again() -> None:
-    back = Relocation([Move(DEEP, OLD)])
-    assert back.rewrite(FOR_SH % DEEP) == PYTHON % OLD
+@pytest.mark.parametrize(("before", "new", "after"), SHEBANGS)
+def test_a_line_for_sh_or_env_stays_one_where_it_has_to_and_becomes_plain_again_elsewhere(
+    before: bytes, new: bytes, after: bytes
+) -> None:
+    longer = new + b"/more" * 30
+    there = Relocation([Move(new, longer)]).rewrite(after)
+    assert there == to(longer).rewrite(before)
+    assert Relocation([Move(longer, OLD)]).rewrite(there) == before
+    assert Relocation([Move(new, OLD)]).rewrite(after) == before
+
+
+def test_a_line_for_sh_in_pips_own_spelling_remains_one() -> None:
     pips = FOR_SH.replace(b'"%s/bin/python3.11"', b"%s/bin/python3.11")
-    assert back.rewrite(pips % DEEP) == pips % OLD
+    assert Relocation([Move(DEEP, OLD)]).rewrite(pips % DEEP) == pips % OLD
+
+
+SCRIPTS = [
+    ("perl", b"#! %s/bin/perl -w -l\nprint for $^W, $0, @ARGV;\n", "1"),
+    ("perl", b"#!%s/bin/perl -l -- # -*-perl-*-\nprint for $^W, $0, @ARGV;\n", "0"),
+    ("bash", b'#!%s/bin/bash -eu\nprintf \'%%s\\n\' "$BASH" "$0" "$@"\n', "{}/bin/bash"),
+]
+
+
+@pytest.mark.parametrize("above", ["d" * 240, "my data"])
+@pytest.mark.parametrize(("interpreter", "script", "first"), SCRIPTS)
+def test_a_script_at_a_path_too_long_for_a_line_runs_by_its_own_interpreter_without_activation(
+    tmp_path: Path, above: str, interpreter: str, script: bytes, first: str
+) -> None:
+    environment = tmp_path / above / "envs/my"
+    environment.joinpath("bin").mkdir(parents=True)
+    program = shutil.which(interpreter)
+    assert program, f"there is no {interpreter}"
+    environment.joinpath("bin", interpreter).symlink_to(program)
+    tool, link = environment / "bin/tool", tmp_path / "link"
+    tool.write_bytes(to(bytes(environment)).rewrite(script % OLD))
+    tool.chmod(0o755)
+    link.symlink_to(tool)
+    for name in (tool, link):
+        output = subprocess.check_output([name, "a b", "$x", ""], env={}, text=True)
+        assert output.splitlines() == [first.format(environment), str(name), "a b", "$x", ""]
 
 
 def conda_binary(prefix: bytes, room: int = ROOM.size_bytes) -> bytes:
@@ -241,10 +292,10 @@ def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> Non
 
 
 def test_an_archive_behind_a_line_for_env_begins_no_earlier() -> None:
-    """Such a line, in place of a path that is too long for one, may be shorter than before."""
-    script = zipped(b"#!" + OLD + b"/bin/node\n")
-    there = to(b"/d" + LONG * 5).rewrite(script)
-    assert there.splitlines()[0].split() == [b"#!/usr/bin/env", b"node"]
+    """A plain line at a longer path is shorter, if it was one for `env` because of a blank."""
+    script = zipped(FOR_ENV + b'"%s/bin/node"\n' % BLANK)
+    there = Relocation([Move(BLANK, LONG)]).rewrite(script)
+    assert there.splitlines()[0].rstrip() == b"#!%s/bin/node" % LONG
     assert len(there) == len(script)
     with zipfile.ZipFile(io.BytesIO(there)) as archive:
         assert archive.read("__main__.py") == b"x"
