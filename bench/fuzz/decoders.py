@@ -16,6 +16,7 @@ from envsync.tree import listing as listings
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import DIRECTORY, FILE, Entry, InvalidEntry, check_name
 from envsync.tree.manifest import Manifest
+from tests.support.trees import walk
 
 CHUNK_BYTES = 7
 
@@ -75,7 +76,7 @@ def manifest(data: bytes) -> None:
     except InvalidEntry:
         return
     assert manifests.decode(manifests.encode(found)) == found
-    for path, entry in found.walk():
+    for path, entry in walk(found):
         for name in path.split(b"/"):
             check_name(name)
         assert not entry.mode & 0o002

@@ -15,6 +15,7 @@ from envsync.tree.entry import DIRECTORY, FILE, SYMLINK
 from envsync.tree.manifest import Manifest
 from tests.integration.push.places import environment
 from tests.lab.lab import LabHost
+from tests.support.trees import walk
 
 Fingerprint = str
 """A digest over path, kind and content of every entry, which identifies a version here."""
@@ -149,7 +150,7 @@ def of_manifest(manifest: Manifest | None) -> Fingerprint:
     if manifest is None:
         return "damaged"
     return fingerprint(
-        (path, _KIND_NAMES[entry.kind], entry.content) for path, entry in manifest.walk()
+        (path, _KIND_NAMES[entry.kind], entry.content) for path, entry in walk(manifest)
     )
 
 

@@ -9,15 +9,15 @@ common), names that sort around the slash, bytes that are not text, and Python's
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from envsync.tree import listing as listings
-from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, split
-from envsync.tree.manifest import Manifest
+from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join, split
+from envsync.tree.manifest import Manifest, Totals
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,22 @@ def manifest_of(nodes: Tree) -> Manifest:
         for path, entries in rows.items()
     }
     return Manifest(directories, TOP_MODE, TOP_MTIME_NS)
+
+
+def walk(manifest: Manifest) -> Iterator[tuple[bytes, Entry]]:
+    """Yield every entry with its path, each directory before its contents."""
+    for directory in sorted(manifest.directories):
+        for entry in manifest.entries(directory):
+            yield join(directory, entry.name), entry
+
+
+def totals_of(manifest: Manifest) -> Totals:
+    """Return the manifest's totals, counted entry by entry."""
+    entries = [entry for _, entry in walk(manifest)]
+    files = [entry for entry in entries if entry.kind == FILE]
+    groups = {entry.link_group: entry.size_bytes for entry in files if entry.link_group}
+    single = sum(entry.size_bytes for entry in files if not entry.link_group)
+    return Totals(len(entries), len(files), single + sum(groups.values()))
 
 
 few = settings(max_examples=15)

@@ -7,7 +7,6 @@ import struct
 from typing import (
     Collection,
     Dict,
-    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -55,12 +54,6 @@ class Manifest(NamedTuple):
         """Return the entries of one directory; none if there is no such directory."""
         return listings.decode(self.directories.get(directory, b""))
 
-    def walk(self) -> Iterator[Tuple[bytes, Entry]]:
-        """Yield every entry with its path, each directory before its contents."""
-        for directory in sorted(self.directories):
-            for entry in self.entries(directory):
-                yield join(directory, entry.name), entry
-
     def find(self, path: bytes) -> Optional[Entry]:
         """Return the entry at `path`, or None."""
         directory, name = split(path)
@@ -88,29 +81,13 @@ class Manifest(NamedTuple):
         places.update(several)
         return places
 
-    def totals(self) -> Totals:
-        """Return the number of entries and files, and the bytes of the files' contents."""
-        entries = files = size_bytes = 0
-        groups = set()
-        for directory in self.directories:
-            for entry in self.entries(directory):
-                entries += 1
-                if entry.kind != FILE:
-                    continue
-                files += 1
-                if entry.link_group not in groups:
-                    size_bytes += entry.size_bytes
-                if entry.link_group:
-                    groups.add(entry.link_group)
-        return Totals(entries, files, size_bytes)
-
 
 class Totals(NamedTuple):
     """The totals of a manifest; the bytes of a file with several names count once."""
 
-    entries: int
-    files: int
-    size_bytes: int
+    entries: int = 0
+    files: int = 0
+    size_bytes: int = 0
 
 
 EMPTY = Manifest({}, 0o755, 0)

@@ -30,7 +30,7 @@ from envsync.errors import Locked, PreflightRefused, VerificationFailed
 from tests.support import disk
 from tests.support.processes import wait_until
 from tests.support.pushes import Server, die_in, environment
-from tests.support.trees import Tree, file, manifest_of, symlink
+from tests.support.trees import Tree, file, manifest_of, symlink, totals_of
 
 LIBRARIES = {b"lib/%03d" % number: file(b"library %d" % number) for number in range(200)}
 VERSIONS = [
@@ -134,7 +134,7 @@ def test_spare_tree_is_not_made_of_a_changed_version(server: Server) -> None:
 
 def test_a_disk_that_has_no_room_to_spare(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """As much again stays free for others."""
-    size_bytes = server.manifest().totals().size_bytes
+    size_bytes = totals_of(server.manifest()).size_bytes
     monkeypatch.setattr(spare, "space", lambda _: Space(int(1.5 * size_bytes), None))
     assert not server.make_spare()
     monkeypatch.setattr(spare, "space", lambda _: Space(1 << 40, 300))

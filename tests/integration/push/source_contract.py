@@ -25,7 +25,7 @@ from envsync.tree.entry import FILE
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
 from tests.support.pushes import environment
-from tests.support.trees import Tree, file, symlink
+from tests.support.trees import Tree, file, symlink, walk
 
 SHORTER, LONGER = "/s/envs/myenv", f"/srv/{'x' * 250}/envs/myenv"
 ASKED_AT_ONCE = 8
@@ -51,7 +51,7 @@ def manifest_of(source: Source) -> Manifest:
 
 def files_of(manifest: Manifest) -> dict[bytes, bytes]:
     """The digest of each file by its path."""
-    return {path: entry.content for path, entry in manifest.walk() if entry.kind == FILE}
+    return {path: entry.content for path, entry in walk(manifest) if entry.kind == FILE}
 
 
 def read(source: Source, items: Collection[Item]) -> dict[bytes, bytes]:

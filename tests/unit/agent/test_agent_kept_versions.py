@@ -6,7 +6,7 @@ import pytest
 
 from envsync.agent.places.kept_versions import version_to_go_back_to
 from envsync.agent.places.records import TAKEN_BACK, Record
-from envsync.tree.manifest import EMPTY
+from envsync.tree.manifest import Totals
 
 
 def version(number: int, content: str, *, source: str = "", kept_because: str = "") -> Record:
@@ -21,7 +21,7 @@ def version(number: int, content: str, *, source: str = "", kept_because: str = 
         when_seconds=float(number),
         method="mirror",
         transport="stream",
-        totals=EMPTY.totals(),
+        totals=Totals(),
         kept_because=kept_because,
     )
 

@@ -21,7 +21,7 @@ from envsync.tree.revision import revision_of
 from tests.support import disk
 from tests.support.changes import CHANGES, TREE_BYTES, Change
 from tests.support.disk import truth
-from tests.support.trees import Node, manifest_of, trees
+from tests.support.trees import Node, manifest_of, totals_of, trees
 
 
 @settings(max_examples=10)
@@ -33,7 +33,7 @@ def test_snapshot_is_the_tree(nodes: dict[bytes, Node]) -> None:
         found = disk.uncached().snapshot(top)
     assert found.manifest().directories == manifest_of(nodes).directories
     assert found.revision == revision_of(manifest_of(nodes))
-    assert found.totals == manifest_of(nodes).totals()
+    assert found.totals == totals_of(manifest_of(nodes))
 
 
 def test_second_snapshot_hashes_nothing(looks: Trees, top: bytes) -> None:
@@ -50,7 +50,7 @@ def test_cached_snapshot_never_hides_a_change(change: Change, looks: Trees, top:
     after = looks.snapshot(top)
     assert after.manifest() == truth(top)
     assert after.revision == revision_of(after.manifest())
-    assert after.totals == after.manifest().totals()
+    assert after.totals == totals_of(after.manifest())
 
 
 def test_only_files_that_changed_are_hashed(looks: Trees, top: bytes) -> None:
@@ -180,7 +180,7 @@ def test_fresh_finds_what_no_status_tells(
     before = looks.snapshot(top)
     disk.shift_content(top + b"/lib/m.py")
     now = disk.uncached().snapshot(top)
-    lie = content_cache.Summary("0" * 64, truth(top).totals(), now.scan)
+    lie = content_cache.Summary("0" * 64, totals_of(truth(top)), now.scan)
     monkeypatch.setattr(content_cache.ContentCache, "summary", lambda _: lie)
     assert looks.snapshot(top).revision == "0" * 64
     assert looks.snapshot(top, fresh=True).revision not in (before.revision, "0" * 64)

@@ -22,7 +22,9 @@ from tests.support.trees import (
     manifest_of,
     pairs,
     symlink,
+    totals_of,
     trees,
+    walk,
     with_parents,
 )
 
@@ -107,10 +109,10 @@ def test_digest_covers_the_top_directory_itself() -> None:
 @given(trees())
 def test_walk_find_and_totals_agree_with_the_tree(nodes: dict[bytes, Node]) -> None:
     manifest = manifest_of(nodes)
-    assert dict(manifest.walk()).keys() == nodes.keys()
-    assert {path for path, _ in manifest.walk()} == nodes.keys()
+    assert dict(walk(manifest)).keys() == nodes.keys()
+    assert {path for path, _ in walk(manifest)} == nodes.keys()
     seen: set[bytes] = set()
-    for path, entry in manifest.walk():
+    for path, entry in walk(manifest):
         assert manifest.find(path) == entry
         assert split(path)[0] in seen | {b""}, "a directory comes before what is in it"
         seen.add(path)
@@ -118,7 +120,7 @@ def test_walk_find_and_totals_agree_with_the_tree(nodes: dict[bytes, Node]) -> N
     files = [node for node in nodes.values() if node.kind == FILE]
     inodes = {node.inode: len(node.data) for node in files if node.inode}
     once = sum(inodes.values()) + sum(len(node.data) for node in files if not node.inode)
-    assert manifest.totals() == Totals(len(nodes), len(files), once)
+    assert totals_of(manifest) == Totals(len(nodes), len(files), once)
 
 
 # --- refusals ---------------------------------------------------------------------------
@@ -258,7 +260,7 @@ def test_a_damaged_manifest_is_refused_or_harmless(case: tuple[bytes, Manifest])
     except InvalidEntry:
         return
     assert manifests.decode(manifests.encode(manifest)) == manifest
-    for path, entry in manifest.walk():
+    for path, entry in walk(manifest):
         for name in path.split(b"/"):
             check_name(name)
         assert not entry.mode & 0o002
@@ -279,7 +281,7 @@ def test_places_are_those_of_a_walk(
 ) -> None:
     """However many listings are searched at once, and whether they are searched or decoded."""
     manifest = manifest_of(tree)
-    files = [(path, entry) for path, entry in manifest.walk() if entry.kind == FILE]
+    files = [(path, entry) for path, entry in walk(manifest) if entry.kind == FILE]
     known = sorted({entry.content for _, entry in files})
     wanted = {
         b"x" * 32,

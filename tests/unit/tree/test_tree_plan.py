@@ -28,6 +28,7 @@ from tests.support.trees import (
     symlink,
     trees,
     variants,
+    walk,
     with_parents,
 )
 
@@ -97,7 +98,7 @@ def carry_out(work: Plan, wanted: Tree, staged: Tree, holdings: Sequence[Tree]) 
         disk.make(copy.path, file(disk.read(copy.source), copy.entry.mode, copy.entry.mtime_ns))
     for link in work.links:
         disk.link(link.path, link.leader)
-    directories = [m for m in manifest_of(wanted).walk() if m[1].kind == DIRECTORY]
+    directories = [m for m in walk(manifest_of(wanted)) if m[1].kind == DIRECTORY]
     for path, entry in [*work.restamp, *directories]:
         disk.stamp(path, entry)
     return disk.tree()
@@ -169,7 +170,7 @@ def test_content_that_nothing_holds_is_fetched_once(
     held = {
         entry.content
         for tree in holdings
-        for _, entry in manifest_of(tree).walk()
+        for _, entry in walk(manifest_of(tree))
         if entry.kind == FILE
     }
     assert len(fetched) == len(set(fetched))
@@ -189,7 +190,7 @@ def test_file_that_is_already_right_is_in_no_step(case: tuple[Tree, Tree, list[T
     one, two = manifest_of(wanted), manifest_of(staged)
     steps = (*work.remove, *work.directories, *work.symlinks, *work.fetches, *work.restamp)
     named = {step.path for step in (*steps, *copies_of(work), *work.repeats, *work.links)}
-    for path, entry in one.walk():
+    for path, entry in walk(one):
         if two.find(path) == entry and not entry.link_group:
             assert path not in named
 

@@ -11,7 +11,7 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
 from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import EMPTY
+from envsync.tree.manifest import Totals
 
 
 def beyond_keep(
@@ -96,7 +96,7 @@ def found_record(
         when_seconds=time.time(),
         method=KEPT,
         transport="",
-        totals=EMPTY.totals() if snapshot is None else snapshot.totals,
+        totals=Totals() if snapshot is None else snapshot.totals,
         kept_because=because,
         local=local,
     )

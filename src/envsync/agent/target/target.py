@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from envsync.agent.publishing.guarded_switch import Publisher
     from envsync.agent.staging.reuse import Elsewhere
 
-_NOTHING = Totals(0, 0, 0)
-
 
 class Target:
     """One environment on this server, as pushes and queries see it."""
@@ -170,7 +168,7 @@ class Target:
             path=os.fsdecode(self.places.path),
             exists=live is not None,
             revision="" if live is None else live.revision,
-            totals=_NOTHING if live is None else live.totals,
+            totals=Totals() if live is None else live.totals,
             record=None if record is None else record_facts(record),
             generations=tuple(record_facts(r) for r in self.records.all() if r != record),
             held=self.records.held(),

@@ -283,7 +283,7 @@ class EnvironmentFacts(NamedTuple):
     revision: str = ""
     record: Optional[RecordFacts] = None
     drifted: bool = False
-    totals: Totals = Totals(0, 0, 0)
+    totals: Totals = Totals()
     packages: int = 0
     generations: int = 0
     problem: str = ""
