@@ -93,7 +93,6 @@ def test_everything_works_with_a_link(moved: Server) -> None:
     target = moved.target()
     state = target.inspect(lock=False)
     assert (state.exists, state.revision) == (True, revision(THREE))
-    assert state.path == os.fsdecode(moved.live)
     assert state.record is not None
     assert state.record.revision == revision(THREE)
     assert [record.revision for record in state.generations] == [revision(TWO)]

@@ -18,9 +18,11 @@ def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hashed_bytes(server: Server) -> int:
-    state = server.target().inspect(lock=False)
+    target = server.target()
+    state = target.inspect(lock=False)
     assert state.revision == server.revision()
-    return state.hashed_bytes
+    assert target.live is not None
+    return target.live.hashed_bytes
 
 
 def test_published_tree_is_not_hashed_after_a_reboot(

@@ -168,7 +168,7 @@ def test_fields_of_a_later_version_are_passed_over() -> None:
 
 def test_names_that_are_no_text_survive() -> None:
     path = b"lib/\xff\xfe".decode("utf-8", "surrogateescape")
-    facts = messages.ReceiveFacts(1, 2, (path,))
+    facts = messages.ReceiveFacts(1, (path,))
     back = from_json(messages.ReceiveFacts, json.loads(json.dumps(to_json(facts)).encode()))
     assert back.failed[0].encode("utf-8", "surrogateescape") == b"lib/\xff\xfe"
 

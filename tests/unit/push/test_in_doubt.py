@@ -50,10 +50,10 @@ def state(*records: RecordFacts, live: RecordFacts | None = None, **held: str) -
     """A target with these generations, oldest first, and what stands there."""
     revision = "" if live is None else live.revision
     return TargetState(
-        path="/p/envs/myenv", exists=live is not None, revision=revision, totals=NOTHING,
+        exists=live is not None, revision=revision, totals=NOTHING,
         record=live, generations=records, held=held, findings=(),
         platform=Platform("Linux", "x86_64", "glibc", "2.36"), nonce="", free_bytes=0,
-        free_inodes=None, filesystem="ext4", recovered=None, hashed_bytes=0,
+        free_inodes=None, recovered=None,
     )  # fmt: skip
 
 

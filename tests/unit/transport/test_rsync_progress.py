@@ -37,7 +37,7 @@ class Told:
         return Job(**{**given, **changes})
 
     def _ask(self, *_: object) -> ReceiveFacts:
-        return ReceiveFacts(2, 3000, tuple(path.decode() for path in self._failed))
+        return ReceiveFacts(2, tuple(path.decode() for path in self._failed))
 
     def _stream(self, job: Job) -> Sent:
         for path, size_bytes in job.items:

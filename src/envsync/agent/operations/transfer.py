@@ -112,8 +112,7 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
             incoming.finish()
         finally:
             incoming.abort()
-    failed = tuple(map(os.fsdecode, incoming.failed))
-    return ReceiveFacts(incoming.files, incoming.size_bytes, failed)
+    return ReceiveFacts(incoming.files, tuple(map(os.fsdecode, incoming.failed)))
 
 
 # Bundles: the same stream, as a file
@@ -190,8 +189,7 @@ def _stamp(service: Service, paths: bytes) -> ReceiveFacts:
     writer = service.push.staging.writer
     items = _items(service, paths)
     failed = [path for path, entry in items if not _stamped(writer, path, entry)]
-    came = len(items) - len(failed)
-    return ReceiveFacts(came, 0, tuple(map(os.fsdecode, failed)))
+    return ReceiveFacts(len(items) - len(failed), tuple(map(os.fsdecode, failed)))
 
 
 def _stamped(writer: TreeWriter, path: bytes, entry: Entry) -> bool:

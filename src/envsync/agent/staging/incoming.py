@@ -31,7 +31,6 @@ class Incoming:
         self._rest = b""
         self._open: Optional[_OpenFile] = None
         self.failed: List[bytes] = []
-        self.size_bytes = 0
 
     @property
     def files(self) -> int:
@@ -94,7 +93,6 @@ class Incoming:
             os.close(fd)
             raise
         self._end(fd, entry, hashlib.sha256(content).digest())
-        self.size_bytes += entry.size_bytes
 
     def _begin(self, entry: Entry) -> None:
         fd = self._writer.begin_file(self._path, entry)
@@ -107,7 +105,6 @@ class Incoming:
         write_all(file.fd, part)
         file.state.update(part)
         file.left -= len(part)
-        self.size_bytes += len(part)
         if not file.left:
             self._open = None
             self._end(file.fd, file.entry, file.state.digest())

@@ -22,7 +22,7 @@ from envsync.agent.places.members import shared_finding
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts, processes_using
-from envsync.agent.server.filesystem import existing_parent, mount_of, space
+from envsync.agent.server.filesystem import existing_parent, space
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.progress import OnStep, Progress
 from envsync.agent.target import preparation
@@ -165,7 +165,6 @@ class Target:
         record = self.current(live)
         free = space(existing_parent(self.places.state))
         return TargetState(
-            path=os.fsdecode(self.places.path),
             exists=live is not None,
             revision="" if live is None else live.revision,
             totals=Totals() if live is None else live.totals,
@@ -177,9 +176,7 @@ class Target:
             nonce=self.lock.nonce,
             free_bytes=free.free_bytes,
             free_inodes=free.free_inodes,
-            filesystem=mount_of(self.places.state).kind,
             recovered=recovered,
-            hashed_bytes=0 if live is None else live.hashed_bytes,
             same_place_as=self.lock.other_name,
             removal=self.records.removal() if live is None else None,
         )

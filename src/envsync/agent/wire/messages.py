@@ -159,7 +159,6 @@ class TargetState(NamedTuple):
     lock, or empty. `removal` is the last thing that happened to the environment, or None.
     """
 
-    path: str
     exists: bool
     revision: str
     totals: Totals
@@ -171,9 +170,7 @@ class TargetState(NamedTuple):
     nonce: str
     free_bytes: int
     free_inodes: Optional[int]
-    filesystem: str
     recovered: Optional[str]
-    hashed_bytes: int
     same_place_as: str = ""
     removal: Optional[RemovalFacts] = None
 
@@ -241,7 +238,6 @@ class ReceiveFacts(NamedTuple):
     """What a transfer brought; `failed` are paths whose contents did not arrive intact."""
 
     files: int
-    size_bytes: int
     failed: Tuple[str, ...]
 
 

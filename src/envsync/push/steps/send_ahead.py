@@ -105,7 +105,7 @@ class SendAhead:
             nonlocal has_begun
             received = self._target.begin(outline, blocks, taken.set, hear)
             has_begun = received is not None
-            return received or ReceiveFacts(0, 0, ())
+            return received or ReceiveFacts(0, ())
 
         # Faulty files among them are found by the plan, and sent like any others.
         self._progress.sent_on_wire(StreamTransport().send_as(job, ask).wire_bytes)
