@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import ContextManager, Dict, List, Tuple
 
-from envsync.agent.operations.service import PROGRESS_SECONDS, Service, handles
+from envsync.agent.operations.service import Service, handles
 from envsync.agent.server.conda_tool import create_command, find_tool, pip_command
 from envsync.agent.server.tool_run import run, tool_environment
 from envsync.agent.staging import side_build
@@ -125,14 +125,7 @@ def _file(service: Service, lines: Tuple[str, ...]) -> ContextManager[str]:
 
 
 def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:
-    ticks = 0
-
-    def tick() -> None:
-        nonlocal ticks
-        ticks += 1
-        service.tell({"tool_seconds": int(ticks * PROGRESS_SECONDS)})
-
-    ran = run(argv, tool_environment(extra), TOOL_SECONDS, tick)
+    ran = run(argv, tool_environment(extra), TOOL_SECONDS)
     if ran.status is None:
         return RunFacts(1, f"{ran.output}\ntimed out after {TOOL_SECONDS:g} s")
     return RunFacts(ran.status, ran.output)

@@ -6,11 +6,9 @@ import contextlib
 import os
 import subprocess
 import tempfile
-import time
-from typing import Callable, Dict, NamedTuple, Optional, Sequence
+from typing import Dict, NamedTuple, Optional, Sequence
 
 OUTPUT_BYTES = 256 << 10
-_POLL_SECONDS = 0.2
 
 # Its stdin is a pipe that only this process holds open: when this process closes it, or dies for
 # whatever reason, everything in the tool's process group is killed.
@@ -31,13 +29,8 @@ class Ran(NamedTuple):
     output: str
 
 
-def run(
-    argv: Sequence[str],
-    environment: Dict[str, str],
-    timeout_seconds: float,
-    tick: Callable[[], None] = lambda: None,
-) -> Ran:
-    """Run a tool without input; `tick` is called every 0.2 s while it runs."""
+def run(argv: Sequence[str], environment: Dict[str, str], timeout_seconds: float) -> Ran:
+    """Run a tool without input."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHED, "sh", *argv],
@@ -49,7 +42,9 @@ def run(
             start_new_session=True,
         )
         try:
-            status = _wait(process, timeout_seconds, tick)
+            status: Optional[int] = process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            status = None
         finally:
             assert process.stdin is not None
             with contextlib.suppress(OSError):
@@ -61,17 +56,6 @@ def run(
             # A partial line is dropped, as credentials could not be recognized in it.
             text = text.partition(b"\n")[2]
         return Ran(status, text.decode("utf-8", "backslashreplace"))
-
-
-def _wait(
-    process: subprocess.Popen[bytes], timeout_seconds: float, tick: Callable[[], None]
-) -> Optional[int]:
-    deadline = time.monotonic() + timeout_seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(_POLL_SECONDS)
-        tick()
-    return None
 
 
 def tool_environment(extra: Dict[str, str]) -> Dict[str, str]:
