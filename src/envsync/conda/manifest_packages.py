@@ -34,7 +34,7 @@ def package_changes(before: Manifest, after: Manifest) -> Tuple[str, ...]:
         return ()
     return packages.difference(
         packages.list_packages(package_paths(before)), packages.list_packages(package_paths(after))
-    ).lines()
+    )
 
 
 def _listings(manifest: Manifest) -> Dict[bytes, Listing]:

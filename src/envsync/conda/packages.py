@@ -48,24 +48,6 @@ class Installed(NamedTuple):
     metadata_path: bytes
 
 
-class PackageChanges(NamedTuple):
-    """The differences between two lists of packages; `changed` has pairs of old and new."""
-
-    added: Tuple[Package, ...] = ()
-    removed: Tuple[Package, ...] = ()
-    changed: Tuple[Tuple[Package, Package], ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.changed)
-
-    def lines(self) -> Tuple[str, ...]:
-        """Return one line for each package, by name: `~ numpy 1.26.4 -> 2.0.1`."""
-        lines = [(package.name, f"+ {package}") for package in self.added]
-        lines += [(package.name, f"- {package}") for package in self.removed]
-        lines += [(new.name, f"~ {old} -> {_news(old, new)}") for old, new in self.changed]
-        return tuple(line for _, line in sorted(lines))
-
-
 def normalized(name: str) -> str:
     """Return the name in the form in which Python's package index compares names."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -157,14 +139,20 @@ def list_packages(paths: Iterable[bytes]) -> Tuple[Package, ...]:
     )
 
 
-def difference(before: Iterable[Package], after: Iterable[Package]) -> PackageChanges:
-    """Return what differs; a package that went from conda to pip counts as changed."""
+def difference(before: Iterable[Package], after: Iterable[Package]) -> Tuple[str, ...]:
+    """Return a line for each package that differs, by name: `~ numpy 1.26.4 -> 2.0.1`.
+
+    A package that went from conda to pip counts as changed.
+    """
     old, new = set(before), set(after)
     gone = sorted(old - new)
     come = sorted(new - old)
     pairs = _pair(gone, come, lambda package: package.name)
     pairs += _pair(gone, come, lambda package: normalized(package.name))
-    return PackageChanges(tuple(come), tuple(gone), tuple(sorted(pairs)))
+    lines = [(package.name, f"+ {package}") for package in come]
+    lines += [(package.name, f"- {package}") for package in gone]
+    lines += [(new.name, f"~ {old} -> {_news(old, new)}") for old, new in pairs]
+    return tuple(line for _, line in sorted(lines))
 
 
 def _pair(
