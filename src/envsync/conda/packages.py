@@ -29,12 +29,11 @@ _VERSION_PART = re.compile(r"\d+|[a-z]+")
 
 
 class Package(NamedTuple):
-    """One installed package; `build` and `channel` are empty if unknown."""
+    """One installed package; `build` is empty if unknown."""
 
     name: str
     version: str
     build: str
-    channel: str
     kind: str
 
     def __str__(self) -> str:
@@ -60,7 +59,7 @@ def from_conda_meta_name(filename: str) -> Optional[Package]:
     parts = filename[: -len(".json")].rsplit("-", 2)
     if len(parts) != 3 or not all(parts):
         return None
-    return Package(parts[0], parts[1], parts[2], "", CONDA)
+    return Package(parts[0], parts[1], parts[2], CONDA)
 
 
 def from_dist_info_name(dirname: str) -> Optional[Package]:
@@ -75,7 +74,7 @@ def from_dist_info_name(dirname: str) -> Optional[Package]:
         name, version = stem, ""
     if not name or name.startswith("~"):
         return None
-    return Package(name, version, "", "", PYPI)
+    return Package(name, version, "", PYPI)
 
 
 def may_be_of_package(path: bytes) -> bool:

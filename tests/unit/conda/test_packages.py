@@ -23,11 +23,11 @@ SITE = b"lib/python3.11/site-packages/"
 
 
 def conda(name: str, version: str, build: str = "0") -> Package:
-    return Package(name, version, build, "", CONDA)
+    return Package(name, version, build, CONDA)
 
 
 def pypi(name: str, version: str) -> Package:
-    return Package(name, version, "", "", PYPI)
+    return Package(name, version, "", PYPI)
 
 
 packages = st.builds(
@@ -35,7 +35,6 @@ packages = st.builds(
     name=st.sampled_from(["numpy", "ruamel.yaml", "ruamel_yaml", "Foo", "foo", "_libgcc_mutex"]),
     version=st.sampled_from(["1", "1.0", "2.0", ""]),
     build=st.sampled_from(["", "py_0"]),
-    channel=st.just(""),
     kind=st.sampled_from([CONDA, PYPI]),
 )
 
