@@ -84,7 +84,7 @@ def names(listing: Listing) -> Iterator[bytes]:
         position += LINK_GROUP_BYTES if kind & _GROUPED else 0
 
 
-def decode_foreign(listing: Listing, entries_max: int = 1 << 32) -> Tuple[Entry, ...]:
+def decode_foreign(listing: Listing, entries_max: int) -> Tuple[Entry, ...]:
     """Return the entries of bytes from elsewhere, after checking them.
 
     Names must ascend strictly, so nothing comes twice, and the bytes must be exactly what `encode`

@@ -32,7 +32,7 @@ from envsync.transport.rsync_output import Output
 from envsync.tree import listing as listings
 from envsync.tree.entry import InvalidEntry
 from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import Totals
+from envsync.tree.manifest import ENTRIES_MAX, Totals
 
 DEEP = b"[" * 100_000
 RECORD = Record(
@@ -187,7 +187,7 @@ def test_a_damaged_cache_is_no_cache(tmp_path: Path, data: st.DataObject) -> Non
 @given(st.binary(max_size=200))
 def test_a_listing_is_itself_or_refused(data: bytes) -> None:
     try:
-        entries = listings.decode_foreign(data)
+        entries = listings.decode_foreign(data, ENTRIES_MAX)
     except InvalidEntry:
         return
     assert listings.encode(entries) == data

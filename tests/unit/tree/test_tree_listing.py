@@ -19,6 +19,7 @@ from envsync.tree.entry import (
     Entry,
     InvalidEntry,
 )
+from envsync.tree.manifest import ENTRIES_MAX
 from tests.support.trees import Node, few, manifest_of, trees
 
 DIGEST = bytes(range(32))
@@ -42,7 +43,7 @@ def raw(  # the layout by hand, so that it may be wrong
 @given(trees())
 def test_encoded_listing_is_decoded_to_the_same(nodes: dict[bytes, Node]) -> None:
     for rows in manifest_of(nodes).directories.values():
-        entries = listings.decode_foreign(rows)
+        entries = listings.decode_foreign(rows, ENTRIES_MAX)
         assert listings.encode(entries) == rows
         assert entries == listings.decode(rows)
 
@@ -50,7 +51,7 @@ def test_encoded_listing_is_decoded_to_the_same(nodes: dict[bytes, Node]) -> Non
 @pytest.mark.parametrize("mtime_ns", [-(1 << 63), -1, 0, (1 << 63) - 1])
 def test_any_time_survives(mtime_ns: int) -> None:
     entry = GOOD._replace(mtime_ns=mtime_ns)
-    assert listings.decode_foreign(listings.encode([entry])) == (entry,)
+    assert listings.decode_foreign(listings.encode([entry]), ENTRIES_MAX) == (entry,)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_any_time_survives(mtime_ns: int) -> None:
     ],
 )
 def test_accepts(entry: Entry) -> None:
-    assert listings.decode_foreign(listings.encode([entry])) == (entry,)
+    assert listings.decode_foreign(listings.encode([entry]), ENTRIES_MAX) == (entry,)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_accepts(entry: Entry) -> None:
 )  # fmt: skip
 def test_damaged_listing_is_refused(rows: bytes) -> None:
     with pytest.raises(InvalidEntry):
-        listings.decode_foreign(rows)
+        listings.decode_foreign(rows, ENTRIES_MAX)
 
 
 @few
@@ -120,7 +121,7 @@ def test_a_cut_listing_is_refused_or_shorter(nodes: dict[bytes, Node], data: st.
     rows = max(manifest_of(nodes).directories.values(), key=len)
     cut = rows[: data.draw(st.integers(0, len(rows)))]
     try:
-        entries = listings.decode_foreign(cut)
+        entries = listings.decode_foreign(cut, ENTRIES_MAX)
     except InvalidEntry:
         return
     assert listings.encode(entries) == cut
@@ -129,6 +130,6 @@ def test_a_cut_listing_is_refused_or_shorter(nodes: dict[bytes, Node], data: st.
 @given(st.binary(max_size=200))
 def test_noise_is_refused_by_name(noise: bytes) -> None:
     try:
-        assert listings.encode(listings.decode_foreign(noise)) == noise
+        assert listings.encode(listings.decode_foreign(noise, ENTRIES_MAX)) == noise
     except InvalidEntry:
         pass
