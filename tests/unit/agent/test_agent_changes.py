@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from envsync.agent.server import boot, filesystem
 from envsync.agent.server.filesystem import Mount
-from envsync.agent.trees import changes, partition, removal, running_searches, scan
+from envsync.agent.trees import changes, partition, removal, running_search, scan
 from envsync.agent.trees import trees as trees_
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.changes import ChangeSearch, Moment
@@ -442,12 +442,12 @@ def test_search_that_was_begun_long_ago_is_begun_anew(
     """So that what changed since is in what is built on."""
     first = looks.snapshot(top)
     looks.begin(top)
-    [running] = looks._searches._running.values()
+    [running] = looks._searches.values()
     for find in running.search._running or ():
         os.waitid(os.P_PID, find._pid, os.WEXITED | os.WNOWAIT)
     disk.shift_content(top + b"/lib/m.py")
     let_rest(top)
-    monkeypatch.setattr(running_searches, "_AGE_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(running_search, "_AGE_SECONDS_MAX", 0.0)
     assert looks.snapshot(top).revision != first.revision
 
 

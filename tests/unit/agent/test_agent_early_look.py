@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from envsync.agent.operations.service import Service
-from envsync.agent.trees import changes, running_searches
+from envsync.agent.trees import changes, running_search
 from envsync.agent.wire.build_operations import STAGE
 from envsync.agent.wire.target_operations import (
     INSPECT_TARGET,
@@ -35,7 +35,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             paths.append(path)
             super().__init__(top_fd, path, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running_searches, "ChangeSearch", Spied)
+    monkeypatch.setattr(running_search, "ChangeSearch", Spied)
     return paths
 
 

@@ -15,7 +15,7 @@ from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.open_tree import NO_VERSIONS, OpenTree, Versions
 from envsync.agent.trees.racy_timestamps import seconds_to_settle
-from envsync.agent.trees.running_searches import RunningSearch, RunningSearches, begin
+from envsync.agent.trees.running_search import RunningSearch, begin
 from envsync.agent.trees.scan import (
     are_directories_unchanged,
     rescan,
@@ -44,7 +44,7 @@ class Trees:
         self.versions = versions
         self._cache_directory = cache_directory
         self.helpers = helpers
-        self._searches = RunningSearches()
+        self._searches: Dict[Tuple[int, int], RunningSearch] = {}
         self._unstored: Dict[Tuple[int, int], Hashed] = {}
         self._stores_later = False
 
@@ -134,8 +134,7 @@ class Trees:
             return hashed.snapshot
 
     def _cache_of(self, tree: OpenTree) -> ContentCache:
-        top = os.fstat(tree.top_fd)
-        return self.cache(top.st_dev, top.st_ino)
+        return self.cache(*_identity(tree.top_fd))
 
     def _first(self, tree: OpenTree, *, ahead: bool = False) -> Tuple[ContentCache, Scan]:
         """Return the tree's cache and a first scan, which continues from the cached one if it can.
@@ -143,7 +142,10 @@ class Trees:
         With `ahead`, the cache is read while changes are searched for. If there are none, that
         was for nothing, but the caller would only have waited.
         """
-        running = self._searches.take(tree.top_fd)
+        running = self._searches.pop(_identity(tree.top_fd), None)
+        if running is not None and running.is_too_old():
+            running.search.give_up()
+            running = None
         if running is None:
             cache = self._cache_of(tree)
             running = begin(tree.top_fd, tree.path, cache)
@@ -180,15 +182,20 @@ class Trees:
     def begin(self, path: bytes) -> None:
         """Start to search for changes in a tree, in the background, for a later look at it."""
         with contextlib.suppress(OSError), opened_directory(path) as top_fd:
-            self._searches.begin(top_fd, path, self.cache)
+            key = _identity(top_fd)
+            running = None if key in self._searches else begin(top_fd, path, self.cache(*key))
+            if running is not None:
+                self._searches[key] = running
 
     def read_ahead(self) -> None:
         """Read the content caches of the trees being searched, in case something changed."""
-        self._searches.read_ahead()
+        for running in self._searches.values():
+            running.read_ahead()
 
     def close(self) -> None:
         """End searches that nobody asked for, and store what is still to be stored."""
-        self._searches.give_up()
+        while self._searches:
+            self._searches.popitem()[1].search.give_up()
         self._store()
 
     def _unchanged(self, path: bytes, now: Scan, cache: ContentCache) -> Optional[Snapshot]:
@@ -266,6 +273,11 @@ class Trees:
     def seconds_to_settle(self, path: bytes, scanned: Scan) -> float:
         """Return the seconds until any change of a tree shows timestamps later than this scan's."""
         return seconds_to_settle(scanned, mount_of(path).stamp_margin_seconds)
+
+
+def _identity(top_fd: int) -> Tuple[int, int]:
+    top = os.fstat(top_fd)
+    return top.st_dev, top.st_ino
 
 
 def _readable(tree: OpenTree, first: Scan) -> Scan:
