@@ -119,6 +119,18 @@ def test_unreadable_file_is_named(
         write_archive(environment, tmp_path / "env.tar", "tar", force=False)
 
 
+@pytest.mark.parametrize("content", ['{"name": "odd", "files": []}', '{"na', "[]"])
+def test_environment_with_a_record_that_conda_pack_cannot_read_is_refused(
+    content: str, environment: Path, tmp_path: Path
+) -> None:
+    (environment / "conda-meta/odd-1.0-0.json").write_text(content)
+    with pytest.raises(SourceRefused, match="conda-pack cannot pack it: its records") as refused:
+        write_archive(environment, tmp_path / "env.tar", "tar", force=False)
+    assert refused.value.details == ("conda-meta/odd-1.0-0.json",)
+    assert "`envsync push env SERVER --method mirror`" in refused.value.hint
+    assert not (tmp_path / "env.tar").exists()
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
 def test_archive_has_the_mode_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int

@@ -6,6 +6,7 @@ Faults that it finds in an environment are reported in its words.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from envsync.errors import PreflightRefused, SourceRefused, UsageError
+from envsync.hint_commands import command_line
 from envsync.push.packing.disk_here import OTHER_OUTPUT
 from envsync.push.packing.proof import Proving
 
@@ -30,6 +32,8 @@ _COMPRESSION_LEVEL = 4
 
 _ZSTD_LEVEL = 9
 """The level that conda-pack uses for zstd, whatever it is told."""
+
+_KEYS_OF_A_RECORD = {"name", "version", "url", "files", "link"}
 
 PRIVATE = 0o600
 
@@ -268,18 +272,40 @@ def _pack(
             _every_name_recorded(_names(environment)),
         ):
             warnings.simplefilter("always")
-            packing = conda_pack.CondaEnv.from_prefix(str(environment))
+            packing = _as_read(environment)
             packing.files = _Watched([*_readable(packing.files, environment)], on_packed)
             packing.pack(output=output, format=form, force=True, compress_level=_COMPRESSION_LEVEL)
     except conda_pack.CondaPackException as error:
         first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise _unpackable(first, more[:20]) from error
+        raise _unpackable(environment, first, more[:20]) from error
     except PermissionError as error:
-        raise _unpackable(f"{error.filename}: {error.strerror}") from error
+        raise _unpackable(environment, f"{error.filename}: {error.strerror}") from error
     messages = [warning.message for warning in caught if warning.category is UserWarning]
     return tuple(dict.fromkeys(" ".join(str(message).split()) for message in messages))
 
 
-def _unpackable(reason: str, details: Sequence[str] = ()) -> SourceRefused:
-    hint = "correct that, or use --method mirror, which sends the files unchanged"
+def _as_read(environment: Path) -> Any:
+    """Return the environment as conda-pack reads it; `SourceRefused` if it cannot."""
+    from conda_pack import CondaEnv
+
+    try:
+        return CondaEnv.from_prefix(str(environment))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"its records are not as conda writes them ({type(error).__name__}: {error})"
+        raise _unpackable(environment, reason, [*_odd_records(environment)]) from error
+
+
+def _odd_records(environment: Path) -> Iterator[str]:
+    for path in sorted(environment.glob("conda-meta/*.json")):
+        try:
+            is_whole = json.loads(path.read_bytes()).keys() >= _KEYS_OF_A_RECORD
+        except (AttributeError, ValueError):
+            is_whole = False
+        if not is_whole:
+            yield str(path.relative_to(environment))
+
+
+def _unpackable(environment: Path, reason: str, details: Sequence[str] = ()) -> SourceRefused:
+    mirror = command_line("push", environment.name, "SERVER", "--method", "mirror")
+    hint = f"correct that, or use `{mirror}`, which does without conda-pack"
     return SourceRefused(f"conda-pack cannot pack it: {reason}", details=details, hint=hint)
