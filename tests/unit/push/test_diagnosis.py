@@ -76,7 +76,7 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
         (
             _health(server=HEALTH.server._replace(platform=PLATFORM._replace(machine="aarch64"))),
             "architecture",
-            "rebuild",
+            "envsync push ENV server2 --method rebuild",
             False,
         ),
         (

@@ -12,6 +12,7 @@ from envsync.conda.platform_needs import Platform
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
+from envsync.push.preflight import replacement
 from envsync.push.request.method import MIRROR, REBUILD
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.decision import Decision, method_for
@@ -43,6 +44,23 @@ def test_forced_platform_is_mirrored_and_reported(
     assert bool(way.insisted) == (insists and other != HERE)
     assert ("x86_64" in way.method.reason) == (not way.insisted)
     assert there.platform == other
+
+
+@pytest.mark.parametrize(
+    ("other", "method", "is_in_step"),
+    [
+        (HERE, MIRROR, True),
+        (ARM, MIRROR, True),
+        (HERE, REBUILD, True),
+        (ARM, REBUILD, False),
+    ],
+)
+def test_a_version_that_was_forced_on_another_platform_is_not_in_step_for_a_rebuild(
+    other: Platform, method: str, is_in_step: bool
+) -> None:
+    there = target(other)._replace(exists=True, revision=source().revision_there)
+    assert replacement.is_in_step(source(), there, method) == is_in_step
+    assert not replacement.is_in_step(source(), there._replace(exists=False), method)
 
 
 def test_warnings_of_several_tries_are_reported_once_and_in_order() -> None:

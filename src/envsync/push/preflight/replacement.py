@@ -16,7 +16,8 @@ from envsync.errors import (
     SourceShrunk,
     TargetDrifted,
 )
-from envsync.push.request.method import MIRROR
+from envsync.push.preflight import preflight
+from envsync.push.request.method import MIRROR, REBUILD
 from envsync.push.request.settings import PushSettings
 from envsync.tree.environment_name import BASE
 from envsync.tree.revision import short
@@ -28,15 +29,19 @@ ANOTHER_BASE = "there is another conda at the prefix already; it is not changed"
 
 
 def is_in_step(source: SourceState, target: TargetState, method: str) -> bool:
-    """Return whether the target has the source's version, or what `method` made of it."""
-    if not target.exists or target.revision == source.revision_there:
-        return target.exists
-    made = target.record
-    return (
-        made is not None
-        and made.method == method != MIRROR
-        and (made.revision, made.source_revision) == (target.revision, source.source_revision)
-    )
+    """Return whether the target has the source's version, or what `method` made of it.
+
+    The source's own version does not count where a rebuild is due because it cannot run there.
+    """
+    record = target.record
+    if not target.exists:
+        return False
+    if record is not None and record.method == method != MIRROR:
+        versions = record.revision, record.source_revision
+        if versions == (target.revision, source.source_revision):
+            return True
+    is_misplaced = method == REBUILD and bool(preflight.other_platform(source, target))
+    return target.revision == source.revision_there and not is_misplaced
 
 
 def has_drifted(target: TargetState) -> bool:

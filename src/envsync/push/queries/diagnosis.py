@@ -66,7 +66,7 @@ def complaints(examination: Examination, here: Platform | None) -> tuple[Complai
         for complaint, command, fails in (
             *_about_prefix(examination, health),
             *_about_space(examination, health),
-            *_about_methods(health, here),
+            *_about_methods(examination, health, here),
             *_about_tools(examination, health),
             *_about_login(examination),
             *chain.from_iterable(_about(examination, standing) for standing in health.environments),
@@ -138,7 +138,9 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
-def _about_methods(health: HealthFacts, here: Platform | None) -> _Complaints:
+def _about_methods(
+    examination: Examination, health: HealthFacts, here: Platform | None
+) -> _Complaints:
     """Tell what keeps environments from being mirrored, or from being rebuilt."""
     platform = health.server.platform
     differences = [] if here is None else mismatches(here, platform)
@@ -148,7 +150,8 @@ def _about_methods(health: HealthFacts, here: Platform | None) -> _Complaints:
         if not mismatch.refused:
             yield complaint, "build on the server with the oldest system", False
         elif has_tool:
-            yield complaint, command_line("push", "ENV", "--method", "rebuild"), False
+            rebuild = command_line("push", "ENV", examination.server, "--method", "rebuild")
+            yield complaint, rebuild, False
         else:
             yield (
                 f"{complaint}, and has no {_ANY_TOOL} to rebuild environments",
