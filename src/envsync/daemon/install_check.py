@@ -6,6 +6,7 @@ The push itself looks for installers and what they left once more.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -27,35 +28,52 @@ from envsync.daemon.watch_points import names_in, site_packages
 CHECKS_SPARED_MAX = 20
 """While an installer runs, one check in so many is full; the others only test whether it runs."""
 
+LOOK_SECONDS = 0.05
+"""Hints that come so soon after one another have one look at /proc: any installer runs for longer
+before it writes its first file."""
+
 _PROCESS = re.compile(r"\(process (\d+)\)$")
 
 
 class InstallCheck:
-    """Checks one source, and remembers which distributions were found complete."""
+    """Checks one source, and remembers which distributions were found complete.
+
+    Set `is_polled` where an installer can begin and end between two looks at the source.
+    """
 
     def __init__(self, path: str, accepted: Collection[str] | None = None) -> None:
         """`accepted` are the packages that an earlier check found complete; others can come from
-        an installer that was not seen. None means that all present packages are complete."""
+        an installer that was not seen. None means that all present packages are complete, unless
+        an installer is at work now."""
+        self.is_polled = False
         self._path = path
         self._complete: dict[str, int] = {}
         self._packages = package_directories(path)
-        self._accepted = self._packages if accepted is None else set(accepted)
+        if accepted is None:
+            accepted = () if installer(path) else self._packages
+        self._accepted = set(accepted)
         self._saw_installer = not self._packages <= self._accepted
+        self._looked_seconds = -math.inf
         self._busy = ""
         self._checks_spared = 0
 
     def note_installer(self) -> None:
         """Note whether an installer runs now; once the source has settled it can be gone."""
-        self._saw_installer = self._saw_installer or bool(installer(self._path))
+        now = time.monotonic()
+        if not self._saw_installer and now - self._looked_seconds >= LOOK_SECONDS:
+            self._looked_seconds = now
+            self._saw_installer = bool(installer(self._path))
 
     def observe(self) -> Observation:
         """Check the source now."""
         if not self._is_still_at_work():
+            # Read before /proc: what an installer brings that begins after that look is not
+            # accepted by this check.
+            self._packages = package_directories(self._path)
             self._busy, self._checks_spared = installer(self._path), CHECKS_SPARED_MAX
         if self._busy:
             self._saw_installer = True
             return Observation(busy=self._busy)
-        self._packages = package_directories(self._path)
         return Observation(unfinished=self.unfinished())
 
     def _is_still_at_work(self) -> bool:
@@ -86,10 +104,10 @@ class InstallCheck:
         With `only_old`, only those so old (`busy.YOUNG_SECONDS`) that no installer will finish
         them.
         """
-        before = time.time() - busy.YOUNG_SECONDS if only_old else float("inf")
+        before = time.time() - busy.YOUNG_SECONDS if only_old else math.inf
         signs = {*self._remains(before), *self._half_done(before)}
-        if self._saw_installer:
-            signs.update(self._orphans())
+        if self._saw_installer or self.is_polled:
+            signs.update(self._orphans(before))
         return tuple(sorted(signs))
 
     def _remains(self, before: float) -> Iterator[str]:
@@ -107,7 +125,7 @@ class InstallCheck:
 
     def _half_done(self, before: float) -> Iterator[str]:
         lagging = unwritten_history(self._path)
-        if lagging and before == float("inf"):
+        if lagging and before == math.inf:
             yield f"conda-meta/history does not mention {lagging}"
         for directory in site_packages(self._path):
             for name in names_in(directory):
@@ -116,9 +134,10 @@ class InstallCheck:
                 if is_installed and changed_seconds(path) < before:
                     yield from self._incomplete(path)
 
-    def _orphans(self) -> Iterator[str]:
+    def _orphans(self, before: float) -> Iterator[str]:
         for path in unclaimed(self._path, self._packages - self._accepted):
-            yield f"{os.path.basename(path)} is in no installed distribution"
+            if changed_seconds(os.path.join(self._path, path)) < before:
+                yield f"{os.path.basename(path)} is in no installed distribution"
 
     def _incomplete(self, dist_info: str) -> Iterator[str]:
         """Yield what a distribution lacks of the files in its RECORD.

@@ -114,7 +114,7 @@ class MainLoop:
             str(self._settings.file),
         )
         self._scheduler.adopt(assignments)
-        self._warn_polled()
+        self._note_polled()
 
     def _announce_ready(self) -> None:
         self._notifier.ready(self._sentence())
@@ -161,10 +161,11 @@ class MainLoop:
         if hinted:
             self._watcher.refresh(hinted)
             self._scheduler.hint(hinted)
-            self._warn_polled()
+            self._note_polled()
 
-    def _warn_polled(self) -> None:
+    def _note_polled(self) -> None:
         polled = self._watcher.polled()
+        self._scheduler.set_polled(polled.keys())
         for name, why in polled.items():
             if self._polled.get(name) != why:
                 text = f"checked every {POLL_SECONDS:.0f} s: {why}"

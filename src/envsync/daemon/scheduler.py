@@ -90,6 +90,11 @@ class Scheduler:
         )
         self._spare_trees.forget(name)
 
+    def set_polled(self, names: Collection[str]) -> None:
+        """Say which sources are polled; all others are watched."""
+        for source in self.sources.values():
+            source.set_polled(source.name in names)
+
     def hint(self, names: Iterable[str]) -> None:
         """Note that something may have changed in these sources."""
         for name in names:

@@ -89,6 +89,10 @@ class TrackedSource:
     def set_paused(self, paused: bool) -> None:
         self._set(row=replace(self.row, paused=paused))
 
+    def set_polled(self, polled: bool) -> None:
+        """Say whether it is polled, so that an installer can come and go without a hint."""
+        self._install_check.is_polled = polled
+
     def demand(self) -> None:
         """Have it checked at once and pushed without settling; tolerate what looks unfinished."""
         unfinished = self._install_check.observe().unfinished
@@ -98,8 +102,7 @@ class TrackedSource:
 
     def hint(self) -> None:
         """Take a hint that something may have changed, and be half done."""
-        if self.state.activity.is_at_rest:
-            self._install_check.note_installer()
+        self._install_check.note_installer()
         self._apply(source_state.changed(self.state, self._clock(), self.settle_seconds))
 
     def check(self) -> None:

@@ -26,7 +26,12 @@ WAIT_SECONDS = 40.0
 
 
 def inventory(
-    prefix: str, *, push_to: str = "[server2, server3]", rescan: str = "1h", more: str = ""
+    prefix: str,
+    *,
+    push_to: str = "[server2, server3]",
+    settle: str = "300ms",
+    rescan: str = "1h",
+    more: str = "",
 ) -> str:
     """`myenv` of server1, watched, which settles quickly."""
     return f"""\
@@ -41,7 +46,7 @@ environments:
     push_to: {push_to}
     watch: true
 {more}
-watch: {{settle: 300ms, rescan: {rescan}}}
+watch: {{settle: {settle}, rescan: {rescan}}}
 """
 
 

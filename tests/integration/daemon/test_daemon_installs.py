@@ -110,6 +110,26 @@ def test_an_install_that_does_not_survive_its_daemon(conda_lab: Lab) -> None:
     assert published(target) == 1
 
 
+@pytest.mark.timeout(120)
+def test_pip_that_is_killed_before_an_earlier_change_has_settled_is_not_pushed(
+    conda_lab: Lab,
+) -> None:
+    controller, target = conda_lab.controller, conda_lab[TARGET]
+    text = inventory(controller.prefix, push_to="[server2]", settle="10s")
+    with Daemon(controller, text) as daemon:
+        daemon.wait_state(TARGET, "in-step")
+        (environment(controller) / "bin/tool").write_text("#!/bin/sh\n")
+        wait_until(lambda: daemon.source()["activity"] == "settling", "it settles")
+        process = start_pip(controller, stops=HALF_DONE)
+        wait_stopped(process)
+        process.send_signal(signal.SIGKILL)
+        process.thaw()
+        process.communicate(timeout=20)
+        daemon.wait_log("an installation is not finished")
+        assert "waiting for pip" not in daemon.log()
+        assert published(target) == 1
+
+
 def _kill_pip(controller: LabHost, daemon: Daemon) -> None:
     """In the middle of its files, once the daemon has seen it."""
     seen = daemon.log().count("waiting for pip")

@@ -95,6 +95,8 @@ class FakeProcess:
 
 
 class FakeInstallCheck:
+    is_polled = False
+
     def __init__(self, path: str) -> None:
         self.seen = Observation()
         self.old: tuple[str, ...] = ()
@@ -102,6 +104,8 @@ class FakeInstallCheck:
         """What a scheduler said that was accepted before."""
         self.accepted: tuple[str, ...] = ()
         self.there: tuple[str, ...] = ()
+        self.notes = 0
+        """How often an installer was looked for at a hint."""
 
     def made(self, accepted: Collection[str] | None) -> FakeInstallCheck:
         """As if it was made anew."""
@@ -110,7 +114,7 @@ class FakeInstallCheck:
         return self
 
     def note_installer(self) -> None:
-        pass
+        self.notes += 1
 
     def accept(self) -> None:
         self.accepted = self.there

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from envsync.conda.busy import YOUNG_SECONDS
+from envsync.daemon import install_check
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.install_records import HISTORY_SECONDS
 from tests.support.pushes import NAME
@@ -221,20 +223,81 @@ def test_remains_that_are_old_are_named_once_they_are(
     assert check.unfinished(only_old=True) == (f"an installer left {PACKAGES}/~umpy",)
 
 
-@pytest.mark.parametrize(("name", "is_one"), [("pip", True), ("python", False)])
-def test_an_installer_at_work(top: Path, name: str, is_one: bool) -> None:
-    code = "import os, sys; os.write(1, b'.'); sys.stdin.read()"
-    # Only what its command line says counts; this one waits for us to end it.
+@contextlib.contextmanager
+def running(top: Path, name: str) -> Iterator[int]:
+    """A process until the block ends; of an installer, only what its command line says counts."""
     process = subprocess.Popen(
-        [str(top / "bin" / name), "-c", code, "install", "x"],
-        executable=sys.executable,
+        [top / "bin" / name, "-c", "echo runs; read _", "install", "x"],
+        executable="/bin/sh",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
     try:
-        assert process.stdout.read(1) == b"."
-        at_work = f"pip (process {process.pid})" if is_one else ""
-        assert InstallCheck(str(top)).observe().busy == at_work
+        assert process.stdout.readline() == b"runs\n"
+        yield process.pid
     finally:
         process.communicate()
+
+
+@pytest.mark.parametrize(("name", "is_one"), [("pip", True), ("python", False)])
+def test_an_installer_at_work(top: Path, name: str, is_one: bool) -> None:
+    with running(top, name) as pid:
+        assert InstallCheck(str(top)).observe().busy == (f"pip (process {pid})" if is_one else "")
+
+
+HALF = "half is in no installed distribution"
+
+
+def test_package_of_an_installer_that_was_noted_before_it_was_killed_is_unfinished(
+    top: Path,
+) -> None:
+    check = InstallCheck(str(top))
+    with running(top, "pip"):
+        (top / PACKAGES / "half").mkdir()
+        check.note_installer()
+    check.note_installer()
+    assert check.observe().unfinished == (HALF,)
+
+
+def test_package_of_an_installer_that_is_at_work_at_the_first_look_is_not_accepted(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (top / PACKAGES / "half").mkdir()
+    with running(top, "pip"):
+        check = InstallCheck(str(top))
+        assert check.unfinished(only_old=True) == ()
+    assert check.observe().unfinished == (HALF,)
+    later = time.time() + YOUNG_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert check.unfinished(only_old=True) == (HALF,)
+
+
+def test_package_that_appears_during_a_check_is_not_accepted_by_it(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installer can have begun right after it was looked for."""
+
+    def nobody_yet(_: str) -> str:
+        (top / PACKAGES / "half").mkdir()
+        return ""
+
+    check = InstallCheck(str(top))
+    with monkeypatch.context() as patched:
+        patched.setattr(install_check, "installer", nobody_yet)
+        assert check.observe().unfinished == ()
+        check.accept()
+    with running(top, "pip"):
+        check.note_installer()
+    assert check.observe().unfinished == (HALF,)
+
+
+def test_package_without_a_record_in_a_polled_environment_is_unfinished(top: Path) -> None:
+    """Whoever put it there can have come and gone between two polls."""
+    check = InstallCheck(str(top))
+    check.is_polled = True
+    assert check.observe().unfinished == ()
+    (top / PACKAGES / "half").mkdir()
+    assert check.observe().unfinished == (HALF,)
+    install(top, "half", ["half/__init__.py"])
+    assert check.observe().unfinished == ()
