@@ -6,6 +6,7 @@ connect -> inspect both ends -> preflight -> plan -> stage -> transfer -> verify
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from envsync.agent.wire.messages import PublishFacts, SourceState, TargetState
@@ -18,7 +19,6 @@ from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.preflight.in_use import await_unused, require_unused
 from envsync.push.steps.decision import Decision, MethodChoice, StagingResult, method_for
-from envsync.push.steps.meanwhile import Meanwhile
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
 from envsync.push.steps.reporting import About, Reporting, unremembered
@@ -52,9 +52,10 @@ class Push:
         self._progress = progress = progress or ProgressTracker(ends.target.server)
         self._target.on_progress = progress.relay
         self._checks = EndChecks(ends)
-        self._meanwhile = Meanwhile()
-        self._ahead = SendAhead(ends, progress, self._meanwhile)
-        self._send_step = SendStep(ends, progress, self._ahead, self._meanwhile)
+        # Asks the source ahead of need. Whoever needs the answer asks again, and meets the errors.
+        self._askers = ThreadPoolExecutor(2, thread_name_prefix="ask ahead")
+        self._ahead = SendAhead(ends, progress, self._askers)
+        self._send_step = SendStep(ends, progress, self._ahead, self._askers)
         self._notes = Reporting(ends, progress)
         self._dry_run = DryRun(ends, self._checks, self._send_step, self._notes)
 
@@ -67,7 +68,8 @@ class Push:
             refusal_hints.complete(error, self._ends)
             raise
         finally:
-            self._meanwhile.end()
+            # Only then may the source's helper processes be ended.
+            self._askers.shutdown()
 
     def _run(self) -> PushReport:
         target = self._inspect_target()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from envsync.agent.wire.messages import ReceiveFacts, TargetState
@@ -13,7 +14,6 @@ from envsync.push.ends.target_answers import KnownThere
 from envsync.push.preflight import preflight
 from envsync.push.request.method import REBUILD
 from envsync.push.steps.decision import method_for
-from envsync.push.steps.meanwhile import Meanwhile
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.send_job import send_job
 from envsync.transport.job import Contents, Job
@@ -34,11 +34,11 @@ class SentAhead:
 class SendAhead:
     """What a push does before its source is known."""
 
-    def __init__(self, ends: BothEnds, progress: ProgressTracker, meanwhile: Meanwhile) -> None:
+    def __init__(self, ends: BothEnds, progress: ProgressTracker, askers: Executor) -> None:
         self._ends = ends
         self._settings, self._source, self._target = ends
         self._progress = progress
-        self._meanwhile = meanwhile
+        self._askers = askers
         self.sent: SentAhead | None = None
         self.known: KnownThere | None = None
         """What the target has of the source's content; None if it was not asked."""
@@ -58,7 +58,7 @@ class SendAhead:
             self._send(self._outline_for(target), contents)
         # Confirm the source, once it is hashed, while the target looks at what has arrived.
         look = self._source.look
-        self._meanwhile.ask(lambda: look.confirmed(look.state()))
+        self._askers.submit(lambda: look.confirmed(look.state()))
         self.settle()
 
     def _outline_for(self, target: TargetState) -> Manifest | None:

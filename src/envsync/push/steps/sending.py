@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
@@ -11,7 +12,6 @@ from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_answers import KnownThere, Staged
 from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
-from envsync.push.steps.meanwhile import Meanwhile
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.send_ahead import SendAhead
 from envsync.push.steps.send_job import send_job
@@ -47,13 +47,13 @@ class SendStep:
     """The sending steps of one push."""
 
     def __init__(
-        self, ends: BothEnds, progress: ProgressTracker, ahead: SendAhead, meanwhile: Meanwhile
+        self, ends: BothEnds, progress: ProgressTracker, ahead: SendAhead, askers: Executor
     ) -> None:
         self._ends = ends
         self._settings, self._source, self._target = ends
         self._progress = progress
         self._ahead = ahead
-        self._meanwhile = meanwhile
+        self._askers = askers
         self._failed: frozenset[str] = frozenset()
         self._known: KnownThere | None = None
 
@@ -86,7 +86,7 @@ class SendStep:
 
     def _staged(self, *, is_new: bool) -> Staged:
         manifest = self._manifest(is_new=is_new)
-        self._meanwhile.ask(self._look_closer)
+        self._askers.submit(self._look_closer)
         return self._target.stage(manifest)
 
     def _look_closer(self) -> None:
