@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Sequence
 
 from envsync.agent.wire.source_operations import (
@@ -16,6 +17,9 @@ from envsync.agent.wire.transfer_operations import FIND_RSYNC, RsyncFacts
 from envsync.errors import EnvsyncError
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
+
+_SILENCE_SECONDS = 10.0
+_SILENT_TRIES_MAX = 2
 
 
 class RemoteDirect:
@@ -47,9 +51,23 @@ class RemoteDirect:
 
     def reach(self, commands: Sequence[Sequence[str]]) -> ReachFacts:
         if self._reached is None:
-            attempts = tuple(map(tuple, commands))
-            self._reached = self._server.circuit_breaker.call(lambda: self._tried(attempts))
+            self._reached = self._unless_futile(tuple(map(tuple, commands)))
         return self._reached
+
+    def _unless_futile(self, commands: tuple[tuple[str, ...], ...]) -> ReachFacts:
+        """Try, unless several tries of this source ended in silence, and none succeeded.
+
+        A firewall that drops the source's connections makes every target time out anew.
+        """
+        server = self._server
+        if server.silent_tries >= _SILENT_TRIES_MAX and not server.has_reached:
+            return ReachFacts(-1, "it got no answer from other servers either")
+        began_seconds = time.monotonic()
+        facts = self._tried(commands)
+        was_silent = time.monotonic() - began_seconds > _SILENCE_SECONDS
+        server.has_reached |= facts.which >= 0
+        server.silent_tries += facts.which < 0 and was_silent
+        return facts
 
     def _tried(self, commands: tuple[tuple[str, ...], ...]) -> ReachFacts:
         # This may take a minute, in which other pushes have questions for the source's own agent.

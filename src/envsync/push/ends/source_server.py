@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from envsync.agent.operations import bootstrap
 from envsync.errors import EnvsyncError
-from envsync.push.ends.circuit_breaker import CircuitBreaker
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.request.places import Place
 
@@ -20,7 +19,9 @@ class SourceServer:
         assert place.open_link is not None, "another server is reached by a link"
         self._place = place
         self._links = contextlib.ExitStack()
-        self.circuit_breaker = CircuitBreaker()
+        # What came of its own tries to reach targets: see `RemoteDirect`.
+        self.silent_tries = 0
+        self.has_reached = False
         try:
             self._link = self._links.enter_context(contextlib.closing(place.open_link()))
             self.end = self._links.enter_context(

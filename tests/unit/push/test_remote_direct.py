@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import cast
 
 import pytest
 
 from envsync.agent.wire.source_operations import REACH, ReachFacts
-from envsync.push.ends.circuit_breaker import CircuitBreaker
 from envsync.push.ends.remote_direct import RemoteDirect
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
@@ -22,10 +22,11 @@ class FakeSource:
 
     server = "server2"
 
-    def __init__(self, found: ReachFacts) -> None:
-        self.circuit_breaker = CircuitBreaker()
-        self.found = found
-        self.asked: list[object] = []
+    def __init__(self, *tries: tuple[ReachFacts, float]) -> None:
+        """Each try has an outcome, and the seconds that it takes."""
+        self.silent_tries, self.has_reached = 0, False
+        self.tries = list(tries)
+        self.now_seconds = 0.0
 
     def ask(self, operation: object, *_: object) -> None:
         raise AssertionError(f"{operation} holds up every other push")
@@ -38,23 +39,28 @@ class FakeSource:
     def forwarding_sender(self) -> Iterator[None]:
         yield None
 
+    def direct(self) -> RemoteDirect:
+        return RemoteDirect(cast(SourceServer, self), cast(SourceLook, self))
+
 
 class FakeSender:
     def __init__(self, source: FakeSource) -> None:
         self.source = source
 
     def ask(self, operation: object, commands: tuple[tuple[str, ...], ...]) -> ReachFacts:
-        self.source.asked.append(operation)
+        assert operation == REACH
         assert commands == (("ssh", "server3"),)
-        return self.source.found
+        facts, seconds = self.source.tries.pop(0)
+        self.source.now_seconds += seconds
+        return facts
 
 
 @pytest.mark.parametrize("found", [IN_VAIN, GOT_IN])
 def test_a_try_holds_up_nobody_and_is_made_once(found: ReachFacts) -> None:
-    source = FakeSource(found)
-    direct = RemoteDirect(cast(SourceServer, source), cast(SourceLook, source))
+    source = FakeSource((found, 0.5))
+    direct = source.direct()
     assert [direct.reach([["ssh", "server3"]]) for _ in range(2)] == [found, found]
-    assert source.asked == [REACH]
+    assert source.tries == []
 
 
 @pytest.mark.parametrize(
@@ -69,16 +75,12 @@ def test_a_try_holds_up_nobody_and_is_made_once(found: ReachFacts) -> None:
         ([(IN_VAIN, 30.0), (GOT_IN, 1.0), (IN_VAIN, 30.0), (IN_VAIN, 30.0)], 4),
     ],
 )
-def test_how_often_silence_is_waited_for(tries: list[tuple[ReachFacts, float]], made: int) -> None:
-    now_seconds, count = 0.0, 0
-
-    def attempt() -> ReachFacts:
-        nonlocal now_seconds, count
-        found, seconds = tries[count]
-        count, now_seconds = count + 1, now_seconds + seconds
-        return found
-
-    breaker = CircuitBreaker(lambda: now_seconds)
-    found = [breaker.call(attempt) for _ in tries]
-    assert count == made
-    assert [one.which < 0 for one in found[made:]] == [True] * (len(tries) - made)
+def test_how_often_silence_is_waited_for(
+    tries: list[tuple[ReachFacts, float]], made: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FakeSource(*tries)
+    monkeypatch.setattr(time, "monotonic", lambda: source.now_seconds)
+    # Each push has its own `RemoteDirect`.
+    found = [source.direct().reach([["ssh", "server3"]]) for _ in tries]
+    assert len(tries) - len(source.tries) == made
+    assert [facts.which < 0 for facts in found[made:]] == [True] * len(source.tries)
