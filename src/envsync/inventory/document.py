@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Union
 
 import yaml
 
@@ -18,7 +18,6 @@ from envsync.inventory.yaml_words import yaml_complaint
 
 Value = Union[None, str, "list[Value]", "dict[str, Value]"]
 
-MAX_DEPTH = 16
 MAX_VALUES = 50_000
 """The limit after aliases are followed: enough for more than 2000 servers with every key."""
 
@@ -64,9 +63,13 @@ def parse(text: str) -> Document:
     reader = _NodeReader()
     try:
         node = _compose(text)
-        value = None if node is None else reader.read(node, (), 0)
+        value = None if node is None else reader.read(node, ())
     except _Refused as refused:
         return Document(None, {}, [refused.problem])
+    except RecursionError:
+        # Some hundred levels: nobody writes them, but an alias may stand for what contains it.
+        text = "expected fewer levels of nesting, and no alias inside what it stands for"
+        return Document(None, {}, [Problem((), text, 1)])
     if value is None and not reader.problems:
         reader.problems.append(
             Problem((), "expected a mapping with at least `servers`, got nothing")
@@ -74,25 +77,10 @@ def parse(text: str) -> Document:
     return Document(value, reader.lines, reader.problems)
 
 
-class _BoundedLoader(yaml.SafeLoader):
-    """A loader that refuses deep nesting before Python's recursion limit is reached."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.depth > MAX_DEPTH:
-            line = self.get_mark().line + 1
-            raise _Refused(f"expected at most {MAX_DEPTH} levels of nesting", line)
-        self.depth += 1
-        node: yaml.Node | None = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
 def _compose(text: str) -> yaml.Node | None:
     loader = None
     try:
-        loader = _BoundedLoader(text)
+        loader = yaml.SafeLoader(text)
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line, words = yaml_complaint(text, error)
@@ -116,14 +104,11 @@ class _NodeReader:
         self.problems: list[Problem] = []
         self._count = 0
 
-    def read(self, node: yaml.Node, path: KeyPath, depth: int) -> Value:
+    def read(self, node: yaml.Node, path: KeyPath) -> Value:
         line = node.start_mark.line + 1
         self._count += 1
         if self._count > MAX_VALUES:
             text = f"expected at most {MAX_VALUES} values after following the aliases"
-            raise _Refused(text, line, path)
-        if depth > MAX_DEPTH:
-            text = f"expected at most {MAX_DEPTH} levels of nesting after following the aliases"
             raise _Refused(text, line, path)
         self.lines.setdefault(path, line)
         if node.tag not in _TAGS:
@@ -131,16 +116,13 @@ class _NodeReader:
             self.problems.append(Problem(path, text, line))
             return None
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, depth)
+            return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
-            return [
-                self.read(child, (*path, index), depth + 1)
-                for index, child in enumerate(node.value)
-            ]
+            return [self.read(child, (*path, index)) for index, child in enumerate(node.value)]
         quoted = isinstance(node, yaml.ScalarNode) and node.style
         return None if node.value in _NOTHING and not quoted else str(node.value)
 
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> Value:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> Value:
         mapping: dict[str, Value] = {}
         own_lines: dict[str, int] = {}
         for key_node, value_node in _own_pairs(node):
@@ -157,14 +139,12 @@ class _NodeReader:
             own_lines[key] = line
             inner = (*path, key)
             self.lines.setdefault(inner, line)  # a mapping's own key is read before a merged one
-            mapping[key] = self.read(value_node, inner, depth + 1)
-        for merged in self._merged(node, path, depth):
+            mapping[key] = self.read(value_node, inner)
+        for merged in self._merged(node, path):
             mapping = {**merged, **mapping}
         return mapping
 
-    def _merged(
-        self, node: yaml.MappingNode, path: KeyPath, depth: int
-    ) -> Iterator[dict[str, Value]]:
+    def _merged(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[dict[str, Value]]:
         """Yield the mappings that `<<: *anchor` merges; own keys and earlier merges win."""
         for key_node, value_node in node.value:
             if not _is_merge(key_node):
@@ -172,7 +152,7 @@ class _NodeReader:
             several = isinstance(value_node, yaml.SequenceNode)
             for source in value_node.value if several else [value_node]:
                 if isinstance(source, yaml.MappingNode):
-                    value = self.read(source, path, depth + 1)
+                    value = self.read(source, path)
                     yield value if isinstance(value, dict) else {}
                 else:
                     line = key_node.start_mark.line + 1
