@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import moment
-from envsync.errors import NotFound
+from envsync.errors import AgentFailed, NotFound
+from envsync.tree.revision import short
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import RecordFacts
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY", "KEPT")
 VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
 MADE_THERE = ("rebuild",)
-_NUMBER_MAX = 2**33
 _WHAT = {
     "publish": "published",
     "rollback": "rolled back",
@@ -35,17 +37,17 @@ _WHAT = {
 class Event(NamedTuple):
     """Something that happened; `number` is that of the version which is there since."""
 
-    event: str
-    number: int
-    when_seconds: float
-    revision: str
-    source_revision: str
-    replaced_revision: str
-    who: str
-    source: str
-    method: str
-    transport: str
-    changes: tuple[str, ...]
+    event: str = ""
+    number: int = 0
+    when_seconds: float = 0.0
+    revision: str = ""
+    source_revision: str = ""
+    replaced_revision: str = ""
+    who: str = ""
+    source: str = ""
+    method: str = ""
+    transport: str = ""
+    changes: tuple[str, ...] = ()
 
 
 class Past(NamedTuple):
@@ -78,7 +80,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
             if servers:
                 raise
             return Past((), ())  # the inventory names the server; the environment is not there yet
-        return Past(tuple(map(_event, answer.events)), answer.generations)
+        return Past(tuple(events_of(answer.events)), answer.generations)
 
     invocation.result = {"environment": environment}
     outcomes = ask_servers(invocation, "history", places, ask, _document)
@@ -97,46 +99,19 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     raise_failures(invocation.terminal, outcomes)
 
 
-def _event(line: Mapping[str, Any]) -> Event:
-    """Return a line of the history as docs/json.md describes it.
+def events_of(lines: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
+    """Yield the history as docs/json.md describes it.
 
-    It comes from a file on the server: malformed fields are left empty instead of ending the
-    command.
+    It comes from a file on the server. A line that is malformed is left out.
     """
-    return Event(
-        event=_text(line, "event"),
-        number=int(_number(line, "number")),
-        when_seconds=float(_number(line, "when_seconds")),
-        revision=_text(line, "revision") or _text(line, "source_revision"),
-        source_revision=_text(line, "source_revision"),
-        replaced_revision=_text(line, "replaced_revision"),
-        who=_text(line, "who"),
-        source=_text(line, "source"),
-        method=_text(line, "method"),
-        transport=_text(line, "transport"),
-        changes=_texts(line, "changes"),
-    )
-
-
-def _text(line: Mapping[str, Any], key: str) -> str:
-    value = line.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _texts(line: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = line.get(key)
-    return tuple(text for text in value if isinstance(text, str)) if type(value) is list else ()
-
-
-def _number(line: Mapping[str, Any], key: str) -> float:
-    value = line.get(key)
-    return value if isinstance(value, int | float) and 0 <= value < _NUMBER_MAX else 0
+    for line in lines:
+        with contextlib.suppress(AgentFailed):
+            event = from_json(Event, {**to_json(Event()), **line})
+            yield event._replace(revision=event.revision or event.source_revision)
 
 
 def _rows(server: str, past: Past) -> Iterator[tuple[float, tuple[str, ...]]]:
     """Yield each line of the table, and when it happened."""
-    from envsync.tree.revision import short
-
     kept = {record.number for record in past.kept}
     for event in past.events:
         yield (
@@ -174,8 +149,6 @@ def _remarks(server: str, past: Past, verbose: bool) -> Iterator[str]:
 
 
 def _document(outcome: Outcome[Past]) -> dict[str, object]:
-    from envsync.agent.wire.checked_json import to_json
-
     past = outcome.value or Past((), ())
     return {
         **outcome.document(),
