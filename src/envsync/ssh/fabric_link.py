@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from envsync.ssh.fabric_session import FabricSession, close_quietly
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.hop_opener import WINDOW_BYTES, HopOpener
 from envsync.ssh.resolved_route import ResolvedRoute
-from envsync.ssh.session import Address, Link, LinkChoice, Reached, Timeouts
+from envsync.ssh.session import Link, LinkChoice, Reached, Timeouts
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -29,24 +28,10 @@ if TYPE_CHECKING:
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-def open_fabric_link(
-    address: Address,
-    timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
-    *,
-    environ: Mapping[str, str] | None = None,
-    limiter: HandshakeLimiter = SHARED_LIMITER,
-) -> FabricLink:
-    """Return an authenticated link; raises as `session.Link` says.
-
-    HOME, SSH_AUTH_SOCK and PATH are looked up in `environ`, by default the process's own.
-    """
-    route = ResolvedRoute.find(address, os.environ if environ is None else environ)
-    return open_route(route, timeouts, limiter)
-
-
 def open_route(
     route: ResolvedRoute, timeouts: Timeouts, limiter: HandshakeLimiter = SHARED_LIMITER
 ) -> FabricLink:
+    """Return an authenticated link; raises as `session.Link` says."""
     opened: list[Connection] = []
     behind = None
     try:
@@ -96,12 +81,7 @@ class FabricLink:
         return FabricSession(channel, self.server, self._timeouts.silence_seconds, self.close)
 
     def upload(
-        self,
-        source: Path,
-        destination: bytes,
-        *,
-        offset: int = 0,
-        progress: Callable[[int], None] | None = None,
+        self, source: Path, destination: bytes, offset: int, progress: Callable[[int], None]
     ) -> None:
         channel = self._channel(lambda channel: channel.invoke_subsystem("sftp"))
         channel.settimeout(self._timeouts.silence_seconds)

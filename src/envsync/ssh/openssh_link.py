@@ -90,12 +90,7 @@ class OpensshLink:
         return self._session(command, is_subsystem=False)
 
     def upload(
-        self,
-        source: Path,
-        destination: bytes,
-        *,
-        offset: int = 0,
-        progress: Callable[[int], None] | None = None,
+        self, source: Path, destination: bytes, offset: int, progress: Callable[[int], None]
     ) -> None:
         session = self._session("sftp", is_subsystem=True)
         try:

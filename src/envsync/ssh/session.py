@@ -125,12 +125,7 @@ class Link(Protocol):
     def run(self, command: str) -> Session: ...
 
     def upload(
-        self,
-        source: Path,
-        destination: bytes,
-        *,
-        offset: int = 0,
-        progress: Callable[[int], None] | None = None,
+        self, source: Path, destination: bytes, offset: int, progress: Callable[[int], None]
     ) -> None:
         """Send one file to an absolute path there, created with mode 0600.
 

@@ -28,7 +28,7 @@ def send_file(
     source: Path,
     destination: bytes,
     offset: int,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], None],
     *,
     is_openssh: bool,
 ) -> None:
@@ -55,7 +55,7 @@ def _write(
     sftp: SFTPClient,
     local: IO[bytes],
     destination: bytes,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], None],
     *,
     is_openssh: bool,
 ) -> None:
@@ -76,8 +76,7 @@ def _write(
                 # nobody waited for, even that of a full disk.
                 remote.set_pipelined(False)
             remote.write(data)
-            if progress is not None:
-                progress(len(data))
+            progress(len(data))
         remote.truncate(size)
 
 

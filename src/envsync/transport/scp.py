@@ -56,7 +56,7 @@ class ScpTransport:
             path = Path(f"/proc/self/fd/{bundle.fileno()}")
             destination = os.fsencode(remote.path)
             try:
-                job.target.link.upload(path, destination, offset=offset, progress=progress.add)
+                job.target.link.upload(path, destination, offset, progress.add)
             except TransferFailed as error:
                 raise _explained(job, error) from error
             received = job.target.ask(UNPACK_BUNDLE, job.selection())

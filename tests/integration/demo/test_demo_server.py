@@ -13,8 +13,8 @@ from envsync.cli.demo import machines as demo_machines
 from envsync.cli.demo.machines import Machine
 from envsync.cli.demo.server import make_key
 from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused
-from envsync.ssh.fabric_link import open_fabric_link
 from envsync.ssh.session import Address
+from tests.support.links import open_fabric_link
 from tests.support.processes import wait_until
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from envsync.ssh.fabric_link import FabricLink, open_fabric_link
+from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.session import Address, Timeouts
 from tests.lab.loopback_sshd import LoopbackSshd
+from tests.support.links import open_fabric_link
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ import pytest
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import AuthenticationRefused
-from envsync.ssh.fabric_link import FabricLink, open_fabric_link
+from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.session import Address, Timeouts
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add
 from tests.integration.ssh.paramiko_server import paramiko_server
 from tests.lab.loopback_sshd import LoopbackSshd
+from tests.support.links import open_fabric_link
 
 Connect = Callable[..., FabricLink]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import ConnectionLost
-from envsync.ssh.fabric_link import FabricLink, open_fabric_link
+from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.session_contract import (
     LIMIT_SECONDS,
@@ -22,6 +22,7 @@ from tests.integration.ssh.session_contract import (
     sh,
 )
 from tests.lab.loopback_sshd import LoopbackSshd
+from tests.support.links import ignore_progress, open_fabric_link
 
 
 class TestFabricSession(SessionContract):
@@ -70,10 +71,10 @@ class TestFabricUpload(UploadContract):
                 sshd.cut()
 
         with pytest.raises(ConnectionLost):
-            connect(sshd).upload(source, os.fsencode(target), progress=cut_half_way)
+            connect(sshd).upload(source, os.fsencode(target), 0, cut_half_way)
         there = target.read_bytes()
         assert source.read_bytes().startswith(there)
-        connect(sshd).upload(source, os.fsencode(target), offset=len(there))
+        connect(sshd).upload(source, os.fsencode(target), len(there), ignore_progress)
         assert target.read_bytes() == source.read_bytes()
 
 

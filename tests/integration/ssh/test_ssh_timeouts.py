@@ -16,13 +16,14 @@ from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
 from envsync.ssh import fabric_link, openssh_link, sftp_upload
-from envsync.ssh.fabric_link import FabricLink, open_fabric_link
+from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.session_contract import sh
 from tests.lab.loopback_sshd import free_port
+from tests.support.links import ignore_progress, open_fabric_link
 from tests.support.processes import wait_until
 
 SHORT_SECONDS = 0.6
@@ -229,7 +230,7 @@ def test_no_answer_of_sftp(home: Path, step: str) -> None:
         link = link_to(port, home, **short)
         began = time.monotonic()
         with pytest.raises(EnvsyncError) as caught:
-            link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target")
+            link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target", 0, ignore_progress)
         assert time.monotonic() - began < SOON_SECONDS
         assert caught.value.server == "server2"
         link.close()
@@ -247,7 +248,7 @@ def test_an_sftp_that_ends_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) 
         link = link_to(port, home)
         monkeypatch.setattr(sftp_upload, "SFTPClient", late)
         with pytest.raises(ConnectionLost) as caught:
-            link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target")
+            link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target", 0, ignore_progress)
         assert caught.value.server == "server2"
         link.close()
 

@@ -15,8 +15,8 @@ import json, sys
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.settings import PushSettings
 from envsync.push.request.places import Destination, Place
-from envsync.ssh.fabric_link import open_fabric_link
 from envsync.ssh.session import Address
+from tests.support.links import open_fabric_link
 
 prefix, transport = sys.argv[1:]
 settings = PushSettings(

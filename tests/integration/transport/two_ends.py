@@ -14,9 +14,10 @@ from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.target_end import Provenance, TargetEnd
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
-from envsync.ssh.fabric_link import FabricLink, open_fabric_link
+from envsync.ssh.fabric_link import FabricLink
 from envsync.transport.job import Job, Receiver
 from tests.lab.loopback_sshd import LoopbackSshd
+from tests.support.links import open_fabric_link
 
 NAME = "myenv"
 Shape = dict[bytes, tuple[int, int, bytes]]

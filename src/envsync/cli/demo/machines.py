@@ -21,8 +21,9 @@ from typing import Any
 from envsync.agent.server.facts import user_name
 from envsync.cli.demo.server import USER, Order, make_key
 from envsync.errors import EnvsyncError
-from envsync.ssh.fabric_link import open_fabric_link
-from envsync.ssh.session import Address, Link
+from envsync.ssh.fabric_link import open_route
+from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.session import Address, Link, Timeouts
 
 _END_SECONDS = 15.0
 
@@ -139,7 +140,8 @@ def _environ(directory: Path) -> Mapping[str, str]:
 
 
 def _opener(name: str, environ: Mapping[str, str]) -> Callable[[], Link]:
-    return lambda: open_fabric_link(Address(server=name, host=name), environ=environ)
+    address = Address(server=name, host=name)
+    return lambda: open_route(ResolvedRoute.find(address, environ), Timeouts())
 
 
 @contextlib.contextmanager
