@@ -96,9 +96,6 @@ class FabricLink:
     def ssh_argv(self) -> Sequence[str]:
         return system_ssh.ssh_argv(self._route, self._timeouts)
 
-    def ssh_host(self) -> str:
-        return self._place.settings.alias
-
     def with_agent_forwarding(self) -> Link | None:
         from envsync.ssh.openssh_link import open_forwarding
 

@@ -109,9 +109,6 @@ class OpensshLink:
     def ssh_argv(self) -> Sequence[str]:
         return system_ssh.sharing_argv(self._route.config, self._connections[0].control_path)
 
-    def ssh_host(self) -> str:
-        return self._route.last.settings.alias
-
     def with_agent_forwarding(self) -> OpensshLink | None:
         return open_forwarding(self._route, self._timeouts)
 

@@ -139,13 +139,9 @@ class Link(Protocol):
         """Return the system's `ssh` with options that give it the same answers as this link.
 
         They are BatchMode, strict host key checking, and the same user, port, identity, jump hosts
-        and known_hosts files; the host is left out. Raises `ConnectionFailed` if there is no `ssh`
-        command.
+        and known_hosts files; the host, which is `reached.alias`, is left out. Raises
+        `ConnectionFailed` if there is no `ssh` command.
         """
-        ...
-
-    def ssh_host(self) -> str:
-        """Return the host argument that goes with `ssh_argv`."""
         ...
 
     def with_agent_forwarding(self) -> Link | None:

@@ -133,14 +133,13 @@ def is_old(version_text: str) -> bool:
 
 
 def _command(job: Job) -> RsyncCommand:
-    assert job.target.link is not None
+    link = job.target.link
+    assert link is not None
     program = shutil.which("rsync")
     receiving = receiver(job)
     if program is None or not receiving.path:
         raise TransferFailed("rsync is not on both ends any more")
-    sender = RsyncSender(
-        program, job.supply.path, job.target.link.ssh_argv(), job.target.link.ssh_host()
-    )
+    sender = RsyncSender(program, job.supply.path, link.ssh_argv(), link.reached.alias)
     return command_for(
         job, sender, receiving, compress=_compresses(job, program, receiving.version)
     )

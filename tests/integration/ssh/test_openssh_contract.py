@@ -246,7 +246,7 @@ def test_rsync_goes_over_the_same_connection(
     sshd: LoopbackSshd, link: OpensshLink, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("content")
-    argv = [*link.ssh_argv(), link.ssh_host(), f"cat > {tmp_path}/copy"]
+    argv = [*link.ssh_argv(), link.reached.alias, f"cat > {tmp_path}/copy"]
     with (tmp_path / "file").open() as file:
         subprocess.run(argv, stdin=file, check=True, env=sshd.environ)
     assert (tmp_path / "copy").read_text() == "content"

@@ -205,7 +205,7 @@ def test_an_identity_file_of_the_inventory(
     shutil.copy(f"{key}.pub", sshd.authorized_keys)
     address = replace(sshd.address, identity_file=key)
     link = connect(sshd, address)
-    argv = [*link.ssh_argv(), link.ssh_host(), "true"]
+    argv = [*link.ssh_argv(), link.reached.alias, "true"]
     subprocess.run(argv, check=True, env=sshd.environ)
 
 

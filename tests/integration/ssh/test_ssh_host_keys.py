@@ -257,7 +257,7 @@ class TestJumpHost:
         self, sshd: LoopbackSshd, inner: LoopbackSshd, address: Address, connect: Connect
     ) -> None:
         link = connect(inner, address)
-        argv = [*link.ssh_argv(), link.ssh_host(), "echo", "in"]
+        argv = [*link.ssh_argv(), link.reached.alias, "echo", "in"]
         done = subprocess.run(argv, capture_output=True, check=False, text=True, env=sshd.environ)
         assert (done.returncode, done.stdout) == (0, "in\n"), done.stderr
         inner.known_hosts.write_text(inner.host_key_lines()[0] + "\n")

@@ -39,7 +39,7 @@ def says(link: FabricLink) -> bytes:
 
 
 def says_by_system_ssh(link: FabricLink, environ: dict[str, str]) -> bytes:
-    argv = [*link.ssh_argv(), link.ssh_host(), "echo ${SSH_CONNECTION##* }"]
+    argv = [*link.ssh_argv(), link.reached.alias, "echo ${SSH_CONNECTION##* }"]
     return subprocess.run(argv, check=True, capture_output=True, env=environ).stdout.strip()
 
 
@@ -88,7 +88,7 @@ def test_rsync_goes_the_same_way(
     link = connect(last, Address("server2", "three", jump="one,two"))
     (tmp_path / "file").write_text("content")
     argv = ["rsync", "-e", shlex.join(link.ssh_argv()), str(tmp_path / "file")]
-    argv.append(f"{link.ssh_host()}:{tmp_path}/copy")
+    argv.append(f"{link.reached.alias}:{tmp_path}/copy")
     subprocess.run(argv, check=True, capture_output=True, env=last.environ)
     assert (tmp_path / "copy").read_text() == "content"
 
@@ -212,7 +212,7 @@ def test_no_ssh_command(sshd: LoopbackSshd, connect: Connect) -> None:
 
 def test_the_system_ssh_asks_nothing(sshd: LoopbackSshd, connect: Connect) -> None:
     link = connect(sshd)
-    argv = [*link.ssh_argv(), link.ssh_host(), "true"]
+    argv = [*link.ssh_argv(), link.reached.alias, "true"]
     sshd.known_hosts.write_text("")
     done = subprocess.run(argv, check=False, capture_output=True, text=True, env=sshd.environ)
     assert done.returncode == 255
