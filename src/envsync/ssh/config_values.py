@@ -10,7 +10,8 @@ from pathlib import Path
 
 from envsync.ssh import account
 from envsync.ssh.account import Home
-from envsync.ssh.host_settings import NO_AGENT, Algorithms, HostSettings, SshDestination
+from envsync.ssh.host_settings import NO_AGENT, Algorithms, HostSettings
+from envsync.ssh.session import Address
 
 _GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
@@ -22,26 +23,26 @@ class ConfigValues:
 
     def __init__(
         self,
-        destination: SshDestination,
+        address: Address,
         values: Mapping[str, Sequence[str]],
         home: Home,
         environ: Mapping[str, str],
     ) -> None:
-        self._destination = destination
+        self._address = address
         self._values = values
         self._home = home
         self._environ = environ
-        self._hostname = self._one("hostname") or destination.host
+        self._hostname = self._one("hostname") or address.host
         self._user = self._one("user") or account.user_name()
         self._port = int(self._one("port") or 22)
         self._alias = self._one("hostkeyalias")
         self._tokens = {
             **_local_tokens(),
             "h": self._hostname,
-            "n": destination.host,
+            "n": address.host,
             "r": self._user,
             "p": str(self._port),
-            "k": self._alias or destination.host,
+            "k": self._alias or address.host,
             "d": str(home.path),
         }
 
@@ -54,7 +55,7 @@ class ConfigValues:
         control = self._one("controlpath")
         jump = self._one("proxyjump")
         return HostSettings(
-            alias=self._destination.host,
+            alias=self._address.host,
             hostname=self._hostname,
             user=self._user,
             port=self._port,
@@ -69,8 +70,8 @@ class ConfigValues:
             global_known_hosts=self._known_hosts("globalknownhostsfile", _GLOBAL_KNOWN_HOSTS),
             revoked_host_keys=None if revoked is None else Path(self._expanded(revoked)),
             known_hosts_command=self._one("knownhostscommand"),
-            given_user=self._destination.user,
-            given_port=self._destination.port,
+            given_user=self._address.user,
+            given_port=self._address.port,
             given_identity=given,
             # `ssh -G` expands the tokens in it; paramiko's parser does not.
             control_path=None if control is None or "%" in control else Path(control),
@@ -114,9 +115,9 @@ class ConfigValues:
     def _identities(self) -> tuple[Path | None, tuple[Path, ...]]:
         """Return the identity that the user insisted on, and all identities, that one first."""
         identities = self._paths(self._values.get("identityfile") or _IDENTITIES)
-        if self._destination.identity_file is None:
+        if self._address.identity_file is None:
             return None, identities
-        given = Path(self._home.tilde(str(self._destination.identity_file)))
+        given = Path(self._home.tilde(str(self._address.identity_file)))
         return given, (given, *(path for path in identities if path != given))
 
     def _forwarded(self, agent: str | None) -> str | None:

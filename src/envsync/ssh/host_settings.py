@@ -1,4 +1,4 @@
-"""A host to reach: as the user named it, and with the settings to reach it."""
+"""The settings to reach a host."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envsync.ssh.session import Reached
-
-
-@dataclass(frozen=True, slots=True)
-class SshDestination:
-    """A host as the user named it, with the settings that the user insisted on."""
-
-    host: str
-    user: str | None = None
-    port: int | None = None
-    jump: str | None = None
-    identity_file: Path | None = None
-
 
 NO_AGENT = "none"
 """The value of `IdentityAgent` for which no agent is asked, not even that of SSH_AUTH_SOCK."""

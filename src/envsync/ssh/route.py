@@ -6,7 +6,7 @@ import re
 
 from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
 from envsync.ssh import identities
-from envsync.ssh.host_settings import HostSettings, SshDestination
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.session import Address
 from envsync.ssh.ssh_config import UserConfig
 
@@ -25,10 +25,7 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
     Raises `UsageError` for what cannot be a host, user or port, `ConnectionFailed` if the
     configuration is unusable, `AuthenticationRefused` if the given identity cannot be read.
     """
-    first = SshDestination(
-        address.host, address.user, address.port, address.jump, address.identity_file
-    )
-    route = _hops(first, config, ())
+    route = _hops(address, config, ())
     if address.identity_file is not None:
         identity = route[-1].identity_files[0]
         if not identities.is_readable(identity):
@@ -40,7 +37,7 @@ def find_route(address: Address, config: UserConfig) -> tuple[HostSettings, ...]
 
 
 def _hops(
-    destination: SshDestination, config: UserConfig, behind: tuple[HostSettings, ...]
+    address: Address, config: UserConfig, behind: tuple[HostSettings, ...]
 ) -> tuple[HostSettings, ...]:
     if len(behind) >= _MOST_HOPS:
         chain = " <- ".join(hop.alias for hop in behind)
@@ -49,8 +46,8 @@ def _hops(
             hint="look for a ProxyJump that leads back to itself in ~/.ssh/config",
             details=[chain],
         )
-    _check(destination)
-    settings = config.lookup(destination)
+    _check(address)
+    settings = config.lookup(address)
     if settings.jump is None:
         return (settings, *behind)
     *before, last = settings.jump.split(",")
@@ -59,24 +56,24 @@ def _hops(
     return _hops(hop, config, (settings, *behind))
 
 
-def parse_jump(text: str, jump: str | None = None) -> SshDestination:
-    """Parse `[user@]host[:port]` or `ssh://...`, as in ProxyJump."""
+def parse_jump(text: str, jump: str | None = None) -> Address:
+    """Parse `[user@]host[:port]` or `ssh://...`, as in ProxyJump: the address of no `server`."""
     text = text.strip().removeprefix("ssh://").rstrip("/")
     user, at, rest = text.rpartition("@")
     match = re.fullmatch(r"(\[[^][]+\]|[^][:]+|[^][:]*(?::[^][:]*){2,})(?::(\d+))?", rest)
     if match is None:
         raise UsageError(f"{text!r} is not a jump host", hint="write [user@]host[:port]")
     host, port = match[1].strip("[]"), match[2]
-    return SshDestination(host, user if at else None, int(port) if port else None, jump)
+    return Address("", host, user if at else None, int(port) if port else None, jump)
 
 
-def _check(destination: SshDestination) -> None:
-    if not _HOST.match(destination.host):
-        raise UsageError(f"{destination.host!r} is not a host name")
-    if destination.user is not None and not _USER.match(destination.user):
-        raise UsageError(f"{destination.user!r} is not a user name")
-    if destination.port is not None and not 0 < destination.port < 65536:
-        raise UsageError(f"{destination.port} is not a port number")
-    if destination.jump is not None and destination.jump.lower() != "none":
-        for hop in destination.jump.split(","):
+def _check(address: Address) -> None:
+    if not _HOST.match(address.host):
+        raise UsageError(f"{address.host!r} is not a host name")
+    if address.user is not None and not _USER.match(address.user):
+        raise UsageError(f"{address.user!r} is not a user name")
+    if address.port is not None and not 0 < address.port < 65536:
+        raise UsageError(f"{address.port} is not a port number")
+    if address.jump is not None and address.jump.lower() != "none":
+        for hop in address.jump.split(","):
             _check(parse_jump(hop))

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from envsync.ssh.account import Home
 from envsync.ssh.config_values import ConfigValues
-from envsync.ssh.host_settings import HostSettings, SshDestination
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.parsed_config import literal_hosts, parsed_values, unreadable
+from envsync.ssh.session import Address
 
 _QUERY_SECONDS = 15.0
 
@@ -46,25 +47,25 @@ class UserConfig:
         """Return the names of `Host` lines that are no patterns; none if the file is unreadable."""
         return literal_hosts(self.config_file)
 
-    def lookup(self, destination: SshDestination) -> HostSettings:
+    def lookup(self, address: Address) -> HostSettings:
         """Return the settings to reach a host; raises `ConnectionFailed` for unreadable files."""
         if self.ssh_command is not None:
-            values = self._ask_ssh(destination)
+            values = self._ask_ssh(address)
         else:
-            values = self._ask_paramiko(destination)
-        return ConfigValues(destination, values, self._home, self.environ).settings()
+            values = self._ask_paramiko(address)
+        return ConfigValues(address, values, self._home, self.environ).settings()
 
-    def _ask_ssh(self, destination: SshDestination) -> dict[str, list[str]]:
+    def _ask_ssh(self, address: Address) -> dict[str, list[str]]:
         argv = [str(self.ssh_command), "-G", *self.file_arguments()]
-        if destination.user is not None:
-            argv += ["-l", destination.user]
-        if destination.port is not None:
-            argv += ["-p", str(destination.port)]
-        if destination.jump is not None:
-            argv += ["-o", f"ProxyJump={destination.jump}"]
-        done = _run([*argv, "--", destination.host], self.environ)
+        if address.user is not None:
+            argv += ["-l", address.user]
+        if address.port is not None:
+            argv += ["-p", str(address.port)]
+        if address.jump is not None:
+            argv += ["-o", f"ProxyJump={address.jump}"]
+        done = _run([*argv, "--", address.host], self.environ)
         if done.returncode != 0:
-            raise unreadable(destination.host, done.stderr)
+            raise unreadable(address.host, done.stderr)
         values: dict[str, list[str]] = {}
         for line in done.stdout.split("\n"):
             key, _, value = line.partition(" ")
@@ -90,18 +91,18 @@ class UserConfig:
     def _is_there(self, words: Sequence[str]) -> bool:
         return os.access(self._home.moved(" ".join(words)), os.F_OK)
 
-    def _ask_paramiko(self, destination: SshDestination) -> dict[str, list[str]]:
+    def _ask_paramiko(self, address: Address) -> dict[str, list[str]]:
         insisted = []
-        if destination.user is not None:
-            insisted.append(f"User {destination.user}")
-        if destination.port is not None:
-            insisted.append(f"Port {destination.port}")
-        if destination.jump is not None:
-            insisted.append(f"ProxyJump {destination.jump}")
+        if address.user is not None:
+            insisted.append(f"User {address.user}")
+        if address.port is not None:
+            insisted.append(f"Port {address.port}")
+        if address.jump is not None:
+            insisted.append(f"ProxyJump {address.jump}")
         files = [self.config_file]
         if not self._home.differs:
             files.append(Path("/etc/ssh/ssh_config"))
-        values = parsed_values(destination.host, insisted, files, self._home.path)
+        values = parsed_values(address.host, insisted, files, self._home.path)
         # paramiko has expanded their `~` to this process's HOME.
         identities = values.get("identityfile", [])
         values["identityfile"] = [self._home.moved_from(Path.home(), name) for name in identities]

@@ -16,7 +16,7 @@ import pytest
 from envsync.errors import ConnectionFailed
 from envsync.ssh import ssh_config
 from envsync.ssh.fabric_link import FabricLink
-from envsync.ssh.host_settings import HostSettings, SshDestination
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.route import find_route
 from envsync.ssh.session import Address, Timeouts
@@ -85,7 +85,7 @@ def test_ssh_and_the_parser_read_a_configuration_alike(
 ) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "more hosts").touch()
-    asked = SshDestination(host, user)
+    asked = Address("", host, user)
     by_ssh, by_paramiko = (
         config_of(tmp_path, CONFIG, has_ssh=has_ssh).lookup(asked) for has_ssh in (True, False)
     )
@@ -205,7 +205,7 @@ def test_a_match_that_hangs_is_bounded(tmp_path: Path, monkeypatch: pytest.Monke
     config = config_of(tmp_path, 'Match exec "exec sleep 50"\n  Port 1\n', has_ssh=True)
     began = time.monotonic()
     with pytest.raises(ConnectionFailed) as caught:
-        config.lookup(SshDestination("gpu01"))
+        config.lookup(Address("", "gpu01"))
     assert time.monotonic() - began < 40
     assert caught.value.details == ("no answer for 0.3 seconds: does a `Match exec` hang?",)
 

@@ -19,7 +19,6 @@ import pytest
 from envsync.errors import ConnectionFailed, UsageError
 from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.handshakes import HandshakeLimiter
-from envsync.ssh.host_settings import SshDestination
 from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
 from tests.integration.ssh.session_contract import read_all, sh
@@ -103,7 +102,7 @@ def test_past_a_jump_host_of_the_configuration(sshd: LoopbackSshd, connect: Conn
 def test_the_home_of_the_account_needs_no_option(sshd: LoopbackSshd, connect: Connect) -> None:
     account = UserConfig({"HOME": pwd.getpwuid(os.getuid()).pw_dir, "PATH": os.environ["PATH"]})
     assert account.file_arguments() == []
-    assert account.lookup(SshDestination("127.0.0.1", port=1)).endpoint == "127.0.0.1:1"
+    assert account.lookup(Address("", "127.0.0.1", port=1)).endpoint == "127.0.0.1:1"
 
 
 def test_jumps_in_a_circle(sshd: LoopbackSshd, connect: Connect) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from envsync.errors import AuthenticationRefused, ConnectionFailed, UsageError
 from envsync.ssh import tcp_connection
 from envsync.ssh.bounded_socket import BoundedSocket
-from envsync.ssh.host_settings import HostSettings, SshDestination
+from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.known_hosts import KnownHosts, KnownKey, known_hosts
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.route import find_route, parse_jump
@@ -43,7 +43,7 @@ def config_in(home: Path, text: str) -> UserConfig:
     ],
 )
 def test_jump_host_is_parsed(text: str, host: str, user: str | None, port: int | None) -> None:
-    assert parse_jump(text) == SshDestination(host, user, port)
+    assert parse_jump(text) == Address("", host, user, port)
 
 
 @given(st.text(max_size=30))
@@ -104,10 +104,10 @@ def test_an_identity_file_of_another_user(tmp_path: Path) -> None:
     """Of the inventory and of the configuration; whoever is not there stays as written."""
     me = pwd.getpwuid(os.getuid())
     config = config_in(tmp_path, f"IdentityAgent ~{me.pw_name}/agent\n")
-    settings = config.lookup(SshDestination("h", identity_file=Path(f"~{me.pw_name}/key")))
+    settings = config.lookup(Address("", "h", identity_file=Path(f"~{me.pw_name}/key")))
     assert settings.identity_files[0] == Path(me.pw_dir, "key")
     assert settings.identity_agent == f"{me.pw_dir}/agent"
-    gone = config.lookup(SshDestination("h", identity_file=Path("~nobody-here/key")))
+    gone = config.lookup(Address("", "h", identity_file=Path("~nobody-here/key")))
     assert gone.given_identity == Path("~nobody-here/key")
 
 
