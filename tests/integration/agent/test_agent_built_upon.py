@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from envsync.agent.places.records import Records
-from envsync.agent.staging import staging
-from envsync.errors import EnvsyncError, NotFound, TransferFailed
+from envsync.agent.server.filesystem import Space
+from envsync.agent.staging import build_plan, staging
+from envsync.agent.target import push as target_push
+from envsync.agent.trees import storage
+from envsync.errors import EnvsyncError, Locked, NoSpace, NotFound, TransferFailed
 from envsync.tree.revision import revision_of
 from tests.support import disk
 from tests.support.pushes import Server, environment, require_sound
@@ -62,6 +65,40 @@ def test_a_tree_whose_files_have_several_names_in_it_is_built_upon(server: Serve
     inode = os.stat(tree).st_ino
     server.push(environment({**linked, b"of": file(b"2")}))
     assert os.stat(server.live).st_ino == inode
+
+
+# --- refused before it is taken -----------------------------------------------------------
+
+
+def test_version_to_go_back_to_stays_when_a_push_is_refused_for_lack_of_space(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = twice(server)
+    with monkeypatch.context() as patched:
+        patched.setattr(build_plan, "space", lambda _: Space(storage.SPARE_BYTES, None))
+        for _ in range(2):
+            with pytest.raises(NoSpace, match="the push needs 67 MB"):
+                server.push(VERSIONS[2])
+    assert server.earlier() == [tree]
+    assert not os.path.exists(server.state / "staging.json")
+    assert server.rollback().revision == revision_of(manifest_of(VERSIONS[0]))
+    require_sound(server)
+
+
+def test_version_to_go_back_to_stays_while_somebody_writes_for_an_earlier_push(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = twice(server)
+
+    def refuse(_: object) -> None:
+        raise Locked("an interrupted transfer is still writing there")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(target_push, "fence_writers", refuse)
+        with pytest.raises(Locked):
+            server.push(VERSIONS[2])
+    assert server.earlier() == [tree]
+    server.rollback()
 
 
 # --- interrupted while it is taken --------------------------------------------------------

@@ -275,7 +275,7 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
     server.push(PLAIN, local=MODELS)
     write(server.live, CHECKPOINT, os.urandom(3 << 20))
     free = filesystem.Space(storage.SPARE_BYTES + (2 << 20), None)
-    monkeypatch.setattr("envsync.agent.staging.staging.space", lambda _: free)
+    monkeypatch.setattr("envsync.agent.staging.build_plan.space", lambda _: free)
     monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: False)
     with pytest.raises(NoSpace, match="the push needs 70 MB"):
         server.push(CONFIGURED, local=MODELS)

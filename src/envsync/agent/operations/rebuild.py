@@ -9,10 +9,9 @@ from envsync.agent.operations.service import Service, handles
 from envsync.agent.server.conda_tool import create_command, find_tool, pip_command
 from envsync.agent.server.tool_run import run, tool_environment
 from envsync.agent.staging import side_build
+from envsync.agent.staging.build_plan import OWN, Holding
 from envsync.agent.staging.side_build import SideBuild
-from envsync.agent.staging.staging import Holding
 from envsync.agent.staging.writing import space_guard
-from envsync.agent.target.planning import OWN
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.wire.messages import RebuiltFacts, ToolFacts
 from envsync.agent.wire.rebuild_operations import (

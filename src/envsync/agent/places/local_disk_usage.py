@@ -32,14 +32,12 @@ def disk_usage(tree: bytes, local: Collection[bytes]) -> DiskUsage:
 
 
 def added_usage(
-    live: bytes, local: Collection[bytes], tree: bytes, going: Collection[bytes]
+    live: bytes, local: Collection[bytes], freed: DiskUsage, beside: bytes
 ) -> DiskUsage:
-    """Return what the live tree's local paths need in `tree`, once its own (`going`) are gone."""
-    if not local:
-        return DiskUsage(0, 0)
-    needed, freed = disk_usage(live, local), disk_usage(tree, going)
+    """Return what copies in `beside` of the live tree's local paths need, once `freed` is free."""
+    needed = disk_usage(live, local)
     size_bytes = max(0, needed.size_bytes - freed.size_bytes)
-    if size_bytes and can_share_blocks(live, local, tree):
+    if size_bytes and can_share_blocks(live, local, beside):
         size_bytes = 0
     return DiskUsage(size_bytes, max(0, needed.inodes - freed.inodes))
 

@@ -22,6 +22,7 @@ from envsync.agent.trees.stat_rows import has_names_elsewhere
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE
 from envsync.errors import SourceRefused, StorageFailed
+from envsync.tree.manifest import EMPTY, Manifest
 
 
 class StagingCandidate(NamedTuple):
@@ -33,6 +34,9 @@ class StagingCandidate(NamedTuple):
     tree: Optional[bytes]
     origin: str
     snapshot: Optional[Snapshot]
+
+    def manifest(self) -> Manifest:
+        return EMPTY if self.snapshot is None else self.snapshot.manifest()
 
 
 class _Possible(NamedTuple):

@@ -25,7 +25,7 @@ from typing import (
 from envsync.agent.places.layout import STATE_DIRECTORY, Layout, layout
 from envsync.agent.places.records import Records
 from envsync.agent.server.reading import read_start
-from envsync.agent.staging.staging import Holding
+from envsync.agent.staging.build_plan import Holding
 from envsync.agent.trees.trees import Trees
 from envsync.conda import installer_digests
 from envsync.conda.manifest_packages import metadata_paths

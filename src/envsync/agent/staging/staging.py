@@ -1,4 +1,4 @@
-"""The staging tree, built beside the live one: chosen, brought forward, completed, verified.
+"""The staging tree, built beside the live one: adopted, brought forward, completed, verified.
 
 Building survives any interruption, because the next try scans what is there and hashes it before
 relying on it (see `choice`).
@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Collection, Iterator, List, NamedTuple, Optional, Sequence, Set
+from typing import Collection, Iterator, List, Optional, Sequence, Set
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.local_disk_usage import DiskUsage, added_usage
 from envsync.agent.places.local_paths import carry
-from envsync.agent.places.locks import fence_writers
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.records import Records
 from envsync.agent.places.sharing import regroup
 from envsync.agent.places.staging_note import forget_staging, note_staging
-from envsync.agent.server.filesystem import space
 from envsync.agent.server.progress import Progress
-from envsync.agent.server.reading import closing_fd
-from envsync.agent.staging.choice import NOTHING, StagingCandidate, StagingChoice
+from envsync.agent.staging.build_plan import BuildPlan, Holding
+from envsync.agent.staging.choice import StagingCandidate
 from envsync.agent.staging.copying import Copying, CopySite
 from envsync.agent.staging.incremental_listing import IncrementalListing
 from envsync.agent.staging.plan_steps import after_contents, before_contents, stamp_directories
@@ -28,51 +25,27 @@ from envsync.agent.staging.writing import TreeWriter, space_guard
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_trees
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import require_room
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED
 from envsync.errors import VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, split
-from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.outline import plan_whole
-from envsync.tree.plan import Held, plan
+from envsync.tree.manifest import Manifest
 from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Files, Make, Plan
 
 
-class Holding(NamedTuple):
-    """A tree on the target from which contents may be copied."""
-
-    path: bytes
-    contents: Held
-    name: str
-
-
-def begin_staging(
-    choice: StagingChoice,
-    live: Optional[Record],
-    wanted: str = "",
-    ahead: Optional[StagingCandidate] = None,
-) -> Staging:
-    """Take the tree of a choice, and shut out every process that still writes into it.
-
-    `live` is the record of the live tree, and `wanted` the revision that will be built, given if it
-    may be on record already. `ahead` is what the choice said before, if that still counts.
-    """
-    with closing_fd(fence_writers(choice.places)):
-        candidate = ahead
-        if candidate is None or wanted:
-            candidate = choice.candidate(live, wanted)
-        return Staging(choice.places, choice.trees, choice.records, candidate)
-
-
 class Staging:
-    """The staging tree of one push, taken from a candidate. The push lock must be held."""
+    """The staging tree of one push. The push lock must be held."""
 
     def __init__(
         self, places: Layout, trees: Trees, records: Records, candidate: StagingCandidate
     ) -> None:
+        """Adopt the candidate, which is then no version any more that one can go back to.
+
+        Everything that may refuse the push comes before that. `fence_writers` has to keep out who
+        still writes into the tree, from its choice until here.
+        """
         self._places = places
         self._trees = trees
         self._records = records
@@ -106,13 +79,9 @@ class Staging:
     def path(self) -> bytes:
         return self._places.tree(self.token)
 
-    def anew(self) -> Staging:
-        """Return a new directory in place of this tree, which turned out not to be changeable.
-
-        This tree is abandoned: it has no record any more, and the note names the new one.
-        """
-        self.close()
-        return Staging(self._places, self._trees, self._records, NOTHING)
+    def as_candidate(self) -> StagingCandidate:
+        """Return the tree as it was last inspected, to plan what is still to be done there."""
+        return StagingCandidate(self.path, self.origin, self._built_on)
 
     def give_up(self) -> None:
         """Make the next push choose another tree than this one."""
@@ -135,19 +104,10 @@ class Staging:
         self.origin = ORIGIN_RESUMED
         return self._built_on.manifest()
 
-    def plan(self, wanted: Manifest, holdings: Sequence[Holding]) -> Plan:
-        """Return what the staging tree needs to become `wanted`."""
-        staged = EMPTY
-        if self._built_on is not None:
-            staged = self._built_on.manifest()
-        self._plan = plan(wanted, staged, [holding.contents for holding in holdings])
-        return self._plan
-
-    def plan_whole(self, outline: Manifest) -> Plan:
-        """Return what a new tree needs to become what `outline` names."""
-        self._plan = plan_whole(outline)
+    def list_meanwhile(self) -> None:
+        """Prepare `look_meanwhile`, for a tree that is built from nothing."""
+        assert self._plan is not None
         self._incremental = IncrementalListing(self.writer, self._plan)
-        return self._plan
 
     def look_meanwhile(self, files: int) -> bool:
         """List one more directory that is complete after `files` files; return whether one was.
@@ -156,25 +116,13 @@ class Staging:
         """
         return self._incremental is not None and self._incremental.look(files)
 
-    def require_space(self, live: Optional[bytes] = None, local: Collection[bytes] = ()) -> None:
-        """Raise `NoSpace` if the plan and the `local` paths carried from `live` do not fit."""
-        assert self._plan is not None
-        free, carried = space(self._places.trees), DiskUsage(0, 0)
-        if live is not None:
-            going = () if self._built_on is None else self._built_on.scan.local
-            carried = added_usage(live, local, self.path, going)
-        new_bytes = self._plan.new_bytes() + carried.size_bytes
-        require_room(free, new_bytes, self._plan.new_inodes() + carried.inodes)
-
-    def bring_forward(
-        self, holdings: Sequence[Holding], progress: Optional[Progress] = None
-    ) -> Files:
+    def bring_forward(self, build: BuildPlan, progress: Optional[Progress] = None) -> Files:
         """Carry out what precedes the transfer; return the files that the source has to send.
 
         Raises OSError if something in the tree cannot be changed, such as another user's files.
         """
-        assert self._plan is not None
-        work, writer = self._plan, self.writer
+        work, writer = build.work, self.writer
+        self._plan = work
         with space_guard():
             if self.origin != ORIGIN_NEW:
                 assert self._built_on is not None
@@ -182,7 +130,7 @@ class Staging:
                     writer.unlock_directory(path)
                 self._discard_local()
             before_contents(writer, work)
-            failed = self._copy(work, holdings, progress)
+            failed = self._copy(work, build.holdings, progress)
         # Of the copies, remember only the directories, because there may be 200,000 files.
         self._touched |= work.touched_directories()
         self._plan = work._replace(copies=())

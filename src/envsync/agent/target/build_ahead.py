@@ -1,4 +1,4 @@
-"""Builds a new environment ahead of the plan, while the source is hashed.
+"""Building a new environment ahead of its manifest, while the source is hashed.
 
 It follows the source's outline, whose files arrive at once; or, if this server has most of the
 packages under another name, it begins with a copy of that tree.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional
 
-from envsync.agent.server.progress import Progress
+from envsync.agent.staging.build_plan import BuildPlan, Holding
+from envsync.agent.staging.choice import NOTHING
 from envsync.agent.staging.reuse import Alike
-from envsync.agent.staging.staging import Holding, Staging
-from envsync.agent.target.planning import plan_facts
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import PlanFacts
 from envsync.conda.manifest_packages import metadata_paths
-from envsync.errors import NoSpace
-from envsync.tree.manifest import Manifest
+from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.outline import plan_whole
+from envsync.tree.plan import plan
 from envsync.tree.steps import Files
 
 
@@ -64,25 +64,15 @@ def _is_new(target: Target) -> bool:
     return target.live is None and not target.records.all()
 
 
-def by_outline(staging: Staging, outline: Manifest) -> BegunTree:
-    """Make everything but the files' contents."""
-    staging.plan_whole(outline)
-    staging.require_space()
-    return BegunTree(outline, staging.bring_forward(()))
+def by_outline(outline: Manifest) -> BuildPlan:
+    """Return the plan of everything but the files' contents."""
+    return BuildPlan(NOTHING, plan_whole(outline))
 
 
-def by_copy(
-    staging: Staging, alike: Alike, outline: Manifest, progress: Optional[Progress]
-) -> Optional[Copied]:
-    """Copy from a similar tree what the outline names; None if there is no room.
+def by_copy(alike: Alike, outline: Manifest) -> BuildPlan:
+    """Return the plan that copies from a similar tree what the outline names.
 
     What cannot be copied is missing then, and comes with the rest.
     """
-    holding = Holding(alike.path, alike.manifest, alike.name)
-    work = staging.plan(outline, [holding])
-    try:
-        staging.require_space()
-        staging.bring_forward([holding], progress)
-    except NoSpace:
-        return None
-    return Copied(holding, plan_facts(work, [holding], staging.origin, ()))
+    work = plan(outline, EMPTY, [alike.manifest])
+    return BuildPlan(NOTHING, work, [Holding(alike.path, alike.manifest, alike.name)])

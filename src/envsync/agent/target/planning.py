@@ -1,23 +1,19 @@
-"""Plans a push: which contents this server has, and the plan's figures."""
+"""Plans a push: which contents this server has."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Callable, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence
 
+from envsync.agent.staging.build_plan import OWN, BuildPlan, Holding
 from envsync.agent.staging.choice import StagingCandidate, StagingChoice
 from envsync.agent.staging.reuse import REUSE_BYTES_MIN
-from envsync.agent.staging.staging import Holding
 from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import PlanFacts
 from envsync.conda.manifest_packages import package_changes
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import plan
-from envsync.tree.steps import Files, Plan
-
-OWN = ""
-"""The name of a `Holding` that is one of the pushed environment's own trees."""
+from envsync.tree.steps import Files
 
 
 class Preview(NamedTuple):
@@ -28,60 +24,42 @@ class Preview(NamedTuple):
     built_on: StagingCandidate
 
 
+def staging_choice(target: Target) -> StagingChoice:
+    return StagingChoice(target.places, target.trees, target.records, target.keep)
+
+
 def preview(target: Target, wanted: Manifest) -> Preview:
     """Return what a push of `wanted` would do. Nothing is changed."""
     live = target.live or target.snapshot()
-    choice = StagingChoice(target.places, target.trees, target.records, target.keep)
-    built_on = choice.preview(target.replaced(live))
-    staged = EMPTY if built_on.snapshot is None else built_on.snapshot.manifest()
-
-    def make(holdings: Sequence[Holding]) -> Plan:
-        return plan(wanted, staged, [holding.contents for holding in holdings])
-
-    work, holdings = plan_reusing(target, live, wanted, make)
+    built_on = staging_choice(target).preview(target.replaced(live))
+    build = build_plan(target, live, built_on, wanted)
     before = EMPTY if live is None else live.manifest()
-    facts = plan_facts(work, holdings, built_on.origin, package_changes(before, wanted))
-    return Preview(facts, work.fetches, built_on)
+    facts = build.facts(package_changes(before, wanted))
+    return Preview(facts, build.work.fetches, built_on)
 
 
-def plan_reusing(
+def build_plan(
     target: Target,
     live: Optional[Snapshot],
+    built_on: StagingCandidate,
     wanted: Manifest,
-    make: Callable[[Sequence[Holding]], Plan],
     beside: Sequence[Holding] = (),
-) -> Tuple[Plan, Sequence[Holding]]:
-    """Return a plan that takes what it can from trees of this server, and those trees.
+) -> BuildPlan:
+    """Return the plan that makes `wanted` of a tree, with what this server has of its contents.
 
     Trees other than the live one and those in `beside` are used only if there is enough to gain.
     """
-    holdings = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
-    holdings += beside
-    work = make(holdings)
-    if work.fetch_bytes() < REUSE_BYTES_MIN:
-        return work, holdings
-    lacking = {fetch.entry.content for fetch in work.fetches}
-    more = list(target.elsewhere().holdings(wanted, lacking))
-    return (make(holdings + more), holdings + more) if more else (work, holdings)
+    staged = built_on.manifest()
 
+    def with_copies_from(holdings: Sequence[Holding]) -> BuildPlan:
+        work = plan(wanted, staged, [holding.contents for holding in holdings])
+        return BuildPlan(built_on, work, holdings)
 
-def plan_facts(
-    work: Plan, holdings: Sequence[Holding], origin: str, packages: Tuple[str, ...]
-) -> PlanFacts:
-    """Return a plan's figures."""
-    reused: Counter[str] = Counter()
-    for copies in work.copies:
-        if holdings[copies.holding].name != OWN:
-            reused[holdings[copies.holding].name] += copies.size_bytes
-    return PlanFacts(
-        reused_bytes=sum(reused.values()),
-        reused_from=tuple(name for name, _ in reused.most_common()),
-        origin=origin,
-        fetch_files=len(work.fetches),
-        fetch_bytes=work.fetch_bytes(),
-        copy_files=work.copy_files(),
-        copy_bytes=work.copy_bytes(),
-        remove_entries=len(work.remove),
-        new_bytes=work.new_bytes(),
-        packages=packages,
-    )
+    own = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
+    build = with_copies_from([*own, *beside])
+    if build.work.fetch_bytes() < REUSE_BYTES_MIN:
+        return build
+    lacking = {fetch.entry.content for fetch in build.work.fetches}
+    more = target.elsewhere().holdings(wanted, lacking)
+    holdings = [*build.holdings, *more]
+    return with_copies_from(holdings) if len(holdings) > len(build.holdings) else build

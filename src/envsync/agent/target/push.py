@@ -30,19 +30,21 @@ from typing import (
 
 from envsync.agent.places.base import make_room_for_environments
 from envsync.agent.places.layout import Layout
+from envsync.agent.places.locks import fence_writers
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.server.progress import Progress
+from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
-from envsync.agent.staging.choice import StagingCandidate, StagingChoice
+from envsync.agent.staging.build_plan import BuildPlan, Holding, with_copied, with_failed
+from envsync.agent.staging.choice import NOTHING, StagingCandidate
 from envsync.agent.staging.incoming import Incoming
-from envsync.agent.staging.plan_figures import with_copied, with_failed
 from envsync.agent.staging.reuse import Alike
-from envsync.agent.staging.staging import Holding, Staging, begin_staging
+from envsync.agent.staging.staging import Staging
 from envsync.agent.target import build_ahead, group_access
-from envsync.agent.target.build_ahead import BegunTree, SettledTree
-from envsync.agent.target.planning import Preview, plan_facts, plan_reusing, preview
+from envsync.agent.target.build_ahead import BegunTree, Copied, SettledTree
+from envsync.agent.target.planning import Preview, build_plan, preview, staging_choice
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
 from envsync.agent.target.publication import VerifiedTree, read_back, switch_to
 from envsync.agent.target.target import Target
@@ -50,12 +52,19 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import is_of_entry, trouble, words
 from envsync.agent.wire.build_operations import Publication, ShareFacts
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
-from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TargetDrifted, TransferFailed
+from envsync.errors import (
+    AgentFailed,
+    NoSpace,
+    SourceRefused,
+    StorageFailed,
+    TargetDrifted,
+    TransferFailed,
+)
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import Share
-from envsync.tree.steps import Files, Plan
+from envsync.tree.steps import Files
 
 T = TypeVar("T")
 
@@ -106,10 +115,10 @@ class TargetPush:
 
     def prepare(self) -> None:
         """Read what `stage` will need, while the source is still being inspected."""
-        live = self._target.live
-        if live is not None:
-            live.known()
-            self._ahead = self._choice().ahead(self._target.replaced(live))
+        target = self._target
+        if target.live is not None:
+            target.live.known()
+            self._ahead = staging_choice(target).ahead(target.replaced(target.live))
 
     def prepare_beside(self) -> None:
         """Begin to search the tree to build on for changes, in the background, if the lock is held.
@@ -123,11 +132,7 @@ class TargetPush:
         if target.live is None:
             standing = target.records.at(target.places.inode() or 0)
         if standing is not None:
-            self._choice().begin(standing)
-
-    def _choice(self) -> StagingChoice:
-        target = self._target
-        return StagingChoice(target.places, target.trees, target.records, target.keep)
+            staging_choice(target).begin(standing)
 
     def share(self, share: Optional[Share]) -> ShareFacts:
         """Share as `share` says whatever is built from now on; if it is None, with no group.
@@ -162,10 +167,12 @@ class TargetPush:
         self._target.require_lock()
         if not build_ahead.has_to_come(self._target, outline):
             return None
-        staging = self._begun_anew()
-        if staging is None:
+        outline = self._access.applied(outline)
+        build = build_ahead.by_outline(outline)
+        if not self._adopt_new(build):
             return None
-        self._phase = begun = build_ahead.by_outline(staging, self._access.applied(outline))
+        self._phase = begun = BegunTree(outline, self.staging.bring_forward(build))
+        self.staging.list_meanwhile()
         return begun
 
     def settle(self, progress: Optional[Progress] = None) -> None:
@@ -186,24 +193,37 @@ class TargetPush:
         alike = self._alike
         if alike is None or not build_ahead.is_worth_copying(self._target, alike):
             return False
-        staging = self._begun_anew()
-        if staging is None:
-            return False
         outline = self._access.applied(alike.manifest)
-        copied = build_ahead.by_copy(staging, alike, outline, on_copied)
-        if copied is None:
+        build = build_ahead.by_copy(alike, outline)
+        try:
+            if not self._adopt_new(build):
+                return False
+            self.staging.bring_forward(build, on_copied)
+        except NoSpace:
             return False
         self._settle(outline, on_hashed)
-        self._phase = SettledTree(copied)
+        self._phase = SettledTree(Copied(build.holdings[0], build.facts()))
         return True
 
-    def _begun_anew(self) -> Optional[Staging]:
-        """Return a new tree to build on; None if an earlier push has left one, for `stage`."""
-        self._staging = staging = begin_staging(self._choice(), None)
-        if staging.origin != ORIGIN_NEW:
-            return None
-        self._access.hand_down(staging)
-        return staging
+    def _adopt_new(self, build: BuildPlan) -> bool:
+        """Make a new tree for the plan; return False if an earlier push has left one, for `stage`.
+
+        Raises `NoSpace` if the plan does not fit.
+        """
+        with closing_fd(fence_writers(self._target.places)):
+            if staging_choice(self._target).candidate(None).tree is not None:
+                return False
+            build.require_space(self._target.places)
+            self._adopt(NOTHING)
+        return True
+
+    def _adopt(self, candidate: StagingCandidate) -> None:
+        """Build on this tree from now on."""
+        if self._staging is not None:
+            self._staging.close()
+        target = self._target
+        self._staging = Staging(target.places, target.trees, target.records, candidate)
+        self._access.hand_down(self._staging)
 
     def _settle(self, outline: Manifest, progress: Optional[Progress]) -> None:
         self.staging.complete(outline, None, ())
@@ -215,61 +235,59 @@ class TargetPush:
         progress: Optional[Progress] = None,
         beside: Sequence[Holding] = (),
     ) -> StagedTree:
-        """Bring a staging tree forward: the settled one, or else one that `Staging` chooses.
+        """Bring a staging tree forward: the settled one, or else one that is adopted for it.
 
-        `beside` are further trees of this server that contents may be copied from.
+        `beside` are further trees of this server that contents may be copied from. Whatever can
+        refuse the push here does so before an earlier version is adopted: one can go back to it.
         """
-        self._target.require_lock()
+        target = self._target
+        target.require_lock()
         wanted = self._access.applied(wanted)
         settled = self._phase if isinstance(self._phase, SettledTree) else None
-        self._phase = None
         copied = None if settled is None else settled.copied
-        findings = () if settled is not None else switch_findings(self._target.places)
-        staging = self._chosen(wanted) if settled is None else self.staging
-        if copied is not None:
-            beside = (*beside, copied.holding)
+        self._phase = None
+        if settled is None:
+            findings = switch_findings(target.places)
+            build = self._adopt_chosen(wanted, beside)
+        else:
+            findings = ()
+            beside = beside if copied is None else (*beside, copied.holding)
+            build = self._planned(self.staging.as_candidate(), wanted, beside)
         try:
-            facts, work, fetches = self._bring_forward(staging, wanted, beside, progress)
+            fetches = self.staging.bring_forward(build, progress)
         except OSError as error:
-            if staging.origin == ORIGIN_NEW or not is_of_entry(error):
+            if build.built_on.origin == ORIGIN_NEW or not is_of_entry(error):
                 raise
             # This user cannot change something in that tree, and could not the next time either.
-            self._staging = staging = staging.anew()
-            self._access.hand_down(staging)
-            facts, work, fetches = self._bring_forward(staging, wanted, beside, progress)
+            build = self._planned(NOTHING, wanted, beside)
+            self._adopt(NOTHING)
+            fetches = self.staging.bring_forward(build, progress)
+        facts = build.facts()
         if copied is not None:
-            facts = with_copied(facts, copied.facts, work)
-        facts = with_failed(facts, work, fetches)
+            facts = with_copied(facts, copied.facts, build.work)
+        facts = with_failed(facts, build.work, fetches)
         self._phase = staged = StagedTree(wanted, facts, fetches, findings)
         return staged
 
-    def _bring_forward(
-        self,
-        staging: Staging,
-        wanted: Manifest,
-        beside: Sequence[Holding],
-        progress: Optional[Progress],
-    ) -> Tuple[PlanFacts, Plan, Files]:
-        def make(holdings: Sequence[Holding]) -> Plan:
-            return staging.plan(wanted, holdings)
-
-        live = self._target.live
-        work, holdings = plan_reusing(self._target, live, wanted, make, beside)
-        local = () if live is None else live.scan.local
-        staging.require_space(self._target.places.standing(), local)
-        fetches = staging.bring_forward(holdings, progress)
-        return plan_facts(work, holdings, staging.origin, ()), work, fetches
-
-    def _chosen(self, wanted: Manifest) -> Staging:
-        """Return the tree that `Staging` chooses to build on."""
-        if self._staging is not None:
-            # The source has changed since, or `begin` built nothing: staging starts once more.
-            self._staging.close()
+    def _adopt_chosen(self, wanted: Manifest, beside: Sequence[Holding]) -> BuildPlan:
+        """Adopt the tree to build on, and return the plan for it."""
         ahead, self._ahead = self._ahead, None
         live, before = self._target.replaced(self._target.live), self._published_before(wanted)
-        self._staging = staging = begin_staging(self._choice(), live, before, ahead)
-        self._access.hand_down(staging)
-        return staging
+        with closing_fd(fence_writers(self._target.places)):
+            if ahead is None or before:
+                ahead = staging_choice(self._target).candidate(live, before)
+            build = self._planned(ahead, wanted, beside)
+            self._adopt(ahead)
+        return build
+
+    def _planned(
+        self, built_on: StagingCandidate, wanted: Manifest, beside: Sequence[Holding]
+    ) -> BuildPlan:
+        """Return the plan for a tree. Raises `NoSpace` if it does not fit."""
+        live = self._target.live
+        build = build_plan(self._target, live, built_on, wanted, beside)
+        build.require_space(self._target.places, live)
+        return build
 
     def _published_before(self, wanted: Manifest) -> str:
         """Return the revision being built if it may be on record, else "".

@@ -12,13 +12,15 @@ import os
 import time
 from typing import Optional
 
-from envsync.agent.places.locks import PushLock
+from envsync.agent.places.locks import PushLock, fence_writers
 from envsync.agent.places.sharing import hand_down
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.server.filesystem import Space, space
 from envsync.agent.server.progress import Progress
-from envsync.agent.staging.choice import StagingChoice
-from envsync.agent.staging.staging import Holding, Staging, begin_staging
+from envsync.agent.server.reading import closing_fd
+from envsync.agent.staging.build_plan import OWN, BuildPlan, Holding
+from envsync.agent.staging.choice import NOTHING
+from envsync.agent.staging.staging import Staging
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import remove_tree
 from envsync.errors import EnvsyncError, Locked, PreflightRefused, VerificationFailed
@@ -102,19 +104,20 @@ def _make(target: Target, progress: Progress) -> bool:
     if not wants_spare(target):
         return False  # somebody has pushed meanwhile
     wanted = live.manifest()
-    standing = Holding(target.places.standing(), wanted, "")
-    if not _fits(plan(wanted, EMPTY, [wanted]), space(target.places.state)):
+    standing = target.places.standing()
+    work = plan(wanted, EMPTY, [wanted])
+    if not _fits(work, space(target.places.state)):
         return False
-    choice = StagingChoice(target.places, target.trees, target.records, target.keep)
-    staging = begin_staging(choice, record)
+    with closing_fd(fence_writers(target.places)):
+        staging = Staging(target.places, target.trees, target.records, NOTHING)
     try:
-        staging.plan(wanted, [standing])
-        shared = os.stat(standing.path)
+        shared = os.stat(standing)
         if shared.st_mode & SETGID:
             # Otherwise the next push would have to give every file to the group, and then hash it
             # again.
             hand_down(staging.writer.top_fd, shared.st_gid)
-        if staging.bring_forward([standing], progress):
+        build = BuildPlan(NOTHING, work, [Holding(standing, wanted, OWN)])
+        if staging.bring_forward(build, progress):
             raise VerificationFailed("the live version changed while it was copied")
         staging.complete(wanted, None, ())
         staging.verify(wanted, progress)
