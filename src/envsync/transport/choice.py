@@ -32,14 +32,14 @@ def transports() -> tuple[Transport, ...]:
     return (StreamTransport(), RsyncTransport(), ScpTransport())
 
 
-def choose(name: str, job: Job) -> Choice:
-    """Return the transport of that name, or for `auto` the one that fits the job.
+def named(name: str, job: Job) -> Choice | None:
+    """Return the transport of that name, for whatever the job comes to send; None for `auto`.
 
-    Nothing is sent yet, but agents can be asked what is on their servers, and to try a login.
-    Raises `UsageError` for an unknown name, `TransferFailed` if the named transport cannot serve.
+    To be asked before a tree is staged for the job: agents can be asked what is on their servers.
+    Raises `UsageError` for an unknown name, `TransferFailed` if that transport cannot serve.
     """
     if name == AUTO:
-        return _automatic(job)
+        return None
     available = transports()
     chosen = next((transport for transport in available if transport.name == name), None)
     if chosen is None:
@@ -53,8 +53,11 @@ def choose(name: str, job: Job) -> Choice:
     return Choice(chosen, "requested")
 
 
-def _automatic(job: Job) -> Choice:
-    """Return stream, or, between two other servers, direct if it is possible and worthwhile."""
+def automatic(job: Job) -> Choice:
+    """Return stream, or, between two other servers, direct if it is possible and worthwhile.
+
+    Nothing is sent yet, but agents can be asked what is on their servers, and to try a login.
+    """
     if job.supply.relayed is None or job.target.link is None:
         return Choice(StreamTransport(), _WHY_AUTO)
     if job.supply.direct is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from envsync.errors import TransferFailed, UsageError
-from envsync.transport.choice import choose
+from envsync.transport.choice import automatic, named
 from envsync.transport.job import Item, Job, Receiver, Supply
 
 if TYPE_CHECKING:
@@ -38,15 +38,14 @@ JOB = Job(
 
 
 def test_automatic_is_stream_and_says_why() -> None:
-    choice = choose("auto", JOB)
+    choice = automatic(JOB)
     assert choice.transport.name == "stream"
     assert "Python" in choice.reason
 
 
 def test_relocated_files_go_through_this_machine_with_a_reason() -> None:
     """The source's server has no such files that it could send directly to the target."""
-    choice = choose(
-        "auto",
+    choice = automatic(
         replace(
             JOB,
             target=replace(JOB.target, link=cast("Link", object())),
@@ -58,16 +57,22 @@ def test_relocated_files_go_through_this_machine_with_a_reason() -> None:
 
 
 def test_named_transport_is_taken() -> None:
-    assert choose("stream", JOB).reason == "requested"
+    choice = named("stream", JOB)
+    assert choice is not None
+    assert choice.reason == "requested"
+
+
+def test_no_transport_is_named_by_auto() -> None:
+    assert named("auto", JOB) is None
 
 
 @pytest.mark.parametrize("name", ["rsync", "scp"])
 def test_named_transport_that_cannot_be_used_is_refused_with_a_reason(name: str) -> None:
     with pytest.raises(TransferFailed, match=rf"{name} cannot be used: the target is this machine"):
-        choose(name, JOB)
+        named(name, JOB)
 
 
 def test_an_unknown_name_is_a_usage_error_that_lists_them() -> None:
     with pytest.raises(UsageError) as caught:
-        choose("ftp", JOB)
+        named("ftp", JOB)
     assert caught.value.hint == "one of: auto, stream, rsync, scp"

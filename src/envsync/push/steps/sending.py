@@ -15,7 +15,7 @@ from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.send_ahead import SendAhead
 from envsync.push.steps.send_job import send_job
-from envsync.transport.choice import Choice, choose
+from envsync.transport.choice import Choice, automatic, named
 from envsync.transport.job import Job
 from envsync.transport.stream import StreamTransport
 
@@ -63,7 +63,7 @@ class SendStep:
 
         staged = self._target.dry_plan(self._manifest(is_new=is_new))
         job = self._job_of(staged, is_new=is_new)
-        choice = choose(self._settings.transport, job)
+        choice = named(self._settings.transport, job) or automatic(job)
         wire_bytes = predicted_wire_bytes(job, choice, self._source.answers.sample)
         return SendForecast(staged.plan, choice, wire_bytes, staged.warnings)
 
@@ -73,9 +73,13 @@ class SendStep:
         `is_new` says that the target has nothing at the name.
         """
         self._progress.begin("stage")
-        staged = self._staged(is_new=is_new)
+        manifest = self._manifest(is_new=is_new)
+        # Before staging, which uses up an earlier version, because this may refuse the push.
+        choice = named(self._settings.transport, send_job(self._ends, self._progress, ()))
+        self._askers.submit(self._look_closer)
+        staged = self._target.stage(manifest)
         job = self._job_of(staged, is_new=is_new)
-        return SendTask(staged.plan, job, choose(self._settings.transport, job), staged.warnings)
+        return SendTask(staged.plan, job, choice or automatic(job), staged.warnings)
 
     def transfer(self, task: SendTask) -> SendTask:
         """Send it; return the task with how that was done in the end, and all that was sent."""
@@ -83,11 +87,6 @@ class SendStep:
         if task.job.items:
             task = replace(task, choice=self._send(task.job, task.choice))
         return self._all_sent(task)
-
-    def _staged(self, *, is_new: bool) -> Staged:
-        manifest = self._manifest(is_new=is_new)
-        self._askers.submit(self._look_closer)
-        return self._target.stage(manifest)
 
     def _look_closer(self) -> None:
         """Ask the source, while the target builds, what will be needed later."""
