@@ -27,6 +27,7 @@ class SourceRow:
     `tolerated` are installers' leftovers that a person or the first check accepted.
     `is_unchecked` is true from the first hint of a change until a check finds the source
     complete. Such a check accepts the `packages` at `path` as complete (`InstallCheck.accepted`).
+    The row of one that left the inventory is kept, because it can come back, but not followed.
     """
 
     environment: str
@@ -38,6 +39,7 @@ class SourceRow:
     is_unchecked: bool = False
     path: str = ""
     packages: tuple[str, ...] = ()
+    is_followed: bool = True
 
     @property
     def is_unfinished(self) -> bool:
@@ -77,15 +79,21 @@ class DaemonState:
     servers: dict[tuple[str, str], ServerRow] = field(default_factory=dict)
     inventory: str = ""
 
+    @property
+    def followed(self) -> dict[str, SourceRow]:
+        """The sources that are in the inventory."""
+        return {name: row for name, row in self.sources.items() if row.is_followed}
+
 
 def merged(stored: DaemonState, since: DaemonState) -> DaemonState:
     """Return `stored` updated by `since`, which was found out before `stored` could be read.
 
-    Rows that `since` does not have any more stay dropped.
+    Servers that `since` does not have any more stay dropped, and such sources are not followed.
     """
     sources, servers = dict(stored.sources), dict(stored.servers)
     if since.sources:
-        sources = {
+        sources = {name: replace(row, is_followed=False) for name, row in sources.items()}
+        sources |= {
             name: _source_since(row, sources.get(name)) for name, row in since.sources.items()
         }
         servers = {

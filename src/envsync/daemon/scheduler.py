@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
@@ -64,8 +65,9 @@ class Scheduler:
         """Put other assignments in force; new environments are scanned in the next turn."""
         with self._store.transaction():
             moved = self.sync_state.adopt(assignments)
-        for name in self._store.state.sources.keys() - assignments.by_name.keys():
-            self._store.drop_source(name)
+        for name in self._store.state.followed.keys() - assignments.by_name.keys():
+            row = self._store.state.sources[name]
+            self._store.put_source(replace(row, is_followed=False))
             self.sources.pop(name, None)
             self._pool.abandon(name)
             self._spare_trees.forget(name)

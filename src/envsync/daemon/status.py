@@ -44,13 +44,14 @@ def sentence(
     """Return one sentence for `systemctl status`; `activities` is what goes on in each source."""
     if inventory_error is not None:
         return f"the inventory is refused: {inventory_error['message']}"
-    broken = [row for row in state.sources.values() if row.error is not None]
+    sources = list(state.followed.values())
+    broken = [row for row in sources if row.error is not None]
     rows = list(state.servers.values())
     halted = [row for row in rows if row.state in (HALTED, HELD)]
     counts = Counter(row.state for row in rows)
-    number = len(state.sources)
+    number = len(sources)
     text = f"{number} environment{'' if number == 1 else 's'}"
-    if paused := sum(row.paused for row in state.sources.values()):
+    if paused := sum(row.paused for row in sources):
         text += f" ({paused} paused)"
     text += f", {counts[IN_STEP]} of {len(rows)} copies in step"
     others = [f"{count} {name}" for name, count in counts.items() if name != IN_STEP]
@@ -71,7 +72,6 @@ def document(
 ) -> dict[str, Any]:
     """Return the whole status, JSON-ready; without a daemon, there are no `activities`."""
     polled = facts.polled or {}
-    names = sorted(state.sources)
     return {
         "daemon": {
             "running": facts.pid is not None,
@@ -85,15 +85,15 @@ def document(
         },
         "environments": [
             _source(
-                state.sources[name],
-                _activity(state.sources[name], activities.get(name, NO_ACTIVITY)),
+                row,
+                _activity(row, activities.get(name, NO_ACTIVITY)),
                 polled.get(name, ""),
                 sorted(
-                    (row for row in state.servers.values() if row.environment == name),
-                    key=lambda row: row.server,
+                    (server for server in state.servers.values() if server.environment == name),
+                    key=lambda server: server.server,
                 ),
             )
-            for name in names
+            for name, row in sorted(state.followed.items())
         ],
     }
 

@@ -125,10 +125,6 @@ class Store:
         self.state.inventory = path
         self._write(_PUT, _inventory_values(path))
 
-    def drop_source(self, environment: str) -> None:
-        self.state.sources.pop(environment, None)
-        self._write(_DROP, (_SOURCE, environment, ""))
-
     def drop_server(self, environment: str, server: str) -> None:
         self.state.servers.pop((environment, server), None)
         self._write(_DROP, (_SERVER, environment, server))

@@ -21,7 +21,8 @@ from envsync.errors import EnvsyncError
 class TrackedSource:
     """Applies to a source's state what happens to it, keeps its row in the store, and logs.
 
-    Only this object changes that row. `clock` returns monotonic seconds, `wall` wall-clock time.
+    Only this object changes that row, until the source leaves the inventory. `clock` returns
+    monotonic seconds, `wall` wall-clock time.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class TrackedSource:
         self._clock = clock
         self._wall = wall
         row = store.state.sources.get(self.name)
-        packages = row.packages if row is not None and row.path == self.path else None
-        self._install_check = InstallCheck(self.path, packages)
+        accepted = row.packages if row is not None and row.path == self.path else None
+        self._install_check = InstallCheck(self.path, accepted)
         if row is None:
             row = SourceRow(self.name, tolerated=self._install_check.unfinished(only_old=True))
-        row = replace(row, path=self.path, packages=self._install_check.accepted)
+        packages = self._install_check.accepted
+        row = replace(row, path=self.path, packages=packages, is_followed=True)
         store.put_source(row)
         self._state = TrackedState(row)
         if self._state.is_in_doubt:

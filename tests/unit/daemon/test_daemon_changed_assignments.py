@@ -9,7 +9,9 @@ import pytest
 from envsync.daemon.log import Log
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.rows import IN_STEP, LAGGING, PUSHING, RETRYING
+from envsync.daemon.status import DaemonFacts, document, sentence
 from envsync.daemon.tasks import Task
+from envsync.daemon.triggers import Observation
 from envsync.daemon.worker_limits import SLOW_SECONDS
 from envsync.daemon.worker_messages import DigestTaken
 from envsync.errors import NotFound, PreflightRefused
@@ -21,6 +23,7 @@ from tests.unit.daemon.simulation import (
     FakeProcess,
     SimulatedDaemon,
     StartDaemon,
+    check_of,
 )
 
 
@@ -172,8 +175,37 @@ def test_servers_and_environments_come_and_go_with_the_inventory(daemon: Simulat
     daemon.later(SETTLE + 1)
     assert sorted(daemon.store.state.servers) == [("one", "b"), ("one", "c"), ("three", "a")]
     assert all(row.state == IN_STEP for row in daemon.store.state.servers.values())
-    assert "two" not in daemon.store.state.sources
+    assert sorted(daemon.store.state.followed) == ["one", "three"]
     assert daemon.later(60) == []
+
+
+def test_environment_that_was_not_in_the_inventory_for_a_while_is_known_when_it_is_back(
+    start_daemon: StartDaemon, daemon: SimulatedDaemon
+) -> None:
+    """It is still paused, and what was half done in it still is."""
+    half = "half is in no installed distribution"
+    check_of(daemon, "one").there = ("x/numpy",)
+    daemon.scheduler.hint(["one"])
+    daemon.later(SETTLE + 1)
+    check_of(daemon, "one").seen = Observation(unfinished=(half,))
+    check_of(daemon, "one").there = ("x/half", "x/numpy")
+    daemon.world["one"] = "half"
+    daemon.scheduler.hint(["one"])
+    daemon.scheduler.pause(["two"], paused=True)
+    daemon.later(60)
+    for is_restarted in (False, True):
+        daemon.scheduler.adopt(replace(daemon.assignments(), by_name={}))
+        state = daemon.store.state
+        assert document(state, daemon.scheduler.activities, DaemonFacts())["environments"] == []
+        assert sentence(state, {}, None) == "0 environments, 0 of 0 copies in step"
+        again = start_daemon(half) if is_restarted else daemon
+        again.world = {"one": "half", "two": "r2"}
+        again.scheduler.adopt(again.assignments())
+        assert not any(task.servers for task in again.later(RESCAN + 60))
+        assert check_of(again, "one").known == ("x/numpy",)
+        assert again.store.state.followed["one"].is_unfinished
+        assert again.store.state.followed["two"].paused
+        assert again.states() == [LAGGING] * 4
 
 
 def test_a_server_whose_name_leads_elsewhere_is_pushed_to(daemon: SimulatedDaemon) -> None:

@@ -135,6 +135,7 @@ def test_store_that_is_locked_at_first_loses_nothing(
     before.put_source(SOURCE)
     before.put_server(HELD_ROW)
     before.put_server(ServerRow("myenv", "gone"))
+    before.put_source(SourceRow("left", paused=True))
     before.close()
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -152,7 +153,8 @@ def test_store_that_is_locked_at_first_loses_nothing(
     for state in (store.state, read(file), opened(file).state):
         assert state.sources["myenv"].paused
         assert state.sources["myenv"].tolerated == (*SOURCE.tolerated, "more")
-        assert set(state.sources) == {"myenv", "other"}
+        assert set(state.followed) == {"myenv", "other"}
+        assert state.sources["left"].paused
         assert set(state.servers) == {("myenv", "server2"), ("myenv", "server3")}
         assert state.servers["myenv", "server2"] == HELD_ROW
         assert state.servers["myenv", "server3"].state == IN_STEP
