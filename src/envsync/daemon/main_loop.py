@@ -80,7 +80,7 @@ class MainLoop:
 
     def run(self) -> None:
         """Run until SIGTERM or Ctrl-C. Raises `EnvsyncError` if the daemon cannot start."""
-        lock = self._paths.lock()
+        self._lock = self._paths.lock()
         try:
             self._set_up()
             with self._wakeup.at_signals(_SIGNALS):
@@ -89,7 +89,7 @@ class MainLoop:
                     self._turn()
             self._end()
         finally:
-            os.close(lock)
+            os.close(self._lock)
 
     def _set_up(self) -> None:
         assignments = self._inventory.read()
@@ -145,6 +145,8 @@ class MainLoop:
         waits = [due_seconds - time.monotonic(), WAKE_MAX_SECONDS]
         if self._watcher.polled():
             waits.append(POLL_SECONDS)
+        if self._store.trouble:
+            waits.append(STORE_RETRY_SECONDS)
         if self._notifier.watchdog_interval_seconds is not None:
             waits.append(self._notifier.watchdog_interval_seconds / 3)
         return max(0.0, min(waits))
@@ -154,7 +156,7 @@ class MainLoop:
             self._polled_seconds = now
             self._watcher.poll()
             self._inventory.check()
-            self._listen_again()
+            self._stay_known()
         hinted = self._watcher.collect()
         if INVENTORY in hinted:
             self._inventory.check()
@@ -222,9 +224,17 @@ class MainLoop:
             self._log.info(f"the inventory was read; kept in step: {names}")
         self._notifier.ready(self._sentence())
 
-    def _listen_again(self) -> None:
-        """Replace a socket that was removed, as all in /run/user is with a user's last session."""
+    def _stay_known(self) -> None:
+        """Replace what others know the daemon by, if it was removed.
+
+        As all in /run/user is with a user's last session, or the state directory by a person.
+        """
         with contextlib.suppress(OSError, EnvsyncError):  # tried again with the next poll
+            if not self._paths.is_locked_by(self._lock):
+                removed, self._lock = self._lock, self._paths.lock()
+                os.close(removed)
+        self._paths.announce()
+        with contextlib.suppress(OSError, EnvsyncError):
             if self._paths.socket.exists():
                 return
             if not self._control_socket.is_closed:

@@ -65,10 +65,12 @@ class DaemonPaths:
 
     def announce(self) -> None:
         """Write down where the socket is, as clients can have another runtime directory."""
-        text = json.dumps({"socket": str(self.socket)})
-        path = str(self.state / _ADDRESS)
-        with contextlib.suppress(OSError), whole_file(path, sync=True) as file:
-            file.write(text.encode())
+        content = json.dumps({"socket": str(self.socket)}).encode()
+        path = self.state / _ADDRESS
+        with contextlib.suppress(OSError):
+            if not path.exists() or path.read_bytes() != content:
+                with whole_file(str(path), sync=True) as file:
+                    file.write(content)
 
     def announced_socket(self) -> Path:
         """Return where this user's daemon on this machine listens, if one runs."""
@@ -126,6 +128,13 @@ class DaemonPaths:
         with contextlib.suppress(OSError):  # a full disk is no reason not to run
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
+
+    def is_locked_by(self, fd: int) -> bool:
+        """Return whether the descriptor is of the lock's file, which can be removed."""
+        try:
+            return os.path.samestat((self.state / _LOCK).stat(), os.fstat(fd))
+        except FileNotFoundError:
+            return False
 
 
 def _pid(fd: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from envsync.daemon.log import Log
 from envsync.daemon.main_loop import DaemonSettings, MainLoop
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.systemd.notify import Notifier
+from envsync.errors import Locked
 
 
 @pytest.fixture
@@ -29,10 +31,12 @@ def settings(tmp_path: Path) -> DaemonSettings:
 def loop(settings: DaemonSettings) -> Iterator[MainLoop]:
     """One that has started."""
     found = MainLoop(settings, Log(lambda _: None, {}), Notifier(None))
+    found._lock = found._paths.lock()
     found._set_up()
     found._turn()
     yield found
     found._end()
+    os.close(found._lock)
 
 
 @pytest.mark.parametrize("what", ["socket", "directory"])
@@ -69,3 +73,30 @@ def test_a_socket_that_cannot_be_looked_for_stays(
     loop._wakeup.wake()
     loop._turn()
     assert control._is_served(paths.socket)
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_daemon_without_its_state_directory_stays_known_and_the_only_one(
+    loop: MainLoop, settings: DaemonSettings, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+) -> None:
+    """It was removed, or full when the address of an earlier daemon could not be replaced."""
+    monkeypatch.setattr(main_loop, "POLL_SECONDS", 0.0)
+    if is_removed:
+        shutil.rmtree(loop._paths.state)
+    else:
+        replace(loop._paths, runtime=Path("/run/earlier")).announce()
+    loop._wakeup.wake()
+    loop._turn()
+    elsewhere = {**settings.environ, "XDG_RUNTIME_DIR": "/"}
+    client = DaemonPaths.of(elsewhere, settings.hostname)
+    assert client.announced_socket() == loop._paths.socket
+    assert client.running_pid() == os.getpid()
+    with pytest.raises(Locked):
+        client.lock()
+
+
+def test_state_that_could_not_be_saved_is_tried_again_while_nothing_happens(
+    loop: MainLoop,
+) -> None:
+    loop._store.trouble = "the disk is full"
+    assert loop._wait_seconds() <= main_loop.STORE_RETRY_SECONDS
