@@ -9,15 +9,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import PublishFacts, SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, TargetDrifted, TransferFailed
 from envsync.push.dry_run import DryRun
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
-from envsync.push.ends.target_end import Provenance
 from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks
 from envsync.push.preflight.in_use import await_unused, require_unused
+from envsync.push.request.method import MIRROR
 from envsync.push.steps.decision import Decision, MethodChoice, StagingResult, method_for
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import ADOPTED, IN_STEP, PLANNED, PUSHED, PushReport
@@ -217,25 +218,40 @@ class Push:
 
     def _switch(self, decision: Decision, staging: StagingResult) -> PublishFacts:
         """Publish. If the answer is lost, find out from the target's record what became of it."""
-        settings, revision = self._settings, decision.source.source_revision
-        provenance = Provenance(
-            decision.method.name,
-            staging.transport,
-            staging.changes,
-            environment_id=decision.source.environment_id,
-        )
+        settings, source = self._settings, decision.source
+        method, transport = decision.method.name, staging.transport
         try:
-            return self._target.publish(settings, revision, provenance)
+            return self._target.publish(
+                self._publication(source, method, transport, staging.changes)
+            )
         except ConnectionLost as lost:
             self._progress.begin("reconnect")
             seconds = settings.check_timeout_seconds if settings.check else 0.0
-            pending = PendingPublication(settings.name_there, revision, decision.target, seconds)
+            pending = PendingPublication(
+                settings.name_there, source.source_revision, decision.target, seconds
+            )
             resolved = resolve_publication(lost, self._reopen, pending)
             self._notes.warn(About.SWITCH, resolved.warnings)
             return PublishFacts(resolved.record, wants_spare=False)
         except TargetDrifted as error:
             self._checks.name_changes(error, decision.target)
             raise
+
+    def _publication(
+        self, source: SourceState, method: str, transport: str = "", changes: tuple[str, ...] = ()
+    ) -> Publication:
+        settings = self._settings
+        return Publication(
+            source_revision=source.source_revision,
+            source=settings.source,
+            who=settings.who,
+            method=method,
+            transport=transport,
+            check=Check(settings.check, settings.check_timeout_seconds),
+            retry_held=settings.retry_held,
+            changes=changes,
+            environment_id=source.environment_id,
+        )
 
     def _remember(self, source: SourceState, environment_id: str) -> None:
         """Have the source note that it has had the version; warn if that could not be noted.
@@ -255,7 +271,7 @@ class Push:
         source, target = decision.source, decision.target
         if replacement.has_drifted(target) and not self._settings.dry_run:
             self._remember(source, source.environment_id)
-            record = self._target.adopt(self._settings, source)
+            record = self._target.adopt(self._publication(source, MIRROR))
             return replace(self._notes.report(decision), outcome=ADOPTED, record=record)
         self._remember(source, target.record.environment_id if target.record else "")
         return replace(self._notes.report(decision), record=target.record)

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from envsync.agent.wire.build_operations import Check, Publication
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
-from envsync.push.ends.target_end import Provenance, TargetEnd
+from envsync.push.ends.target_end import TargetEnd
 from envsync.push.request.places import Place
-from envsync.push.request.settings import PushSettings
 from envsync.ssh.fabric_link import FabricLink
 from envsync.transport.job import Job, Receiver
 from tests.lab.loopback_sshd import LoopbackSshd
@@ -110,8 +110,8 @@ class StagedPush:
         return replace(self.job, limit_bits_per_second=bits_per_second)
 
     def publish(self, transport: str) -> None:
-        settings = PushSettings(environment=NAME, source="here", who="test")
-        self.target.publish(settings, "revision", Provenance("mirror", transport))
+        how = ("here", "test", "mirror", transport, Check(), False)
+        self.target.publish(Publication("revision", *how))
 
     def close(self) -> None:
         self.end.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from envsync.agent.wire import codec
@@ -20,7 +19,6 @@ from envsync.agent.wire.build_operations import (
     SETTLE,
     SHARE,
     STAGE,
-    Check,
     GoBack,
     Publication,
     Remove,
@@ -33,7 +31,6 @@ from envsync.agent.wire.messages import (
     PublishFacts,
     ReceiveFacts,
     RecordFacts,
-    SourceState,
     TargetState,
     VerifyFacts,
 )
@@ -60,24 +57,10 @@ from envsync.agent.wire.transfer_operations import BEGIN
 from envsync.push.ends import target_answers
 from envsync.push.ends.end import End, Progress, RemoteEnd
 from envsync.push.ends.target_answers import KnownThere, Staged
-from envsync.push.request.settings import PushSettings
 from envsync.tree.sharing import Share
 
 _PACKED_FROM_BYTES = 256 << 10
 _PACKED_LEVEL = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """How a version came to the target, for its record.
-
-    `environment_id` is the source's.
-    """
-
-    method: str
-    transport: str
-    changes: tuple[str, ...] = ()
-    environment_id: str = ""
 
 
 class TargetEnd:
@@ -262,14 +245,11 @@ class TargetEnd:
         """Finish the staging tree and hash it. Raises `VerificationFailed`, which names faults."""
         self._call(COMPLETE, None)
 
-    def publish(
-        self, settings: PushSettings, source_revision: str, provenance: Provenance
-    ) -> PublishFacts:
+    def publish(self, publication: Publication) -> PublishFacts:
         """Switch, check and record; return the version that is live, as read back from there."""
-        publication = _publication(settings, source_revision, provenance)
         self.before_switch()
         published = self._call(PUBLISH, publication)
-        target_answers.require_revision(published.record, source_revision)
+        target_answers.require_revision(published.record, publication.source_revision)
         return published
 
     def make_spare(self) -> bool:
@@ -280,12 +260,10 @@ class TargetEnd:
         """
         return self._call(MAKE_SPARE, None)
 
-    def adopt(self, settings: PushSettings, source: SourceState) -> RecordFacts:
+    def adopt(self, publication: Publication) -> RecordFacts:
         """Record the version that is already on the target as this source's."""
-        provenance = Provenance("mirror", "", environment_id=source.environment_id)
-        revision = source.source_revision
-        record = self.ask(ADOPT, _publication(settings, revision, provenance))
-        target_answers.require_revision(record, revision)
+        record = self.ask(ADOPT, publication)
+        target_answers.require_revision(record, publication.source_revision)
         return record
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
@@ -303,19 +281,3 @@ class TargetEnd:
     def history(self) -> History:
         """Return what happened to the environment on the target, and what is kept of it there."""
         return self.ask(TARGET_HISTORY, None)
-
-
-def _publication(
-    settings: PushSettings, source_revision: str, provenance: Provenance
-) -> Publication:
-    return Publication(
-        source_revision=source_revision,
-        source=settings.source,
-        who=settings.who,
-        method=provenance.method,
-        transport=provenance.transport,
-        check=Check(settings.check, settings.check_timeout_seconds),
-        retry_held=settings.retry_held,
-        changes=provenance.changes,
-        environment_id=provenance.environment_id,
-    )
