@@ -230,9 +230,9 @@ class Push:
             pending = PendingPublication(
                 settings.name_there, source.source_revision, decision.target, seconds
             )
-            resolved = resolve_publication(lost, self._reopen, pending)
-            self._notes.warn(About.SWITCH, resolved.warnings)
-            return PublishFacts(resolved.record, wants_spare=False)
+            record, warnings = resolve_publication(lost, self._reopen, pending)
+            self._notes.warn(About.SWITCH, warnings)
+            return PublishFacts(record, wants_spare=False)
         except TargetDrifted as error:
             self._checks.name_changes(error, decision.target)
             raise

@@ -70,14 +70,6 @@ class PendingPublication:
         return ours[-1] if ours else None
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedPublication:
-    """A publication that did happen. `warnings` are what happened to it since."""
-
-    record: RecordFacts
-    warnings: tuple[str, ...] = ()
-
-
 def look_locked(target: TargetEnd) -> TargetState:
     """Return the target's state, with the lock; raises `Locked` while something is under way."""
     return target.inspect(lock=True)
@@ -146,8 +138,8 @@ def still_lost(
 
 def resolve_publication(
     lost: ConnectionLost, reopen: Reopen, publication: PendingPublication
-) -> ResolvedPublication:
-    """Return what the target says of a publication after the answer to it was `lost`.
+) -> tuple[RecordFacts, tuple[str, ...]]:
+    """Return the record of a publication whose answer was `lost`, and warnings of what came since.
 
     Raises `ConnectionLost` if nothing was published or the server cannot be asked in time, and
     `CheckFailed` if the version was taken back.
@@ -158,7 +150,7 @@ def resolve_publication(
     record = publication.record_in(state)
     if record is None:
         raise _not_published(lost, publication, state)
-    return ResolvedPublication(record, _since(record, state))
+    return record, _since(record, state)
 
 
 def _look(publication: PendingPublication, target: TargetEnd) -> TargetState:
