@@ -25,7 +25,7 @@ def complete(
     with are those that are `missing` and those that were given.
     """
     if error.leaves_open("see_difference"):
-        error.fill(see_difference=see_difference(_diff(ends, state)))
+        error.fill(see_difference=_see_difference(_diff(ends, state)))
     again = _again(ends)
     insist = _options(ends.settings, "--retry-held", missing)
     shrink = _options(ends.settings, "--allow-shrink", missing)
@@ -84,13 +84,13 @@ def _again(ends: BothEnds) -> str:
     return command_line("push", name, target.server, *from_there, *renamed)
 
 
-def shown_by(target: TargetEnd, state: TargetState) -> str:
-    """Return the command that shows what was changed since the last publish; "" if none was."""
-    return "" if state.record is None else published_diff(target.name, target.server)
+def fill_difference(error: EnvsyncError, target: TargetEnd, state: TargetState) -> None:
+    """Have the hint name the command that shows what was changed since the last publish."""
+    shown_by = "" if state.record is None else published_diff(target.name, target.server)
+    error.fill(see_difference=_see_difference(shown_by))
 
 
-def see_difference(shown_by: str) -> str:
-    """Return the words of a hint that name the command showing what differs, or ""."""
+def _see_difference(shown_by: str) -> str:
     return f"see what differs with `{shown_by}`; " if shown_by else ""
 
 

@@ -70,16 +70,11 @@ class PendingPublication:
         return ours[-1] if ours else None
 
 
-def look_locked(target: TargetEnd) -> TargetState:
-    """Return the target's state, with the lock; raises `Locked` while something is under way."""
-    return target.inspect(lock=True)
-
-
 def state_after_loss(
     lost: ConnectionLost,
     reopen: Reopen,
     in_doubt: InDoubt,
-    look: Callable[[TargetEnd], TargetState] = look_locked,
+    look: Callable[[TargetEnd], TargetState] = lambda target: target.inspect(lock=True),
     *,
     check_timeout_seconds: float = 0.0,
 ) -> TargetState:
@@ -156,7 +151,7 @@ def resolve_publication(
 def _look(publication: PendingPublication, target: TargetEnd) -> TargetState:
     """Return the target's state, locked or once the record is written; else raise `Locked`."""
     try:
-        return look_locked(target)
+        return target.inspect(lock=True)
     except Locked:
         # The lock may be held by somebody else's push, which may take long. A record that is there
         # answers all the same.

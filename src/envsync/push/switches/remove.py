@@ -11,7 +11,7 @@ from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight, replacement
 from envsync.push.preflight.in_use import used_there
-from envsync.push.preflight.refusal_hints import see_difference, shown_by
+from envsync.push.preflight.refusal_hints import fill_difference
 from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss
 
 _IN_DOUBT = InDoubt(
@@ -67,7 +67,7 @@ def remove_environment(
     try:
         _require_permission(state, processes, removal)
     except EnvsyncError as error:
-        error.fill(see_difference=see_difference(shown_by(target, state)))
+        fill_difference(error, target, state)
         if not removal.dry_run:
             raise
         error.server = target.server

@@ -7,7 +7,7 @@ from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight
-from envsync.push.preflight.refusal_hints import see_difference, shown_by
+from envsync.push.preflight.refusal_hints import fill_difference
 from envsync.push.switches.in_doubt import (
     InDoubt,
     Reopen,
@@ -46,7 +46,7 @@ def roll_back(
             error.hint = f"`--to NUMBER` puts one of these back; `{history}` shows what they are"
         raise
     except TargetDrifted as error:
-        error.fill(see_difference=see_difference(shown_by(target, before)))
+        fill_difference(error, target, before)
         raise
     except ConnectionLost as lost:
         record = state_after_loss(lost, reopen, _IN_DOUBT).record
