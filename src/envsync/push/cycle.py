@@ -203,13 +203,7 @@ class Push:
         is_kept = replacement.has_drifted(target) or replacement.is_foreign(source, target)
         return replace(
             self._notes.report(decision),
-            plan=staging.plan,
-            totals=staging.totals,
-            transport=staging.transport,
-            transport_reason=staging.transport_reason,
-            agent_forwarded=staging.agent_forwarded,
-            tool=staging.tool,
-            changes=staging.changes,
+            **staging._asdict(),
             record=published.record,
             wants_spare=published.wants_spare,
             in_use=processes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState
 from envsync.push.preflight import preflight
@@ -47,8 +48,7 @@ class Decision:
     outcome: str
 
 
-@dataclass(frozen=True, slots=True)
-class StagingResult:
+class StagingResult(NamedTuple):
     """How the staging tree was made: sent, or built on the target by `tool`.
 
     A built tree has `totals` and `changes` of its own.
