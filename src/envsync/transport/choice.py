@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envsync.errors import TransferFailed, UsageError
+from envsync.errors import TransferFailed
 from envsync.transport.direct import WORTHWHILE_BYTES, DirectTransport
 from envsync.transport.job import Job, Transport
-from envsync.transport.names import AUTO, NAMED
+from envsync.transport.names import AUTO
 from envsync.transport.rsync import RsyncTransport
 from envsync.transport.scp import ScpTransport
 from envsync.transport.stream import StreamTransport
@@ -27,24 +27,16 @@ class Choice:
     agent_forwarded: bool = False
 
 
-def transports() -> tuple[Transport, ...]:
-    """Return the transports in `NAMED`, in that order (docs/decisions/0005-transports.md)."""
-    return (StreamTransport(), RsyncTransport(), ScpTransport())
-
-
 def named(name: str, job: Job) -> Choice | None:
     """Return the transport of that name, for whatever the job comes to send; None for `auto`.
 
-    To be asked before a tree is staged for the job: agents can be asked what is on their servers.
-    Raises `UsageError` for an unknown name, `TransferFailed` if that transport cannot serve.
+    Any other name is one of `NAMED`. To be asked before a tree is staged for the job: agents can be
+    asked what is on their servers. Raises `TransferFailed` if that transport cannot serve.
     """
     if name == AUTO:
         return None
-    available = transports()
-    chosen = next((transport for transport in available if transport.name == name), None)
-    if chosen is None:
-        names = ", ".join((AUTO, *NAMED))
-        raise UsageError(f"there is no transport {name!r}", hint=f"one of: {names}")
+    available: tuple[Transport, ...] = (StreamTransport(), RsyncTransport(), ScpTransport())
+    chosen = next(transport for transport in available if transport.name == name)
     refusal = chosen.refusal(job)
     if refusal is not None:
         raise TransferFailed(

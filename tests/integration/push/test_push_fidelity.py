@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from envsync.transport.choice import transports
+from envsync.transport.names import NAMED
 from tests.integration.push.command import Envsync
 from tests.integration.push.odd_files import add_odd_files
 from tests.integration.push.places import environment, rewrite, site_packages
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.lab.lab import Lab, LabHost
-
-TRANSPORTS = [transport.name for transport in transports()]
 
 
 def make_odd(host: LabHost) -> Path:
@@ -23,7 +21,7 @@ def make_odd(host: LabHost) -> Path:
     return top / "share/odd"
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", NAMED)
 def test_everything_arrives_as_it_is(conda_lab: Lab, envsync: Envsync, transport: str) -> None:
     controller, target = conda_lab.controller, conda_lab["server2"]
     odd = make_odd(controller)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from envsync.errors import TransferFailed, UsageError
+from envsync.errors import TransferFailed
 from envsync.transport.choice import automatic, named
 from envsync.transport.job import Item, Job, Receiver, Supply
 
@@ -70,9 +70,3 @@ def test_no_transport_is_named_by_auto() -> None:
 def test_named_transport_that_cannot_be_used_is_refused_with_a_reason(name: str) -> None:
     with pytest.raises(TransferFailed, match=rf"{name} cannot be used: the target is this machine"):
         named(name, JOB)
-
-
-def test_an_unknown_name_is_a_usage_error_that_lists_them() -> None:
-    with pytest.raises(UsageError) as caught:
-        named("ftp", JOB)
-    assert caught.value.hint == "one of: auto, stream, rsync, scp"
