@@ -43,9 +43,9 @@ class DryRun:
         return replace(self._notes.report(decision), tool=tool, error=refusal)
 
     def _of_sending(self, decision: Decision, processes: Sequence[ProcessUse]) -> PushReport:
-        forecast = self._send_step.forecast(is_new=not decision.target.exists)
-        plan, choice = forecast.plan, forecast.choice
-        self._notes.warn(About.STAGED, forecast.warnings)
+        task, wire_bytes = self._send_step.forecast(is_new=not decision.target.exists)
+        plan, choice = task.plan, task.choice
+        self._notes.warn(About.STAGED, task.warnings)
         self._notes.warn(About.ENDS, self._checks.warnings(decision.source, decision.target))
         require_room = partial(preflight.require_room, plan, decision.target)
         refusal = self._refusal(decision, processes, self._checks.require_inside, require_room)
@@ -55,7 +55,7 @@ class DryRun:
             transport=choice.transport.name,
             transport_reason=choice.reason,
             agent_forwarded=choice.agent_forwarded,
-            predicted_wire_bytes=forecast.wire_bytes,
+            predicted_wire_bytes=wire_bytes,
             error=refusal,
         )
 

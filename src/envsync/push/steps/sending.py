@@ -33,16 +33,6 @@ class SendTask:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SendForecast:
-    """What would be sent. `wire_bytes` is an estimate; None if nothing can tell."""
-
-    plan: PlanFacts
-    choice: Choice
-    wire_bytes: int | None
-    warnings: tuple[str, ...]
-
-
 class SendStep:
     """The sending steps of one push."""
 
@@ -57,15 +47,16 @@ class SendStep:
         self._failed: frozenset[str] = frozenset()
         self._known: KnownThere | None = None
 
-    def forecast(self, *, is_new: bool) -> SendForecast:
-        """Return what would be sent. Nothing is changed. `is_new` is as for `stage`."""
+    def forecast(self, *, is_new: bool) -> tuple[SendTask, int | None]:
+        """Return what would be sent, and the bytes on the wire as far as anything can tell.
+
+        Nothing is changed. `is_new` is as for `stage`.
+        """
         from envsync.push.steps.prediction import predicted_wire_bytes
 
         staged = self._target.dry_plan(self._manifest(is_new=is_new))
-        job = self._job_of(staged, is_new=is_new)
-        choice = named(self._settings.transport, job) or automatic(job)
-        wire_bytes = predicted_wire_bytes(job, choice, self._source.answers.sample)
-        return SendForecast(staged.plan, choice, wire_bytes, staged.warnings)
+        task = self._task(staged, self._named(), is_new=is_new)
+        return task, predicted_wire_bytes(task.job, task.choice, self._source.answers.sample)
 
     def stage(self, *, is_new: bool) -> SendTask:
         """Have a staging tree brought forward by a plan; return how to send what it still lacks.
@@ -75,11 +66,9 @@ class SendStep:
         self._progress.begin("stage")
         manifest = self._manifest(is_new=is_new)
         # Before staging, which uses up an earlier version, because this may refuse the push.
-        choice = named(self._settings.transport, send_job(self._ends, self._progress, ()))
+        choice = self._named()
         self._askers.submit(self._look_closer)
-        staged = self._target.stage(manifest)
-        job = self._job_of(staged, is_new=is_new)
-        return SendTask(staged.plan, job, choice or automatic(job), staged.warnings)
+        return self._task(self._target.stage(manifest), choice, is_new=is_new)
 
     def transfer(self, task: SendTask) -> SendTask:
         """Send it; return the task with how that was done in the end, and all that was sent."""
@@ -104,19 +93,23 @@ class SendStep:
             self._known = self._target.known_there(packages, looks_ahead=True)
         return self._source.manifest(self._known.references)
 
-    def _job_of(self, staged: Staged, *, is_new: bool) -> Job:
-        """Return the job for what a staging tree lacks."""
+    def _named(self) -> Choice | None:
+        """Return the transport that the user named, if any; raises what it cannot serve."""
+        return named(self._settings.transport, send_job(self._ends, self._progress, ()))
+
+    def _task(self, staged: Staged, choice: Choice | None, *, is_new: bool) -> SendTask:
+        """Return how to send what a staging tree lacks: by `choice`, or automatically."""
         # Without fetches, do not ask the source: its lock may be held by other pushes.
         items = self._source.items(staged.fetches) if staged.fetches else ()
-        job = send_job(self._ends, self._progress, items)
-        return replace(
-            job,
+        job = replace(
+            send_job(self._ends, self._progress, items),
             tree=staged.tree,
             token=staged.token,
             elsewhere=self._source.elsewhere(),
             # Whether the target may have other versions of files that have to be sent.
             has_versions=staged.plan.origin != ORIGIN_NEW or not is_new,
         )
+        return SendTask(staged.plan, job, choice or automatic(job), staged.warnings)
 
     def _send(self, job: Job, choice: Choice) -> Choice:
         """Send the job, and return how that was done in the end."""
