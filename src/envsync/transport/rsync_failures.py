@@ -30,32 +30,26 @@ def failure(
     `is_link_alive` says whether envsync's own session with the server still answers,
     `prints_at_login` whether that began with what login files print.
     """
-    kind, message, hint = _meaning(
-        exit_code, printed, server, is_link_alive=is_link_alive, prints_at_login=prints_at_login
-    )
-    return kind(message, hint=hint, details=_lines(printed), server=server)
-
-
-def _meaning(
-    exit_code: int, printed: str, server: str, *, is_link_alive: bool, prints_at_login: bool
-) -> tuple[type[EnvsyncError], str, str | None]:
-    """Return the class, the message and the hint of the error; None for the hint of its class."""
+    kind: type[EnvsyncError] = TransferFailed
+    hint: str | None = None  # that of the class
     if REFUSED in printed:
-        return Locked, "another push of it has begun there", None
-    if is_full(printed):
+        kind, message = Locked, "another push of it has begun there"
+    elif is_full(printed):
+        kind, message = NoSpace, "its disk or quota is full; the live environment is untouched"
         gc = command_line("gc", server)
         hint = f"free some space there (`{gc}` frees what no version needs), then push again"
-        return NoSpace, "its disk or quota is full; the live environment is untouched", hint
-    if not is_link_alive:
-        return ConnectionLost, "the connection was lost", None
-    if _NOT_CLEAN in printed and not prints_at_login:
+    elif not is_link_alive:
+        kind, message = ConnectionLost, "the connection was lost"
+    elif _NOT_CLEAN in printed and not prints_at_login:
+        message = "its rsync prints something before it starts, or is not rsync"
         hint = "`command -v rsync` there shows which one it is; or omit --transport"
-        return TransferFailed, "its rsync prints something before it starts, or is not rsync", hint
-    if _NOT_CLEAN in printed:
+    elif _NOT_CLEAN in printed:
+        message = "its login files print something, which rsync cannot skip"
         hint = "make ~/.bashrc there print only on a terminal, or omit --transport"
-        return TransferFailed, "its login files print something, which rsync cannot skip", hint
-    hint = "run the same command again: it resumes; or use --transport stream"
-    return TransferFailed, _what_failed(exit_code), hint
+    else:
+        message = _what_failed(exit_code)
+        hint = "run the same command again: it resumes; or use --transport stream"
+    return kind(message, hint=hint, details=_lines(printed), server=server)
 
 
 def _what_failed(exit_code: int) -> str:
