@@ -54,6 +54,25 @@ def test_a_torn_cache_is_no_cache(cache: str, looks: Trees, top: bytes) -> None:
         assert looks.snapshot(top).manifest() == expected, f"cut at {at}"
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_cache_that_others_could_write_is_replaced(
+    cache: str, looks: Trees, top: bytes, mode: int
+) -> None:
+    """As in a shared XDG_CACHE_HOME: who forged it could hide a change from the next push."""
+    looks.snapshot(top)
+    cache_file(cache).chmod(mode)
+    assert looks.snapshot(top).hashed_bytes == TREE_BYTES
+    assert looks.snapshot(top).hashed_bytes == 0
+
+
+def test_cache_of_another_user_is_not_believed(
+    looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks.snapshot(top)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert looks.snapshot(top).hashed_bytes == TREE_BYTES
+
+
 def test_damaged_cache_is_replaced(cache: str, looks: Trees, top: bytes) -> None:
     """A damaged cache must not cost every later push its time, or its success."""
     looks.snapshot(top)

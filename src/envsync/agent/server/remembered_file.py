@@ -17,13 +17,18 @@ _SUM_BYTES = 4
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
+def is_own(fd: int) -> bool:
+    """Return whether only this user can have written an open file."""
+    status = os.fstat(fd)
+    return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
+
+
 def load(path: Optional[str], magic: bytes) -> Optional[bytes]:
     """Return what was stored; None if it is missing or damaged, or others could write it."""
     if path is None:
         return None
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+        if not is_own(file.fileno()):
             return None
         data = file.read()
         start = len(magic) + _SUM_BYTES

@@ -9,6 +9,7 @@ import struct
 import zlib
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from envsync.agent.server.remembered_file import is_own
 from envsync.files.whole import whole_file
 from envsync.tree.listing import Listing
 
@@ -50,6 +51,7 @@ class Head(NamedTuple):
 class CacheFile:
     """A cache file. Reading never raises OSError, and a damaged file counts as missing.
 
+    So does one that another user could have written, as in a shared cache directory.
     Without a path there is never a file, and writing raises OSError.
     `write` never disturbs a reader; one that reads during `change_head` can find a damaged file.
     """
@@ -111,7 +113,9 @@ _KINDS = (str, str, list, list, str, int, int)
 
 
 def _read_head(file: IO[bytes]) -> Optional[Head]:
-    """Read the head of a file, up to the head's end; None if it is damaged."""
+    """Read a file up to the end of its head; None if damaged, or if others could write it."""
+    if not is_own(file.fileno()):
+        return None
     start = file.read(_START_BYTES)
     if start[: len(MAGIC)] != MAGIC:
         return None

@@ -5,7 +5,8 @@ its top directory, so its cache survives a rename. A row is valid only while ino
 ctime are unchanged (ctime may differ if a changed link count explains it and the inode is not known
 to be newer than the row). A file that changed so shortly before it was hashed that a later change
 could have the same timestamp gets no valid row. Rows are void after a reboot unless a sync of the
-filesystem followed the hashing. A damaged cache file counts as missing.
+filesystem followed the hashing. A cache file that is damaged, or that another user could have
+written, counts as missing.
 """
 
 from __future__ import annotations
