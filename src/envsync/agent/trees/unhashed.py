@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stat import S_IFREG
-from typing import List, Mapping, Tuple
+from typing import List, Mapping, NamedTuple, Tuple
 
 from envsync.agent.trees.file_hash import MISSING
 from envsync.agent.trees.stat_rows import INODE_MASK, KIND_MASK, unpack
@@ -36,23 +36,18 @@ class UnhashedFile:
         self.digests[at : at + len(MISSING)] = digest
 
 
-class Unhashed:
+class Unhashed(NamedTuple):
     """The files of one directory that have to be hashed; objects are made only when needed.
 
     `rows` is the directory's packed status. `digests` has one for each row: `MISSING` for files
     still to be hashed or that could not be read, and for entries that are no files.
     """
 
-    __slots__ = ("digests", "directory", "files", "rows", "size_bytes")
-
-    def __init__(
-        self, directory: bytes, rows: bytes, digests: bytearray, files: int, size_bytes: int
-    ) -> None:
-        self.directory = directory
-        self.rows = rows
-        self.digests = digests
-        self.files = files
-        self.size_bytes = size_bytes
+    directory: bytes
+    rows: bytes
+    digests: bytearray
+    files: int
+    size_bytes: int
 
     def items(self, read: Mapping[bytes, Tuple[int, bytes]] = _NOTHING_READ) -> List[UnhashedFile]:
         """Return the files to hash, the largest first; those that were `read` get that digest."""
