@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from envsync.conda.equal_prefix import rewritten
 from envsync.conda.requirements import (
     CondaRequirement,
     PipRequirement,
@@ -161,11 +160,3 @@ def test_a_file_of_no_name_is_no_metadata() -> None:
     path = b"conda-meta/x-1-0.json"
     content = record("x", "1", files=["lib/\ud800.dist-info/METADATA"]).encode()
     assert requirements([path], {path: content}.get).conda[0].name == "x"
-
-
-def test_a_prefix_of_the_same_length() -> None:
-    content = b"#!/p/.abcdef/bin/python\n\0/p/.abcdef\0"
-    after = rewritten(content, b"/p/.abcdef", b"/p/envs/me")
-    assert after == b"#!/p/envs/me/bin/python\n\0/p/envs/me\0"
-    with pytest.raises(ValueError, match="lengths"):
-        rewritten(content, b"/p/.abcdef", b"/p/envs/m")

@@ -29,7 +29,6 @@ from envsync.agent.places.layout import (
 )
 from envsync.agent.places.members import is_foreign
 from envsync.agent.trees.removal import remove_tree
-from envsync.conda.equal_prefix import rewritten
 from envsync.conda.relocated_records import (
     Rewritten,
     is_conda_record,
@@ -145,7 +144,7 @@ class SideBuild:
             content = self._content(path, has_digests=bool(changed) and is_record)
             if content is None:
                 continue
-            after = rewritten(content, self.path, self._final)
+            after = content.replace(self.path, self._final)
             if is_record:
                 after = with_new_digests(self._below(path), after, changed)
             if after != content:
@@ -174,7 +173,7 @@ class SideBuild:
     def _relink(self) -> None:
         for path in _entries(self.path):
             if os.path.islink(path) and self.path in os.readlink(path):
-                target = rewritten(os.readlink(path), self.path, self._final)
+                target = os.readlink(path).replace(self.path, self._final)
                 os.unlink(path)
                 os.symlink(target, path)
 
