@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server.home import content_directory
 from envsync.cli.run.crash import save_traceback
 from envsync.daemon.paths import DaemonPaths
 from envsync.errors import UsageError
-from envsync.files.directories import cache_directory, state_directory
+from envsync.files.directories import cache_directory, content_directory, state_directory
 from envsync.files.whole import whole_file
 from envsync.inventory import remembered
 

@@ -33,6 +33,12 @@ def cache_directory(environ: Mapping[str, str]) -> Optional[str]:
     return _ours(cache_home(environ))
 
 
+def content_directory(environ: Mapping[str, str]) -> Optional[str]:
+    """Return the directory of the content cache; None for a user without a home."""
+    directory = cache_directory(environ)
+    return None if directory is None else os.path.join(directory, "content")
+
+
 def state_home(environ: Mapping[str, str]) -> Optional[str]:
     """Return the base directory for all programs' state; None for a user without a home."""
     return _base(environ, "XDG_STATE_HOME", ".local/state")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server import boot
-from envsync.agent.server.home import content_directory
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
+from envsync.files.directories import content_directory
 from envsync.tree.local import LocalPaths
 from tests.support import disk
 from tests.support.changes import TREE_BYTES

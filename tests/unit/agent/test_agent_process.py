@@ -14,7 +14,6 @@ from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
 from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import NO_HELPERS
-from envsync.agent.server.home import content_directory
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import COMPLETE
@@ -26,6 +25,7 @@ from envsync.agent.wire.target_operations import (
     InspectTarget,
     OpenTarget,
 )
+from envsync.files.directories import content_directory
 from envsync.tree.local import LocalPaths
 from tests.support import disk
 from tests.support.processes import wait_until_alone

@@ -11,7 +11,6 @@ from envsync.agent.operations.service import Service, handles
 from envsync.agent.places.layout import Layout, layout
 from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.places.prefix_environments import prefix_environments
-from envsync.agent.server.home import content_directory
 from envsync.agent.server.progress import Progress
 from envsync.agent.target.gc import Rules, left_to_owner, sweep
 from envsync.agent.target.preparation import require_prefix
@@ -22,6 +21,7 @@ from envsync.agent.trees.storage import words
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.server_operations import COLLECT, Collect
 from envsync.errors import EnvsyncError
+from envsync.files.directories import content_directory
 
 
 @handles(COLLECT)

@@ -9,10 +9,10 @@ from typing import Tuple
 
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.server.facts import platform_facts, who
-from envsync.agent.server.home import content_directory
 from envsync.agent.wire import codec
 from envsync.agent.wire.messages import ListFacts, ServerFacts
 from envsync.agent.wire.server_operations import HEALTH, HELLO, LIST, AskEnvironments, HealthFacts
+from envsync.files.directories import content_directory
 
 
 @handles(HELLO)

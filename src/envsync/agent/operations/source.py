@@ -6,7 +6,6 @@ import os
 from typing import List, Tuple
 
 from envsync.agent.operations.service import Service, handles
-from envsync.agent.server.home import content_directory
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.wire.messages import Finding, RelocationFacts, SampleFacts, SourceState
 from envsync.agent.wire.source_operations import (
@@ -38,7 +37,7 @@ from envsync.agent.wire.source_operations import (
     SourceOpened,
 )
 from envsync.errors import AgentFailed
-from envsync.files.directories import state_directory
+from envsync.files.directories import content_directory, state_directory
 from envsync.tree.manifest import REFERENCE_BYTES
 
 

@@ -11,7 +11,6 @@ from envsync.agent.places.layout import layout, require_live
 from envsync.agent.places.local_patterns import local_patterns
 from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
-from envsync.agent.server.home import content_directory
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.wire.codec import decodable, decode_all
@@ -43,6 +42,7 @@ from envsync.agent.wire.target_operations import (
     SentManifest,
 )
 from envsync.errors import AgentFailed
+from envsync.files.directories import content_directory
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import InvalidEntry
 from envsync.tree.local import DEFAULT_LOCAL
