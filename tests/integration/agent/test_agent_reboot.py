@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.agent.server import boot
+from envsync.agent.server import machine
 from tests.support import disk
 from tests.support.pushes import Server, environment
 from tests.support.trees import file
@@ -14,7 +14,7 @@ TWO = environment({b"bin/tool": file(b"two", 0o755), b"lib/shared": file(b"the s
 
 
 def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot, "boot_id", lambda: "of the next boot")
+    monkeypatch.setattr(machine, "boot_id", lambda: "of the next boot")
 
 
 def hashed_bytes(server: Server) -> int:
@@ -64,7 +64,7 @@ def test_a_change_that_was_looked_at_was_not_synced(
 
 def test_a_boot_without_a_name(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing tells it from the one before: nothing that was not synced is believed."""
-    monkeypatch.setattr(boot, "boot_id", lambda: "")
+    monkeypatch.setattr(machine, "boot_id", lambda: "")
     server.push(ONE)
     disk.shift_content(server.live + b"/lib/shared")
     hashed_bytes(server)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server import boot, filesystem
+from envsync.agent.server import filesystem, machine
 from envsync.errors import CheckFailed
 from envsync.tree.revision import revision_of
 from tests.disk.disk import Disk
@@ -204,7 +204,7 @@ def test_version_is_whole_after_a_power_cut_at_any_write(
     scenario: Scenario, busy: bool, server: DiskServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded = Recorded(server, scenario, busy=busy)
-    monkeypatch.setattr(boot, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(machine, "boot_id", lambda: "another boot")
     stood = set()
     for position, cached, seed in recorded.cuts():
         with recorded.cut(position, cached, seed):
@@ -302,7 +302,7 @@ def test_hash_of_bytes_that_never_reached_the_disk_is_not_believed(
 
     server.disk.cut_power(position, "lost")
     server.disk.mount()
-    monkeypatch.setattr(boot, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(machine, "boot_id", lambda: "another boot")
     assert young.stat().st_size == 17_000
     assert server.revision() != seen.revision, "this power cut took nothing away"
     assert server.target().inspect(lock=False).revision == server.revision()

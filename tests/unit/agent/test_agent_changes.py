@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envsync.agent.server import boot, filesystem
+from envsync.agent.server import filesystem, machine
 from envsync.agent.server.filesystem import Mount
 from envsync.agent.trees import changes, partition, removal, running_search, scan
 from envsync.agent.trees import trees as trees_
@@ -223,7 +223,7 @@ def test_scan_after_scan_finds_each_change(
 
 
 def _of_another_boot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot, "boot_id", lambda: "another")
+    monkeypatch.setattr(machine, "boot_id", lambda: "another")
 
 
 def _of_a_clock_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:

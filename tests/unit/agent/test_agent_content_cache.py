@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server import boot
+from envsync.agent.server import machine
 from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused
 from envsync.files.directories import content_directory
@@ -22,14 +22,14 @@ def test_after_a_reboot_everything_is_hashed_again(
     looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks.snapshot(top)
-    monkeypatch.setattr(boot, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(machine, "boot_id", lambda: "another boot")
     assert looks.snapshot(top).hashed_bytes == TREE_BYTES
 
 
 def test_unless_a_sync_followed(looks: Trees, top: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     scanned = looks.snapshot(top).scan
     looks.cache(scanned.device, scanned.inode).mark_synced()
-    monkeypatch.setattr(boot, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(machine, "boot_id", lambda: "another boot")
     assert looks.snapshot(top).hashed_bytes == 0
 
 

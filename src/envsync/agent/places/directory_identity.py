@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from typing import Optional
 
-from envsync.agent.server.boot import boot_id
 from envsync.agent.server.filesystem import mount_of
+from envsync.agent.server.machine import boot_id
 from envsync.agent.wire.messages import DirectoryIdentity
 
 

@@ -1,4 +1,4 @@
-"""Identifies this machine among those that share a home directory."""
+"""Identifies this machine among those that share a home directory, and its current boot."""
 
 from __future__ import annotations
 
@@ -44,3 +44,13 @@ def _lasting_id() -> str:
         if _ID.match(text) and not is_mount_point(os.fsencode(_FILE)):
             return text
     return ""
+
+
+@functools.lru_cache(maxsize=None)
+def boot_id() -> str:
+    """Return the kernel's ID of this boot, or "" if unknown; cached, as no process outlives it."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

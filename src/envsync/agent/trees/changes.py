@@ -15,7 +15,7 @@ import signal
 import time
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from envsync.agent.server import boot
+from envsync.agent.server import machine
 from envsync.agent.server.facts import SEARCH_OPTIONS
 from envsync.agent.server.filesystem import holds_mounts, mount_of
 from envsync.agent.trees.partition import PARTS, Partition
@@ -51,7 +51,7 @@ class Moment(NamedTuple):
     def now(cls) -> Moment:
         """Return the present moment, for a tree that is read in full from now on."""
         now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
-        return cls(now_ns, min(_readings())[1], boot.boot_id(), now_ns)
+        return cls(now_ns, min(_readings())[1], machine.boot_id(), now_ns)
 
     @classmethod
     def from_fields(cls, fields: Sequence[object]) -> Moment:
@@ -67,7 +67,7 @@ class Moment(NamedTuple):
         was_set = abs(min(_readings())[1] - self.ahead_ns) > _CLOCK_TOLERANCE_NS
         age_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - self.read_ns
         is_young = 0 <= age_ns <= _READ_AGAIN_NS
-        return is_young and not was_set and self.boot == boot.boot_id() != ""
+        return is_young and not was_set and self.boot == machine.boot_id() != ""
 
 
 def _readings() -> Iterator[Tuple[int, int]]:

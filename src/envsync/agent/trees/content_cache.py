@@ -30,7 +30,7 @@ from typing import (
     ValuesView,
 )
 
-from envsync.agent.server import boot
+from envsync.agent.server import machine
 from envsync.agent.trees.busy_candidates import BusyCandidates, busy_candidates
 from envsync.agent.trees.cache_file import CacheFile, Head, Known
 from envsync.agent.trees.cache_names import cache_path
@@ -159,7 +159,7 @@ class ContentCache:
             summary.revision,
             list(summary.totals),
             _seen(summary.scan),
-            boot.boot_id() or _UNKNOWN_BOOT,
+            machine.boot_id() or _UNKNOWN_BOOT,
         )
         with contextlib.suppress(OSError):
             self._file.write(head, directories)
@@ -184,7 +184,7 @@ class ContentCache:
 
 def _counts(head: Head) -> bool:
     """Return whether the rows are valid in this boot."""
-    return head.boot in (_ANY_BOOT, boot.boot_id())
+    return head.boot in (_ANY_BOOT, machine.boot_id())
 
 
 def _seen(scan: Scan) -> List[Any]:
