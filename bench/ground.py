@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Sample
-from envsync.agent.trees.cache_names import cache_start
+from envsync.agent.trees.tree_caches import cache_start
 from tests.conda import ENVIRONMENT
 from tests.lab.host import CHECKOUT, INTERFACE, Host
 from tests.lab.lab import Lab, LabHost

@@ -11,8 +11,7 @@ import pytest
 
 from envsync.agent.source.elf_files import ElfFiles
 from envsync.agent.source.glibc_needs import NEEDS_NO_GLIBC, newest
-from envsync.agent.trees import cache_sweep
-from envsync.agent.trees.cache_names import cache_start
+from envsync.agent.trees.tree_caches import UNUSED_SECONDS, cache_start, sweep_caches
 from envsync.conda import elf
 from tests.support import disk
 
@@ -91,8 +90,7 @@ def test_a_file_that_is_another_one_by_now_is_not_remembered(
 def test_glibc_cache_is_swept_with_the_other_caches_of_its_tree(cache: Path) -> None:
     cache.parent.mkdir()
     cache.write_bytes(b"")
-    later = cache.stat().st_mtime + 2 * cache_sweep.UNUSED_SECONDS
+    later = cache.stat().st_mtime + 2 * UNUSED_SECONDS
     for alive, files in (({(1, 2)}, 0), (set(), 1)):
-        swept = cache_sweep.sweep_cache(str(cache.parent), alive, later, dry_run=False)
-        assert swept.files == files
+        assert sweep_caches(str(cache.parent), alive, later, dry_run=False) == (files, 0)
     assert cache_start(None, (1, 2)) is None

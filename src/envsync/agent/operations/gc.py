@@ -15,9 +15,8 @@ from envsync.agent.server.progress import Progress
 from envsync.agent.target.gc import Rules, left_to_owner, sweep
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
-from envsync.agent.trees.cache_names import Tree
-from envsync.agent.trees.cache_sweep import sweep_cache
 from envsync.agent.trees.storage import words
+from envsync.agent.trees.tree_caches import Tree, sweep_caches
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.server_operations import COLLECT, Collect
 from envsync.errors import EnvsyncError
@@ -38,7 +37,7 @@ def _gc(service: Service, order: Collect) -> GcFacts:
             problem = f"{places.name}: {words(error)}"
             swept.append(SweepFacts(places.name, problems=(problem,)))
         alive |= _trees(places)
-    files, size_bytes = sweep_cache(
+    files, size_bytes = sweep_caches(
         content_directory(os.environ), alive, time.time(), dry_run=order.dry_run
     )
     return GcFacts(tuple(swept), files, size_bytes)

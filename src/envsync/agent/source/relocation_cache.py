@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from envsync.agent.server.remembered_file import load, store
-from envsync.agent.trees.cache_names import cache_path
+from envsync.agent.trees.tree_caches import cache_path
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.messages import RelocationFacts
 from envsync.conda.relocated_records import Rewritten

@@ -15,11 +15,11 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 from envsync.agent.server import remembered_file
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.cache_file import Known
-from envsync.agent.trees.cache_names import cache_path
 from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.trees.set_id import mode_for
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import modes
+from envsync.agent.trees.tree_caches import cache_path
 from envsync.agent.wire.messages import Finding
 from envsync.conda import outside
 from envsync.errors import SourceRefused, listed

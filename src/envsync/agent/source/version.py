@@ -10,10 +10,10 @@ from envsync.agent.source import glibc_needs
 from envsync.agent.source.elf_files import ElfFiles
 from envsync.agent.source.relocations import Relocations, SourcePaths, relocation_to
 from envsync.agent.source.softlinks import Softlink
-from envsync.agent.trees.cache_names import cache_start
 from envsync.agent.trees.outgoing import NeedleSearch
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import may_hold_programs
+from envsync.agent.trees.tree_caches import cache_start
 from envsync.agent.wire.messages import RelocationFacts
 from envsync.conda import outside
 from envsync.tree import manifest as manifests

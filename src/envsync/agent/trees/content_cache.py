@@ -33,10 +33,10 @@ from typing import (
 from envsync.agent.server import machine
 from envsync.agent.trees.busy_candidates import BusyCandidates, busy_candidates
 from envsync.agent.trees.cache_file import CacheFile, Head, Known
-from envsync.agent.trees.cache_names import cache_path
 from envsync.agent.trees.changes import Moment, processes
 from envsync.agent.trees.partition import Partition, partition
 from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.tree_caches import cache_path
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 
