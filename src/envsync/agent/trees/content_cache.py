@@ -31,17 +31,23 @@ from typing import (
 )
 
 from envsync.agent.server import machine
-from envsync.agent.trees.busy_candidates import BusyCandidates, busy_candidates
 from envsync.agent.trees.cache_file import CacheFile, Head, Known
 from envsync.agent.trees.changes import Moment, processes
 from envsync.agent.trees.partition import Partition, partition
 from envsync.agent.trees.scan_pass import Scan
+from envsync.agent.trees.stat_rows import row_names, unpack
 from envsync.agent.trees.tree_caches import cache_path
+from envsync.conda import busy
+from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 
 _ANY_BOOT = "any"
 _UNKNOWN_BOOT = "unknown"
+_HISTORY_DIRECTORY = busy.HISTORY.rpartition(b"/")[0]
+
+BusyCandidates = Tuple[Tuple[bytes, int], ...]
+"""Relative paths, each with the newer of its mtime and ctime in nanoseconds."""
 
 
 class Summary(NamedTuple):
@@ -222,9 +228,20 @@ def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
 
 
 def busy_candidates_of(scan: Scan) -> BusyCandidates:
-    """Return the paths in a scanned tree that could be signs of an installer."""
+    """Return the paths in a scanned tree that could be signs of an installer (`busy.signs`)."""
     rows = scan.directories
-    return rows.busy_candidates if isinstance(rows, StoredRows) else busy_candidates(rows)
+    return rows.busy_candidates if isinstance(rows, StoredRows) else tuple(_candidates(rows))
+
+
+def _candidates(directories: Mapping[bytes, bytes]) -> Iterator[Tuple[bytes, int]]:
+    for directory, packed in directories.items():
+        names = row_names(packed)
+        is_told = b"~" in directory or b".condatmp" in directory or directory == _HISTORY_DIRECTORY
+        if is_told or b"~" in names or b".condatmp" in names:
+            for row in unpack(packed):
+                path = join(directory, row.name)
+                if busy.is_sign(path):
+                    yield path, max(row.mtime_ns, row.ctime_ns)
 
 
 def partition_of(scan: Scan) -> Partition:
