@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import ContextManager, Dict, List, Tuple
+import re
+from typing import ContextManager, Dict, Iterator, List, Tuple
 
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.server.conda_tool import create_command, find_tool, pip_command
@@ -26,18 +27,32 @@ from envsync.agent.wire.rebuild_operations import (
     Install,
     RunFacts,
 )
-from envsync.conda.requirements import Requirements
+from envsync.conda.packages import RECORD_MAX_BYTES
+from envsync.conda.requirements import Requirements, requirements
+from envsync.conda.site_packages import SITE_PACKAGES
 from envsync.errors import AgentFailed, TransferFailed
+from envsync.tree.entry import join
+from envsync.tree.manifest import Manifest
 
 TOOL_SECONDS = 7200.0
 """The time limit of one run, which may download some gigabytes over a slow link."""
 
+_WITH_RECORDS = re.compile(rb"conda-meta|" + SITE_PACKAGES + rb"(?:/[^/]+\.(?:dist|egg)-info)?")
+
 
 @handles(REQUIREMENTS)
 def _requirements(service: Service, _: None) -> Requirements:
-    from envsync.agent.source.requirements import source_requirements
+    """Return the requirements for rebuilding the source elsewhere, by its packages' records."""
+    source = service.source.version
+    paths = _paths_of_records(source.manifest())
+    return requirements(paths, lambda path: source.read(path, RECORD_MAX_BYTES))
 
-    return source_requirements(service.source.version)
+
+def _paths_of_records(manifest: Manifest) -> Iterator[bytes]:
+    for directory in filter(_WITH_RECORDS.fullmatch, manifest.directories):
+        yield directory
+        for entry in manifest.entries(directory):
+            yield join(directory, entry.name)
 
 
 @handles(FIND_TOOL)
