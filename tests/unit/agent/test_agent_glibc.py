@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.source.elf_files import ElfFiles
-from envsync.agent.source.glibc_needs import NEEDS_NO_GLIBC, newest
+from envsync.agent.source.elf_files import NEEDS_NO_GLIBC, ElfFiles, newest_glibc
 from envsync.agent.trees.tree_caches import UNUSED_SECONDS, cache_start, sweep_caches
 from envsync.conda import elf
 from tests.support import disk
@@ -41,7 +40,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[elf.Version]:
 def ask(top: bytes, cache: Path) -> Ask:
     shutil.copy2("/bin/ls", os.path.join(os.fsdecode(top), "program"))
 
-    return lambda: newest(files(top, cache))
+    return lambda: newest_glibc(files(top, cache))
 
 
 def files(top: bytes, cache: Path) -> ElfFiles:
@@ -83,7 +82,7 @@ def test_a_file_that_is_another_one_by_now_is_not_remembered(
     as_it_was = files(top, cache)
     shutil.copy2("/bin/ls", path)
     for _ in range(2):
-        newest(as_it_was)
+        newest_glibc(as_it_was)
     assert sum(map(bool, read)) == 2
 
 

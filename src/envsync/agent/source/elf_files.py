@@ -108,3 +108,24 @@ def _known(body: bytes) -> _Answers:
 
 def _row(key: bytes, said: bytes) -> bytes:
     return _ROW.pack(key, len(said)) + said
+
+
+NEEDS_NO_GLIBC: Tuple[bytes, elf.Version] = (b"", ())
+
+
+def newest_glibc(files: ElfFiles) -> Tuple[bytes, elf.Version]:
+    """Return the file that needs the newest glibc, and its version, or `NEEDS_NO_GLIBC`."""
+    newest_need = NEEDS_NO_GLIBC
+    for path, version in files.ask(_GLIBC):
+        if tuple(version) > newest_need[1]:
+            newest_need = path, tuple(version)
+    return newest_need
+
+
+def _needed_glibc(read: elf.ReadAt) -> bytes:
+    """Return the glibc version that a file needs, one byte per number; b"" if it needs none."""
+    needed = elf.needed_glibc(read)
+    return bytes(needed) if max(needed, default=0) < 256 else b""
+
+
+_GLIBC = Question(b"envsync glibc 2\n", "91bc", _needed_glibc)

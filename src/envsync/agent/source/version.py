@@ -6,8 +6,7 @@ import os
 from typing import TYPE_CHECKING, Collection, Mapping, Optional, Set, Tuple
 
 from envsync.agent.server.reading import read_start
-from envsync.agent.source import glibc_needs
-from envsync.agent.source.elf_files import ElfFiles
+from envsync.agent.source.elf_files import ElfFiles, newest_glibc
 from envsync.agent.source.relocations import Relocations, SourcePaths, relocation_to
 from envsync.agent.source.softlinks import Softlink
 from envsync.agent.trees.outgoing import NeedleSearch
@@ -99,7 +98,7 @@ class SourceVersion:
 
     def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
         """Return the file that needs the newest glibc, and its version; (b"", ()) if none does."""
-        return glibc_needs.newest(self.elf_files())
+        return newest_glibc(self.elf_files())
 
     def elf_files(self) -> ElfFiles:
         """Return its binaries."""
