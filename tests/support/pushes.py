@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+from envsync.agent.places.local_rules import VersionDirectories
 from envsync.agent.places.records import Records
-from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.target.push import TargetPush
 from envsync.agent.target.spare import make_spare
 from envsync.agent.target.switches import TargetSwitches

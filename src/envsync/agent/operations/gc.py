@@ -9,7 +9,7 @@ from typing import Iterator, List, Set
 
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.places.layout import Layout, layout
-from envsync.agent.places.local_patterns import local_patterns
+from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.prefix_environments import prefix_environments
 from envsync.agent.server.progress import Progress
 from envsync.agent.target.gc import Rules, left_to_owner, sweep

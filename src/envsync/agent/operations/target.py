@@ -8,7 +8,7 @@ from typing import Tuple
 
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.places.layout import layout, require_live
-from envsync.agent.places.local_patterns import local_patterns
+from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.target.preparation import require_prefix

@@ -9,10 +9,10 @@ from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 from envsync.agent.places.busy_findings import busy_findings, installer_findings, mapping_findings
 from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import layout_of, require_live
+from envsync.agent.places.local_rules import VersionDirectories
 from envsync.agent.places.locks import nonce_at
 from envsync.agent.places.records import Records
 from envsync.agent.places.revision_history import RevisionHistory
-from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.progress import ContentsProgress, Progress

@@ -6,11 +6,10 @@ import os
 from typing import Iterator, List, Mapping, Optional, Sequence
 
 from envsync.agent.places.layout import Layout, layout
-from envsync.agent.places.local_patterns import local_patterns
+from envsync.agent.places.local_rules import trees_of
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
 from envsync.agent.places.records import Records
-from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import user_name
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
@@ -20,7 +19,6 @@ from envsync.agent.wire.messages import EnvironmentFacts
 from envsync.conda.manifest_packages import package_paths
 from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError, PreflightRefused
-from envsync.tree.local import LocalPaths
 
 
 def environments(
@@ -38,9 +36,7 @@ def environments(
     for name in _live_names(prefix):
         try:
             places = layout(prefix, name)
-            patterns = local_patterns(places, local, local_of.get(name))
-            versions = VersionDirectories(Records(places))
-            trees = Trees(cache_directory, LocalPaths(patterns), versions=versions)
+            trees = trees_of(places, local, local_of.get(name), cache_directory)
             facts = _environment(places, trees)
         except (EnvsyncError, OSError) as error:
             facts = EnvironmentFacts(name, problem=words(error))

@@ -9,12 +9,11 @@ from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, Layout, layout
-from envsync.agent.places.local_patterns import local_patterns
+from envsync.agent.places.local_rules import trees_of
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
 from envsync.agent.places.records import Records
-from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
 from envsync.agent.server.facts import user_name
@@ -26,7 +25,6 @@ from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ServerFacts, ToolFacts
 from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.errors import EnvsyncError
-from envsync.tree.local import LocalPaths
 
 
 def health(
@@ -41,10 +39,8 @@ def health(
     `local_of` maps the environments that the inventory lists to their further local paths.
     """
 
-    def trees_of(places: Layout) -> Trees:
-        patterns = local_patterns(places, local, local_of.get(places.name))
-        versions = VersionDirectories(Records(places))
-        return Trees(cache_directory, LocalPaths(patterns), versions=versions)
+    def trees(places: Layout) -> Trees:
+        return trees_of(places, local, local_of.get(places.name), cache_directory)
 
     return HealthFacts(
         server=server,
@@ -52,7 +48,7 @@ def health(
         prefix=_prefix(prefix),
         tools=tuple(_tools(prefix)),
         cuda=driver_cuda_version(),
-        environments=tuple(_standing(prefix, trees_of)),
+        environments=tuple(_standing(prefix, trees)),
     )
 
 
@@ -84,7 +80,7 @@ def _tools(prefix: str) -> Iterator[ToolFacts]:
     yield from tools(prefix)
 
 
-def _standing(prefix: str, trees_of: Callable[[Layout], Trees]) -> Iterator[StandingFacts]:
+def _standing(prefix: str, trees: Callable[[Layout], Trees]) -> Iterator[StandingFacts]:
     try:
         names = _names(prefix)
     except OSError as error:
@@ -97,7 +93,7 @@ def _standing(prefix: str, trees_of: Callable[[Layout], Trees]) -> Iterator[Stan
             if closed is not None:
                 yield StandingFacts(name, "closed", closed.message)
                 continue
-            standing = StandingFacts(name, *_state(places, trees_of(places)))
+            standing = StandingFacts(name, *_state(places, trees(places)))
             # If nothing is live and no version is kept, there is only the state that a push left.
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing

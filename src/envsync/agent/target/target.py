@@ -17,10 +17,10 @@ from typing import (
 from envsync.agent.places.base import has_conda
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, layout_of
+from envsync.agent.places.local_rules import VersionDirectories
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
 from envsync.agent.places.records import Record, Records
-from envsync.agent.places.version_directories import VersionDirectories
 from envsync.agent.server.facts import platform_facts, processes_using
 from envsync.agent.server.filesystem import existing_parent, space
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
