@@ -120,15 +120,14 @@ def authentication_refused(
     """
     settings = place.settings
     takes_passwords = not allowed or not {"password", "keyboard-interactive"}.isdisjoint(allowed)
-    copy = place.copy_command(tried)
     if locked:
         hint = _unlock(settings, locked[0], has_agent=has_agent)
-    elif not tried:
-        hint = f"make a key and put it there: ssh-keygen -t ed25519 && {copy}"
     elif takes_passwords:
-        hint = f"put your key there: {copy}"
+        make = "make a key and put it there: ssh-keygen -t ed25519 && "
+        hint = ("put your key there: " if tried else make) + place.copy_command(tried)
     else:
-        hint = f"have your public key added to ~{settings.user}/.ssh/authorized_keys there: "
+        hint = "" if tried else "make a key (ssh-keygen -t ed25519), then "
+        hint += f"have your public key added to ~{settings.user}/.ssh/authorized_keys there: "
         hint += "it accepts no passwords, so ssh-copy-id cannot do it"
     details = [f"tried: {name}" for name in tried] or ["no usable key was found"]
     details += [f"needs a passphrase, not tried: {name}" for name in locked]

@@ -176,7 +176,18 @@ def test_commands_go_the_same_way(place: HopPlace) -> None:
     refused = authentication_refused(offered, ["agent key a", "/k/other"], [], ["password"])
     assert "ssh-copy-id -i /k/other -p 2222 alice@gpu02" in refused.hint
     keys_only = authentication_refused(there, ["a"], [], ["publickey"])
-    assert "~alice/.ssh/authorized_keys" in keys_only.hint
+    assert keys_only.hint.startswith("have your public key added to ~alice/.ssh/authorized_keys")
+
+
+def test_user_without_a_key_is_told_of_ssh_copy_id_only_where_passwords_are_accepted(
+    place: HopPlace,
+) -> None:
+    by_password = authentication_refused(place, [], [], ["publickey", "password"])
+    make = "make a key and put it there: ssh-keygen -t ed25519 && ssh-copy-id "
+    assert by_password.hint.startswith(make)
+    keys_only = authentication_refused(place, [], [], ["publickey"])
+    there = "have your public key added to ~alice/.ssh/authorized_keys there"
+    assert keys_only.hint.startswith(f"make a key (ssh-keygen -t ed25519), then {there}")
 
 
 @pytest.mark.parametrize("agent", ["none", "/run/agent", "$OTHER_SOCK"])
