@@ -121,6 +121,8 @@ def receiver_refusal(job: Job) -> str | None:
     """Return why the server cannot receive by rsync; None if it can."""
     if not rsync_command.is_plain(job.target.python):
         return "the path of Python there has characters that login shells treat differently"
+    if job.target.prints_at_login:
+        return "its login files print something, which rsync cannot skip"
     receiving = receiver(job)
     if not receiving.path:
         return "there is no rsync on the server"
@@ -180,10 +182,4 @@ def failed_run(job: Job, exit_code: int, said: str) -> EnvsyncError:
             job.target.ask(HELLO, None)
         except ConnectionLost:
             is_link_alive = False
-    return failure(
-        exit_code,
-        said,
-        job.target.link.server,
-        is_link_alive=is_link_alive,
-        prints_at_login=job.target.prints_at_login,
-    )
+    return failure(exit_code, said, job.target.link.server, is_link_alive=is_link_alive)

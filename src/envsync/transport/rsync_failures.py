@@ -22,13 +22,10 @@ def is_full(printed: str) -> bool:
     return any(text in line for line in lines for text in _FULL)
 
 
-def failure(
-    exit_code: int, printed: str, server: str, *, is_link_alive: bool, prints_at_login: bool
-) -> EnvsyncError:
+def failure(exit_code: int, printed: str, server: str, *, is_link_alive: bool) -> EnvsyncError:
     """Return the error for a run that failed: by its exit code, or because a disk is full.
 
-    `is_link_alive` says whether envsync's own session with the server still answers,
-    `prints_at_login` whether that began with what login files print.
+    `is_link_alive` says whether envsync's own session with the server still answers.
     """
     kind: type[EnvsyncError] = TransferFailed
     hint: str | None = None  # that of the class
@@ -40,12 +37,9 @@ def failure(
         hint = f"free some space there (`{gc}` frees what no version needs), then push again"
     elif not is_link_alive:
         kind, message = ConnectionLost, "the connection was lost"
-    elif _NOT_CLEAN in printed and not prints_at_login:
+    elif _NOT_CLEAN in printed:
         message = "its rsync prints something before it starts, or is not rsync"
         hint = "`command -v rsync` there shows which one it is; or omit --transport"
-    elif _NOT_CLEAN in printed:
-        message = "its login files print something, which rsync cannot skip"
-        hint = "make ~/.bashrc there print only on a terminal, or omit --transport"
     else:
         message = _what_failed(exit_code)
         hint = "run the same command again: it resumes; or use --transport stream"

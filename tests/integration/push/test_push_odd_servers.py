@@ -123,6 +123,7 @@ def test_chatty_login_files(envsync: Envsync, source: Stamped, target: LabHost) 
         ran = envsync.push("server2", "--transport", "rsync", expect=17)
         assert "login files print something, which rsync cannot skip" in ran.error["message"]
         assert version_at(target) == version - 1
+        assert [*(state(target) / "trees").iterdir()] == [], "nothing was staged"
 
 
 def test_a_chatty_rsync(envsync: Envsync, source: Stamped, target: LabHost) -> None:

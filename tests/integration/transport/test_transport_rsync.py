@@ -189,5 +189,7 @@ def test_rsync_is_refused_where_it_cannot_work(
     )
     odd = replace(job, target=replace(job.target, python="/opt/it's here/python"))
     assert "path of Python" in str(RsyncTransport().refusal(odd))
+    chatty = replace(job, target=replace(job.target, prints_at_login=True))
+    assert "login files print something" in str(RsyncTransport().refusal(chatty))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert RsyncTransport().refusal(job) == "there is no rsync on this machine"
