@@ -94,10 +94,6 @@ def listed(names: Sequence[str], shown: int) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def _hint_text(hint: Union[str, Hint], server: Optional[str]) -> str:
-    return hint if isinstance(hint, str) else hint.text(server)
-
-
 class EnvsyncError(Exception):
     """The root of the tree.
 
@@ -127,7 +123,8 @@ class EnvsyncError(Exception):
     @property
     def hint(self) -> str:
         """The hint as a person reads it, made from `advice`."""
-        return _hint_text(self.advice, self.server)
+        advice = self.advice
+        return advice if isinstance(advice, str) else advice.text(self.server)
 
     @hint.setter
     def hint(self, hint: Union[str, Hint]) -> None:

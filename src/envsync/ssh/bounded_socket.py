@@ -78,9 +78,6 @@ class BoundedSocket:
     def settimeout(self, seconds: float | None) -> None:
         self._inner.settimeout(seconds)
 
-    def getpeername(self) -> object:
-        return getattr(self._inner, "getpeername", lambda: None)()
-
     def close(self) -> None:
         self._closed = True
         if isinstance(self._inner, socket.socket):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from paramiko.ssh_exception import SSHException
 
-from envsync.errors import ConnectionLost
 from envsync.ssh import connection_errors
 
 if TYPE_CHECKING:
@@ -120,8 +119,6 @@ class FabricSession:
     def _lost_if_it_fails(self, silence: str) -> Iterator[None]:
         try:
             yield
-        except ConnectionLost:
-            raise
         except TimeoutError as error:
             reason = f"it {silence} for {self._silence_seconds:g} seconds"
             raise connection_errors.lost(self._server, reason) from error

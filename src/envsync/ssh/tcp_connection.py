@@ -20,10 +20,9 @@ def connect(
     sock = _connected(settings, connect_seconds)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # The kernel then notices a peer that vanished, whatever was sent last.
-        milliseconds = round(silence_seconds * 1000)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    # The kernel then notices a peer that vanished, whatever was sent last.
+    milliseconds = round(silence_seconds * 1000)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     return sock
 
 
