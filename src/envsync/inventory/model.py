@@ -86,11 +86,6 @@ class Inventory:
     environments: tuple[Environment, ...] = ()
     watch: Watch = field(default_factory=Watch)
 
-    @classmethod
-    def without_file(cls, prefix: str | None = None) -> Inventory:
-        """Return the inventory used without a file: ssh configuration and one prefix for all."""
-        return cls(prefix=None if prefix is None else _checked(names.prefix, prefix))
-
     def select(self, tokens: Sequence[str], unlisted: Sequence[Server] = ()) -> tuple[Server, ...]:
         """Return the servers that `SERVER`, `@GROUP` or `RANGE` tokens name, in order, each once.
 
@@ -207,7 +202,7 @@ class Inventory:
             )
             raise
 
-    def _by_name(self, unlisted: Sequence[Server] = ()) -> dict[str, Server]:
+    def _by_name(self, unlisted: Sequence[Server]) -> dict[str, Server]:
         return {server.name: server for server in (*unlisted, *self.servers)}
 
     def _resolve(self, token: str, unlisted: Sequence[Server]) -> Iterable[Server | str]:

@@ -111,7 +111,7 @@ Prefix = Annotated[str, _text(names.prefix)]
 
 
 class _Entry(BaseModel):
-    """A frozen model without unknown keys; a key without a value counts as absent."""
+    """A frozen model without unknown keys; a key without a value, or nothing at all, is absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -124,7 +124,7 @@ class _Entry(BaseModel):
                 for key, inner in value.items()
                 if inner is not None or key not in cls.model_fields
             }
-        return value
+        return {} if value is None else value
 
 
 class ShareEntry(_Entry):
@@ -151,7 +151,7 @@ class ServerEntry(_Entry):
             if slip is not None and slip[1] in cls.model_fields:
                 raise ValueError(f"a colon and a space, as in `{slip[1]}: {slip[2]}`")
             return {"host": value}
-        return {} if value is None else value
+        return value
 
 
 class EnvironmentEntry(_Entry):
@@ -166,11 +166,6 @@ class EnvironmentEntry(_Entry):
     outside: Annotated[Outside, _text(_one_of(get_args(Outside)))] = "warn"
     watch: Annotated[bool, _text(boolean)] = False
     share: ShareEntry | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty(cls, value: Any) -> Any:
-        return {} if value is None else value
 
 
 class WatchEntry(_Entry):

@@ -149,7 +149,7 @@ def test_a_pull_can_insist_on_another_platform(site: Site, insisted: bool) -> No
 
 
 def test_push_without_an_inventory_uses_the_active_prefix(prefix: str) -> None:
-    site = Site(Inventory.without_file(), None, "here", prefix)
+    site = Site(Inventory(), None, "here", prefix)
     request = _request(site, "alice@gpu7", "bob@gpu7")
     there = [("alice@gpu7", prefix), ("bob@gpu7", prefix)]
     assert [(d.server, d.prefix) for d in request.destinations] == there
@@ -200,14 +200,14 @@ def test_a_link_that_leads_to_nothing(site: Site, prefix: str) -> None:
 
 
 def test_without_an_inventory_this_machine_is_known_by_its_hostname(prefix: str) -> None:
-    site = Site(Inventory.without_file(), None, "here", prefix)
+    site = Site(Inventory(), None, "here", prefix)
     here, there = site.places(["here", "server2"])
     assert here.open_link is None
     assert there.open_link is not None
 
 
 def test_no_server_and_no_inventory(prefix: str) -> None:
-    site = Site(Inventory.without_file(), None, "here", prefix)
+    site = Site(Inventory(), None, "here", prefix)
     with pytest.raises(UsageError, match="no server was named") as caught:
         _request(site)
     assert caught.value.hint == "envsync push myenv SERVER"

@@ -17,7 +17,7 @@ from tests.support.command_line import Envsync
 
 SERVERS = (Server("server1", "server1"), Server("server2", "server2", groups=("gpu",)))
 LISTED = Inventory(Path("inv.yaml"), "/conda", SERVERS)
-ZERO = Inventory.without_file()
+ZERO = Inventory()
 
 UNLISTED = Site(LISTED, None, "laptop", None)
 """A machine that the inventory does not list."""

@@ -313,7 +313,7 @@ def test_a_file_here_of_another_user_is_refused(
 def test_without_a_file_neither_yaml_nor_pydantic_is_imported() -> None:
     code = (
         "import sys, envsync.inventory as i; i.find(None, {'HOME': '/nonexistent'});"
-        "i.Inventory.without_file('/opt/conda').select(['gpu[1-2]']);"
+        "i.Inventory(prefix='/opt/conda').select(['gpu[1-2]']);"
         "print([m for m in ('yaml', 'pydantic', 'pydantic_core') if m in sys.modules])"
     )
     done = subprocess.run(

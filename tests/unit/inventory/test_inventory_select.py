@@ -69,7 +69,7 @@ def test_an_unknown_name_is_told_with_the_known_ones(tokens: list[str], message:
         assert "groups: @far, @gpu" in caught.value.details
 
 
-@pytest.mark.parametrize("inventory", [INVENTORY, Inventory.without_file()])
+@pytest.mark.parametrize("inventory", [INVENTORY, Inventory()])
 @pytest.mark.parametrize(("token", "kind"), [("@gpu", "group"), ("gpu[03-04]", "range")])
 def test_group_or_range_is_refused_where_one_server_is_meant(
     token: str, kind: str, inventory: Inventory
@@ -114,7 +114,7 @@ def test_an_environment_that_is_not_listed_has_the_defaults() -> None:
 
 @pytest.mark.parametrize("name", ["base", "../x", "-x", "a/b", "", "a\nb"])
 def test_an_environment_that_cannot_be(name: str) -> None:
-    for inventory in (INVENTORY, Inventory.without_file()):
+    for inventory in (INVENTORY, Inventory()):
         with pytest.raises(InventoryError, match=r"expected an environment|base is conda itself"):
             inventory.environment(name)
 
@@ -123,18 +123,18 @@ def test_an_environment_that_cannot_be(name: str) -> None:
 
 
 def test_without_a_file_any_host_is_a_server() -> None:
-    inventory = Inventory.without_file("/opt/conda")
+    inventory = Inventory(prefix="/opt/conda")
     assert inventory.select(["gpu[1-2]", "2001:db8::1", "gpu1"]) == (
         Server("gpu1", "gpu1", prefix="/opt/conda"),
         Server("gpu2", "gpu2", prefix="/opt/conda"),
         Server("2001:db8::1", "2001:db8::1", prefix="/opt/conda"),
     )
-    assert Inventory.without_file().select(["a"])[0].prefix is None
+    assert Inventory().select(["a"])[0].prefix is None
 
 
 def test_without_a_file_a_server_is_called_as_it_was_written() -> None:
     """Two users of one host are two: each has environments of its own there."""
-    inventory = Inventory.without_file()
+    inventory = Inventory()
     named = ["alice@x.example", "bob@x.example", "x.example", "alice@x.example", "c[1-2]@x"]
     assert inventory.select(named) == (
         Server("alice@x.example", "x.example", user="alice"),
@@ -148,17 +148,12 @@ def test_without_a_file_a_server_is_called_as_it_was_written() -> None:
 @pytest.mark.parametrize("token", ["", "-oProxyCommand=id", "a b", "a/b", "x;id", "-l@host", "a@"])
 def test_without_a_file_a_host_must_still_be_one(token: str) -> None:
     with pytest.raises(InventoryError, match="expected a "):
-        Inventory.without_file().select([token])
+        Inventory().select([token])
 
 
 def test_without_a_file_there_are_no_groups() -> None:
     with pytest.raises(InventoryError, match="no group '@gpu': no inventory was found"):
-        Inventory.without_file().select(["@gpu"])
-
-
-def test_without_a_file_a_prefix_must_be_absolute() -> None:
-    with pytest.raises(InventoryError, match="expected an absolute path"):
-        Inventory.without_file("conda")
+        Inventory().select(["@gpu"])
 
 
 # --- its own entry ------------------------------------------------------------------------
@@ -217,7 +212,7 @@ def test_an_own_name_must_be_in_the_inventory(as_name: str | None, environ: dict
 
 
 def test_without_a_file_the_own_name_is_what_is_given() -> None:
-    inventory = Inventory.without_file()
+    inventory = Inventory()
     assert inventory.own_name("laptop", {}, "x") == "laptop"
     assert inventory.own_name(None, {}, "x") is None
     with pytest.raises(InventoryError, match="expected a server name") as caught:

@@ -60,7 +60,7 @@ class Invocation:
         from envsync.inventory import Inventory, find, load
 
         path = find(self.config, self.environ)
-        return Inventory.without_file() if path is None else load(path)
+        return Inventory() if path is None else load(path)
 
     def site(self, as_name: str | None = None) -> Site:
         from envsync.cli.invocation.site import Site
