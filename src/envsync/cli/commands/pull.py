@@ -8,15 +8,13 @@ import click
 
 from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
-from envsync.cli.invocation.options import common_options, force_platform_option, push_options
+from envsync.cli.invocation.options import common_options, copy_options
 
 
 @click.command()
 @environment_argument
 @server_argument("from_server")
-@force_platform_option
-@push_options
-@click.option("-y", "--yes", is_flag=True, help="Accepted for scripts; nothing is asked anyway.")
+@copy_options
 @common_options
 @click.pass_obj
 def pull(invocation: Invocation, /, **options: Any) -> None:

@@ -10,7 +10,7 @@ import click
 from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.completion import server_names
 from envsync.cli.invocation.invocation import Invocation
-from envsync.cli.invocation.options import common_options, force_platform_option, push_options
+from envsync.cli.invocation.options import common_options, copy_options
 from envsync.cli.invocation.running_daemon import install_warning, looking_again
 from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
 
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--transport", default="auto", metavar="NAME", help="auto, rsync, stream or scp.  [auto]"
 )
-@force_platform_option
-@push_options
-@click.option("-y", "--yes", is_flag=True, help="Accepted for scripts; nothing is asked anyway.")
+@copy_options
 @common_options
 @click.pass_obj
 def push(invocation: Invocation, /, **options: Any) -> None:

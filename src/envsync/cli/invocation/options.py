@@ -45,10 +45,13 @@ def push_options(command: F) -> F:
     return command
 
 
-def force_platform_option(command: F) -> F:
-    """Add the option that push and pull share; it is a field of `PushOptions`, too."""
+def copy_options(command: F) -> F:
+    """Add the options that push and pull share: `push_options` and more."""
     text = "Copy it even if the platforms differ; it may not run."
-    return click.option("--force-platform", is_flag=True, help=text)(command)
+    force = click.option("--force-platform", is_flag=True, help=text)
+    text = "Accepted for scripts; nothing is asked anyway."
+    yes = click.option("-y", "--yes", is_flag=True, expose_value=False, help=text)
+    return force(push_options(yes(command)))
 
 
 def config_option(*, hidden: bool = False) -> Callable[[F], F]:

@@ -41,7 +41,6 @@ class PushOptions:
     allow_shrink: bool = False
     retry_held: bool = False
     limit: str | None = None
-    yes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
