@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.in_order import InOrder, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
+from envsync.cli.output.terminal import listed
 from envsync.cli.output.wording import count, offset, size
 from envsync.errors import PreflightRefused, SomeServersFailed
 
@@ -136,8 +138,6 @@ def _environment_lines(examinations: Sequence[Examination]) -> Iterator[str]:
 
 def _complaint_lines(complaints: Sequence[Complaint]) -> Iterator[str]:
     """Yield each distinct complaint once, with its servers and the first one's command."""
-    from envsync.cli.output.terminal import listed
-
     alike: dict[str, list[Complaint]] = {}
     for complaint in complaints:
         alike.setdefault(complaint.what, []).append(complaint)
@@ -170,8 +170,6 @@ def _raise(
 
 
 def _document(examination: Examination) -> dict[str, Any]:
-    from envsync.agent.wire.checked_json import to_json
-
     health = examination.health
     return {
         "server": examination.server,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
@@ -106,8 +107,6 @@ def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
 
 
 def _document(outcome: Outcome[GcFacts]) -> dict[str, object]:
-    from envsync.agent.wire.checked_json import to_json
-
     return {
         **_judged(outcome).document(),
         "freed": None if outcome.value is None else to_json(outcome.value),

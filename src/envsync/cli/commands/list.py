@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import age, size
+from envsync.tree.revision import short
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import ListFacts
@@ -61,8 +63,6 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
 
 def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each environment of a server; what could not be read is shown as `-`."""
-    from envsync.tree.revision import short
-
     if outcome.value is None:
         return
     for facts in outcome.value.environments:
@@ -85,8 +85,6 @@ def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
 
 
 def _document(outcome: Outcome[ListFacts]) -> dict[str, object]:
-    from envsync.agent.wire.checked_json import to_json
-
     return {
         **outcome.document(),
         "environments": to_json(outcome.value.environments) if outcome.value else [],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
@@ -118,8 +119,6 @@ def _lines(removal: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
 
 
 def _document(outcome: Outcome[Removed]) -> dict[str, object]:
-    from envsync.agent.wire.checked_json import to_json
-
     removed = outcome.value
     return {
         **_judged(outcome).document(),

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import looking_again
 from envsync.cli.output.wording import count, moment, size
+from envsync.tree.revision import short
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import RecordFacts
@@ -42,11 +44,9 @@ def rollback(
     The present version is kept, and is held: it is not pushed there again, except with
     `envsync push --retry-held`. The source's next version is.
     """
-    from envsync.agent.wire.checked_json import to_json
     from envsync.agent.wire.messages import KEPT
     from envsync.cli.invocation.asking import ask_servers, target_again, target_of
     from envsync.push.switches.rollback import roll_back
-    from envsync.tree.revision import short
 
     site = invocation.site()
     known = site.inventory.environment(environment)  # refuses base

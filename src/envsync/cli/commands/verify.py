@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.wording import count, size
+from envsync.cli.output.wording import count, moment, size
 from envsync.errors import EnvsyncError, NotFound, VerificationFailed
 from envsync.hint_commands import command_line, published_diff
+from envsync.tree.revision import short
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import VerifyFacts
@@ -126,9 +128,6 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
         for kind, paths in _differing(facts).items():
             yield from (f"  {kind:<12}{path}" for path in paths)
         return
-    from envsync.cli.output.wording import moment
-    from envsync.tree.revision import short
-
     contents = f"{count(facts.totals.files, 'file')}, {size(facts.totals.size_bytes)}"
     # The source's revision, because the server's own differs if its prefix does.
     revision = short(facts.record.source_revision)
@@ -138,8 +137,6 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
 
 
 def _document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
-    from envsync.agent.wire.checked_json import to_json
-
     return {
         **outcome.document(),
         "verified": None if outcome.value is None else to_json(outcome.value),
