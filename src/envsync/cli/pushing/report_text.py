@@ -83,8 +83,8 @@ def _outcome(report: PushReport) -> str:
         return f"already at {_revision(report)}{recorded} ({duration(report.seconds)})"
     if report.outcome == PLANNED:
         refused = "" if report.error is None else "would be refused; otherwise "
-        return f"{refused}{_contents(report)}; {_would_send(report)}"
-    return f"{_contents(report)}; {_sent(report)}, {duration(report.seconds)}"
+        return f"{refused}{_contents(report)}; {_sending(report)}"
+    return f"{_contents(report)}; {_sending(report)}, {duration(report.seconds)}"
 
 
 def _revision(report: PushReport) -> str:
@@ -102,21 +102,24 @@ def _contents(report: PushReport) -> str:
     return f"{count(report.totals.files, 'file')}, {size(report.totals.size_bytes)}"
 
 
-def _sent(report: PushReport) -> str:
-    plan = report.plan
+def _sending(report: PushReport) -> str:
+    """Return what was sent, or in a dry run what would be."""
+    plan, is_planned = report.plan, report.outcome == PLANNED
     if report.method == REBUILD:
-        return f"rebuilt there with {report.tool}"
+        return f"{'would be ' if is_planned else ''}rebuilt there with {report.tool}"
     if plan is None or not plan.fetch_files:
         return "nothing to send" + ("" if plan is None else _reused(plan))
-    wire = ""
-    if report.wire_bytes is not None:
-        wire = f"{size(report.wire_bytes)} on the wire, "
-    files = count(plan.fetch_files, "file")
+    files, contents = count(plan.fetch_files, "file"), size(plan.fetch_bytes)
+    wire_bytes = report.predicted_wire_bytes if is_planned else report.wire_bytes
+    wire = "" if wire_bytes is None else f"{size(wire_bytes)} on the wire"
+    if is_planned:
+        about = f", about {wire}" if wire else ""
+        return f"{files} to send ({contents}{about}){_reused(plan)}"
     # What goes directly from server to server has no choice of transport.
     is_told = report.route and report.transport == DIRECT
     transport = "" if is_told else report.transport
-    route = ", ".join(part for part in (transport, report.route) if part)
-    return f"{files} sent ({size(plan.fetch_bytes)}, {wire}{route}){_reused(plan)}"
+    how = ", ".join(part for part in (contents, wire, transport, report.route) if part)
+    return f"{files} sent ({how}){_reused(plan)}"
 
 
 def _reused(plan: PlanFacts) -> str:
@@ -124,18 +127,6 @@ def _reused(plan: PlanFacts) -> str:
     if not plan.reused_from or plan.reused_bytes < REUSE_SHOWN_FROM_BYTES:
         return ""
     return f", {size(plan.reused_bytes)} reused from {listed(plan.reused_from)}"
-
-
-def _would_send(report: PushReport) -> str:
-    plan = report.plan
-    if report.method == REBUILD:
-        return f"would be rebuilt there with {report.tool}"
-    if plan is None or not plan.fetch_files:
-        return "nothing to send" + ("" if plan is None else _reused(plan))
-    wire = report.predicted_wire_bytes
-    about = "" if wire is None else f", about {size(wire)} on the wire"
-    files = count(plan.fetch_files, "file")
-    return f"{files} to send ({size(plan.fetch_bytes)}{about}){_reused(plan)}"
 
 
 def _method_lines(report: PushReport, verbose: bool) -> Iterator[str]:
