@@ -12,7 +12,6 @@ from envsync.agent.server.tool_run import run, tool_environment
 from envsync.agent.staging import side_build
 from envsync.agent.staging.build_plan import OWN, Holding
 from envsync.agent.staging.side_build import SideBuild
-from envsync.agent.staging.writing import space_guard
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.wire.messages import RebuiltFacts, ToolFacts
 from envsync.agent.wire.rebuild_operations import (
@@ -64,8 +63,7 @@ def _find_tool(_: Service, prefix: str) -> ToolFacts:
 def _create(service: Service, request: Create) -> RunFacts:
     """Run the tool once, at a path where nothing is yet."""
     service.build = build = SideBuild(service.push.locked_places())
-    with space_guard():
-        build.begin()
+    build.begin()
     environment = os.fsdecode(build.path)
     channels, names = _lines(request.channels), _lines(request.names)
     with _file(service, request.specs) as path:
@@ -99,8 +97,7 @@ def _check(service: Service, _: None) -> RunFacts:
 @handles(TAKE_BUILT)
 def _take_built(service: Service, _: None) -> RebuiltFacts:
     build = _build(service)
-    with space_guard():
-        build.finish()
+    build.finish()
     progress = service.counted("hash")
     snapshot = service.target.trees.snapshot(build.path, progress=progress)
     wanted = snapshot.manifest()

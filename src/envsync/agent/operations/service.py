@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.progress import Progress
-from envsync.agent.trees.storage import storage_failure
+from envsync.agent.trees.storage import space_guard
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed
 
@@ -88,14 +88,10 @@ class Service:
         """Carry out one operation. Raises `EnvsyncError`, and OSError that is no disk trouble."""
         _, handler = _operation(operation.name)
         try:
-            answer: AnswerT = handler(self, request)
+            with space_guard():
+                answer: AnswerT = handler(self, request)
         except (KeyError, TypeError, ValueError) as error:
             raise AgentFailed(f"{operation.name}: {type(error).__name__}: {error}") from error
-        except OSError as error:
-            failure = storage_failure(error)
-            if failure is None:
-                raise
-            raise failure from error
         return answer
 
     def answer(self, name: str, document: Any, payload: bytes) -> Tuple[Any, bytes]:

@@ -17,7 +17,7 @@ from envsync.agent.server.program_version import version_text
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.incoming import Incoming
-from envsync.agent.staging.writing import TreeWriter, space_guard
+from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.wire import codec
 from envsync.agent.wire.messages import BundleFacts, ReceiveFacts
@@ -96,7 +96,7 @@ def _items(service: Service, paths: bytes) -> Collection[Tuple[bytes, Entry]]:
 def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
     """Write the stream; report at most a few times a second how many files have arrived."""
     decoder, told = codec.Decoder(), 0.0
-    with space_guard(), contextlib.closing(decoder):
+    with contextlib.closing(decoder):
         try:
             while True:
                 data = stream()
@@ -124,14 +124,13 @@ def _bundle(service: Service, _: None) -> BundleFacts:
     state, token = service.target.places.state, service.push.staging.token
     path = scratch_files.bundle(state, token)
     digest, size_bytes = hashlib.sha256().digest(), 0
-    with space_guard():
-        if os.path.islink(path):
-            os.unlink(path)
-        for found in scratch_files.bundles(state):
-            if found != path and not size_bytes:
-                size_bytes = _take_over(found, path)
-            if found != path:
-                os.unlink(found)
+    if os.path.islink(path):
+        os.unlink(path)
+    for found in scratch_files.bundles(state):
+        if found != path and not size_bytes:
+            size_bytes = _take_over(found, path)
+        if found != path:
+            os.unlink(found)
     with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
         digest, size_bytes = hash_open_file(file.fileno()), file.tell()
     return BundleFacts(os.fsdecode(path), size_bytes, digest.hex(), space(state).free_bytes)

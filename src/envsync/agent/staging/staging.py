@@ -21,10 +21,11 @@ from envsync.agent.staging.choice import StagingCandidate
 from envsync.agent.staging.copying import Copying, CopySite
 from envsync.agent.staging.incremental_listing import IncrementalListing
 from envsync.agent.staging.plan_steps import after_contents, before_contents, stamp_directories
-from envsync.agent.staging.writing import TreeWriter, space_guard
+from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_trees
 from envsync.agent.trees.snapshot import Snapshot
+from envsync.agent.trees.storage import space_guard
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED
 from envsync.errors import VerificationFailed

@@ -11,31 +11,18 @@ import errno
 import hashlib
 import os
 import stat
-from typing import Iterator, Optional
+from typing import Optional
 
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.file_hash import READ_BYTES, SMALL_FILE_BYTES, hash_open_file
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.trees.storage import storage_failure
 from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
 
 _PERMISSIONS = MODE_MASK & 0o777
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@contextlib.contextmanager
-def space_guard() -> Iterator[None]:
-    """Translate the OSError of a full or failing disk into the error for people."""
-    try:
-        yield
-    except OSError as error:
-        failure = storage_failure(error)
-        if failure is None:
-            raise
-        raise failure from error
 
 
 class TreeWriter:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.file_hash import why_unreadable
@@ -126,6 +127,18 @@ def storage_failure(error: OSError) -> Optional[EnvsyncError]:
         hint=Hint(f"{disk_trouble.cure}, then try again"),
         details=_paths(error),
     )
+
+
+@contextlib.contextmanager
+def space_guard() -> Iterator[None]:
+    """Translate the OSError of a full or failing disk into the error for people."""
+    try:
+        yield
+    except OSError as error:
+        failure = storage_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
 
 
 def failure_here(error: OSError) -> Optional[EnvsyncError]:

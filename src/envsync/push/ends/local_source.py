@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
-from envsync.agent.trees.storage import storage_failure
+from envsync.agent.trees.storage import space_guard
 from envsync.agent.wire.source_operations import SOURCE_MANIFEST, AskManifest
 from envsync.errors import about
 from envsync.push.ends.end import LocalEnd
@@ -76,14 +76,8 @@ class LocalSource:
         def named(
             items: Collection[Item], progress: Callable[[int, int], None] | None = None
         ) -> Iterator[bytes]:
-            with about(self.look.server):
-                try:
-                    yield from contents(items, progress)
-                except OSError as error:
-                    failure = storage_failure(error)
-                    if failure is None:
-                        raise
-                    raise failure from error
+            with about(self.look.server), space_guard():
+                yield from contents(items, progress)
 
         return named
 
