@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -109,24 +110,18 @@ def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
     return tuple(_to_bytes(path) for path in files if isinstance(path, str))
 
 
-def files_of_record(content: bytes, site_packages: bytes) -> Tuple[bytes, ...]:
-    """Return the paths in a dist-info's RECORD, relative to the environment.
+def files_of_record(content: bytes, site_packages: bytes) -> Iterator[bytes]:
+    """Yield the paths in a dist-info's RECORD, relative to the environment.
 
     Paths that lead out of the environment are left out.
     """
-    return tuple(_record_paths(content, site_packages))
-
-
-def _record_paths(content: bytes, site_packages: bytes) -> Iterator[bytes]:
     text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
-    try:
+    with contextlib.suppress(csv.Error):
         for row in csv.reader(text):
             if row and row[0]:
                 path = posixpath.normpath(posixpath.join(site_packages, _to_bytes(row[0])))
                 if not path.startswith((b"/", b"../")):
                     yield path
-    except csv.Error:
-        return
 
 
 def is_record(path: bytes) -> bool:
@@ -147,7 +142,7 @@ def _record(installed: Installed) -> bytes:
     return path if installed.package.kind == CONDA else path + b"/RECORD"
 
 
-def _files(installed: Installed, read: ReadFile) -> Tuple[bytes, ...]:
+def _files(installed: Installed, read: ReadFile) -> Iterable[bytes]:
     content = _bounded(read(_record(installed)))
     if installed.package.kind == CONDA:
         return files_of_conda_meta(content)
