@@ -188,7 +188,7 @@ anything = st.recursive(
 @settings(max_examples=50)
 @given(st.sampled_from([*RECORD._fields, "entries"]), anything)
 def test_any_damage_to_a_record_is_a_value_error_or_a_record(field: str, value: object) -> None:
-    document = RECORD.to_json()
+    document = to_json(RECORD)
     if field == "entries":
         document["totals"][field] = value
     else:

@@ -92,11 +92,11 @@ def damaged(document: dict[str, Any], data: st.DataObject) -> bytes:
 @given(st.data())
 def test_damaged_record_is_read_as_one_or_none(places: Layout, data: st.DataObject) -> None:
     """A record is one that can be told to the other side, or none."""
-    write_whole(places.generations + b"/000003.json", damaged(RECORD.to_json(), data))
+    write_whole(places.generations + b"/000003.json", damaged(to_json(RECORD), data))
     records = Records(places)
     for record in records.all():
         assert record.number == 3
-        assert record_from_json(json.loads(json.dumps(record.to_json()))) == record
+        assert record_from_json(json.loads(json.dumps(to_json(record)))) == record
         json.dumps(to_json(record_facts(record)))
     assert records.has_damage() == (not records.all())
     records.next_number()
@@ -109,7 +109,7 @@ def test_recovery_from_a_damaged_intent_switches_nothing(
 ) -> None:
     """Recovery from any intent: nothing is switched, and nothing stands in the way any more."""
     intent = {
-        "new": RECORD.to_json(),
+        "new": to_json(RECORD),
         "kept": None,
         "check": {"command": "", "timeout_seconds": 60.0},
         "event": {"event": "publish", "who": "x", "replaced_inode": 5, "replaced_revision": ""},

@@ -73,9 +73,6 @@ class Record(NamedTuple):
         """Whether it was live only until its check failed, and is kept for changes made then."""
         return self.kept_because == TAKEN_BACK
 
-    def to_json(self) -> Dict[str, Any]:
-        return {**self._asdict(), "totals": self.totals._asdict()}
-
 
 def record_from_json(document: Any) -> Record:
     """Return the record of a document. Raises ValueError if it is not one.
@@ -188,7 +185,7 @@ class Records:
         """
         if manifest is not None:
             self.store_manifest(record.number, manifest)
-        write_json(self._path(record.number, "json"), record.to_json())
+        write_json(self._path(record.number, "json"), to_json(record))
         for other in self.all():
             if other.inode == record.inode and other.number < record.number:
                 self.forget(other)

@@ -9,7 +9,7 @@ from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import INTENT, Layout, read_json, remove, write_json
 from envsync.agent.places.records import Record, record_from_json
 from envsync.agent.wire.build_operations import Check
-from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed
 
 
@@ -37,13 +37,7 @@ class Intent(NamedTuple):
 
     def store(self, places: Layout) -> None:
         """Write the note durably."""
-        document = {
-            "new": self.new.to_json(),
-            "kept": None if self.kept is None else self.kept.to_json(),
-            "check": self.check._asdict(),
-            "event": self.event,
-        }
-        write_json(places.file(INTENT), with_checksum(document))
+        write_json(places.file(INTENT), with_checksum(to_json(self)))
 
 
 def find_intent(places: Layout) -> Intent:

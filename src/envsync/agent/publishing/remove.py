@@ -23,6 +23,7 @@ from envsync.agent.server.progress import OnStep
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import REMOVED, failure_after_switch
 from envsync.agent.trees.trees import Trees
+from envsync.agent.wire.checked_json import to_json
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 
 
@@ -76,7 +77,7 @@ class Remover:
             "replaced_revision": removal.expected.revision,
         }
         token = os.urandom(8).hex()
-        note = {"record": removal.record.to_json(), "event": event, "token": token}
+        note = {"record": to_json(removal.record), "event": event, "token": token}
         write_json(self._places.file(REMOVAL), with_checksum(note))
         try:
             self._lock.sync()
