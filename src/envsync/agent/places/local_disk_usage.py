@@ -9,6 +9,7 @@ import tempfile
 from typing import Collection, Iterator, NamedTuple, Tuple
 
 from envsync.agent.server.filesystem import clone
+from envsync.agent.trees.directory_read import walk
 from envsync.agent.trees.file_copy import opened_file
 
 _ALLOCATED_BYTES = 512
@@ -71,11 +72,9 @@ def can_share_blocks(tree: bytes, local: Collection[bytes], beside: bytes) -> bo
 
 def entries_of(tree: bytes, local: Collection[bytes]) -> Iterator[Tuple[bytes, os.stat_result]]:
     """Yield the full path and status of all that can be read at and below local paths."""
-    pending = [os.path.join(tree, path) for path in local]
-    while pending:
-        path = pending.pop()
+    for top in (os.path.join(tree, path) for path in local):
         with contextlib.suppress(OSError):
-            status = os.lstat(path)
-            yield path, status
+            status = os.lstat(top)
+            yield top, status
             if stat.S_ISDIR(status.st_mode):
-                pending += [os.path.join(path, name) for name in os.listdir(path)]
+                yield from ((os.path.join(top, path), below) for path, below in walk(top))

@@ -15,10 +15,10 @@ from typing import Iterator, Optional, Tuple
 
 from envsync.agent.places.layout import SEARCH, Layout, group_writes
 from envsync.agent.places.records import Record
-from envsync.agent.places.sharing import walk
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
+from envsync.agent.trees.directory_read import walk
 from envsync.agent.wire.messages import FOREIGN_OWNER, GROUP_OWNED, SHARED, Finding
 from envsync.errors import PreflightRefused
 from envsync.tree.sharing import WRITE

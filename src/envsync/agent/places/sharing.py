@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import os
 import shlex
@@ -11,9 +10,9 @@ from typing import Iterator, List, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.server.facts import user_name
+from envsync.agent.trees.directory_read import walk
 from envsync.agent.trees.set_id import mode_for
 from envsync.errors import PreflightRefused
-from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
 from envsync.tree.sharing import READ, SETGID, WRITE, Share, shared_mode
 
@@ -105,15 +104,3 @@ def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
         if entry.st_gid != status.st_gid or wanted != mode:
             paths.append(path)
     return tuple(sorted(paths))
-
-
-def walk(top: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
-    """Yield everything readable below a directory, without following links."""
-    pending = [b""]
-    for directory in pending:
-        with contextlib.suppress(OSError), os.scandir(os.path.join(top, directory)) as entries:
-            for entry in entries:
-                path = join(directory, os.fsencode(entry.name))
-                yield path, entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path)

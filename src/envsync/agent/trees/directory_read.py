@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from operator import attrgetter
-from typing import ContextManager, List, NamedTuple, Tuple
+from typing import ContextManager, Iterator, List, NamedTuple, Tuple
 
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.trees.stat_rows import status_columns
 from envsync.agent.trees.storage import trouble
 from envsync.agent.trees.unreadable_paths import how_to_read_directory
 from envsync.errors import SourceRefused
+from envsync.tree.entry import join
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNREAD_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -118,3 +119,15 @@ def _what_remains(fd: int) -> Entries:
             rows.append(status_columns(os.stat(name, dir_fd=fd, follow_symlinks=False)))
             names.append(name)
     return Entries(names, tuple(zip(*rows)))
+
+
+def walk(top: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
+    """Yield everything readable below a directory, without following links."""
+    pending = [b""]
+    for directory in pending:
+        with contextlib.suppress(OSError), os.scandir(os.path.join(top, directory)) as entries:
+            for entry in entries:
+                path = join(directory, os.fsencode(entry.name))
+                yield path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)

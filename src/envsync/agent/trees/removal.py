@@ -6,11 +6,17 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Iterable, List, NamedTuple, Optional, Sequence
 
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import closing_fd
-from envsync.agent.trees.directory_read import open_below, open_directory, open_unread, path_of
+from envsync.agent.trees.directory_read import (
+    open_below,
+    open_directory,
+    open_unread,
+    path_of,
+    walk,
+)
 from envsync.tree.entry import split
 
 
@@ -139,18 +145,9 @@ def _remove_files(fd: int) -> List[bytes]:
 
 def measure(path: bytes) -> int:
     """Return the bytes in files at and below a path, each inode once; 0 for the unreadable."""
-    sizes: Dict[int, int] = {}
-    pending: List[bytes] = [path]
-    for directory in pending:
-        with contextlib.suppress(OSError):
-            status = os.lstat(directory)
-            if not stat.S_ISDIR(status.st_mode):
-                return status.st_size
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    else:
-                        status = entry.stat(follow_symlinks=False)
-                        sizes[status.st_ino] = status.st_size
-    return sum(sizes.values())
+    with contextlib.suppress(OSError):
+        top = os.lstat(path)
+        if not stat.S_ISDIR(top.st_mode):
+            return top.st_size
+    below = (status for _, status in walk(path) if not stat.S_ISDIR(status.st_mode))
+    return sum({status.st_ino: status.st_size for status in below}.values())
