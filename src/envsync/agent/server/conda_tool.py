@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 from envsync.agent.server.program_version import version_of
 from envsync.agent.server.tool_run import Ran, run, tool_environment
 from envsync.agent.wire.messages import ToolFacts
+from envsync.conda.packages import from_conda_meta_name
 from envsync.errors import PreflightRefused
 
 TOOLS = ("mamba", "micromamba", "conda")
@@ -73,10 +74,9 @@ def _candidates(prefix: str) -> Iterator[Tuple[str, str]]:
 
 def _recorded_version(prefix: str, name: str) -> str:
     with contextlib.suppress(OSError):
-        for file in os.listdir(os.path.join(prefix, "conda-meta")):
-            parts = file[: -len(".json")].rsplit("-", 2) if file.endswith(".json") else []
-            if len(parts) == 3 and parts[0] == name:
-                return parts[1]
+        for package in map(from_conda_meta_name, os.listdir(os.path.join(prefix, "conda-meta"))):
+            if package is not None and package.name == name:
+                return package.version
     return ""
 
 

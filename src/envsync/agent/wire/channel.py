@@ -16,7 +16,6 @@ from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 from envsync.agent.wire.frames import (
     CONTROL,
-    CONTROL_BYTES_MAX,
     DATA,
     DATA_END,
     DOCUMENT_BYTES_MAX,
@@ -86,12 +85,12 @@ class Channel:
     def send_message(self, document: Dict[str, Any], payload: bytes = b"") -> None:
         """Send a control frame and the payload that it announces.
 
-        A document too large for a control frame is sent at the start of the payload.
+        A document too large for a frame is sent at the start of the payload.
         """
         if payload:
             document = {**document, "payload_bytes": len(payload)}
         data = json.dumps(document).encode()
-        if len(data) > CONTROL_BYTES_MAX:
+        if len(data) > FRAME_BYTES_MAX:
             payload = data + payload
             sizes = {"document_bytes": len(data), "payload_bytes": len(payload)}
             data = json.dumps(sizes).encode()
@@ -126,7 +125,7 @@ class Channel:
         frame = self.receive()
         while frame.kind in (DATA, DATA_END):
             frame = self.receive()
-        if frame.kind != CONTROL or len(frame.data) > CONTROL_BYTES_MAX:
+        if frame.kind != CONTROL:
             raise AgentFailed("the other side does not speak the protocol")
         document = _document(frame.data)
         size = document.get("document_bytes", 0)

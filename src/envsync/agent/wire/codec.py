@@ -7,6 +7,7 @@ overhead of streamed blocks). That bounds memory and rules out decompression bom
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import struct
@@ -160,10 +161,9 @@ def encode_all(name: str, level: int, data: bytes) -> bytes:
 
 def decode_all(data: bytes, size_bytes_max: int) -> bytes:
     """Decode what `encode_all` returned; `TransferFailed` if it is damaged or too large."""
-    decoder = Decoder()
     pieces: List[bytes] = []
     size_bytes = 0
-    try:
+    with contextlib.closing(Decoder()) as decoder:
         for at in range(0, len(data), BLOCK_BYTES_MAX):
             for piece in decoder.decode(data[at : at + BLOCK_BYTES_MAX]):
                 pieces.append(piece)
@@ -171,8 +171,6 @@ def decode_all(data: bytes, size_bytes_max: int) -> bytes:
             if size_bytes > size_bytes_max:
                 raise _damaged()
         pieces += decoder.finish()
-    finally:
-        decoder.close()
     return b"".join(pieces)
 
 

@@ -17,7 +17,6 @@ CONTROL, PAYLOAD, DATA, DATA_END, HEARTBEAT = b"C", b"P", b"D", b"E", b"H"
 _KINDS = frozenset(b"CPDEH")
 _HEAD = struct.Struct("<BI")
 FRAME_BYTES_MAX = 1 << 20
-CONTROL_BYTES_MAX = 1 << 20
 PAYLOAD_BYTES_MAX = 1 << 30
 DOCUMENT_BYTES_MAX = 32 << 20
 """Limited because parsed JSON takes about twenty times its size; two million file sizes fit."""
