@@ -6,6 +6,7 @@ the access that the source gives them, and only the owner and the group can ever
 
 from __future__ import annotations
 
+import stat
 from typing import Dict, NamedTuple
 
 from envsync.tree import listing as listings
@@ -14,8 +15,6 @@ from envsync.tree.listing import Listing
 from envsync.tree.manifest import Manifest
 
 READ, WRITE = "read", "write"
-SETGID = 0o2000
-_GROUP_WRITE = 0o020
 
 
 class Share(NamedTuple):
@@ -33,8 +32,8 @@ def shared_mode(mode: int, what: str, *, is_directory: bool) -> int:
     granted = 0o7 if what == WRITE else 0o5
     mode |= ((mode >> 6) & granted) << 3
     if what == READ:
-        mode &= ~_GROUP_WRITE
-    return mode | SETGID if is_directory else mode
+        mode &= ~stat.S_IWGRP
+    return mode | stat.S_ISGID if is_directory else mode
 
 
 def shared(manifest: Manifest, what: str) -> Manifest:

@@ -14,9 +14,7 @@ from envsync.agent.trees.directory_read import walk
 from envsync.agent.trees.set_id import mode_for
 from envsync.errors import PreflightRefused
 from envsync.tree.local import LocalPaths
-from envsync.tree.sharing import READ, SETGID, WRITE, Share, shared_mode
-
-_GROUP_WRITE = 0o020
+from envsync.tree.sharing import READ, WRITE, Share, shared_mode
 
 
 def group_number(share: Share) -> int:
@@ -63,15 +61,15 @@ def is_shared(top: bytes, gid: int, what: str) -> bool:
         status = os.stat(top)
     except OSError:
         return False
-    may_write = bool(status.st_mode & _GROUP_WRITE)
-    is_handed_down = bool(status.st_mode & SETGID)
+    may_write = bool(status.st_mode & stat.S_IWGRP)
+    is_handed_down = bool(status.st_mode & stat.S_ISGID)
     return is_handed_down and status.st_gid == gid and may_write is (what == WRITE)
 
 
 def hand_down(top_fd: int, gid: int) -> None:
     """Let everything created in a staging tree belong to the group."""
     os.fchown(top_fd, -1, gid)
-    os.fchmod(top_fd, 0o700 | SETGID)
+    os.fchmod(top_fd, 0o700 | stat.S_ISGID)
 
 
 def regroup(top: bytes, gid: int) -> Iterator[bytes]:
@@ -91,9 +89,9 @@ def regroup(top: bytes, gid: int) -> Iterator[bytes]:
 def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
     """Return paths without the group or mode that the top directory calls for; none if unshared."""
     status = os.stat(top)
-    if not status.st_mode & SETGID:
+    if not status.st_mode & stat.S_ISGID:
         return ()
-    what = WRITE if status.st_mode & _GROUP_WRITE else READ
+    what = WRITE if status.st_mode & stat.S_IWGRP else READ
     paths = []
     for path, entry in walk(top):
         is_left = b"__pycache__" in path.split(b"/") or local.matches(path)

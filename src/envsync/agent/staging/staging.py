@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import Collection, Iterator, List, Optional, Sequence, Set
 
 from envsync.agent.places.layout import Layout
@@ -32,7 +33,6 @@ from envsync.errors import VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.entry import DIRECTORY, split
 from envsync.tree.manifest import Manifest
-from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Files, Make, Plan
 
 
@@ -71,7 +71,7 @@ class Staging:
             self._records.forget(stale)
         # Last, because as long as the tree has a record, a rollback may use it as it is. Setgid
         # is kept, so that `leave_group` knows that the tree was shared even if this push is cut.
-        handed_down = 0 if candidate.tree is None else status.st_mode & SETGID
+        handed_down = 0 if candidate.tree is None else status.st_mode & stat.S_ISGID
         os.chmod(self.path, 0o700 | handed_down)
         self._was_shared = bool(handed_down) and status.st_gid != os.getegid()
         self._writer: Optional[TreeWriter] = TreeWriter(open_directory(self.path))

@@ -9,6 +9,7 @@ takes the room of the earlier version that there will be.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import Optional
 
@@ -26,7 +27,6 @@ from envsync.agent.trees.removal import remove_tree
 from envsync.errors import EnvsyncError, Locked, PreflightRefused, VerificationFailed
 from envsync.tree.manifest import EMPTY
 from envsync.tree.plan import plan
-from envsync.tree.sharing import SETGID
 from envsync.tree.steps import Plan
 
 _TIMES_FREE = 2
@@ -112,7 +112,7 @@ def _make(target: Target, progress: Progress) -> bool:
         staging = Staging(target.places, target.trees, target.records, NOTHING)
     try:
         shared = os.stat(standing)
-        if shared.st_mode & SETGID:
+        if shared.st_mode & stat.S_ISGID:
             # Otherwise the next push would have to give every file to the group, and then hash it
             # again.
             hand_down(staging.writer.top_fd, shared.st_gid)
