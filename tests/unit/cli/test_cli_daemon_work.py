@@ -18,7 +18,9 @@ from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
 from envsync.errors import HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
+from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Place
+from envsync.push.steps.report import FAILED, PushReport
 from tests.support import disk
 from tests.support.pushes import NAME, environment
 from tests.support.trees import file
@@ -91,6 +93,23 @@ def test_a_push_that_reached_nobody_says_what_the_source_is(
         "host-key-refused"
     ]
     assert [len(one["revision"]) for one in messages if "revision" in one] == [64]
+
+
+def test_push_that_refuses_the_source_says_nothing_else_of_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scan that went well ends the growing pauses between the tries."""
+    del site  # its environment is pushed
+
+    def refuse(fan_out: FanOut, _: object) -> None:
+        error = SourceRefused("pip is at work")
+        fan_out._on_report(PushReport("server2", NAME, FAILED, error=error))
+
+    monkeypatch.setattr(FanOut, "run", refuse)
+    monkeypatch.setattr(FanOut, "source_revision", "ab" * 32)
+    daemon_work._push(_unreachable_server(tmp_path, monkeypatch), NAME, ("server2",), lambda: None)
+    [said] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert said["report"]["error"]["code"] == "source-refused"
 
 
 def test_a_push_has_helpers_because_they_are_forked_before_it_listens_to_the_daemon(

@@ -176,10 +176,13 @@ def _push(
             seconds=found.seconds,
             wants_spare=found.wants_spare,
         )
-        if outcome.source_revision:
+        ended = PushEnded(environment, outcome, found.error)
+        if ended.source_error is not None:
+            is_told.set()  # of a source that was refused, a revision says nothing
+        elif outcome.source_revision:
             is_told.set()
             _send(SourceScanned(environment, outcome.source_revision))
-        _send(PushEnded(environment, outcome, found.error))
+        _send(ended)
 
     fan_out = FanOut(settings, request.source, request.destinations, on_report=report)
     listen()
