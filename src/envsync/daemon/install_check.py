@@ -17,13 +17,15 @@ from envsync.conda import busy
 from envsync.daemon.install_records import (
     changed_seconds,
     not_of_conda,
+    not_of_pip,
     package_directories,
+    shared_files,
     unclaimed,
     unwritten_history,
     what_is_missing,
 )
 from envsync.daemon.triggers import Observation
-from envsync.daemon.watch_points import names_in, site_packages
+from envsync.daemon.watch_points import names_in, site_packages, watched_directories
 
 CHECKS_SPARED_MAX = 20
 """While an installer runs, one check in so many is full; the others only test whether it runs."""
@@ -48,33 +50,43 @@ class InstallCheck:
         self.is_polled = False
         self._path = path
         self._complete: dict[str, int] = {}
-        self._packages = package_directories(path)
-        if accepted is None:
-            accepted = () if installer(path) else self._packages
-        self._accepted = set(accepted)
-        self._saw_installer = not self._packages <= self._accepted
+        self._saw_installer = self._saw_conda = False
         self._looked_seconds = -math.inf
         self._busy = ""
         self._checks_spared = 0
+        self._look_at_packages()
+        if accepted is None:
+            accepted = () if self._look_for_installer() else self._packages
+        self._accepted = set(accepted)
+        self._accepted_files = self._files
+        self._saw_installer = not self._packages <= self._accepted
+
+    def _look_at_packages(self) -> None:
+        self._packages = package_directories(self._path)
+        self._files = shared_files(self._path)
+
+    def _look_for_installer(self) -> str:
+        """Return who is changing the environment now, as `pip (process 4242)`; empty if nobody."""
+        at_work = list(installers_at_work([os.fsencode(self._path)]))
+        self._saw_installer |= bool(at_work)
+        self._saw_conda |= any(not name.startswith(("pip", "uv")) for name, _ in at_work)
+        return next((f"{name} (process {pid})" for name, pid in at_work), "")
 
     def note_installer(self) -> None:
         """Note whether an installer runs now; once the source has settled it can be gone."""
         now = time.monotonic()
-        if not self._saw_installer and now - self._looked_seconds >= LOOK_SECONDS:
+        if not self._busy and now - self._looked_seconds >= LOOK_SECONDS:
             self._looked_seconds = now
-            self._saw_installer = bool(installer(self._path))
+            self._look_for_installer()
 
     def observe(self) -> Observation:
         """Check the source now."""
         if not self._is_still_at_work():
-            # Read before /proc: what an installer brings that begins after that look is not
-            # accepted by this check.
-            self._packages = package_directories(self._path)
-            self._busy, self._checks_spared = installer(self._path), CHECKS_SPARED_MAX
-        if self._busy:
-            self._saw_installer = True
-            return Observation(busy=self._busy)
-        return Observation(unfinished=self.unfinished())
+            # Before /proc: what an installer brings that begins after that look is not accepted by
+            # this check.
+            self._look_at_packages()
+            self._busy, self._checks_spared = self._look_for_installer(), CHECKS_SPARED_MAX
+        return Observation(busy=self._busy, unfinished=() if self._busy else self.unfinished())
 
     def _is_still_at_work(self) -> bool:
         """Return whether the installer seen last still runs; now and then False, to check fully."""
@@ -91,7 +103,8 @@ class InstallCheck:
         may come back as it was.
         """
         self._accepted = self._packages or self._accepted
-        self._saw_installer = False
+        self._accepted_files = self._files
+        self._saw_installer = self._saw_conda = False
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -108,17 +121,19 @@ class InstallCheck:
         signs = {*self._remains(before), *self._half_done(before)}
         if self._saw_installer or self.is_polled:
             signs.update(self._orphans(before))
+        if self._saw_conda and not only_old:
+            signs.update(self._unrecorded())
         return tuple(sorted(signs))
 
     def _remains(self, before: float) -> Iterator[str]:
         """Yield what installers leave behind while they work, or when they die."""
         paths = [b"conda-meta/history"]
-        for directory in (self._path, *site_packages(self._path)):
+        for directory in watched_directories(self._path):
             for name in names_in(directory):
                 path = os.path.join(directory, name)
-                is_remains = name.startswith("~") or name == ".condatmp"
-                if is_remains and changed_seconds(path) < before:
-                    paths.append(os.fsencode(os.path.relpath(path, self._path)))
+                relative = os.fsencode(os.path.relpath(path, self._path))
+                if busy.is_sign(relative) and changed_seconds(path) < before:
+                    paths.append(relative)
         now = time.time()
         for sign in busy.signs([(path, now) for path in paths], now):
             yield sign.message
@@ -139,6 +154,13 @@ class InstallCheck:
             if changed_seconds(os.path.join(self._path, path)) < before:
                 yield f"{os.path.basename(path)} is in no installed distribution"
 
+    def _unrecorded(self) -> Iterator[str]:
+        """Yield what came with a conda that ended before it wrote the history, its last step."""
+        if self._files.history in (self._accepted_files.history, 0):
+            names = not_of_pip(self._path, self._files.names - self._accepted_files.names)
+            for name in sorted(names):
+                yield f"{name} is in no transaction of conda-meta/history"
+
     def _incomplete(self, dist_info: str) -> Iterator[str]:
         """Yield what a distribution lacks of the files in its RECORD.
 
@@ -157,10 +179,3 @@ class InstallCheck:
         else:
             name = os.path.basename(dist_info).removesuffix(".dist-info")
             yield f"{name} is installed in part: {missing}"
-
-
-def installer(path: str) -> str:
-    """Return who is changing the environment now, as `pip (process 4242)`; empty if nobody."""
-    for name, pid in installers_at_work([os.fsencode(path)]):
-        return f"{name} (process {pid})"
-    return ""

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from envsync.daemon.watch_points import names_in, site_packages
 
@@ -30,6 +31,11 @@ _OF_PIP = re.compile(rb"^(?:\.\./)?([^/\r\n]+)(?:/|\r?$)", re.MULTILINE)
 relative to the egg-info) or a top_level.txt names. It also finds names of files, which do no
 harm."""
 
+_SHARED = ("bin", "include", "lib", "share")
+"""Directories in which most packages have something, and pip puts what is not for Python."""
+
+_SHARED_OF_PIP = re.compile(rb"^(?:\.\./)+((?:bin|include|lib|share)/[^/,\r\n]+)", re.MULTILINE)
+
 _OF_CONDA = re.compile(rb'site-packages/([^/"]+)/')
 
 
@@ -43,6 +49,36 @@ def package_directories(environment: str) -> set[str]:
                 if is_package and entry.is_dir(follow_symlinks=False):
                     packages.add(os.path.relpath(entry.path, environment))
     return packages
+
+
+class SharedFiles(NamedTuple):
+    """What is in the directories that packages share, and the size of the history; 0 without it."""
+
+    names: frozenset[str]
+    history: int
+
+
+def shared_files(environment: str) -> SharedFiles:
+    names = (
+        os.path.join(directory, name)
+        for directory in _SHARED
+        for name in names_in(os.path.join(environment, directory))
+    )
+    history = 0
+    with contextlib.suppress(OSError):
+        history = os.stat(os.path.join(environment, "conda-meta/history")).st_size
+    return SharedFiles(frozenset(names), history)
+
+
+def not_of_pip(environment: str, names: Iterable[str]) -> set[str]:
+    """Return those of the names in shared directories that no distribution of pip records."""
+    records = [
+        os.path.join(directory, info, record)
+        for directory in site_packages(environment)
+        for info in names_in(directory)
+        for record in _records(info)
+    ]
+    return _not_in(records, _SHARED_OF_PIP, set(names))
 
 
 def unclaimed(environment: str, packages: set[str]) -> set[str]:

@@ -24,7 +24,9 @@ def watch_points(environment: str) -> dict[str, DirectoryId]:
     conda writes into conda-meta, pip into a site-packages, both into bin. `lib` changes with
     another Python. The environment and its parent show that it appears, goes or is replaced.
     """
-    return existing([os.path.dirname(environment), *_candidates(os.path.realpath(environment))])
+    return existing(
+        [os.path.dirname(environment), *watched_directories(os.path.realpath(environment))]
+    )
 
 
 def existing(paths: Iterable[str]) -> dict[str, DirectoryId]:
@@ -61,7 +63,8 @@ def signature(paths: dict[str, DirectoryId]) -> tuple[tuple[str, int, int, int],
     return tuple(parts)
 
 
-def _candidates(environment: str) -> Iterator[str]:
+def watched_directories(environment: str) -> Iterator[str]:
+    """Yield the directories of an environment in which every install changes something."""
     yield environment
     for name in ("conda-meta", "bin", "lib"):
         yield os.path.join(environment, name)

@@ -66,10 +66,18 @@ def test_complete_install_shows_nothing(top: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [f"{PACKAGES}/~umpy", f"{PACKAGES}/~umpy-1.dist-info", ".condatmp"]
+    "name",
+    [
+        f"{PACKAGES}/~umpy",
+        f"{PACKAGES}/~umpy-1.dist-info",
+        f"{PACKAGES}/numpy.c~",
+        ".condatmp",
+        "bin/tool.c~",
+        "conda-meta/numpy-1.0-0.json.c~",
+    ],
 )
 def test_remains_of_installers_are_named(top: Path, name: str) -> None:
-    (top / name).mkdir()
+    (top / name).mkdir(parents=True)
     assert unfinished(top) == [f"an installer left {name}"]
 
 
@@ -227,7 +235,7 @@ def test_remains_that_are_old_are_named_once_they_are(
 def running(top: Path, name: str) -> Iterator[int]:
     """A process until the block ends; of an installer, only what its command line says counts."""
     process = subprocess.Popen(
-        [top / "bin" / name, "-c", "echo runs; read _", "install", "x"],
+        [str(top / "bin" / name), "-c", "echo runs; read _", "install", "x"],
         executable="/bin/sh",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -278,13 +286,13 @@ def test_package_that_appears_during_a_check_is_not_accepted_by_it(
 ) -> None:
     """An installer can have begun right after it was looked for."""
 
-    def nobody_yet(_: str) -> str:
+    def nobody_yet(_: object) -> list[tuple[str, int]]:
         (top / PACKAGES / "half").mkdir()
-        return ""
+        return []
 
     check = InstallCheck(str(top))
     with monkeypatch.context() as patched:
-        patched.setattr(install_check, "installer", nobody_yet)
+        patched.setattr(install_check, "installers_at_work", nobody_yet)
         assert check.observe().unfinished == ()
         check.accept()
     with running(top, "pip"):
@@ -301,3 +309,44 @@ def test_package_without_a_record_in_a_polled_environment_is_unfinished(top: Pat
     assert check.observe().unfinished == (HALF,)
     install(top, "half", ["half/__init__.py"])
     assert check.observe().unfinished == ()
+
+
+TOOL = "bin/tool is in no transaction of conda-meta/history"
+
+
+def test_what_a_conda_brought_that_was_killed_before_it_wrote_the_history_is_unfinished(
+    top: Path,
+) -> None:
+    """For most of its packages, nothing but the history tells."""
+    check = InstallCheck(str(top))
+    with running(top, "conda"):
+        (top / "bin/tool").write_text("half")
+        check.note_installer()
+    assert check.observe().unfinished == (TOOL,)
+    condas(top, "numpy", "numpy/__init__.py")  # by one that came to its end
+    assert check.observe().unfinished == ()
+    check.accept()
+    (top / "bin/by-hand").touch()
+    assert check.observe().unfinished == ()
+
+
+def test_conda_that_changed_nothing_may_write_no_history(top: Path) -> None:
+    """Although pip installed something meanwhile, as by `conda env update` it does."""
+    check = InstallCheck(str(top))
+    with running(top, "conda"):
+        install(top, "tools", ["../../../bin/tool", "../../../share/man/tool.1", "tools.py"])
+        assert check.observe().busy
+    assert check.observe().unfinished == ()
+
+
+def test_new_environment_of_a_conda_that_was_killed_is_unfinished(tmp_path: Path) -> None:
+    """Some create the history first, and empty."""
+    top = tmp_path / "envs/new"
+    check = InstallCheck(str(top))
+    (top / "conda-meta").mkdir(parents=True)
+    (top / "conda-meta/history").touch()
+    with running(top, "mamba"):
+        (top / "bin").mkdir()
+        (top / "bin/tool").write_text("half")
+        check.note_installer()
+    assert check.observe().unfinished == (TOOL,)
