@@ -14,7 +14,7 @@ import pytest
 from envsync.agent.places.records import Records
 from envsync.agent.server.filesystem import Space
 from envsync.agent.staging import build_plan, staging
-from envsync.agent.target import push as target_push
+from envsync.agent.target import tree_build
 from envsync.agent.trees import storage
 from envsync.errors import EnvsyncError, Locked, NoSpace, NotFound, TransferFailed
 from envsync.tree.revision import revision_of
@@ -94,7 +94,7 @@ def test_version_to_go_back_to_stays_while_somebody_writes_for_an_earlier_push(
         raise Locked("an interrupted transfer is still writing there")
 
     with monkeypatch.context() as patched:
-        patched.setattr(target_push, "fence_writers", refuse)
+        patched.setattr(tree_build, "fence_writers", refuse)
         with pytest.raises(Locked):
             server.push(VERSIONS[2])
     assert server.earlier() == [tree]

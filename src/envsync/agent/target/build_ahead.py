@@ -6,7 +6,7 @@ packages under another name, it begins with a copy of that tree.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 from envsync.agent.staging.build_plan import BuildPlan, Holding
 from envsync.agent.staging.choice import NOTHING
@@ -18,13 +18,6 @@ from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.outline import plan_whole
 from envsync.tree.plan import plan
 from envsync.tree.steps import Files
-
-
-class Copied(NamedTuple):
-    """A tree that was copied to build on, and the figures of the copy."""
-
-    holding: Holding
-    facts: PlanFacts
 
 
 class BegunTree(NamedTuple):
@@ -40,10 +33,12 @@ class BegunTree(NamedTuple):
 class SettledTree(NamedTuple):
     """A new tree that was finished and inspected ahead of the plan.
 
-    `copied` is what it was copied from; None if its files were received.
+    `holdings` are what it was copied from, and `facts` the figures of the copy; None if its files
+    were received.
     """
 
-    copied: Optional[Copied] = None
+    holdings: Sequence[Holding] = ()
+    facts: Optional[PlanFacts] = None
 
 
 def has_to_come(target: Target, outline: Manifest) -> bool:

@@ -15,71 +15,35 @@ Only `stage`, `complete` and `publish` are needed.
 from __future__ import annotations
 
 import contextlib
-import time
-from typing import (
-    Collection,
-    FrozenSet,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Type,
-    TypeVar,
-    Union,
-)
+from typing import Collection, FrozenSet, Optional, Sequence, Tuple, Type, TypeVar, Union
 
-from envsync.agent.places.base import make_room_for_environments
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.locks import fence_writers
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.server.progress import Progress
-from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.blocks import Bases, Patching
-from envsync.agent.staging.build_plan import BuildPlan, Holding, with_copied, with_failed
-from envsync.agent.staging.choice import NOTHING, StagingCandidate
+from envsync.agent.staging.build_plan import Holding
+from envsync.agent.staging.choice import StagingCandidate
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.reuse import Alike
 from envsync.agent.staging.staging import Staging
 from envsync.agent.target import build_ahead, group_access
-from envsync.agent.target.build_ahead import BegunTree, Copied, SettledTree
-from envsync.agent.target.planning import Preview, build_plan, preview, staging_choice
-from envsync.agent.target.preparation import require_no_mounts, switch_findings
+from envsync.agent.target.build_ahead import BegunTree, SettledTree
+from envsync.agent.target.planning import Preview, preview, staging_choice
 from envsync.agent.target.publication import VerifiedTree, read_back, switch_to
 from envsync.agent.target.target import Target
+from envsync.agent.target.tree_build import StagedTree, TreeBuild
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import is_of_entry, trouble, words
 from envsync.agent.wire.build_operations import Publication, ShareFacts
-from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, Finding, PlanFacts, RecordFacts
-from envsync.errors import (
-    AgentFailed,
-    NoSpace,
-    SourceRefused,
-    StorageFailed,
-    TargetDrifted,
-    TransferFailed,
-)
+from envsync.agent.wire.messages import ORIGIN_RESUMED, RecordFacts
+from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
-from envsync.tree.revision import revision_of
 from envsync.tree.sharing import Share
 from envsync.tree.steps import Files
 
 T = TypeVar("T")
-
-
-class StagedTree(NamedTuple):
-    """A tree brought forward by a plan: the plan's figures, and the files that must be sent.
-
-    `findings` are what a person should know about the coming switch.
-    """
-
-    wanted: Manifest
-    facts: PlanFacts
-    fetches: Files
-    findings: Tuple[Finding, ...]
-
 
 Phase = Union[None, BegunTree, SettledTree, StagedTree, VerifiedTree, Preview]
 
@@ -90,9 +54,8 @@ class TargetPush:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._ahead: Optional[StagingCandidate] = None
-        self._access = group_access.NO_GROUP
         self._alike: Optional[Alike] = None
-        self._staging: Optional[Staging] = None
+        self._build = TreeBuild(target)
         self._phase: Phase = None
         self.base_manifest = EMPTY
         """What the source's manifest can refer to if nothing is live."""
@@ -100,7 +63,7 @@ class TargetPush:
     @property
     def is_begun(self) -> bool:
         """Whether anything may have been built."""
-        return self._staging is not None
+        return self._build.is_begun
 
     def _required(self, phase: Type[T], missing: str) -> T:
         """Return the phase if it is this one. Raises `AgentFailed` with the message if not."""
@@ -140,10 +103,11 @@ class TargetPush:
         Raises `PreflightRefused` if this user cannot share with that group.
         """
         if share is None:
-            self._access, warnings = group_access.for_no_group(self._target)
+            access, warnings = group_access.for_no_group(self._target)
         else:
-            self._access, warnings = group_access.for_group(self._target, share)
-        return ShareFacts(not self._access.is_new, warnings)
+            access, warnings = group_access.for_group(self._target, share)
+        self._build.access = access
+        return ShareFacts(not access.is_new, warnings)
 
     def refer_to(self, packages: FrozenSet[bytes]) -> bool:
         """Return whether nothing is live, but this server has half of these packages elsewhere.
@@ -167,18 +131,18 @@ class TargetPush:
         self._target.require_lock()
         if not build_ahead.has_to_come(self._target, outline):
             return None
-        outline = self._access.applied(outline)
-        build = build_ahead.by_outline(outline)
-        if not self._adopt_new(build):
+        outline = self._build.access.applied(outline)
+        plan = build_ahead.by_outline(outline)
+        if not self._build.adopt_new(plan):
             return None
-        self._phase = begun = BegunTree(outline, self.staging.bring_forward(build))
+        self._phase = begun = BegunTree(outline, self.staging.bring_forward(plan))
         self.staging.list_meanwhile()
         return begun
 
     def settle(self, progress: Optional[Progress] = None) -> None:
         """Finish what was begun, once its files have arrived, and inspect all of it."""
         begun = self._required(BegunTree, "nothing was begun")
-        self._settle(begun.outline, progress)
+        self.base_manifest = self._build.settle(begun.outline, progress)
         self._phase = SettledTree()
 
     def begin_alike(
@@ -193,41 +157,17 @@ class TargetPush:
         alike = self._alike
         if alike is None or not build_ahead.is_worth_copying(self._target, alike):
             return False
-        outline = self._access.applied(alike.manifest)
-        build = build_ahead.by_copy(alike, outline)
+        outline = self._build.access.applied(alike.manifest)
+        plan = build_ahead.by_copy(alike, outline)
         try:
-            if not self._adopt_new(build):
+            if not self._build.adopt_new(plan):
                 return False
-            self.staging.bring_forward(build, on_copied)
+            self.staging.bring_forward(plan, on_copied)
         except NoSpace:
             return False
-        self._settle(outline, on_hashed)
-        self._phase = SettledTree(Copied(build.holdings[0], build.facts()))
+        self.base_manifest = self._build.settle(outline, on_hashed)
+        self._phase = SettledTree(plan.holdings, plan.facts())
         return True
-
-    def _adopt_new(self, build: BuildPlan) -> bool:
-        """Make a new tree for the plan; return False if an earlier push has left one, for `stage`.
-
-        Raises `NoSpace` if the plan does not fit.
-        """
-        with closing_fd(fence_writers(self._target.places)):
-            if staging_choice(self._target).candidate(None).tree is not None:
-                return False
-            build.require_space(self._target.places)
-            self._adopt(NOTHING)
-        return True
-
-    def _adopt(self, candidate: StagingCandidate) -> None:
-        """Build on this tree from now on."""
-        if self._staging is not None:
-            self._staging.close()
-        target = self._target
-        self._staging = Staging(target.places, target.trees, target.records, candidate)
-        self._access.hand_down(self._staging)
-
-    def _settle(self, outline: Manifest, progress: Optional[Progress]) -> None:
-        self.staging.complete(outline, None, ())
-        self.base_manifest = self.staging.snapshot_completed(progress)
 
     def stage(
         self,
@@ -237,66 +177,13 @@ class TargetPush:
     ) -> StagedTree:
         """Bring a staging tree forward: the settled one, or else one that is adopted for it.
 
-        `beside` are further trees of this server that contents may be copied from. Whatever can
-        refuse the push here does so before an earlier version is adopted: one can go back to it.
+        `beside` are further trees of this server that contents may be copied from.
         """
-        target = self._target
-        target.require_lock()
-        wanted = self._access.applied(wanted)
+        self._target.require_lock()
         settled = self._phase if isinstance(self._phase, SettledTree) else None
-        copied = None if settled is None else settled.copied
-        self._phase = None
-        if settled is None:
-            findings = switch_findings(target.places)
-            build = self._adopt_chosen(wanted, beside)
-        else:
-            findings = ()
-            beside = beside if copied is None else (*beside, copied.holding)
-            build = self._planned(self.staging.as_candidate(), wanted, beside)
-        try:
-            fetches = self.staging.bring_forward(build, progress)
-        except OSError as error:
-            if build.built_on.origin == ORIGIN_NEW or not is_of_entry(error):
-                raise
-            # This user cannot change something in that tree, and could not the next time either.
-            build = self._planned(NOTHING, wanted, beside)
-            self._adopt(NOTHING)
-            fetches = self.staging.bring_forward(build, progress)
-        facts = build.facts()
-        if copied is not None:
-            facts = with_copied(facts, copied.facts, build.work)
-        facts = with_failed(facts, build.work, fetches)
-        self._phase = staged = StagedTree(wanted, facts, fetches, findings)
+        ahead, self._phase, self._ahead = self._ahead, None, None
+        self._phase = staged = self._build.stage(wanted, settled, ahead, beside, progress)
         return staged
-
-    def _adopt_chosen(self, wanted: Manifest, beside: Sequence[Holding]) -> BuildPlan:
-        """Adopt the tree to build on, and return the plan for it."""
-        ahead, self._ahead = self._ahead, None
-        live, before = self._target.replaced(self._target.live), self._published_before(wanted)
-        with closing_fd(fence_writers(self._target.places)):
-            if ahead is None or before:
-                ahead = staging_choice(self._target).candidate(live, before)
-            build = self._planned(ahead, wanted, beside)
-            self._adopt(ahead)
-        return build
-
-    def _planned(
-        self, built_on: StagingCandidate, wanted: Manifest, beside: Sequence[Holding]
-    ) -> BuildPlan:
-        """Return the plan for a tree. Raises `NoSpace` if it does not fit."""
-        live = self._target.live
-        build = build_plan(self._target, live, built_on, wanted, beside)
-        build.require_space(self._target.places, live)
-        return build
-
-    def _published_before(self, wanted: Manifest) -> str:
-        """Return the revision being built if it may be on record, else "".
-
-        It may be when it is published again, after a rollback or with other modes. Otherwise it is
-        not computed, because that takes a pass over the manifest.
-        """
-        is_possible = self._access.is_new or self._target.records.held()
-        return revision_of(wanted) if is_possible else ""
 
     def preview(self, wanted: Manifest) -> Preview:
         """Return what `stage` would do. Nothing is changed."""
@@ -305,9 +192,7 @@ class TargetPush:
 
     @property
     def staging(self) -> Staging:
-        if self._staging is None:
-            raise AgentFailed("nothing was staged")
-        return self._staging
+        return self._build.staging
 
     def locked_places(self) -> Layout:
         """Return the environment's paths, for those who write there by other means."""
@@ -348,40 +233,10 @@ class TargetPush:
         return Bases(trees)
 
     def complete(self, progress: Optional[Progress] = None) -> Snapshot:
-        """Finish the staging tree and hash it against the manifest. Raises `VerificationFailed`.
-
-        Raises `TransferFailed`, and gives the tree up, if it is an earlier one that this user
-        cannot change.
-        """
+        """Finish the staging tree and hash it against the manifest (see `TreeBuild`)."""
         wanted = self._required(StagedTree, "nothing was staged").wanted
-        try:
-            self._phase = verified = self._completed(wanted, progress)
-        except OSError as error:
-            if self.staging.origin == ORIGIN_NEW or trouble(error) is not None:
-                raise
-            self.staging.give_up()
-            raise TransferFailed(
-                f"the earlier tree that was reused there cannot be changed: {words(error)}",
-                hint="run the same command again: it creates a new tree",
-            ) from error
+        self._phase = verified = self._build.complete(wanted, progress)
         return verified.version
-
-    def _completed(self, wanted: Manifest, progress: Optional[Progress]) -> VerifiedTree:
-        target, staging, live = self._target, self.staging, self._target.live
-        # Check for mounts again: something mounted meanwhile would be copied as a local path.
-        if not target.is_base:
-            require_no_mounts(target.places)
-        if live is None:
-            staging.complete(wanted, None, ())
-        else:
-            staging.complete(wanted, target.places.standing(), live.scan.local)
-        if target.is_base:
-            make_room_for_environments(staging.path)
-        self._access.regroup(staging)
-        version = staging.verify(wanted, progress)
-        wait_seconds = target.trees.seconds_to_settle(staging.path, version.scan)
-        settled_seconds = time.monotonic() + wait_seconds
-        return VerifiedTree(staging.path, version, settled_seconds, self._access.mode)
 
     def publish(self, publication: Publication) -> RecordFacts:
         """Switch, check and record; remove versions beyond `keep`; return the record from disk."""
