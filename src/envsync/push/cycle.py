@@ -174,14 +174,15 @@ class Push:
 
     def _rebuild(self, decision: Decision) -> StagingResult:
         """Send only the environment's requirements, and have the target's own tools build it."""
-        from envsync.push.rebuilding.rebuild import Rebuild, RebuildRequest
+        from envsync.push.rebuilding.rebuild import Rebuild
+        from envsync.push.rebuilding.relaxation import PinPolicy
 
         self._progress.begin("rebuild")
-        settings = self._settings
+        target, requirements = self._target, self._source.answers.requirements()
         other_platform = preflight.other_platform(decision.source, decision.target)
-        request = RebuildRequest(self._target.prefix, settings.from_history, other_platform)
-        requirements = self._source.answers.requirements()
-        rebuilt = Rebuild(self._target.ask, requirements, request, self._progress.relay).run()
+        policy = PinPolicy(other_platform, self._settings.from_history)
+        rebuild = Rebuild(target.ask, target.prefix, requirements, policy, self._progress.relay)
+        rebuilt = rebuild.run()
         self._notes.warn(About.STAGED, rebuilt.warnings)
         self._progress.begin("verify")
         self._target.complete()

@@ -11,7 +11,8 @@ from envsync.agent.wire.operation import Operation
 from envsync.agent.wire.rebuild_operations import FIND_TOOL, TAKE_BUILT, RunFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.errors import NoSpace, PreflightRefused, RebuildFailed
-from envsync.push.rebuilding.rebuild import TRIES_MAX, Rebuild, RebuildRequest
+from envsync.push.rebuilding.rebuild import TRIES_MAX, Rebuild
+from envsync.push.rebuilding.relaxation import PinPolicy
 from envsync.tree.manifest import Totals
 
 WANTED = Requirements(
@@ -48,8 +49,8 @@ class Target:
         return RunFacts(int(bool(output)), output)
 
     def rebuild(self, *, other_platform: str = "") -> tuple[str, ...]:
-        order = RebuildRequest("/p", from_history=False, other_platform=other_platform)
-        return Rebuild(self, WANTED, order, lambda _: None).run().changes
+        policy = PinPolicy(other_platform)
+        return Rebuild(self, "/p", WANTED, policy, lambda _: None).run().changes
 
     @property
     def operations(self) -> list[str]:
@@ -123,9 +124,8 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: 
     place = "file:///home/alice/mylab-0.1.whl"
     wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, False, True),))
     target = Target(install=[said])
-    order = RebuildRequest("/p", from_history=False, other_platform="")
     with pytest.raises(RebuildFailed) as caught:
-        Rebuild(target, wanted, order, lambda _: None).run()
+        Rebuild(target, "/p", wanted, PinPolicy(), lambda _: None).run()
     assert caught.value.message.startswith(f"mylab came from {place}, {told}")
     assert "install it from an index" in (caught.value.hint or "")
     assert [request.requirements for name, request in target.asked if name == "install"] == [
@@ -160,18 +160,16 @@ def test_on_another_platform_what_is_not_there_is_left_out() -> None:
 def test_requirement_that_cannot_be_asked_for_is_reported_as_left_out() -> None:
     odd = CondaRequirement("x y", "1.0", "0", "noarch")
     wanted = WANTED._replace(conda=(*WANTED.conda, odd))
-    order = RebuildRequest("/p", from_history=False, other_platform="")
-    (change,) = Rebuild(Target(), wanted, order, lambda _: None).run().changes
+    (change,) = Rebuild(Target(), "/p", wanted, PinPolicy(), lambda _: None).run().changes
     assert change.startswith("'x y' '1.0' of conda -> left out (")
 
 
 def test_rebuild_ends_after_a_number_of_tries() -> None:
     many = tuple(CondaRequirement(f"p{n}", "1.2.3", "0", "linux-64") for n in range(TRIES_MAX))
     target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])
-    order = RebuildRequest("/p", from_history=False, other_platform="")
     wanted = WANTED._replace(conda=many)
     with pytest.raises(RebuildFailed, match=f"after {TRIES_MAX} tries") as caught:
-        Rebuild(target, wanted, order, lambda _: None).run()
+        Rebuild(target, "/p", wanted, PinPolicy(), lambda _: None).run()
     assert len(caught.value.details) == TRIES_MAX
 
 

@@ -66,23 +66,6 @@ _NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there"
 
 
 @dataclass(frozen=True, slots=True)
-class RebuildRequest:
-    """The parameters of a rebuild: the target's prefix, and how to ask for the environment.
-
-    `other_platform` says why the source's programs cannot run there; "" if they can.
-    """
-
-    prefix: str
-    from_history: bool
-    other_platform: str
-
-    @property
-    def policy(self) -> PinPolicy:
-        """How packages are asked for there."""
-        return PinPolicy(bool(self.other_platform), self.from_history)
-
-
-@dataclass(frozen=True, slots=True)
 class Rebuilt:
     """What is in the staging tree. `changes` are the pins that were relaxed, a line each."""
 
@@ -96,7 +79,7 @@ class Rebuilt:
 def find_tool(ask: Ask, prefix: str, other_platform: str) -> ToolFacts:
     """Return the target's own tool. Raises `PreflightRefused` if it has none.
 
-    `other_platform` is as in a `RebuildRequest`.
+    `other_platform` is as in a `PinPolicy`.
     """
     tool = ask(FIND_TOOL, prefix)
     if not tool.path:
@@ -116,21 +99,27 @@ def tool_label(tool: ToolFacts) -> str:
 class Rebuild:
     """A rebuild of one environment on one target.
 
-    `ask` carries out the agent's operations there.
+    `ask` carries out the agent's operations there; `prefix` is the target's.
     """
 
     def __init__(
-        self, ask: Ask, requirements: Requirements, request: RebuildRequest, on_progress: Progress
+        self,
+        ask: Ask,
+        prefix: str,
+        requirements: Requirements,
+        policy: PinPolicy,
+        on_progress: Progress,
     ) -> None:
         self._ask = ask
+        self._prefix = prefix
         self._requirements = requirements
-        self._request = request
+        self._policy = policy
         self._on_progress = on_progress
         self._relaxed: list[Relaxation] = []
 
     def run(self) -> Rebuilt:
         """Build it and bring it into the staging tree; after a failure, remove what was built."""
-        tool = find_tool(self._ask, self._request.prefix, self._request.other_platform)
+        tool = find_tool(self._ask, self._prefix, self._policy.other_platform)
         try:
             self._create(tool)
             warnings = self._install()
@@ -153,33 +142,33 @@ class Rebuild:
             error.__context__ = second
 
     def _create(self, tool: ToolFacts) -> None:
-        request, requirements = self._request, self._requirements
-        self._relaxed += never_asked_for(requirements, request.policy)
-        self._relaxed += built_for_another(requirements, request.policy)
-        pins = conda_pins(requirements, request.policy)
+        policy, requirements = self._policy, self._requirements
+        self._relaxed += never_asked_for(requirements, policy)
+        self._relaxed += built_for_another(requirements, policy)
+        pins = conda_pins(requirements, policy)
         if not pins:
             raise RebuildFailed(
                 "the source has no conda packages"
-                + (" that were requested by name" if request.from_history else ""),
+                + (" that were requested by name" if policy.from_history else ""),
                 hint="use --method mirror",
             )
 
         def create(pins: Sequence[Pin]) -> RunFacts:
             channels = requirements.channels
-            asked = Create(tool, request.prefix, channels, specs(pins), names(pins))
+            asked = Create(tool, self._prefix, channels, specs(pins), names(pins))
             return self._call(CREATE, asked)
 
         self._until_it_succeeds(tool_label(tool), pins, create, solver_messages.read_conda)
 
     def _install(self) -> tuple[str, ...]:
         """Install pip's packages; return what `pip check` reports if one of them was relaxed."""
-        request = self._request
-        pins = pip_pins(self._requirements, request.policy)
+        policy = self._policy
+        pins = pip_pins(self._requirements, policy)
         if not pins:
             return ()
 
         def install(pins: Sequence[Pin]) -> RunFacts:
-            return self._call(INSTALL, Install(specs(pins), closed=not request.from_history))
+            return self._call(INSTALL, Install(specs(pins), closed=not policy.from_history))
 
         before = len(self._relaxed)
         self._until_it_succeeds("pip", pins, install, solver_messages.read_pip)

@@ -79,10 +79,11 @@ class Pin:
 class PinPolicy:
     """How packages are asked for: on another platform than the source's, or only by history.
 
-    From history, only what a person asked for is pinned, as they wrote it.
+    `other_platform` says why the source's programs cannot run there; "" if they can. From history,
+    only what a person asked for is pinned, as they wrote it.
     """
 
-    other_platform: bool = False
+    other_platform: str = ""
     from_history: bool = False
 
 
@@ -144,8 +145,8 @@ def _requested(spec: str, policy: PinPolicy) -> Pin:
 
 def _conda_steps(package: CondaRequirement, policy: PinPolicy) -> Iterator[str]:
     exact = f"{package.name}={package.version}"
-    is_this_platforms = policy.other_platform and package.subdir != NOARCH
-    if package.build and not is_this_platforms:
+    is_for_one_platform = package.subdir != NOARCH
+    if package.build and not (policy.other_platform and is_for_one_platform):
         yield f"{exact}={package.build}"
     yield exact
     for version in _ranges(package.name, package.version):
