@@ -18,7 +18,6 @@ from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.openssh_connecting import Connection, connect
 from envsync.ssh.openssh_session import OpensshSession
-from envsync.ssh.openssh_sftp import SftpChannel
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import LinkChoice, Reached, Timeouts
 
@@ -95,8 +94,8 @@ class OpensshLink:
         session = self._session("sftp", is_subsystem=True)
         try:
             sftp_upload.send_file(
-                SftpChannel(session), self.server, source, destination, offset, progress,
-                is_openssh=self._is_openssh(),
+                sftp_upload.SftpChannel(session), self.server, source, destination, offset,
+                progress, is_openssh=self._is_openssh(),
             )  # fmt: skip
         except ConnectionLost as error:
             if "request failed" in session.stderr_tail():

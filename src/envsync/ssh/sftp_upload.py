@@ -14,12 +14,37 @@ from paramiko.ssh_exception import SSHException
 
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.ssh import connection_errors
-from envsync.ssh.openssh_sftp import SftpChannel
+from envsync.ssh.openssh_session import OpensshSession
 
 _READ_BYTES = 1 << 20
 # paramiko uses requests of 32 KiB, which every server must accept. OpenSSH accepts 256 KiB; with
 # 128 KiB a file arrives half as fast again.
 _OPENSSH_REQUEST_BYTES = 128 << 10
+
+
+class SftpChannel:
+    """A session of the system's `ssh` as the channel that `SFTPClient` needs."""
+
+    def __init__(self, session: OpensshSession) -> None:
+        self._session = session
+        self.closed = False
+
+    def send(self, data: bytes) -> int:
+        self._session.write(data)
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        return self._session.read(size)
+
+    def recv_ready(self) -> bool:
+        return self._session.has_output()
+
+    def get_name(self) -> str:
+        return "sftp"
+
+    def close(self) -> None:
+        self.closed = True
+        self._session.close()
 
 
 def send_file(

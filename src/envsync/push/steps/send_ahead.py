@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -15,8 +15,7 @@ from envsync.push.preflight import preflight
 from envsync.push.request.method import REBUILD
 from envsync.push.steps.decision import method_for
 from envsync.push.steps.progress import ProgressTracker
-from envsync.push.steps.send_job import send_job
-from envsync.transport.job import Contents, Job
+from envsync.transport.job import Contents, Item, Job, Receiver
 from envsync.transport.names import AUTO, STREAM
 from envsync.transport.stream import Hear, StreamTransport
 from envsync.tree import outline as outlines
@@ -123,3 +122,21 @@ class SendAhead:
         if self.sent is not None or (has_most and self._target.begin_alike()):
             # The staging tree is what the manifest can refer to from now on.
             self.known = self._target.known_there(frozenset())
+
+
+def send_job(ends: BothEnds, progress: ProgressTracker, items: Collection[Item]) -> Job:
+    """Return the job for these files, for a staging tree that is still to be made."""
+    settings, source, target = ends
+    return Job(
+        supply=source.supply,
+        target=Receiver(
+            target.link, target.ask, target.python, target.codecs, target.prints_at_login
+        ),
+        items=items,
+        all_fetches=True,
+        tree="",
+        token="",
+        limit_bits_per_second=settings.limit_bits_per_second,
+        on_sent=progress.sent,
+        on_files=progress.sent_files,
+    )

@@ -13,8 +13,7 @@ from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_answers import KnownThere, Staged
 from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
 from envsync.push.steps.progress import ProgressTracker
-from envsync.push.steps.send_ahead import SendAhead
-from envsync.push.steps.send_job import send_job
+from envsync.push.steps.send_ahead import SendAhead, send_job
 from envsync.transport.choice import Choice, automatic, named
 from envsync.transport.job import Job
 from envsync.transport.stream import StreamTransport
