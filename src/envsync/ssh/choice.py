@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 
 from envsync.ssh import identities
+from envsync.ssh.programs import ask_program
 from envsync.ssh.resolved_route import Hop, ResolvedRoute
 
 FABRIC, OPENSSH = "fabric", "ssh"
 DEFAULT_REASON = "no host on the route needs the system's ssh"
-
-_KLIST_SECONDS = 5.0
 
 
 def reason_for_ssh(route: ResolvedRoute) -> str | None:
@@ -70,17 +68,9 @@ def _has_ticket(environ: Mapping[str, str]) -> bool:
     klist = shutil.which("klist", path=environ.get("PATH"))
     if klist is not None:
         try:
-            done = subprocess.run(
-                [klist, "-s"],
-                env=dict(environ),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                timeout=_KLIST_SECONDS,
-            )
-        except (OSError, subprocess.TimeoutExpired):
+            return ask_program([klist, "-s"], environ).returncode == 0
+        except OSError:
             return False
-        return done.returncode == 0
     name = environ.get("KRB5CCNAME") or f"/tmp/krb5cc_{os.getuid()}"  # noqa: S108
     kind, _, path = name.rpartition(":")
     # A cache in the kernel or in a daemon cannot be inspected, but somebody configured it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from paramiko.ssh_exception import SSHException
 from envsync.ssh import refusals
 from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.known_hosts import KnownHosts
+from envsync.ssh.programs import ask_program
 from envsync.ssh.ssh_config import UserConfig
 
-_QUERY_SECONDS = 15.0
 _KRL_MAGIC = b"SSHKRL\n\0"
 
 
@@ -79,14 +78,11 @@ class RefuseUnlessKnown(MissingHostKeyPolicy):
         if self.config.keygen_command is None:
             return True
         try:
-            done = subprocess.run(
+            done = ask_program(
                 [self.config.keygen_command, "-Q", "-f", str(file), "/dev/stdin"],
-                input=f"{key.get_name()} {key.get_base64()}\n".encode(),
-                capture_output=True,
-                check=False,
-                timeout=_QUERY_SECONDS,
+                given=f"{key.get_name()} {key.get_base64()}\n".encode(),
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except OSError as error:
             refused = refusals.known_hosts_unreadable(str(file), str(error))
             refused.server = self.place.server
             raise refused from error

@@ -11,7 +11,6 @@ import binascii
 import fnmatch
 import hashlib
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +19,9 @@ from paramiko.hostkeys import HostKeys
 
 from envsync.ssh import refusals
 from envsync.ssh.host_settings import HostSettings
+from envsync.ssh.programs import ask_program
 from envsync.ssh.ssh_config import UserConfig
 
-_QUERY_SECONDS = 15.0
 REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 
 
@@ -134,14 +133,8 @@ def _lines_about(name: str, file: Path, config: UserConfig) -> Iterator[KnownKey
 
 def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str, str]]:
     try:
-        done = subprocess.run(
-            [command, "-F", name, "-f", str(file)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=_QUERY_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        done = ask_program([command, "-F", name, "-f", str(file)])
+    except OSError as error:
         raise refusals.known_hosts_unreadable(str(file), str(error)) from error
     # Status 1 is "not found". Any other is an error, because the unread file may hold a revocation.
     if done.returncode not in (0, 1):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,9 +15,8 @@ from envsync.ssh.account import Home
 from envsync.ssh.config_values import ConfigValues
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.parsed_config import literal_hosts, parsed_values, unreadable
+from envsync.ssh.programs import ask_program
 from envsync.ssh.session import Address
-
-_QUERY_SECONDS = 15.0
 
 
 class UserConfig:
@@ -63,11 +61,16 @@ class UserConfig:
             argv += ["-p", str(address.port)]
         if address.jump is not None:
             argv += ["-o", f"ProxyJump={address.jump}"]
-        done = _run([*argv, "--", address.host], self.environ)
+        try:
+            done = ask_program([*argv, "--", address.host], self.environ)
+        except TimeoutError as error:
+            raise unreadable(address.host, f"{error}: does a `Match exec` hang?") from error
+        except OSError as error:
+            raise unreadable(address.host, str(error)) from error
         if done.returncode != 0:
-            raise unreadable(address.host, done.stderr)
+            raise unreadable(address.host, os.fsdecode(done.stderr))
         values: dict[str, list[str]] = {}
-        for line in done.stdout.split("\n"):
+        for line in os.fsdecode(done.stdout).split("\n"):
             key, _, value = line.partition(" ")
             values.setdefault(key.lower(), []).append(value)
         for key in ("userknownhostsfile", "globalknownhostsfile"):
@@ -107,22 +110,3 @@ class UserConfig:
         identities = values.get("identityfile", [])
         values["identityfile"] = [self._home.moved_from(Path.home(), name) for name in identities]
         return values
-
-
-def _run(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            argv,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=_QUERY_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        reason = f"no answer for {_QUERY_SECONDS:g} seconds: does a `Match exec` hang?"
-    except OSError as error:
-        reason = str(error)
-    return subprocess.CompletedProcess(list(argv), 255, "", reason)

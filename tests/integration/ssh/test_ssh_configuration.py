@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import ConnectionFailed
-from envsync.ssh import ssh_config
+from envsync.ssh import programs
 from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.resolved_route import ResolvedRoute
@@ -201,7 +201,7 @@ def test_match_exec_runs_in_the_given_environment(tmp_path: Path) -> None:
 
 
 def test_a_match_that_hangs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh_config, "_QUERY_SECONDS", 0.3)
+    monkeypatch.setattr(programs, "_ANSWER_SECONDS", 0.3)
     config = config_of(tmp_path, 'Match exec "exec sleep 50"\n  Port 1\n', has_ssh=True)
     began = time.monotonic()
     with pytest.raises(ConnectionFailed) as caught:

@@ -8,7 +8,7 @@ import pytest
 from paramiko import ECDSAKey, SSHClient
 
 from envsync.errors import HostKeyRefused
-from envsync.ssh import host_keys, refusals
+from envsync.ssh import host_keys, programs, refusals
 from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
@@ -53,7 +53,7 @@ def test_a_list_of_revoked_keys_that_nobody_reads_refuses_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keygen: str
 ) -> None:
     """ssh-keygen hangs, or cannot be started."""
-    monkeypatch.setattr(host_keys, "_QUERY_SECONDS", 0.2)
+    monkeypatch.setattr(programs, "_ANSWER_SECONDS", 0.2)
     (tmp_path / "ssh-keygen").write_text(keygen)
     (tmp_path / "ssh-keygen").chmod(0o755)
     config = UserConfig({"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"})
