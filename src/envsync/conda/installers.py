@@ -9,6 +9,13 @@ from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 _INSTALLER = re.compile(rb"(conda|mamba|micromamba|conda-env|pip[0-9.]*|uv)(?:\.exe)?")
 _PYTHON = re.compile(rb"(?:python|pypy)[0-9.]*t?")
 _CHANGING = frozenset(b"add create install remove rename sync uninstall update upgrade".split())
+# Whatever follows one of these is no verb of the installer: `conda run -n myenv dvc update`.
+_HARMLESS = frozenset(
+    b"""
+    build cache check clean config debug doctor download exec export freeze hash index info init
+    inspect list lock python repoquery run search shell show tool tree venv wheel
+    """.split()
+)
 # An option of one letter, perhaps after others that take no value: `-n`, `-nmyenv`, `-yqnmyenv`.
 _SHORT_OPTION = re.compile(rb"-[CIOSUdhkqvy]*([fnpt])=?(.*)", re.DOTALL)
 _NAME_OPTIONS = (b"-n", b"--name")
@@ -98,7 +105,8 @@ def _installer(argv: Sequence[bytes]) -> Tuple[str, Sequence[bytes]]:
     """Return an installer's name and its arguments; no name for any other command line."""
     program, arguments = _program(argv)
     match = _INSTALLER.fullmatch(program)
-    if match is None or not _CHANGING.intersection(arguments):
+    verbs = (word for word in arguments if word in _CHANGING or word in _HARMLESS)
+    if match is None or next(verbs, b"") not in _CHANGING:
         return "", ()
     return match.group(1).decode("ascii"), arguments
 
