@@ -10,10 +10,12 @@ import fcntl
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from envsync.agent.server.facts import user_name
 from envsync.errors import Locked, StorageFailed, UsageError
 from envsync.files.directories import state_directory
 from envsync.files.whole import whole_file
@@ -73,9 +75,18 @@ class DaemonPaths:
                     file.write(content)
 
     def announced_socket(self) -> Path:
-        """Return where this user's daemon on this machine listens, if one runs."""
+        """Return where this user's daemon on this machine listens, if one runs.
+
+        Raises `StorageFailed` if this user may not read that.
+        """
         try:
             return Path(json.loads((self.state / _ADDRESS).read_bytes())["socket"])
+        except PermissionError as error:
+            place = shlex.quote(str(self.state.parent))
+            raise StorageFailed(
+                f"{self.state} cannot be read: {error.strerror}",
+                hint=f"sudo chown -R {user_name()} {place} && chmod -R u+rwX {place}",
+            ) from error
         except (OSError, ValueError, KeyError, TypeError):
             return self.socket
 

@@ -82,6 +82,13 @@ def test_next_try_is_shown() -> None:
     assert [row[5] for row in status_view.rows(shown(soon, facts=DaemonFacts()))] == ["-"]
 
 
+def test_installer_that_is_waited_for_is_shown_although_servers_are_in_step() -> None:
+    conda = "waiting for conda (process 7)"
+    state = shown(ServerRow("myenv", "s", IN_STEP, REVISION), ServerRow("myenv", "t", HALTED))
+    state["environments"][0]["activity"] = conda
+    assert [row[5] for row in status_view.rows(state)] == [conda, "-"]
+
+
 def test_server_that_is_not_in_step_is_shown_with_its_hint() -> None:
     status = shown(
         ServerRow("myenv", "server2", HALTED, error=DRIFTED),

@@ -183,6 +183,20 @@ def test_control_socket_and_database_are_the_users(tmp_path: Path) -> None:
         DaemonPaths.of({"HOME": ""}, "server1")
 
 
+def test_state_directory_that_the_user_may_not_enter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can belong to root, after a `sudo`."""
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")
+    with pytest.raises(StorageFailed, match=r"on-server1 cannot be read: Permission denied"):
+        paths.announced_socket()
+
+
 def test_second_daemon_of_a_user_on_one_machine_is_refused(tmp_path: Path) -> None:
     """Whose home may be that of other machines, too."""
     paths = DaemonPaths.of({"XDG_STATE_HOME": str(tmp_path)}, "server1")

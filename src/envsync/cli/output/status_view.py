@@ -50,7 +50,7 @@ def _next_try(server: StatusDocument, source: StatusDocument, *, is_running: boo
     if not is_running:
         return "-"
     when = server["next_try_seconds"]
-    if server["state"] == "lagging" and source["activity"] != "at rest":
+    if server["state"] in ("lagging", "in-step") and source["activity"] != "at rest":
         return str(source["activity"])
     if when is None or server["state"] in ("in-step", "pushing"):
         return "-"
