@@ -57,7 +57,8 @@ def proxy_may_be_dropped(words: str) -> bool:
 
 
 def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLost:
-    details = [] if not reason else [reason_of(reason)]
+    # An error without words, such as the EOFError of a link that has ended, explains nothing.
+    details = [reason_of(reason)] if reason and str(reason) else []
     return ConnectionLost("the connection was lost", details=details, server=server)
 
 

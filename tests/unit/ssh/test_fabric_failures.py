@@ -15,7 +15,7 @@ import pytest
 from paramiko import ssh_exception
 
 from envsync.errors import ConnectionFailed, HostKeyRefused
-from envsync.ssh import fabric_failures
+from envsync.ssh import connection_errors, fabric_failures
 from envsync.ssh.algorithms import NoneAllowed
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.fabric_failures import connecting
@@ -197,6 +197,16 @@ def test_no_key_is_given_to_an_agent_that_is_not_asked(place: HopPlace, agent: s
         refused = authentication_refused(there, [], ["/k/key"], [], has_agent=has_agent)
         assert f"IdentityAgent is {agent} for gpu02 in the ssh configuration" in refused.hint
         assert "ssh-add" not in refused.hint
+
+
+@pytest.mark.parametrize(
+    ("reason", "details"),
+    [(EOFError(), ()), (TimeoutError("timed out"), ("timed out",)), (None, ())],
+)
+def test_lost_connection_has_only_details_that_have_words(
+    reason: Exception | None, details: tuple[str, ...]
+) -> None:
+    assert connection_errors.lost("server3", reason).details == details
 
 
 def test_jump_host_is_called_jump_host(place: HopPlace) -> None:
