@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
+
+import pytest
 
 from envsync.agent.source.sampling import sampled
 from envsync.agent.trees.directory_read import opened_directory
@@ -17,3 +20,13 @@ def test_file_that_cannot_be_read_any_more_is_left_out_of_the_sample(tmp_path: P
     with opened_directory(os.fsencode(tmp_path)) as top_fd:
         facts = sampled(top_fd, items, [("none", 0)])
     assert facts.content_bytes == 7
+
+
+def test_few_blocks_among_zeros_are_in_the_sample(tmp_path: Path) -> None:
+    """They are most of what is sent."""
+    content = bytes(60 << 20) + os.urandom(200_000)
+    (tmp_path / "checkpoint").write_bytes(content)
+    with opened_directory(os.fsencode(tmp_path)) as top_fd:
+        facts = sampled(top_fd, [(b"checkpoint", len(content))], [("zlib", 1)])
+    predicted = facts.packed_bytes[0] * len(content) / facts.content_bytes
+    assert predicted == pytest.approx(len(zlib.compress(content, 1)), rel=0.3)

@@ -17,17 +17,33 @@ from envsync.agent.wire.messages import SampleFacts
 SAMPLE_BLOCKS_MAX = 24
 """The number of blocks that are read and compressed; smaller contents are taken in full."""
 
+SPARSE_BLOCKS_MAX = 512
+"""The number for contents that are nearly nothing, such as zeros, where a few other blocks may be
+most of what is sent; compressing them takes hardly any time."""
+
+_NEARLY_NOTHING = 1 / 50
 
 Steps = Sequence[Tuple[str, int]]
 
 
 def sampled(top_fd: int, items: Sequence[Tuple[bytes, int]], steps: Steps) -> SampleFacts:
     """Return the sample's size, and its compressed size and time for each codec and level."""
+    sample = _sampled(top_fd, items, steps, SAMPLE_BLOCKS_MAX)
+    is_sparse = min(sample.packed_bytes, default=0) < _NEARLY_NOTHING * sample.content_bytes
+    is_all = sample.content_bytes == sum(size_bytes for _, size_bytes in items)
+    if is_sparse and not is_all:
+        return _sampled(top_fd, items, steps, SPARSE_BLOCKS_MAX)
+    return sample
+
+
+def _sampled(
+    top_fd: int, items: Sequence[Tuple[bytes, int]], steps: Steps, blocks_max: int
+) -> SampleFacts:
     content_bytes = 0
     packed = [0] * len(steps)
     seconds = [0.0] * len(steps)
     encoders = [codec.Encoder(name, level) for name, level in steps]
-    for block in _blocks(top_fd, items):
+    for block in _blocks(top_fd, items, blocks_max):
         content_bytes += len(block)
         for number, encoder in enumerate(encoders):
             began = time.monotonic()
@@ -36,12 +52,12 @@ def sampled(top_fd: int, items: Sequence[Tuple[bytes, int]], steps: Steps) -> Sa
     return SampleFacts(content_bytes, tuple(packed), tuple(seconds))
 
 
-def _blocks(top_fd: int, items: Sequence[Tuple[bytes, int]]) -> Iterator[bytes]:
+def _blocks(top_fd: int, items: Sequence[Tuple[bytes, int]], blocks_max: int) -> Iterator[bytes]:
     """Yield blocks, evenly spaced over the contents of all files, taken as one sequence."""
     ends = list(itertools.accumulate(size for _, size in items))
     total = ends[-1] if ends else 0
     count = -(-total // BLOCK_BYTES)
-    taken = min(count, SAMPLE_BLOCKS_MAX)
+    taken = min(count, blocks_max)
     for number in range(taken):
         start = number * count // taken * BLOCK_BYTES
         block = b"".join(_parts(top_fd, items, ends, start))
