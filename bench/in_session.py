@@ -13,13 +13,13 @@ import json
 import os
 import sys
 import threading
+from queue import SimpleQueue
 from typing import Any
 
 from envsync.agent.operations.python_gc import collect_rarely
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.pushing.request import PushOptions, PushRequest, resolve_push
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.fan_out.start_signal import StartSignal
 
 _PUSHES = 3
 _READY_SECONDS = 2.0
@@ -34,11 +34,11 @@ def main() -> None:
 
 
 def _pushed(request: PushRequest) -> dict[str, Any]:
-    start_signal = StartSignal()
+    start_signal = SimpleQueue[bool]()
     fan_out = FanOut(request.settings, request.source, request.destinations)
-    word = threading.Timer(_READY_SECONDS, lambda: start_signal.give(is_changed_since=True))
+    word = threading.Timer(_READY_SECONDS, lambda: start_signal.put(True))
     word.start()
-    [report] = fan_out.run(start_signal.wait)
+    [report] = fan_out.run(start_signal.get)
     word.join()
     if report.error is not None:
         raise report.error

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -19,7 +20,6 @@ from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
 from envsync.push import server_pool
 from envsync.push.fan_out import fan_out as fan_out_module
 from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.fan_out.start_signal import StartSignal
 from envsync.push.fan_out.targets import Targets
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
@@ -209,14 +209,14 @@ def test_failure_ahead_of_the_start_signal_is_reported_after_it(
         failed.set()
 
     destinations = [Destination("server2", "/p", fail)]
-    start_signal = StartSignal()
+    start_signal = SimpleQueue[bool]()
     fan_out = FanOut(settings, source, destinations, on_report=on_report)
     fan_out._may_begin = _Awaited(failed.set)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(fan_out.run, start_signal.wait)
+        running = pool.submit(fan_out.run, start_signal.get)
         assert failed.wait(60)
         early = list(seen)
-        start_signal.give(is_changed_since=False)
+        start_signal.put(False)
         [report] = running.result(60)
     assert (early, seen) == ([], [report])
     assert report.error is not None

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -31,7 +32,6 @@ from envsync.daemon.worker_messages import (
     to_document,
 )
 from envsync.errors import EnvsyncError, SourceRefused, UsageError
-from envsync.push.fan_out.start_signal import StartSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +70,9 @@ def work(
     `--await-start` the push is made ready, and begins with a line on stdin. With `--make-spare`
     nothing is pushed, but the next push gets a tree to build on.
     """
-    start_signal = StartSignal()
+    start_signal = SimpleQueue[bool]()
     listen = functools.partial(_end_with_the_daemon, start_signal)
-    await_start = start_signal.wait if awaits_start else None
+    await_start = start_signal.get if awaits_start else None
     if make_spare or not servers:
         listen()
     site = functools.cache(lambda: invocation.site(as_name))
@@ -205,16 +205,17 @@ def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None
     make_spares(request.settings, request.destinations, send_failure)
 
 
-def _end_with_the_daemon(start_signal: StartSignal) -> None:
+def _end_with_the_daemon(start_signal: SimpleQueue[bool]) -> None:
     """Treat SIGTERM and the end of stdin, whose other end the daemon holds, as Ctrl-C.
 
-    A line on stdin is the signal to start. After its end, the process has `END_SECONDS` left.
+    A line on stdin is the signal to start, and says whether the source has changed. After the end,
+    the process has `END_SECONDS` left.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def wait() -> None:
         while line := os.read(0, 4096):
-            start_signal.give(is_changed_since=line.strip() == START_CHANGED)
+            start_signal.put(line.strip() == START_CHANGED)
         os.kill(os.getpid(), signal.SIGTERM)
         late = threading.Timer(END_SECONDS, _leave)
         late.daemon = True  # a process that ends by itself does not wait for it
