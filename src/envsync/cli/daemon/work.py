@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from envsync.cli.invocation.site import Site
+    from envsync.push.ends.end import End
     from envsync.push.fan_out.fan_out import AwaitStart
+    from envsync.push.request.places import Place
     from envsync.push.steps.report import PushReport
 
 SCAN_ATTEMPTS = 4
@@ -194,15 +196,21 @@ def _push(
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
     """Make spare trees; a failure is sent for each server, and only makes the next push slower."""
     from envsync.cli.pushing.request import PushOptions, resolve_push
-    from envsync.push.fan_out.spare import make_spares
-    from envsync.push.queries.servers import Outcome
+    from envsync.push.ends.target_end import TargetEnd
+    from envsync.push.queries.servers import Outcome, for_each_server
+
+    request = resolve_push(site, PushOptions(environment, servers=servers))
+    settings = request.settings
+
+    def make(end: End, place: Place) -> bool:
+        local, who, keep = settings.local, settings.who, settings.keep
+        return TargetEnd(end, place.prefix, environment, local, who, keep=keep).make_spare()
 
     def send_failure(outcome: Outcome[bool]) -> None:
         if outcome.error is not None:
             _send(Failure(environment, outcome.error))
 
-    request = resolve_push(site, PushOptions(environment, servers=servers))
-    make_spares(request.settings, request.destinations, send_failure)
+    for_each_server(request.destinations, make, send_failure)
 
 
 def _end_with_the_daemon(start_signal: SimpleQueue[bool]) -> None:
