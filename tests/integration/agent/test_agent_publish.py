@@ -175,6 +175,15 @@ def test_local_paths_go_along(server: Server) -> None:
     assert b"local" not in server.tree()
 
 
+def test_leftover_that_was_published_is_no_sign_of_an_installer(server: Server) -> None:
+    """Whoever pushes the mended source is not refused for it."""
+    server.push({**ONE, b"bin/tool.c~": file(b"of a conda that died at the source")})
+    assert server.target().inspect(lock=False).findings == ()
+    (Path(os.fsdecode(server.live)) / "bin/other.c~").touch()
+    leftovers = [found.message for found in server.target().inspect(lock=False).findings]
+    assert leftovers == ["an installer left bin/other.c~", "an installer left bin/tool.c~"]
+
+
 def test_half_of_a_local_file_does_not_go_along(tmp_path: Path) -> None:
     """Where it cannot be copied to its end, as on a disk that is full."""
     live, staging = (os.fsencode(tmp_path / name) for name in ("live", "staging"))

@@ -183,7 +183,7 @@ def test_an_installer_there_is_waited_for_by_nobody(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = (Finding("busy", "pip (process 12) is changing it", True),)
-    monkeypatch.setattr(targets, "live_busy_findings", lambda *_: busy)
+    monkeypatch.setattr(targets, "live_busy_findings", lambda *_, **__: busy)
     with pytest.raises(PreflightRefused, match="pip"):
         server.make_spare()
     assert server.earlier() == []

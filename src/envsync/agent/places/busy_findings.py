@@ -34,12 +34,16 @@ def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
     return at_work + left
 
 
-def live_busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
+def live_busy_findings(
+    scanned: Scan, places: Layout, *, is_as_published: bool
+) -> Tuple[Finding, ...]:
     """Return `busy_findings` of a target's live version.
 
     A missing history is none of them: that version was changed, like any other that is not what was
-    published.
+    published. Nor are leftovers in one that is what was published: they came from the source.
     """
+    if is_as_published:
+        return installer_findings(places)
     findings = busy_findings(scanned, places)
     return tuple(finding for finding in findings if finding.kind != _NO_HISTORY)
 

@@ -137,10 +137,11 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # This is cheap: what was published was hashed then.
     snapshot = trees.snapshot(places.standing(), glance=True)
-    for found in live_busy_findings(snapshot.scan, places):
+    is_as_published = snapshot.revision == record.revision
+    for found in live_busy_findings(snapshot.scan, places, is_as_published=is_as_published):
         if found.blocking:
             return "busy", found.message
-    if snapshot.revision != record.revision:
+    if not is_as_published:
         return "changed", "it was changed there since it was published"
     held = sorted(records.held().values()) if records.held_since(record.when_seconds) else []
     return "published", f"a version is held: {held[-1]}" if held else ""

@@ -150,8 +150,10 @@ class Target:
         """Return the findings about the live version and the records."""
         found: List[Finding] = []
         if live is not None:
-            found += live_busy_findings(live.scan, self.places)
-            shared = shared_finding(self.places, self.current(live))
+            record = self.current(live)
+            as_published = record is not None and record.revision == live.revision
+            found += live_busy_findings(live.scan, self.places, is_as_published=as_published)
+            shared = shared_finding(self.places, record)
             found += [] if shared is None else [shared]
         damaged = self.records.damaged()
         if damaged:
