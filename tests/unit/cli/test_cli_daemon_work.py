@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
@@ -16,7 +17,7 @@ from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.site import Site
-from envsync.errors import HostKeyRefused, SourceRefused
+from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused, SourceRefused
 from envsync.inventory import Environment, Inventory, Server
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Place
@@ -95,21 +96,52 @@ def test_a_push_that_reached_nobody_says_what_the_source_is(
     assert [len(one["revision"]) for one in messages if "revision" in one] == [64]
 
 
-def test_push_that_refuses_the_source_says_nothing_else_of_it(
+@pytest.fixture
+def report(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A scan that went well ends the growing pauses between the tries."""
+) -> Callable[[EnvsyncError], list[dict[str, Any]]]:
+    """Returns the messages of a push to a server that ended with such an error."""
     del site  # its environment is pushed
 
-    def refuse(fan_out: FanOut, _: object) -> None:
-        error = SourceRefused("pip is at work")
-        fan_out._on_report(PushReport("server2", NAME, FAILED, error=error))
+    def report(error: EnvsyncError) -> list[dict[str, Any]]:
+        def fail(fan_out: FanOut, _: object) -> None:
+            fan_out._on_report(PushReport("server2", NAME, FAILED, error=error))
 
-    monkeypatch.setattr(FanOut, "run", refuse)
-    monkeypatch.setattr(FanOut, "source_revision", "ab" * 32)
-    daemon_work._push(_unreachable_server(tmp_path, monkeypatch), NAME, ("server2",), lambda: None)
-    [said] = map(json.loads, capsys.readouterr().out.splitlines())
+        monkeypatch.setattr(FanOut, "run", fail)
+        monkeypatch.setattr(FanOut, "source_revision", "ab" * 32)
+        pushed = _unreachable_server(tmp_path, monkeypatch)
+        daemon_work._push(pushed, NAME, ("server2",), lambda: None)
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return report
+
+
+def test_push_that_refuses_the_source_says_nothing_else_of_it(
+    report: Callable[[EnvsyncError], list[dict[str, Any]]],
+) -> None:
+    """A scan that went well ends the growing pauses between the tries."""
+    [said] = report(SourceRefused("pip is at work"))
     assert said["report"]["error"]["code"] == "source-refused"
+
+
+@pytest.mark.parametrize("agent", ["", "/run/user/1000/agent"])
+def test_daemon_without_an_ssh_agent_is_not_advised_to_unlock_a_key(
+    report: Callable[[EnvsyncError], list[dict[str, Any]]],
+    agent: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An agent that is started in a session is none of the service's."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    if not agent:
+        monkeypatch.delenv("SSH_AUTH_SOCK")
+    details = ["needs a passphrase, not tried: /home/alice/.ssh/id_ed25519"]
+    *_, ended = report(AuthenticationRefused("no", details=details, hint="ssh-add"))
+    hint = ended["report"]["error"]["hint"]
+    if agent:
+        assert hint == "ssh-add"
+    else:
+        assert hint.startswith("a key without a passphrase, for the service")
+        assert hint.endswith("ssh-copy-id -i ~/.ssh/envsync.pub server2")
 
 
 def test_a_push_has_helpers_because_they_are_forked_before_it_listens_to_the_daemon(

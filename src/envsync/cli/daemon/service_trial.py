@@ -76,7 +76,7 @@ class Trial:
             raise error
         by_name = {server.name: server for server in self._servers}
         return {
-            outcome["server"]: _mended(outcome["error"], by_name[outcome["server"]])
+            outcome["server"]: _for_service(outcome["error"], by_name[outcome["server"]])
             for outcome in document["result"]["servers"]
         }
 
@@ -107,12 +107,17 @@ def process_options(service: ServiceSpec) -> dict[str, Any]:
     return options
 
 
-def _mended(document: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
-    """Return the error, with a hint that helps a service: unlocking a key in a session does not."""
+def _for_service(document: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
     if document is None:
         return None
     error = error_from_json(document)
     error.server = server.name
+    advise_service(error, server)
+    return error
+
+
+def advise_service(error: EnvsyncError, server: Server) -> None:
+    """Give the error a hint that helps a service: unlocking a key in a session does not."""
     unusable = ("needs a passphrase", "no usable key")
     if isinstance(error, AuthenticationRefused) and any(
         detail.startswith(unusable) for detail in error.details
@@ -125,7 +130,6 @@ def _mended(document: dict[str, Any] | None, server: Server) -> EnvsyncError | N
             "the inventory): ssh-keygen -t ed25519 -N '' -f ~/.ssh/envsync; "
             f"{' '.join(copy)}"
         )
-    return error
 
 
 @click.command("try-servers", hidden=True)

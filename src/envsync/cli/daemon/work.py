@@ -153,6 +153,7 @@ def _push(
     from envsync.agent.operations.python_gc import collect_rarely
 
     collect_rarely()
+    from envsync.cli.daemon.service_trial import advise_service
     from envsync.cli.pushing.request import PushOptions, resolve_push
     from envsync.push.fan_out.fan_out import FanOut
     from envsync.push.request.method import PACK
@@ -170,6 +171,8 @@ def _push(
     is_told = threading.Event()
 
     def report(found: PushReport) -> None:
+        if found.error is not None and "SSH_AUTH_SOCK" not in os.environ:
+            advise_service(found.error, site.inventory.server(found.server))
         outcome = PushOutcome(
             server=found.server,
             outcome=found.outcome,
