@@ -221,7 +221,7 @@ class _Play:
                 raise _broken("what is there is not what was published", server)
             self._narration.say(
                 f"{self._name} on {server}: {_contents(facts.totals)}, "
-                f"as published ({short(facts.revision)})"
+                f"as published ({short(facts.record.source_revision)})"
             )
 
     def _rollback(self) -> None:
@@ -234,7 +234,7 @@ class _Play:
             self._narration.command(f"envsync rollback {self._name} {machine.name}")
             for server, record in self._ask([machine], put_back):
                 self._narration.say(
-                    f"{self._name} on {server}: back at {short(record.revision)} "
+                    f"{self._name} on {server}: back at {short(record.source_revision)} "
                     f"({_contents(record.totals)})"
                 )
         # On server2 that is the version with the edit, because the overwrite replaced it.
