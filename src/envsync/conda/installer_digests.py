@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
-import json
 from typing import Any, Iterator, Tuple
+
+from envsync.files.json_object import json_object
 
 FileDigest = Tuple[bytes, bytes]
 """A relative path as recorded, and the SHA-256 of the file there."""
@@ -24,11 +25,9 @@ def in_conda_record(content: bytes) -> Iterator[FileDigest]:
     If conda wrote the prefix into a file, a record has the digest of the file as installed,
     `paths.json` as packaged.
     """
-    try:
-        document = json.loads(content)
-        noted = document.get("paths_data", document)["paths"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return
+    document = json_object(content)
+    paths_data = document.get("paths_data", document)
+    noted = paths_data.get("paths") if isinstance(paths_data, dict) else None
     for row in noted if isinstance(noted, list) else ():
         path, digest = _of_row(row)
         if path and b"\0" not in path and len(digest) == _DIGEST_BYTES:

@@ -6,10 +6,11 @@ environment, so a notebook on another server does not find its kernel.
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
-from typing import Any, Collection, List, Mapping
+from typing import Collection, List, Mapping
+
+from envsync.files.json_object import json_object
 
 STANDS_AT = " is outside, at "
 """The text before the path of a kernelspec's file, which ends the line about it."""
@@ -35,11 +36,7 @@ def starts(content: bytes, environments: Collection[bytes]) -> bool:
 
     `environments` are the environment's paths, with and without symlinks resolved.
     """
-    try:
-        document: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        return False
-    arguments = document.get("argv") if isinstance(document, dict) else None
+    arguments = json_object(content).get("argv")
     if not isinstance(arguments, list) or not arguments or not isinstance(arguments[0], str):
         return False
     program = posixpath.normpath(os.fsencode(arguments[0].encode("utf-8", "replace")))

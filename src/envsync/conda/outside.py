@@ -8,7 +8,6 @@ them, or worse, with whatever is at that path; so does the loader, with a librar
 from __future__ import annotations
 
 import ast
-import json
 import posixpath
 import re
 from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
@@ -16,6 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from envsync.conda.base_prefix import base_of, is_condas, is_named_for_conda
 from envsync.conda.site_packages import SITE_PACKAGES
+from envsync.files.json_object import json_object
 
 LEAD_FILE_MAX_BYTES = 1024 * 1024
 """Larger files were not written by pip, and are not read."""
@@ -156,11 +156,8 @@ def _pth(content: bytes) -> Iterator[bytes]:
 
 def _direct_url(content: bytes) -> Iterator[bytes]:
     """Yield the project directory of an editable install from its `direct_url.json` (PEP 610)."""
-    try:
-        document: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        return
-    directory: Any = document.get("dir_info") if isinstance(document, dict) else None
+    document = json_object(content)
+    directory = document.get("dir_info")
     if not isinstance(directory, dict) or directory.get("editable") is not True:
         return
     path = _path_of_url(document.get("url"))

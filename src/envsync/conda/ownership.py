@@ -9,7 +9,7 @@ import json
 import os
 import posixpath
 import re
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from envsync.conda.packages import (
     CONDA,
@@ -19,6 +19,7 @@ from envsync.conda.packages import (
     ReadFile,
     find_installed,
 )
+from envsync.files.json_object import json_object
 
 _DIST_INFO_DEPTH = 4
 _PYC = re.compile(rb"(.*?)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[^/.]+)?\.pyc", re.DOTALL)
@@ -100,11 +101,7 @@ class _Unclaimed:
 
 def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
     """Return the relative paths in a `conda-meta/*.json`; empty if it is damaged."""
-    try:
-        document: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        return ()
-    files = document.get("files") if isinstance(document, dict) else None
+    files = json_object(content).get("files")
     if not isinstance(files, list):
         return ()
     return tuple(_to_bytes(path) for path in files if isinstance(path, str))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import re
-from typing import Any, Dict, Iterator, Mapping, Match, NamedTuple, Tuple
+from typing import Dict, Iterator, Mapping, Match, NamedTuple, Tuple
 
 from envsync.conda.relocation import BINARY, TEXT, Placeholder
+from envsync.files.json_object import json_object
 
 # A JSON object without objects in it; braces inside strings do not count.
 _FLAT_OBJECT = re.compile(rb'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
@@ -86,10 +86,7 @@ def placeholders(content: bytes) -> Dict[bytes, Placeholder]:
 
 
 def _placeholder(entry: bytes) -> Iterator[Tuple[bytes, Placeholder]]:
-    try:
-        document: Any = json.loads(entry)
-    except (ValueError, RecursionError):
-        return
+    document = json_object(entry)
     path, text, mode = (document.get(key) for key in ("_path", "prefix_placeholder", "file_mode"))
     if isinstance(path, str) and isinstance(text, str) and text and mode in (TEXT, BINARY):
         size_bytes = len(text.encode("utf-8", "surrogatepass"))

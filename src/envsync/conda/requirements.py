@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import json
 import re
 from collections import Counter
 from typing import (
@@ -28,6 +27,7 @@ from urllib.parse import urlsplit, urlunsplit
 from envsync.conda.credential_texts import user_that_may_stay
 from envsync.conda.packages import CONDA, Installed, ReadFile, find_installed, normalized
 from envsync.conda.site_packages import SITE_PACKAGES
+from envsync.files.json_object import json_object
 
 NOARCH = "noarch"
 
@@ -114,13 +114,8 @@ def _is_conda(installed: Installed) -> bool:
 
 
 def _document(content: Optional[bytes]) -> Optional[Dict[str, Any]]:
-    try:
-        document = json.loads(content or b"")
-    except (ValueError, RecursionError):
-        return None
-    is_record = isinstance(document, dict) and all(
-        isinstance(document.get(key), str) for key in ("name", "version", "build")
-    )
+    document = json_object(content or b"")
+    is_record = all(isinstance(document.get(key), str) for key in ("name", "version", "build"))
     return document if is_record else None
 
 
@@ -190,11 +185,8 @@ def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
 
     The URL has no credentials, and is empty if the file is missing or damaged.
     """
-    try:
-        document = json.loads(content or b"")
-    except (ValueError, RecursionError):
-        return "", False
-    if not isinstance(document, dict) or not isinstance(document.get("url"), str):
+    document = json_object(content or b"")
+    if not isinstance(document.get("url"), str):
         return "", False
     url, _, fragment = document["url"].partition("#")
     url = without_credentials(url)

@@ -16,6 +16,7 @@ from envsync.agent.server import filesystem
 from envsync.agent.server.facts import processes_holding
 from envsync.agent.server.reading import closing_fd
 from envsync.errors import Locked, PreflightRefused
+from envsync.files.json_object import json_object
 
 YIELD_SECONDS = 20.0
 """How long a holder that yields may take: it looks after each file."""
@@ -270,8 +271,6 @@ def _holder(fd: int) -> Holder:
 
 def _document(fd: int) -> Dict[str, Any]:
     """Return what the holder wrote, whose members may be nonsense; {} if it is no document."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        document = json.loads(os.pread(fd, 4096, 0))
-        if isinstance(document, dict):
-            return document
+    with contextlib.suppress(OSError):
+        return json_object(os.pread(fd, 4096, 0))
     return {}

@@ -25,6 +25,7 @@ from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.messages import RemovalFacts
 from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
+from envsync.files.json_object import json_object
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import DIGEST_BYTES, InvalidEntry
 from envsync.tree.manifest import Manifest, Totals
@@ -232,11 +233,7 @@ class Records:
         """Return what happened here, oldest first; damaged lines are left out."""
         events: List[Dict[str, Any]] = []
         with contextlib.suppress(OSError), open(self._places.file("history.jsonl"), "rb") as file:
-            for line in file:
-                with contextlib.suppress(ValueError, RecursionError):
-                    event = json.loads(line)
-                    if isinstance(event, dict):
-                        events.append(event)
+            events.extend(filter(None, map(json_object, file)))
         return events
 
     def was_removed(self) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import mmap
 import os
 import re
@@ -36,6 +35,7 @@ from envsync.conda.relocated_records import (
     with_new_digests,
 )
 from envsync.errors import PreflightRefused, VerificationFailed
+from envsync.files.json_object import json_object
 from envsync.tree.environment_name import BASE
 
 NOTE = "side.json"
@@ -193,13 +193,11 @@ class SideBuild:
 
 def _package(record: bytes) -> str:
     """Return the name in a package's record, or "" if the record is invalid."""
-    try:
-        with open(record, "rb") as file:
-            document = json.loads(file.read())
-    except (OSError, ValueError, RecursionError):
-        return ""
-    name = document.get("name") if isinstance(document, dict) else None
-    return name if isinstance(name, str) else ""
+    with contextlib.suppress(OSError), open(record, "rb") as file:
+        name = json_object(file.read()).get("name")
+        if isinstance(name, str):
+            return name
+    return ""
 
 
 def _place(final: bytes) -> bytes:
