@@ -181,7 +181,8 @@ class Watcher:
         for path in directories:
             mount = mount_of(os.fsencode(path))
             if mount.is_network:
-                return f"{mount.mount_point} is {mount.kind}, which does not report remote changes"
+                point = os.fsdecode(mount.mount_point)
+                return f"{point} is {mount.kind}, which does not report remote changes"
         return ""
 
     def _add(self, name: str, watch_set: _WatchSet, directories: dict[str, DirectoryId]) -> str:

@@ -336,7 +336,7 @@ def test_on_a_network_filesystem_a_version_stays_for_a_week(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushed(server, 3)
-    monkeypatch.setattr(collecting, "mount_of", lambda _: Mount("nfs4", "/", ()))
+    monkeypatch.setattr(collecting, "mount_of", lambda _: Mount("nfs4", b"/"))
     [reason] = collect(server, later_seconds=WEEK_SECONDS - 60).stays
     assert "nfs4" in reason
     assert collect(server, later_seconds=WEEK_SECONDS + 60).generations == (1,)

@@ -235,11 +235,11 @@ def _of_a_clock_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _on_a_server_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "mount_of", lambda _: Mount("nfs4", "/", ()))
+    monkeypatch.setattr(changes, "mount_of", lambda _: Mount("nfs4", b"/"))
 
 
 def _with_another_filesystem_below(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "holds_mounts", lambda _: True)
+    monkeypatch.setattr(changes, "mounts_below", lambda _: [b"/m"])
 
 
 def _without_find(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_revisions_of_another_machine_at_the_path_count_for_one_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Is what this one had only where both have one environment there."""
-    mount = filesystem.Mount(kind, "/", ())
+    mount = filesystem.Mount(kind, b"/")
     monkeypatch.setattr(revision_history, "mount_of", lambda _: mount)
     on(monkeypatch, "server3")
     had(tmp_path / where, home).remember(R3)
@@ -78,7 +78,7 @@ def test_a_disk_that_is_mounted_in_a_home_is_the_machine_s_own(
     disk = os.fsencode(home / "scratch")
 
     def mount_of(path: bytes) -> filesystem.Mount:
-        return filesystem.Mount("ext4", "/scratch" if path.startswith(disk) else "/", ())
+        return filesystem.Mount("ext4", b"/scratch" if path.startswith(disk) else b"/")
 
     monkeypatch.setattr(revision_history, "mount_of", mount_of)
     on(monkeypatch, "server3")

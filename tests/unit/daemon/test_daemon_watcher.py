@@ -261,7 +261,7 @@ def test_a_filesystem_of_other_machines_is_polled(
     hints: Hints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = hints.make("one")
-    monkeypatch.setattr(module, "mount_of", lambda _: Mount("nfs4", "/data", ()))
+    monkeypatch.setattr(module, "mount_of", lambda _: Mount("nfs4", b"/data"))
     hints.watch("one")
     assert "/data is nfs4" in hints.watcher.polled()["one"]
     hints.watcher.poll()

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import struct
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -24,13 +25,13 @@ _AT_FDCWD = -100
 _FICLONE = 0x40049409
 _AT_SYMLINK_NOFOLLOW = 0x100
 _STATX_BTIME, _STATX_BTIME_AT, _STATX_BYTES = 0x800, 80, 256
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Mount(NamedTuple):
     kind: str
-    mount_point: str
-    options: Tuple[str, ...]
+    mount_point: bytes
 
     @property
     def is_network(self) -> bool:
@@ -42,32 +43,25 @@ class Mount(NamedTuple):
         return FINE_MARGIN_SECONDS if self.kind in FINE_STAMPS else COARSE_MARGIN_SECONDS
 
 
-UNKNOWN_MOUNT = Mount("unknown", "/", ())
+UNKNOWN_MOUNT = Mount("unknown", b"/")
 
 
 def mount_of(path: bytes) -> Mount:
     """Return the mount that holds a path; `UNKNOWN_MOUNT` if /proc does not show it."""
-    real = os.path.realpath(path).decode("utf-8", "surrogateescape")
+    real = os.path.realpath(path)
     best = UNKNOWN_MOUNT
     for mount in _mounts():
         point = mount.mount_point
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        inside = real == point or real.startswith(point.rstrip(b"/") + b"/")
         if inside and (best is UNKNOWN_MOUNT or len(point) >= len(best.mount_point)):
             best = mount
     return best
 
 
-def holds_mounts(path: bytes) -> bool:
-    """Return whether something is mounted below this directory."""
-    return bool(mounts_below(path))
-
-
 def mounts_below(path: bytes) -> List[bytes]:
     """Return the mount points below this directory, including bind mounts."""
-    start = os.path.realpath(path).decode("utf-8", "surrogateescape").rstrip("/") + "/"
-    points = [mount.mount_point for mount in _mounts()]
-    found = [point for point in points if point.startswith(start)]
-    return [point.encode("utf-8", "surrogateescape") for point in found]
+    start = os.path.realpath(path).rstrip(b"/") + b"/"
+    return [mount.mount_point for mount in _mounts() if mount.mount_point.startswith(start)]
 
 
 def mounted_within(path: bytes) -> Tuple[bytes, ...]:
@@ -77,29 +71,27 @@ def mounted_within(path: bytes) -> Tuple[bytes, ...]:
     """
     parent, name = os.path.split(path.rstrip(b"/"))
     top = os.path.join(os.path.realpath(parent), name)
-    points = {mount.mount_point.encode("utf-8", "surrogateescape") for mount in _mounts()}
+    points = {mount.mount_point for mount in _mounts()}
     return tuple(sorted(p for p in points if p == top or p.startswith(top + b"/")))
 
 
 def is_mount_point(path: bytes) -> bool:
     """Return whether this path is a mount point, including of a bind mount."""
-    real = os.path.realpath(path).decode("utf-8", "surrogateescape")
+    real = os.path.realpath(path)
     return any(mount.mount_point == real for mount in _mounts())
 
 
-def _mounts() -> list[Mount]:
+def _mounts() -> List[Mount]:
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        with open("/proc/self/mountinfo", "rb") as file:
             lines = file.readlines()
     except OSError:
         return []
     mounts = []
     for line in lines:
-        fields, _, rest = line.partition(" - ")
-        point = fields.split(" ")[4]
-        for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-            point = point.replace(code, char)
-        mounts.append(Mount(rest.split(" ")[0], point, tuple(fields.split(" ")[5].split(","))))
+        fields, _, rest = line.partition(b" - ")
+        point = _OCTAL.sub(lambda code: bytes([int(code[1], 8)]), fields.split(b" ")[4])
+        mounts.append(Mount(os.fsdecode(rest.split(b" ")[0]), point))
     return mounts
 
 

@@ -17,7 +17,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.server import machine
 from envsync.agent.server.facts import SEARCH_OPTIONS
-from envsync.agent.server.filesystem import holds_mounts, mount_of
+from envsync.agent.server.filesystem import mount_of, mounts_below
 from envsync.agent.trees.partition import PARTS, Partition
 from envsync.tree.entry import split
 
@@ -100,7 +100,7 @@ class ChangeSearch:
         self._top_fd = os.dup(top_fd)
         self._running: Optional[List[_Find]] = None
         mount = mount_of(path)
-        if mount.kind in TRUSTED_KINDS and since.may_be_continued_from() and not holds_mounts(path):
+        if mount.kind in TRUSTED_KINDS and since.may_be_continued_from() and not mounts_below(path):
             since_ns = since.time_ns - int(mount.stamp_margin_seconds * 1e9)
             count = processes(is_urgent=is_urgent)
             parts = partition() if count > 1 else Partition()
