@@ -10,7 +10,7 @@ from collections.abc import Callable
 from envsync.agent.staging.blocks import parse
 from envsync.agent.wire import codec
 from envsync.agent.wire.channel import Channel
-from envsync.agent.wire.frames import EndOfInput, FrameReader
+from envsync.agent.wire.frames import EndOfInput, read_frame
 from envsync.errors import AgentFailed, ConnectionLost, TransferFailed
 from envsync.tree import listing as listings
 from envsync.tree import manifest as manifests
@@ -35,10 +35,10 @@ def reader_of(data: bytes) -> Callable[[int], bytes]:
 
 def frames(data: bytes) -> None:
     """Read frames until the end or the first invalid one."""
-    reader = FrameReader(reader_of(data))
+    read = reader_of(data)
     try:
         while True:
-            reader.frame()
+            read_frame(read)
     except (EndOfInput, AgentFailed):
         pass
 

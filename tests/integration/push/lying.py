@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,7 +20,15 @@ from unittest import mock
 
 from envsync.agent.operations.service import Service
 from envsync.agent.trees.hashing import Hashing
-from envsync.agent.wire.frames import CONTROL, DATA, HEARTBEAT, PAYLOAD, EndOfInput, FrameReader
+from envsync.agent.wire.frames import (
+    CONTROL,
+    DATA,
+    HEARTBEAT,
+    PAYLOAD,
+    EndOfInput,
+    Frame,
+    read_frame,
+)
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.cycle import Push
 from envsync.push.ends.both_ends import BothEnds
@@ -110,13 +119,13 @@ class FakeLink:
             assert not thread.is_alive()
 
 
-def begin(far: socket.socket) -> FrameReader:
+def begin(far: socket.socket) -> Callable[[], Frame]:
     """Take the bootstrap's lines and modules; what follows are frames."""
     token = take_token(far)
     far.sendall(b"\n" + token + b"\n" + MAGIC_NUMBER.hex().encode() + b"\n")
     _, size = struct.unpack("<BI", exactly(far, 5))
     exactly(far, size)
-    return FrameReader(lambda size: far.recv(min(size, 1 << 20)))
+    return partial(read_frame, lambda size: far.recv(min(size, 1 << 20)))
 
 
 def take_token(far: socket.socket) -> bytes:
@@ -203,21 +212,21 @@ class LyingAgent:
             far.sendall(answer(number, truth.document, truth.payload) if said is None else said)
 
     @staticmethod
-    def _request(frames: FrameReader) -> tuple[Mapping[str, Any], bytes]:
-        got = frames.frame()
+    def _request(frames: Callable[[], Frame]) -> tuple[Mapping[str, Any], bytes]:
+        got = frames()
         while got.kind != CONTROL:
-            got = frames.frame()
+            got = frames()
         document = json.loads(got.data)
         payload = b""
         while len(payload) < document.get("payload_bytes", 0):
-            payload += frames.frame().data
+            payload += frames().data
         return document, payload
 
     @staticmethod
-    def _block(frames: FrameReader) -> bytes | None:
-        got = frames.frame()
+    def _block(frames: Callable[[], Frame]) -> bytes | None:
+        got = frames()
         while got.kind == HEARTBEAT:
-            got = frames.frame()
+            got = frames()
         return got.data if got.kind == DATA else None
 
 

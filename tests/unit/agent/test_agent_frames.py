@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,8 +28,8 @@ from envsync.agent.wire.frames import (
     PAYLOAD_BYTES_MAX,
     EndOfInput,
     Frame,
-    FrameReader,
-    FrameWriter,
+    read_frame,
+    write_frame,
 )
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from tests.support.processes import wait_until
@@ -40,13 +41,12 @@ frames = st.lists(
 
 def raw(*sent: Frame) -> bytes:
     parts: list[bytes] = []
-    writer = FrameWriter(parts.append)
     for frame in sent:
-        writer.frame(frame.kind, frame.data)
+        write_frame(parts.append, frame.kind, frame.data)
     return b"".join(parts)
 
 
-def reader(data: bytes, pieces: list[int] | None = None) -> FrameReader:
+def reader(data: bytes, pieces: list[int] | None = None) -> Callable[[], Frame]:
     """A reader of bytes that come in pieces of these sizes, over and over."""
     rest = memoryview(data)
     sizes = pieces or [1 << 20]
@@ -59,7 +59,7 @@ def reader(data: bytes, pieces: list[int] | None = None) -> FrameReader:
         part, rest = bytes(rest[:take]), rest[take:]
         return part
 
-    return FrameReader(read)
+    return partial(read_frame, read)
 
 
 def exhaust(receive: Callable[[], Any], received: list[Any] | None = None) -> None:
@@ -76,9 +76,9 @@ def exhaust(receive: Callable[[], Any], received: list[Any] | None = None) -> No
 @given(frames, st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_frames_arrive_however_they_are_cut(sent: list[Frame], pieces: list[int]) -> None:
     source = reader(raw(*sent), pieces)
-    assert [source.frame() for _ in sent] == sent
+    assert [source() for _ in sent] == sent
     with pytest.raises(EndOfInput):
-        source.frame()
+        source()
 
 
 @given(frames.filter(bool), st.data())
@@ -87,14 +87,14 @@ def test_a_cut_is_never_taken_for_a_frame(sent: list[Frame], data: st.DataObject
     source = reader(whole[: data.draw(st.integers(0, len(whole) - 1))])
     received: list[Frame] = []
     with pytest.raises(EndOfInput):
-        exhaust(source.frame, received)
+        exhaust(source, received)
     assert received == sent[: len(received)]
 
 
 @given(st.binary(max_size=100))
 def test_noise_ends_as_an_error_by_name(noise: bytes) -> None:
     with pytest.raises((EndOfInput, AgentFailed)):
-        exhaust(reader(noise).frame)
+        exhaust(reader(noise))
 
 
 @pytest.mark.parametrize(
@@ -108,17 +108,17 @@ def test_noise_ends_as_an_error_by_name(noise: bytes) -> None:
 )
 def test_damaged_frame_is_refused(data: bytes) -> None:
     with pytest.raises(AgentFailed):
-        reader(data).frame()
+        reader(data)()
 
 
 def test_the_largest_frame() -> None:
     frame = Frame(DATA, bytes(FRAME_BYTES_MAX))
-    assert reader(raw(frame)).frame() == frame
+    assert reader(raw(frame))() == frame
 
 
 def test_frames_of_many_threads_do_not_mix() -> None:
     parts: list[bytes] = []
-    writer = FrameWriter(parts.append)
+    writer = Channel(lambda _: b"", parts.append)
     payloads = [bytes([number]) * 5000 for number in range(8)]
     threads = [
         threading.Thread(target=_write_often, args=(writer, payload)) for payload in payloads
@@ -128,12 +128,12 @@ def test_frames_of_many_threads_do_not_mix() -> None:
     for thread in threads:
         thread.join()
     source = reader(b"".join(parts))
-    assert sorted(source.frame().data for _ in range(160)) == sorted(payloads * 20)
+    assert sorted(source().data for _ in range(160)) == sorted(payloads * 20)
 
 
-def _write_often(writer: FrameWriter, payload: bytes) -> None:
+def _write_often(writer: Channel, payload: bytes) -> None:
     for _ in range(20):
-        writer.frame(DATA, payload)
+        writer.send(DATA, payload)
 
 
 # --- channels ---------------------------------------------------------------------------
@@ -300,8 +300,8 @@ def test_sending_into_a_closed_session_is_a_lost_connection(line: Line) -> None:
 
 def test_open_channel_sends_heartbeats(open_line: Callable[..., Line]) -> None:
     line = open_line(heartbeat_seconds=0.01)
-    source = FrameReader(line.far.recv)
-    assert [source.frame().kind for _ in range(3)] == [HEARTBEAT] * 3
+    source = partial(read_frame, line.far.recv)
+    assert [source().kind for _ in range(3)] == [HEARTBEAT] * 3
 
 
 def test_silence_ends_a_channel(open_line: Callable[..., Line]) -> None:

@@ -26,6 +26,8 @@ from typing import (
     Set,
 )
 
+from envsync.agent.wire.frames import EndOfInput, exactly
+
 PROCESSES_MAX = 4
 SCAN, COPY = "scan", "copy"
 """The kinds of requests; each request begins with one."""
@@ -99,7 +101,7 @@ class HelperProcesses:
         self._owing.remove(number)
         try:
             return _receive(self._helpers[number].answers)
-        except (OSError, EOFError, ValueError, TypeError):
+        except (OSError, EndOfInput, EOFError, ValueError, TypeError):
             return None
 
     def close(self) -> None:
@@ -177,17 +179,8 @@ def _send(fd: int, value: Any) -> None:
 
 
 def _receive(fd: int) -> Any:
-    (size,) = _SIZE.unpack(_exactly(fd, _SIZE.size))
-    return marshal.loads(_exactly(fd, size))  # noqa: S302  (from our own fork)
+    def read(size: int) -> bytes:
+        return os.read(fd, min(size, 1 << 20))
 
-
-def _exactly(fd: int, size: int) -> bytes:
-    parts: List[bytes] = []
-    left = size
-    while left:
-        part = os.read(fd, min(left, 1 << 20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
+    (size,) = _SIZE.unpack(exactly(read, _SIZE.size))
+    return marshal.loads(exactly(read, size))  # noqa: S302  (from our own fork)

@@ -25,8 +25,8 @@ from envsync.agent.wire.frames import (
     PAYLOAD_BYTES_MAX,
     EndOfInput,
     Frame,
-    FrameReader,
-    FrameWriter,
+    read_frame,
+    write_frame,
 )
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 
@@ -51,8 +51,9 @@ class Channel:
         patience_seconds: Optional[float] = None,
     ) -> None:
         """`patience_seconds` limits how long `receive` waits while only heartbeats arrive."""
-        self._reader = FrameReader(read)
-        self._writer = FrameWriter(write)
+        self._read = read
+        self._write = write
+        self._write_lock = threading.Lock()
         self._on_lost = on_lost
         self._heartbeat_seconds = heartbeat_seconds
         self._silence_seconds = silence_seconds
@@ -78,7 +79,8 @@ class Channel:
     def send(self, kind: bytes, data: bytes = b"") -> None:
         """Write one frame; `ConnectionLost` if the other side is gone."""
         try:
-            self._writer.frame(kind, data)
+            with self._write_lock:
+                write_frame(self._write, kind, data)
         except OSError as error:
             raise ConnectionLost("the connection was lost") from error
 
@@ -164,7 +166,7 @@ class Channel:
     def _read_frames(self) -> None:
         try:
             while True:
-                frame = self._reader.frame()
+                frame = read_frame(self._read)
                 self._heard = time.monotonic()
                 if frame.kind != HEARTBEAT:
                     self._hand_over(frame)

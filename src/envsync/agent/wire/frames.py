@@ -8,7 +8,6 @@ total. Data frames belong to the stream that the last request opened.
 from __future__ import annotations
 
 import struct
-import threading
 from typing import Callable, NamedTuple
 
 from envsync.errors import AgentFailed
@@ -31,42 +30,34 @@ class EndOfInput(Exception):
     """The session ended, between two frames or within one."""
 
 
-class FrameReader:
-    """Reads frames with `read(size)`, which returns at least one byte, or b"" at the end."""
+def read_frame(read: Callable[[int], bytes]) -> Frame:
+    """Return the next frame; raises `EndOfInput`, or `AgentFailed` if it is malformed.
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
-
-    def frame(self) -> Frame:
-        """Return the next frame; raises `EndOfInput`, or `AgentFailed` if it is malformed."""
-        kind, size = _HEAD.unpack(self._exactly(_HEAD.size))
-        if kind not in _KINDS or size > FRAME_BYTES_MAX:
-            raise AgentFailed("the other side does not speak the protocol")
-        return Frame(bytes((kind,)), self._exactly(size))
-
-    def _exactly(self, size: int) -> bytes:
-        parts = []
-        left = size
-        while left:
-            part = self._read(left)
-            if not part:
-                raise EndOfInput
-            parts.append(part)
-            left -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    `read(size)` returns at least one byte, or b"" at the end.
+    """
+    kind, size = _HEAD.unpack(exactly(read, _HEAD.size))
+    if kind not in _KINDS or size > FRAME_BYTES_MAX:
+        raise AgentFailed("the other side does not speak the protocol")
+    return Frame(bytes((kind,)), exactly(read, size))
 
 
-class FrameWriter:
-    """Writes frames with `write(data)`. It is thread-safe and writes one frame at a time."""
+def exactly(read: Callable[[int], bytes], size: int) -> bytes:
+    """Return that many bytes; `EndOfInput` if `read` has fewer."""
+    parts = []
+    left = size
+    while left:
+        part = read(left)
+        if not part:
+            raise EndOfInput
+        parts.append(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self._write = write
-        self._lock = threading.Lock()
 
-    def frame(self, kind: bytes, data: bytes = b"") -> None:
-        with self._lock:
-            if len(data) < 4096:
-                self._write(_HEAD.pack(kind[0], len(data)) + data)
-            else:
-                self._write(_HEAD.pack(kind[0], len(data)))
-                self._write(data)
+def write_frame(write: Callable[[bytes], None], kind: bytes, data: bytes = b"") -> None:
+    """Write a frame, which may take two calls of `write`."""
+    if len(data) < 4096:
+        write(_HEAD.pack(kind[0], len(data)) + data)
+    else:
+        write(_HEAD.pack(kind[0], len(data)))
+        write(data)
