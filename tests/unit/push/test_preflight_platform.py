@@ -15,7 +15,7 @@ HERE = Platform("Linux", "x86_64", "glibc", "2.36")
 
 
 def source() -> SourceState:
-    return SourceState("/w/envs/my", "r", "r", "r", NOTHING, (), "", (), HERE, 0)
+    return SourceState("/w/envs/my", NOTHING, (), HERE, "r", "r", "r")
 
 
 def target(platform: Platform) -> TargetState:

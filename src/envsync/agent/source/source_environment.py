@@ -22,7 +22,6 @@ from envsync.agent.source.source_state import (
     left_out,
     source_revision,
     state_of,
-    unhashed_state,
 )
 from envsync.agent.source.verified_read import opened_source
 from envsync.agent.source.version import SourceVersion
@@ -197,8 +196,8 @@ class SourceEnvironment:
                 build = ListingBuild(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 manifest, totals = build.outline(scanned)
             findings = installer_findings(self._places) + busy_findings(scanned, self._places)
-            state = unhashed_state(self._places.path, totals, findings, self._platform())
-            return state, manifest
+            path = os.fsdecode(self._places.path)
+            return SourceState(path, totals, findings, self._platform()), manifest
 
     def confirm(self) -> bool:
         """Return whether a further stat pass equals that of `inspect`, and nobody is writing.

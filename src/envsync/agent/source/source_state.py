@@ -1,4 +1,4 @@
-"""Makes the source state that a push receives, hashed or not yet."""
+"""Makes the source state that a push receives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import AS_SENT, Finding, SourceState
 from envsync.conda.platform_needs import Platform
-from envsync.tree.manifest import Totals
 
 
 def state_of(
@@ -36,24 +35,6 @@ def state_of(
         findings=findings,
         platform=platform,
         hashed_bytes=snapshot.hashed_bytes,
-    )
-
-
-def unhashed_state(
-    path: bytes, totals: Totals, findings: Tuple[Finding, ...], platform: Platform
-) -> SourceState:
-    """Return the state of a source that was scanned but not hashed, and so has no revision."""
-    return SourceState(
-        path=os.fsdecode(path),
-        revision="",
-        revision_there="",
-        source_revision="",
-        totals=totals,
-        had=(),
-        environment_id="",
-        findings=findings,
-        platform=platform,
-        hashed_bytes=0,
     )
 
 

@@ -99,18 +99,19 @@ class SourceState(NamedTuple):
     `revision_there` is the revision as it will be published: `revision`, unless the tree is
     relocated or soft links are replaced by files. `source_revision` is recorded with it: that of
     the first source, if this is a version as it was published here, perhaps with another prefix.
+    None of them is known of a source that was scanned but not hashed yet.
     """
 
     path: str
-    revision: str
-    revision_there: str
-    source_revision: str
     totals: Totals
-    had: Tuple[str, ...]
-    environment_id: str
     findings: Tuple[Finding, ...]
     platform: Platform
-    hashed_bytes: int
+    revision: str = ""
+    revision_there: str = ""
+    source_revision: str = ""
+    had: Tuple[str, ...] = ()
+    environment_id: str = ""
+    hashed_bytes: int = 0
 
 
 class RelocationFacts(NamedTuple):
