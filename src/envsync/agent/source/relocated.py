@@ -224,9 +224,9 @@ class Relocator:
             revision=changed.revision,
             totals=changed.totals,
             problems=tuple(
-                f"{_shown(path)}: {text}" for path, text in sorted(self._problems.items())
+                f"{os.fsdecode(path)}: {text}" for path, text in sorted(self._problems.items())
             ),
-            left=tuple(map(_shown, sorted({*self._left, *self._naming.wide_files}))),
+            left=tuple(map(os.fsdecode, sorted({*self._left, *self._naming.wide_files}))),
         )
         return Relocated(changed.manifest, facts, changed.paths, rewrite)
 
@@ -244,7 +244,3 @@ def _basis(files: Mapping[bytes, Rewritten]) -> str:
         state.update(old)
         state.update(files[old].digest)
     return state.hexdigest()
-
-
-def _shown(path: bytes) -> str:
-    return os.fsdecode(path)
