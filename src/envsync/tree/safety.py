@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
-
 from envsync.tree.manifest import Totals
 
 SHRINK_FRACTION = 0.5
@@ -16,20 +14,27 @@ EMPTIED_FILES_MIN = 10
 files is emptied if hardly anything is left of it."""
 
 
-class Shrinkage(NamedTuple):
-    """How much smaller the source is than what it would replace."""
-
-    files_before: int
-    files_now: int
-
-    def __str__(self) -> str:
-        files = "1 file" if self.files_now == 1 else f"{self.files_now:,} files"
-        return f"it has {files}, but the target has {self.files_before:,}"
+HOLLOW_FRACTION = 0.01
+HOLLOW_BYTES_MIN = 100_000
+"""A power cut or a full disk leaves files without contents. A source with at most HOLLOW_FRACTION
+of the bytes looks ruined: without the largest packages, Python alone is more. If no file is gone,
+EMPTIED_FRACTION of the bytes is enough. A tree that had fewer than HOLLOW_BYTES_MIN never counts.
+"""
 
 
-def shrinkage(source: Totals, target: Totals) -> Optional[Shrinkage]:
-    """Return the loss if it is so large that the source is probably in ruins, else None."""
+def shrinkage(source: Totals, target: Totals) -> str:
+    """Return in words how much the source lost, if it is probably in ruins, else ""."""
     before, now = target.files, source.files
     has_shrunk = before - now >= SHRINK_FILES_MIN and now < before * (1 - SHRINK_FRACTION)
     is_emptied = before >= EMPTIED_FILES_MIN and now <= before * EMPTIED_FRACTION
-    return Shrinkage(before, now) if has_shrunk or is_emptied else None
+    if has_shrunk or is_emptied:
+        return f"it has {now:,} file{'' if now == 1 else 's'}, but the target has {before:,}"
+    fraction = EMPTIED_FRACTION if now >= before else HOLLOW_FRACTION
+    bytes_before, bytes_now = target.size_bytes, source.size_bytes
+    if bytes_before >= HOLLOW_BYTES_MIN and bytes_now <= bytes_before * fraction:
+        return f"it has {_megabytes(bytes_now)}, but the target has {_megabytes(bytes_before)}"
+    return ""
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"

@@ -30,4 +30,31 @@ def test_shrinkage(now: int, before: int, is_ruined: bool) -> None:
     found = shrinkage(Totals(now, now, 0), Totals(before, before, 0))
     assert bool(found) is is_ruined
     if found:
-        assert str(found) == f"it has {now:,} files, but the target has {before:,}"
+        assert found == f"it has {now:,} files, but the target has {before:,}"
+
+
+BEFORE = Totals(0, 1248, 60_700_000)
+
+
+@pytest.mark.parametrize(
+    ("files", "size_bytes", "is_ruined"),
+    [
+        pytest.param(1248, 378_000, True, id="all files emptied"),
+        pytest.param(1248, 6_000_000, True, id="all but conda's records emptied"),
+        pytest.param(1248, 6_100_000, False, id="much was replaced by little"),
+        pytest.param(1247, 6_000_000, False, id="one large file removed"),
+        pytest.param(1000, 600_000, True, id="less is left than Python"),
+    ],
+)
+def test_source_with_hardly_anything_in_its_files_is_ruined(
+    files: int, size_bytes: int, is_ruined: bool
+) -> None:
+    found = shrinkage(Totals(0, files, size_bytes), BEFORE)
+    assert bool(found) is is_ruined
+    if found:
+        assert found == f"it has {size_bytes / 1e6:.1f} MB, but the target has 60.7 MB"
+
+
+def test_small_environment_with_less_in_its_files_is_not_ruined() -> None:
+    assert not shrinkage(Totals(0, 9, 0), Totals(0, 9, 99_999))
+    assert shrinkage(Totals(0, 2, 2), Totals(0, 17, 379_000))

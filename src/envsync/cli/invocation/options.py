@@ -31,7 +31,7 @@ def push_options(command: F) -> F:
             "it is kept as a generation.",
         ),
         click.option(
-            "--allow-shrink", is_flag=True, help="Push even if the source lost most of its files."
+            "--allow-shrink", is_flag=True, help="Push even if the source lost most of its content."
         ),
         click.option("--retry-held", is_flag=True, help="Push a version even if it is held there."),
         click.option(

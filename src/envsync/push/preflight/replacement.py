@@ -110,7 +110,7 @@ def _require_not_shrunk(settings: PushSettings, source: SourceState, target: Tar
     if settings.allow_shrink or not target.exists:
         return
     loss = shrinkage(source.totals, target.totals)
-    if loss is not None:
+    if loss:
         raise SourceShrunk(f"the source looks ruined: {loss}")
 
 
