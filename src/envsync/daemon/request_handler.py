@@ -39,17 +39,18 @@ class RequestHandler:
         if not isinstance(verb, str) or verb not in _LOG_MESSAGES:
             raise UsageError("the daemon does not know that request; it may be an older version")
         names = self._named(request.get("environments"))
+        answer: Answer = {}
         if verb == "sync":
             names = self._not_paused(names, are_named=bool(request.get("environments")))
-            for name in names:
-                self._scheduler.sync(name)
+            accepted = {name: self._scheduler.sync(name) for name in names}
+            answer["accepted"] = [f"{name}: {sign}" for name in names for sign in accepted[name]]
         elif verb == "look":
             names = self._scheduler.look_again(names, _strings(request.get("servers")))
         else:
             self._scheduler.pause(names, paused=verb == "pause")
         for name in names:
             self._log.info(_LOG_MESSAGES[verb], environment=name)
-        answer: Answer = {"environments": names}
+        answer["environments"] = names
         if verb == "pause":
             answer["trouble"] = self._document()["daemon"]["trouble"]
         return answer

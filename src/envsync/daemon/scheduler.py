@@ -104,16 +104,17 @@ class Scheduler:
                 self.sources[name].hint()
                 self._pool.source_changed(name)
 
-    def sync(self, name: str) -> None:
+    def sync(self, name: str) -> tuple[str, ...]:
         """Push a source now, at a person's request.
 
-        Retries do not wait, nor does the source have to settle, and what looks unfinished in it is
-        accepted.
+        Retries do not wait, nor does the source have to settle. What looks unfinished in it is
+        accepted, and returned.
         """
-        self.sources[name].demand()
+        accepted = self.sources[name].demand()
         with self._store.transaction():
             self.sync_state.retry_now(name)
         self._pool.end_spares(name)
+        return accepted
 
     def look_again(self, names: Iterable[str], servers: Collection[str]) -> list[str]:
         """Have these servers looked at soon, because a command may have changed what they have.

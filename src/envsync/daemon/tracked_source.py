@@ -95,10 +95,15 @@ class TrackedSource:
         """Say whether it is polled, so that an installer can come and go without a hint."""
         self._install_check.is_polled = polled
 
-    def demand(self) -> None:
-        """Have it checked at once and pushed without settling; tolerate what looks unfinished."""
+    def demand(self) -> tuple[str, ...]:
+        """Have it checked at once and pushed without settling; tolerate what looks unfinished.
+
+        Return that, as far as it was not tolerated before.
+        """
         unfinished = self._install_check.observe().unfinished
+        accepted = tuple(sign for sign in unfinished if sign not in self.row.tolerated)
         self._apply(source_state.demanded(self.state, unfinished, self._clock()))
+        return accepted
 
     # Hints and checks
 

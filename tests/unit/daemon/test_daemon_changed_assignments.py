@@ -123,7 +123,8 @@ def test_a_pause_holds_also_when_all_is_asked_for(daemon: SimulatedDaemon) -> No
         with pytest.raises(PreflightRefused, match="is paused: nothing was requested") as raised:
             handler.handle({"verb": "sync", "environments": named})
         assert raised.value.hint == "envsync daemon resume one"
-    assert handler.handle({"verb": "sync", "environments": []}) == {"environments": ["two"]}
+    answer = handler.handle({"verb": "sync", "environments": []})
+    assert answer == {"environments": ["two"], "accepted": []}
     assert daemon.work() == [Task(("two",), ("a", "b"))]
     daemon.scheduler.pause(["two"], paused=True)
     with pytest.raises(PreflightRefused, match="one, two are paused"):

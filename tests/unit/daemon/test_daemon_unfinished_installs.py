@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from envsync.daemon.log import Log
+from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.rows import LAGGING
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
@@ -118,7 +120,10 @@ def test_a_person_may_have_it_pushed_as_it_is(daemon: SimulatedDaemon) -> None:
     check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
     daemon.scheduler.hint(["one"])
     daemon.later(60)
-    daemon.scheduler.sync("one")
+    handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    for accepted in (["one: an installer left ~umpy"], []):
+        answer = handler.handle({"verb": "sync", "environments": ["one"]})
+        assert answer["accepted"] == accepted, "only what is new is told"
     assert daemon.work() == [Task(("one",), ("a", "b"))]
     daemon.scheduler.hint(["one"])  # and is not asked again
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]

@@ -127,11 +127,15 @@ def test_environment_removed_by_a_person_is_not_put_back_unattended_after_gc(
     target = Target(str(there), NAME, (), None, "bob@there")
     TargetSwitches(target).remove("bob@there", overwrite=False)
     target.lock.release()
+    unchanged = push(unattended=True).error
+    assert isinstance(unchanged, TargetDrifted)
+    assert unchanged.hint.startswith(f"insist: `envsync push {NAME} there --retry-held`, or ")
     assert sweep(target, Rules(1, False, False, time.time())).generations == (1,)
     (here / "envs" / NAME / "new").touch()
     refused = push(unattended=True).error
     assert isinstance(refused, TargetDrifted)
     assert refused.message.startswith("it was removed there by bob@there on ")
+    assert unchanged.message == refused.message
     pushed = push()
     assert (pushed.outcome, pushed.put_back) == (PUSHED, f"{refused.message}; this puts it back")
     (here / "envs" / NAME / "newer").touch()

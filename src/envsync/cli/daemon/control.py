@@ -51,6 +51,8 @@ def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
     again what is held there: for that, use `envsync push`.
     """
     names = _ask(invocation, "sync", environments)
+    for sign in (invocation.result or {})["accepted"]:
+        invocation.terminal.warning(f"accepted as it is: {sign}")
     invocation.terminal.say(f"requested: {', '.join(names)}; `envsync status` shows the result")
 
 
@@ -68,5 +70,9 @@ def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> li
         hint = "start one: envsync daemon" if unit is None else unit.trouble
         raise NotFound("no daemon of this user runs here", hint=hint)
     names = [str(name) for name in answer["environments"]]
-    invocation.result = {"environments": names, "trouble": answer.get("trouble", "")}
+    invocation.result = {
+        "environments": names,
+        "accepted": answer.get("accepted", []),
+        "trouble": answer.get("trouble", ""),
+    }
     return names

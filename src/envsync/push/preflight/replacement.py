@@ -58,10 +58,10 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
     """
     if settings.environment == BASE and target.exists:
         raise PreflightRefused(ANOTHER_BASE, hint="update it with conda there")
+    if settings.unattended:
+        _require_not_removed(settings, source, target)
     _require_not_held(settings, source, target)
     _require_not_shrunk(settings, source, target)
-    if settings.unattended:
-        _require_not_removed(target)
     _require_nothing_else(settings, source, target)
 
 
@@ -128,12 +128,12 @@ def require_no_drift(target: TargetState) -> None:
     raise TargetDrifted(f"it was changed there since {published(target.record)}")
 
 
-def _require_not_removed(target: TargetState) -> None:
+def _require_not_removed(settings: PushSettings, source: SourceState, target: TargetState) -> None:
     gone = removed(target)
     if gone:
-        raise TargetDrifted(
-            gone, hint=Hint("restore it with `{again}`, or remove the server from `push_to`")
-        )
+        is_held = _refuses(_require_not_held, settings, source, target)
+        restore = "{insist}" if is_held else "restore it with `{again}`"
+        raise TargetDrifted(gone, hint=Hint(restore + ", or remove the server from `push_to`"))
 
 
 def removed(target: TargetState) -> str:
