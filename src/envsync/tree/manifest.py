@@ -27,6 +27,7 @@ from envsync.tree.entry import (
     split,
 )
 from envsync.tree.listing import Listing
+from envsync.tree.local import LocalPaths
 
 _MAGIC = b"envsync manifest 1\n"
 _HEAD = struct.Struct("<HqI")
@@ -80,6 +81,19 @@ class Manifest(NamedTuple):
                     places[entry.content] = (path,)
         places.update(several)
         return places
+
+    def without(self, local: LocalPaths) -> Manifest:
+        """Return the manifest without what `local` names."""
+        directories = {}
+        for path, rows in self.directories.items():
+            names = local.names(path)
+            if names is None:
+                directories[path] = rows
+            else:
+                rest = (entry for entry in listings.decode(rows) if not names.fullmatch(entry.name))
+                directories[path] = listings.encode(rest)
+        directories = {path: rows for path, rows in directories.items() if not local.matches(path)}
+        return self._replace(directories=directories)
 
 
 class Totals(NamedTuple):

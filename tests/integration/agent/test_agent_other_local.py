@@ -1,4 +1,4 @@
-"""A pattern is taken out of `local:`: what was published before stays a version as published."""
+"""`local:` is edited: what was published before stays a version as published."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import Rules, sweep
-from envsync.errors import PreflightRefused
+from envsync.agent.target.queries import differences, verify
+from envsync.errors import PreflightRefused, TargetDrifted
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
 from tests.integration.agent.versions import ONE, THREE, TWO
@@ -17,6 +18,7 @@ from tests.support import disk
 from tests.support.pushes import Server, records
 from tests.support.trees import file
 
+LESS = ("mine",)
 BEFORE = ("local", "mine", "*.cfg")
 """What was local; `Server` looks by `local` alone, which is what is local now."""
 
@@ -72,3 +74,49 @@ def test_local_files_of_an_unlisted_name_are_those_of_its_push(pushed: Server) -
     assert tree[b"bin/tool"].data == ONE[b"bin/tool"].data
     assert tree[b"mine/f"].data == b"of this server"
     assert not records(pushed).all()[-1].kept_because
+
+
+@pytest.fixture
+def added(server: Server) -> Server:
+    """A version with a file that has become local since, and was changed by this server then."""
+    server.push(ONE, local=LESS)
+    server.push({**TWO, b"log": file(b"sent"), b"local": file(b"sent")}, local=LESS)
+    disk.shift_content(server.live + b"/local")
+    return server
+
+
+def test_file_that_became_local_is_no_change(added: Server) -> None:
+    [listed] = environments(str(added.prefix), ("local",), {}, added.cache)
+    assert not listed.drifted
+    facts = verify(added.target())
+    assert (facts.missing, facts.damaged, facts.unexpected) == ((), (), ())
+    found = differences(added.target(), None, 9, {})
+    assert (found.added, found.removed, found.changed) == (0, 0, 0)
+    state = added.target().inspect(lock=False)
+    assert state.record is not None
+    assert state.record.revision == state.revision
+    assert [record.number for record in state.generations] == [1]
+
+
+def test_version_with_a_file_that_became_local_is_replaced_as_unchanged_and_can_come_back(
+    added: Server,
+) -> None:
+    of_this_server = added.tree()[b"local"].data
+    added.push(THREE)
+    assert added.tree()[b"local"].data == of_this_server
+    assert [(record.number, record.kept_because) for record in records(added).all()] == [
+        (2, ""),
+        (3, ""),
+    ]
+    added.rollback()
+    tree = added.tree()
+    assert (tree[b"log"].data, tree[b"local"].data) == (b"sent", of_this_server)
+
+
+def test_change_beside_a_file_that_became_local_is_found(added: Server) -> None:
+    disk.shift_content(added.live + b"/log")
+    assert verify(added.target()).damaged == ("log",)
+    [listed] = environments(str(added.prefix), ("local",), {}, added.cache)
+    assert listed.drifted
+    with pytest.raises(TargetDrifted):
+        added.rollback()

@@ -9,6 +9,7 @@ from envsync.agent.places.layout import Layout, layout
 from envsync.agent.places.local_rules import trees_of
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
+from envsync.agent.places.published_version import published
 from envsync.agent.places.records import Records
 from envsync.agent.server.facts import user_name
 from envsync.agent.target.preparation import require_prefix
@@ -78,6 +79,8 @@ def _environment(places: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
     records = Records(places)
     snapshot = trees.snapshot(places.standing())
     record = records.at(snapshot.scan.inode)
+    if record is not None:
+        record = published(records, record, trees.local, snapshot.revision)
     return EnvironmentFacts(
         name=places.name,
         revision=snapshot.revision,
@@ -85,6 +88,6 @@ def _environment(places: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
         drifted=record is not None and record.revision != snapshot.revision,
         totals=snapshot.totals,
         packages=len(list_packages(package_paths(snapshot.manifest()))),
-        generations=sum(1 for other in records.kept() if other != record),
+        generations=sum(1 for other in records.kept() if other.inode != snapshot.scan.inode),
         problem=_problem(places),
     )

@@ -13,6 +13,7 @@ from envsync.agent.places.local_rules import trees_of
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
+from envsync.agent.places.published_version import published
 from envsync.agent.places.records import Records
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
@@ -137,6 +138,7 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # This is cheap: what was published was hashed then.
     snapshot = trees.snapshot(places.standing(), glance=True)
+    record = published(records, record, trees.local, snapshot.revision)
     is_as_published = snapshot.revision == record.revision
     for found in live_busy_findings(snapshot.scan, places, is_as_published=is_as_published):
         if found.blocking:

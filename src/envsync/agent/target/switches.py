@@ -114,7 +114,8 @@ class TargetSwitches:
         Raises `NotFound` if there is none.
         """
         records = self._target.records
-        kept = [record for record in records.kept() if record != current]
+        live_number = None if current is None else current.number
+        kept = [record for record in records.kept() if record.number != live_number]
         if number is None:
             live_revision = "" if live is None else live.revision
             removed, held = records.removed(), records.held()

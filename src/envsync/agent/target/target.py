@@ -20,6 +20,7 @@ from envsync.agent.places.layout import INTENT, layout_of
 from envsync.agent.places.local_rules import VersionDirectories
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
+from envsync.agent.places.published_version import published, published_manifest
 from envsync.agent.places.records import Record, Records
 from envsync.agent.server.facts import platform_facts, processes_using
 from envsync.agent.server.filesystem import existing_parent, space
@@ -39,7 +40,7 @@ from envsync.agent.wire.messages import (
 from envsync.errors import AgentFailed, PreflightRefused, SourceRefused
 from envsync.tree.environment_name import BASE
 from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import Totals
+from envsync.tree.manifest import Manifest, Totals
 
 if TYPE_CHECKING:
     from envsync.agent.publishing.guarded_switch import Publisher
@@ -165,13 +166,14 @@ class Target:
         self, live: Optional[Snapshot], findings: Sequence[Finding], recovered: Optional[str]
     ) -> TargetState:
         record = self.current(live)
+        number = None if record is None else record.number
         free = space(existing_parent(self.places.state))
         return TargetState(
             exists=live is not None,
             revision="" if live is None else live.revision,
             totals=Totals() if live is None else live.totals,
             record=None if record is None else record_facts(record),
-            generations=tuple(record_facts(r) for r in self.records.all() if r != record),
+            generations=tuple(record_facts(r) for r in self.records.all() if r.number != number),
             held=self.records.held(),
             findings=tuple(findings),
             platform=platform_facts(),
@@ -255,17 +257,25 @@ class Target:
             ) from error
 
     def current(self, live: Optional[Snapshot]) -> Optional[Record]:
-        """Return the record of what was published to the name, or None.
+        """Return the record of what was published to the name, by today's local paths, or None.
 
         It is found by the top directory's inode; after a restore from a backup, by the content.
         """
-        if live is None:
+        record = None if live is None else self._recorded(live)
+        if live is None or record is None:
             return None
+        return published(self.records, record, self.trees.local, live.revision)
+
+    def _recorded(self, live: Snapshot) -> Optional[Record]:
         record = self.records.at(live.scan.inode)
         if record is not None:
             return record
         same = [r for r in self.records.all() if r.revision == live.revision]
         return same[-1] if same else None
+
+    def published_manifest(self, record: Record) -> Optional[Manifest]:
+        """Return a version's manifest, by today's local paths; None if it cannot be read."""
+        return published_manifest(self.records, record, self.trees.local)
 
     def replaced(self, live: Optional[Snapshot]) -> Optional[Record]:
         """Return the live version's record as it will be once replaced: if changed, it is kept."""
@@ -276,17 +286,22 @@ class Target:
         return record._replace(kept_because="it stays") if is_kept else record
 
     def find_again(self, live: Optional[Snapshot]) -> None:
-        """Update the inode in the live version's record, if it was found by its content.
+        """Update the inode in the live version's record, if it was found by its content, and what
+        is not the version's any more because it is local now.
 
-        Otherwise, once replaced, the version would be a tree without a record.
+        Otherwise, once replaced, the version would be a tree without a record, or a changed one.
         """
         record = self.current(live)
-        if live is None or record is None or record.inode == live.scan.inode:
+        if live is None or record is None or record.revision != live.revision:
             return
-        if self.records.tree(record) is not None:
+        if record.inode == live.scan.inode and record == self._recorded(live):
+            return
+        if record.inode != live.scan.inode and self.records.tree(record) is not None:
             # The live version is a copy of an earlier one, which exists as well.
             record = record._replace(number=self.records.next_number(), kept_because="")
-        self.records.store(record._replace(inode=live.scan.inode), live.manifest())
+        local = self.trees.local.patterns
+        record = record._replace(inode=live.scan.inode, local=local, totals=live.totals)
+        self.records.store(record, live.manifest())
 
     def require_lock(self) -> None:
         """Raise `AgentFailed` if `inspect` has not taken the lock."""
