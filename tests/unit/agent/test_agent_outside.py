@@ -96,7 +96,7 @@ def test_each_binary_is_read_once(sources: Sources, monkeypatch: pytest.MonkeyPa
     sources.add("lib/one.so", "$ORIGIN/../../other/lib")
     first = sources.lines()
     assert sorted(read) == [(), (b"$ORIGIN/../../other/lib",)]
-    sources.add("lib/program", "$ORIGIN/../../other/lib", "/x")
+    sources.add("lib/program", "$ORIGIN/../../other/lib", "/opt/_internal/nowhere")
     (sources.top / "lib/program").chmod(0o755)
     os.utime(sources.top / "lib/one.so")
     assert sources.lines() == [line.replace("RPATH", "RPATH, also of 1 more") for line in first]
