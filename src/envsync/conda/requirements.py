@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import re
+import shlex
 from collections import Counter
 from typing import (
     AbstractSet,
     Any,
     Dict,
     Iterable,
+    Iterator,
     List,
     NamedTuple,
     Optional,
@@ -27,6 +30,7 @@ from urllib.parse import urlsplit, urlunsplit
 from envsync.conda.credential_texts import user_that_may_stay
 from envsync.conda.packages import CONDA, Installed, ReadFile, find_installed, normalized
 from envsync.conda.site_packages import SITE_PACKAGES
+from envsync.errors import SourceRefused
 from envsync.files.json_object import json_object
 
 NOARCH = "noarch"
@@ -82,18 +86,12 @@ class Requirements(NamedTuple):
 def requirements(paths: Iterable[bytes], read: ReadFile) -> Requirements:
     """Return the requirements of the environment that has these files.
 
-    `read` returns a file's content, or None if it cannot be read. Damaged conda records are
-    left out.
+    `read` returns a file's content, or None if it cannot be read. Raises `SourceRefused` if one of
+    conda's records is damaged: what it is about would be missing there.
     """
     listed = frozenset(paths)
     installed = find_installed(listed)
-    records = [
-        document
-        for document in (
-            _document(read(package.metadata_path)) for package in installed if _is_conda(package)
-        )
-        if document is not None
-    ]
+    records = list(_conda_records(installed, read))
     owned = {path for record in records for path in _metadata_of(record)}
     pip = [
         _of_pip(package, listed, read)
@@ -109,14 +107,21 @@ def requirements(paths: Iterable[bytes], read: ReadFile) -> Requirements:
     )
 
 
+def _conda_records(installed: Iterable[Installed], read: ReadFile) -> Iterator[Dict[str, Any]]:
+    for package in filter(_is_conda, installed):
+        path, name = os.fsdecode(package.metadata_path), shlex.quote(package.package.name)
+        record = json_object(read(package.metadata_path) or b"")
+        if not all(isinstance(record.get(key), str) for key in ("name", "version", "build")):
+            raise SourceRefused(
+                f"conda's record {path} is damaged",
+                hint=f"`conda install --force-reinstall {name}` at the source, "
+                "or use --method mirror",
+            )
+        yield record
+
+
 def _is_conda(installed: Installed) -> bool:
     return installed.package.kind == CONDA
-
-
-def _document(content: Optional[bytes]) -> Optional[Dict[str, Any]]:
-    document = json_object(content or b"")
-    is_record = all(isinstance(document.get(key), str) for key in ("name", "version", "build"))
-    return document if is_record else None
 
 
 def _of_conda(record: Dict[str, Any]) -> CondaRequirement:

@@ -15,6 +15,7 @@ from envsync.conda.requirements import (
     spec_name,
     without_credentials,
 )
+from envsync.errors import SourceRefused
 
 SITE = "lib/python3.11/site-packages"
 
@@ -34,7 +35,6 @@ FILES = {
     "conda-meta/six-1.16-0.json": record(
         "six", "1.16", subdir="noarch", channel="https://conda.example/lab/noarch"
     ),
-    "conda-meta/broken-1-0.json": "{",
     "conda-meta/history": "# update specs: ['pytorch=2.1', 'old']\n# remove specs: ['old']\n",
     f"{SITE}/torch-2.1.dist-info/METADATA": "",
     f"{SITE}/idna-3.4.dist-info/METADATA": "",
@@ -63,6 +63,15 @@ def test_everything_is_found_once_and_no_secret_comes_along() -> None:
     assert found.requested == ("pytorch=2.1",)
     assert "secret" not in repr(found)
     assert "abc-123" not in repr(found)
+
+
+@pytest.mark.parametrize("content", [None, "", '{"na', "[]", '{"name": "x", "version": "1"}'])
+def test_a_damaged_record_of_conda_is_refused(content: str | None) -> None:
+    files = {**FILES, "conda-meta/x-y-1-0.json": content}
+    paths = [path.encode() for path in files]
+    with pytest.raises(SourceRefused, match=r"conda-meta/x-y-1-0\.json is damaged") as refused:
+        requirements(paths, lambda path: (files.get(path.decode()) or "").encode())
+    assert "`conda install --force-reinstall x-y`" in refused.value.hint
 
 
 @pytest.mark.parametrize(
