@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.push.command import Envsync
+from tests.integration.push.command import Envsync, Ran
 from tests.integration.push.places import environment, state, trees
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.host import MEMBER, USER
@@ -65,6 +65,13 @@ def _as_somebody(host: LabHost, group: int, *argv: str) -> int:
     return host.run(["setpriv", *ids, *argv], check=False).returncode
 
 
+def _follow(host: LabHost, refused: Ran) -> None:
+    """Run the command of a hint as the environment's owner."""
+    command = refused.error["hint"].partition("as their owner there: ")[2]
+    ids = [f"--reuid={USER}", f"--regid={GROUP}", "--init-groups"]
+    host.run(["setpriv", *ids, "sh", "-c", command])
+
+
 def test_a_group_reads_and_then_writes(fresh_lab: Lab) -> None:
     source = Stamped.in_lab(fresh_lab)
     (source.top / "secret").write_text("x")
@@ -87,12 +94,20 @@ def test_a_group_reads_and_then_writes(fresh_lab: Lab) -> None:
     damaged = envsync.run("verify", "myenv", "server2")
     assert damaged.exit_code == 18
     assert damaged.server["verified"]["unshared"] == ["secret"]
+    _follow(host, damaged)
+    assert envsync.run("verify", "myenv", "server2").exit_code == 0
     # Another mode is another push, though nothing has to be sent for it.
     _configure(envsync, more=f", share: {{group: {GROUP}, mode: write}}")
     written = envsync.push().server
     assert (written["outcome"], written["plan"]["fetch_files"]) == ("pushed", 0)
     modes = _modes(top)
     assert (modes["."], modes["secret"]) == (0o2775, 0o660)
+    (top / "secret").chmod(0o600)
+    (top / "conda-meta").chmod(0o700)
+    damaged = envsync.run("verify", "myenv", "server2")
+    assert damaged.server["verified"]["unshared"] == ["conda-meta", "secret"]
+    _follow(host, damaged)
+    assert envsync.run("verify", "myenv", "server2").exit_code == 0
     assert _as_somebody(host, GROUP_NUMBER, "touch", f"{there}/new") == 0
     assert envsync.push(expect=11).error["code"] == "drift"
 

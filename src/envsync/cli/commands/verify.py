@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from envsync.push.ends.end import End, Progress
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
+    from envsync.tree.sharing import Share
 
 
 @click.command()
@@ -39,7 +41,13 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 
     site = invocation.site()
-    places = [site.place(server) for server in site.servers_of("verify", environment, servers)]
+    asked = site.servers_of("verify", environment, servers)
+    places = [site.place(server) for server in asked]
+    share = site.inventory.environment(environment).share
+    sharing = {
+        server.name: _sharing(f"{site.prefix(server)}/envs/{environment}", share or server.share)
+        for server in asked
+    }
 
     def ask(end: End, place: Place, on_progress: Progress) -> VerifyFacts:
         return target_of(site, environment, end, place).verify(on_progress)
@@ -48,7 +56,7 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
 
     def judged(outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
         is_source = may_be_source and _is_source(site, outcome)
-        return outcome if is_source else _judged(environment, outcome)
+        return outcome if is_source else _judged(environment, outcome, sharing[outcome.server])
 
     def document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
         return _document(judged(outcome))
@@ -71,8 +79,22 @@ def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
     return is_here and facts is not None and facts.record is None
 
 
-def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
-    """Return the outcome, with an error if the bytes are not what was published."""
+def _sharing(top: str, share: Share | None) -> str:
+    """Return the command by which an owner gives a tree to its group again."""
+    from envsync.tree.sharing import WRITE
+
+    granted = "g=u" if share is not None and share.mode == WRITE else "g+rX,g-w"
+    return (
+        f"cd {shlex.quote(top)} && chgrp -R --reference=. . && chmod -R {granted} . && "
+        "find . -type d -exec chmod g+s {} +"
+    )
+
+
+def _judged(environment: str, outcome: Outcome[VerifyFacts], sharing: str) -> Outcome[VerifyFacts]:
+    """Return the outcome, with an error if the bytes are not what was published.
+
+    `sharing` is the command that gives the tree to its group.
+    """
     facts = outcome.value
     error: EnvsyncError | None = outcome.error
     if facts is not None and facts.record is None:
@@ -84,8 +106,7 @@ def _judged(environment: str, outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFa
     elif facts is not None and list(_differing(facts)) == ["unshared"]:
         error = VerificationFailed(
             f"{_figures(facts)}: its group cannot use them as it should",
-            hint="as their owner there: chgrp -R --reference=. . && chmod -R g+rX . "
-            f"(in envs/{environment})",
+            hint=f"as their owner there: {sharing}",
             server=outcome.server,
         )
     elif facts is not None and _differing(facts):
