@@ -63,6 +63,15 @@ def test_a_version_that_was_forced_on_another_platform_is_not_in_step_for_a_rebu
     assert not replacement.is_in_step(source(), there._replace(exists=False), method)
 
 
+def test_content_that_was_never_published_is_replaced_by_the_same_without_being_asked() -> None:
+    """It is not in step, as it is to be shared, or to be unpacked anew."""
+    there = target(HERE)._replace(exists=True, revision=source().revision_there)
+    assert replacement.has_drifted(there)
+    assert replacement.missing_options(SETTINGS, source(), there) == ()
+    other = there._replace(revision="other")
+    assert replacement.missing_options(SETTINGS, source(), other) == ("--overwrite",)
+
+
 def test_warnings_of_several_tries_are_reported_once_and_in_order() -> None:
     there = cast(TargetEnd, SimpleNamespace(server="server2"))
     ends = BothEnds(SETTINGS, cast(Source, None), there)

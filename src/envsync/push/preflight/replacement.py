@@ -93,7 +93,9 @@ def _refuses(
 
 
 def _require_nothing_else(settings: PushSettings, source: SourceState, target: TargetState) -> None:
-    if not settings.overwrite:
+    # The same content in another form, such as not shared yet: nothing can be lost.
+    is_same = target.exists and target.revision == source.revision_there
+    if not settings.overwrite and not is_same:
         require_no_drift(target)
         _require_fast_forward(source, target)
 
