@@ -39,6 +39,12 @@ def content_directory(environ: Mapping[str, str]) -> Optional[str]:
     return None if directory is None else os.path.join(directory, "content")
 
 
+def unpacked_directory(environ: Mapping[str, str]) -> Optional[str]:
+    """Return the directory where archives are unpacked; None for a user without a home."""
+    directory = cache_directory(environ)
+    return None if directory is None else os.path.join(directory, "unpacked")
+
+
 def state_home(environ: Mapping[str, str]) -> Optional[str]:
     """Return the base directory for all programs' state; None for a user without a home."""
     return _base(environ, "XDG_STATE_HOME", ".local/state")

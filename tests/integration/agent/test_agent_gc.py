@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -519,6 +520,21 @@ def test_cached_rows_go_with_their_tree_or_when_nothing_used_them(
     assert alive.exists()
     # One generation went, and took its rows with it; those of the others stay, however old.
     assert len(list(cache.iterdir())) == known - 1 + 1
+
+
+def test_what_a_killed_unpack_left_goes_unless_another_is_at_it(server: Server, home: Path) -> None:
+    pushed(server, 1)
+    for name in ("left", "used"):
+        (home / "envsync/unpacked" / name / "envs" / name).mkdir(parents=True)
+        (home / "envsync/unpacked" / name / "envs" / name / "file").write_bytes(b"x" * 100)
+        (home / "envsync/unpacked" / name / "lock").touch()
+    with (home / "envsync/unpacked/used/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for dry_run in (True, False):
+            freed = ask(server, dry_run=dry_run)
+            assert (freed.cache_files, freed.cache_bytes) == (1, 100)
+    assert [path.name for path in (home / "envsync/unpacked").glob("*/envs/*")] == ["used"]
+    assert (home / "envsync/unpacked/left/lock").exists()
 
 
 def test_gc_goes_on_after_an_environment_that_fails(

@@ -17,10 +17,11 @@ from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
 from envsync.agent.trees.storage import words
 from envsync.agent.trees.tree_caches import Tree, sweep_caches
+from envsync.agent.trees.unpacked_remains import sweep_unpacked
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.server_operations import COLLECT, Collect
 from envsync.errors import EnvsyncError
-from envsync.files.directories import content_directory
+from envsync.files.directories import content_directory, unpacked_directory
 
 
 @handles(COLLECT)
@@ -40,7 +41,8 @@ def _gc(service: Service, order: Collect) -> GcFacts:
     files, size_bytes = sweep_caches(
         content_directory(os.environ), alive, time.time(), dry_run=order.dry_run
     )
-    return GcFacts(tuple(swept), files, size_bytes)
+    unpacked, unpacked_bytes = sweep_unpacked(unpacked_directory(os.environ), dry_run=order.dry_run)
+    return GcFacts(tuple(swept), files + unpacked, size_bytes + unpacked_bytes)
 
 
 def _closed(directory: bytes) -> SweepFacts:

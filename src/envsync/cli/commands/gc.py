@@ -133,8 +133,8 @@ def _lines(server: str, freed: GcFacts, *, dry_run: bool) -> Iterator[str]:
             yield f"  a tree is being made there for the next push: {swept.making}"
             yield "  without --dry-run it is stopped and removed"
     if freed.cache_files:
-        files = count(freed.cache_files, "stale file")
-        yield f"{server}: {files} of the content cache: {size(freed.cache_bytes)} {done}"
+        entries = count(freed.cache_files, "stale entry", "stale entries")
+        yield f"{server}: {entries} of the user's cache: {size(freed.cache_bytes)} {done}"
     elif idle:
         yield f"{server}: nothing to free"
 

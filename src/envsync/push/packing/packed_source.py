@@ -32,7 +32,7 @@ from envsync.agent.wire.source_operations import (
 )
 from envsync.conda.platform_needs import Platform, kernel_machine
 from envsync.errors import Locked, SourceRefused, StorageFailed
-from envsync.files.directories import cache_directory
+from envsync.files.directories import unpacked_directory
 from envsync.push.ends.end import LocalEnd, Progress
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.source import Source
@@ -71,9 +71,7 @@ class UnpackPlace:
     """A directory `prefix` for the one unpacked environment; nobody else unpacks that name now."""
 
     def __init__(self, name: str) -> None:
-        cache = cache_directory(os.environ)
-        base = Path(cache) if cache else _temporary()
-        self.prefix = base / "unpacked" / name
+        self.prefix = Path(unpacked_directory(os.environ) or _temporary() / "unpacked", name)
         self.environment = self.prefix / "envs" / name
         try:
             self.prefix.mkdir(mode=0o700, parents=True, exist_ok=True)
