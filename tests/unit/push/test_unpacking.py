@@ -399,7 +399,7 @@ def test_long_names_and_what_else_tools_write_are_taken(tmp_path: Path) -> None:
 @pytest.fixture
 def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a user without a home unpacks: in a directory that everybody may write to."""
-    monkeypatch.setattr(packed_source, "cache_directory", lambda _: None)
+    monkeypatch.setattr(packed_source, "unpacked_directory", lambda _: None)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path / f"envsync-{os.geteuid()}"
 
