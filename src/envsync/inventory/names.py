@@ -73,6 +73,13 @@ def user(text: str) -> str:
     return text
 
 
+def user_group(text: str) -> str:
+    """Check the name of a group of users on the servers; a number may be another group on each."""
+    if _USER.fullmatch(text) is None or text.isdecimal():
+        raise ValueError("the name of a group of users, not its number")
+    return text
+
+
 def jump(text: str) -> str:
     """Check one or more comma-separated hops, each `[USER@]HOST[:PORT]`."""
     hops = [hop.strip() for hop in text.split(",")]

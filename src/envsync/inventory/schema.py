@@ -128,7 +128,7 @@ class _Entry(BaseModel):
 
 
 class ShareEntry(_Entry):
-    group: Annotated[str, _text(names.user)]
+    group: Annotated[str, _text(names.user_group)]
     mode: Annotated[ShareMode, _text(_one_of(get_args(ShareMode)))] = "read"
 
 

@@ -290,6 +290,15 @@ SERVER_ENTRIES = {
         _server('user2: "x"').replace("user: alice", "user: a b"),
         "4: servers.gpu[03-08].user: expected a user name, got 'a b'",
     ),
+    "group of users by number": Malformed(
+        _server('share: {group: "4344"}'),
+        "5: servers.gpu[03-08].share.group: expected the name of a group of users, not its number,"
+        " got '4344'",
+    ),
+    "group of users with a blank": Malformed(
+        _server("share: {group: lab users}"),
+        "5: servers.gpu[03-08].share.group: expected the name of a group of users",
+    ),
     "jump": Malformed(
         _server("jump: bastion:99999"),
         "5: servers.gpu[03-08].jump: expected jump hosts such as bastion",
