@@ -31,6 +31,18 @@ SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
             replace(SETTINGS, source="server3:/w/conda"),
             "envsync push myenv server2 --from server3",
         ),
+        (
+            replace(SETTINGS, method="rebuild"),
+            "envsync push myenv server2 --method rebuild",
+        ),
+        (
+            replace(SETTINGS, method="rebuild", from_history=True),
+            "envsync push myenv server2 --from-history",
+        ),
+        (
+            replace(SETTINGS, force_platform=True),
+            "envsync push myenv server2 --force-platform",
+        ),
         (replace(SETTINGS, archive="/tmp/myenv.tar.zst"), ""),
     ],
 )

@@ -10,6 +10,7 @@ from envsync.hint_commands import command_line, published_diff
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import replacement
+from envsync.push.request.method import AUTO
 from envsync.push.request.settings import PushSettings
 
 
@@ -77,11 +78,20 @@ def _again(ends: BothEnds) -> str:
         return ""
     source = settings.source.partition(":")[0]
     is_from_here = source == settings.who.rpartition("@")[2]
-    renamed = () if there == name else ("--as", there)
-    if target.is_here and not is_from_here and not renamed:
+    options = () if there == name else ("--as", there)
+    options += _ways(settings)
+    if target.is_here and not is_from_here and not options:
         return command_line("pull", name, source)
     from_there = () if is_from_here else ("--from", source)
-    return command_line("push", name, target.server, *from_there, *renamed)
+    return command_line("push", name, target.server, *from_there, *options)
+
+
+def _ways(settings: PushSettings) -> tuple[str, ...]:
+    """Return the options without which the environment would come there in another way."""
+    options = ("--force-platform",) if settings.force_platform else ()
+    if settings.from_history:
+        return (*options, "--from-history")
+    return options if settings.method == AUTO else (*options, "--method", settings.method)
 
 
 def fill_difference(error: EnvsyncError, target: TargetEnd, state: TargetState) -> None:
