@@ -31,6 +31,14 @@ def test_a_new_server(served: Lab, envsync: Envsync) -> None:
     assert {path.name for path in (prefix / "envs").iterdir()} == {".envsync", "myenv"}
     assert list((prefix / "pkgs").iterdir()) == []
     assert all(path.stat().st_mode & 0o777 == 0o755 for path in (prefix.parent, prefix / "envs"))
+    conda = served.controller.path(f"{host.prefix}/bin/conda")
+    assert envsync("bootstrap", "server2").stdout.endswith("server2 is ready\n")
+    conda.write_text("")
+    try:
+        told = envsync("bootstrap", "server2").stdout
+        assert told.endswith(f"; for its shells, run there: {host.prefix}/bin/conda init\n")
+    finally:
+        conda.unlink()
     again = envsync.json("bootstrap", "server2")["result"]
     assert again["base"]["outcome"] == again["environments"][0]["outcome"] == "in-step"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from envsync.cli.invocation.in_order import OnKnown, ServerDocument
     from envsync.cli.invocation.site import Site
     from envsync.cli.pushing.request import PushRequest
+    from envsync.push.request.places import Place
     from envsync.push.steps.report import PushReport
 
 
@@ -77,7 +80,15 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     for name in names:
         reports.append(_brought(invocation, site, name, (server, else_from), know))
         know()
-    _conclude(invocation, reports, server, target.prefix)
+    _raise_failures(invocation, reports, server)
+    invocation.terminal.say(f"{server} is ready{_for_shells(base.source, target.prefix)}")
+
+
+def _for_shells(source: Place, prefix: str) -> str:
+    """Return what gives the server's shells conda; "" if the base has only another tool."""
+    if source.open_link is None and not Path(source.prefix, "bin/conda").exists():
+        return ""
+    return f"; for its shells, run there: {shlex.quote(f'{prefix}/bin/conda')} init"
 
 
 def _require_base(invocation: Invocation, report: PushReport) -> None:
@@ -164,9 +175,7 @@ def _brought(
     return report
 
 
-def _conclude(
-    invocation: Invocation, reports: Sequence[PushReport], server: str, prefix: str
-) -> None:
+def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], server: str) -> None:
     errors: list[Any] = [report.error for report in reports if report.error is not None]
     if errors:
         invocation.terminal.errors(errors)
@@ -177,6 +186,3 @@ def _conclude(
             f"{failed} did not arrive on {server}",
             hint=f"when that is solved: {command_line('bootstrap', server)}",
         )
-    invocation.terminal.say(
-        f"{server} is ready; for its shells, run there: {prefix}/bin/conda init"
-    )
