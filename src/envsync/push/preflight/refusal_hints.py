@@ -78,8 +78,8 @@ def _again(ends: BothEnds) -> str:
         return ""
     source = settings.source.partition(":")[0]
     is_from_here = source == settings.who.rpartition("@")[2]
-    options = () if there == name else ("--as", there)
-    options += _ways(settings)
+    renamed = () if there == name else ("--as", there)
+    options = (*renamed, *_ways(settings))
     if target.is_here and not is_from_here and not options:
         return command_line("pull", name, source)
     from_there = () if is_from_here else ("--from", source)
