@@ -1,8 +1,9 @@
 """Updates the records of conda and pip about files that a relocation rewrote.
 
 The records name each file's SHA-256. A digest that was right before is replaced by the new one;
-one that was wrong already stays. Records are edited as text, so that the layout of the tool
-that wrote them is kept.
+one that was wrong already stays. A file that was as packaged, with conda's placeholder in place of
+the prefix, gets the digest that it has with the prefix. Records are edited as text, so
+that the layout of the tool that wrote them is kept.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
-from typing import Dict, Iterator, Mapping, Match, NamedTuple, Tuple
+from typing import Dict, Iterator, Mapping, Match, NamedTuple, Optional, Pattern, Tuple
 
 from envsync.conda.relocation import BINARY, TEXT, Placeholder
 from envsync.files.json_object import json_object
@@ -18,7 +19,8 @@ from envsync.files.json_object import json_object
 # A JSON object without objects in it; braces inside strings do not count.
 _FLAT_OBJECT = re.compile(rb'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
 _DECLARED = b'"prefix_placeholder"'
-_IN_PREFIX = re.compile(rb'("sha256_in_prefix"\s*:\s*")([0-9a-f]{64})(?=")')
+_IN_PREFIX = re.compile(rb'("sha256_in_prefix"\s*:\s*")([0-9a-f]{64})(")')
+_PACKAGED = re.compile(rb'("sha256"\s*:\s*")([0-9a-f]{64})(")')
 _SIZE = re.compile(rb'("size_in_bytes"\s*:\s*)(\d+)')
 _RECORD_HASH = re.compile(rb"sha256=([A-Za-z0-9_-]{43}),(\d+)")
 _CONDA_RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
@@ -56,16 +58,24 @@ def with_new_digests(path: bytes, content: bytes, rewritten: ByDigest) -> bytes:
 
 def _conda_entry(found: Match[bytes], rewritten: ByDigest) -> bytes:
     entry = found.group()
-    digest = _IN_PREFIX.search(entry)
-    file = None if digest is None else rewritten.get(bytes.fromhex(digest.group(2).decode()))
+    file = _described(_IN_PREFIX, entry, rewritten)
+    was_as_installed = file is not None
+    if file is None and _DECLARED in entry:
+        file = _described(_PACKAGED, entry, rewritten)
     if file is None:
         return entry
-    entry = _IN_PREFIX.sub(lambda one: one.group(1) + file.digest.hex().encode(), entry)
+    digest, old_size, new_size = file.digest.hex(), file.old_size_bytes, file.size_bytes
+    entry = _IN_PREFIX.sub(rb"\g<1>%s\g<3>" % digest.encode(), entry)
     # conda records the size as packaged, rattler as installed.
-    old_size, new_size = b"%d" % file.old_size_bytes, b"%d" % file.size_bytes
-    return _SIZE.sub(
-        lambda one: one.group(1) + (new_size if one.group(2) == old_size else one.group(2)), entry
-    )
+    size = _SIZE.search(entry)
+    if size is not None and (int(size.group(2)) == old_size) is was_as_installed:
+        entry = _SIZE.sub(rb"\g<1>%d" % new_size, entry)
+    return entry
+
+
+def _described(pattern: Pattern[bytes], entry: bytes, rewritten: ByDigest) -> Optional[Rewritten]:
+    digest = pattern.search(entry)
+    return None if digest is None else rewritten.get(bytes.fromhex(digest.group(2).decode()))
 
 
 def _pip_hash(found: Match[bytes], rewritten: ByDigest) -> bytes:

@@ -15,6 +15,7 @@ from tests.conda import CondaPrefix
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment
 from tests.integration.push.test_push_main import runs
+from tests.integration.relocation.odd_prefixes import wrong_hashes
 from tests.lab.lab import Lab
 
 INVENTORY = """\
@@ -118,6 +119,7 @@ def test_environment_packed_carried_and_unpacked_runs(conda_lab: Lab) -> None:
     # Whoever could use it where it was packed can use it here, too.
     modes = other.run(["find", top, "-type", "d", "-printf", "%m\n"]).stdout.split()
     assert set(modes) == {"755"}
+    assert wrong_hashes(other.path(top)) == []
     assert other.run([f"{top}/bin/lab-cli"]).stdout == f"lab-cli {top}\n"
     assert other.run([f"{top}/bin/lab-where"]).stdout == f"{top}\n"
     assert other.run([f"{top}/bin/lab-native", "passwd", "root"]).stdout.startswith("root:")
@@ -130,6 +132,7 @@ def test_environment_packed_carried_and_unpacked_runs(conda_lab: Lab) -> None:
     assert mirrored["method_reason"].startswith("both are Linux")
     assert envsync.push("server3", "--method", "pack").server["outcome"] == "pushed"
     runs(conda_lab["server3"])
+    assert wrong_hashes(environment(conda_lab["server3"])) == []
     assert environment(conda_lab["server3"]).exists()
     assert not list(controller.path(controller.home()).glob(".cache/envsync/unpacked/*/envs"))
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import contextlib
 import errno
 import fcntl
 import gzip
+import hashlib
 import io
 import itertools
+import json
 import lzma
 import os
 import tarfile
 import tempfile
 import threading
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -26,6 +30,7 @@ from envsync.push.packing import archive_entries, conda_unpack, decompression, p
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.packed_source import UnpackPlace
+from envsync.push.packing.record_correction import RewrittenFiles
 from envsync.push.packing.unpacking import unpack
 from tests.support.disk import NOBODY
 
@@ -258,13 +263,13 @@ def test_a_file_is_read_once_for_all_that_it_is_named_by(
 ) -> None:
     """A large one may be named again and again."""
     changed: list[str] = []
-    replace = conda_unpack._replace
+    replace = RewrittenFiles.replace
 
-    def count(path: Path, change: Callable[[bytes], bytes]) -> None:
+    def count(files: RewrittenFiles, path: Path, *change: Any) -> None:
         changed.append(path.name)
-        replace(path, change)
+        replace(files, path, *change)
 
-    monkeypatch.setattr(conda_unpack, "_replace", count)
+    monkeypatch.setattr(RewrittenFiles, "replace", count)
     records = [("x", f"/opt/{number}/e", "text") for number in range(3)]
     data = tar(file("x", b"/opt/2/e/y /opt/0/e/y\n"), script(*records))
     top = unpacked(tmp_path, data)
@@ -273,6 +278,75 @@ def test_a_file_is_read_once_for_all_that_it_is_named_by(
     (tmp_path / "many").mkdir()
     with pytest.raises(SourceRefused, match="names 'x' 300 times"):
         unpacked(tmp_path / "many", tar(entry("x"), script(*records * 100)))
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_records_of_files_that_are_rewritten_are_true(tmp_path: Path) -> None:
+    """Whether a file comes as packaged, or as it was installed where it was packed."""
+    hold = "/placehold" * 9
+    site = "lib/python3.11/site-packages/x-1.dist-info"
+    packaged = {
+        "lib/text": f"{hold}/lib\n".encode(),
+        "lib/binary": b"\x7fELF" + hold.encode() + b"/lib\0rest\0",
+        "bin/tool": f"#!{hold}/bin/python\n".encode(),
+    }
+    edited, mine = f"{OLD}/mine\n".encode(), f"#!{OLD}/bin/python3.11\n".encode()
+
+    def claim(path: str, digest: str, in_prefix: bytes, size_bytes: int) -> dict[str, object]:
+        declared = {"prefix_placeholder": hold, "file_mode": "text"}
+        digests = {"sha256": digest, "sha256_in_prefix": sha256(in_prefix)}
+        return {"_path": path, **digests, "size_in_bytes": size_bytes, **declared}
+
+    claims = [
+        claim(path, sha256(content), content.replace(hold.encode(), OLD.encode()), len(content))
+        for path, content in packaged.items()
+    ]
+    # As rattler writes it, which records the installed size.
+    claims[0]["size_in_bytes"] = len(f"{OLD}/lib\n")
+    claims.append(claim("lib/edited", sha256(b"packaged"), edited, len(edited)))
+    claims.append(claim("lib/wrong", sha256(b"packaged"), b"other", 5))
+    digest = base64.urlsafe_b64encode(hashlib.sha256(mine).digest()).rstrip(b"=").decode()
+    record = f"../../../bin/mine,sha256={digest},{len(mine)}\n"
+    claims.append({"_path": f"{site}/RECORD", "sha256_in_prefix": sha256(record.encode())})
+    data = tar(
+        file("lib/text", packaged["lib/text"]),
+        file("lib/binary", packaged["lib/binary"]),
+        file("bin/tool", b"#!/usr/bin/env python\n"),
+        file("bin/mine", b"#!/usr/bin/env python3.11\n"),
+        file("lib/edited", edited),
+        file("lib/wrong", edited),
+        file(f"{site}/RECORD", record.encode()),
+        file("conda-meta/x-1-0.json", json.dumps({"paths": claims}).encode()),
+        file("conda-meta/history", OLD.encode()),
+        script(
+            ("conda-meta/history", OLD, "text"),
+            ("lib/text", hold, "text"),
+            ("lib/binary", hold, "binary"),
+            ("lib/edited", OLD, "text"),
+            ("lib/wrong", OLD, "text"),
+        ),
+    )
+    top = unpacked(tmp_path, data)
+    known = {
+        path["_path"]: path
+        for path in json.loads((top / "conda-meta/x-1-0.json").read_bytes())["paths"]
+    }
+    told = {path: claimed["sha256_in_prefix"] for path, claimed in known.items()}
+    assert told.pop("lib/wrong") == sha256(b"other")
+    assert told == {path: sha256((top / path).read_bytes()) for path in told}
+    sizes = {path: known[path]["size_in_bytes"] for path in packaged}
+    assert sizes == {
+        "lib/text": len(f"{top}/lib\n"),
+        "lib/binary": len(packaged["lib/binary"]),
+        "bin/tool": len(packaged["bin/tool"]),
+    }
+    now = (top / "bin/mine").read_bytes()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(now).digest()).rstrip(b"=").decode()
+    said = (top / site / "RECORD").read_text()
+    assert said == f"../../../bin/mine,sha256={digest},{len(now)}\n"
 
 
 def test_a_large_text_that_names_its_place_may_grow(

@@ -13,13 +13,14 @@ import posixpath
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from envsync.conda.relocation import TEXT, Move, Placeholder, Relocation
 from envsync.errors import SourceRefused
 from envsync.push.packing.extraction import path_inside
+from envsync.push.packing.record_correction import RewrittenFiles, placeholders
 
 UNPACK = "bin/conda-unpack"
 _HISTORY = "conda-meta/history"
@@ -55,7 +56,12 @@ def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
     records = list(_records((top / UNPACK).read_text(errors="surrogateescape")))
     earlier = tuple(dict.fromkeys(_stood_at(records)))[:_NAMES_MAX]
     moves = [Move(path, os.fsencode(top)) for path in earlier]
-    _settle_files(top, [*records, *_interpreters(top)], Relocation(moves))
+    files = RewrittenFiles(top)
+    _name_python(top, earlier, files)
+    _settle_files(top, [*records, *_interpreters(top)], Relocation(moves), files)
+    for name in _ITS_OWN:
+        (top / name).unlink(missing_ok=True)
+    files.correct_records()
     placeholders = {record.placeholder.rstrip("/") for record in records} - {""}
     _settle_links(top, symlinks, sorted(placeholders, key=len, reverse=True))
     return earlier
@@ -71,20 +77,32 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
                 yield os.fsencode(path)
 
 
-def _settle_files(top: Path, records: Iterable[_Record], moved: Relocation) -> None:
-    """Do what `conda-unpack` does, and have `/usr/bin/env python` scripts use this Python."""
+def _name_python(top: Path, earlier: Sequence[bytes], files: RewrittenFiles) -> None:
+    """Have the scripts to which conda-pack gave `#!/usr/bin/env python` use this Python."""
+
+    def named(content: bytes, prefix: bytes) -> bytes:
+        return _ANY_PYTHON.sub(lambda match: b"#!" + prefix + b"/bin/" + match[1], content)
+
+    prefix, before = os.fsencode(top), (*earlier, *placeholders(top))
+    for path in sorted((top / "bin").iterdir()):
+        if path != top / UNPACK and stat.S_ISREG(path.lstat().st_mode):
+            files.replace(
+                path,
+                lambda content: named(content, prefix),
+                lambda content: (named(content, old) for old in before),
+            )
+
+
+def _settle_files(
+    top: Path, records: Iterable[_Record], moved: Relocation, files: RewrittenFiles
+) -> None:
+    """Do what `conda-unpack` does."""
     room = _Room()
     by_path = defaultdict(list)
     for record in records:
         by_path[record.path].append(record)
     for of_it in by_path.values():
-        _rewrite(top, of_it, moved, room)
-    python = b"#!" + os.fsencode(top) + b"/bin/"
-    for path in sorted((top / "bin").iterdir()):
-        if stat.S_ISREG(path.lstat().st_mode):
-            _replace(path, lambda content: _ANY_PYTHON.sub(lambda m: python + m[1], content))
-    for name in _ITS_OWN:
-        (top / name).unlink(missing_ok=True)
+        _rewrite(top, of_it, moved, room, files)
 
 
 def _records(script: str) -> Iterator[_Record]:
@@ -152,7 +170,9 @@ class _Room:
             )
 
 
-def _rewrite(top: Path, records: Sequence[_Record], moved: Relocation, room: _Room) -> None:
+def _rewrite(
+    top: Path, records: Sequence[_Record], moved: Relocation, room: _Room, files: RewrittenFiles
+) -> None:
     """Rewrite one file like conda-unpack, but the earlier path only where it is meant as a path."""
     named = records[0].path
     path = top / path_inside(named)
@@ -169,7 +189,7 @@ def _rewrite(top: Path, records: Sequence[_Record], moved: Relocation, room: _Ro
         return data
 
     try:
-        _replace(path, change)
+        files.replace(path, change)
     except ValueError as error:
         raise SourceRefused(
             f"{named} has no room for the path where it is unpacked",
@@ -187,20 +207,6 @@ def _rewritten(data: bytes, record: _Record, top: Path, moved: Relocation, room:
         if old in moved.old_names:
             return moved.rewrite(data, Placeholder(TEXT, 0))
     return replace_prefix(data, record.mode, record.placeholder, str(top))  # type: ignore[no-any-return]
-
-
-def _replace(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Replace a file's content and keep its mode and mtime, by which bytecode is found valid."""
-    with path.open("rb") as file:
-        before = file.read()
-    after = change(before)
-    if after == before:
-        return
-    status = path.stat()
-    path.unlink()
-    path.write_bytes(after)
-    path.chmod(stat.S_IMODE(status.st_mode))
-    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
 def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:

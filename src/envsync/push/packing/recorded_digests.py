@@ -38,7 +38,7 @@ def differing(top: Path) -> list[str]:
     A file of another length was edited, or is another installer's: damage to an archive changes no
     length. If several packages have a file, one that agrees is enough.
     """
-    sizes = {path: size for path, size in _files(top) if not path.endswith(".pyc")}
+    sizes = {path: size for path, size in files(top) if not path.endswith(".pyc")}
     claims = defaultdict(list)
     for claim in _claims_of_conda(top, sizes):
         claims[claim.path].append(claim)
@@ -53,7 +53,7 @@ def differing(top: Path) -> list[str]:
     )
 
 
-def _files(top: Path) -> Iterator[tuple[str, int]]:
+def files(top: Path) -> Iterator[tuple[str, int]]:
     """Yield every regular file that is not behind a link, with its size."""
     waiting = [""]
     while waiting:
