@@ -16,6 +16,8 @@ from envsync.agent.server.running_installers import installers_at_work
 from envsync.conda import busy
 from envsync.daemon.install_records import (
     changed_seconds,
+    is_in_namespace,
+    is_outer,
     not_of_conda,
     not_of_pip,
     package_directories,
@@ -59,7 +61,8 @@ class InstallCheck:
             accepted = () if self._look_for_installer() else self._packages
         self._accepted = set(accepted)
         self._accepted_files = self._files
-        self._saw_installer = not self._packages <= self._accepted
+        # Others come from an installer while no daemon ran, or from the program itself.
+        self._saw_installer |= any(map(is_outer, self._packages - self._accepted))
 
     def _look_at_packages(self) -> None:
         self._packages = package_directories(self._path)
@@ -118,9 +121,7 @@ class InstallCheck:
         them.
         """
         before = time.time() - busy.YOUNG_SECONDS if only_old else math.inf
-        signs = {*self._remains(before), *self._half_done(before)}
-        if self._saw_installer or self.is_polled:
-            signs.update(self._orphans(before))
+        signs = {*self._remains(before), *self._half_done(before), *self._orphans(before)}
         if self._saw_conda and not only_old:
             signs.update(self._unrecorded())
         return tuple(sorted(signs))
@@ -150,9 +151,20 @@ class InstallCheck:
                     yield from self._incomplete(path)
 
     def _orphans(self, before: float) -> Iterator[str]:
-        for path in unclaimed(self._path, self._packages - self._accepted):
+        for path in unclaimed(self._path, self._new_packages()):
             if changed_seconds(os.path.join(self._path, path)) < before:
-                yield f"{os.path.basename(path)} is in no installed distribution"
+                name = path.partition("site-packages/")[2]
+                yield f"{name} is in no installed distribution"
+
+    def _new_packages(self) -> set[str]:
+        """Return the packages that may be an installer's.
+
+        If none was seen, these are only such as appear without a hint.
+        """
+        new = self._packages - self._accepted
+        if self._saw_installer or self.is_polled:
+            return new
+        return {path for path in new if is_in_namespace(self._path, path)}
 
     def _unrecorded(self) -> Iterator[str]:
         """Yield what came with a conda that ended before it wrote the history, its last step."""

@@ -10,7 +10,7 @@ import csv
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from envsync.daemon.watch_points import names_in, site_packages
@@ -26,29 +26,64 @@ write none."""
 
 _DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
 
-_OF_PIP = re.compile(rb"^(?:\.\./)?([^/\r\n]+)(?:/|\r?$)", re.MULTILINE)
-"""Each directory in a site-packages that a RECORD, an installed-files.txt (whose paths are
+_OF_PIP = rb"^(?:\.\./)?((?:[^/\r\n]+/){%d}[^/\r\n]+)(?:/|\r?$)"
+"""Each directory so deep in a site-packages that a RECORD, an installed-files.txt (whose paths are
 relative to the egg-info) or a top_level.txt names. It also finds names of files, which do no
 harm."""
+
+_OF_CONDA = rb'site-packages/((?:[^/"]+/){%d}[^/"]+)/'
+
+_LEVELS = 3
+"""How deep packages of several distributions are: google/cloud/storage."""
+
+_SHARED_INIT_BYTES_MAX = 1024
+"""The largest `__init__.py` of such a package: it only extends the `__path__`, if there is any."""
 
 _SHARED = ("bin", "include", "lib", "share")
 """Directories in which most packages have something, and pip puts what is not for Python."""
 
 _SHARED_OF_PIP = re.compile(rb"^(?:\.\./)+((?:bin|include|lib|share)/[^/,\r\n]+)", re.MULTILINE)
 
-_OF_CONDA = re.compile(rb'site-packages/([^/"]+)/')
-
 
 def package_directories(environment: str) -> set[str]:
-    """Return the import packages in each site-packages, as paths below the environment."""
-    packages = set[str]()
-    for directory in site_packages(environment):
-        with contextlib.suppress(OSError), os.scandir(directory) as entries:
-            for entry in entries:
-                is_package = entry.name.isidentifier() and entry.name != "__pycache__"
-                if is_package and entry.is_dir(follow_symlinks=False):
-                    packages.add(os.path.relpath(entry.path, environment))
-    return packages
+    """Return the import packages in each site-packages, as paths below the environment.
+
+    Those in a package that may be of several distributions are among them.
+    """
+    return {
+        os.path.relpath(path, environment)
+        for directory in site_packages(environment)
+        for path in _packages(directory, _LEVELS)
+    }
+
+
+def _packages(directory: str, levels: int) -> Iterator[str]:
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            is_package = entry.name.isidentifier() and entry.name != "__pycache__"
+            if is_package and entry.is_dir(follow_symlinks=False):
+                yield entry.path
+                if levels > 1 and _init_bytes(entry.path) <= _SHARED_INIT_BYTES_MAX:
+                    yield from _packages(entry.path, levels - 1)
+
+
+def _init_bytes(package: str) -> int:
+    """Return the size of a package's `__init__.py`, -1 if it has none."""
+    try:
+        return os.stat(os.path.join(package, "__init__.py")).st_size
+    except OSError:
+        return -1
+
+
+def is_outer(package: str) -> bool:
+    """Return whether a package is in no other package."""
+    return "/" not in _name(package)
+
+
+def is_in_namespace(environment: str, package: str) -> bool:
+    """Return whether a package is in one without `__init__.py`: nothing above it is watched."""
+    above = os.path.join(environment, os.path.dirname(package))
+    return not is_outer(package) and _init_bytes(above) < 0
 
 
 class SharedFiles(NamedTuple):
@@ -84,40 +119,49 @@ def not_of_pip(environment: str, names: Iterable[str]) -> set[str]:
 def unclaimed(environment: str, packages: set[str]) -> set[str]:
     """Return those of the packages, paths below the environment, that nothing has installed.
 
-    That is, no installer has recorded them; one that was killed records nothing.
+    That is, no installer has recorded them; one that was killed records nothing. What is in another
+    such package is left out.
     """
-    by_directory: dict[str, set[str]] = {}
-    for path in packages:
-        directory, name = os.path.split(path)
-        by_directory.setdefault(directory, set()).add(name)
+    above = {os.path.dirname(path) for path in packages}
+    by_place: dict[tuple[str, int], set[str]] = {}
+    for path in packages | {path for path in above if _name(path)}:
+        name = _name(path)
+        place = path.removesuffix(name), name.count("/")
+        by_place.setdefault(place, set()).add(name)
     left = {
-        os.path.join(directory, name)
-        for directory, names in by_directory.items()
-        for name in _not_of_pip(os.path.join(environment, directory), names)
+        directory + name
+        for (directory, depth), names in by_place.items()
+        for name in not_of_conda(
+            environment, _not_of_pip(os.path.join(environment, directory), names, depth), depth
+        )
     }
-    names = not_of_conda(environment, {os.path.basename(path) for path in left})
-    return {path for path in left if os.path.basename(path) in names}
+    return {path for path in packages & left if os.path.dirname(path) not in left}
 
 
-def _not_of_pip(site_packages: str, names: set[str]) -> set[str]:
+def _name(path: str) -> str:
+    """Return the name of a package: its path in the site-packages."""
+    return path.partition("site-packages/")[2]
+
+
+def _not_of_pip(site_packages: str, names: set[str], depth: int) -> set[str]:
     """Return the names that no distribution in that site-packages records."""
     records = [
         os.path.join(site_packages, info, record)
         for info in _likely_first(names_in(site_packages), names)
         for record in _records(info)
     ]
-    return _not_in(records, _OF_PIP, names)
+    return _not_in(records, re.compile(_OF_PIP % depth, re.MULTILINE), names)
 
 
-def not_of_conda(environment: str, names: set[str]) -> set[str]:
-    """Return the names of directories in site-packages that no conda package installed.
+def not_of_conda(environment: str, names: set[str], depth: int = 0) -> set[str]:
+    """Return the names of directories, so deep in site-packages, that no conda package installed.
 
     Decided by conda's records, because an INSTALLER file often names the pip with which the
     conda package was built.
     """
     meta = os.path.join(environment, "conda-meta")
     records = [os.path.join(meta, record) for record in _likely_first(names_in(meta), names)]
-    return _not_in(records, _OF_CONDA, names)
+    return _not_in(records, re.compile(_OF_CONDA % depth), names)
 
 
 def what_is_missing(dist_info: str) -> str | None:
@@ -207,7 +251,7 @@ def _records(info: str) -> tuple[str, ...]:
 
 def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:
     """Sort records named like one of `names` first, as they most likely mention it."""
-    likely = tuple(name.partition("-")[0].lower().replace("_", "-") for name in names)
+    likely = tuple(re.split("[-/]", name)[0].lower().replace("_", "-") for name in names)
     return sorted(records, key=lambda name: not name.lower().replace("_", "-").startswith(likely))
 
 

@@ -350,3 +350,41 @@ def test_new_environment_of_a_conda_that_was_killed_is_unfinished(tmp_path: Path
         (top / "bin/tool").write_text("half")
         check.note_installer()
     assert check.observe().unfinished == (TOOL,)
+
+
+INNER = "nvidia/labmany is in no installed distribution"
+
+
+@pytest.mark.parametrize("by", ["pip", "conda"])
+@pytest.mark.parametrize("init", [None, "", "from pkgutil import extend_path\n"])
+def test_part_of_a_namespace_package_that_an_installer_began_is_unfinished(
+    top: Path, init: str | None, by: str
+) -> None:
+    """The others of its parts are of other distributions."""
+    install(top, "nvidia_a", ["nvidia/a/__init__.py"])
+    if init is not None:
+        (top / PACKAGES / "nvidia/__init__.py").write_text(init)
+    check = InstallCheck(str(top))
+    with running(top, "pip"):
+        (top / PACKAGES / "nvidia/labmany/inner").mkdir(parents=True)
+        check.note_installer()
+    assert check.observe().unfinished == (INNER,)
+    if by == "pip":
+        install(top, "nvidia_b", ["nvidia/labmany/inner/__init__.py"])
+    else:
+        condas(top, "nvidia-b", "nvidia/labmany/inner/__init__.py")
+    assert check.observe().unfinished == ()
+
+
+def test_part_of_a_namespace_package_is_unfinished_although_no_installer_was_seen(
+    top: Path,
+) -> None:
+    """pip gives no hint before it has finished one."""
+    install(top, "nvidia_a", ["nvidia/a/__init__.py"])
+    install(top, "google", ["google/__init__.py", "google/a/__init__.py"])
+    (top / PACKAGES / "by_hand").mkdir()
+    check = InstallCheck(str(top))
+    for package in ("nvidia/labmany", "google/made_as_it_ran", "by_hand/inner"):
+        (top / PACKAGES / package).mkdir()
+    assert check.observe().unfinished == (INNER,)
+    assert InstallCheck(str(top), check.accepted).observe().unfinished == (INNER,)
