@@ -37,12 +37,6 @@ def find_staging(places: Layout) -> Optional[StagingNote]:
     return StagingNote(inode, document.get(_SET_ASIDE) is True)
 
 
-def set_aside_inode(places: Layout) -> Optional[int]:
-    """Return the inode of the tree that was set aside; None if none was."""
-    note = find_staging(places)
-    return note.inode if note is not None and note.is_set_aside else None
-
-
 def note_path(places: Layout) -> bytes:
     """Return the path of the note, which may not exist."""
     return places.file(_FILE)

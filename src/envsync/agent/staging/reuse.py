@@ -127,17 +127,12 @@ class Elsewhere:
         for name in sorted(filter(is_environment_name, names)):
             with contextlib.suppress(PreflightRefused, OSError):
                 places = layout(os.fsdecode(self._prefix), name)
-                for path in (places.standing(), *self._earlier(places)):
+                records = Records(places)
+                # Other trees may be in use as staging.
+                earlier = filter(None, map(records.tree, records.all()))
+                for path in (places.standing(), *earlier):
                     if _is_directory(path) and os.lstat(path).st_ino != own:
                         yield SearchableTree(path, name, frozenset(_package_paths(path)))
-
-    def _earlier(self, places: Layout) -> Iterator[bytes]:
-        """Yield earlier published versions; other trees may be in use as staging."""
-        records = Records(places)
-        for record in records.all():
-            tree = records.tree(record)
-            if tree is not None:
-                yield tree
 
     def _known(self, candidate: SearchableTree, contents: Set[bytes]) -> Dict[bytes, bytes]:
         """Return a path for each content found by record, content cache or installers' notes."""

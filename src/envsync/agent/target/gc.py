@@ -20,12 +20,7 @@ from envsync.agent.places.members import (
     why_unremovable,
 )
 from envsync.agent.places.records import Record
-from envsync.agent.places.staging_note import (
-    find_staging,
-    forget_staging,
-    note_path,
-    set_aside_inode,
-)
+from envsync.agent.places.staging_note import find_staging, forget_staging, note_path
 from envsync.agent.server.facts import processes_below, user_name
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.progress import Progress
@@ -242,14 +237,13 @@ class _Sweep:
 
     def _set_aside(self) -> Set[int]:
         """Return the inode of the next push's tree, if it is being made or `keep` leaves room."""
-        if self.making:
-            note = find_staging(self._target.places)
-            return set() if note is None else {note.inode}
-        inode = set_aside_inode(self._target.places)
+        note = find_staging(self._target.places)
+        if note is None or not (self.making or note.is_set_aside):
+            return set()
         records = self._target.records.all()
         earlier = [r for r in records if not r.kept_because and r.inode not in self._live]
         is_of_use = bool(self._live) and len(earlier) < self._rules.keep
-        return {inode} if is_of_use and inode in self._trees else set()
+        return {note.inode} if self.making or (is_of_use and note.inode in self._trees) else set()
 
     def _drop_trees(self, trees: Sequence[bytes]) -> None:
         using = processes_below(trees)
