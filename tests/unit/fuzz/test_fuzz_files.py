@@ -19,6 +19,7 @@ from envsync.agent.places.layout import Layout, layout, read_json, write_whole
 from envsync.agent.places.locks import PushLock, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.publishing.recovery import Recovery
+from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.target.target import record_facts
 from envsync.agent.trees.cache_file import MAGIC, Known
 from envsync.agent.trees.changes import Moment
@@ -115,7 +116,9 @@ def test_recovery_from_a_damaged_intent_switches_nothing(
         "event": {"event": "publish", "who": "x", "replaced_inode": 5, "replaced_revision": ""},
     }
     write_whole(places.file("intent.json"), damaged(intent, data))
-    Recovery(places, Trees(None, LOCAL), Records(places)).run()
+    lock = PushLock(places, "alice@here")
+    site = SwitchSite(places, Trees(None, LOCAL), Records(places), lock, lambda _: None)
+    Recovery(site).run()
     assert not Path(os.fsdecode(places.file("intent.json"))).exists()
     assert Records(places).all() == []
 

@@ -6,15 +6,13 @@ import contextlib
 import os
 from typing import Tuple, Union
 
-from envsync.agent.places.layout import Layout
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
 from envsync.agent.publishing.failed_version import keep_if_changed, taken_back
 from envsync.agent.publishing.intent import Intent, forget_intent
+from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.publishing.switch_undo import SwitchUndo
-from envsync.agent.server.progress import OnStep
-from envsync.agent.trees.trees import Trees
 from envsync.errors import HELD_THERE, CheckFailed, Hint
 
 _COMMAND_CHARACTERS_MAX = 1000
@@ -23,19 +21,9 @@ _COMMAND_CHARACTERS_MAX = 1000
 class Finalizer:
     """Finalizes the switches of one environment. The push lock must be held."""
 
-    def __init__(
-        self,
-        places: Layout,
-        trees: Trees,
-        records: Records,
-        undo: SwitchUndo,
-        on_step: OnStep,
-    ) -> None:
-        self._places = places
-        self._trees = trees
-        self._records = records
+    def __init__(self, site: SwitchSite, undo: SwitchUndo) -> None:
+        self._places, self._trees, self._records, _, self._on_step = site
         self._undo = undo
-        self._on_step = on_step
 
     def finalize(self, switch: Intent, *, is_recovered: bool = False) -> Record:
         """Check the live version and record it. May be run again after a crash.

@@ -16,19 +16,17 @@ from typing import Any, Collection, Dict, Iterator, NamedTuple, Optional, Tuple,
 
 from envsync.agent.places.base import can_take_conda
 from envsync.agent.places.busy_findings import installer_findings
-from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_disk_usage import can_share_blocks, missing_usage
 from envsync.agent.places.local_paths import carry
-from envsync.agent.places.locks import PushLock
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import forget_staging
 from envsync.agent.publishing.after_switch import Finalizer
 from envsync.agent.publishing.base_install import INSTALLED_FROM, install_base
 from envsync.agent.publishing.intent import Intent
+from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.publishing.switch_undo import SwitchUndo
 from envsync.agent.server.filesystem import space
-from envsync.agent.server.progress import OnStep
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
@@ -40,7 +38,6 @@ from envsync.agent.trees.storage import (
     trouble,
     words,
 )
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import Check
 from envsync.errors import EnvsyncError, Hint, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
@@ -78,22 +75,11 @@ class Switch(NamedTuple):
 class Publisher:
     """Switches versions of one environment. The push lock must be held."""
 
-    def __init__(
-        self,
-        places: Layout,
-        trees: Trees,
-        records: Records,
-        lock: PushLock,
-        on_step: OnStep = lambda _: None,
-    ) -> None:
-        self._places = places
-        self._trees = trees
-        self._records = records
-        self._lock = lock
-        self._on_step = on_step
-        self._name = LiveName(places, on_step)
-        self._undo = SwitchUndo(places, records, self._name)
-        self._finalizer = Finalizer(places, trees, records, self._undo, on_step)
+    def __init__(self, site: SwitchSite) -> None:
+        self._places, self._trees, self._records, self._lock, self._on_step = site
+        self._name = LiveName(site.places, site.on_step)
+        self._undo = SwitchUndo(site.places, site.records, self._name)
+        self._finalizer = Finalizer(site, self._undo)
 
     def publish(self, switch: Switch) -> Record:
         """Make `switch.staged` the live tree and return its record.

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import os
 
-from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
-from envsync.agent.places.records import Records
 from envsync.agent.publishing.after_switch import Finalizer
 from envsync.agent.publishing.base_install import resume_base_install
 from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
 from envsync.agent.publishing.prune import record_orphaned_trees
+from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.publishing.switch_undo import SwitchUndo
-from envsync.agent.server.progress import OnStep
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
 from envsync.errors import SourceRefused, StorageFailed
 from envsync.files import whole
@@ -28,19 +25,11 @@ from envsync.files import whole
 class Recovery:
     """Recovers one environment. The push lock must be held."""
 
-    def __init__(
-        self,
-        places: Layout,
-        trees: Trees,
-        records: Records,
-        on_step: OnStep = lambda _: None,
-    ) -> None:
-        self._places = places
-        self._trees = trees
-        self._records = records
-        self._name = LiveName(places, on_step)
-        self._undo = SwitchUndo(places, records, self._name)
-        self._finalizer = Finalizer(places, trees, records, self._undo, on_step)
+    def __init__(self, site: SwitchSite) -> None:
+        self._places, self._trees, self._records, _, _ = site
+        self._name = LiveName(site.places, site.on_step)
+        self._undo = SwitchUndo(site.places, site.records, self._name)
+        self._finalizer = Finalizer(site, self._undo)
 
     def run(self) -> str:
         """Finish or forget the switch whose intent is on disk; return what was done.

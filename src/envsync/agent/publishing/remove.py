@@ -14,15 +14,13 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.checksummed_json import verified, with_checksum
-from envsync.agent.places.layout import REMOVAL, Layout, read_json, remove, write_json
+from envsync.agent.places.layout import REMOVAL, read_json, remove, write_json
 from envsync.agent.places.live_name import LiveName
-from envsync.agent.places.locks import PushLock
-from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.places.records import Record, record_from_json
 from envsync.agent.publishing.prune import record_orphaned_trees
-from envsync.agent.server.progress import OnStep
+from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import REMOVED, failure_after_switch
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.checked_json import to_json
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 
@@ -37,20 +35,9 @@ class RemovalOrder(NamedTuple):
 
 
 class Remover:
-    def __init__(
-        self,
-        places: Layout,
-        trees: Trees,
-        records: Records,
-        lock: PushLock,
-        on_step: OnStep = lambda _: None,
-    ) -> None:
-        self._places = places
-        self._trees = trees
-        self._records = records
-        self._lock = lock
-        self._on_step = on_step
-        self._name = LiveName(places)
+    def __init__(self, site: SwitchSite) -> None:
+        self._places, self._trees, self._records, self._lock, self._on_step = site
+        self._name = LiveName(site.places)
 
     def run(self, removal: RemovalOrder) -> Record:
         """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed or is changing.

@@ -102,9 +102,7 @@ class TargetSwitches:
         record = kept or current
         assert record is not None, "what needs no new record has one"
         removal = RemovalOrder(live, record, kept is not None, by)
-        target = self._target
-        remover = Remover(target.places, target.trees, target.records, target.lock, target.on_step)
-        return record_facts(remover.run(removal))
+        return record_facts(Remover(self._target.switch_site()).run(removal))
 
     def _earlier(
         self, number: Optional[int], current: Optional[Record], live: Optional[Snapshot]

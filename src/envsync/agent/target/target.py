@@ -22,6 +22,7 @@ from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
 from envsync.agent.places.published_version import published, published_manifest
 from envsync.agent.places.records import Record, Records
+from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.server.facts import platform_facts, processes_using
 from envsync.agent.server.filesystem import existing_parent, space
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
@@ -211,10 +212,10 @@ class Target:
         if interrupted == INTENT:
             from envsync.agent.publishing.recovery import Recovery
 
-            return Recovery(self.places, self.trees, self.records, self.on_step).run()
+            return Recovery(self.switch_site()).run()
         from envsync.agent.publishing.remove import Remover
 
-        return Remover(self.places, self.trees, self.records, self.lock, self.on_step).recover()
+        return Remover(self.switch_site()).recover()
 
     def recover_if_free(self) -> Optional[str]:
         """Finish or forget what was interrupted if the lock is free; return what was done or None.
@@ -308,11 +309,14 @@ class Target:
         if not self.lock.is_held:
             raise AgentFailed("the environment was not locked")
 
+    def switch_site(self) -> SwitchSite:
+        return SwitchSite(self.places, self.trees, self.records, self.lock, self.on_step)
+
     def publisher(self) -> Publisher:
         # Imported only to publish: most contacts find nothing to do.
         from envsync.agent.publishing.guarded_switch import Publisher
 
-        return Publisher(self.places, self.trees, self.records, self.lock, self.on_step)
+        return Publisher(self.switch_site())
 
     def using(self) -> Tuple[ProcessUse, ...]:
         """Return the processes that use the environment; none if nothing stands there.
