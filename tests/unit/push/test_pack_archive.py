@@ -39,6 +39,12 @@ def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> N
     assert "-o FILE" in e.value.hint
 
 
+def test_a_link_to_nothing_is_replaced_only_by_force(tmp_path: Path) -> None:
+    (tmp_path / "myenv.tar").symlink_to("nothing")
+    with pytest.raises(PreflightRefused, match="already exists"):
+        write_archive(tmp_path / "env", tmp_path / "myenv.tar", "tar", force=False)
+
+
 def test_a_place_that_may_not_be_looked_at_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +112,18 @@ def test_file_unreadable_in_the_cache_is_read_in_the_environment(
         packed = archive.extractfile("share/tool")
         assert packed is not None
         assert packed.read().decode() == f"the {whose}'s"
+
+
+def test_what_is_local_is_not_packed(environment: Path, tmp_path: Path) -> None:
+    for name in ("data/mine", "data/below/mine", "mine"):
+        (environment / name).parent.mkdir(parents=True, exist_ok=True)
+        (environment / name).write_text("of this machine")
+    archive = tmp_path / "env.tar"
+    write_archive(environment, archive, "tar", force=False, local=["data/**"])
+    with tarfile.open(archive) as packed:
+        names = packed.getnames()
+    assert [name for name in names if "mine" in name] == ["mine"]
+    assert "share/tool" in names
 
 
 def test_unreadable_file_is_named(

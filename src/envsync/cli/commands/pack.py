@@ -102,12 +102,11 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
     from envsync.push.preflight.preflight import credential_warnings
     from envsync.push.steps.report import ServerProgress
 
-    where = Path(site.own_prefix, "envs", environment)
+    where, local = Path(site.own_prefix, "envs", environment), site.local(environment)
     file, form, force, mode = archive
     with lines_that_move(terminal, [site.here_place()]) as (show, _):
 
         def open_source() -> Source:
-            local = site.local(environment)
             return open_local(site.here_place(), environment, local)
 
         def told(done_bytes: int, total_bytes: int) -> None:
@@ -121,6 +120,7 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
                     file,
                     form,
                     force=force,
+                    local=local,
                     mode=PRIVATE if credentials else mode,
                     on_packed=told,
                 )

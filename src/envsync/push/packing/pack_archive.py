@@ -22,6 +22,7 @@ from envsync.errors import PreflightRefused, SourceRefused, UsageError
 from envsync.hint_commands import command_line
 from envsync.push.packing.disk_here import OTHER_OUTPUT
 from envsync.push.packing.proof import Proving
+from envsync.tree.local import LocalPaths
 
 FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
 """The formats that `unpack` reads; the first is the default."""
@@ -77,20 +78,22 @@ def write_archive(
     form: str,
     *,
     force: bool,
+    local: Sequence[str] = (),
     mode: int = PRIVATE,
     proves: bool = True,
     on_packed: OnPacked = lambda _done, _total: None,
 ) -> tuple[str, ...]:
     """Pack `environment` into the file `output`, whole or not at all; return conda-pack's warnings.
 
-    `mode` says who can read the archive. With `proves`, the archive has a checksum that proves it
-    whole. Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for
-    a place where no archive can be made, and the OSError of a full disk.
+    What the patterns `local` name is left out. `mode` says who can read the archive. With `proves`,
+    the archive has a checksum that proves it whole. Raises `SourceRefused` for what cannot be
+    packed, `UsageError` or `PreflightRefused` for a place where no archive can be made, and the
+    OSError of a full disk.
     """
     existing = _mode(output)
     if existing is not None and stat.S_ISDIR(existing):
         raise UsageError(f"{output} is a directory", hint="name the file to create")
-    if existing is not None and not force:
+    if (existing is not None or output.is_symlink()) and not force:
         raise PreflightRefused(f"{output} already exists", hint="--force replaces it")
     parent = output.absolute().parent
     if not stat.S_ISDIR(_mode(parent) or 0):
@@ -99,7 +102,7 @@ def write_archive(
         )
     with _workplace(parent) as workplace:
         archive = workplace / "archive"
-        messages = _pack(environment, str(archive), form, on_packed, proves)
+        messages = _pack(environment, str(archive), form, LocalPaths(local), on_packed, proves)
         with archive.open("rb") as file:
             os.fsync(file.fileno())
         archive.chmod(mode)
@@ -260,7 +263,12 @@ def _readable(files: Sequence[Any], environment: Path) -> Iterator[Any]:
 
 
 def _pack(
-    environment: Path, output: str, form: str, on_packed: OnPacked, proves: bool
+    environment: Path,
+    output: str,
+    form: str,
+    local: LocalPaths,
+    on_packed: OnPacked,
+    proves: bool,
 ) -> tuple[str, ...]:
     import conda_pack
 
@@ -273,7 +281,8 @@ def _pack(
         ):
             warnings.simplefilter("always")
             packing = _as_read(environment)
-            packing.files = _Watched([*_readable(packing.files, environment)], on_packed)
+            files = [file for file in packing.files if not local.matches(os.fsencode(file.target))]
+            packing.files = _Watched([*_readable(files, environment)], on_packed)
             packing.pack(output=output, format=form, force=True, compress_level=_COMPRESSION_LEVEL)
     except conda_pack.CondaPackException as error:
         first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
