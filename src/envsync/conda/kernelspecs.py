@@ -34,13 +34,17 @@ def directories(environ: Mapping[str, str], home: str, base: str) -> List[str]:
 def starts(content: bytes, environments: Collection[bytes]) -> bool:
     """Return whether a `kernel.json` runs a program of the environment.
 
-    `environments` are the environment's paths, with and without symlinks resolved.
+    `environments` are the environment's paths, with and without symlinks resolved. What is in its
+    `envs` belongs to other environments: it is the base.
     """
     arguments = json_object(content).get("argv")
     if not isinstance(arguments, list) or not arguments or not isinstance(arguments[0], str):
         return False
     program = posixpath.normpath(os.fsencode(arguments[0].encode("utf-8", "replace")))
-    return any(program.startswith(path + b"/") for path in environments)
+    return any(
+        program.startswith(path + b"/") and not program.startswith(path + b"/envs/")
+        for path in environments
+    )
 
 
 def outside(directory: str, environments: Collection[bytes]) -> List[str]:

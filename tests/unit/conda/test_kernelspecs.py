@@ -15,6 +15,7 @@ ENVIRONMENT = b"/opt/conda/envs/my"
         (b'{"argv": ["/opt/conda/envs/my/bin/python", "-m", "x"]}', True),
         (b'{"argv": ["/opt/conda/envs/../envs/my/bin/python"]}', True),
         (b'{"argv": ["/opt/conda/envs/my-other/bin/python"]}', False),
+        (b'{"argv": ["/opt/conda/envs/my/envs/other/bin/python"]}', False),
         (b'{"argv": ["python", "/opt/conda/envs/my/x"]}', False),
         (b'{"argv": [7]}', False),
         (b'{"argv": []}', False),
