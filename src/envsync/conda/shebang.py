@@ -23,7 +23,7 @@ _LINE_BYTES_MAX = 127
 _LINE = re.compile(rb"#!([ \t]*)(\S+)((?:[ \t][^\n]*)?)(\n|\Z)")
 _PYTHON = re.compile(rb"(?:python|pypy)[0-9.]*[a-z]*\Z")
 _FOR_SH = re.compile(
-    rb"#!([ \t]*)/bin/sh\n'''exec' \"([^\"\n]+)\"([^\n\"]*) \"\$0\" \"\$@\"\n' '''(\n)"
+    rb"#!([ \t]*)/bin/sh\n'''exec' \"([^\"\n]+)\"([^\n\"]*) \"\$0\" \"\$@\"\n' '''(\n|\Z)"
 )
 _ENV = (
     b"#!/usr/bin/env -S /bin/sh -c "
@@ -68,8 +68,8 @@ def relocated(line: bytes, replaced: Callable[[bytes], bytes]) -> bytes:
         return there  # a path that is only an argument has no other form
     options = _quoted(options)
     if _PYTHON.match(posixpath.basename(interpreter)):
-        form = b"#!%s/bin/sh\n'''exec' \"%s\"%s \"$0\" \"$@\"\n' '''\n"
-        return form % (blanks, interpreter, options)
+        form = b"#!%s/bin/sh\n'''exec' \"%s\"%s \"$0\" \"$@\"\n' '''%s"
+        return form % (blanks, interpreter, options, newline)
     return b'%s%s"%s"%s%s' % (_ENV, blanks, interpreter, options, newline)
 
 

@@ -166,6 +166,7 @@ SHEBANGS = [
     (PYTHON % OLD, DEEP, FOR_SH % DEEP),
     (PYTHON % OLD, BLANK, FOR_SH % BLANK),
     (PYTHON.replace(b"!", b"! ") % OLD, DEEP, FOR_SH.replace(b"!", b"! ") % DEEP),
+    (b"#!%s/bin/python3.11" % OLD, DEEP, FOR_SH.partition(b"\n# a")[0] % DEEP),
     (b"#!%s/bin/perl -w\n" % OLD, DEEP, FOR_ENV + b'"%s/bin/perl" -w\n' % DEEP),
     (b"#!%s/bin/perl\n" % OLD, BLANK, FOR_ENV + b'"%s/bin/perl"\n' % BLANK),
     (b"#! \t%s/bin/perl" % OLD, DEEP, FOR_ENV + b' \t"%s/bin/perl"' % DEEP),
