@@ -12,9 +12,12 @@ _CUDA = re.compile(
 # As in pytorch-2.1.0-py3.11_cuda12.1_cudnn8.9.2_0.json and pytorch-2.4.0-cuda120_py311_1.json.
 _CUDA_BUILD = re.compile(rb"[a-z][a-z0-9_-]*-[0-9][^-]*-(?:.*_)?cuda([0-9]{2})\.?([0-9])")
 # As in torch-2.4.0+cu121.dist-info, and in wheels that name only CUDA's major version, as
-# nvidia_cublas_cu12-12.1.3.1.dist-info.
+# nvidia_cublas_cu12-12.1.3.1.dist-info, nvidia_cublas-13.1.0.3.dist-info,
+# jax_cuda12_plugin-0.4.31.dist-info and cupy_cuda12x-13.3.0.dist-info.
 _CUDA_WHEEL = re.compile(rb"[a-z][a-z0-9_]*-[0-9][^-]*\+cu([0-9]{2})([0-9])")
-_CUDA_MAJOR_WHEEL = re.compile(rb"nvidia_[a-z_]+_cu([0-9]{2})-()")
+_CUDA_MAJOR_WHEEL = re.compile(
+    rb"(?:nvidia_[a-z_]+_cu|[a-z]+_cuda|nvidia_cublas-)([0-9]{2})()(?:x?(?:_[a-z]+)?-|(?<=-..)\.)"
+)
 _SAME_MACHINE = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 

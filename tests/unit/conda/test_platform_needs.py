@@ -54,6 +54,10 @@ def test_a_machine_suits_itself(platform: Platform) -> None:
         (["torch-2.4.0+cu121.dist-info"], "torch", (12, 1)),
         (["torch-2.4.0+cpu.dist-info", "torch-2.4.0.dist-info"], "", None),
         (["nvidia_cublas_cu12-12.1.3.1.dist-info"], "nvidia_cublas_cu12", (12, 0)),
+        (["nvidia_cublas-13.1.0.3.dist-info"], "nvidia_cublas", (13, 0)),
+        (["jax_cuda12_plugin-0.4.31.dist-info"], "jax_cuda12_plugin", (12, 0)),
+        (["cupy_cuda12x-13.3.0.dist-info", "cupy_cuda12x"], "cupy_cuda12x-", (12, 0)),
+        (["nvidia_cufft-12.0.0.61.dist-info"], "", None),
         (["pytorch-2.4.0-cpu_generic_py311h1_1.json"], "", None),
     ],
 )
