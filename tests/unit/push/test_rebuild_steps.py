@@ -109,6 +109,17 @@ def test_failed_rebuild_leaves_nothing_behind(
     assert target.operations[-1] == "discard_built"
 
 
+@pytest.mark.parametrize("from_history", [False, True])
+def test_from_history_is_suggested_only_where_it_was_not_used(from_history: bool) -> None:
+    wanted = WANTED._replace(requested=("numpy",))
+    target = Target(create=[GONE] * 9)
+    with pytest.raises(RebuildFailed) as caught:
+        Rebuild(target, "/p", wanted, PinPolicy(from_history=from_history), lambda _: None).run()
+    assert caught.value.hint.endswith(
+        "replace it at the source" if from_history else "or use --from-history"
+    )
+
+
 NO_WHEEL = "ERROR: ... [Errno 2] No such file or directory: '/home/alice/mylab-0.1.whl'"
 NO_BUILD = "ERROR: Failed building wheel for mylab"
 

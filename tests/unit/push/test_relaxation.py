@@ -12,6 +12,7 @@ from envsync.push.rebuilding.relaxation import (
     DROPPED,
     Pin,
     PinPolicy,
+    Relaxation,
     built_for_another,
     conda_pins,
     from_places,
@@ -213,3 +214,8 @@ def test_method_is_chosen_with_its_reason(
     method = choose_method(wanted, HERE, there)
     assert method.name == name
     assert reason in method.reason
+
+
+def test_a_reason_that_only_repeats_the_spec_is_left_out() -> None:
+    assert str(Relaxation("x", "x=1=0", "x=1", "x=1=0")) == "x=1=0 -> x=1"
+    assert str(Relaxation("x", "x=1=0", "", "gone")) == "x=1=0 -> left out (gone)"

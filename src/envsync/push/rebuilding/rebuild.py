@@ -198,7 +198,7 @@ class Rebuild:
         raise RebuildFailed(
             f"{tool} there still cannot install what is required after {TRIES_MAX} tries",
             details=[f"relaxed: {relaxation}" for relaxation in self._relaxed],
-            hint="correct the first of these at the source, or use --from-history",
+            hint="correct the first of these at the source" + self._or_from_history,
         )
 
     def _failure(
@@ -206,7 +206,8 @@ class Rebuild:
     ) -> EnvsyncError:
         if failure.kind == SPACE:
             message = f"{tool} there ran out of space: {failure.summary}"
-            return NoSpace(message, details=self._details(message, output))
+            details = self._details(message, output)
+            return NoSpace(message, details=details, hint="free some space there")
         if failure.kind == NETWORK:
             message = f"{tool} there cannot reach the servers that have the packages"
             hint = "give that server access to them (proxy, mirror), or use --method mirror or pack"
@@ -217,11 +218,15 @@ class Rebuild:
             message, hint = _without_its_place(own[0], failure)
         elif failure.kind in (UNAVAILABLE, CONFLICT):
             message = f"{tool} there cannot install {', '.join(failure.names or failure.places)}"
-            hint = "remove or replace it at the source, or use --from-history"
+            hint = "remove or replace it at the source" + self._or_from_history
         else:
             message = f"{tool} there failed: {failure.summary}"
             hint = "try the same there by hand, or use --method mirror"
         return RebuildFailed(message, details=self._details(message, output), hint=hint)
+
+    @property
+    def _or_from_history(self) -> str:
+        return "" if self._policy.from_history else ", or use --from-history"
 
     def _details(self, message: str, output: str) -> list[str]:
         """Return what was relaxed, and the end of what the tool said beyond the message."""

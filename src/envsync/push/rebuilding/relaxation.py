@@ -48,7 +48,8 @@ class Relaxation:
 
     def __str__(self) -> str:
         became = "left out" if self.after == DROPPED else self.after
-        return f"{self.before} -> {became} ({self.reason})"
+        why = f" ({self.reason})" if self.reason != self.before else ""
+        return f"{self.before} -> {became}{why}"
 
 
 @dataclass(frozen=True, slots=True)
