@@ -231,6 +231,7 @@ def test_a_reader_that_goes_away_is_no_failure_to_tell() -> None:
     ("name", "told"),
     [
         ("nowhere", "there is no file nowhere"),
+        ("/dev/null", "/dev/null is not a regular file"),
         ("nowhere.tar.gz", "there is no file nowhere.tar.gz"),
         (".", "is a directory, not an archive"),
         ("archive.zip", "archive.zip gives no name for the environment"),

@@ -110,7 +110,9 @@ def require_archive(path: Path) -> None:
     if _looks(path.is_dir):
         raise UsageError(f"{path} is a directory, not an archive", hint=_MAKE_ARCHIVE)
     if not _looks(path.is_file):
-        raise NotFound(f"there is no file {path}", hint=_MAKE_ARCHIVE)
+        missing = f"there is no file {path}"
+        odd = f"{path} is not a regular file"
+        raise NotFound(odd if _looks(path.exists) else missing, hint=_MAKE_ARCHIVE)
 
 
 def _source(site: Site, options: PushOptions, environment: Environment) -> Place:
