@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,6 +313,24 @@ def test_filesystem_without_working_locks_is_refused(
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(PreflightRefused, match="locks do not work"):
         PushLock(places, "alice@server1").acquire()
+
+
+@pytest.mark.parametrize("place", ["", "generations", "trees"])
+def test_file_in_place_of_a_state_directory_is_named(place: str, places: Layout) -> None:
+    path = os.path.join(places.state, place.encode()).rstrip(b"/")
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    Path(os.fsdecode(path)).touch()
+    with pytest.raises(PreflightRefused, match="must be a directory of envsync's") as refused:
+        PushLock(places, "alice").acquire()
+    assert refused.value.message.startswith(f"{os.fsdecode(path)} there")
+
+
+def test_directory_in_place_of_the_lock_is_named(places: Layout) -> None:
+    places.create()
+    os.mkdir(places.file("lock"))
+    with pytest.raises(PreflightRefused, match="there is a directory, but must be"):
+        PushLock(places, "alice").acquire()
 
 
 def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:

@@ -258,14 +258,16 @@ def open_state_file(path: bytes, flags: int) -> int:
     """Open a permanent file of the state and return its descriptor.
 
     A new file is private, or the group's if the group publishes. Raises `PreflightRefused` if the
-    file is a link (through one, a member could have any file written to) or closed to this user.
+    file is a link (through one, a member could have any file written to), a directory, or closed to
+    this user.
     """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            what = "link" if error.errno == errno.ELOOP else "directory"
             raise PreflightRefused(
-                f"{os.fsdecode(path)} there is a link, but must be envsync's own file",
+                f"{os.fsdecode(path)} there is a {what}, but must be envsync's own file",
                 hint="see who made it (ls -l), then remove it there",
             ) from error
         if error.errno == errno.EACCES and os.path.isfile(path):

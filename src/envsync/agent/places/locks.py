@@ -170,6 +170,11 @@ class PushLock:
 def _create(places: Layout) -> None:
     try:
         places.create()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise PreflightRefused(
+            f"{os.fsdecode(_in_the_way(places))} there must be a directory of envsync's",
+            hint="see what it is and who made it (ls -l), then move it away there",
+        ) from error
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
@@ -177,6 +182,13 @@ def _create(places: Layout) -> None:
             f"the prefix is not writable there: {error.strerror}",
             hint=f"give yourself write permission on {os.fsdecode(places.state)}",
         ) from error
+
+
+def _in_the_way(places: Layout) -> bytes:
+    """Return what is in the place of one of the state's directories."""
+    above = os.path.dirname(places.state)
+    paths = (os.path.dirname(above), above, places.state, places.generations, places.trees)
+    return next((path for path in paths if not os.path.isdir(path)), places.state)
 
 
 class Holder(NamedTuple):
