@@ -144,6 +144,19 @@ def test_rollback_to_nothing(number: int | None, server: Server) -> None:
         server.rollback(number)
 
 
+def test_rollback_to_a_damaged_generation_names_the_others_that_are_kept(server: Server) -> None:
+    for version in (ONE, TWO, THREE):
+        server.push(version, keep=2)
+    newest = records(server).tree(records(server).all()[1])
+    assert newest is not None
+    disk.shift_content(newest + b"/lib/shared")
+    with pytest.raises(PreflightRefused, match="generation 2 was changed") as refused:
+        server.rollback()
+    assert refused.value.details == ("kept: number 1",)
+    assert "`--to NUMBER`" in refused.value.hint
+    assert server.rollback(1).revision == revision(ONE)
+
+
 def test_rollback_to_the_live_version_says_that_it_is_live(server: Server) -> None:
     server.push(ONE)
     server.push(TWO)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
 from envsync.agent.places.carry_recovery import undo_interrupted_carry
 from envsync.agent.places.kept_versions import is_as_published, version_to_go_back_to
@@ -43,9 +43,12 @@ class TargetSwitches:
             raise NotFound(f"the tree of generation {record.number} is missing")
         require_no_mounts_in(tree, f"generation {record.number}")
         if not self._is_as_recorded(tree, record):
+            others = _kept([r for r in self._target.records.kept() if r not in (record, current)])
+            another = "put another one back with `--to NUMBER`, or " if others else ""
             raise PreflightRefused(
                 f"generation {record.number} was changed since it was published",
-                hint="push a good version instead",
+                hint=f"{another}push a good version instead",
+                details=others,
             )
         publication = Publication(
             record.source_revision, record.source, by, "rollback", "", Check(), True
@@ -121,10 +124,14 @@ class TargetSwitches:
         else:
             record = next((record for record in kept if record.number == number), None)
         if record is None:
-            numbers = ", ".join(str(record.number) for record in kept)
-            details = [f"kept: number {numbers}"] if kept else ()
-            raise NotFound(_missing(self._target.name, number, current), details=details)
+            raise NotFound(_missing(self._target.name, number, current), details=_kept(kept))
         return record
+
+
+def _kept(records: Sequence[Record]) -> Sequence[str]:
+    """Return a line that names versions that are kept; none if there are none."""
+    numbers = ", ".join(str(record.number) for record in records)
+    return [f"kept: number {numbers}"] if records else ()
 
 
 def _missing(name: str, number: Optional[int], current: Optional[Record]) -> str:
