@@ -1,7 +1,8 @@
 """Redacts credentials in texts: conda's and pip's URLs, tokens, options of commands.
 
 `redacted` is applied wherever text leaves the program: to a terminal, into JSON, a record or a
-log, or over the wire. It can hide too much. Applied to its own result it changes nothing.
+log, or over the wire. It can hide too much. What a person reads is `escaped`, too. Applied to their
+own results they change nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ _SIGNS = re.compile(
     re.IGNORECASE,
 )
 """Every text with something to hide (`credential_texts`) has one of these; most texts have none."""
+_SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 _PASSES_MAX = 8
 """Hiding a value can make its neighbour look like a credential; no text was seen that needed
 more than one further pass."""
@@ -32,6 +34,23 @@ def redacted(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def escaped(text: str) -> str:
+    """Return the text without credentials and with unprintable characters as backslash escapes."""
+    text = redacted(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else _backslashed(character) for character in text
+    )
+
+
+def _backslashed(character: str) -> str:
+    point = ord(character)
+    if _SURROGATE_FIRST <= point <= _SURROGATE_LAST:
+        return f"\\x{point - 0xDC00:02x}"  # a byte that is not UTF-8
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def redacted_json(value: Any) -> Any:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from envsync.conda.credentials import redacted
+from envsync.conda.credentials import escaped
 from envsync.daemon.rows import ErrorDocument
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
@@ -24,7 +24,7 @@ _FIELDS = ("environment", "server", "revision", "code")
 
 
 class Log:
-    """The daemon's log. `say` prints a line for a person, and has to escape foreign strings."""
+    """The daemon's log. `say` prints a line for a person."""
 
     def __init__(self, say: Callable[[str], None], environ: Mapping[str, str]) -> None:
         self._say = say
@@ -56,7 +56,7 @@ class Log:
     def _write(self, priority: int, message: str, fields: Mapping[str, str]) -> None:
         named = {name: fields[name] for name in _FIELDS if fields.get(name)}
         about = " -> ".join(filter(None, (named.get("environment"), named.get("server"))))
-        line = redacted(f"{about}: {message}" if about else message)
+        line = escaped(f"{about}: {message}" if about else message)
         if self._journal is not None:
             with contextlib.suppress(OSError):
                 self._journal.send(entry(priority, line, named))

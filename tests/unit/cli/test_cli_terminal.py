@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.cli.output.terminal import Terminal, escaped, listed
+from envsync.cli.output.terminal import Terminal, listed
+from envsync.conda.credentials import escaped
 from envsync.errors import ConnectionFailed, EnvsyncError
 
 

@@ -62,6 +62,8 @@ def test_log_under_systemd_has_fields_for_the_journal(
         told = journal.recv(10_000)
         log.info("https://alice:s3cret@server/")
         assert b"s3cret" not in journal.recv(10_000)
+        log.info("caf\udce9\x1b[31m\nx-1.0 is installed in part")
+        assert rb"MESSAGE=caf\xe9\x1b[31m\nx-1.0 is" in journal.recv(10_000)
     assert b"MESSAGE=myenv -> server2: it is held there -> insist" in told
     assert b"PRIORITY=4\n" in told
     assert b"ENVSYNC_CODE=held\n" in told

@@ -57,9 +57,9 @@ def test_each_call_is_one_datagram(listener: Listener) -> None:
     ("text", "shown"),
     [
         ("one\nREADY=1\n", "one READY=1"),
-        ("\x1b[31mred\x07", "?[31mred?"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
         ("höchste Zeit", "höchste Zeit"),
-        ("a\udcffb", "a?b"),
+        ("a\udcffb", r"a\xffb"),
         ("no https://alice:s3cret@server/", "no https://***@server/"),
         ("é" * STATUS_BYTES_MAX, "é" * (STATUS_BYTES_MAX // 2)),
     ],

@@ -47,7 +47,7 @@ def daemon(context: click.Context, as_name: str | None) -> None:
 
 
 def _run(invocation: Invocation, as_name: str | None) -> None:
-    from envsync.cli.output.terminal import escaped
+    from envsync.conda.credentials import escaped
     from envsync.daemon.log import Log
     from envsync.daemon.main_loop import DaemonSettings, MainLoop
     from envsync.daemon.systemd.notify import Notifier

@@ -12,8 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from envsync.cli.output.terminal import Terminal, escaped
+from envsync.cli.output.terminal import Terminal
 from envsync.cli.output.wording import count, duration, size
+from envsync.conda.credentials import escaped
 from envsync.push.steps.report import ServerProgress
 
 _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "waiting", "done")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from envsync.conda.credentials import redacted
+from envsync.conda.credentials import escaped, redacted
 from envsync.hint_commands import with_config
 
 if TYPE_CHECKING:
@@ -30,24 +30,6 @@ _COLUMNS_MIN = 30
 _NO_BREAK = "\xa0"  # never in escaped text
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|s|min|h)\b)")
 """The space between a number and its unit, which stay on one line."""
-_SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
-
-
-def escaped(text: str) -> str:
-    """Return the text without credentials and with unprintable characters as backslash escapes."""
-    text = redacted(text)
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else _backslashed(character) for character in text
-    )
-
-
-def _backslashed(character: str) -> str:
-    point = ord(character)
-    if _SURROGATE_FIRST <= point <= _SURROGATE_LAST:
-        return f"\\x{point - 0xDC00:02x}"  # a byte that is not UTF-8
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def listed(names: Sequence[str]) -> str:

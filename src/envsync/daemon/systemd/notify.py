@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Mapping
 
-from envsync.conda.credentials import redacted
+from envsync.conda.credentials import escaped, redacted
 
 STATUS_BYTES_MAX = 500
 """`systemctl status` shows one line; a longer text only hides its beginning."""
@@ -77,8 +77,7 @@ class Notifier:
 
 def _status_lines(text: str) -> list[str]:
     """Return the STATUS= line, without control characters; none if the text is empty."""
-    shown = " ".join(redacted(text).split())
-    shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
+    shown = escaped(" ".join(redacted(text).split()))
     cut = shown.encode("utf-8", "replace")[:STATUS_BYTES_MAX].decode("utf-8", "ignore")
     return [f"STATUS={cut}"] if cut else []
 
