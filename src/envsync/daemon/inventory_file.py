@@ -12,7 +12,7 @@ from envsync.daemon.assignments import Assignments, find_assignments
 from envsync.daemon.log import Log
 from envsync.errors import EnvsyncError
 from envsync.files.whole import whole_file
-from envsync.inventory import Inventory, load
+from envsync.inventory import Inventory, load_content, read
 
 RELOAD_SETTLE_SECONDS = 0.3
 """An editor writes, renames and sets mtimes in turn; one reload follows them all."""
@@ -53,7 +53,10 @@ class WatchedInventory:
     def read(self) -> Assignments:
         """Read the file, and put it in force. Raises `EnvsyncError` if it is refused."""
         self._read_signature = self._signature()
-        assignments, self._content = self._consistent()
+        content = read(self.path)
+        inventory = load_content(self.path, content, self._environ)
+        assignments = find_assignments(inventory, self._own_name(inventory), self._hostname)
+        self._content = content
         self._write_copy()
         return assignments
 
@@ -76,9 +79,6 @@ class WatchedInventory:
                     self._log.error(line)
             self.error = document
             return None
-        except OSError as error:
-            self._log.error(f"the inventory cannot be read: {error}")
-            return None
         self.error = None
         return assignments
 
@@ -92,16 +92,6 @@ class WatchedInventory:
     def demand(self) -> None:
         """Schedule a reload at once, whether the file has changed or not."""
         self.due_seconds = time.monotonic()
-
-    def _consistent(self) -> tuple[Assignments, bytes]:
-        """Return the assignments and the exact content that they were read from."""
-        while True:
-            inventory = load(self.path, self._environ)
-            own_name = self._own_name(inventory)
-            assignments = find_assignments(inventory, own_name, self._hostname)
-            content = self.path.read_bytes()
-            if load(self.path, self._environ) == inventory:
-                return assignments, content
 
     def _write_copy(self) -> None:
         self._is_copied = False

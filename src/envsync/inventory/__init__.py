@@ -6,7 +6,7 @@ a file that it has not seen before.
 
 from __future__ import annotations
 
-from envsync.inventory.loader import find, load, read
+from envsync.inventory.loader import find, load, load_content, read
 from envsync.inventory.model import (
     Environment,
     InUse,
@@ -32,5 +32,6 @@ __all__ = [
     "environment_name",
     "find",
     "load",
+    "load_content",
     "read",
 ]

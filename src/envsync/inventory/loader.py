@@ -91,7 +91,11 @@ def load(path: Path, environ: Mapping[str, str] | None = os.environ) -> Inventor
     `environ` gives the directory of the cache; with None, none is used. Raises an `InventoryError`
     whose message and details give every fault with file, line, key path and what was expected.
     """
-    content = read(path)
+    return load_content(path, read(path), environ)
+
+
+def load_content(path: Path, content: bytes, environ: Mapping[str, str] | None) -> Inventory:
+    """Return the inventory in the content of a file, as `load` does."""
     remembered = Remembered(content, environ)
     inventory = remembered.inventory(path)
     if inventory is None:
