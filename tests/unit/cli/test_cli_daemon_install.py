@@ -10,7 +10,7 @@ import pytest
 
 from envsync.cli.daemon import service_plan
 from envsync.cli.daemon.service_plan import ServicePlan
-from envsync.cli.daemon.service_trial import Trial
+from envsync.cli.daemon.service_trial import trial
 from envsync.daemon.systemd.systemctl import Systemctl
 from envsync.daemon.systemd.units import Account, ServiceSpec, Unit, UnitFile
 from envsync.errors import ServiceFailed
@@ -76,6 +76,6 @@ def test_program_that_fails_for_the_service_is_reported_with_its_output(
     program.write_text("#!/bin/sh\nprintf 'Caf\\351\\nNo module named envsync\\n' >&2; exit 1\n")
     program.chmod(0o755)
     with pytest.raises(ServiceFailed) as raised:
-        Trial(service_of(tmp_path), "here", [Server("server2", "server2")]).run()
+        trial(service_of(tmp_path), "here", [Server("server2", "server2")])
     assert raised.value.message == f"{program} cannot be run as alice: exit status 1"
     assert raised.value.details == ("Caf\\xe9", "No module named envsync")

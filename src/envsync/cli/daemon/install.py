@@ -32,7 +32,7 @@ def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run:
     The login to each of its servers is tested with what a service has: no ssh-agent, no
     passphrase, no ticket. Those that fail are named.
     """
-    from envsync.cli.daemon import service_plan
+    from envsync.cli.daemon import service_plan, service_trial
 
     plan = service_plan.find(invocation, of_user=of_user, as_name=as_name)
     if not (plan.may_write or dry_run):
@@ -43,7 +43,7 @@ def install(invocation: Invocation, of_user: bool, as_name: str | None, dry_run:
     invocation.result = result = _document(plan, dry_run=dry_run)
     # First, because it fails if the user cannot run the program or read the inventory: a service
     # that works is not replaced by one that cannot.
-    tried = plan.try_servers()
+    tried = service_trial.trial(plan.service, plan.own_name, plan.targets)
     result["servers"] = [
         {"server": server, "error": None if error is None else error.to_json()}
         for server, error in tried

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.cli.daemon.service_trial import CLOSED_PATH, Trial, process_options
+from envsync.cli.daemon.service_trial import CLOSED_PATH, process_options
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.daemon.paths import DaemonPaths
@@ -21,7 +21,7 @@ from envsync.daemon.systemd import units
 from envsync.daemon.systemd.known_units import KnownUnit, unit_of
 from envsync.daemon.systemd.systemctl import Systemctl
 from envsync.daemon.systemd.units import Account, ServiceSpec, Unit
-from envsync.errors import EnvsyncError, InventoryError, Locked, StorageFailed, UsageError
+from envsync.errors import InventoryError, Locked, StorageFailed, UsageError
 from envsync.inventory import Inventory, Server, load
 from envsync.inventory import find as find_inventory
 
@@ -85,10 +85,6 @@ class ServicePlan:
         except (OSError, subprocess.TimeoutExpired):
             return False
         return done.stdout.strip() == "yes"
-
-    def try_servers(self) -> list[tuple[str, EnvsyncError | None]]:
-        """Return each target with the reason why the service would not get in, or None."""
-        return Trial(self.service, self.own_name, self.targets).run()
 
 
 def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> ServicePlan:

@@ -28,65 +28,60 @@ _STDERR_LINES = 3
 _NO_TICKET = "FILE:/nonexistent/ticket"
 
 
-class Trial:
-    """A trial of all servers in one child process."""
+def trial(
+    service: ServiceSpec, own_name: str, servers: Sequence[Server]
+) -> list[tuple[str, EnvsyncError | None]]:
+    """Return each server with the reason why the service cannot log in there, or None.
 
-    def __init__(self, service: ServiceSpec, own_name: str, servers: Sequence[Server]) -> None:
-        self._service = service
-        self._own_name = own_name
-        self._servers = servers
+    All are tried by one child process. Raises `ServiceFailed` if the program cannot be run this
+    way, or the error that ended it: the user cannot read the inventory.
+    """
+    by_name = {server.name: server for server in servers}
+    argv = [str(service.program), "daemon", "try-servers", "--json"]
+    argv += ["--config", str(service.inventory), "--as", own_name, "--", *by_name]
+    document = _json_of(argv, service, (1 + len(by_name) // _PARALLEL_MAX) * _SECONDS_EACH)
+    if document["result"] is None:
+        error = error_from_json(document["error"])
+        error.message = f"as {service.account.name}: {error.message}"
+        raise error
+    errors = {
+        outcome["server"]: _for_service(outcome["error"], by_name[outcome["server"]])
+        for outcome in document["result"]["servers"]
+    }
+    return [(name, errors[name]) for name in by_name]
 
-    def run(self) -> list[tuple[str, EnvsyncError | None]]:
-        """Return each server with the reason why the service cannot log in there, or None.
 
-        Raises `ServiceFailed` if the program cannot be run this way, or the error that ended it:
-        the user cannot read the inventory.
-        """
-        service = self._service
-        names = [server.name for server in self._servers]
-        argv = [str(service.program), "daemon", "try-servers", "--json"]
-        argv += ["--config", str(service.inventory), "--as", self._own_name, "--", *names]
-        rounds = 1 + len(names) // _PARALLEL_MAX
-        try:
-            done = subprocess.run(
-                argv,
-                capture_output=True,
-                text=True,
-                errors="backslashreplace",
-                check=False,
-                timeout=rounds * _SECONDS_EACH,
-                **process_options(service),
-            )
-        except OSError as error:
-            raise self._failure(error.strerror or str(error)) from error
-        except subprocess.TimeoutExpired as error:
-            raise self._failure(f"no answer within {error.timeout:.0f} s") from error
-        try:
-            document = json.loads(done.stdout)
-        except ValueError as error:
-            last_lines = done.stderr.strip().splitlines()[-_STDERR_LINES:]
-            raise self._failure(f"exit status {done.returncode}", last_lines) from error
-        errors = self._errors(document)
-        return [(name, errors[name]) for name in names]
-
-    def _errors(self, document: dict[str, Any]) -> dict[str, EnvsyncError | None]:
-        if document["result"] is None:
-            error = error_from_json(document["error"])
-            error.message = f"as {self._service.account.name}: {error.message}"
-            raise error
-        by_name = {server.name: server for server in self._servers}
-        return {
-            outcome["server"]: _for_service(outcome["error"], by_name[outcome["server"]])
-            for outcome in document["result"]["servers"]
-        }
-
-    def _failure(self, why: str, details: Sequence[str] = ()) -> ServiceFailed:
-        account = self._service.account
-        return ServiceFailed(
-            f"{self._service.program} cannot be run as {account.name}: {why}",
-            details=details,
-            hint=f"install envsync where {account.name} may read it",
+def _json_of(argv: list[str], service: ServiceSpec, within_seconds: float) -> dict[str, Any]:
+    """Return the document that the command prints as the service's user."""
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            errors="backslashreplace",
+            check=False,
+            timeout=within_seconds,
+            **process_options(service),
         )
+    except OSError as error:
+        raise _failure(service, error.strerror or str(error)) from error
+    except subprocess.TimeoutExpired as error:
+        raise _failure(service, f"no answer within {error.timeout:.0f} s") from error
+    try:
+        document: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        last_lines = done.stderr.strip().splitlines()[-_STDERR_LINES:]
+        raise _failure(service, f"exit status {done.returncode}", last_lines) from error
+    return document
+
+
+def _failure(service: ServiceSpec, why: str, details: Sequence[str] = ()) -> ServiceFailed:
+    account = service.account
+    return ServiceFailed(
+        f"{service.program} cannot be run as {account.name}: {why}",
+        details=details,
+        hint=f"install envsync where {account.name} may read it",
+    )
 
 
 def process_options(service: ServiceSpec) -> dict[str, Any]:
