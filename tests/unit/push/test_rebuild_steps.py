@@ -131,16 +131,23 @@ NO_BUILD = "ERROR: Failed building wheel for mylab"
         (NO_BUILD, "and cannot be installed there: Failed build"),
     ],
 )
-def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(said: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("editable", "requirement", "methods"),
+    [(False, "mylab @ {}", "mirror or pack"), (True, "-e {}", "mirror")],
+)
+def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(
+    said: str, told: str, editable: bool, requirement: str, methods: str
+) -> None:
     place = "file:///home/alice/mylab-0.1.whl"
-    wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, False, True),))
+    wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, editable, True),))
     target = Target(install=[said])
     with pytest.raises(RebuildFailed) as caught:
         Rebuild(target, "/p", wanted, PinPolicy(), lambda _: None).run()
     assert caught.value.message.startswith(f"mylab came from {place}, {told}")
-    assert "install it from an index" in (caught.value.hint or "")
+    assert "install it from an index" in caught.value.hint
+    assert caught.value.hint.endswith(f"use --method {methods}")
     assert [request.requirements for name, request in target.asked if name == "install"] == [
-        (f"mylab @ {place}",)
+        (requirement.format(place),)
     ]
 
 

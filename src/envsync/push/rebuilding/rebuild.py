@@ -242,9 +242,11 @@ def _without_its_place(pin: Pin, failure: ToolFailure) -> tuple[str, str]:
     what = "which is not there" if is_gone else f"and cannot be installed there: {failure.summary}"
     is_path = pin.place.startswith("file:")
     ways = ["copy it there" if is_path else "give that server access to it"] if is_gone else []
+    # conda-pack refuses editable installs.
+    methods = "mirror" if pin.spec.startswith("-e ") else "mirror or pack"
     ways += [
         "at the source, install it from an index or uninstall it",
-        "use --method mirror or pack",
+        f"use --method {methods}",
     ]
     return f"{pin.name} came from {pin.place}, {what}", ", or ".join(ways)
 
