@@ -121,3 +121,23 @@ def test_a_version_that_was_changed_is_one_of_its_own(one: Path, tmp_path: Path)
         record(other).source_revision,
         record(other).revision,
     )
+
+
+@pytest.mark.parametrize(
+    "line", ["#!{}/bin/perl -w\n", "#! {}/bin/python", "#!{}/bin/R --no-save\n"]
+)
+def test_script_comes_back_as_it_was_from_a_path_too_long_for_its_line(
+    one: Path, tmp_path: Path, line: str
+) -> None:
+    script = one / "envs" / NAME / "script"
+    script.write_text(line.format(script.parent))
+    far = tmp_path / ("f" * 140)
+    first = push(one, far).record
+    assert first is not None
+    content = (far / "envs" / NAME / "script").read_text()
+    assert content != line.format(far / "envs" / NAME)
+    third = tmp_path / "two"
+    push(far, third)
+    assert (third / "envs" / NAME / "script").read_text() == line.format(third / "envs" / NAME)
+    assert push(far, one).outcome == "adopted"
+    assert record(one).revision == first.source_revision
