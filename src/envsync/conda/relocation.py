@@ -220,18 +220,20 @@ class Relocation:
     def _first_line(self, content: bytes) -> bytes:
         """Return the content with its `#!` line replaced by one of the same length, or a longer.
 
-        An archive after it knows its distance from the start of the file, which can grow but
-        not shrink. The kernel ignores blanks at the end of the line.
+        A payload knows its distance from the start of the file, which can grow but not shrink,
+        except for an archive that was moved away from the start before. The kernel ignores blanks
+        at the end of the line.
         """
         end = shebang.end(content)
-        try:
-            line = _edited(
-                content[:end], list(self._same_length(content[:end], [], all_of_it=True))
-            )
-        except CannotRelocate:
-            line = self._text(content[:end])
-            if len(line) < end:
-                line = line.rstrip(b"\n").ljust(end - 1) + b"\n"
+        line, archive = self._text(content[:end]), zip_archive.find(content)
+        shifted_bytes = 0 if archive is None else archive.shifted_bytes
+        if not shifted_bytes or len(line) < end - shifted_bytes:
+            try:
+                edits = self._same_length(content[:end], [], all_of_it=True)
+                line = _edited(content[:end], list(edits))
+            except CannotRelocate:
+                if len(line) < end:
+                    line = line.rstrip(b"\n").ljust(end - 1) + b"\n"
         return line + content[end:]
 
     def _declared(self, content: bytes, placeholder: Placeholder) -> Iterator[_Edit]:
@@ -263,12 +265,12 @@ class Relocation:
         `all_of_it` for any path.
         """
         starts = [edit.start for edit in edits]
-        archive_at = zip_archive.start(content)
+        archive = zip_archive.find(content)
         for match in self._found(content):
             before = bisect_right(starts, match.start()) - 1
             if before >= 0 and match.start() < edits[before].end:
                 continue
-            if archive_at is not None and match.start() >= archive_at:
+            if archive is not None and match.start() >= archive.start:
                 raise StaysAsItIs("an archive, whose checksums would be wrong")
             spelling = self._spellings[match.group()]
             try:

@@ -287,9 +287,22 @@ def zipped(before: bytes = b"", content: bytes = b"x") -> bytes:
 
 def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> None:
     archive = zipped()
-    assert to(LONG).rewrite(PYTHON % OLD + archive) == PYTHON % LONG + archive
+    for new in (LONG, SHORT):
+        assert to(new).rewrite(PYTHON % OLD + archive) == PYTHON % new + archive
     # An archive that would begin earlier than it says cannot be read.
-    assert to(SHORT).rewrite(PYTHON % OLD + archive) == PYTHON % (SHORT + b"//////") + archive
+    script = zipped(PYTHON % OLD)
+    archive = script[len(PYTHON % OLD) :]
+    assert to(LONG).rewrite(script) == PYTHON % LONG + archive
+    assert to(SHORT).rewrite(script) == PYTHON % (SHORT + b"//////") + archive
+
+
+@pytest.mark.parametrize("script", [zipped(PYTHON % OLD), PYTHON % OLD + zipped()])
+@pytest.mark.parametrize("new", [SHORT, EQUAL, LONG, DEEP, BLANK])
+def test_a_script_with_an_archive_behind_it_comes_back_as_it_was(script: bytes, new: bytes) -> None:
+    there = to(new).rewrite(script)
+    assert Relocation([Move(new, OLD)]).rewrite(there) == script
+    with zipfile.ZipFile(io.BytesIO(there)) as opened:
+        assert opened.read("__main__.py") == b"x"
 
 
 def test_an_archive_behind_a_line_for_env_begins_no_earlier() -> None:

@@ -26,16 +26,17 @@ def archive(
 
 
 @pytest.mark.parametrize(
-    ("content", "start"),
+    ("content", "expected"),
     [
-        (archive(), 0),
-        (archive(comment=b"PK\x05\x06 said so" * 9), 0),
+        (archive(), (0, 0)),
+        (archive(comment=b"PK\x05\x06 said so" * 9), (0, 0)),
         # Its places told from the file's start, and from its own.
-        (archive(PROGRAM), len(PROGRAM)),
-        (PROGRAM + archive(), len(PROGRAM)),
-        (archive() + b"a signature", 0),
+        (archive(PROGRAM), (len(PROGRAM), 0)),
+        (PROGRAM + archive(), (len(PROGRAM), len(PROGRAM))),
+        (b"more" + archive(PROGRAM), (4 + len(PROGRAM), 4)),
+        (archive() + b"a signature", (0, 0)),
         # With the record for large ones ahead of the end.
-        (PROGRAM + b"PK\x06\x07" + bytes(16) + b"PK\x05\x06" + b"\xff" * 16 + b"\0\0", 0),
+        (PROGRAM + b"PK\x06\x07" + bytes(16) + b"PK\x05\x06" + b"\xff" * 16 + b"\0\0", (0, 0)),
         # What reads archives, or is cut short.
         (PROGRAM + b"PK\x05\x06\0PK\x01\x02\0", None),
         (PROGRAM + b"PK\x05\x06" + bytes(60), None),
@@ -46,11 +47,11 @@ def archive(
         (b"", None),
     ],
 )
-def test_start_of_an_archive_is_found(content: bytes, start: int | None) -> None:
-    assert zip_archive.start(content) == start
+def test_start_of_an_archive_is_found(content: bytes, expected: tuple[int, int] | None) -> None:
+    assert zip_archive.find(content) == expected
 
 
 @given(st.binary(max_size=40), st.binary(max_size=80))
 def test_any_content_is_taken(before: bytes, after: bytes) -> None:
-    found = zip_archive.start(before + b"PK\x01\x02PK\x05\x06" + after)
-    assert found is None or found >= 0
+    found = zip_archive.find(before + b"PK\x01\x02PK\x05\x06" + after)
+    assert found is None or min(found) >= 0
