@@ -19,6 +19,7 @@ from envsync.agent.wire.messages import BundleFacts
 from envsync.agent.wire.transfer_operations import FREE_BYTES, LOCATE_BUNDLE, UNPACK_BUNDLE
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.files.directories import cache_directory
+from envsync.files.sizes import size
 from envsync.transport.effort import Effort
 from envsync.transport.job import Job, Sent
 from envsync.transport.names import SCP
@@ -122,7 +123,7 @@ def _require_room(job: Job, missing_bytes: int, free_bytes: int) -> None:
     """Raise `NoSpace` unless the rest of the bundle fits in addition to the files themselves."""
     needed = missing_bytes + job.size_bytes + _SPARE_BYTES
     if needed > free_bytes:
-        raise _no_space(f"{needed / 1e6:.0f} MB are needed and {free_bytes / 1e6:.0f} MB are free")
+        raise _no_space(f"{size(needed)} are needed and {size(free_bytes)} are free")
 
 
 def _explained(job: Job, error: EnvsyncError) -> EnvsyncError:

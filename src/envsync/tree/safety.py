@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from envsync.files.sizes import size
 from envsync.tree.manifest import Totals
 
 SHRINK_FRACTION = 0.5
@@ -32,9 +33,5 @@ def shrinkage(source: Totals, target: Totals) -> str:
     fraction = EMPTIED_FRACTION if now >= before else HOLLOW_FRACTION
     bytes_before, bytes_now = target.size_bytes, source.size_bytes
     if bytes_before >= HOLLOW_BYTES_MIN and bytes_now <= bytes_before * fraction:
-        return f"it has {_megabytes(bytes_now)}, but the target has {_megabytes(bytes_before)}"
+        return f"it has {size(bytes_now)}, but the target has {size(bytes_before)}"
     return ""
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.1f} MB"

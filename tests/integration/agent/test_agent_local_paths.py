@@ -277,7 +277,7 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
     free = filesystem.Space(storage.SPARE_BYTES + (2 << 20), None)
     monkeypatch.setattr("envsync.agent.staging.build_plan.space", lambda _: free)
     monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: False)
-    with pytest.raises(NoSpace, match="the push needs 70 MB"):
+    with pytest.raises(NoSpace, match=r"the push needs 70\.\d MB"):
         server.push(CONFIGURED, local=MODELS)
     monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: True)
     server.push(CONFIGURED, local=MODELS)

@@ -5,24 +5,6 @@ import pytest
 from envsync.cli.output import wording
 
 
-@pytest.mark.parametrize(
-    ("size_bytes", "shown"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (99_940, "99.9 kB"),
-        (99_960, "100 kB"),
-        (999_499, "999 kB"),
-        (999_600, "1.0 MB"),
-        (1_940_000_000, "1.9 GB"),
-        (3_000_000_000_000_000_000, "3000 PB"),
-    ],
-)
-def test_size_has_a_decimal_unit(size_bytes: int, shown: str) -> None:
-    assert wording.size(size_bytes) == shown
-
-
 def test_count_has_its_noun_in_singular_or_plural() -> None:
     assert wording.count(1, "file") == "1 file"
     assert wording.count(61_204, "file") == "61,204 files"

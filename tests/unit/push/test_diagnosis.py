@@ -69,7 +69,7 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
             False,
         ),
         (_health(prefix=PREFIX._replace(free_bytes=10**9)), "1.0 GB are free", "gc", False),
-        (_health(prefix=PREFIX._replace(free_bytes=10**6)), "1 MB are free", "gc", True),
+        (_health(prefix=PREFIX._replace(free_bytes=10**6)), "1.0 MB are free", "gc", True),
         (_health(prefix=PREFIX._replace(free_inodes=9)), "inodes are free", "gc", False),
         (_health(tools=HEALTH.tools[:1]), "no conda, mamba", "micromamba", False),
         (_health(server=HEALTH.server._replace(codecs=("zlib",))), "no zstd", "zstandard", False),

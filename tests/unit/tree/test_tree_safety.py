@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from envsync.files.sizes import size
 from envsync.tree.manifest import Totals
 from envsync.tree.safety import shrinkage
 
@@ -52,7 +53,7 @@ def test_source_with_hardly_anything_in_its_files_is_ruined(
     found = shrinkage(Totals(0, files, size_bytes), BEFORE)
     assert bool(found) is is_ruined
     if found:
-        assert found == f"it has {size_bytes / 1e6:.1f} MB, but the target has 60.7 MB"
+        assert found == f"it has {size(size_bytes)}, but the target has 60.7 MB"
 
 
 def test_small_environment_with_less_in_its_files_is_not_ruined() -> None:

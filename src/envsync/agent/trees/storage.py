@@ -10,6 +10,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, 
 from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.file_hash import why_unreadable
 from envsync.errors import EnvsyncError, Hint, NoSpace, StorageFailed
+from envsync.files.sizes import size
 
 _BROKEN = frozenset(
     {
@@ -58,8 +59,8 @@ def require_room(
     needed = new_bytes + spare.free_bytes
     if needed > free.free_bytes:
         raise NoSpace(
-            f"the {action} needs {_megabytes(needed)}, including {_megabytes(spare.free_bytes)} "
-            f"to spare, but {_megabytes(free.free_bytes)} are free",
+            f"the {action} needs {size(needed)}, including {size(spare.free_bytes)} "
+            f"to spare, but {size(free.free_bytes)} are free",
             hint=Hint(_FREE),
         )
     spare_inodes = spare.free_inodes or 0
@@ -70,10 +71,6 @@ def require_room(
             f"but {free.free_inodes:,} are free",
             hint=Hint(_FREE_INODES),
         )
-
-
-def _megabytes(size_bytes: int) -> str:
-    return "%.0f MB" % (size_bytes / 1e6)
 
 
 class Trouble(NamedTuple):

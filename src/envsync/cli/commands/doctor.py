@@ -13,8 +13,9 @@ from envsync.cli.invocation.in_order import InOrder, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.terminal import listed
-from envsync.cli.output.wording import count, offset, size
+from envsync.cli.output.wording import count, offset
 from envsync.errors import PreflightRefused, SomeServersFailed
+from envsync.files.sizes import size
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site

@@ -12,8 +12,9 @@ from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.wording import count, size
+from envsync.cli.output.wording import count
 from envsync.errors import EnvsyncError, Locked, PreflightRefused
+from envsync.files.sizes import size
 from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.wording import age, size
+from envsync.cli.output.wording import age
+from envsync.files.sizes import size
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:

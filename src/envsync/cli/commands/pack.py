@@ -10,8 +10,9 @@ import click
 from envsync.cli.invocation.arguments import environment_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.wording import duration, size
+from envsync.cli.output.wording import duration
 from envsync.errors import UsageError
+from envsync.files.sizes import size
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site

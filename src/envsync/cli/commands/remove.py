@@ -14,8 +14,9 @@ from envsync.cli.invocation.arguments import environment_argument, servers_argum
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import looking_again
-from envsync.cli.output.wording import count, size
+from envsync.cli.output.wording import count
 from envsync.errors import UsageError
+from envsync.files.sizes import size
 from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:

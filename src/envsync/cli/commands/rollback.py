@@ -12,7 +12,8 @@ from envsync.cli.invocation.arguments import environment_argument, server_argume
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import looking_again
-from envsync.cli.output.wording import count, moment, size
+from envsync.cli.output.wording import count, moment
+from envsync.files.sizes import size
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:

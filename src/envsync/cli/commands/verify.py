@@ -13,8 +13,9 @@ from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.wording import count, moment, size
+from envsync.cli.output.wording import count, moment
 from envsync.errors import EnvsyncError, NotFound, VerificationFailed
+from envsync.files.sizes import size
 from envsync.hint_commands import command_line, published_diff
 from envsync.tree.revision import short
 

@@ -18,9 +18,10 @@ from envsync.cli.demo.machines import Machine
 from envsync.cli.demo.narration import Narration
 from envsync.cli.demo.stage import Stage, require_environment, stage
 from envsync.cli.invocation.invocation import Invocation
-from envsync.cli.output.wording import count, duration, size
+from envsync.cli.output.wording import count, duration
 from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import EnvsyncError
+from envsync.files.sizes import size
 from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut

@@ -15,8 +15,8 @@ from types import FrameType
 from envsync.cli.demo import environment as demo_environment
 from envsync.cli.demo.isolation import isolate
 from envsync.cli.demo.machines import Machine, NotIsolated, make_prefix, own_surroundings, running
-from envsync.cli.output.wording import size
 from envsync.errors import NoSpace, UsageError
+from envsync.files.sizes import size
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 

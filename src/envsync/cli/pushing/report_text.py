@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from envsync.agent.wire.messages import PlanFacts
 from envsync.cli.output.terminal import listed
-from envsync.cli.output.wording import count, duration, size
+from envsync.cli.output.wording import count, duration
 from envsync.cli.pushing.request import PushRequest
 from envsync.conda.credentials import redacted
+from envsync.files.sizes import size
 from envsync.push.request.method import ASKED_FOR, MIRROR, REBUILD
 from envsync.push.steps.report import (
     ADOPTED,

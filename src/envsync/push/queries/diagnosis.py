@@ -12,6 +12,7 @@ from envsync.agent.server.conda_tool import TOOLS
 from envsync.agent.wire.messages import ToolFacts
 from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.conda.platform_needs import Platform, mismatches
+from envsync.files.sizes import size
 from envsync.hint_commands import command_line, published_diff
 from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
 from envsync.push.queries.examination import Examination
@@ -125,17 +126,12 @@ def _about_space(examination: Examination, health: HealthFacts) -> _Complaints:
     mend = command_line("gc", examination.server)
     if prefix.free_bytes < FREE_BYTES_SCARCE:
         is_full = prefix.free_bytes < FREE_BYTES_NEEDED
-        yield f"only {_size(prefix.free_bytes)} are free", mend, is_full
+        yield f"only {size(prefix.free_bytes)} are free", mend, is_full
     if prefix.free_inodes is not None and prefix.free_inodes < FREE_INODES_SCARCE:
         complaint = (
             f"only {prefix.free_inodes:,} inodes are free: an environment needs up to 200,000"
         )
         yield complaint, mend, False
-
-
-def _size(size_bytes: int) -> str:
-    """Return the size in GB, or in MB if it is below one GB."""
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
 def _about_methods(
