@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from envsync.errors import SourceRefused
-from envsync.push.packing import archive_entries, pack_archive
+from envsync.push.packing import archive_entries, conda_pack_run
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.extraction import extract
 from envsync.push.packing.pack_archive import FORMATS, write_archive
@@ -90,7 +90,7 @@ def test_a_proof_of_something_else_is_refused(environment: Path, tmp_path: Path)
 def test_archive_that_is_unpacked_at_once_has_no_proof(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_archive, "Proving", None)
+    monkeypatch.setattr(conda_pack_run, "Proving", None)
     monkeypatch.setattr(archive_entries, "Proved", None)
     archive = tmp_path / "archive.tar"
     write_archive(environment, archive, "tar", force=False, proves=False)

@@ -71,7 +71,7 @@ def test_a_file_that_may_not_be_replaced_is_refused(
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(pack_archive, "_pack", pack)
+    monkeypatch.setattr(pack_archive, "run_conda_pack", pack)
     monkeypatch.setattr(Path, "replace", refuse)
     there = tmp_path / "myenv.tar"
     there.write_text("theirs")
@@ -157,7 +157,7 @@ def test_archive_has_the_mode_that_is_asked_for(
         Path(output).touch()
         return ()
 
-    monkeypatch.setattr(pack_archive, "_pack", pack)
+    monkeypatch.setattr(pack_archive, "run_conda_pack", pack)
     there = tmp_path / "myenv.tar"
     there.touch(0o644)
     write_archive(tmp_path / "env", there, "tar", force=True, mode=mode)
