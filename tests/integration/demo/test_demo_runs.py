@@ -23,11 +23,6 @@ pytestmark = pytest.mark.timeout(180)
 COMMAND = [sys.executable, "-c", "from envsync.cli import main; main()", "demo"]
 # An ordinary user without a name, as in a container; what it makes belongs to who started it.
 ORDINARY = ["unshare", "--user", "--map-user=54321", "--map-group=54321", "--"]
-NO_NAMESPACES = [
-    *("unshare", "--user", "--map-root-user", "--", "sh", "-c"),
-    'cd /proc/sys/user; echo 0 >max_mnt_namespaces; echo 0 >max_user_namespaces; exec "$@"',
-    "sh",
-]
 TITLES = [
     "An environment, and two servers",
     "Push it to both",
@@ -123,8 +118,12 @@ def test_demo_shows_all_its_steps(surroundings: Surroundings) -> None:
     assert process.returncode == 0
     for number, title in enumerate(TITLES, 1):
         assert f"\n{number}  {title}\n" in out
-    assert "demo_package 1.0 on server1, from " in out
-    assert "demo_package 1.1 on server2, from " in out
+    assert re.search(r"\n   demo_package 1\.0 from /.*/server1/envs/demo\n", out)
+    assert re.search(r"\n   demo_package 1\.1 from /.*/server2/envs/demo\n", out)
+    # Commands name a version as the source does, whose revision differs from the servers' own.
+    on_server1, on_server2 = re.findall(r"as published \((\w+)\)", out)
+    assert on_server1 == on_server2
+    assert f"demo on server1: back at {on_server1} " in out
     assert "envsync: server2: it was changed there since " in out
     assert out.splitlines()[-1].startswith("Everything worked, in ")
     assert surroundings.left() == []
@@ -145,8 +144,7 @@ def test_an_ordinary_user_with_an_environment_of_theirs(
             PATH=str(surroundings.programs),
         )
     )
-    assert result["steps"][0]["environment"] == str(environment)
-    assert result["steps"][0]["not_isolated"] is None
+    assert result["steps"][0]["environment"].endswith(f"/miniconda3/envs/{environment.name}")
     assert seen_below(conda_prefix.path) == before
     assert surroundings.left() == []
 
@@ -154,19 +152,6 @@ def test_an_ordinary_user_with_an_environment_of_theirs(
 def seen_below(path: Path) -> list[tuple[str, int, int, int]]:
     statuses = [(str(below), below.lstat()) for below in sorted(path.rglob("*"))]
     return [(name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in statuses]
-
-
-def test_demo_without_namespaces_has_a_prefix_for_each_server(surroundings: Surroundings) -> None:
-    out, err = surroundings.start(before=NO_NAMESPACES).communicate(timeout=170)
-    assert err == ""
-    assert "no namespaces here (" in out
-    assert "/server1/envs/demo/bin/python -m demo_package" in out
-    # Commands name a version as the source does, whose revision differs from the servers' own.
-    on_server1, on_server2 = re.findall(r"as published \((\w+)\)", out)
-    assert on_server1 == on_server2
-    assert f"demo on server1: back at {on_server1} " in out
-    assert out.splitlines()[-1].startswith("Everything worked, in ")
-    assert surroundings.left() == []
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

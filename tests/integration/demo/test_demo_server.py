@@ -20,9 +20,7 @@ from tests.support.processes import wait_until
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    prefix = tmp_path / "conda"
-    demo_machines.make_prefix(prefix)
-    with demo_machines.running(tmp_path, prefix, ["server1"], isolated=False) as machines:
+    with demo_machines.running(tmp_path, ["server1"]) as machines:
         yield machines[0]
 
 
@@ -117,9 +115,7 @@ def test_a_command_ends_when_its_channel_does(machine: Machine) -> None:
 
 
 def test_nothing_outlives_the_server(tmp_path: Path) -> None:
-    prefix = tmp_path / "conda"
-    demo_machines.make_prefix(prefix)
-    with demo_machines.running(tmp_path, prefix, ["server1"], isolated=False) as machines:
+    with demo_machines.running(tmp_path, ["server1"]) as machines:
         link = machines[0].open_link()
         # Deaf to the end of its input.
         session = link.run("exec /bin/sh -c 'echo $$; exec sleep 1000'")

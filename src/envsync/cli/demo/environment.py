@@ -42,14 +42,13 @@ site.addsitedir(os.path.join(os.path.dirname(__file__), "site-packages"))
 _MODULE = '''\
 """Shows that the environment runs where it was pushed to."""
 
-import platform
 import sys
 
 __version__ = "{version}"
 
 
 def main():
-    print(f"demo_package {{__version__}} on {{platform.node()}}, from {{sys.prefix}}")
+    print(f"demo_package {{__version__}} from {{sys.prefix}}")
 '''
 
 _MAIN = f"from {PACKAGE} import main\n\nmain()\n"

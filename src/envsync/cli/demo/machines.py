@@ -1,8 +1,8 @@
 """The demo's temporary directory, and the servers in it.
 
 home/          keys, known_hosts, ssh configuration and caches of the demo's user
-conda/         the prefix on this machine
-server1/       that server's home, and its own prefix, of which it may use only `envs`
+miniconda3/    the prefix on this machine
+server1/       that server's prefix, and its home
 """
 
 from __future__ import annotations
@@ -26,10 +26,6 @@ from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 
 _END_SECONDS = 15.0
-
-
-class NotIsolated(Exception):
-    """The kernel does not let a server have its own `envs` at the common prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +59,15 @@ class Machine:
 
 
 @contextlib.contextmanager
-def running(
-    directory: Path, prefix: Path, names: Sequence[str], *, isolated: bool
-) -> Iterator[list[Machine]]:
-    """Run servers of these names until the block ends; their files stay in `directory`.
-
-    Isolated ones see their own directory at `PREFIX/envs` and share the rest of the prefix; raises
-    `NotIsolated` if that is forbidden. The others have a prefix each.
-    """
+def running(directory: Path, names: Sequence[str]) -> Iterator[list[Machine]]:
+    """Run servers of these names until the block ends; their files stay in `directory`."""
     ssh = directory / "home" / ".ssh"
     ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = ssh / "id_ecdsa"
     key.unlink(missing_ok=True)
     client_key = make_key(key)
     environ = _environ(directory)
-    orders = [_order(directory, prefix, name, client_key, isolated) for name in names]
+    orders = [_order(directory, name, client_key) for name in names]
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(_server_process(order)) for order in orders]
         machines, known, config = [], "", ""
@@ -88,19 +78,18 @@ def running(
                 f"Host {order.name}\n  HostName 127.0.0.1\n  Port {port}\n  User {USER}\n"
                 "  IdentitiesOnly yes\n  IdentityFile ~/.ssh/id_ecdsa\n"
             )
-            there = prefix if isolated else directory / order.name
-            machines.append(Machine(order.name, str(there), port, _opener(order.name, environ)))
+            prefix, opener = str(directory / order.name), _opener(order.name, environ)
+            machines.append(Machine(order.name, prefix, port, opener))
         (ssh / "known_hosts").write_text(known)
         (ssh / "config").write_text(config)
         yield machines
 
 
-def _order(directory: Path, prefix: Path, name: str, client_key: str, isolated: bool) -> Order:
+def _order(directory: Path, name: str, client_key: str) -> Order:
     home = directory / name / "home"
     home.mkdir(parents=True, exist_ok=True)
     make_prefix(directory / name)
-    bind = (str(directory / name / "envs"), str(prefix / "envs")) if isolated else None
-    return Order(name=name, home=str(home), client_key=client_key, bind=bind)
+    return Order(name=name, home=str(home), client_key=client_key)
 
 
 def make_prefix(path: Path) -> None:
@@ -172,8 +161,6 @@ def _hear(name: str, process: subprocess.Popen[str]) -> tuple[int, str]:
     if not answer:
         raise EnvsyncError("the demo's server did not start", server=name)
     told: dict[str, Any] = json.loads(answer)
-    if "refused" in told:
-        raise NotIsolated(told["refused"])
     return told["port"], told["host_key"]
 
 

@@ -49,12 +49,12 @@ class Narration:
     def command(self, line: str) -> None:
         """Show the command line for what comes next."""
         self.steps[-1]["commands"].append(line)
-        shown = line.replace(self._alias, "$E") if self._alias else line
+        shown = line.replace(self._alias, "$D") if self._alias else line
         self._terminal.say(f"   $ {shown}")
 
-    def call_it_e(self, path: str) -> None:
-        """Show a long path as `$E` in the command lines from here on, as a shell would."""
-        self.command(f"E={path}")
+    def call_it_d(self, path: str) -> None:
+        """Show a long path as `$D` in the command lines from here on, as a shell would."""
+        self.command(f"D={path}")
         self._alias = path
 
     def say(self, line: str) -> None:

@@ -67,7 +67,7 @@ def play(invocation: Invocation, users: Path | None) -> None:
 
 def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -> None:
     environment = demo_environment.measure(the_stage.environment)
-    narration.call_it_e(str(the_stage.environment))
+    narration.call_it_d(str(the_stage.directory))
     narration.say(
         f"{the_stage.what}: {count(environment.files, 'file')}, {size(environment.size_bytes)}"
     )
@@ -76,16 +76,12 @@ def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -
         narration.say(
             f"{machine.name}: an SSH server of envsync's own, on 127.0.0.1:{machine.port}"
         )
-    if the_stage.not_isolated:
-        narration.say(f"no namespaces here ({the_stage.not_isolated}), so their prefixes differ;")
-        narration.say("real servers share one, as the scripts in an environment's bin/ need it")
-    else:
-        narration.say("each has a directory of its own at that path, as real servers have")
+    narration.say("each has a prefix of its own, and the paths in files are changed to it;")
+    narration.say("with the same prefix on all servers, as most have it, files stay as they are")
     found.update(
         environment=str(the_stage.environment),
         files=environment.files,
         size_bytes=environment.size_bytes,
-        not_isolated=the_stage.not_isolated or None,
     )
 
 
@@ -196,8 +192,6 @@ class _Play:
             version = versions[machine.name]
             environment = f"{machine.prefix}/envs/{self._name}"
             command = f"{environment}/bin/{demo_environment.SCRIPT}"
-            if self._stage.not_isolated:
-                command = f"{environment}/bin/python -m {demo_environment.PACKAGE}"
             self._narration.command(f"ssh {machine.name} {command}")
             output = machine.run(command)
             self._narration.say(output)

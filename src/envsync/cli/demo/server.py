@@ -2,8 +2,8 @@
 
     python -m envsync.cli.demo.server < order
 
-It reads one line of JSON (`Order`) and writes one: the port and the host key's known_hosts line, or
-why it could not start. It lets in one user with one key, runs commands with /bin/sh, and ends with
+It reads one line of JSON (`Order`) and writes one: the port and the host key's known_hosts line.
+It lets in one user with one key, runs commands with /bin/sh, and ends with
 everything it started when its stdin does.
 """
 
@@ -31,8 +31,6 @@ from paramiko.common import (
 )
 from paramiko.ssh_exception import SSHException
 
-from envsync.cli.demo.isolation import isolate
-
 USER = "demo"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _BLOCK_BYTES = 256 << 10
@@ -45,12 +43,11 @@ _GONE = (OSError, EOFError, SSHException)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The demo's order for a server. Without `bind` it sees the machine's own file system."""
+    """The demo's order for a server."""
 
     name: str
     home: str
     client_key: str
-    bind: tuple[str, str] | None = None
 
 
 def make_key(path: Path) -> str:
@@ -65,12 +62,6 @@ def main() -> int:
     """Serve until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = Order(**json.loads(sys.stdin.readline()))
-    if order.bind is not None:
-        try:
-            isolate([(Path(order.bind[0]), Path(order.bind[1]))], order.name)
-        except OSError as error:
-            _tell({"refused": str(error)})
-            return 1
     server = DemoServer(order)
     _tell({"port": server.port, "host_key": server.host_key_line})
     threading.Thread(target=server.serve, daemon=True).start()

@@ -13,31 +13,31 @@ from pathlib import Path
 from types import FrameType
 
 from envsync.cli.demo import environment as demo_environment
-from envsync.cli.demo.isolation import isolate
-from envsync.cli.demo.machines import Machine, NotIsolated, make_prefix, own_surroundings, running
+from envsync.cli.demo.machines import Machine, make_prefix, own_surroundings, running
 from envsync.errors import NoSpace, UsageError
 from envsync.files.sizes import size
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 SERVERS = ("server1", "server2")
+PREFIX = "miniconda3"
+"""Not shorter than a server's name: a path cannot be made longer in every file."""
 _COPIES = 6  # the source, two trees on server1 and three on server2
 _SMALL_BYTES = 80_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The demo's environment and servers.
-
-    `not_isolated` says why the servers' prefixes differ; empty if they do not.
-    """
+    """The demo's environment and servers, all below `directory`."""
 
     directory: Path
-    prefix: Path
     name: str
     what: str
     machines: tuple[Machine, ...]
-    not_isolated: str
+
+    @property
+    def prefix(self) -> Path:
+        return self.directory / PREFIX
 
     @property
     def environment(self) -> Path:
@@ -58,23 +58,14 @@ def stage(users: Path | None) -> Iterator[Stage]:
 
 
 def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) -> Stage:
-    own = directory / "conda"
-    make_prefix(own)
-    prefix = own if users is None else users.parent.parent
-    try:
-        machines = stack.enter_context(running(directory, prefix, SERVERS, isolated=True))
-        reason = ""
-    except NotIsolated as error:
-        machines = stack.enter_context(running(directory, own, SERVERS, isolated=False))
-        reason, prefix = str(error), own
+    machines = stack.enter_context(running(directory, SERVERS))
+    prefix = directory / PREFIX
+    make_prefix(prefix)
     name = "demo" if users is None else users.name
-    path = own / "envs" / name
+    path = prefix / "envs" / name
     what = demo_environment.make(path) if users is None else demo_environment.copy(users, path)
-    if prefix != own:
-        # The copy has to appear where its prefix says it is, for this process as for the servers.
-        isolate([(own / "envs", prefix / "envs")])
-    demo_environment.install(prefix / "envs" / name, "1.0")
-    return Stage(directory, prefix, name, what, tuple(machines), reason)
+    demo_environment.install(path, "1.0")
+    return Stage(directory, name, what, tuple(machines))
 
 
 def require_environment(path: Path) -> Path:
