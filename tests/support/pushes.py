@@ -12,9 +12,9 @@ from pathlib import Path
 
 from envsync.agent.places.local_rules import VersionDirectories
 from envsync.agent.places.records import Records
+from envsync.agent.target import switches
 from envsync.agent.target.push import TargetPush
 from envsync.agent.target.spare import make_spare
-from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.target.target import Target
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import outgoing
@@ -170,14 +170,14 @@ class Server:
         target = self.target(local)
         target.on_step = on_step
         try:
-            return TargetSwitches(target).rollback(number, "bob@here", overwrite)
+            return switches.rollback(target, number, "bob@here", overwrite)
         finally:
             target.lock.release()
 
     def remove(self, overwrite: bool = False) -> RecordFacts:
         target = self.target()
         try:
-            return TargetSwitches(target).remove("bob@here", overwrite)
+            return switches.remove(target, "bob@here", overwrite)
         finally:
             target.lock.release()
 

@@ -17,7 +17,7 @@ from envsync.agent.places.staging_note import note_staging
 from envsync.agent.staging import scratch_files, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
-from envsync.agent.target.switches import TargetSwitches
+from envsync.agent.target import switches
 from envsync.errors import PreflightRefused
 from envsync.tree.environment_name import BASE
 from tests.support.pushes import Server, environment
@@ -129,7 +129,7 @@ def test_a_removal_takes_nothing_from_elsewhere(server: Server, victim: Path) ->
     target.on_step = die
     target.inspect(lock=True)
     with pytest.raises(KeyboardInterrupt):
-        TargetSwitches(target).remove("alice", overwrite=False)
+        switches.remove(target, "alice", overwrite=False)
     path = target.places.file(REMOVAL)
     note = verified(read_json(path))
     aimed = os.path.relpath(victim, os.fsdecode(target.places.trees))

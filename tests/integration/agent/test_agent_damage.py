@@ -17,7 +17,7 @@ from envsync.agent.places import layout
 from envsync.agent.publishing.prune import remove_orphaned_trees
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target import queries as target_questions
-from envsync.agent.target.switches import TargetSwitches
+from envsync.agent.target import switches
 from envsync.agent.trees.storage import trouble
 from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, StorageFailed, VerificationFailed
@@ -218,7 +218,7 @@ def test_revision_stays_held_where_the_note_of_it_is_damaged(what: str, server: 
 def test_removed_revision_stays_held_where_the_note_is_empty(server: Server) -> None:
     server.push(ONE)
     target = server.target()
-    TargetSwitches(target).remove("bob@here", overwrite=False)
+    switches.remove(target, "bob@here", overwrite=False)
     target.lock.release()
     (server.state / "held.json").write_bytes(b"")
     assert records(server).held() == {REVISIONS[0]: "removed by bob@here"}

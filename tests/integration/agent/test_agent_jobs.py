@@ -18,7 +18,7 @@ import pytest
 
 from envsync.agent.publishing import guarded_switch
 from envsync.agent.server import facts
-from envsync.agent.target.switches import TargetSwitches
+from envsync.agent.target import switches
 from envsync.errors import PreflightRefused, TargetDrifted
 from envsync.tree.revision import revision_of
 from tests.support.interference import written_to
@@ -234,7 +234,7 @@ def test_an_earlier_version_that_goes_on_changing_is_not_gone_back_to(server: Se
     with written_to(earlier(server) + b"/var/log"):
         target = server.target()
         with pytest.raises(PreflightRefused, match="was changed since"):
-            TargetSwitches(target).rollback(None, "bob@here", overwrite=False)
+            switches.rollback(target, None, "bob@here", overwrite=False)
         target.lock.release()
     assert server.revision() == REVISIONS[1]
 

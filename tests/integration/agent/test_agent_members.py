@@ -22,9 +22,9 @@ from envsync.agent.places.sharing import regroup
 from envsync.agent.publishing import guarded_switch, recovery, remove  # noqa: F401
 from envsync.agent.server.facts import user_name
 from envsync.agent.staging import reuse  # noqa: F401
+from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.push import TargetPush
-from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
@@ -262,10 +262,10 @@ def test_versions_whose_records_are_closed_are_no_unfinished_pushes(
 def test_each_member_may_roll_back_to_and_remove_the_others_version(members: Members) -> None:
     def roll_back() -> None:
         target = members.server.target()
-        TargetSwitches(target).rollback(None, "bob@here", overwrite=False)
+        switches.rollback(target, None, "bob@here", overwrite=False)
 
     def take_away() -> None:
-        TargetSwitches(members.server.target()).remove("bob@here", overwrite=False)
+        switches.remove(members.server.target(), "bob@here", overwrite=False)
 
     assert members.push(BOB, 1) == 0
     assert members.run(BOB, roll_back) == 0

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server.filesystem import mounted_within
+from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep
-from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_tree, remove_trees
 from envsync.errors import AgentFailed, PreflightRefused
@@ -151,7 +151,7 @@ def test_version_in_an_overlays_lower_layer_is_not_removed(server: Server, tmp_p
         overlay = ["-t", "overlay", "overlay", "-o", where]
         subprocess.run(["mount", *overlay, str(server.prefix)], check=True)
         with pytest.raises(PreflightRefused, match="lower layer") as refused:
-            TargetSwitches(server.target()).remove("bob@here", overwrite=False)
+            switches.remove(server.target(), "bob@here", overwrite=False)
         subprocess.run(["sh", "-c", refused.value.hint.split("`")[1]], check=True)
         assert not os.path.exists(server.live)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep
-from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import TargetDrifted
 from envsync.tree.revision import revision_of
@@ -60,7 +60,7 @@ def remove(
     target = server.target()
     target.on_step = on_step
     try:
-        return TargetSwitches(target).remove("bob@here", overwrite)
+        return switches.remove(target, "bob@here", overwrite)
     finally:
         target.lock.release()
 

@@ -22,7 +22,7 @@ from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.records import Record, Records
 from envsync.agent.server import filesystem
-from envsync.agent.target.switches import TargetSwitches
+from envsync.agent.target import switches
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
 from envsync.errors import (
@@ -418,7 +418,7 @@ def test_on_a_full_disk_a_rollback_says_that_it_was_done(
 
         target.on_step = fail
         with pytest.raises(NoSpace, match="the earlier version is live") as failed:
-            TargetSwitches(target).rollback(None, "alice@here", overwrite=False)
+            switches.rollback(target, None, "alice@here", overwrite=False)
     target.lock.release()
     assert "push" not in failed.value.hint
     assert server.revision() == revision(ONE)
@@ -440,7 +440,7 @@ def test_on_a_full_disk_a_removal_says_whether_it_was_done(
 
             target.on_step = fail
             with pytest.raises(kind) as failed:
-                TargetSwitches(target).remove("alice@here", overwrite=False)
+                switches.remove(target, "alice@here", overwrite=False)
         target.lock.release()
         recovered = server.target().inspect(lock=False).recovered
         is_there = os.path.lexists(server.live)
@@ -463,7 +463,7 @@ def test_a_removal_that_the_system_refuses_leaves_nothing_to_finish(
 
     target.on_step = lambda _: monkeypatch.setattr(LiveName, "take_away", refuse)
     with pytest.raises(PermissionError):
-        TargetSwitches(target).remove("alice@here", overwrite=True)
+        switches.remove(target, "alice@here", overwrite=True)
     target.lock.release()
     assert not target.places.interrupted()
     assert records(server).all() == known

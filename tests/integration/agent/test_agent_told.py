@@ -6,9 +6,8 @@ import os
 
 import pytest
 
-from envsync.agent.target import health
+from envsync.agent.target import health, switches
 from envsync.agent.target.catalogue import environments
-from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.messages import EnvironmentFacts
 from envsync.agent.wire.server_operations import StandingFacts
 from envsync.errors import CheckFailed, NotFound
@@ -43,7 +42,7 @@ def test_environment_removed_behind_a_link_is_reported_as_removed(server: Server
     for version in (ONE, TWO):
         server.push(version)
     target = server.target()
-    TargetSwitches(target).remove("bob@here", overwrite=True)
+    switches.remove(target, "bob@here", overwrite=True)
     target.lock.release()
     (found,) = standing(server)
     assert (found.name, found.state) == (NAME, "removed")

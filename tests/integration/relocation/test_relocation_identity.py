@@ -8,7 +8,7 @@ import pytest
 
 from envsync.agent.places.layout import layout
 from envsync.agent.places.records import Record, Records
-from envsync.agent.target.switches import TargetSwitches
+from envsync.agent.target import switches
 from envsync.agent.target.target import Target
 from envsync.errors import RevisionHeld
 from tests.integration.relocation.local_push import NAME, push
@@ -45,7 +45,7 @@ def record(prefix: Path) -> Record:
 def roll_back(prefix: Path) -> None:
     target = Target(str(prefix), NAME, (), None, "bob@there")
     try:
-        TargetSwitches(target).rollback(None, "bob@there", overwrite=False)
+        switches.rollback(target, None, "bob@there", overwrite=False)
     finally:
         target.lock.release()
 
@@ -86,7 +86,7 @@ def test_a_removed_version_is_held_from_another_prefix_too(one: Path, tmp_path: 
     push(one, third)
     forget_records(other)
     target = Target(str(third), NAME, (), None, "bob@there")
-    TargetSwitches(target).remove("bob@there", overwrite=False)
+    switches.remove(target, "bob@there", overwrite=False)
     target.lock.release()
     with pytest.raises(RevisionHeld, match="removed by bob@there"):
         push(other, third)

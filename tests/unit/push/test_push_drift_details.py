@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep
-from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.target.target import Target
 from envsync.errors import TargetDrifted
 from envsync.push import cycle
@@ -125,7 +125,7 @@ def test_environment_removed_by_a_person_is_not_put_back_unattended_after_gc(
 ) -> None:
     assert push().outcome == PUSHED
     target = Target(str(there), NAME, (), None, "bob@there")
-    TargetSwitches(target).remove("bob@there", overwrite=False)
+    switches.remove(target, "bob@there", overwrite=False)
     target.lock.release()
     unchanged = push(unattended=True).error
     assert isinstance(unchanged, TargetDrifted)

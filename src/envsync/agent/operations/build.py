@@ -8,10 +8,10 @@ from typing import Optional
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.operations.target import manifest_of
 from envsync.agent.places.members import require_open_records
+from envsync.agent.target import switches
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.target.publication import adopt
 from envsync.agent.target.spare import make_spare, wants_spare
-from envsync.agent.target.switches import TargetSwitches
 from envsync.agent.wire.build_operations import (
     ADOPT,
     BEGIN_ALIKE,
@@ -94,9 +94,9 @@ def _adopt(service: Service, request: Publication) -> RecordFacts:
 @handles(ROLLBACK)
 def _rollback(service: Service, request: GoBack) -> RecordFacts:
     require_open_records(service.target.places)
-    return TargetSwitches(service.target).rollback(request.number, request.by, request.overwrite)
+    return switches.rollback(service.target, request.number, request.by, request.overwrite)
 
 
 @handles(REMOVE)
 def _remove(service: Service, request: Remove) -> RecordFacts:
-    return TargetSwitches(service.target).remove(request.by, request.overwrite)
+    return switches.remove(service.target, request.by, request.overwrite)

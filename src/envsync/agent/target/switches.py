@@ -24,108 +24,104 @@ from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
 
 
-class TargetSwitches:
-    """The switches of one environment.
+def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
+    """Put an earlier version back; the live one becomes a generation and is held."""
+    live = _looked_at_again(target)
+    current = target.current(live)
+    record = _earlier(target, number, current, live)
+    tree = target.records.tree(record)
+    if tree is None:
+        raise NotFound(f"the tree of generation {record.number} is missing")
+    require_no_mounts_in(tree, f"generation {record.number}")
+    if not _is_as_recorded(target, tree, record):
+        not_others = {version.number for version in (record, current) if version is not None}
+        others = _kept([r for r in target.records.kept() if r.number not in not_others])
+        another = "put another one back with `--to NUMBER`, or " if others else ""
+        raise PreflightRefused(
+            f"generation {record.number} was changed since it was published",
+            hint=f"{another}push a good version instead",
+            details=others,
+        )
+    publication = Publication(
+        record.source_revision, record.source, by, "rollback", "", Check(), True
+    )
+    kept = kept_record(target, by)
+    if kept is not None and not overwrite:
+        raise TargetDrifted("it was changed by hand since it was published")
+    # In the event, so that whoever finishes an interrupted rollback holds it, too.
+    event = {
+        **event_of("rollback", publication, live),
+        "to": record.number,
+        **_held_for(record, current),
+    }
+    switch = Switch(
+        staged=tree,
+        new=record,
+        expected=live,
+        inspected_seconds=target.inspected_seconds,
+        kept=kept,
+        event=event,
+    )
+    target.publisher().publish(switch)
+    return read_back(target, record)
 
-    Each method takes the push lock and looks at the live version first.
+
+def _is_as_recorded(target: Target, tree: bytes, record: Record) -> bool:
+    """Return whether a version is what was published, once an interrupted carry is undone."""
+    trees, recorded = target.trees, target.records.manifest(record)
+    with contextlib.suppress(SourceRefused):
+        if recorded is not None:
+            back = trees.snapshot(tree)
+            undo_interrupted_carry(tree, back.scan.local, recorded, back.manifest())
+        return is_as_published(trees, tree, record)
+    return False
+
+
+def _looked_at_again(target: Target) -> Optional[Snapshot]:
+    """Return the live version, now that nobody else can change it through envsync."""
+    target.require_sound_link()
+    refuse_anothers(target.place_findings())
+    target.lock.acquire()
+    target.recover()
+    require_no_mounts(target.places)
+    return target.look_again()
+
+
+def remove(target: Target, by: str, overwrite: bool) -> RecordFacts:
+    """Remove the live version; it becomes a generation, and is held."""
+    live = _looked_at_again(target)
+    if live is None:
+        raise NotFound(f"there is no environment {target.name} there")
+    require_movable(target.places)
+    current = target.current(live)
+    kept = kept_record(target, by, "removed")
+    if kept is not None and not overwrite:
+        raise TargetDrifted("it is not what was published there")
+    record = kept or current
+    assert record is not None, "what needs no new record has one"
+    removal = RemovalOrder(live, record, kept is not None, by)
+    return record_facts(Remover(target.switch_site()).run(removal))
+
+
+def _earlier(
+    target: Target, number: Optional[int], current: Optional[Record], live: Optional[Snapshot]
+) -> Record:
+    """Return generation `number`, or the one of `version_to_go_back_to` if that is None.
+
+    Raises `NotFound` if there is none.
     """
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-
-    def rollback(self, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
-        """Put an earlier version back; the live one becomes a generation and is held."""
-        live = self._looked_at_again()
-        current = self._target.current(live)
-        record = self._earlier(number, current, live)
-        tree = self._target.records.tree(record)
-        if tree is None:
-            raise NotFound(f"the tree of generation {record.number} is missing")
-        require_no_mounts_in(tree, f"generation {record.number}")
-        if not self._is_as_recorded(tree, record):
-            others = _kept([r for r in self._target.records.kept() if r not in (record, current)])
-            another = "put another one back with `--to NUMBER`, or " if others else ""
-            raise PreflightRefused(
-                f"generation {record.number} was changed since it was published",
-                hint=f"{another}push a good version instead",
-                details=others,
-            )
-        publication = Publication(
-            record.source_revision, record.source, by, "rollback", "", Check(), True
-        )
-        kept = kept_record(self._target, by)
-        if kept is not None and not overwrite:
-            raise TargetDrifted("it was changed by hand since it was published")
-        # In the event, so that whoever finishes an interrupted rollback holds it, too.
-        event = {
-            **event_of("rollback", publication, live),
-            "to": record.number,
-            **_held_for(record, current),
-        }
-        switch = Switch(
-            staged=tree,
-            new=record,
-            expected=live,
-            inspected_seconds=self._target.inspected_seconds,
-            kept=kept,
-            event=event,
-        )
-        self._target.publisher().publish(switch)
-        return read_back(self._target, record)
-
-    def _is_as_recorded(self, tree: bytes, record: Record) -> bool:
-        """Return whether a version is what was published, once an interrupted carry is undone."""
-        trees, recorded = self._target.trees, self._target.records.manifest(record)
-        with contextlib.suppress(SourceRefused):
-            if recorded is not None:
-                back = trees.snapshot(tree)
-                undo_interrupted_carry(tree, back.scan.local, recorded, back.manifest())
-            return is_as_published(trees, tree, record)
-        return False
-
-    def _looked_at_again(self) -> Optional[Snapshot]:
-        """Return the live version, now that nobody else can change it through envsync."""
-        self._target.require_sound_link()
-        refuse_anothers(self._target.place_findings())
-        self._target.lock.acquire()
-        self._target.recover()
-        require_no_mounts(self._target.places)
-        return self._target.look_again()
-
-    def remove(self, by: str, overwrite: bool) -> RecordFacts:
-        """Remove the live version; it becomes a generation, and is held."""
-        live = self._looked_at_again()
-        if live is None:
-            raise NotFound(f"there is no environment {self._target.name} there")
-        require_movable(self._target.places)
-        current = self._target.current(live)
-        kept = kept_record(self._target, by, "removed")
-        if kept is not None and not overwrite:
-            raise TargetDrifted("it is not what was published there")
-        record = kept or current
-        assert record is not None, "what needs no new record has one"
-        removal = RemovalOrder(live, record, kept is not None, by)
-        return record_facts(Remover(self._target.switch_site()).run(removal))
-
-    def _earlier(
-        self, number: Optional[int], current: Optional[Record], live: Optional[Snapshot]
-    ) -> Record:
-        """Return generation `number`, or the one of `version_to_go_back_to` if that is None.
-
-        Raises `NotFound` if there is none.
-        """
-        records = self._target.records
-        live_number = None if current is None else current.number
-        kept = [record for record in records.kept() if record.number != live_number]
-        if number is None:
-            live_revision = "" if live is None else live.revision
-            removed, held = records.removed(), records.held()
-            record = version_to_go_back_to(kept, current, live_revision, removed, held)
-        else:
-            record = next((record for record in kept if record.number == number), None)
-        if record is None:
-            raise NotFound(_missing(self._target.name, number, current), details=_kept(kept))
-        return record
+    records = target.records
+    live_number = None if current is None else current.number
+    kept = [record for record in records.kept() if record.number != live_number]
+    if number is None:
+        live_revision = "" if live is None else live.revision
+        removed, held = records.removed(), records.held()
+        record = version_to_go_back_to(kept, current, live_revision, removed, held)
+    else:
+        record = next((record for record in kept if record.number == number), None)
+    if record is None:
+        raise NotFound(_missing(target.name, number, current), details=_kept(kept))
+    return record
 
 
 def _kept(records: Sequence[Record]) -> Sequence[str]:
