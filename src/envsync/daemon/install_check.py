@@ -16,12 +16,13 @@ from envsync.agent.server.running_installers import installers_at_work
 from envsync.conda import busy
 from envsync.daemon.install_records import (
     changed_seconds,
+    contents,
     is_in_namespace,
     is_outer,
+    named_like,
     not_of_conda,
     not_of_pip,
     package_directories,
-    shared_files,
     unclaimed,
     unwritten_history,
     what_is_missing,
@@ -60,13 +61,13 @@ class InstallCheck:
         if accepted is None:
             accepted = () if self._look_for_installer() else self._packages
         self._accepted = set(accepted)
-        self._accepted_files = self._files
+        self._accepted_contents = self._contents
         # Others come from an installer while no daemon ran, or from the program itself.
         self._saw_installer |= any(map(is_outer, self._packages - self._accepted))
 
     def _look_at_packages(self) -> None:
         self._packages = package_directories(self._path)
-        self._files = shared_files(self._path)
+        self._contents = contents(self._path)
 
     def _look_for_installer(self) -> str:
         """Return who is changing the environment now, as `pip (process 4242)`; empty if nobody."""
@@ -106,7 +107,7 @@ class InstallCheck:
         may come back as it was.
         """
         self._accepted = self._packages or self._accepted
-        self._accepted_files = self._files
+        self._accepted_contents = self._contents
         self._saw_installer = self._saw_conda = False
 
     @property
@@ -157,19 +158,20 @@ class InstallCheck:
                 yield f"{name} is in no installed distribution"
 
     def _new_packages(self) -> set[str]:
-        """Return the packages that may be an installer's.
+        """Return the packages that may be an installer's; also such as it has taken the record of.
 
         If none was seen, these are only such as appear without a hint.
         """
         new = self._packages - self._accepted
         if self._saw_installer or self.is_polled:
-            return new
+            gone = self._accepted_contents.records - self._contents.records
+            return new | named_like(self._path, self._packages, gone)
         return {path for path in new if is_in_namespace(self._path, path)}
 
     def _unrecorded(self) -> Iterator[str]:
         """Yield what came with a conda that ended before it wrote the history, its last step."""
-        if self._files.history in (self._accepted_files.history, 0):
-            names = not_of_pip(self._path, self._files.names - self._accepted_files.names)
+        if self._contents.history in (self._accepted_contents.history, 0):
+            names = not_of_pip(self._path, self._contents.names - self._accepted_contents.names)
             for name in sorted(names):
                 yield f"{name} is in no transaction of conda-meta/history"
 

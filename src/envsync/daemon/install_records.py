@@ -39,6 +39,9 @@ _LEVELS = 3
 _SHARED_INIT_BYTES_MAX = 1024
 """The largest `__init__.py` of such a package: it only extends the `__path__`, if there is any."""
 
+_VERSION = re.compile(r"-(?=[0-9])")
+"""What precedes the version in the name of a record."""
+
 _SHARED = ("bin", "include", "lib", "share")
 """Directories in which most packages have something, and pip puts what is not for Python."""
 
@@ -86,23 +89,50 @@ def is_in_namespace(environment: str, package: str) -> bool:
     return not is_outer(package) and _init_bytes(above) < 0
 
 
-class SharedFiles(NamedTuple):
-    """What is in the directories that packages share, and the size of the history; 0 without it."""
+class Contents(NamedTuple):
+    """What else shows that something was installed or removed.
+
+    `names` are in the directories that packages share. `records` are the names of those of conda
+    and pip. `history` is the size of conda's, 0 without it.
+    """
 
     names: frozenset[str]
+    records: frozenset[str]
     history: int
 
 
-def shared_files(environment: str) -> SharedFiles:
+def contents(environment: str) -> Contents:
     names = (
         os.path.join(directory, name)
         for directory in _SHARED
         for name in names_in(os.path.join(environment, directory))
     )
+    meta = os.path.join(environment, "conda-meta")
+    records = (
+        name
+        for directory in (meta, *site_packages(environment))
+        for name in names_in(directory)
+        if name.endswith((".json", ".dist-info", ".egg-info"))
+    )
     history = 0
     with contextlib.suppress(OSError):
-        history = os.stat(os.path.join(environment, "conda-meta/history")).st_size
-    return SharedFiles(frozenset(names), history)
+        history = os.stat(os.path.join(meta, "history")).st_size
+    return Contents(frozenset(names), frozenset(records), history)
+
+
+def named_like(environment: str, packages: set[str], records: Iterable[str]) -> set[str]:
+    """Return those of the packages that are not empty and have the names of recorded ones."""
+    names = {_normalized(_VERSION.split(record, maxsplit=1)[0]) for record in records}
+    return {
+        path
+        for path in packages
+        if _normalized(_name(path)) in names
+        and not {"__pycache__"}.issuperset(names_in(os.path.join(environment, path)))
+    }
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_./]+", "-", name).lower()
 
 
 def not_of_pip(environment: str, names: Iterable[str]) -> set[str]:
@@ -251,8 +281,8 @@ def _records(info: str) -> tuple[str, ...]:
 
 def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:
     """Sort records named like one of `names` first, as they most likely mention it."""
-    likely = tuple(re.split("[-/]", name)[0].lower().replace("_", "-") for name in names)
-    return sorted(records, key=lambda name: not name.lower().replace("_", "-").startswith(likely))
+    likely = tuple(_normalized(re.split("[-/]", name)[0]) for name in names)
+    return sorted(records, key=lambda name: not _normalized(name).startswith(likely))
 
 
 def _not_in(records: Iterable[str], pattern: re.Pattern[bytes], names: set[str]) -> set[str]:

@@ -388,3 +388,24 @@ def test_part_of_a_namespace_package_is_unfinished_although_no_installer_was_see
         (top / PACKAGES / package).mkdir()
     assert check.observe().unfinished == (INNER,)
     assert InstallCheck(str(top), check.accepted).observe().unfinished == (INNER,)
+
+
+def test_package_that_lost_its_record_to_an_upgrade_is_unfinished(top: Path) -> None:
+    """uv has removed the old one, and begun with the new."""
+    old = install(top, "Lab_Many", ["lab_many/__init__.py"])
+    install(top, "others", ["others/__init__.py"])
+    check = InstallCheck(str(top))
+    with running(top, "uv"):
+        check.note_installer()
+        shutil.rmtree(old)
+        (top / PACKAGES / "lab_many/__init__.py").write_text("half")
+    assert check.observe().unfinished == ("lab_many is in no installed distribution",)
+    install(top, "lab_many", ["lab_many/__init__.py"])
+    assert check.observe().unfinished == ()
+    check.accept()
+    with running(top, "uv"):
+        check.note_installer()
+        shutil.rmtree(top / PACKAGES / "lab_many-1.0.dist-info")
+        (top / PACKAGES / "lab_many/__init__.py").unlink()
+        (top / PACKAGES / "lab_many/__pycache__").mkdir()  # which an uninstall may leave
+    assert check.observe().unfinished == ()
