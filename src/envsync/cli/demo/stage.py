@@ -20,7 +20,7 @@ from envsync.files.sizes import size
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 SERVERS = ("server1", "server2")
-PREFIX = "miniconda3"
+_PREFIX = "miniconda3"
 """Not shorter than a server's name: a path cannot be made longer in every file."""
 _COPIES = 6  # the source, two trees on server1 and three on server2
 _SMALL_BYTES = 80_000_000
@@ -37,7 +37,7 @@ class Stage:
 
     @property
     def prefix(self) -> Path:
-        return self.directory / PREFIX
+        return self.directory / _PREFIX
 
     @property
     def environment(self) -> Path:
@@ -59,7 +59,7 @@ def stage(users: Path | None) -> Iterator[Stage]:
 
 def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) -> Stage:
     machines = stack.enter_context(running(directory, SERVERS))
-    prefix = directory / PREFIX
+    prefix = directory / _PREFIX
     make_prefix(prefix)
     name = "demo" if users is None else users.name
     path = prefix / "envs" / name

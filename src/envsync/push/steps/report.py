@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from envsync.agent.wire.checked_json import to_json
@@ -87,6 +87,3 @@ class ServerProgress:
     files: int = 0
     waits_for: tuple[ProcessUse, ...] = ()
     wait_seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
