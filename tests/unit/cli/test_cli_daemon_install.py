@@ -11,6 +11,7 @@ import pytest
 from envsync.cli.daemon import service_plan
 from envsync.cli.daemon.service_plan import ServicePlan
 from envsync.cli.daemon.service_trial import trial
+from envsync.daemon.systemd import units
 from envsync.daemon.systemd.systemctl import Systemctl
 from envsync.daemon.systemd.units import Account, ServiceSpec, Unit, UnitFile
 from envsync.errors import ServiceFailed
@@ -52,6 +53,27 @@ def test_a_service_that_could_not_work_replaces_none(
     ended = envsync("daemon", "install", "--user")
     assert ended.err == "envsync: as alice: lab.yaml: it cannot be read\n"
     assert old.read_text() == "the one that works"
+
+
+def test_unit_of_the_other_systemd_that_is_enabled_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the next boot one of them would be started again and again."""
+    monkeypatch.setattr(units, "SYSTEM_DIRECTORY", tmp_path / "system")
+    service, unit = service_of(tmp_path), Unit("any", ())
+    for of_user, path, command in (
+        (False, ".config/systemd/user/default.target.wants/envsync.service",
+         "systemctl --user disable envsync.service"),
+        (True, "system/multi-user.target.wants/envsync@alice.service",
+         "sudo systemctl disable envsync@alice.service"),
+    ):  # fmt: skip
+        plan = ServicePlan(service, unit, "here", (), Systemctl({}, of_user=of_user))
+        assert plan.rival() is None
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).symlink_to("/etc/systemd/system/unit")
+        rival = plan.rival()
+        assert rival is not None
+        assert rival.command("disable") == command
 
 
 def test_hint_names_both_ways_to_install_with_the_options_that_were_given(

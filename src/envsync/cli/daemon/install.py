@@ -107,6 +107,10 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
         file["before"] = None if outcome.before is None else str(outcome.before)
         before = f"; the old file is {outcome.before}" if outcome.before else ""
         terminal.say(f"{outcome.path}: {'written' if outcome.changed else 'unchanged'}{before}")
+    rival = plan.rival()
+    if rival is not None:
+        terminal.warning(f"{rival.name} is enabled, too, but only one of both can run")
+        terminal.hint(rival.command("disable"))
     systemctl = plan.systemctl
     if not systemctl.runs():
         _tell_no_systemd(terminal, plan)

@@ -77,6 +77,17 @@ class ServicePlan:
             hint=f"end it, then run this again: {end}",
         )
 
+    def rival(self) -> KnownUnit | None:
+        """Return the account's unit in the other systemd if that starts it, too; else None."""
+        account = self.service.account
+        if self.systemctl.of_user:
+            unit = KnownUnit(units.system_unit_name(account.name), False)
+            link = units.SYSTEM_DIRECTORY / "multi-user.target.wants" / unit.name
+        else:
+            unit = KnownUnit(units.USER_UNIT, True)
+            link = units.user_directory(account.home, {}) / "default.target.wants" / unit.name
+        return unit if link.is_symlink() else None
+
     def lingers(self) -> bool:
         """Return whether the user's systemd runs without a login."""
         argv = ["loginctl", "show-user", self.service.account.name, "--property=Linger", "--value"]

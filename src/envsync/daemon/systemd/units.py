@@ -17,7 +17,7 @@ from envsync import __version__
 from envsync.errors import UsageError
 from envsync.files.directories import cache_home, state_home
 
-_SYSTEM_DIRECTORY = Path("/etc/systemd/system")
+SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 DROP_IN = "50-install.conf"
 
 _SHIPPED = Path(__file__).parent
@@ -140,7 +140,7 @@ def system_unit(service: ServiceSpec) -> Unit:
     ]
     if service.temporary_directories:
         lines.append(f"BindReadOnlyPaths={_paths('', service.temporary_directories)}")
-    return _unit(name, _SYSTEM_TEMPLATE, _SYSTEM_DIRECTORY, lines)
+    return _unit(name, _SYSTEM_TEMPLATE, SYSTEM_DIRECTORY, lines)
 
 
 def system_unit_name(user: str) -> str:
