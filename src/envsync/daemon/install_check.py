@@ -133,9 +133,9 @@ class InstallCheck:
         for directory in watched_directories(self._path):
             for name in names_in(directory):
                 path = os.path.join(directory, name)
-                relative = os.fsencode(os.path.relpath(path, self._path))
-                if busy.is_sign(relative) and changed_seconds(path) < before:
-                    paths.append(relative)
+                might_be_one = "~" in name or name == ".condatmp"
+                if might_be_one and changed_seconds(path) < before:
+                    paths.append(os.fsencode(os.path.relpath(path, self._path)))
         now = time.time()
         for sign in busy.signs([(path, now) for path in paths], now):
             yield sign.message

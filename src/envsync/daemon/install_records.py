@@ -54,7 +54,7 @@ def package_directories(environment: str) -> set[str]:
     Those in a package that may be of several distributions are among them.
     """
     return {
-        os.path.relpath(path, environment)
+        path.removeprefix(f"{environment}/")
         for directory in site_packages(environment)
         for path in _packages(directory, _LEVELS)
     }
