@@ -89,7 +89,7 @@ def is_in_namespace(environment: str, package: str) -> bool:
     return not is_outer(package) and _init_bytes(above) < 0
 
 
-class Contents(NamedTuple):
+class InstalledContents(NamedTuple):
     """What else shows that something was installed or removed.
 
     `names` are in the directories that packages share. `records` are the names of those of conda
@@ -101,7 +101,7 @@ class Contents(NamedTuple):
     history: int
 
 
-def contents(environment: str) -> Contents:
+def contents(environment: str) -> InstalledContents:
     names = (
         os.path.join(directory, name)
         for directory in _SHARED
@@ -117,7 +117,7 @@ def contents(environment: str) -> Contents:
     history = 0
     with contextlib.suppress(OSError):
         history = os.stat(os.path.join(meta, "history")).st_size
-    return Contents(frozenset(names), frozenset(records), history)
+    return InstalledContents(frozenset(names), frozenset(records), history)
 
 
 def named_like(environment: str, packages: set[str], records: Iterable[str]) -> set[str]:
