@@ -59,13 +59,15 @@ def write(machine: Machine, name: str, *, size_bytes: int = 20) -> None:
 
 @contextlib.contextmanager
 def installer(machine: Machine) -> Iterator[None]:
-    """`conda install` is at work on `myenv` in another of alice's sessions."""
+    """`conda install` is at work on `myenv` in another of alice's sessions, to its end."""
     environment = place(machine.host, "").rstrip("/")
     process = machine.popen(["python3", "-c", _INSTALLER, environment], user=USER)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
         yield
+        with machine.host.path(place(machine.host, "conda-meta/history")).open("a") as history:
+            history.write("==> 2026-11-30 12:00:00 <==\n")
     finally:
         machine.run(["pkill", "-u", USER, "-f", "^conda -c"], check=False)
         process.communicate(timeout=10)
