@@ -528,6 +528,8 @@ def test_what_a_killed_unpack_left_goes_unless_another_is_at_it(server: Server, 
         (home / "envsync/unpacked" / name / "envs" / name).mkdir(parents=True)
         (home / "envsync/unpacked" / name / "envs" / name / "file").write_bytes(b"x" * 100)
         (home / "envsync/unpacked" / name / "lock").touch()
+        (home / "envsync/unpacked" / name).chmod(0o700)
+    (home / "envsync/unpacked").chmod(0o700)
     with (home / "envsync/unpacked/used/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for dry_run in (True, False):

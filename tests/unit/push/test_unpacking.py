@@ -503,6 +503,42 @@ def test_directory_that_another_user_made_is_not_used(
     assert not list(tmp_path.rglob("unpacked"))
 
 
+@pytest.mark.parametrize("what", ["a link", "open to others", "somebody else's"])
+@pytest.mark.parametrize("at", ["unpacked", "unpacked/myenv"])
+def test_nothing_is_unpacked_in_what_another_user_made_in_a_shared_cache_directory(
+    at: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    foreign, users_own = tmp_path / "envsync" / at, tmp_path / "miniconda3"
+    (users_own / "envs").mkdir(parents=True)
+    foreign.parent.mkdir(parents=True)
+    if what == "a link":
+        foreign.symlink_to(users_own)
+    else:
+        foreign.mkdir()
+        foreign.chmod(0o777 if what == "open to others" else 0o700)
+    if what == "somebody else's":
+        if os.geteuid():
+            pytest.skip("only root can make a directory of another user's")
+        os.chown(foreign, NOBODY, -1)
+    with pytest.raises(SourceRefused, match="private"):
+        UnpackPlace("myenv")
+    assert names(users_own) == ["envs"]
+
+
+def test_unpacking_waits_for_a_gc_that_removes_what_was_left_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    UnpackPlace("myenv").close()
+    with (tmp_path / "envsync/unpacked/myenv/lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        release = threading.Timer(0.2, fcntl.flock, (lock, fcntl.LOCK_UN))
+        release.start()
+        UnpackPlace("myenv").close()
+        release.join()
+
+
 def test_closing_removes_all_of_a_tree_that_is_still_being_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

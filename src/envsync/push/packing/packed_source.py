@@ -12,6 +12,7 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from envsync.agent.source.source_environment import SourceEnvironment
 
 T = TypeVar("T")
+_WAIT_SECONDS = 5.0
+_ASK_SECONDS = 0.05
 
 
 class Filled(NamedTuple):
@@ -71,10 +74,13 @@ class UnpackPlace:
     """A directory `prefix` for the one unpacked environment; nobody else unpacks that name now."""
 
     def __init__(self, name: str) -> None:
-        self.prefix = Path(unpacked_directory(os.environ) or _temporary() / "unpacked", name)
+        above = Path(unpacked_directory(os.environ) or _temporary() / "unpacked")
+        self.prefix = above / name
         self.environment = self.prefix / "envs" / name
         try:
-            self.prefix.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (above, self.prefix):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _require_own(directory, stat.S_IWGRP | stat.S_IWOTH)
             self._lock = (self.prefix / "lock").open("w")
         except OSError as error:
             raise StorageFailed(
@@ -82,7 +88,7 @@ class UnpackPlace:
                 hint="set XDG_CACHE_HOME to a directory that this user can write",
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_lock()
         except BlockingIOError:
             self._lock.close()
             raise Locked(f"another envsync is unpacking {name} on this machine") from None
@@ -92,6 +98,17 @@ class UnpackPlace:
                 f"cannot lock a file in {self.prefix}: {error.strerror}",
                 hint="set XDG_CACHE_HOME to a directory on a disk of this machine",
             ) from error
+
+    def _take_lock(self) -> None:
+        """Take the lock, which a `gc` has for as long as it removes what was left there."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_ASK_SECONDS)
 
     def clear(self) -> None:
         """Remove all that is unpacked, even if it is still being unpacked: Ctrl-C waits for nobody.
@@ -123,14 +140,19 @@ def _temporary() -> Path:
     base = Path(tempfile.gettempdir(), f"envsync-{os.geteuid()}")
     with contextlib.suppress(FileExistsError):
         base.mkdir(mode=0o700)
-    status = base.lstat()
-    is_private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    _require_own(base, stat.S_IRWXG | stat.S_IRWXO)
+    return base
+
+
+def _require_own(directory: Path, access: int) -> None:
+    """Raise `SourceRefused` if another user made `directory`, or has one of `access` to it."""
+    status = directory.lstat()
+    is_private = stat.S_ISDIR(status.st_mode) and not status.st_mode & access
     if not is_private or status.st_uid != os.geteuid():
         raise SourceRefused(
-            f"{base} is not private to this user, so nothing is unpacked there",
+            f"{directory} is not private to this user, so nothing is unpacked there",
             hint="set XDG_CACHE_HOME to a directory of this user",
         )
-    return base
 
 
 class PackedEnd:
