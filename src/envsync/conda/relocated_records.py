@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
-from typing import Dict, Iterator, Mapping, Match, NamedTuple, Optional, Pattern, Tuple
+from typing import Dict, Iterator, Mapping, Match, NamedTuple, Optional, Pattern
 
 from envsync.conda.relocation import BINARY, TEXT, Placeholder
 from envsync.files.json_object import json_object
@@ -86,20 +86,31 @@ def _pip_hash(found: Match[bytes], rewritten: ByDigest) -> bytes:
     return b"sha256=%s,%d" % (digest, file.size_bytes)
 
 
+class Declaration(NamedTuple):
+    """Conda's record that the package's file at `path` has `prefix` in place of the prefix."""
+
+    path: bytes
+    prefix: bytes
+    mode: str
+
+
 def placeholders(content: bytes) -> Dict[bytes, Placeholder]:
     """Return the files, by path, into which conda wrote the prefix according to a record."""
-    by_path: Dict[bytes, Placeholder] = {}
+    return {file.path: Placeholder(file.mode, len(file.prefix)) for file in declarations(content)}
+
+
+def declarations(content: bytes) -> Iterator[Declaration]:
+    """Yield the files into which conda wrote the prefix according to a record."""
     for match in _FLAT_OBJECT.finditer(content) if _DECLARED in content else ():
         if _DECLARED in match.group():
-            by_path.update(_placeholder(match.group()))
-    return by_path
+            yield from _declaration(match.group())
 
 
-def _placeholder(entry: bytes) -> Iterator[Tuple[bytes, Placeholder]]:
+def _declaration(entry: bytes) -> Iterator[Declaration]:
     document = json_object(entry)
     path, text, mode = (document.get(key) for key in ("_path", "prefix_placeholder", "file_mode"))
     if isinstance(path, str) and isinstance(text, str) and text and mode in (TEXT, BINARY):
-        size_bytes = len(text.encode("utf-8", "surrogatepass"))
         # JSON can spell a lone surrogate, which is in no file's name.
         with contextlib.suppress(UnicodeEncodeError):
-            yield path.encode("utf-8", "surrogateescape"), Placeholder(mode, size_bytes)
+            prefix = text.encode("utf-8", "surrogatepass")
+            yield Declaration(path.encode("utf-8", "surrogateescape"), prefix, mode)

@@ -349,6 +349,47 @@ def test_records_of_files_that_are_rewritten_are_true(tmp_path: Path) -> None:
     assert said == f"../../../bin/mine,sha256={digest},{len(now)}\n"
 
 
+def test_conda_packs_own_script_may_be_in_its_list(tmp_path: Path) -> None:
+    """As where somebody ran `conda-unpack`, which stays: the next archive's list names it."""
+    names_itself = script((UNPACK, "/opt/x", "text"), ("share/x", "/opt/x", "text"))
+    top = unpacked(tmp_path, tar(file("share/x", b"/opt/x\n"), names_itself))
+    assert (top / "share/x").read_text() == f"{top}\n"
+    assert names(top / "bin") == []
+
+
+def test_an_interpreter_that_was_named_is_not_replaced_once_more(tmp_path: Path) -> None:
+    """The environment was packed at a directory above the one where it is unpacked."""
+    python = file("bin/tool", f"#!/usr/bin/env python\n{tmp_path}/x\n".encode())
+    data = tar(python, script(("bin/tool", f"{tmp_path}", "text")))
+    top = unpacked(tmp_path, data)
+    assert (top / "bin/tool").read_text() == f"#!{top}/bin/python\n{top}/x\n"
+
+
+def test_a_script_is_compared_with_its_own_package_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small archive may have a great many scripts, and other files that name prefixes."""
+    prefixes: list[bytes] = []
+    with_python = conda_unpack._with_python
+
+    def count(content: bytes, prefix: bytes) -> bytes:
+        prefixes.append(prefix)
+        return with_python(content, prefix)
+
+    monkeypatch.setattr(conda_unpack, "_with_python", count)
+    declared = [
+        {"_path": path, "prefix_placeholder": f"/hold/{path}", "file_mode": "text"}
+        for path in ("bin/tool", *(f"lib/{number}" for number in range(100)))
+    ]
+    data = tar(
+        file("bin/tool", b"#!/usr/bin/env python\n"),
+        file("conda-meta/x-1-0.json", json.dumps({"paths": declared}).encode()),
+        script(),
+    )
+    top = unpacked(tmp_path, data)
+    assert set(prefixes) == {bytes(top), b"/hold/bin/tool"}
+
+
 def test_a_large_text_that_names_its_place_may_grow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

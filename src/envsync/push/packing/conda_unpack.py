@@ -12,7 +12,6 @@ import os
 import posixpath
 import re
 import stat
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from envsync.conda.relocation import TEXT, Move, Placeholder, Relocation
 from envsync.errors import SourceRefused
 from envsync.push.packing.extraction import path_inside
-from envsync.push.packing.record_correction import RewrittenFiles, placeholders
+from envsync.push.packing.record_correction import RewrittenFiles
 
 UNPACK = "bin/conda-unpack"
 _HISTORY = "conda-meta/history"
@@ -56,12 +55,11 @@ def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
     records = list(_records((top / UNPACK).read_text(errors="surrogateescape")))
     earlier = tuple(dict.fromkeys(_stood_at(records)))[:_NAMES_MAX]
     moves = [Move(path, os.fsencode(top)) for path in earlier]
-    files = RewrittenFiles(top)
-    _name_python(top, earlier, files)
+    files = RewrittenFiles(top, earlier)
     _settle_files(top, [*records, *_interpreters(top)], Relocation(moves), files)
+    files.correct_records()
     for name in _ITS_OWN:
         (top / name).unlink(missing_ok=True)
-    files.correct_records()
     placeholders = {record.placeholder.rstrip("/") for record in records} - {""}
     _settle_links(top, symlinks, sorted(placeholders, key=len, reverse=True))
     return earlier
@@ -77,32 +75,22 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
                 yield os.fsencode(path)
 
 
-def _name_python(top: Path, earlier: Sequence[bytes], files: RewrittenFiles) -> None:
-    """Have the scripts to which conda-pack gave `#!/usr/bin/env python` use this Python."""
-
-    def named(content: bytes, prefix: bytes) -> bytes:
-        return _ANY_PYTHON.sub(lambda match: b"#!" + prefix + b"/bin/" + match[1], content)
-
-    prefix, before = os.fsencode(top), (*earlier, *placeholders(top))
-    for path in sorted((top / "bin").iterdir()):
-        if path != top / UNPACK and stat.S_ISREG(path.lstat().st_mode):
-            files.replace(
-                path,
-                lambda content: named(content, prefix),
-                lambda content: (named(content, old) for old in before),
-            )
+def _with_python(content: bytes, prefix: bytes) -> bytes:
+    """Return a script that conda-pack gave `#!/usr/bin/env python` with that prefix's Python."""
+    return _ANY_PYTHON.sub(lambda match: b"#!" + prefix + b"/bin/" + match[1], content)
 
 
 def _settle_files(
     top: Path, records: Iterable[_Record], moved: Relocation, files: RewrittenFiles
 ) -> None:
-    """Do what `conda-unpack` does."""
+    """Do what `conda-unpack` does, and have `/usr/bin/env python` scripts use this Python."""
     room = _Room()
-    by_path = defaultdict(list)
+    scripts = (path for path in sorted((top / "bin").iterdir()) if _is_regular(path))
+    by_path: dict[str, list[_Record]] = {f"bin/{path.name}": [] for path in scripts}
     for record in records:
-        by_path[record.path].append(record)
-    for of_it in by_path.values():
-        _rewrite(top, of_it, moved, room, files)
+        by_path.setdefault(record.path, []).append(record)
+    for path, of_it in by_path.items():
+        _rewrite(top, path, of_it, moved, room, files)
 
 
 def _records(script: str) -> Iterator[_Record]:
@@ -171,25 +159,30 @@ class _Room:
 
 
 def _rewrite(
-    top: Path, records: Sequence[_Record], moved: Relocation, room: _Room, files: RewrittenFiles
+    top: Path,
+    named: str,
+    records: Sequence[_Record],
+    moved: Relocation,
+    room: _Room,
+    files: RewrittenFiles,
 ) -> None:
     """Rewrite one file like conda-unpack, but the earlier path only where it is meant as a path."""
-    named = records[0].path
     path = top / path_inside(named)
     real = os.path.realpath(path.parent)
     is_below = (real + "/").startswith(os.path.realpath(top) + "/")
-    if not is_below or not os.path.lexists(path) or not stat.S_ISREG(path.lstat().st_mode):
+    if not is_below or not os.path.lexists(path) or not _is_regular(path):
         raise SourceRefused(f"the archive's {UNPACK} names {named!r}, which is not a file in it")
     if len(records) > _RECORDS_OF_FILE_MAX:
         raise SourceRefused(f"the archive's {UNPACK} names {named!r} {len(records)} times")
+    in_prefix = _with_python if named.startswith("bin/") else lambda content, _: content
 
     def change(data: bytes) -> bytes:
         for record in records:
             data = _rewritten(data, record, top, moved, room)
-        return data
+        return in_prefix(data, os.fsencode(top))
 
     try:
-        files.replace(path, change)
+        files.replace(path, change, in_prefix)
     except ValueError as error:
         raise SourceRefused(
             f"{named} has no room for the path where it is unpacked",
@@ -230,4 +223,8 @@ def _is_own_file(top: Path, path: str) -> bool:
     file = top / path
     parent = top.resolve() / posixpath.dirname(path)
     is_own = file.parent.resolve() == parent and os.path.lexists(file)
-    return is_own and stat.S_ISREG(file.lstat().st_mode)
+    return is_own and _is_regular(file)
+
+
+def _is_regular(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)

@@ -5,48 +5,41 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from envsync.conda.relocated_records import (
     Rewritten,
+    declarations,
     is_conda_record,
     is_pip_record,
     with_new_digests,
 )
 from envsync.push.packing.recorded_digests import files
 
-_PLACEHOLDER = re.compile(rb'"prefix_placeholder"\s*:\s*"(/[^"]+)"')
-
-
-def placeholders(top: Path) -> Sequence[bytes]:
-    """Return the paths that files had in place of the prefix when they were packaged."""
-    found: set[bytes] = set()
-    for path, _ in files(top):
-        if is_conda_record(os.fsencode(path)):
-            found.update(_PLACEHOLDER.findall((top / path).read_bytes()))
-    return sorted(found)
-
 
 class RewrittenFiles:
     """Rewrites files below `top`, and then corrects the records about them."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, earlier: Iterable[bytes]) -> None:
+        """`earlier` are the prefixes with which the files may have been installed."""
         self._top = top
+        self._earlier = tuple(earlier)
+        self._packaged = _prefixes_as_packaged(top)
         self._before: dict[Path, dict[bytes, int]] = defaultdict(dict)
 
     def replace(
         self,
         path: Path,
         change: Callable[[bytes], bytes],
-        as_installed: Callable[[bytes], Iterable[bytes]] = lambda _: (),
+        in_prefix: Callable[[bytes, bytes], bytes] = lambda content, _: content,
     ) -> None:
         """Replace a file's content and keep its mode and mtime, by which bytecode is found valid.
 
-        A record is about the content that was replaced, or one that `as_installed` returns for it.
+        A record is about the content that was replaced, or about what `in_prefix` makes of it for
+        one of the earlier prefixes, or for what conda's package has in place of the prefix.
         """
         before = path.read_bytes()
         after = change(before)
@@ -57,8 +50,15 @@ class RewrittenFiles:
         path.write_bytes(after)
         path.chmod(stat.S_IMODE(status.st_mode))
         os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
-        for content in (before, *as_installed(before)):
-            self._before[path][hashlib.sha256(content).digest()] = len(content)
+        self._add(path, before)
+        packaged = self._packaged.get(os.fsencode(path.relative_to(self._top)))
+        for prefix in (*self._earlier, *([] if packaged is None else [packaged])):
+            installed = in_prefix(before, prefix)
+            if installed != before:
+                self._add(path, installed)
+
+    def _add(self, path: Path, content: bytes) -> None:
+        self._before[path][hashlib.sha256(content).digest()] = len(content)
 
     def correct_records(self) -> None:
         """Have the records say what the files are now, if they said what these were before."""
@@ -79,3 +79,13 @@ class RewrittenFiles:
             for old, size_bytes in before.items():
                 rewritten[old] = Rewritten(size_bytes, digest, len(content))
         return rewritten
+
+
+def _prefixes_as_packaged(top: Path) -> dict[bytes, bytes]:
+    """Return, by path, what conda's packages have in place of the prefix."""
+    by_path: dict[bytes, bytes] = {}
+    for path, _ in files(top):
+        if is_conda_record(os.fsencode(path)):
+            declared = declarations((top / path).read_bytes())
+            by_path.update((file.path, file.prefix) for file in declared)
+    return by_path
