@@ -16,6 +16,7 @@ Nothing here reads a file: the functions are pure, on bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from bisect import bisect_right
@@ -221,20 +222,27 @@ class Relocation:
         """Return the content with its `#!` line replaced by one of the same length, or a longer.
 
         A payload knows its distance from the start of the file, which can grow but not shrink,
-        except for an archive that was moved away from the start before. The kernel ignores blanks
-        at the end of the line.
+        except for an archive directly behind the line that was moved away from the start before.
         """
         end = shebang.end(content)
         line, archive = self._text(content[:end]), zip_archive.find(content)
-        shifted_bytes = 0 if archive is None else archive.shifted_bytes
+        shifted_bytes = archive.shifted_bytes if archive and archive.start <= end else 0
         if not shifted_bytes or len(line) < end - shifted_bytes:
-            try:
-                edits = self._same_length(content[:end], [], all_of_it=True)
-                line = _edited(content[:end], list(edits))
-            except CannotRelocate:
-                if len(line) < end:
-                    line = line.rstrip(b"\n").ljust(end - 1) + b"\n"
+            line = self._not_shorter(line, content[:end])
         return line + content[end:]
+
+    def _not_shorter(self, line: bytes, before: bytes) -> bytes:
+        """Return a `#!` line that is not shorter than before, and of the same length if possible.
+
+        A blank would end the interpreter's path. The kernel ignores blanks at the line's end.
+        """
+        with contextlib.suppress(CannotRelocate):
+            same_length = _edited(before, list(self._same_length(before, [], all_of_it=True)))
+            if same_length.count(b" ") <= before.count(b" "):
+                return same_length
+        if len(line) < len(before):
+            line = line.rstrip(b"\n").ljust(len(before) - 1) + b"\n"
+        return line
 
     def _declared(self, content: bytes, placeholder: Placeholder) -> Iterator[_Edit]:
         """Yield edits that do as conda does: NULs fill the rest of the placeholder's length."""

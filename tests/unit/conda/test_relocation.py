@@ -151,7 +151,8 @@ def test_paths_with_blanks_are_found_in_urls_and_json() -> None:
     assert relocation.rewrite(content) == b'file:///d/x {"p": "/d/x"} /d/x'
 
 
-PYTHON = b"#!%s/bin/python3.11\n# a script\n"
+LINE = b"#!%s/bin/python3.11\n"
+PYTHON = LINE + b"# a script\n"
 DEEP = b"/" + b"d" * 120 + b"/envs/my"
 FOR_SH = b"#!/bin/sh\n'''exec' \"%s/bin/python3.11\" \"$0\" \"$@\"\n' '''\n# a script\n"
 
@@ -288,7 +289,7 @@ def zipped(before: bytes = b"", content: bytes = b"x") -> bytes:
 def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> None:
     archive = zipped()
     for new in (LONG, SHORT):
-        assert to(new).rewrite(PYTHON % OLD + archive) == PYTHON % new + archive
+        assert to(new).rewrite(LINE % OLD + archive) == LINE % new + archive
     # An archive that would begin earlier than it says cannot be read.
     script = zipped(PYTHON % OLD)
     archive = script[len(PYTHON % OLD) :]
@@ -296,7 +297,7 @@ def test_a_script_with_an_archive_behind_it_changes_its_first_line_only() -> Non
     assert to(SHORT).rewrite(script) == PYTHON % (SHORT + b"//////") + archive
 
 
-@pytest.mark.parametrize("script", [zipped(PYTHON % OLD), PYTHON % OLD + zipped()])
+@pytest.mark.parametrize("script", [zipped(LINE % OLD), LINE % OLD + zipped()])
 @pytest.mark.parametrize("new", [SHORT, EQUAL, LONG, DEEP, BLANK])
 def test_a_script_with_an_archive_behind_it_comes_back_as_it_was(script: bytes, new: bytes) -> None:
     there = to(new).rewrite(script)
@@ -311,6 +312,23 @@ def test_an_archive_behind_a_line_for_env_begins_no_earlier() -> None:
     there = Relocation([Move(BLANK, LONG)]).rewrite(script)
     assert there.splitlines()[0].rstrip() == b"#!%s/bin/node" % LONG
     assert len(there) == len(script)
+    with zipfile.ZipFile(io.BytesIO(there)) as archive:
+        assert archive.read("__main__.py") == b"x"
+
+
+def test_code_between_a_line_and_an_archive_does_not_move_towards_the_start() -> None:
+    """It may know its distance from there, as in `tail -c +100 "$0"`."""
+    head = b"#!%s/bin/bash\n" % OLD
+    payload = b'tail -c +100 "$0" > x.zip; exit\n' + zipped(content=b"\0")
+    assert to(SHORT).rewrite(head + payload) == b"#!%s/bin/bash\n" % (SHORT + b"//////") + payload
+
+
+@pytest.mark.parametrize("script", [zipped(LINE % OLD), LINE % OLD + zipped()])
+def test_a_script_with_an_archive_behind_it_runs_at_a_shorter_path_with_a_blank(
+    script: bytes,
+) -> None:
+    there = to(b"/a b").rewrite(script)
+    assert there.startswith(b"#!/bin/sh\n'''exec' \"/a b/bin/python3.11\" ")
     with zipfile.ZipFile(io.BytesIO(there)) as archive:
         assert archive.read("__main__.py") == b"x"
 
