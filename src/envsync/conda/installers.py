@@ -18,6 +18,8 @@ _HARMLESS = frozenset(
 )
 # An option of one letter, perhaps after others that take no value: `-n`, `-nmyenv`, `-yqnmyenv`.
 _SHORT_OPTION = re.compile(rb"-[CIOSUdhkqvy]*([fnpt])=?(.*)", re.DOTALL)
+# Behind one of these, a word may be no verb but a value: `uv --cache-dir cache sync`.
+_BEFORE_VALUE = re.compile(rb"--[^=]+|-[CIOSUdhkqvy]*[fnpt]")
 _NAME_OPTIONS = (b"-n", b"--name")
 _PATH_OPTIONS = (b"-p", b"--prefix", b"--python", b"--target", b"-t")
 _FILE_OPTIONS = (b"-f", b"--file")
@@ -86,9 +88,8 @@ def named_paths(process: RunningInstaller) -> List[bytes]:
 
     Links can be in them, which only the machine can follow where it runs (`real_paths`).
     """
-    name, arguments = _installer(process.argv)
-    targets = _targets(name, process, arguments)
-    paths = targets or [argv_program(process), *_variables(process)]
+    _, arguments = _installer(process.argv)
+    paths = [*_targets(process, arguments), argv_program(process), *_variables(process)]
     return [path for path in paths if posixpath.isabs(path)]
 
 
@@ -105,10 +106,19 @@ def _installer(argv: Sequence[bytes]) -> Tuple[str, Sequence[bytes]]:
     """Return an installer's name and its arguments; no name for any other command line."""
     program, arguments = _program(argv)
     match = _INSTALLER.fullmatch(program)
-    verbs = (word for word in arguments if word in _CHANGING or word in _HARMLESS)
-    if match is None or next(verbs, b"") not in _CHANGING:
+    if match is None or not _changes(arguments):
         return "", ()
     return match.group(1).decode("ascii"), arguments
+
+
+def _changes(arguments: Sequence[bytes]) -> bool:
+    """Return whether an installer's verb is one that changes an environment."""
+    for before, word in zip([b"", *arguments], arguments):
+        if word in _CHANGING:
+            return True
+        if word in _HARMLESS and not _BEFORE_VALUE.fullmatch(before):
+            return False
+    return False
 
 
 def _program(argv: Sequence[bytes]) -> Tuple[bytes, Sequence[bytes]]:
@@ -137,9 +147,11 @@ def _concerns(
         return any(_is_within(path, environment) for path in (*paths, *real))
 
     names = _values(arguments, _NAME_OPTIONS)
-    targets = _targets(name, process, arguments)
-    if names or targets:
-        return posixpath.basename(environment) in names or is_any_within(targets)
+    targets = _targets(process, arguments)
+    if posixpath.basename(environment) in names or is_any_within(targets):
+        return True
+    if names or (targets and not _is_left_open(name, arguments)):
+        return False
     if environment_file(process):
         if process.environment_file is None:
             return True
@@ -154,11 +166,14 @@ def _concerns(
     return is_any_within(_variables(process))
 
 
-def _targets(name: str, process: RunningInstaller, arguments: Sequence[bytes]) -> List[bytes]:
+def _is_left_open(name: str, arguments: Sequence[bytes]) -> bool:
+    """Return whether options may name no directory at all, as uv's `--python 3.11` does not."""
+    return name == "uv" and not any(b"/" in value for value in _values(arguments, _PATH_OPTIONS))
+
+
+def _targets(process: RunningInstaller, arguments: Sequence[bytes]) -> List[bytes]:
     """Return the paths that options name, of an environment or its interpreter."""
     values = _values(arguments, _PATH_OPTIONS)
-    if name == "uv":  # `--python 3.11` leaves the environment open
-        values = [value for value in values if b"/" in value or value in (b".", b"..")]
     return [posixpath.join(process.directory, _expanded(value, process)) for value in values]
 
 

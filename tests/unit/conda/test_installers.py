@@ -54,6 +54,12 @@ PIP = process(b"ENV/bin/python ENV/bin/pip install x")
         ("uv runs a job there", b"uv run job.py sync", ENVIRONMENT, None),
         ("uv installs a tool elsewhere", b"uv tool install x", ENVIRONMENT, None),
         ("options before the verb", b"pip --log run.log --python ENV install x", b"", "pip"),
+        ("a value before the verb", b"ENV/bin/python -m pip --log debug install x", b"", "pip"),
+        ("uv with a value before", b"uv --cache-dir cache pip install x", ENVIRONMENT, "uv"),
+        ("uv with a project before", b"uv --project tool sync", ENVIRONMENT, "uv"),
+        ("micromamba with a file before",
+         b"micromamba --rc-file config install -n myenv x", b"", "micromamba"),
+        ("a job behind options", b"uv -q --cache-dir=x run job.py sync", ENVIRONMENT, None),
         ("uv", b"uv pip install --python ENV/bin/python x", b"", "uv"),
         ("a job of the environment", b"ENV/bin/python train.py install", b"", None),
         ("an editor on conda's file", b"vi ENV/conda-meta/history", b"", None),
@@ -78,6 +84,10 @@ def test_installer_at_work(
         (b"../other/bin/python -m pip install x", b"", b"ENV", None),
         (b"uv pip install --python bin/python x", b"/usr/bin/uv", b"ENV", "uv"),
         (b"uv pip install --python bin/python x", b"/usr/bin/uv", b"/other", None),
+        (b"uv pip install --target site-packages x", b"", b"ENV/lib/python3.11", "uv"),
+        (b"uv pip install --prefix myenv x", b"", b"BASE/envs", "uv"),
+        (b"uv pip install --python myenv x", b"", b"BASE/envs", "uv"),
+        (b"uv pip install --python myenv x", b"", b"/other", None),
         (b"conda install -p . x", b"BASE/bin/python", b"ENV", "conda"),
         (b"python -m pip --python ENV/bin/python install x", b"/usr/bin/python3", b"/", "pip"),
     ],
@@ -87,7 +97,7 @@ def test_relative_paths_of_a_process_are_resolved(
 ) -> None:
     running = process(command)._replace(
         program=program.replace(b"ENV", ENVIRONMENT).replace(b"BASE", BASE),
-        directory=directory.replace(b"ENV", ENVIRONMENT),
+        directory=directory.replace(b"ENV", ENVIRONMENT).replace(b"BASE", BASE),
     )
     assert installer_at_work(running, ENVIRONMENT) == expected
 
