@@ -27,7 +27,7 @@ from envsync.daemon.tasks import Task
 from envsync.daemon.wakeup import Wakeup
 from envsync.daemon.watcher import INVENTORY, POLL_SECONDS, Watcher
 from envsync.daemon.worker_process import WorkerProcess
-from envsync.errors import EnvsyncError
+from envsync.errors import EnvsyncError, Locked
 
 STOP_SECONDS = 6.0
 STORE_RETRY_SECONDS = 30.0
@@ -70,6 +70,7 @@ class MainLoop:
             log,
         )
         self._stopping = False
+        self._locked_out: Locked | None = None
         self._store_trouble = ""
         self._status = ""
         self._polled: dict[str, str] = {}
@@ -79,7 +80,11 @@ class MainLoop:
         self._stored_seconds = 0.0
 
     def run(self) -> None:
-        """Run until SIGTERM or Ctrl-C. Raises `EnvsyncError` if the daemon cannot start."""
+        """Run until SIGTERM or Ctrl-C.
+
+        Raises `EnvsyncError` if the daemon cannot start, and `Locked` if it has to stop because
+        its lock was removed and another one was started.
+        """
         self._lock = self._paths.lock()
         try:
             self._set_up()
@@ -88,6 +93,8 @@ class MainLoop:
                 while not self._stopping:
                     self._turn()
             self._end()
+            if self._locked_out is not None:
+                raise self._locked_out
         finally:
             os.close(self._lock)
 
@@ -229,11 +236,16 @@ class MainLoop:
 
         As all in /run/user is with a user's last session, or the state directory by a person.
         """
-        with contextlib.suppress(OSError, EnvsyncError):  # tried again with the next poll
+        try:
             if not self._paths.is_locked_by(self._lock):
                 removed, self._lock = self._lock, self._paths.lock()
                 os.close(removed)
-        self._paths.announce()
+            self._paths.announce()
+        except Locked as error:  # two would push the same environments
+            self._locked_out, self._stopping = error, True
+            return
+        except (OSError, EnvsyncError):
+            pass  # tried again with the next poll
         with contextlib.suppress(OSError, EnvsyncError):
             if self._paths.socket.exists():
                 return

@@ -95,6 +95,27 @@ def test_daemon_without_its_state_directory_stays_known_and_the_only_one(
         client.lock()
 
 
+def test_daemon_stops_if_another_was_started_after_its_state_directory_was_removed(
+    settings: DaemonSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(main_loop, "POLL_SECONDS", 0.0)
+    older = MainLoop(settings, Log(lambda _: None, {}), Notifier(None))
+    newer = replace(older._paths, runtime=tmp_path / "other")
+    locks: list[int] = []
+
+    def start_newer() -> None:
+        shutil.rmtree(newer.state)
+        locks.append(newer.lock())
+        newer.announce()
+        older._wakeup.wake()
+
+    monkeypatch.setattr(older, "_announce_ready", start_newer)
+    with pytest.raises(Locked, match=r"is already running \(process"):
+        older.run()
+    assert newer.announced_socket() == newer.socket
+    os.close(locks[0])
+
+
 def test_state_that_could_not_be_saved_is_tried_again_while_nothing_happens(
     loop: MainLoop,
 ) -> None:
