@@ -84,3 +84,21 @@ def test_how_often_silence_is_waited_for(
     found = [source.direct().reach([["ssh", "server3"]]) for _ in tries]
     assert len(tries) - len(source.tries) == made
     assert [facts.which < 0 for facts in found[made:]] == [True] * len(source.tries)
+
+
+def test_a_try_in_vain_stores_nothing_about_what_other_pushes_reach() -> None:
+    """One of them may store at the same moment that it got in."""
+    stored: list[bool] = []
+
+    class Watched(FakeSource):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "has_reached":
+                stored.append(bool(value))
+
+    source = Watched((IN_VAIN, 30.0), (GOT_IN, 1.0))
+    stored.clear()
+    source.direct().reach([["ssh", "server3"]])
+    assert stored == []
+    source.direct().reach([["ssh", "server3"]])
+    assert stored == [True]

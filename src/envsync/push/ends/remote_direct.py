@@ -65,7 +65,8 @@ class RemoteDirect:
         began_seconds = time.monotonic()
         facts = self._tried(commands)
         was_silent = time.monotonic() - began_seconds > _SILENCE_SECONDS
-        server.has_reached |= facts.which >= 0
+        if facts.which >= 0:
+            server.has_reached = True  # stored without reading: other pushes try at the same time
         server.silent_tries += facts.which < 0 and was_silent
         return facts
 
