@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.queries import differences, verify
@@ -120,3 +121,13 @@ def test_change_beside_a_file_that_became_local_is_found(added: Server) -> None:
     assert listed.drifted
     with pytest.raises(TargetDrifted):
         added.rollback()
+
+
+def test_version_with_a_file_that_became_local_has_its_source_revision_as_a_source(
+    added: Server,
+) -> None:
+    """Else a target that has the same version would take it for a foreign one."""
+    record = records(added).all()[-1]
+    records(added).store(record._replace(source_revision="a" * len(record.revision)))
+    source = SourceEnvironment(str(added.prefix), added.name, ("local",), added.cache, None)
+    assert source.inspect().source_revision == "a" * len(record.revision)

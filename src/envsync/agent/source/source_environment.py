@@ -127,7 +127,7 @@ class SourceEnvironment:
         return state_of(
             self._places.path,
             self._version,
-            source_revision(self._records, snapshot),
+            source_revision(self._records, snapshot, self._trees.local),
             self.history,
             findings + left_out(snapshot.scan) + finding(links),
             self._platform(),

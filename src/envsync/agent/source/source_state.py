@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Tuple
 
+from envsync.agent.places.published_version import published
 from envsync.agent.places.records import Records
 from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.source.version import SourceVersion
@@ -12,6 +13,7 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import AS_SENT, Finding, SourceState
 from envsync.conda.platform_needs import Platform
+from envsync.tree.local import LocalPaths
 
 
 def state_of(
@@ -38,15 +40,16 @@ def state_of(
     )
 
 
-def source_revision(records: Records, snapshot: Snapshot) -> str:
+def source_revision(records: Records, snapshot: Snapshot, local: LocalPaths) -> str:
     """Return the source revision on record, if the version is here as it was published.
 
     Otherwise, return the version's own revision.
     """
     record = records.at(snapshot.scan.inode)
-    if record is None or record.revision != snapshot.revision or record.method not in AS_SENT:
+    if record is None or record.method not in AS_SENT:
         return snapshot.revision
-    return record.source_revision
+    version = published(records, record, local, snapshot.revision)
+    return record.source_revision if version.revision == snapshot.revision else snapshot.revision
 
 
 def left_out(scanned: Scan) -> Tuple[Finding, ...]:
