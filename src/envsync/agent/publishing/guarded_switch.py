@@ -222,7 +222,7 @@ class Publisher:
     def _require_room(self, live: bytes, local: Collection[bytes], tree: bytes) -> None:
         """Require room for the local paths of a version that is put back.
 
-        For a new version, `Staging` asked before it built.
+        For a new version, `BuildPlan.require_space` did before it was built.
         """
         needed = missing_usage(live, local, tree)
         if not needed.inodes and not needed.size_bytes:

@@ -24,7 +24,7 @@ _Message = tuple[Any, bytes]
 
 AGENT_SILENCE_SECONDS = 6 * 3600.0
 """How long an agent may send no message. One at work reports its progress; only a check
-(`check_timeout`) may be silent for long."""
+(`check_timeout`) and a tool of a rebuild may be silent for long."""
 
 
 class End(Protocol):
