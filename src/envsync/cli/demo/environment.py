@@ -8,6 +8,7 @@ makes. Nothing is downloaded.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -20,13 +21,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from envsync.conda.relocation import CannotRelocate, Move, Relocation
 from envsync.errors import SourceRefused
+from envsync.push.packing import recorded_digests
+from envsync.push.packing.record_correction import RewrittenFiles
 
 PACKAGE = "demo_package"
 SCRIPT = "demo-package"
 EDIT = "# quick fix"
 """The line that a person in a hurry adds to the package on a server."""
 
+_REWRITTEN_BYTES_MAX = 64 << 20
 _LEFT_OUT = {
     "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo",
     "ensurepip", "lib2to3",
@@ -83,7 +88,11 @@ def make(path: Path) -> str:
 
 
 def copy(environment: Path, path: Path) -> str:
-    """Copy a user's environment, which is not touched; return a description for a person."""
+    """Copy a user's environment, which is not touched; return a description for a person.
+
+    What names the environment in files and links of the copy is replaced by the copy's path, but
+    not in a binary without room for it.
+    """
     done = subprocess.run(
         ["/bin/cp", "-a", "--reflink=auto", "--", str(environment), str(path)],
         stdin=subprocess.DEVNULL,
@@ -96,7 +105,31 @@ def copy(environment: Path, path: Path) -> str:
         raise SourceRefused(
             f"{environment} cannot be copied", details=done.stderr.strip().splitlines()[-5:]
         )
+    _relocate(path, Relocation([Move(os.fsencode(environment), os.fsencode(path))]))
     return f"a copy of {environment}"
+
+
+def _relocate(top: Path, relocation: Relocation) -> None:
+    """Replace the paths in files and links, except where there is no room, or no permission."""
+    rewritten = RewrittenFiles(top, ())
+    for name, size_bytes in list(recorded_digests.files(top)):
+        if size_bytes <= _REWRITTEN_BYTES_MAX:
+            with contextlib.suppress(CannotRelocate, PermissionError):
+                rewritten.replace(top / name, relocation.rewrite)
+    rewritten.correct_records()
+    for directory, directories, names in os.walk(top):
+        for link in (Path(directory, name) for name in (*directories, *names)):
+            if link.is_symlink():
+                with contextlib.suppress(PermissionError):
+                    _relocate_link(link, relocation)
+
+
+def _relocate_link(link: Path, relocation: Relocation) -> None:
+    before = os.fsencode(link.readlink())
+    target = relocation.link_target(before)
+    if target != before:
+        link.unlink()
+        link.symlink_to(os.fsdecode(target))
 
 
 def install(environment: Path, version: str) -> None:
