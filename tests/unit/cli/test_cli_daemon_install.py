@@ -63,7 +63,7 @@ def test_unit_of_the_other_systemd_that_is_enabled_is_named(
     service, unit = service_of(tmp_path), Unit("any", ())
     for of_user, path, command in (
         (False, ".config/systemd/user/default.target.wants/envsync.service",
-         "systemctl --user disable envsync.service"),
+         "as alice: systemctl --user disable envsync.service"),
         (True, "system/multi-user.target.wants/envsync@alice.service",
          "sudo systemctl disable envsync@alice.service"),
     ):  # fmt: skip
@@ -73,7 +73,14 @@ def test_unit_of_the_other_systemd_that_is_enabled_is_named(
         (tmp_path / path).symlink_to("/etc/systemd/system/unit")
         rival = plan.rival()
         assert rival is not None
-        assert rival.command("disable") == command
+        assert plan.disabling(rival) == command
+
+
+def test_unit_of_a_user_is_taken_for_disabled_if_root_cannot_look_for_it(tmp_path: Path) -> None:
+    """On NFS, a home can be closed to root; here it has a name that no directory can have."""
+    service = service_of(tmp_path / ("x" * 300))
+    plan = ServicePlan(service, Unit("any", ()), "here", (), Systemctl({}, of_user=False))
+    assert plan.rival() is None
 
 
 def test_hint_names_both_ways_to_install_with_the_options_that_were_given(

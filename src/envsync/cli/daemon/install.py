@@ -110,7 +110,7 @@ def _install(invocation: Invocation, plan: ServicePlan, result: dict[str, Any]) 
     rival = plan.rival()
     if rival is not None:
         terminal.warning(f"{rival.name} is enabled, too, but only one of both can run")
-        terminal.hint(rival.command("disable"))
+        terminal.hint(plan.disabling(rival))
     systemctl = plan.systemctl
     if not systemctl.runs():
         _tell_no_systemd(terminal, plan)

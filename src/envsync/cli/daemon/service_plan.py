@@ -71,7 +71,7 @@ class ServicePlan:
             return None
         # Its number is unknown if the disk was full when it started.
         which = running.name if running else f"process {pid or 'unknown'}"
-        end = running.command("disable", "--now") if running else f"kill {pid or 'PID'}"
+        end = self.disabling(running, "--now") if running else f"kill {pid or 'PID'}"
         return Locked(
             f"a daemon of {self.service.account.name} runs already as {which}",
             hint=f"end it, then run this again: {end}",
@@ -86,7 +86,16 @@ class ServicePlan:
         else:
             unit = KnownUnit(units.USER_UNIT, True)
             link = units.user_directory(account.home, {}) / "default.target.wants" / unit.name
-        return unit if link.is_symlink() else None
+        try:
+            return unit if link.is_symlink() else None
+        except OSError:  # the user's home is closed to root
+            return None
+
+    def disabling(self, unit: KnownUnit, *options: str) -> str:
+        """Return the command that disables a unit, with who has to run it if root cannot."""
+        command = unit.command("disable", *options)
+        is_for_another = unit.of_user and not self.systemctl.of_user
+        return f"as {self.service.account.name}: {command}" if is_for_another else command
 
     def lingers(self) -> bool:
         """Return whether the user's systemd runs without a login."""
