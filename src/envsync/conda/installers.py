@@ -146,7 +146,7 @@ def _concerns(
         real = [real for path in paths for real in process.real_paths.get(path, ())]
         return any(_is_within(path, environment) for path in (*paths, *real))
 
-    names = _values(arguments, _NAME_OPTIONS)
+    names = [] if name == "uv" else _values(arguments, _NAME_OPTIONS)  # uv's -n has no value
     targets = _targets(process, arguments)
     if posixpath.basename(environment) in names or is_any_within(targets):
         return True

@@ -59,6 +59,7 @@ PIP = process(b"ENV/bin/python ENV/bin/pip install x")
         ("uv with a project before", b"uv --project tool sync", ENVIRONMENT, "uv"),
         ("micromamba with a file before",
          b"micromamba --rc-file config install -n myenv x", b"", "micromamba"),
+        ("uv, whose -n means no cache", b"uv pip install -n x", ENVIRONMENT, "uv"),
         ("a job behind options", b"uv -q --cache-dir=x run job.py sync", ENVIRONMENT, None),
         ("uv", b"uv pip install --python ENV/bin/python x", b"", "uv"),
         ("a job of the environment", b"ENV/bin/python train.py install", b"", None),
