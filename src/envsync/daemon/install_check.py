@@ -16,26 +16,25 @@ from envsync.agent.server.running_installers import installers_at_work
 from envsync.conda import busy
 from envsync.daemon.install_records import (
     changed_seconds,
-    contents,
     is_in_namespace,
-    is_outer,
-    named_like,
     not_of_conda,
-    not_of_pip,
     package_directories,
     unclaimed,
     unwritten_history,
     what_is_missing,
 )
+from envsync.daemon.installer_runs import InstallerRun, InstallerRuns
 from envsync.daemon.triggers import Observation
+from envsync.daemon.unclaimed_files import signs_of
 from envsync.daemon.watch_points import names_in, site_packages, watched_directories
 
 CHECKS_SPARED_MAX = 20
 """While an installer runs, one check in so many is full; the others only test whether it runs."""
 
 LOOK_SECONDS = 0.05
+LOOK_SHARE = 10
 """Hints that come so soon after one another have one look at /proc: any installer runs for longer
-before it writes its first file."""
+before it writes its first file. Nor do looks take more than one in LOOK_SHARE of the time."""
 
 _PROCESS = re.compile(r"\(process (\d+)\)$")
 
@@ -46,49 +45,53 @@ class InstallCheck:
     Set `is_polled` where an installer can begin and end between two looks at the source.
     """
 
-    def __init__(self, path: str, accepted: Collection[str] | None = None) -> None:
-        """`accepted` are the packages that an earlier check found complete; others can come from
-        an installer that was not seen. None means that all present packages are complete, unless
-        an installer is at work now."""
+    def __init__(
+        self,
+        path: str,
+        accepted: Collection[str] | None = None,
+        runs: Collection[InstallerRun] = (),
+    ) -> None:
+        """`accepted` are the packages that an earlier check found complete, `runs` the installers
+        that it had seen; others can come from one that was not seen. None means that all present
+        packages are complete, but for what an installer at work now has changed."""
         self.is_polled = False
         self._path = path
         self._complete: dict[str, int] = {}
-        self._saw_installer = self._saw_conda = False
-        self._looked_seconds = -math.inf
+        self._runs = InstallerRuns(path, runs)
+        self._look_again_seconds = -math.inf
         self._busy = ""
         self._checks_spared = 0
-        self._look_at_packages()
-        if accepted is None:
-            accepted = () if self._look_for_installer() else self._packages
-        self._accepted = set(accepted)
-        self._accepted_contents = self._contents
-        # Others come from an installer while no daemon ran, or from the program itself.
-        self._saw_installer |= any(map(is_outer, self._packages - self._accepted))
+        self._packages = package_directories(path)
+        self._accepted = self._packages if accepted is None else set(accepted)
+        self._was_away = bool(self._packages - self._accepted)
+        self._look_for_installer()
 
-    def _look_at_packages(self) -> None:
-        self._packages = package_directories(self._path)
-        self._contents = contents(self._path)
+    @property
+    def runs(self) -> tuple[InstallerRun, ...]:
+        """The installers that were seen since the source was last accepted."""
+        return self._runs.all
 
     def _look_for_installer(self) -> str:
         """Return who is changing the environment now, as `pip (process 4242)`; empty if nobody."""
         at_work = list(installers_at_work([os.fsencode(self._path)]))
-        self._saw_installer |= bool(at_work)
-        self._saw_conda |= any(not name.startswith(("pip", "uv")) for name, _ in at_work)
+        self._runs.note(at_work)
         return next((f"{name} (process {pid})" for name, pid in at_work), "")
 
     def note_installer(self) -> None:
         """Note whether an installer runs now; once the source has settled it can be gone."""
-        now = time.monotonic()
-        if not self._busy and now - self._looked_seconds >= LOOK_SECONDS:
-            self._looked_seconds = now
+        began_seconds = time.monotonic()
+        if not self._busy and began_seconds >= self._look_again_seconds:
             self._look_for_installer()
+            now = time.monotonic()
+            pause_seconds = max(LOOK_SECONDS, LOOK_SHARE * (now - began_seconds))
+            self._look_again_seconds = now + pause_seconds
 
     def observe(self) -> Observation:
         """Check the source now."""
         if not self._is_still_at_work():
             # Before /proc: what an installer brings that begins after that look is not accepted by
             # this check.
-            self._look_at_packages()
+            self._packages = package_directories(self._path)
             self._busy, self._checks_spared = self._look_for_installer(), CHECKS_SPARED_MAX
         return Observation(busy=self._busy, unfinished=() if self._busy else self.unfinished())
 
@@ -107,8 +110,8 @@ class InstallCheck:
         may come back as it was.
         """
         self._accepted = self._packages or self._accepted
-        self._accepted_contents = self._contents
-        self._saw_installer = self._saw_conda = False
+        self._was_away = False
+        self._runs.forget_ended()
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -123,8 +126,8 @@ class InstallCheck:
         """
         before = time.time() - busy.YOUNG_SECONDS if only_old else math.inf
         signs = {*self._remains(before), *self._half_done(before), *self._orphans(before)}
-        if self._saw_conda and not only_old:
-            signs.update(self._unrecorded())
+        if not only_old:
+            signs.update(signs_of(self._path, self._runs.ended))
         return tuple(sorted(signs))
 
     def _remains(self, before: float) -> Iterator[str]:
@@ -158,22 +161,11 @@ class InstallCheck:
                 yield f"{name} is in no installed distribution"
 
     def _new_packages(self) -> set[str]:
-        """Return the packages that may be an installer's; also such as it has taken the record of.
-
-        If none was seen, these are only such as appear without a hint.
-        """
+        """Return the packages that an installer which nobody saw may have brought."""
         new = self._packages - self._accepted
-        if self._saw_installer or self.is_polled:
-            gone = self._accepted_contents.records - self._contents.records
-            return new | named_like(self._path, self._packages, gone)
-        return {path for path in new if is_in_namespace(self._path, path)}
-
-    def _unrecorded(self) -> Iterator[str]:
-        """Yield what came with a conda that ended before it wrote the history, its last step."""
-        if self._contents.history in (self._accepted_contents.history, 0):
-            names = not_of_pip(self._path, self._contents.names - self._accepted_contents.names)
-            for name in sorted(names):
-                yield f"{name} is in no transaction of conda-meta/history"
+        if self._was_away or self.is_polled:
+            return new
+        return set(filter(is_in_namespace, new))
 
     def _incomplete(self, dist_info: str) -> Iterator[str]:
         """Yield what a distribution lacks of the files in its RECORD.

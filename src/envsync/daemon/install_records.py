@@ -11,7 +11,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from envsync.daemon.watch_points import names_in, site_packages
 
@@ -39,14 +38,6 @@ _LEVELS = 3
 _SHARED_INIT_BYTES_MAX = 1024
 """The largest `__init__.py` of such a package: it only extends the `__path__`, if there is any."""
 
-_VERSION = re.compile(r"-(?=[0-9])")
-"""What precedes the version in the name of a record."""
-
-_SHARED = ("bin", "include", "lib", "share")
-"""Directories in which most packages have something, and pip puts what is not for Python."""
-
-_SHARED_OF_PIP = re.compile(rb"^(?:\.\./)+((?:bin|include|lib|share)/[^/,\r\n]+)", re.MULTILINE)
-
 
 def package_directories(environment: str) -> set[str]:
     """Return the import packages in each site-packages, as paths below the environment.
@@ -66,84 +57,27 @@ def _packages(directory: str, levels: int) -> Iterator[str]:
             is_package = entry.name.isidentifier() and entry.name != "__pycache__"
             if is_package and entry.is_dir(follow_symlinks=False):
                 yield entry.path
-                if levels > 1 and _init_bytes(entry.path) <= _SHARED_INIT_BYTES_MAX:
+                if levels > 1 and _is_shared(entry.path):
                     yield from _packages(entry.path, levels - 1)
 
 
-def _init_bytes(package: str) -> int:
-    """Return the size of a package's `__init__.py`, -1 if it has none."""
+def _is_shared(package: str) -> bool:
+    """Return whether several distributions may have parts of a package: it has nothing itself."""
     try:
-        return os.stat(os.path.join(package, "__init__.py")).st_size
+        with os.scandir(package) as entries:
+            return all(
+                entry.stat().st_size <= _SHARED_INIT_BYTES_MAX
+                if entry.name == "__init__.py"
+                else entry.is_dir(follow_symlinks=False)
+                for entry in entries
+            )
     except OSError:
-        return -1
+        return False
 
 
-def is_outer(package: str) -> bool:
-    """Return whether a package is in no other package."""
-    return "/" not in _name(package)
-
-
-def is_in_namespace(environment: str, package: str) -> bool:
-    """Return whether a package is in one without `__init__.py`: nothing above it is watched."""
-    above = os.path.join(environment, os.path.dirname(package))
-    return not is_outer(package) and _init_bytes(above) < 0
-
-
-class InstalledContents(NamedTuple):
-    """What else shows that something was installed or removed.
-
-    `names` are in the directories that packages share. `records` are the names of those of conda
-    and pip. `history` is the size of conda's, 0 without it.
-    """
-
-    names: frozenset[str]
-    records: frozenset[str]
-    history: int
-
-
-def contents(environment: str) -> InstalledContents:
-    names = (
-        os.path.join(directory, name)
-        for directory in _SHARED
-        for name in names_in(os.path.join(environment, directory))
-    )
-    meta = os.path.join(environment, "conda-meta")
-    records = (
-        name
-        for directory in (meta, *site_packages(environment))
-        for name in names_in(directory)
-        if name.endswith((".json", ".dist-info", ".egg-info"))
-    )
-    history = 0
-    with contextlib.suppress(OSError):
-        history = os.stat(os.path.join(meta, "history")).st_size
-    return InstalledContents(frozenset(names), frozenset(records), history)
-
-
-def named_like(environment: str, packages: set[str], records: Iterable[str]) -> set[str]:
-    """Return those of the packages that are not empty and have the names of recorded ones."""
-    names = {_normalized(_VERSION.split(record, maxsplit=1)[0]) for record in records}
-    return {
-        path
-        for path in packages
-        if _normalized(_name(path)) in names
-        and not {"__pycache__"}.issuperset(names_in(os.path.join(environment, path)))
-    }
-
-
-def _normalized(name: str) -> str:
-    return re.sub(r"[-_./]+", "-", name).lower()
-
-
-def not_of_pip(environment: str, names: Iterable[str]) -> set[str]:
-    """Return those of the names in shared directories that no distribution of pip records."""
-    records = [
-        os.path.join(directory, info, record)
-        for directory in site_packages(environment)
-        for info in names_in(directory)
-        for record in _records(info)
-    ]
-    return _not_in(records, _SHARED_OF_PIP, set(names))
+def is_in_namespace(package: str) -> bool:
+    """Return whether a package is a part of another one. No directory of those is watched."""
+    return "/" in _name(package)
 
 
 def unclaimed(environment: str, packages: set[str]) -> set[str]:
@@ -277,6 +211,10 @@ def _records(info: str) -> tuple[str, ...]:
     if info.endswith(".dist-info"):
         return ("RECORD",)
     return ("installed-files.txt", "top_level.txt") if info.endswith(".egg-info") else ()
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_./]+", "-", name).lower()
 
 
 def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from envsync.daemon.installer_runs import InstallerRun
 from envsync.errors import InstallUnfinished
 
 IN_STEP = "in-step"
@@ -26,7 +27,8 @@ class SourceRow:
 
     `tolerated` are installers' leftovers that a person or the first check accepted.
     `is_unchecked` is true from the first hint of a change until a check finds the source
-    complete. Such a check accepts the `packages` at `path` as complete (`InstallCheck.accepted`).
+    complete. Such a check accepts the `packages` at `path` as complete (`InstallCheck.accepted`),
+    and the `installers` that were seen since the last one (`InstallCheck.runs`).
     The row of one that left the inventory is kept, because it can come back, but not followed.
     """
 
@@ -39,6 +41,7 @@ class SourceRow:
     is_unchecked: bool = False
     path: str = ""
     packages: tuple[str, ...] = ()
+    installers: tuple[InstallerRun, ...] = ()
     is_followed: bool = True
 
     @property

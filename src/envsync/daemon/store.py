@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from envsync.daemon.installer_runs import InstallerRun
 from envsync.daemon.rows import LAGGING, PUSHING, DaemonState, ServerRow, SourceRow, merged
 
 _BUSY_SECONDS = 5.0
@@ -210,6 +211,8 @@ def _add(state: DaemonState, kind: bytes, document: Any) -> None:
     """Add a row to the state. Raises ValueError or TypeError if it is malformed."""
     if kind == _SOURCE.encode():
         source = _row(SourceRow, document)
+        runs = tuple(InstallerRun(*run) for run in source.installers)
+        source = replace(source, installers=runs)
         state.sources[source.environment] = source
     elif kind == _SERVER.encode():
         server = _row(ServerRow, document)

@@ -43,12 +43,14 @@ class TrackedSource:
         self._clock = clock
         self._wall = wall
         row = store.state.sources.get(self.name)
-        accepted = row.packages if row is not None and row.path == self.path else None
-        self._install_check = InstallCheck(self.path, accepted)
+        earlier = row if row is not None and row.path == self.path else None
+        accepted, runs = (earlier.packages, earlier.installers) if earlier else (None, ())
+        self._install_check = InstallCheck(self.path, accepted, runs)
         if row is None:
             row = SourceRow(self.name, tolerated=self._install_check.unfinished(only_old=True))
         packages = self._install_check.accepted
         row = replace(row, path=self.path, packages=packages, is_followed=True)
+        row = replace(row, installers=self._install_check.runs)
         store.put_source(row)
         self._state = TrackedState(row)
         if self._state.is_in_doubt:
@@ -110,7 +112,8 @@ class TrackedSource:
     def hint(self) -> None:
         """Take a hint that something may have changed, and be half done."""
         self._install_check.note_installer()
-        self._apply(source_state.changed(self.state, self._clock(), self.settle_seconds))
+        state = source_state.changed(self.state, self._clock(), self.settle_seconds)
+        self._apply(self._with_installers(state))
 
     def check(self) -> None:
         """Look at it, and note whether it is at rest and complete, and so can be pushed."""
@@ -120,7 +123,11 @@ class TrackedSource:
         if state.activity.is_at_rest:
             self._install_check.accept()
             state = source_state.accepted(state, self._install_check.accepted)
-        self._apply(state)
+        self._apply(self._with_installers(state))
+
+    def _with_installers(self, state: TrackedState) -> TrackedState:
+        """Return the state with the installers that were seen, which a later daemon must know."""
+        return replace(state, row=replace(state.row, installers=self._install_check.runs))
 
     # Pushes and scans that begin
 

@@ -14,6 +14,7 @@ import pytest
 
 from envsync.daemon import tracked_source
 from envsync.daemon.assignments import Assignment, Assignments
+from envsync.daemon.installer_runs import InstallerRun
 from envsync.daemon.log import Log
 from envsync.daemon.rows import ServerRow
 from envsync.daemon.scheduler import Scheduler
@@ -106,6 +107,7 @@ class FakeInstallCheck:
         self.there: tuple[str, ...] = ()
         self.notes = 0
         """How often an installer was looked for at a hint."""
+        self.runs: tuple[InstallerRun, ...] = ()
 
     def made(self, accepted: Collection[str] | None) -> FakeInstallCheck:
         """As if it was made anew."""
@@ -284,7 +286,7 @@ def simulated_daemon(
     pretended = {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}
     pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
     monkeypatch.setattr(
-        tracked_source, "InstallCheck", lambda path, accepted: pretended[path].made(accepted)
+        tracked_source, "InstallCheck", lambda path, accepted, _: pretended[path].made(accepted)
     )
     return SimulatedDaemon(directory, checks=pretended)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from envsync.conda.busy import YOUNG_SECONDS
-from envsync.daemon import install_check
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.install_records import HISTORY_SECONDS
+from tests.support.processes import wait_until
 from tests.support.pushes import NAME
 
 PACKAGES = "lib/python3.11/site-packages"
@@ -129,27 +129,6 @@ def test_a_package_of_conda_without_what_its_recipe_deleted(top: Path, installer
     assert unfinished(top) == ["by_pip-1.0 is installed in part: ../../../bin/pip3.11 is missing"]
 
 
-def test_a_package_that_was_begun_by_an_installer_that_is_gone(top: Path) -> None:
-    check = InstallCheck(str(top))
-    (top / PACKAGES / "mine").mkdir()
-    assert check.observe().unfinished == ()  # made by hand
-    check._saw_installer = True
-    assert check.observe().unfinished == ("mine is in no installed distribution",)
-    install(top, "mine_too", ["mine/__init__.py"])
-    assert check.observe().unfinished == ()
-    (top / PACKAGES / "condas").mkdir()
-    assert check.observe().unfinished == ("condas is in no installed distribution",)
-    record = f'{{"files": ["{PACKAGES}/condas/__init__.py"]}}'
-    (top / "conda-meta/numpy-1.0-0.json").write_text(record)
-    assert check.observe().unfinished == ()
-    (top / PACKAGES / "other").mkdir()
-    assert check.observe().unfinished == ("other is in no installed distribution",)
-    (top / PACKAGES / "begun_after_that").mkdir()
-    check.accept()
-    check._saw_installer = True
-    assert check.observe().unfinished == ("begun_after_that is in no installed distribution",)
-
-
 def test_entry_that_came_unwatched_may_be_an_installers(top: Path) -> None:
     (top / PACKAGES / "by_hand").mkdir()
     accepted = InstallCheck(str(top)).accepted
@@ -233,7 +212,12 @@ def test_remains_that_are_old_are_named_once_they_are(
 
 @contextlib.contextmanager
 def running(top: Path, name: str) -> Iterator[int]:
-    """A process until the block ends; of an installer, only what its command line says counts."""
+    """A process until the block ends; of an installer, only what its command line says counts.
+
+    It starts so late that the times of files tell what was there before.
+    """
+    before = time.time()
+    wait_until(lambda: time.time() > before + 0.05, "another time")
     process = subprocess.Popen(
         [str(top / "bin" / name), "-c", "echo runs; read _", "install", "x"],
         executable="/bin/sh",
@@ -257,47 +241,134 @@ def test_an_installer_at_work(top: Path, name: str, is_one: bool) -> None:
 HALF = "half is in no installed distribution"
 
 
+def write(path: Path, text: str = "half") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def ended(check: InstallCheck) -> None:
+    wait_until(lambda: all(run.ended_seconds for run in check.runs), "its end")
+
+
+def killed(top: Path, check: InstallCheck, name: str, *paths: str) -> None:
+    """An installer that has written these, and was seen before it ended."""
+    with running(top, name):
+        for path in paths:
+            write(top / path)
+        check.note_installer()
+    ended(check)
+
+
 def test_package_of_an_installer_that_was_noted_before_it_was_killed_is_unfinished(
     top: Path,
 ) -> None:
     check = InstallCheck(str(top))
-    with running(top, "pip"):
-        (top / PACKAGES / "half").mkdir()
-        check.note_installer()
-    check.note_installer()
+    write(top / PACKAGES / "mine/__init__.py")
+    assert check.observe().unfinished == ()  # made by hand
+    killed(top, check, "pip", f"{PACKAGES}/half/__init__.py", f"{PACKAGES}/half/inner/a.py")
+    write(top / PACKAGES / "mine_too/__init__.py")  # right after it
     assert check.observe().unfinished == (HALF,)
+    install(top, "half", ["half/__init__.py", "half/inner/a.py"])
+    assert check.observe().unfinished == ()
+
+
+@pytest.mark.parametrize("is_seen_at_its_end", [True, False])
+def test_what_an_installer_left_is_unfinished_for_the_next_daemon_too(
+    top: Path, is_seen_at_its_end: bool
+) -> None:
+    check = InstallCheck(str(top))
+    with running(top, "pip"):
+        write(top / PACKAGES / "pure.d/half.so")
+        check.note_installer()
+        if not is_seen_at_its_end:
+            runs = check.runs
+    if is_seen_at_its_end:
+        ended(check)
+        runs = check.runs
+    sign = "pure.d is in no installed distribution"
+    again = InstallCheck(str(top), check.accepted, runs)
+    assert again.observe().unfinished == (sign,)
+    again.accept()  # a person insisted
+    assert (again.runs, again.observe().unfinished) == ((), ())
 
 
 def test_package_of_an_installer_that_is_at_work_at_the_first_look_is_not_accepted(
-    top: Path, monkeypatch: pytest.MonkeyPatch
+    top: Path,
 ) -> None:
-    (top / PACKAGES / "half").mkdir()
-    with running(top, "pip"):
+    write(top / PACKAGES / "mine/__init__.py")
+    with running(top, "pip") as pid:
+        write(top / PACKAGES / "half/__init__.py")
         check = InstallCheck(str(top))
         assert check.unfinished(only_old=True) == ()
+        assert check.observe().busy == f"pip (process {pid})"
+    ended(check)
     assert check.observe().unfinished == (HALF,)
-    later = time.time() + YOUNG_SECONDS + 1
-    monkeypatch.setattr(time, "time", lambda: later)
-    assert check.unfinished(only_old=True) == (HALF,)
 
 
-def test_package_that_appears_during_a_check_is_not_accepted_by_it(
-    top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An installer can have begun right after it was looked for."""
-
-    def nobody_yet(_: object) -> list[tuple[str, int]]:
-        (top / PACKAGES / "half").mkdir()
-        return []
-
+@pytest.mark.parametrize(
+    "path",
+    [
+        "half.py",
+        "_half.cpython-311-x86_64-linux-gnu.so",
+        "pure/half.py",
+        "../../../share/half/data",
+        "../../../etc/half.conf",
+    ],
+)
+def test_file_of_any_kind_that_a_killed_pip_brought_is_unfinished(top: Path, path: str) -> None:
     check = InstallCheck(str(top))
-    with monkeypatch.context() as patched:
-        patched.setattr(install_check, "installers_at_work", nobody_yet)
-        assert check.observe().unfinished == ()
-        check.accept()
+    install(top, "pure2", ["pure/__init__.py", "../../../share/a", "../../../etc/b"])
+    killed(top, check, "pip", f"{PACKAGES}/{path}")
+    [sign] = check.observe().unfinished
+    assert "half" in sign
+    install(top, "half", [path])
+    assert check.observe().unfinished == ()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{PACKAGES}/pure/__pycache__/pure.cpython-311.pyc",
+        f"{PACKAGES}/mine.egg-link",
+        f"{PACKAGES}/easy-install.pth",
+        "bin/mine",
+        "var/log/mine.log",
+        ".lock",
+        "envs/mine/lib/mine.py",
+    ],
+)
+def test_what_installers_or_programs_leave_unrecorded_is_not_unfinished(
+    top: Path, path: str
+) -> None:
+    check = InstallCheck(str(top))
+    killed(top, check, "pip", path)
+    assert check.observe().unfinished == ()
+
+
+def test_file_that_a_program_writes_after_an_install_is_not_unfinished(top: Path) -> None:
+    install(top, "mypkg", ["mypkg/__init__.py", "mypkg/data/words.txt"])
+    check = InstallCheck(str(top), InstallCheck(str(top)).accepted)
+    write(top / PACKAGES / "mypkg/data/cache/model.bin")
+    assert check.observe().unfinished == ()
     with running(top, "pip"):
+        install(top, "other", ["other/__init__.py"])
         check.note_installer()
-    assert check.observe().unfinished == (HALF,)
+    ended(check)
+    write(top / PACKAGES / "mypkg/data/cache2/model.bin")
+    assert check.observe().unfinished == ()
+
+
+def test_distribution_that_is_removed_may_leave_what_it_did_not_bring(top: Path) -> None:
+    info = install(top, "mypkg", ["mypkg/__init__.py"])
+    write(top / PACKAGES / "mypkg/settings.ini")
+    write(top / PACKAGES / "mypkg/__pycache__/a.cpython-311.opt-1.pyc")
+    check = InstallCheck(str(top))
+    with running(top, "pip"):
+        shutil.rmtree(info)
+        (top / PACKAGES / "mypkg/__init__.py").unlink()
+        check.note_installer()
+    ended(check)
+    assert check.observe().unfinished == ()
 
 
 def test_package_without_a_record_in_a_polled_environment_is_unfinished(top: Path) -> None:
@@ -311,23 +382,44 @@ def test_package_without_a_record_in_a_polled_environment_is_unfinished(top: Pat
     assert check.observe().unfinished == ()
 
 
-TOOL = "bin/tool is in no transaction of conda-meta/history"
+TOOL = "bin/tool is in no installed package"
 
 
 def test_what_a_conda_brought_that_was_killed_before_it_wrote_the_history_is_unfinished(
     top: Path,
 ) -> None:
-    """For most of its packages, nothing but the history tells."""
+    """Although another one comes to its end: only a record says that it is whole."""
     check = InstallCheck(str(top))
+    condas(top, "numpy", "numpy/__init__.py")
+    killed(top, check, "conda", "bin/tool", "lib/R/library/half/R/half.rdb")
+    signs = (TOOL, "lib/R is in no installed package")
+    assert check.observe().unfinished == signs
     with running(top, "conda"):
-        (top / "bin/tool").write_text("half")
         check.note_installer()
-    assert check.observe().unfinished == (TOOL,)
-    condas(top, "numpy", "numpy/__init__.py")  # by one that came to its end
+        condas(top, "scipy", "scipy/__init__.py")
+        write(top / "lib/cache-of-a-post-link-script")
+    ended(check)
+    assert check.observe().unfinished == signs
+    record = {"files": ["bin/tool", "lib/R/library/half/R/half.rdb"]}
+    (top / "conda-meta/tool-1.0-0.json").write_text(json.dumps(record))
+    with (top / "conda-meta/history").open("a") as history:
+        history.write("+tool-1.0-0\n")
     assert check.observe().unfinished == ()
     check.accept()
     (top / "bin/by-hand").touch()
     assert check.observe().unfinished == ()
+
+
+def test_package_that_a_killed_conda_recorded_is_unfinished_without_a_history(top: Path) -> None:
+    check = InstallCheck(str(top))
+    with running(top, "conda"):
+        check.note_installer()
+        record = top / "conda-meta/tool-1.0-0.json"
+        record.write_text(json.dumps({"files": ["bin/tool"]}))
+        write(top / "bin/tool")
+    ended(check)
+    sign = "conda-meta/history does not mention tool-1.0-0"
+    assert check.observe().unfinished == (sign,)
 
 
 def test_conda_that_changed_nothing_may_write_no_history(top: Path) -> None:
@@ -336,6 +428,7 @@ def test_conda_that_changed_nothing_may_write_no_history(top: Path) -> None:
     with running(top, "conda"):
         install(top, "tools", ["../../../bin/tool", "../../../share/man/tool.1", "tools.py"])
         assert check.observe().busy
+    ended(check)
     assert check.observe().unfinished == ()
 
 
@@ -343,12 +436,11 @@ def test_new_environment_of_a_conda_that_was_killed_is_unfinished(tmp_path: Path
     """Some create the history first, and empty."""
     top = tmp_path / "envs/new"
     check = InstallCheck(str(top))
-    (top / "conda-meta").mkdir(parents=True)
-    (top / "conda-meta/history").touch()
     with running(top, "mamba"):
-        (top / "bin").mkdir()
-        (top / "bin/tool").write_text("half")
+        write(top / "conda-meta/history", "")
+        write(top / "bin/tool")
         check.note_installer()
+    ended(check)
     assert check.observe().unfinished == (TOOL,)
 
 
@@ -357,18 +449,21 @@ INNER = "nvidia/labmany is in no installed distribution"
 
 @pytest.mark.parametrize("by", ["pip", "conda"])
 @pytest.mark.parametrize("init", [None, "", "from pkgutil import extend_path\n"])
+@pytest.mark.parametrize("is_seen", [True, False])
 def test_part_of_a_namespace_package_that_an_installer_began_is_unfinished(
-    top: Path, init: str | None, by: str
+    top: Path, init: str | None, by: str, is_seen: bool
 ) -> None:
-    """The others of its parts are of other distributions."""
+    """The others of its parts are of other distributions. pip gives no hint before its end."""
     install(top, "nvidia_a", ["nvidia/a/__init__.py"])
     if init is not None:
-        (top / PACKAGES / "nvidia/__init__.py").write_text(init)
+        write(top / PACKAGES / "nvidia/__init__.py", init)
     check = InstallCheck(str(top))
-    with running(top, "pip"):
-        (top / PACKAGES / "nvidia/labmany/inner").mkdir(parents=True)
-        check.note_installer()
+    if is_seen:
+        killed(top, check, "pip", f"{PACKAGES}/nvidia/labmany/inner/__init__.py")
+    else:
+        write(top / PACKAGES / "nvidia/labmany/inner/__init__.py")
     assert check.observe().unfinished == (INNER,)
+    assert InstallCheck(str(top), check.accepted).observe().unfinished == (INNER,)
     if by == "pip":
         install(top, "nvidia_b", ["nvidia/labmany/inner/__init__.py"])
     else:
@@ -376,36 +471,27 @@ def test_part_of_a_namespace_package_that_an_installer_began_is_unfinished(
     assert check.observe().unfinished == ()
 
 
-def test_part_of_a_namespace_package_is_unfinished_although_no_installer_was_seen(
-    top: Path,
-) -> None:
-    """pip gives no hint before it has finished one."""
-    install(top, "nvidia_a", ["nvidia/a/__init__.py"])
-    install(top, "google", ["google/__init__.py", "google/a/__init__.py"])
+def test_directory_in_a_package_that_has_modules_is_a_programs(top: Path) -> None:
+    install(top, "google", ["google/__init__.py", "google/a.py"])
     (top / PACKAGES / "by_hand").mkdir()
     check = InstallCheck(str(top))
-    for package in ("nvidia/labmany", "google/made_as_it_ran", "by_hand/inner"):
+    for package in ("google/made_as_it_ran", "by_hand/inner"):
         (top / PACKAGES / package).mkdir()
-    assert check.observe().unfinished == (INNER,)
-    assert InstallCheck(str(top), check.accepted).observe().unfinished == (INNER,)
+    assert check.observe().unfinished == ()
 
 
-def test_package_that_lost_its_record_to_an_upgrade_is_unfinished(top: Path) -> None:
-    """uv has removed the old one, and begun with the new."""
-    old = install(top, "Lab_Many", ["lab_many/__init__.py"])
-    install(top, "others", ["others/__init__.py"])
+def test_package_that_an_upgrade_began_to_write_is_unfinished(top: Path) -> None:
+    """uv has removed the old one, whose name for Python may be another than pip's."""
+    old = install(top, "scikit_lab", ["sklab/__init__.py"])
     check = InstallCheck(str(top))
     with running(top, "uv"):
-        check.note_installer()
         shutil.rmtree(old)
-        (top / PACKAGES / "lab_many/__init__.py").write_text("half")
-    assert check.observe().unfinished == ("lab_many is in no installed distribution",)
-    install(top, "lab_many", ["lab_many/__init__.py"])
-    assert check.observe().unfinished == ()
-    check.accept()
-    with running(top, "uv"):
+        (top / PACKAGES / "sklab/__init__.py").unlink()
+        write(top / PACKAGES / "sklab/__init__.py")
         check.note_installer()
-        shutil.rmtree(top / PACKAGES / "lab_many-1.0.dist-info")
-        (top / PACKAGES / "lab_many/__init__.py").unlink()
-        (top / PACKAGES / "lab_many/__pycache__").mkdir()  # which an uninstall may leave
+    ended(check)
+    sign = "sklab is in no installed distribution"
+    assert check.observe().unfinished == (sign,)
+    assert InstallCheck(str(top), check.accepted, check.runs).observe().unfinished == (sign,)
+    install(top, "scikit_lab", ["sklab/__init__.py"])
     assert check.observe().unfinished == ()

@@ -1,0 +1,151 @@
+"""Finds what installers brought into an environment and did not record, because they were killed.
+
+conda and pip record each package's files once these are there, and conda writes its history last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from envsync.daemon.install_records import changed_seconds
+from envsync.daemon.installer_runs import SLACK_SECONDS, InstallerRun
+from envsync.daemon.watch_points import names_in, site_packages
+
+_RECORD_BYTES_MAX = 64 << 20
+_OTHERS = frozenset(("conda-meta", "envs", "pkgs", "tmp", "var"))
+"""Directories at the top in which nothing is an installer's, or conda-meta itself."""
+
+_PATHS_OF_NO_RECORD = (".pyc", ".c~", ".egg-link", "easy-install.pth")
+"""What pip compiles, conda sets aside, and an old pip writes for `--editable`."""
+
+
+class _ChangedFile(NamedTuple):
+    path: str
+    changed_seconds: float
+
+
+def signs_of(environment: str, runs: Collection[InstallerRun]) -> Iterator[str]:
+    """Yield a line for each thing that one of these runs, which have ended, left half done."""
+    if not runs:
+        return
+    condas = [run for run in runs if run.is_of_conda]
+    meta = os.path.join(environment, "conda-meta")
+    for name in sorted(names_in(meta)):
+        if name.endswith(".json") and _is_of(condas, changed_seconds(os.path.join(meta, name))):
+            yield f"conda-meta/history does not mention {name.removesuffix('.json')}"
+    since = min(run.started_seconds for run in runs) - SLACK_SECONDS
+    found = {
+        file.path
+        for file in _changed_files(environment, since)
+        # An old pip records no scripts of a package that is installed with `--editable`.
+        if _is_of(condas if file.path.startswith("bin/") else runs, file.changed_seconds)
+    }
+    packages = tuple(
+        f"{os.path.relpath(path, environment)}/" for path in site_packages(environment)
+    )
+    for path in _unclaimed(environment, found, packages):
+        top = next((top for top in packages if path.startswith(top)), "")
+        kind = "distribution" if top else "package"
+        yield f"{path.removeprefix(top)} is in no installed {kind}"
+
+
+def _is_of(runs: Iterable[InstallerRun], changed_seconds: float) -> bool:
+    """Return whether something changed while one of the installers ran."""
+    return any(
+        run.started_seconds - SLACK_SECONDS <= changed_seconds <= run.ended_seconds for run in runs
+    )
+
+
+def _changed_files(environment: str, since_seconds: float) -> Iterator[_ChangedFile]:
+    """Yield the files that came since then: all of directories that have new entries."""
+    left = [""]
+    while left:
+        directory = left.pop()
+        top = os.path.join(environment, directory)
+        with contextlib.suppress(OSError), os.scandir(top) as entries:
+            has_new = os.stat(top).st_mtime >= since_seconds
+            for entry in entries:
+                path = os.path.join(directory, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    if not _is_of_no_installer(path, entry.name):
+                        left.append(path)
+                elif has_new and not entry.name.endswith(_PATHS_OF_NO_RECORD):
+                    seconds = entry.stat(follow_symlinks=False).st_ctime
+                    if seconds >= since_seconds and directory:
+                        yield _ChangedFile(path, seconds)
+
+
+def _is_of_no_installer(path: str, name: str) -> bool:
+    """Return whether nothing in a directory counts; `~NAME` is itself the sign of a killed pip."""
+    return path in _OTHERS or path.startswith(".") or name == "__pycache__" or name.startswith("~")
+
+
+def _unclaimed(environment: str, paths: set[str], packages: tuple[str, ...]) -> list[str]:
+    """Return those of the paths that no record names; a whole directory that none names as one."""
+    records = {path for path in paths if path.endswith(".dist-info/RECORD")}
+    paths = {path for path in paths if ".dist-info/" not in path and ".egg-info/" not in path}
+    claimed = set[str]()
+    for record in _newest_first(environment, {*_records(environment, packages), *records}):
+        if paths <= claimed:
+            return []
+        claimed.update(_files_of(environment, record))
+    above = set[str]()
+    for path in claimed:
+        while (path := os.path.dirname(path)) and path not in above:
+            above.add(path)
+    return sorted({_highest(path, above, packages) for path in paths - claimed})
+
+
+def _records(environment: str, packages: tuple[str, ...]) -> Iterator[str]:
+    for name in names_in(os.path.join(environment, "conda-meta")):
+        if name.endswith(".json"):
+            yield f"conda-meta/{name}"
+    for top in packages:
+        for name in names_in(os.path.join(environment, top)):
+            if name.endswith(".dist-info"):
+                yield f"{top}{name}/RECORD"
+            elif name.endswith(".egg-info"):
+                yield f"{top}{name}/installed-files.txt"
+
+
+def _newest_first(environment: str, records: Iterable[str]) -> list[str]:
+    """Sort records so that those of the last installation come first, as they name what is new."""
+    return sorted(records, key=lambda path: -changed_seconds(os.path.join(environment, path)))
+
+
+def _files_of(environment: str, record: str) -> Iterator[str]:
+    """Yield the paths below the environment that a record names; none if it cannot be read."""
+    try:
+        with open(os.path.join(environment, record), encoding="utf-8", newline="") as file:
+            if os.fstat(file.fileno()).st_size > _RECORD_BYTES_MAX:
+                return
+            if record.endswith(".json"):
+                yield from map(str, json.load(file).get("files", ()))
+                return
+            info = os.path.dirname(record)
+            base = os.path.dirname(info) if record.endswith("RECORD") else info
+            for row in csv.reader(file):
+                if row:
+                    yield _below(environment, os.path.join(base, row[0]))
+    except (OSError, ValueError, csv.Error, AttributeError, TypeError):
+        return
+
+
+def _below(environment: str, path: str) -> str:
+    return os.path.normpath(path.removeprefix(environment + "/"))
+
+
+def _highest(path: str, above: set[str], packages: tuple[str, ...]) -> str:
+    """Return the highest directory with a path in which nothing is claimed, else the path."""
+    top = next((top for top in packages if path.startswith(top)), path.partition("/")[0] + "/")
+    names = path.removeprefix(top).split("/")
+    for count in range(1, len(names)):
+        directory = top + "/".join(names[:count])
+        if directory not in above:
+            return directory
+    return path
