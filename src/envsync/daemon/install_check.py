@@ -25,7 +25,7 @@ from envsync.daemon.install_records import (
 )
 from envsync.daemon.installer_runs import InstallerRun, InstallerRuns
 from envsync.daemon.triggers import Observation
-from envsync.daemon.unclaimed_files import signs_of
+from envsync.daemon.unclaimed_files import signs_of, unseen_signs
 from envsync.daemon.watch_points import names_in, site_packages, watched_directories
 
 CHECKS_SPARED_MAX = 20
@@ -50,10 +50,12 @@ class InstallCheck:
         path: str,
         accepted: Collection[str] | None = None,
         runs: Collection[InstallerRun] = (),
+        accepted_seconds: float = 0.0,
     ) -> None:
-        """`accepted` are the packages that an earlier check found complete, `runs` the installers
-        that it had seen; others can come from one that was not seen. None means that all present
-        packages are complete, but for what an installer at work now has changed."""
+        """`accepted` are the packages that an earlier check found complete, when it is known that
+        it did, `runs` the installers that were seen since; others can come from one that was not
+        seen. None means that all present packages are complete, but for what an installer at work
+        now has changed."""
         self.is_polled = False
         self._path = path
         self._complete: dict[str, int] = {}
@@ -63,7 +65,11 @@ class InstallCheck:
         self._checks_spared = 0
         self._packages = package_directories(path)
         self._accepted = self._packages if accepted is None else set(accepted)
-        self._was_away = bool(self._packages - self._accepted)
+        self._came_unseen = self._packages - self._accepted
+        self._unseen_until = 0.0 if accepted is None else time.time()
+        self._looked_seconds = time.time()
+        self.accepted_seconds = accepted_seconds or self._looked_seconds
+        """When, since 1970, the check began that last found everything complete."""
         self._look_for_installer()
 
     @property
@@ -91,6 +97,7 @@ class InstallCheck:
         if not self._is_still_at_work():
             # Before /proc: what an installer brings that begins after that look is not accepted by
             # this check.
+            self._looked_seconds = time.time()
             self._packages = package_directories(self._path)
             self._busy, self._checks_spared = self._look_for_installer(), CHECKS_SPARED_MAX
         return Observation(busy=self._busy, unfinished=() if self._busy else self.unfinished())
@@ -110,7 +117,8 @@ class InstallCheck:
         may come back as it was.
         """
         self._accepted = self._packages or self._accepted
-        self._was_away = False
+        self.accepted_seconds = self._looked_seconds
+        self._came_unseen, self._unseen_until = set[str](), 0.0
         self._runs.forget_ended()
 
     @property
@@ -128,6 +136,8 @@ class InstallCheck:
         signs = {*self._remains(before), *self._half_done(before), *self._orphans(before)}
         if not only_old:
             signs.update(signs_of(self._path, self._runs.ended))
+            until = math.inf if self.is_polled else self._unseen_until
+            signs.update(unseen_signs(self._path, self.accepted_seconds, until))
         return tuple(sorted(signs))
 
     def _remains(self, before: float) -> Iterator[str]:
@@ -163,9 +173,9 @@ class InstallCheck:
     def _new_packages(self) -> set[str]:
         """Return the packages that an installer which nobody saw may have brought."""
         new = self._packages - self._accepted
-        if self._was_away or self.is_polled:
+        if self.is_polled:
             return new
-        return set(filter(is_in_namespace, new))
+        return new & self._came_unseen | set(filter(is_in_namespace, new))
 
     def _incomplete(self, dist_info: str) -> Iterator[str]:
         """Yield what a distribution lacks of the files in its RECORD.

@@ -136,6 +136,8 @@ def what_is_missing(dist_info: str) -> str | None:
                 return None
             paths = [row[0] for row in csv.reader(file) if row]
     except FileNotFoundError:
+        if not names_in(dist_info):
+            return None  # uv may leave the directory
         return "it has no RECORD" if _installer(dist_info) in _LATE_RECORDS else None
     except (OSError, ValueError, csv.Error):
         return None
@@ -147,11 +149,17 @@ def what_is_missing(dist_info: str) -> str | None:
         return "it has no INSTALLER"
     above = os.path.dirname(dist_info)
     named = [path for path in paths if _counts(path)]
-    gone = [path for path in named if not os.path.lexists(os.path.join(above, path))]
+    gone = [path for path in named if not _is_there(above, path)]
     if not gone:
         return None
     more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
     return f"{gone[0]}{more} of its RECORD are missing" if more else f"{gone[0]} is missing"
+
+
+def _is_there(above: str, path: str) -> bool:
+    """Return whether a path of a RECORD exists; with `--target`, pip moves scripts beside it."""
+    paths = (path, f"bin/{os.path.basename(path)}") if path.startswith("../") else (path,)
+    return any(os.path.lexists(os.path.join(above, path)) for path in paths)
 
 
 def _counts(path: str) -> bool:

@@ -28,7 +28,7 @@ class SourceRow:
     `tolerated` are installers' leftovers that a person or the first check accepted.
     `is_unchecked` is true from the first hint of a change until a check finds the source
     complete. Such a check accepts the `packages` at `path` as complete (`InstallCheck.accepted`),
-    and the `installers` that were seen since the last one (`InstallCheck.runs`).
+    and forgets the `installers` that were seen (`InstallCheck.runs`); `accepted_seconds` is when.
     The row of one that left the inventory is kept, because it can come back, but not followed.
     """
 
@@ -42,6 +42,7 @@ class SourceRow:
     path: str = ""
     packages: tuple[str, ...] = ()
     installers: tuple[InstallerRun, ...] = ()
+    accepted_seconds: float = 0.0
     is_followed: bool = True
 
     @property

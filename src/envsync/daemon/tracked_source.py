@@ -44,15 +44,19 @@ class TrackedSource:
         self._wall = wall
         row = store.state.sources.get(self.name)
         earlier = row if row is not None and row.path == self.path else None
-        accepted, runs = (earlier.packages, earlier.installers) if earlier else (None, ())
-        self._install_check = InstallCheck(self.path, accepted, runs)
+        self._install_check = (
+            InstallCheck(self.path)
+            if earlier is None
+            else InstallCheck(
+                self.path, earlier.packages, earlier.installers, earlier.accepted_seconds
+            )
+        )
         if row is None:
             row = SourceRow(self.name, tolerated=self._install_check.unfinished(only_old=True))
         packages = self._install_check.accepted
         row = replace(row, path=self.path, packages=packages, is_followed=True)
-        row = replace(row, installers=self._install_check.runs)
-        store.put_source(row)
-        self._state = TrackedState(row)
+        self._state = self._with_installers(TrackedState(row))
+        store.put_source(self._state.row)
         if self._state.is_in_doubt:
             self._set(activity=triggers.changed(NO_ACTIVITY, self._clock(), settle_seconds))
 
@@ -127,7 +131,9 @@ class TrackedSource:
 
     def _with_installers(self, state: TrackedState) -> TrackedState:
         """Return the state with the installers that were seen, which a later daemon must know."""
-        return replace(state, row=replace(state.row, installers=self._install_check.runs))
+        check = self._install_check
+        row = replace(state.row, installers=check.runs, accepted_seconds=check.accepted_seconds)
+        return replace(state, row=row)
 
     # Pushes and scans that begin
 

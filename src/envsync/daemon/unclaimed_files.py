@@ -20,8 +20,11 @@ _RECORD_BYTES_MAX = 64 << 20
 _OTHERS = frozenset(("conda-meta", "envs", "pkgs", "tmp", "var"))
 """Directories at the top in which nothing is an installer's, or conda-meta itself."""
 
-_PATHS_OF_NO_RECORD = (".pyc", ".c~", ".egg-link", "easy-install.pth")
-"""What pip compiles, conda sets aside, and an old pip writes for `--editable`."""
+_PATHS_OF_NO_RECORD = (".pyc", ".egg-link", "easy-install.pth")
+"""What pip compiles, and what an old pip writes for `--editable`."""
+
+_CODE = (".py", ".pth", ".so")
+"""Files of a site-packages that hardly anybody but an installer brings."""
 
 
 class _ChangedFile(NamedTuple):
@@ -45,13 +48,37 @@ def signs_of(environment: str, runs: Collection[InstallerRun]) -> Iterator[str]:
         # An old pip records no scripts of a package that is installed with `--editable`.
         if _is_of(condas if file.path.startswith("bin/") else runs, file.changed_seconds)
     }
-    packages = tuple(
-        f"{os.path.relpath(path, environment)}/" for path in site_packages(environment)
-    )
-    for path in _unclaimed(environment, found, packages):
+    yield from _signs(environment, found)
+
+
+def unseen_signs(environment: str, since_seconds: float, until_seconds: float) -> Iterator[str]:
+    """Yield a line for what an installer that nobody saw may have left half done in that time.
+
+    That is only code in a site-packages, because people and programs bring other files, too.
+    """
+    if until_seconds < since_seconds:
+        return
+    packages = _packages(environment)
+    found = {
+        path
+        for path, seconds in _changed_files(environment, since_seconds)
+        if seconds <= until_seconds and path.startswith(packages)
+        if path.endswith((*_CODE, "/RECORD")) or ".so." in path
+    }
+    yield from _signs(environment, found)
+
+
+def _signs(environment: str, paths: set[str]) -> Iterator[str]:
+    packages = _packages(environment)
+    for path in _unclaimed(environment, paths, packages):
         top = next((top for top in packages if path.startswith(top)), "")
         kind = "distribution" if top else "package"
         yield f"{path.removeprefix(top)} is in no installed {kind}"
+
+
+def _packages(environment: str) -> tuple[str, ...]:
+    """Return the paths of each site-packages below the environment, with a slash at the end."""
+    return tuple(os.path.relpath(path, environment) + "/" for path in site_packages(environment))
 
 
 def _is_of(runs: Iterable[InstallerRun], changed_seconds: float) -> bool:
@@ -132,6 +159,8 @@ def _files_of(environment: str, record: str) -> Iterator[str]:
             for row in csv.reader(file):
                 if row:
                     yield _below(environment, os.path.join(base, row[0]))
+                    if row[0].startswith("../"):  # with `--target`, pip moves scripts beside it
+                        yield os.path.join(base, "bin", os.path.basename(row[0]))
     except (OSError, ValueError, csv.Error, AttributeError, TypeError):
         return
 

@@ -108,6 +108,7 @@ class FakeInstallCheck:
         self.notes = 0
         """How often an installer was looked for at a hint."""
         self.runs: tuple[InstallerRun, ...] = ()
+        self.accepted_seconds = 0.0
 
     def made(self, accepted: Collection[str] | None) -> FakeInstallCheck:
         """As if it was made anew."""
@@ -286,7 +287,9 @@ def simulated_daemon(
     pretended = {f"/p/envs/{name}": FakeInstallCheck(name) for name in ("one", "two", "three")}
     pretended["/p/envs/one"].seen = Observation(unfinished=unfinished)
     monkeypatch.setattr(
-        tracked_source, "InstallCheck", lambda path, accepted, _: pretended[path].made(accepted)
+        tracked_source,
+        "InstallCheck",
+        lambda path, *known: pretended[path].made(known[0] if known else None),
     )
     return SimulatedDaemon(directory, checks=pretended)
 

@@ -159,6 +159,53 @@ def test_entry_added_by_hand_between_two_checks_is_accepted(top: Path) -> None:
     assert check.observe().unfinished == ()
 
 
+@pytest.mark.parametrize("is_polled", [True, False])
+@pytest.mark.parametrize(
+    ("path", "is_sign"),
+    [
+        ("half.py", True),
+        ("half.cpython-311-x86_64-linux-gnu.so", True),
+        ("pure.libs/libhalf.so.1", True),
+        ("pure/data/model.bin", False),
+        ("../../../share/by_hand", False),
+    ],
+)
+def test_code_that_came_unwatched_may_be_an_installers(
+    top: Path, path: str, is_sign: bool, is_polled: bool
+) -> None:
+    """Other files are a person's or a program's."""
+    install(top, "libs", ["pure.libs/liba.so.1", "pure/data/words.txt", "../../../share/a"])
+    write(top / PACKAGES / "by_hand.py")
+    later()
+    before = InstallCheck(str(top))
+    later()
+    if is_polled:
+        check = before
+        check.is_polled = True
+        write(top / PACKAGES / path)
+    else:
+        write(top / PACKAGES / path)
+        later()
+        check = InstallCheck(str(top), before.accepted, (), before.accepted_seconds)
+        write(top / PACKAGES / "by_hand2.py")
+    signs = (f"{path} is in no installed distribution",) if is_sign else ()
+    assert check.observe().unfinished == signs
+    install(top, "half", [path])
+    assert check.observe().unfinished == ()
+
+
+def test_scripts_of_a_target_are_beside_its_packages(top: Path) -> None:
+    """Where `pip install --target` puts them, its RECORD names another place."""
+    check = InstallCheck(str(top))
+    with running(top, "pip"):
+        check.note_installer()
+        install(top, "tool", ["tool.py", "../../bin/tool"])
+        (top / "lib/bin/tool").unlink()
+        write(top / PACKAGES / "bin/tool")
+    ended(check)
+    assert check.observe().unfinished == ()
+
+
 def test_an_environment_that_is_gone_comes_back_as_it_was(top: Path) -> None:
     (top / PACKAGES / "mine").mkdir()
     check = InstallCheck(str(top))
@@ -210,14 +257,19 @@ def test_remains_that_are_old_are_named_once_they_are(
     assert check.unfinished(only_old=True) == (f"an installer left {PACKAGES}/~umpy",)
 
 
+def later() -> None:
+    """Return when what is done now has another time than what was done before."""
+    before = time.time()
+    wait_until(lambda: time.time() > before + 0.05, "another time")
+
+
 @contextlib.contextmanager
 def running(top: Path, name: str) -> Iterator[int]:
     """A process until the block ends; of an installer, only what its command line says counts.
 
     It starts so late that the times of files tell what was there before.
     """
-    before = time.time()
-    wait_until(lambda: time.time() > before + 0.05, "another time")
+    later()
     process = subprocess.Popen(
         [str(top / "bin" / name), "-c", "echo runs; read _", "install", "x"],
         executable="/bin/sh",
@@ -457,6 +509,7 @@ def test_part_of_a_namespace_package_that_an_installer_began_is_unfinished(
     install(top, "nvidia_a", ["nvidia/a/__init__.py"])
     if init is not None:
         write(top / PACKAGES / "nvidia/__init__.py", init)
+    later()
     check = InstallCheck(str(top))
     if is_seen:
         killed(top, check, "pip", f"{PACKAGES}/nvidia/labmany/inner/__init__.py")
