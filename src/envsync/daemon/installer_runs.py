@@ -74,12 +74,15 @@ class InstallerRuns:
 
     def _await_end(self, run: InstallerRun) -> None:
         """Note when the process ends: what its user does right afterwards is not its work."""
-        descriptor = None
-        with contextlib.suppress(OSError, AttributeError):
+        try:
             descriptor = os.pidfd_open(run.pid)
-        if descriptor is None or _start_ticks(run.pid) != run.start_ticks:
-            if descriptor is not None:
-                os.close(descriptor)
+        except ProcessLookupError:
+            self._over(run)
+            return
+        except (OSError, AttributeError):
+            return  # before Linux 5.3; `note` finds out
+        if _start_ticks(run.pid) != run.start_ticks:
+            os.close(descriptor)
             self._over(run)
             return
         arguments = (run, descriptor)

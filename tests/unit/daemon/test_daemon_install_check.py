@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -322,6 +324,23 @@ def test_package_of_an_installer_that_was_noted_before_it_was_killed_is_unfinish
     assert check.observe().unfinished == (HALF,)
     install(top, "half", ["half/__init__.py", "half/inner/a.py"])
     assert check.observe().unfinished == ()
+
+
+def test_end_of_an_installer_is_found_by_a_kernel_without_pidfds_too(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", unknown)
+    check = InstallCheck(str(top))
+    with running(top, "pip"):
+        check.note_installer()
+        later()
+        check.note_installer()
+        write(top / PACKAGES / "half/__init__.py")
+        assert check.observe().busy
+    assert check.observe().unfinished == (HALF,)
 
 
 @pytest.mark.parametrize("is_seen_at_its_end", [True, False])
