@@ -114,6 +114,29 @@ def test_version_with_a_file_that_became_local_is_replaced_as_unchanged_and_can_
     assert (tree[b"log"].data, tree[b"local"].data) == (b"sent", of_this_server)
 
 
+def test_version_is_as_published_after_a_pattern_was_added_and_taken_out_again(
+    server: Server,
+) -> None:
+    """Looks with the lock came in between, as those of pushes that were in step or refused."""
+    server.push(TWO, local=LESS)
+    for local in (("lib",), LESS):
+        target = server.target(local)
+        state = target.inspect(lock=True)
+        target.lock.release()
+        assert state.record is not None
+        assert state.record.revision == state.revision
+
+
+def test_version_with_a_file_that_became_local_is_removed_as_unchanged_and_can_come_back(
+    added: Server,
+) -> None:
+    of_this_server = added.tree()[b"local"].data
+    added.remove()
+    assert not records(added).all()[-1].kept_because
+    added.rollback()
+    assert added.tree()[b"local"].data == of_this_server
+
+
 def test_change_beside_a_file_that_became_local_is_found(added: Server) -> None:
     disk.shift_content(added.live + b"/log")
     assert verify(added.target()).damaged == ("log",)

@@ -31,6 +31,7 @@ class VerifiedTree(NamedTuple):
 def switch_to(target: Target, verified: VerifiedTree, publication: Publication) -> Switch:
     """Return the switch from the live version to the one that was built."""
     live, version = target.live, verified.version
+    target.record_without_local(live)
     kept = kept_record(target, publication.who)
     number = target.records.next_number()
     if kept is not None and kept.number == number:

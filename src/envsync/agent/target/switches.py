@@ -48,6 +48,7 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
     kept = kept_record(target, by)
     if kept is not None and not overwrite:
         raise TargetDrifted("it was changed by hand since it was published")
+    target.record_without_local(live)
     # In the event, so that whoever finishes an interrupted rollback holds it, too.
     event = {
         **event_of("rollback", publication, live),
@@ -93,11 +94,11 @@ def remove(target: Target, by: str, overwrite: bool) -> RecordFacts:
     if live is None:
         raise NotFound(f"there is no environment {target.name} there")
     require_movable(target.places)
-    current = target.current(live)
     kept = kept_record(target, by, "removed")
     if kept is not None and not overwrite:
         raise TargetDrifted("it is not what was published there")
-    record = kept or current
+    target.record_without_local(live)
+    record = kept or target.current(live)
     assert record is not None, "what needs no new record has one"
     removal = RemovalOrder(live, record, kept is not None, by)
     return record_facts(Remover(target.switch_site()).run(removal))

@@ -287,22 +287,31 @@ class Target:
         return record._replace(kept_because="it stays") if is_kept else record
 
     def find_again(self, live: Optional[Snapshot]) -> None:
-        """Update the inode in the live version's record, if it was found by its content, and what
-        is not the version's any more because it is local now.
+        """Update the inode in the live version's record, if it was found by its content.
 
-        Otherwise, once replaced, the version would be a tree without a record, or a changed one.
+        Otherwise, once replaced, the version would be a tree without a record.
+        """
+        record = None if live is None else self._recorded(live)
+        if live is None or record is None or record.inode == live.scan.inode:
+            return
+        if self.records.tree(record) is not None:
+            # The live version is a copy of an earlier one, which exists as well.
+            record = record._replace(number=self.records.next_number(), kept_because="")
+        local = self.trees.local.patterns
+        self.records.store(record._replace(inode=live.scan.inode, local=local), live.manifest())
+
+    def record_without_local(self, live: Optional[Snapshot]) -> None:
+        """Take from the live version's record what is not its own any more because it is local now.
+
+        To be called right before it is replaced or removed: once kept, it is compared with its
+        record. Earlier would be too early: the pattern may be taken out of `local:` again.
         """
         record = self.current(live)
         if live is None or record is None or record.revision != live.revision:
             return
-        if record.inode == live.scan.inode and record == self._recorded(live):
-            return
-        if record.inode != live.scan.inode and self.records.tree(record) is not None:
-            # The live version is a copy of an earlier one, which exists as well.
-            record = record._replace(number=self.records.next_number(), kept_because="")
-        local = self.trees.local.patterns
-        record = record._replace(inode=live.scan.inode, local=local, totals=live.totals)
-        self.records.store(record, live.manifest())
+        if record != self._recorded(live):
+            record = record._replace(local=self.trees.local.patterns, totals=live.totals)
+            self.records.store(record, live.manifest())
 
     def require_lock(self) -> None:
         """Raise `AgentFailed` if `inspect` has not taken the lock."""
