@@ -82,10 +82,11 @@ class RewrittenFiles:
 
 
 def _prefixes_as_packaged(top: Path) -> dict[bytes, bytes]:
-    """Return, by path, what conda's packages have in place of the prefix."""
+    """Return, by path, what conda's packages have in place of the prefix in their scripts."""
     by_path: dict[bytes, bytes] = {}
     for path, _ in files(top):
         if is_conda_record(os.fsencode(path)):
-            declared = declarations((top / path).read_bytes())
-            by_path.update((file.path, file.prefix) for file in declared)
+            record = (top / path).read_bytes()
+            if b'"bin/' in record:  # in few of them, and the others are large
+                by_path.update((file.path, file.prefix) for file in declarations(record))
     return by_path
