@@ -20,8 +20,8 @@ _RECORD_BYTES_MAX = 64 << 20
 _OTHERS = frozenset(("conda-meta", "envs", "pkgs", "tmp", "var"))
 """Directories at the top in which nothing is an installer's, or conda-meta itself."""
 
-_PATHS_OF_NO_RECORD = (".pyc", ".egg-link", "easy-install.pth")
-"""What pip compiles, and what an old pip writes for `--editable`."""
+_PATHS_OF_NO_RECORD = (".pyc", ".egg-link", "easy-install.pth", ".lock")
+"""What pip compiles, an old pip writes for `--editable`, and uv leaves in a `--target`."""
 
 _CODE = (".py", ".pth", ".so")
 """Files of a site-packages that hardly anybody but an installer brings."""

@@ -402,6 +402,7 @@ def test_file_of_any_kind_that_a_killed_pip_brought_is_unfinished(top: Path, pat
         f"{PACKAGES}/pure/__pycache__/pure.cpython-311.pyc",
         f"{PACKAGES}/mine.egg-link",
         f"{PACKAGES}/easy-install.pth",
+        f"{PACKAGES}/.lock",
         "bin/mine",
         "var/log/mine.log",
         ".lock",
