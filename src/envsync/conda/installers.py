@@ -33,6 +33,13 @@ _ENVIRONMENT_VARIABLES = (
 )
 
 
+_PIP_VARIABLES = (b"PIP_TARGET", b"PIP_PREFIX", b"PIP_PYTHON")
+"""The options by which a pip of anywhere changes another environment than its own."""
+
+# `-m NAME`, `-mNAME`, `-ImNAME`: whatever follows is the module's.
+_MODULE = re.compile(rb"-[BEIOPRSbdhiqsuvx]*m(.*)", re.DOTALL)
+
+
 class RunningInstaller(NamedTuple):
     """A process whose command line `is_installer`; what the kernel did not let us read is empty.
 
@@ -89,7 +96,8 @@ def named_paths(process: RunningInstaller) -> List[bytes]:
     Links can be in them, which only the machine can follow where it runs (`real_paths`).
     """
     _, arguments = _installer(process.argv)
-    paths = [*_targets(process, arguments), argv_program(process), *_variables(process)]
+    variables = _variables(process, (*_ENVIRONMENT_VARIABLES, *_PIP_VARIABLES))
+    paths = [*_targets(process, arguments), argv_program(process), *variables]
     return [path for path in paths if posixpath.isabs(path)]
 
 
@@ -130,8 +138,9 @@ def _program(argv: Sequence[bytes]) -> Tuple[bytes, Sequence[bytes]]:
         return name, rest
     while rest:
         argument = rest.pop(0)
-        if argument == b"-m" and rest:
-            return rest[0], rest[1:]
+        module = _MODULE.fullmatch(argument)
+        if module and (module.group(1) or rest):
+            return module.group(1) or rest.pop(0), rest
         if argument in (b"-W", b"-X") and rest:
             rest.pop(0)
         elif not argument.startswith(b"-"):
@@ -161,9 +170,11 @@ def _concerns(
     programs = [path for path in (argv_program(process), process.program) if path]
     if is_any_within([*programs, *process.argv]):
         return True
+    if name.startswith("pip") and is_any_within(_variables(process, _PIP_VARIABLES)):
+        return True
     if name.startswith("pip") and any(map(posixpath.isabs, programs)):
         return False  # pip changes the environment of its own interpreter
-    return is_any_within(_variables(process))
+    return is_any_within(_variables(process, _ENVIRONMENT_VARIABLES))
 
 
 def _is_left_open(name: str, arguments: Sequence[bytes]) -> bool:
@@ -182,10 +193,10 @@ def _expanded(path: bytes, process: RunningInstaller) -> bytes:
     return process.environ.get(b"HOME", b"~") + path[1:] if path[:2] in (b"~", b"~/") else path
 
 
-def _variables(process: RunningInstaller) -> List[bytes]:
-    """Return the paths in the variables that name an activated environment."""
-    values = (process.environ.get(variable) for variable in _ENVIRONMENT_VARIABLES)
-    return [value for value in values if value]
+def _variables(process: RunningInstaller, names: Sequence[bytes]) -> List[bytes]:
+    """Return the paths in these variables."""
+    values = (process.environ.get(name) for name in names)
+    return [posixpath.join(process.directory, value) for value in values if value]
 
 
 def _values(arguments: Sequence[bytes], options: Sequence[bytes]) -> List[bytes]:

@@ -1,6 +1,7 @@
 """Checks whether an installer is at work in a source, or has left something half done.
 
-Cheap enough for the daemon's own process, because it reads only /proc and a few directories.
+Cheap enough for the daemon's own process: it reads /proc and a few directories, and all directories
+only after an installation.
 The push itself looks for installers and what they left once more.
 """
 

@@ -28,11 +28,21 @@ def process(command: bytes, **environ: bytes) -> RunningInstaller:
 PIP = process(b"ENV/bin/python ENV/bin/pip install x")
 
 
+@pytest.mark.parametrize("variable", ["PIP_TARGET", "PIP_PREFIX", "PIP_PYTHON"])
+def test_pip_of_elsewhere_that_a_variable_leads_here_is_seen(variable: str) -> None:
+    elsewhere = b"/other/bin/python -m pip install x"
+    at = ENVIRONMENT + b"/lib/python3.11/site-packages"
+    assert installer_at_work(process(elsewhere, **{variable: at}), ENVIRONMENT) == "pip"
+    assert installer_at_work(process(elsewhere, **{variable: b"/elsewhere"}), ENVIRONMENT) is None
+
+
 @pytest.mark.parametrize(
     ("description", "command", "prefix", "expected"),
     [
         ("pip by its script", b"ENV/bin/python3.11 ENV/bin/pip install x", b"", "pip"),
         ("pip as a module", b"ENV/bin/python -I -W error -m pip install -r r.txt", b"", "pip"),
+        ("pip as a module without a blank", b"ENV/bin/python -mpip install x", b"", "pip"),
+        ("pip as a module among options", b"ENV/bin/python -Im pip install x", b"", "pip"),
         ("pip in the activated environment", b"python -m pip install x", ENVIRONMENT, "pip"),
         ("pip of another environment, this one activated",
          b"/other/bin/python -m pip install x", ENVIRONMENT, None),
