@@ -235,8 +235,9 @@ def test_an_ssh_that_misses_the_first_signal_is_told_again(tmp_path: Path) -> No
     ) as process:
         assert process.stdout is not None
         directory = Path(process.stdout.readline().decode().strip())
+        # At times there is a third: what the shell starts has the shell's command line at first.
         pids = descendants(process.pid, directory.name)
-        assert len(pids) == 2
+        assert len(pids) >= 2
         process.kill()
     wait_until(lambda: not directory.exists(), "the directory is gone")
     wait_until(lambda: not any(map(is_running, pids)), "ssh has ended")

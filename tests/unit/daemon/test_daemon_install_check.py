@@ -262,7 +262,7 @@ def test_remains_that_are_old_are_named_once_they_are(
 def later() -> None:
     """Return when what is done now has another time than what was done before."""
     before = time.time()
-    wait_until(lambda: time.time() > before + 0.05, "another time")
+    wait_until(lambda: time.time() > before + 0.03, "another time")
 
 
 @contextlib.contextmanager
