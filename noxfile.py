@@ -35,10 +35,11 @@ def which(default: str, options: list[str]) -> list[str]:
 
 
 def in_parts(session: nox.Session, directory: str, count: int, env: dict[str, str]) -> None:
-    """Run each part of a directory's test modules in a pytest of its own, all at the same time.
+    """Run each part of a directory's test modules in a pytest of its own, so many at a time.
 
     Quick tests do not pay for xdist: a fifth of the processor time went into collecting every test
-    in each of its processes, and into their messages.
+    in each of its processes, and into their messages. There are twice as many parts, because some
+    take longer than others.
     """
     modules = sorted(Path(directory).rglob("test_*.py"), key=lambda module: module.stat().st_size)
     # The parts would overwrite each other's list of failures.
@@ -51,7 +52,8 @@ def in_parts(session: nox.Session, directory: str, count: int, env: dict[str, st
         )
 
     with ThreadPoolExecutor(count) as pool:
-        parts = list(pool.map(run, (modules[number::count] for number in range(count))))
+        divided = [modules[number :: 2 * count] for number in range(2 * count)]
+        parts = list(pool.map(run, divided))
     for part in parts:
         sys.stdout.write(part.stdout)
     if any(part.returncode for part in parts):

@@ -189,6 +189,7 @@ def test_code_that_came_unwatched_may_be_an_installers(
         write(top / PACKAGES / path)
         later()
         check = InstallCheck(str(top), before.accepted, (), before.accepted_seconds)
+        later()
         write(top / PACKAGES / "by_hand2.py")
     signs = (f"{path} is in no installed distribution",) if is_sign else ()
     assert check.observe().unfinished == signs
@@ -320,7 +321,8 @@ def test_package_of_an_installer_that_was_noted_before_it_was_killed_is_unfinish
     write(top / PACKAGES / "mine/__init__.py")
     assert check.observe().unfinished == ()  # made by hand
     killed(top, check, "pip", f"{PACKAGES}/half/__init__.py", f"{PACKAGES}/half/inner/a.py")
-    write(top / PACKAGES / "mine_too/__init__.py")  # right after it
+    later()
+    write(top / PACKAGES / "mine_too/__init__.py")
     assert check.observe().unfinished == (HALF,)
     install(top, "half", ["half/__init__.py", "half/inner/a.py"])
     assert check.observe().unfinished == ()
@@ -426,6 +428,7 @@ def test_file_that_a_program_writes_after_an_install_is_not_unfinished(top: Path
         install(top, "other", ["other/__init__.py"])
         check.note_installer()
     ended(check)
+    later()
     write(top / PACKAGES / "mypkg/data/cache2/model.bin")
     assert check.observe().unfinished == ()
 
