@@ -58,7 +58,9 @@ class InstallerRuns:
 
     def note(self, at_work: Iterable[tuple[str, int]]) -> None:
         """Note those that are at work now, by name and PID; there are no others."""
-        at_work_now = {(pid, _start_ticks(pid)): name for name, pid in at_work}
+        started = {(pid, _start_ticks(pid)): name for name, pid in at_work}
+        # Of one that ended since it was listed, nobody can tell any more when it started.
+        at_work_now = {key: name for key, name in started.items() if key[1]}
         for (pid, start_ticks), name in at_work_now.items():
             if (pid, start_ticks) not in self._runs:
                 run = InstallerRun(name, pid, start_ticks, _seconds_at(start_ticks))

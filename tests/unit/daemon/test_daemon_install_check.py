@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from envsync.conda.busy import YOUNG_SECONDS
+from envsync.daemon import install_check
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.install_records import HISTORY_SECONDS
 from tests.support.processes import wait_until
@@ -570,4 +571,20 @@ def test_package_that_an_upgrade_began_to_write_is_unfinished(top: Path) -> None
     assert check.observe().unfinished == (sign,)
     assert InstallCheck(str(top), check.accepted, check.runs).observe().unfinished == (sign,)
     install(top, "scikit_lab", ["sklab/__init__.py"])
+    assert check.observe().unfinished == ()
+
+
+def test_installer_that_ends_as_it_is_looked_at_did_not_run_since_the_boot(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(top / PACKAGES / "mine/__init__.py")
+    later()
+    check = InstallCheck(str(top))
+    with running(top, "pip") as pid:
+        check.note_installer()
+    ended(check)
+    monkeypatch.setattr(install_check, "installers_at_work", lambda _: [("pip", pid)])
+    assert check.observe().busy
+    monkeypatch.setattr(install_check, "installers_at_work", lambda _: [])
+    check._busy = ""
     assert check.observe().unfinished == ()
