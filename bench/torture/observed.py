@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK
 from envsync.tree.manifest import Manifest
@@ -75,7 +75,7 @@ class Observed:
 def observe(host: LabHost, but: bytes = b"") -> Observed:
     """Read a target's disk; the path `but` is left out of the content of every tree."""
     live = environment(host)
-    known = Records(layout(str(host.path(host.prefix)), live.name))
+    known = Records(environment_layout(str(host.path(host.prefix)), live.name))
     state = live.parent / ".envsync" / live.name
     records = {record.inode: record for record in known.all()}
     published = {inode: of_manifest(known.manifest(record)) for inode, record in records.items()}

@@ -78,14 +78,14 @@ class Server:
 
     def earlier(self) -> list[bytes]:
         """Return the trees that are not live."""
-        return self.target().places.other_trees()
+        return self.target().layout.other_trees()
 
     def tree(self) -> dict[bytes, Node]:
         """Return the live tree."""
         return disk.read(self.live)
 
     def manifest(self) -> Manifest:
-        return disk.uncached().snapshot(self.target().places.standing()).manifest()
+        return disk.uncached().snapshot(self.target().layout.standing()).manifest()
 
     def revision(self) -> str:
         """Return the revision of the live tree; empty if there is none."""
@@ -219,7 +219,7 @@ def records(server: Server) -> Records:
 def require_sound(server: Server, local: Sequence[str] = ("local",)) -> None:
     """Assert that every record has its manifest and its tree, and that they match."""
     known = records(server)
-    standing = server.target().places.standing()
+    standing = server.target().layout.standing()
     live = os.stat(standing).st_ino
     for record in known.all():
         tree = standing if record.inode == live else known.tree(record)

@@ -12,7 +12,13 @@ import pytest
 
 from envsync.agent.operations import transfer
 from envsync.agent.places.checksummed_json import verified, with_checksum
-from envsync.agent.places.layout import REMOVAL, base_layout, layout, read_json, write_json
+from envsync.agent.places.layout import (
+    REMOVAL,
+    base_layout,
+    environment_layout,
+    read_json,
+    write_json,
+)
 from envsync.agent.places.staging_note import note_staging
 from envsync.agent.staging import scratch_files, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
@@ -62,52 +68,52 @@ def whole(victim: Path) -> bool:
 @pytest.mark.parametrize("environment", ["x", "xy", "xyz", "name", "8letters"])
 def test_a_note_of_what_is_no_build_is_none(environment: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "envs").mkdir()
-    places = layout(str(tmp_path), environment)
-    places.create()
-    write_json(places.file(side_build.NOTE), {"name": name})
-    assert side_build.built_at(places) is None
+    layout = environment_layout(str(tmp_path), environment)
+    layout.create()
+    write_json(layout.file(side_build.NOTE), {"name": name})
+    assert side_build.built_at(layout) is None
 
 
 def test_the_next_clean_up_leaves_the_directory_of_all_environments(tmp_path: Path) -> None:
     server = Server(tmp_path, "x")
     server.push(ONE)
     envs = os.path.dirname(os.fsdecode(server.live))
-    places = server.target().places
+    layout = server.target().layout
     for note in ({"name": "."}, {"path": envs + "/."}):
-        write_json(places.file(side_build.NOTE), note)
-        scratch_files.discard(places)
+        write_json(layout.file(side_build.NOTE), note)
+        scratch_files.discard(layout)
         assert os.path.lexists(server.live)
 
 
 def test_the_next_push_removes_a_build_and_nothing_else(server: Server, victim: Path) -> None:
-    places = server.target().places
-    build = Path(os.fsdecode(SideBuild(places).path))
+    layout = server.target().layout
+    build = Path(os.fsdecode(SideBuild(layout).path))
     build.mkdir()
     for name in (build.name, os.path.relpath(victim, build.parent)):
-        write_json(places.file(side_build.NOTE), {"name": name})
-        scratch_files.discard(places)
+        write_json(layout.file(side_build.NOTE), {"name": name})
+        scratch_files.discard(layout)
         assert not build.exists()
-        assert not os.path.lexists(places.file(side_build.NOTE))
+        assert not os.path.lexists(layout.file(side_build.NOTE))
     assert whole(victim)
 
 
 def test_a_build_is_known_by_another_name_of_the_prefix(server: Server, tmp_path: Path) -> None:
     (tmp_path / "another").symlink_to(server.prefix)
-    path = SideBuild(server.target().places).path
-    places = layout(str(tmp_path / "another"), server.name)
-    write_json(places.file(side_build.NOTE), {"name": os.fsdecode(os.path.basename(path))})
-    found = side_build.built_at(places)
+    path = SideBuild(server.target().layout).path
+    layout = environment_layout(str(tmp_path / "another"), server.name)
+    write_json(layout.file(side_build.NOTE), {"name": os.fsdecode(os.path.basename(path))})
+    found = side_build.built_at(layout)
     assert found is not None
     assert os.path.realpath(found) == os.path.realpath(path)
 
 
 def test_conda_itself_is_built_nowhere(tmp_path: Path) -> None:
-    places = base_layout(str(tmp_path / "home/conda"))
-    os.makedirs(places.path)
-    places.create()
-    assert places.name == BASE
-    write_json(places.file(side_build.NOTE), {"name": ".1234"})
-    assert side_build.built_at(places) is None
+    layout = base_layout(str(tmp_path / "home/conda"))
+    os.makedirs(layout.path)
+    layout.create()
+    assert layout.name == BASE
+    write_json(layout.file(side_build.NOTE), {"name": ".1234"})
+    assert side_build.built_at(layout) is None
 
 
 # --- names of trees -----------------------------------------------------------------------
@@ -116,7 +122,7 @@ def test_conda_itself_is_built_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("token", ["", ".", "..", "../x", "a/b", "/x", "a\0", "\ud800"])
 def test_no_tree_is_named_outside(token: str, server: Server) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind: a note with it is damaged
-        server.target().places.tree(token)
+        server.target().layout.tree(token)
 
 
 def test_a_removal_takes_nothing_from_elsewhere(server: Server, victim: Path) -> None:
@@ -130,9 +136,9 @@ def test_a_removal_takes_nothing_from_elsewhere(server: Server, victim: Path) ->
     target.inspect(lock=True)
     with pytest.raises(KeyboardInterrupt):
         switches.remove(target, "alice", overwrite=False)
-    path = target.places.file(REMOVAL)
+    path = target.layout.file(REMOVAL)
     note = verified(read_json(path))
-    aimed = os.path.relpath(victim, os.fsdecode(target.places.trees))
+    aimed = os.path.relpath(victim, os.fsdecode(target.layout.trees))
     write_json(path, with_checksum({**note, "token": aimed}))
     target.lock.release()
     again = server.target()
@@ -158,8 +164,8 @@ def test_nothing_is_built_behind_a_link(server: Server, victim: Path) -> None:
     target = server.target()
     link = server.state / "trees/abcd"
     link.symlink_to(victim)
-    note_staging(target.places, "abcd", link.lstat().st_ino)
-    choice = StagingChoice(target.places, target.trees, target.records, 1)
+    note_staging(target.layout, "abcd", link.lstat().st_ino)
+    choice = StagingChoice(target.layout, target.trees, target.records, 1)
     assert choice.candidate(None) == NOTHING
     assert whole(victim)
 
@@ -188,6 +194,6 @@ def test_rsync_writes_nowhere_else(name: str, server: Server, victim: Path) -> N
     assert whole(victim)
     (state / name).rmdir()
     (state / name).symlink_to(victim)
-    scratch_files.discard(server.target().places)
+    scratch_files.discard(server.target().layout)
     assert whole(victim)
     assert not os.path.lexists(state / name)

@@ -183,7 +183,7 @@ def test_a_machine_without_descriptors_or_memory_costs_no_tree(
         with pytest.raises(OSError, match=os.strerror(code)):
             server.push(VERSIONS[1])
     server.push(VERSIONS[1])
-    assert os.stat(server.target().places.standing()).st_ino == inode
+    assert os.stat(server.target().layout.standing()).st_ino == inode
 
 
 @pytest.mark.parametrize("is_resumed", [False, True])

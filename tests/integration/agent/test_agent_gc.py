@@ -18,7 +18,7 @@ import pytest
 
 from envsync.agent.operations.bootstrap import preamble
 from envsync.agent.operations.service import Service
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.server.facts import AGENT_MARK, SEARCH_OPTIONS
 from envsync.agent.server.filesystem import Mount
@@ -166,19 +166,19 @@ def test_gc_removes_what_interrupted_pushes_left(server: Server) -> None:
 
 def test_request_file_of_a_killed_rebuild_is_removed(server: Server) -> None:
     pushed(server, 1)
-    places = server.target().places
+    layout = server.target().layout
 
     def ask(die: Callable[[], None]) -> None:
-        with side_build.wanted_file(places, ["numpy"]):
+        with side_build.wanted_file(layout, ["numpy"]):
             die()
 
     for gone_by in (lambda: collect(server), lambda: server.push(VERSIONS[1])):
         assert die_in(ask) == 9
-        [left] = side_build.unfinished(places)
+        [left] = side_build.unfinished(layout)
         assert Path(os.fsdecode(left)).read_text() == "numpy\n"
         assert collect(server, dry_run=True).size_bytes == len("numpy\n")
         gone_by()
-        assert side_build.unfinished(places) == []
+        assert side_build.unfinished(layout) == []
 
 
 def test_the_last_versions_of_an_environment_that_is_gone_stay(server: Server) -> None:
@@ -324,7 +324,7 @@ def test_beside_a_push_nothing_is_touched(server: Server) -> None:
 
 def test_the_same_command_by_another_name_of_the_place_is_told_as_that(server: Server) -> None:
     pushed(server, 3)
-    lock = PushLock(layout(str(server.prefix), server.name), "alice@here")
+    lock = PushLock(environment_layout(str(server.prefix), server.name), "alice@here")
     lock.of_command("this command", "server2")
     lock.acquire()
     assert collect(server).same_place_as == ""

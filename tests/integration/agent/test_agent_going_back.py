@@ -221,7 +221,7 @@ def test_rollback_of_a_deleted_environment_skips_rolled_back_versions(
     for version in (ONE, TWO, THREE):
         server.push(version, keep=3)
     server.rollback()
-    shutil.rmtree(server.target().places.standing())
+    shutil.rmtree(server.target().layout.standing())
     with contextlib.suppress(FileNotFoundError):
         os.unlink(server.live)
     assert server.rollback().revision == revision(ONE)

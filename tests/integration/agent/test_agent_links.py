@@ -15,7 +15,7 @@ import pytest
 
 from envsync.agent.places import busy_findings
 from envsync.agent.places.directory_identity import directory_identity
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.agent.source.outside_findings import outside_findings
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
@@ -111,7 +111,7 @@ def test_everything_works_with_a_link(moved: Server) -> None:
 def test_gc_spares_what_stands_there_and_counts_from_the_switch(moved: Server) -> None:
     """On a network filesystem a version stays for a week after it was replaced."""
     moved.push(TWO)
-    two = moved.target().places.standing()
+    two = moved.target().layout.standing()
     (moved.state / "now").touch()
     now_ns = (moved.state / "now").stat().st_mtime_ns
     moved.push(THREE)
@@ -125,7 +125,7 @@ def test_gc_spares_what_stands_there_and_counts_from_the_switch(moved: Server) -
 
 def test_back_to_a_directory_by_hand(moved: Server) -> None:
     moved.push(TWO)
-    tree = moved.target().places.standing()
+    tree = moved.target().layout.standing()
     os.unlink(moved.live)
     os.rename(tree, moved.live)
     state = moved.target().inspect(lock=False)
@@ -209,7 +209,7 @@ def test_failure_while_the_name_becomes_a_link_gives_it_back(moved: Server) -> N
     with pytest.raises(OSError, match="error"):
         moved.push(TWO, on_step=fail)
     assert moved.revision() == revision(ONE)
-    assert not moved.target().places.interrupted()
+    assert not moved.target().layout.interrupted()
     require_sound(moved)
 
 
@@ -309,7 +309,7 @@ def test_an_absolute_link_within_a_linked_environment_leads_not_outside(
 def test_an_installer_is_seen_by_the_name_that_it_was_given(
     server: Server, elsewhere: Path
 ) -> None:
-    places = layout(str(server.prefix), NAME)
+    layout = environment_layout(str(server.prefix), NAME)
     for path in (server.live, os.fsencode(elsewhere)):
         code = "import sys; print(flush=True); sys.stdin.read()"
         argv = ["conda", "-c", code, "install", "-p", os.fsdecode(path), "x"]
@@ -318,11 +318,11 @@ def test_an_installer_is_seen_by_the_name_that_it_was_given(
         ) as installer:
             assert installer.stdout is not None
             installer.stdout.readline()
-            [finding] = busy_findings.installer_findings(places)
+            [finding] = busy_findings.installer_findings(layout)
             installer.communicate()
         assert finding.blocking
         assert str(installer.pid) in finding.message
-    assert busy_findings.installer_findings(places) == ()
+    assert busy_findings.installer_findings(layout) == ()
 
 
 def _dangling(server: Server) -> None:

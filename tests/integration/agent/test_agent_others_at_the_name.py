@@ -79,7 +79,7 @@ def collect(server: Server) -> None:
 
 def somewhere(server: Server) -> set[str]:
     """The revisions of all that stands at the name or is kept."""
-    trees = [server.target().places.standing(), *server.earlier()]
+    trees = [server.target().layout.standing(), *server.earlier()]
     return {disk.uncached().snapshot(tree).revision for tree in trees if os.path.isdir(tree)}
 
 
@@ -115,7 +115,7 @@ def test_killed_where_an_environment_appeared_in_that_moment(server: Server) -> 
 def test_live_version_that_changes_from_the_switch_on_is_put_back(server: Server) -> None:
     server.push(ONE)
     with contextlib.ExitStack() as stack:
-        path = server.target().places.standing() + b"/lib/shared"
+        path = server.target().layout.standing() + b"/lib/shared"
         begin = at("switch", lambda: stack.enter_context(written_to(path)))
         with pytest.raises(TargetDrifted, match="undone"):
             server.push(TWO, on_step=begin)
@@ -125,7 +125,7 @@ def test_live_version_that_changes_from_the_switch_on_is_put_back(server: Server
 
 def test_version_written_to_when_the_switch_is_killed_is_kept_for_good(server: Server) -> None:
     server.push(ONE)
-    path = server.target().places.standing() + b"/lib/shared"
+    path = server.target().layout.standing() + b"/lib/shared"
     with open(path, "ab", buffering=0) as log:
 
         def push(die: Callable[[], None]) -> None:
@@ -239,7 +239,7 @@ def test_killed_and_the_new_version_is_taken_away(step: str, then: str, server: 
 
 def restore(server: Server) -> None:
     """What stands at the name is the same, and has another inode."""
-    place = os.fsdecode(server.target().places.standing())
+    place = os.fsdecode(server.target().layout.standing())
     subprocess.run(["cp", "-a", place, place + ".restored"], check=True)
     Path(place).rename(server.prefix / "lost")
     Path(place + ".restored").rename(place)

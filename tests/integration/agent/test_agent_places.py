@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 
 from envsync.agent.places import layout as layouts
 from envsync.agent.places import locks
-from envsync.agent.places.layout import Layout, layout, read_json, write_json, write_whole
+from envsync.agent.places.layout import (
+    Layout,
+    environment_layout,
+    read_json,
+    write_json,
+    write_whole,
+)
 from envsync.agent.places.locks import PushLock, fence_writers, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.target.preparation import place_findings
@@ -46,16 +52,16 @@ MANIFEST = manifest_of(with_parents({b"bin/x": file(b"1"), b"l": symlink(b"bin")
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Layout:
+def layout(tmp_path: Path) -> Layout:
     (tmp_path / "envs").mkdir()
-    found = layout(str(tmp_path), "myenv")
+    found = environment_layout(str(tmp_path), "myenv")
     found.create()
     return found
 
 
 @pytest.fixture
-def records(places: Layout) -> Records:
-    return Records(places)
+def records(layout: Layout) -> Records:
+    return Records(layout)
 
 
 # --- names ------------------------------------------------------------------------------
@@ -65,7 +71,7 @@ def test_envs_is_made_open_as_conda_makes_it(tmp_path: Path) -> None:
     """What is published in it is open: its modes are the source's."""
     before = os.umask(0o077)
     try:
-        layout(str(tmp_path), "myenv").create()
+        environment_layout(str(tmp_path), "myenv").create()
     finally:
         os.umask(before)
     assert (tmp_path / "envs").stat().st_mode & 0o777 == 0o755
@@ -75,12 +81,12 @@ def test_envs_is_made_open_as_conda_makes_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "base", "..", "a/b", ".envsync", "-rf", "a\nb"])
 def test_names_that_no_environment_has(name: str, tmp_path: Path) -> None:
     with pytest.raises(PreflightRefused):
-        layout(str(tmp_path), name)
+        environment_layout(str(tmp_path), name)
 
 
-def test_the_state_is_private_and_beside_the_environment(places: Layout) -> None:
-    assert places.state == os.path.dirname(places.live) + b"/.envsync/myenv"
-    for path in (places.state, places.generations, places.trees):
+def test_the_state_is_private_and_beside_the_environment(layout: Layout) -> None:
+    assert layout.state == os.path.dirname(layout.live) + b"/.envsync/myenv"
+    for path in (layout.state, layout.generations, layout.trees):
         assert os.stat(path).st_mode & 0o077 == 0
 
 
@@ -88,14 +94,14 @@ def test_a_link_is_resolved_once_and_staged_beside_its_target(tmp_path: Path) ->
     (tmp_path / "envs").mkdir()
     (tmp_path / "big" / "myenv").mkdir(parents=True)
     (tmp_path / "envs" / "myenv").symlink_to("../big/myenv")
-    found = layout(str(tmp_path), "myenv")
+    found = environment_layout(str(tmp_path), "myenv")
     assert found.live == os.fsencode(tmp_path / "big" / "myenv")
     assert found.state == os.fsencode(tmp_path / "big" / ".envsync" / "myenv")
 
 
 def test_environment_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="myenv"):
-        layouts.require_live(layout(str(tmp_path), "myenv"))
+        layouts.require_live(environment_layout(str(tmp_path), "myenv"))
 
 
 # --- whole files ------------------------------------------------------------------------
@@ -161,16 +167,16 @@ def test_a_number_is_never_given_twice(records: Records) -> None:
     assert records.next_number() == 4
 
 
-def test_damage_hides_one_record_and_no_other(places: Layout, records: Records) -> None:
+def test_damage_hides_one_record_and_no_other(layout: Layout, records: Records) -> None:
     records.store(RECORD)
     for name in (b"000004.json", b"000005.json", b"notes.txt", b"x.json"):
-        write_whole(places.generations + b"/" + name, b'{"number": 4}')
+        write_whole(layout.generations + b"/" + name, b'{"number": 4}')
     assert records.all() == [RECORD]
 
 
-def test_a_damaged_manifest_is_none(places: Layout, records: Records) -> None:
+def test_a_damaged_manifest_is_none(layout: Layout, records: Records) -> None:
     records.store(RECORD, MANIFEST)
-    path = places.generations + b"/000003.manifest"
+    path = layout.generations + b"/000003.manifest"
     sound = Path(os.fsdecode(path)).read_bytes()
     for at in range(0, len(sound), 5):
         write_whole(path, sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
@@ -210,9 +216,9 @@ def test_a_record_of_another_release_may_lack_what_has_a_default() -> None:
         record_from_json(document)
 
 
-def test_the_history_survives_torn_and_strange_lines(places: Layout, records: Records) -> None:
+def test_the_history_survives_torn_and_strange_lines(layout: Layout, records: Records) -> None:
     records.log({"number": 1, "event": "publish"})
-    with open(places.file("history.jsonl"), "ab") as file_:
+    with open(layout.file("history.jsonl"), "ab") as file_:
         file_.write(b'{"torn\n[]\n\xff\n{"number": "x"}\n{"number": null}\n{"number": 7}\n')
     records.log({"number": 2})
     assert [event.get("number") for event in records.history()] == [1, "x", None, 7, 2]
@@ -238,66 +244,66 @@ def test_held_and_released(records: Records) -> None:
 # --- locks ------------------------------------------------------------------------------
 
 
-def test_the_second_is_refused_and_told_who(places: Layout) -> None:
-    first, second = PushLock(places, "alice@server1"), PushLock(places, "bob@server2")
+def test_the_second_is_refused_and_told_who(layout: Layout) -> None:
+    first, second = PushLock(layout, "alice@server1"), PushLock(layout, "bob@server2")
     first.acquire()
     first.acquire()  # again is fine
     with pytest.raises(Locked, match=rf"myenv .*alice@server1, process {os.getpid()}"):
         second.acquire()
     first.release()
     second.acquire()
-    assert nonce_at(places) == second.nonce != first.nonce
+    assert nonce_at(layout) == second.nonce != first.nonce
     second.release()
 
 
-def test_a_lock_dies_with_its_holder(places: Layout) -> None:
+def test_a_lock_dies_with_its_holder(layout: Layout) -> None:
     def hold(die: object) -> None:
-        PushLock(places, "alice@server1").acquire()
+        PushLock(layout, "alice@server1").acquire()
         assert callable(die)
         die()
 
     assert die_in(hold) == signal.SIGKILL
-    PushLock(places, "bob@server2").acquire()
+    PushLock(layout, "bob@server2").acquire()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"holder": 1, "pid": "x", "since_seconds": 0}'])
-def test_a_holder_who_wrote_nonsense(text: str, places: Layout) -> None:
-    first = PushLock(places, "alice@server1")
+def test_a_holder_who_wrote_nonsense(text: str, layout: Layout) -> None:
+    first = PushLock(layout, "alice@server1")
     first.acquire()
-    Path(os.fsdecode(places.file("lock"))).write_text(text)
+    Path(os.fsdecode(layout.file("lock"))).write_text(text)
     with pytest.raises(Locked, match="holder unknown"):
-        PushLock(places, "bob@server2").acquire()
-    assert nonce_at(places) == ""
+        PushLock(layout, "bob@server2").acquire()
+    assert nonce_at(layout) == ""
     first.release()
 
 
 def test_a_lock_that_nobody_can_be_named_in_is_not_held(
-    places: Layout, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    lock = PushLock(places, "alice@there")
+    lock = PushLock(layout, "alice@there")
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", fail)
         with pytest.raises(OSError, match="No space"):
             lock.acquire()
     assert not lock.is_held
-    other = PushLock(places, "bob@there")
+    other = PushLock(layout, "bob@there")
     other.acquire()
     other.release()
 
 
 def test_lock_shared_by_a_process_that_only_asks_is_waited_for(
-    places: Layout, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = PushLock(places, "alice@server1")
+    before = PushLock(layout, "alice@server1")
     before.acquire()
     before.release()
-    asking = os.open(places.file("lock"), os.O_RDONLY)
+    asking = os.open(layout.file("lock"), os.O_RDONLY)
     fcntl.flock(asking, fcntl.LOCK_SH)
     monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(asking, fcntl.LOCK_UN))
-    lock = PushLock(places, "bob@server3")
+    lock = PushLock(layout, "bob@server3")
     lock.acquire()
     assert lock.is_held
     os.close(asking)
@@ -305,32 +311,32 @@ def test_lock_shared_by_a_process_that_only_asks_is_waited_for(
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_filesystem_without_working_locks_is_refused(
-    code: int, places: Layout, monkeypatch: pytest.MonkeyPatch
+    code: int, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(fd: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(PreflightRefused, match="locks do not work"):
-        PushLock(places, "alice@server1").acquire()
+        PushLock(layout, "alice@server1").acquire()
 
 
 @pytest.mark.parametrize("place", ["", "generations", "trees"])
-def test_file_in_place_of_a_state_directory_is_named(place: str, places: Layout) -> None:
-    path = os.path.join(places.state, place.encode()).rstrip(b"/")
+def test_file_in_place_of_a_state_directory_is_named(place: str, layout: Layout) -> None:
+    path = os.path.join(layout.state, place.encode()).rstrip(b"/")
     shutil.rmtree(path, ignore_errors=True)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Path(os.fsdecode(path)).touch()
     with pytest.raises(PreflightRefused, match="must be a directory of envsync's") as refused:
-        PushLock(places, "alice").acquire()
+        PushLock(layout, "alice").acquire()
     assert refused.value.message.startswith(f"{os.fsdecode(path)} there")
 
 
-def test_directory_in_place_of_the_lock_is_named(places: Layout) -> None:
-    places.create()
-    os.mkdir(places.file("lock"))
+def test_directory_in_place_of_the_lock_is_named(layout: Layout) -> None:
+    layout.create()
+    os.mkdir(layout.file("lock"))
     with pytest.raises(PreflightRefused, match="there is a directory, but must be"):
-        PushLock(places, "alice").acquire()
+        PushLock(layout, "alice").acquire()
 
 
 def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:
@@ -338,7 +344,7 @@ def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:
     os.chmod(tmp_path, 0o755)
     fd = os.open(tmp_path, os.O_RDONLY)
     with disk.ordinary_user():
-        lock = PushLock(layout(f"/proc/self/fd/{fd}", "myenv"), "alice@server1")
+        lock = PushLock(environment_layout(f"/proc/self/fd/{fd}", "myenv"), "alice@server1")
         with pytest.raises(PreflightRefused, match="not writable"):
             lock.acquire()
     os.close(fd)
@@ -348,17 +354,17 @@ def test_a_state_on_another_filesystem(tmp_path: Path) -> None:
     """As where `.envsync` was made a link to a larger disk: no version goes over in one step."""
     (tmp_path / "envs").mkdir()
     os.symlink("/proc", tmp_path / "envs" / ".envsync")
-    found = place_findings(str(tmp_path), layout(str(tmp_path), "myenv"))
+    found = place_findings(str(tmp_path), environment_layout(str(tmp_path), "myenv"))
     elsewhere = [finding for finding in found if finding.kind == "state-elsewhere"]
     assert [finding.blocking for finding in elsewhere] == [True]
     assert "/envs/.envsync is on another filesystem than" in elsewhere[0].message
 
 
 def test_a_writer_that_outlives_its_push_is_ended(
-    places: Layout, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "WRITERS_GRACE_SECONDS", 0.1)
-    os.close(fence_writers(places))
+    os.close(fence_writers(layout))
     code = (
         "import fcntl, sys\n"
         "file = open(sys.argv[1], 'r+')\n"
@@ -366,23 +372,23 @@ def test_a_writer_that_outlives_its_push_is_ended(
         "print('locked', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    argv = [sys.executable, "-c", code, os.fsdecode(places.file("writers"))]
+    argv = [sys.executable, "-c", code, os.fsdecode(layout.file("writers"))]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"locked\n"
-        os.close(fence_writers(places))
+        os.close(fence_writers(layout))
         assert writer.wait(timeout=30) == -signal.SIGKILL
 
 
 def test_writers_are_waited_for_but_not_for_ever(
-    places: Layout, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "WRITERS_WAIT_SECONDS", 0.2)
-    os.close(fence_writers(places))
-    writer = os.open(places.file("writers"), os.O_RDWR)
+    os.close(fence_writers(layout))
+    writer = os.open(layout.file("writers"), os.O_RDWR)
     fcntl.flock(writer, fcntl.LOCK_SH)
     with pytest.raises(Locked, match="still writing"):
-        fence_writers(places)
+        fence_writers(layout)
     os.close(writer)
-    os.close(fence_writers(places))
+    os.close(fence_writers(layout))

@@ -216,7 +216,7 @@ def test_a_top_without_write_permission(monkeypatch: pytest.MonkeyPatch) -> None
         server = Server(Path(root))
         server.push(ONE)
         for version in (TWO, THREE, ONE):
-            os.chmod(server.target().places.standing(), 0o555)
+            os.chmod(server.target().layout.standing(), 0o555)
             server.push(version)
             assert server.revision() == revision(version)
         server.rollback()
@@ -376,7 +376,7 @@ def test_a_disk_that_fails_before_the_switch_leaves_no_interrupted_one(
     server.push(ONE)
     with pytest.raises(StorageFailed):
         server.push(TWO, on_step=begin)
-    assert server.target().places.interrupted() == ""
+    assert server.target().layout.interrupted() == ""
     assert server.revision() == revision(ONE)
 
 
@@ -465,7 +465,7 @@ def test_a_removal_that_the_system_refuses_leaves_nothing_to_finish(
     with pytest.raises(PermissionError):
         switches.remove(target, "alice@here", overwrite=True)
     target.lock.release()
-    assert not target.places.interrupted()
+    assert not target.layout.interrupted()
     assert records(server).all() == known
     assert os.path.isdir(server.live)
 

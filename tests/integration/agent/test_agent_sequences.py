@@ -194,7 +194,7 @@ class Sequences(RuleBasedStateMachine):
     def every_generation_is_what_its_record_says(self) -> None:
         for one in self.all.values():
             known = one.server.target().records
-            standing = one.server.target().places.standing()
+            standing = one.server.target().layout.standing()
             for record in known.all():
                 if record.inode in one.changed:
                     continue
@@ -215,10 +215,10 @@ class Sequences(RuleBasedStateMachine):
 
     def _trees(self) -> Iterator[bytes]:
         for one in self.all.values():
-            places = one.server.target().places
+            layout = one.server.target().layout
             if os.path.isdir(one.server.live):
                 yield one.server.live
-            yield from places.other_trees()
+            yield from layout.other_trees()
 
 
 def dying_at(count: int, die: Callable[[], None]) -> Callable[[int], None]:

@@ -139,7 +139,7 @@ def test_a_disk_that_has_no_room_to_spare(server: Server, monkeypatch: pytest.Mo
     assert not server.make_spare()
     monkeypatch.setattr(spare, "space", lambda _: Space(1 << 40, 300))
     assert not server.make_spare()
-    assert (server.earlier(), find_staging(server.target().places)) == ([], None)
+    assert (server.earlier(), find_staging(server.target().layout)) == ([], None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another group needs root")
@@ -243,7 +243,7 @@ def test_next_push_goes_on_with_a_half_made_spare_tree(server: Server, count: in
         return progress
 
     assert die_in(lambda die: server.make_spare(1, dying(die))) == 9
-    note = find_staging(server.target().places)
+    note = find_staging(server.target().layout)
     assert note is None or not note.is_set_aside
     server.push(VERSIONS[1])
     assert server.manifest() == manifest_of(VERSIONS[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.wire.messages import PublishFacts
 from envsync.errors import Locked
@@ -83,7 +83,7 @@ class Scene:
         return FanOut(self.settings, self.source, destinations).run()
 
     def lock(self) -> PushLock:
-        return PushLock(layout(str(self.there), NAME), "bob@elsewhere")
+        return PushLock(environment_layout(str(self.there), NAME), "bob@elsewhere")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.records import Record, Records
 from envsync.agent.target import switches
 from envsync.agent.target.target import Target
@@ -36,8 +36,8 @@ def change(prefix: Path) -> None:
 
 def record(prefix: Path) -> Record:
     """Of what stands there."""
-    places = layout(str(prefix), NAME)
-    found = Records(places).at(places.inode() or 0)
+    layout = environment_layout(str(prefix), NAME)
+    found = Records(layout).at(layout.inode() or 0)
     assert found is not None
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places.busy_findings import installer_findings, mapping_findings
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.tree.local import LocalPaths
 from tests.support.pushes import NAME
 
@@ -60,7 +60,7 @@ def test_conda_that_takes_the_name_from_a_file(
     with subprocess.Popen(argv, cwd=tmp_path, stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
-        found = installer_findings(layout(str(tmp_path), NAME))
+        found = installer_findings(environment_layout(str(tmp_path), NAME))
         expected = f"conda (process {process.pid}) is changing it"
         assert (expected in [finding.message for finding in found]) == is_at_work
         process.communicate(b"\n", timeout=20)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places import revision_history
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.server import filesystem, machine
 
@@ -16,7 +16,9 @@ R1, R3 = "1" * 64, "3" * 64
 
 
 def had(prefix: Path, home: Path) -> RevisionHistory:
-    return RevisionHistory(layout(str(prefix), "myenv"), str(home / ".local/state/envsync"))
+    return RevisionHistory(
+        environment_layout(str(prefix), "myenv"), str(home / ".local/state/envsync")
+    )
 
 
 @pytest.fixture

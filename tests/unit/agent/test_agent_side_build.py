@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.agent.staging.side_build import SideBuild, built_at, discard, unfinished
 
 RECORD = "lib/python3.11/site-packages/x-1.dist-info/RECORD"
@@ -34,9 +34,9 @@ def conda_record(script: bytes, pip: bytes) -> bytes:
 @pytest.fixture
 def build(tmp_path: Path) -> SideBuild:
     (tmp_path / "envs").mkdir()
-    places = layout(str(tmp_path), "myenv")
-    places.create()
-    build = SideBuild(places)
+    layout = environment_layout(str(tmp_path), "myenv")
+    layout.create()
+    build = SideBuild(layout)
     build.begin()
     return build
 
@@ -45,18 +45,18 @@ def test_the_tool_makes_the_directory_and_the_note_names_it_before(
     build: SideBuild, tmp_path: Path
 ) -> None:
     """micromamba 1 and mamba 2.0 refuse a directory that is there, even an empty one."""
-    places = layout(str(tmp_path), "myenv")
+    layout = environment_layout(str(tmp_path), "myenv")
     assert not os.path.lexists(build.path)
-    assert built_at(places) == build.path
-    assert unfinished(places) == []
+    assert built_at(layout) == build.path
+    assert unfinished(layout) == []
     os.mkdir(build.path)
-    assert unfinished(places) == [build.path]
-    another = SideBuild(places)
+    assert unfinished(layout) == [build.path]
+    another = SideBuild(layout)
     another.begin()
     assert not os.path.lexists(build.path)
-    assert built_at(places) == another.path
-    discard(places)
-    assert built_at(places) is None
+    assert built_at(layout) == another.path
+    discard(layout)
+    assert built_at(layout) is None
 
 
 def test_a_record_that_is_none_counts_as_missing(build: SideBuild) -> None:
@@ -79,7 +79,7 @@ def test_a_record_that_is_none_counts_as_missing(build: SideBuild) -> None:
 
 
 def test_the_digests_of_what_is_rewritten_follow(build: SideBuild, tmp_path: Path) -> None:
-    places = layout(str(tmp_path), "myenv")
+    layout = environment_layout(str(tmp_path), "myenv")
     top = Path(os.fsdecode(build.path))
 
     def script(where: bytes) -> bytes:
@@ -96,7 +96,7 @@ def test_the_digests_of_what_is_rewritten_follow(build: SideBuild, tmp_path: Pat
     (top / RECORD).write_bytes(pip)
     (top / "conda-meta/x-1-0.json").write_bytes(conda)
     build.finish()
-    assert (top / "bin/x").read_bytes() == script(places.path)
+    assert (top / "bin/x").read_bytes() == script(layout.path)
     assert ((top / RECORD).read_bytes(), (top / "conda-meta/x-1-0.json").read_bytes()) == records(
-        places.path
+        layout.path
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places.layout import layout
+from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.records import Records
 from envsync.agent.publishing.check import CHECK_OUTPUT_BYTES, run_check
 from envsync.agent.server.facts import shown_command
@@ -88,9 +88,9 @@ def _daemons_worker(
 
 
 def _records(text: str, directory: Path, *_: object) -> str:
-    places = layout(str(directory), "myenv")
-    places.create()
-    records = Records(places)
+    layout = environment_layout(str(directory), "myenv")
+    layout.create()
+    records = Records(layout)
     records.log({"event": "publish", "changes": [text]})
     records.hold("0" * 64, f"its check failed: {text}")
     files = [path for path in directory.rglob("*") if path.is_file()]

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envsync.agent.places import locks
-from envsync.agent.places.layout import Layout, layout, read_json, write_whole
+from envsync.agent.places.layout import Layout, environment_layout, read_json, write_whole
 from envsync.agent.places.locks import PushLock, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.publishing.recovery import Recovery
@@ -51,9 +51,9 @@ many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_sco
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Layout:
+def layout(tmp_path: Path) -> Layout:
     (tmp_path / "envs").mkdir()
-    found = layout(str(tmp_path), "myenv")
+    found = environment_layout(str(tmp_path), "myenv")
     found.create()
     return found
 
@@ -91,10 +91,10 @@ def damaged(document: dict[str, Any], data: st.DataObject) -> bytes:
 
 @many
 @given(st.data())
-def test_damaged_record_is_read_as_one_or_none(places: Layout, data: st.DataObject) -> None:
+def test_damaged_record_is_read_as_one_or_none(layout: Layout, data: st.DataObject) -> None:
     """A record is one that can be told to the other side, or none."""
-    write_whole(places.generations + b"/000003.json", damaged(to_json(RECORD), data))
-    records = Records(places)
+    write_whole(layout.generations + b"/000003.json", damaged(to_json(RECORD), data))
+    records = Records(layout)
     for record in records.all():
         assert record.number == 3
         assert record_from_json(json.loads(json.dumps(to_json(record)))) == record
@@ -106,7 +106,7 @@ def test_damaged_record_is_read_as_one_or_none(places: Layout, data: st.DataObje
 @many
 @given(st.data())
 def test_recovery_from_a_damaged_intent_switches_nothing(
-    places: Layout, data: st.DataObject
+    layout: Layout, data: st.DataObject
 ) -> None:
     """Recovery from any intent: nothing is switched, and nothing stands in the way any more."""
     intent = {
@@ -115,39 +115,39 @@ def test_recovery_from_a_damaged_intent_switches_nothing(
         "check": {"command": "", "timeout_seconds": 60.0},
         "event": {"event": "publish", "who": "x", "replaced_inode": 5, "replaced_revision": ""},
     }
-    write_whole(places.file("intent.json"), damaged(intent, data))
-    lock = PushLock(places, "alice@here")
-    site = SwitchSite(places, Trees(None, LOCAL), Records(places), lock, lambda _: None)
+    write_whole(layout.file("intent.json"), damaged(intent, data))
+    lock = PushLock(layout, "alice@here")
+    site = SwitchSite(layout, Trees(None, LOCAL), Records(layout), lock, lambda _: None)
     Recovery(site).run()
-    assert not Path(os.fsdecode(places.file("intent.json"))).exists()
-    assert Records(places).all() == []
+    assert not Path(os.fsdecode(layout.file("intent.json"))).exists()
+    assert Records(layout).all() == []
 
 
 @many
 @given(st.sampled_from(["held.json", "history.jsonl", "lock", "staging.json"]), st.data())
 def test_damaged_notes_are_read_without_an_error(
-    places: Layout, name: str, data: st.DataObject
+    layout: Layout, name: str, data: st.DataObject
 ) -> None:
-    write_whole(places.file(name), damaged({"nonce": "x", "holder": "y", "since_seconds": 1}, data))
-    records = Records(places)
+    write_whole(layout.file(name), damaged({"nonce": "x", "holder": "y", "since_seconds": 1}, data))
+    records = Records(layout)
     json.dumps(records.held())
     assert all(isinstance(event, dict) for event in records.history())
-    assert isinstance(nonce_at(places), str)
-    read_json(places.file(name))
+    assert isinstance(nonce_at(layout), str)
+    read_json(layout.file(name))
 
 
 @many
 @given(st.data())
 def test_a_lock_says_who_holds_it_or_that_it_does_not_know(
-    places: Layout, data: st.DataObject
+    layout: Layout, data: st.DataObject
 ) -> None:
-    lock = PushLock(places, "alice")
+    lock = PushLock(layout, "alice")
     lock.acquire()
     try:
         said = damaged({"holder": "y", "pid": 1, "since_seconds": 1}, data)
-        Path(os.fsdecode(places.file("lock"))).write_bytes(said)
+        Path(os.fsdecode(layout.file("lock"))).write_bytes(said)
         with mock.patch.object(locks, "_GLANCES_MAX", 0), pytest.raises(Locked):
-            PushLock(places, "bob").acquire()
+            PushLock(layout, "bob").acquire()
     finally:
         lock.release()
 

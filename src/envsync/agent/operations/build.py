@@ -93,7 +93,7 @@ def _adopt(service: Service, request: Publication) -> RecordFacts:
 
 @handles(ROLLBACK)
 def _rollback(service: Service, request: GoBack) -> RecordFacts:
-    require_open_records(service.target.places)
+    require_open_records(service.target.layout)
     return switches.rollback(service.target, request.number, request.by, request.overwrite)
 
 

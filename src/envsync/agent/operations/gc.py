@@ -8,7 +8,7 @@ import time
 from typing import Iterator, List, Set
 
 from envsync.agent.operations.service import Service, handles
-from envsync.agent.places.layout import Layout, layout
+from envsync.agent.places.layout import Layout, environment_layout
 from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.prefix_environments import prefix_environments
 from envsync.agent.server.progress import Progress
@@ -31,13 +31,13 @@ def _gc(service: Service, order: Collect) -> GcFacts:
     environments = prefix_environments(order.prefix)
     swept = [_closed(directory) for directory in environments.closed[:1]]
     alive: Set[Tree] = set()
-    for places in _each_once(order.prefix, environments.names()):
+    for layout in _each_once(order.prefix, environments.names()):
         try:
-            swept += _swept(order, places, service, freed)
+            swept += _swept(order, layout, service, freed)
         except (EnvsyncError, OSError) as error:
-            problem = f"{places.name}: {words(error)}"
-            swept.append(SweepFacts(places.name, problems=(problem,)))
-        alive |= _trees(places)
+            problem = f"{layout.name}: {words(error)}"
+            swept.append(SweepFacts(layout.name, problems=(problem,)))
+        alive |= _trees(layout)
     files, size_bytes = sweep_caches(
         content_directory(os.environ), alive, time.time(), dry_run=order.dry_run
     )
@@ -56,17 +56,17 @@ def _each_once(prefix: str, names: List[str]) -> Iterator[Layout]:
     seen: Set[bytes] = set()
     # A link to another environment shares that one's state; sorted last, its name is not used.
     for name in sorted(names, key=lambda name: (os.path.islink(os.path.join(envs, name)), name)):
-        places = layout(prefix, name)
-        if places.state not in seen:
-            seen.add(places.state)
-            yield places
+        layout = environment_layout(prefix, name)
+        if layout.state not in seen:
+            seen.add(layout.state)
+            yield layout
 
 
-def _swept(order: Collect, places: Layout, service: Service, freed: Progress) -> List[SweepFacts]:
-    if not os.path.isdir(places.state):
+def _swept(order: Collect, layout: Layout, service: Service, freed: Progress) -> List[SweepFacts]:
+    if not os.path.isdir(layout.state):
         return []
-    name = places.name
-    patterns = local_patterns(places, order.local, order.local_of.get(name))
+    name = layout.name
+    patterns = local_patterns(layout, order.local, order.local_of.get(name))
     cache = content_directory(os.environ)
     target = Target(order.prefix, name, patterns, cache, order.by, on_step=service.tell_step)
     target.lock.of_command(order.command, order.server)
@@ -76,11 +76,11 @@ def _swept(order: Collect, places: Layout, service: Service, freed: Progress) ->
     return [sweep(target, rules, freed)]
 
 
-def _trees(places: Layout) -> Set[Tree]:
+def _trees(layout: Layout) -> Set[Tree]:
     """Return the trees of an environment that the content cache may know."""
-    paths = [places.live]
+    paths = [layout.live]
     with contextlib.suppress(OSError):
-        paths += [places.tree(os.fsdecode(name)) for name in os.listdir(places.trees)]
+        paths += [layout.tree(os.fsdecode(name)) for name in os.listdir(layout.trees)]
     found: Set[Tree] = set()
     for path in paths:
         with contextlib.suppress(OSError):

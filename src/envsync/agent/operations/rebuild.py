@@ -105,7 +105,7 @@ def _take_built(service: Service, _: None) -> RebuiltFacts:
     staged = service.push.stage(wanted, service.counted("copy"), beside)
     if staged.fetches:
         raise TransferFailed(f"{len(staged.fetches)} files changed while they were copied there")
-    side_build.discard(service.target.places)
+    side_build.discard(service.target.layout)
     findings = content_findings(wanted) + staged.findings
     return RebuiltFacts(staged.facts, snapshot.totals, findings)
 
@@ -113,7 +113,7 @@ def _take_built(service: Service, _: None) -> RebuiltFacts:
 @handles(DISCARD_BUILT)
 def _discard(service: Service, _: None) -> None:
     service.push.locked_places()
-    side_build.discard(service.target.places)
+    side_build.discard(service.target.layout)
 
 
 def _build(service: Service) -> SideBuild:
@@ -132,7 +132,7 @@ def _lines(texts: Tuple[str, ...]) -> Tuple[str, ...]:
 
 def _file(service: Service, lines: Tuple[str, ...]) -> ContextManager[str]:
     """Write a file of lines for a tool, which exists until the block ends."""
-    return side_build.wanted_file(service.target.places, _lines(lines))
+    return side_build.wanted_file(service.target.layout, _lines(lines))
 
 
 def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:

@@ -7,7 +7,7 @@ import sys
 from typing import Tuple
 
 from envsync.agent.operations.service import Service, handles
-from envsync.agent.places.layout import layout, require_live
+from envsync.agent.places.layout import environment_layout, require_live
 from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
@@ -54,7 +54,9 @@ def _open(service: Service, request: OpenTarget) -> str:
     local = request.local
     if local is None:
         require_prefix(request.prefix)
-        local = local_patterns(layout(request.prefix, request.name), DEFAULT_LOCAL, None)
+        local = local_patterns(
+            environment_layout(request.prefix, request.name), DEFAULT_LOCAL, None
+        )
     service.opened_target = target = Target(
         request.prefix,
         request.name,
@@ -108,7 +110,7 @@ def _references(service: Service, request: AskReferences) -> ReferencesFacts:
     packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
     has_most = bool(packages) and service.push.refer_to(packages)
     references = b"".join(manifests.references(service.base_manifest()))
-    has_begun = find_staging(service.target.places) is not None
+    has_begun = find_staging(service.target.layout) is not None
     return ReferencesFacts(has_most, has_begun, decodable(), references)
 
 
@@ -120,7 +122,7 @@ def _differences(service: Service, request: AskDifferences) -> DifferenceFacts:
     if request.payload:
         other = manifest_of(service, SentManifest(request.payload, request.packed))
     else:
-        require_open_records(service.target.places)
+        require_open_records(service.target.layout)
     return differences(service.target, other, request.paths_max, request.records)
 
 
@@ -138,17 +140,17 @@ def _dry_plan(service: Service, request: SentManifest) -> StageFacts:
 def _verify(service: Service, _: None) -> VerifyFacts:
     from envsync.agent.target.queries import verify
 
-    require_open_records(service.target.places)
+    require_open_records(service.target.layout)
     return verify(service.target, service.counted("verify"))
 
 
 @handles(TARGET_HISTORY)
 def _history(service: Service, _: None) -> History:
-    require_open_records(service.target.places)
+    require_open_records(service.target.layout)
     records = service.target.records
     events, kept = records.history(), records.kept()
     if not events and not kept:
-        require_live(service.target.places)
+        require_live(service.target.layout)
     return History(tuple(events), tuple(map(record_facts, kept)))
 
 

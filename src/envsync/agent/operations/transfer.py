@@ -121,7 +121,7 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
 @handles(LOCATE_BUNDLE)
 def _bundle(service: Service, _: None) -> BundleFacts:
     """Return a bundle's path, and the length and digest of what an earlier push left of one."""
-    state, token = service.target.places.state, service.push.staging.token
+    state, token = service.target.layout.state, service.push.staging.token
     path = scratch_files.bundle(state, token)
     digest, size_bytes = hashlib.sha256().digest(), 0
     if os.path.islink(path):
@@ -160,7 +160,7 @@ def _copy(old: BinaryIO, path: bytes) -> int:
 
 @handles(UNPACK_BUNDLE)
 def _unpack(service: Service, paths: bytes) -> ReceiveFacts:
-    path = scratch_files.bundle(service.target.places.state, service.push.staging.token)
+    path = scratch_files.bundle(service.target.layout.state, service.push.staging.token)
     try:
         with open(path, "rb") as bundle:
             incoming = service.push.receiver(_items(service, paths))
@@ -208,4 +208,4 @@ def _probe(service: Service, _: None) -> None:
 
 @handles(FREE_BYTES)
 def _free_bytes(service: Service, _: None) -> int:
-    return space(service.target.places.state).free_bytes
+    return space(service.target.layout.state).free_bytes

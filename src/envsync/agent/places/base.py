@@ -29,23 +29,23 @@ def obstacles(prefix: bytes) -> List[str]:
     )
 
 
-def can_take_conda(places: Layout) -> bool:
+def can_take_conda(layout: Layout) -> bool:
     """Return whether conda's base can be installed into the existing directory."""
-    prefix = places.live
+    prefix = layout.live
     return os.path.isdir(prefix) and not has_conda(prefix) and not obstacles(prefix)
 
 
-def obstacle_finding(places: Layout) -> Optional[Finding]:
+def obstacle_finding(layout: Layout) -> Optional[Finding]:
     """Return what forbids installing conda's base into the existing directory, or None."""
-    where = os.fsdecode(places.live)
+    where = os.fsdecode(layout.live)
     try:
-        names = obstacles(places.live)
+        names = obstacles(layout.live)
     except PermissionError:
         return Finding("read-only", f"{where} is not readable", True)
     if names:
         message = f"{where} has no conda, but contains other entries: {listed(names, _SHOWN)}"
         return Finding("in-the-way", message, True)
-    if not os.access(places.live, os.W_OK | os.X_OK):
+    if not os.access(layout.live, os.W_OK | os.X_OK):
         return Finding("read-only", f"{where} is not writable", True)
     return None
 

@@ -19,7 +19,7 @@ MAPPED = "mapped"
 _DELETED = b" (deleted)"
 
 
-def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
+def busy_findings(scanned: Scan, layout: Layout) -> Tuple[Finding, ...]:
     """Return each sign that the environment is being changed, or was left half-changed."""
     candidates = ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))
     signs = busy.signs(candidates, time.time())
@@ -27,7 +27,7 @@ def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
         Finding(_NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
         for sign in signs
     )
-    at_work = installer_findings(places)
+    at_work = installer_findings(layout)
     if at_work:
         # The installer that is running may have left it: then it is no old leftover.
         left = tuple(finding._replace(blocking=True) for finding in left)
@@ -35,7 +35,7 @@ def busy_findings(scanned: Scan, places: Layout) -> Tuple[Finding, ...]:
 
 
 def live_busy_findings(
-    scanned: Scan, places: Layout, *, is_as_published: bool
+    scanned: Scan, layout: Layout, *, is_as_published: bool
 ) -> Tuple[Finding, ...]:
     """Return `busy_findings` of a target's live version.
 
@@ -43,16 +43,16 @@ def live_busy_findings(
     published. Nor are leftovers in one that is what was published: they came from the source.
     """
     if is_as_published:
-        return installer_findings(places)
-    findings = busy_findings(scanned, places)
+        return installer_findings(layout)
+    findings = busy_findings(scanned, layout)
     return tuple(finding for finding in findings if finding.kind != _NO_HISTORY)
 
 
-def installer_findings(places: Layout) -> Tuple[Finding, ...]:
+def installer_findings(layout: Layout) -> Tuple[Finding, ...]:
     """Return this user's installers that change the environment now, under any of its names."""
     return tuple(
         Finding("busy", f"{name} (process {pid}) is changing it", True)
-        for name, pid in installers_at_work({places.path, places.live, places.standing()})
+        for name, pid in installers_at_work({layout.path, layout.live, layout.standing()})
     )
 
 

@@ -134,7 +134,7 @@ class Layout(NamedTuple):
         return [path for path in paths if path != linked]
 
 
-def layout(prefix: str, name: str) -> Layout:
+def environment_layout(prefix: str, name: str) -> Layout:
     """Return the environment's paths below a prefix. The user's own links are resolved here, once.
 
     Raises `PreflightRefused` for a name that no environment can have.
@@ -158,7 +158,7 @@ def base_layout(prefix: str) -> Layout:
 
 def layout_of(prefix: str, name: str) -> Layout:
     """Return the `base_layout` if the name is `base`, else the `layout`."""
-    return base_layout(prefix) if name == BASE else layout(prefix, name)
+    return base_layout(prefix) if name == BASE else environment_layout(prefix, name)
 
 
 def _follow(path: bytes) -> bytes:
@@ -198,13 +198,13 @@ def _linked_token(live: bytes) -> Optional[bytes]:
     return token if is_ours else None
 
 
-def require_live(places: Layout) -> None:
+def require_live(layout: Layout) -> None:
     """Raise `NotFound` if there is no environment of that name."""
-    if not os.path.isdir(places.live):
+    if not os.path.isdir(layout.live):
         raise NotFound(
-            f"there is no environment {places.name!r}",
+            f"there is no environment {layout.name!r}",
             hint=Hint("`envsync list {server}` shows its environments"),
-            details=[os.fsdecode(places.path)],
+            details=[os.fsdecode(layout.path)],
         )
 
 

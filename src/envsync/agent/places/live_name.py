@@ -27,8 +27,8 @@ _LOWER_LAYER = "it is in an overlay's lower layer"
 class LiveName:
     """The name of one environment. The push lock must be held."""
 
-    def __init__(self, places: Layout, on_step: OnStep = lambda _: None) -> None:
-        self._places = places
+    def __init__(self, layout: Layout, on_step: OnStep = lambda _: None) -> None:
+        self._layout = layout
         self._on_step = on_step
 
     def give_to(self, tree: bytes, *, is_free: bool = False) -> Optional[bytes]:
@@ -38,39 +38,39 @@ class LiveName:
         if that cannot be replaced. If the name is believed to be free (`is_free`), raises
         `FileExistsError` if something is there after all, which stays. Call `sync` afterwards.
         """
-        places = self._places
-        replaced = None if is_free else places.linked_tree()
+        layout = self._layout
+        replaced = None if is_free else layout.linked_tree()
         if replaced is not None:
-            os.rename(self._new_link(tree), places.live)
+            os.rename(self._new_link(tree), layout.live)
             _note_replaced(replaced)
-        elif not is_free and os.path.lexists(places.live):
+        elif not is_free and os.path.lexists(layout.live):
             replaced = self._replace_directory(tree)
-        elif can_exchange(places):
+        elif can_exchange(layout):
             _let_move(tree)
-            filesystem.rename_new(tree, places.live)
+            filesystem.rename_new(tree, layout.live)
         else:
-            places.let_through()
-            os.symlink(places.link_to(tree), places.live)
+            layout.let_through()
+            os.symlink(layout.link_to(tree), layout.live)
         return replaced
 
     def sync(self) -> None:
         """Make changes to the name survive a power cut."""
-        whole.sync_directory(os.path.dirname(self._places.live))
-        whole.sync_directory(self._places.trees)
+        whole.sync_directory(os.path.dirname(self._layout.live))
+        whole.sync_directory(self._layout.trees)
 
     def take_away(self, token: str = "") -> bytes:
         """Remove the name and keep the version; return which of `trees` it is now.
 
         A directory becomes the one called `token`, or gets a random name if that is empty.
         """
-        places = self._places
-        tree = places.linked_tree()
+        layout = self._layout
+        tree = layout.linked_tree()
         if tree is None:
-            tree = places.tree(token or os.urandom(8).hex())
-            _let_move(places.live)
-            os.rename(places.live, tree)
+            tree = layout.tree(token or os.urandom(8).hex())
+            _let_move(layout.live)
+            os.rename(layout.live, tree)
         else:
-            os.unlink(places.live)
+            os.unlink(layout.live)
         self.sync()
         return tree
 
@@ -80,44 +80,44 @@ class LiveName:
         Returns whether it was: the name is missing, and both this version and the one with
         `new_inode` are in `trees`.
         """
-        if inode is None or os.path.lexists(self._places.live):
+        if inode is None or os.path.lexists(self._layout.live):
             return False
-        trees = {os.lstat(path).st_ino: path for path in self._places.other_trees()}
+        trees = {os.lstat(path).st_ino: path for path in self._layout.other_trees()}
         if inode not in trees or new_inode not in trees:
             return False
-        filesystem.rename_new(trees[inode], self._places.live)
+        filesystem.rename_new(trees[inode], self._layout.live)
         self.sync()
         return True
 
     def _replace_directory(self, tree: bytes) -> bytes:
         _let_move(tree)
-        _let_move(self._places.live)
+        _let_move(self._layout.live)
         try:
-            filesystem.exchange(tree, self._places.live)
+            filesystem.exchange(tree, self._layout.live)
             return tree
         except filesystem.ExchangeRefused as refused:
-            aside = self._places.tree(os.urandom(8).hex())
+            aside = self._layout.tree(os.urandom(8).hex())
             link = self._new_link(tree)
             try:
-                os.rename(self._places.live, aside)
+                os.rename(self._layout.live, aside)
             except OSError as error:
                 if error.errno not in (errno.EXDEV, errno.EBUSY, errno.EINVAL):
                     raise
-                raise cannot_switch(self._places, str(error.strerror)) from refused
+                raise cannot_switch(self._layout, str(error.strerror)) from refused
             self._on_step("converting")
             try:
-                os.rename(link, self._places.live)
+                os.rename(link, self._layout.live)
             except OSError:
-                filesystem.rename_new(aside, self._places.live)
+                filesystem.rename_new(aside, self._layout.live)
                 raise
             return aside
 
     def _new_link(self, tree: bytes) -> bytes:
-        link = self._places.file("link")
+        link = self._layout.file("link")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(link)
-        os.symlink(self._places.link_to(tree), link)
-        self._places.let_through()
+        os.symlink(self._layout.link_to(tree), link)
+        self._layout.let_through()
         return link
 
 
@@ -135,10 +135,10 @@ def _note_replaced(tree: bytes) -> None:
         os.chmod(tree, stat.S_IMODE(os.lstat(tree).st_mode))
 
 
-def can_exchange(places: Layout) -> bool:
+def can_exchange(layout: Layout) -> bool:
     """Return whether the filesystem exchanges two directories in one step, by trying it."""
-    one = os.path.join(places.state, b"probe-one")
-    other = os.path.join(places.state, b"probe-other")
+    one = os.path.join(layout.state, b"probe-one")
+    other = os.path.join(layout.state, b"probe-other")
     try:
         for path in (one, other):
             os.makedirs(path, mode=0o700, exist_ok=True)
@@ -152,42 +152,42 @@ def can_exchange(places: Layout) -> bool:
                 os.rmdir(path)
 
 
-def becomes_link(places: Layout) -> bool:
+def becomes_link(layout: Layout) -> bool:
     """Return whether the next switch turns what is now a directory into a link.
 
     Raises `PreflightRefused` if it cannot be switched at all.
     """
-    if places.linked_tree() is not None or not os.path.isdir(places.live):
+    if layout.linked_tree() is not None or not os.path.isdir(layout.live):
         return False
-    if _is_in_lower_layer(places):
-        raise cannot_switch(places, _LOWER_LAYER)
-    return not can_exchange(places)
+    if _is_in_lower_layer(layout):
+        raise cannot_switch(layout, _LOWER_LAYER)
+    return not can_exchange(layout)
 
 
-def require_movable(places: Layout) -> None:
+def require_movable(layout: Layout) -> None:
     """Raise `PreflightRefused` if the live version cannot be moved in one step."""
-    if places.linked_tree() is None and _is_in_lower_layer(places):
-        path = os.fsdecode(places.live)
+    if layout.linked_tree() is None and _is_in_lower_layer(layout):
+        path = os.fsdecode(layout.live)
         raise PreflightRefused(
             f"{path} cannot be removed in one step: {_LOWER_LAYER}",
             hint=_move_away(path),
         )
 
 
-def _is_in_lower_layer(places: Layout) -> bool:
-    return filesystem.mount_of(places.live).kind == "overlay" and not _can_move(places)
+def _is_in_lower_layer(layout: Layout) -> bool:
+    return filesystem.mount_of(layout.live).kind == "overlay" and not _can_move(layout)
 
 
-def _can_move(places: Layout) -> bool:
+def _can_move(layout: Layout) -> bool:
     """Return whether an overlay would rename the directory.
 
     Found by renaming it over a directory that is not empty: no filesystem does that, and an overlay
     reports first if it would not rename this one anywhere.
     """
-    other = os.path.join(places.state, b"probe-full")
+    other = os.path.join(layout.state, b"probe-full")
     os.makedirs(os.path.join(other, b"x"), mode=0o700, exist_ok=True)
     try:
-        os.rename(places.live, other)
+        os.rename(layout.live, other)
     except OSError as error:
         return error.errno != errno.EXDEV
     finally:
@@ -197,8 +197,8 @@ def _can_move(places: Layout) -> bool:
     return True
 
 
-def cannot_switch(places: Layout, reason: str) -> PreflightRefused:
-    path = os.fsdecode(places.live)
+def cannot_switch(layout: Layout, reason: str) -> PreflightRefused:
+    path = os.fsdecode(layout.live)
     return PreflightRefused(
         f"{path} cannot be replaced in one step: {reason}",
         hint=f"{_move_away(path)}, then push again",

@@ -42,7 +42,7 @@ class VersionDirectories(Versions):
 
 
 def local_patterns(
-    places: Layout, shared: Sequence[str], own: Optional[Sequence[str]]
+    layout: Layout, shared: Sequence[str], own: Optional[Sequence[str]]
 ) -> Tuple[str, ...]:
     """Return the patterns of an environment's local paths: the `shared` ones and its `own`.
 
@@ -53,17 +53,17 @@ def local_patterns(
     if own is None:
         record = None
         with contextlib.suppress(PermissionError):
-            record = Records(places).of_version(places.inode() or 0)
+            record = Records(layout).of_version(layout.inode() or 0)
         own = () if record is None else record.local
     return tuple(dict.fromkeys((*shared, *own)))
 
 
 def trees_of(
-    places: Layout,
+    layout: Layout,
     shared: Sequence[str],
     own: Optional[Sequence[str]],
     cache_directory: Optional[str],
 ) -> Trees:
     """Return what takes snapshots of an environment whose local paths are `local_patterns`."""
-    local = LocalPaths(local_patterns(places, shared, own))
-    return Trees(cache_directory, local, versions=VersionDirectories(Records(places)))
+    local = LocalPaths(local_patterns(layout, shared, own))
+    return Trees(cache_directory, local, versions=VersionDirectories(Records(layout)))

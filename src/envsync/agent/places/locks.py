@@ -38,8 +38,8 @@ class PushLock:
     The kernel releases it however the holder dies. The file says who holds it.
     """
 
-    def __init__(self, places: Layout, holder: str) -> None:
-        self._places = places
+    def __init__(self, layout: Layout, holder: str) -> None:
+        self._layout = layout
         self._holder = holder
         self._command = self._server = ""
         self.other_name = ""
@@ -69,8 +69,8 @@ class PushLock:
         """
         if self._fd is not None:
             return
-        _create(self._places)
-        fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
+        _create(self._layout)
+        fd = open_state_file(self._layout.file("lock"), os.O_RDWR | os.O_CREAT)
         try:
             self._take(fd)
             self._say_who(fd)
@@ -109,14 +109,14 @@ class PushLock:
                     if glances <= _GLANCES_MAX:
                         time.sleep(_ASK_SECONDS)
                         continue
-                    raise Locked(under_way(self._places, holder.who))
+                    raise Locked(under_way(self._layout, holder.who))
                 if time.monotonic() > deadline:
                     raise Locked(
-                        f"the preparation of the next push of {self._places.name} there did not "
+                        f"the preparation of the next push of {self._layout.name} there did not "
                         f"stop: {holder.who}"
                     )
                 if asking is None:
-                    asking = open_state_file(self._places.file("wanted"), os.O_RDWR | os.O_CREAT)
+                    asking = open_state_file(self._layout.file("wanted"), os.O_RDWR | os.O_CREAT)
                     until_taken.callback(os.close, asking)
                 _is_locked(asking, fcntl.LOCK_SH)
                 time.sleep(_ASK_SECONDS)
@@ -129,7 +129,7 @@ class PushLock:
         """
         deadline = time.monotonic() + _SAID_SECONDS
         while self._command:
-            fd = open_state_file(self._places.file("lock"), os.O_RDWR | os.O_CREAT)
+            fd = open_state_file(self._layout.file("lock"), os.O_RDWR | os.O_CREAT)
             with closing_fd(fd):
                 name = self._name_in(fd)
             if name or time.monotonic() > deadline:
@@ -146,7 +146,7 @@ class PushLock:
     def is_wanted(self) -> bool:
         """Return whether somebody waits for the lock. The kernel forgets them however they die."""
         try:
-            fd = os.open(self._places.file("wanted"), os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self._layout.file("wanted"), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return False
         with closing_fd(fd):
@@ -167,12 +167,12 @@ class PushLock:
             self._fd = None
 
 
-def _create(places: Layout) -> None:
+def _create(layout: Layout) -> None:
     try:
-        places.create()
+        layout.create()
     except (FileExistsError, NotADirectoryError) as error:
         raise PreflightRefused(
-            f"{os.fsdecode(_in_the_way(places))} there must be a directory of envsync's",
+            f"{os.fsdecode(_in_the_way(layout))} there must be a directory of envsync's",
             hint="see what it is and who made it (ls -l), then move it away there",
         ) from error
     except OSError as error:
@@ -180,15 +180,15 @@ def _create(places: Layout) -> None:
             raise
         raise PreflightRefused(
             f"the prefix is not writable there: {error.strerror}",
-            hint=f"give yourself write permission on {os.fsdecode(places.state)}",
+            hint=f"give yourself write permission on {os.fsdecode(layout.state)}",
         ) from error
 
 
-def _in_the_way(places: Layout) -> bytes:
+def _in_the_way(layout: Layout) -> bytes:
     """Return what is in the place of one of the state's directories."""
-    above = os.path.dirname(places.state)
-    paths = (os.path.dirname(above), above, places.state, places.generations, places.trees)
-    return next((path for path in paths if not os.path.isdir(path)), places.state)
+    above = os.path.dirname(layout.state)
+    paths = (os.path.dirname(above), above, layout.state, layout.generations, layout.trees)
+    return next((path for path in paths if not os.path.isdir(path)), layout.state)
 
 
 class Holder(NamedTuple):
@@ -202,26 +202,26 @@ class Holder(NamedTuple):
     yields: bool
 
 
-def holder_at(places: Layout) -> Optional[Holder]:
+def holder_at(layout: Layout) -> Optional[Holder]:
     """Return who holds the push lock right now; None if nobody does. Changes nothing."""
     try:
-        fd = os.open(places.file("lock"), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(layout.file("lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     with closing_fd(fd):
         return None if _is_locked(fd, fcntl.LOCK_SH) else _holder(fd)
 
 
-def nonce_at(places: Layout) -> str:
+def nonce_at(layout: Layout) -> str:
     """Return the nonce of the lock's last holder; empty if there was none or it cannot be read."""
     try:
-        with open(places.file("lock"), "rb") as file:
+        with open(layout.file("lock"), "rb") as file:
             return str(_document(file.fileno()).get("nonce", ""))
     except OSError:
         return ""
 
 
-def fence_writers(places: Layout) -> int:
+def fence_writers(layout: Layout) -> int:
     """Wait until no process of an earlier push writes to the staging tree, and keep new ones out.
 
     Returns a descriptor: close it once the staging has its new token, which a writer that starts
@@ -229,7 +229,7 @@ def fence_writers(places: Layout) -> int:
     is killed if it does not end by itself. An rsync whose client was suspended would stay for
     hours, because the connection swallows its keep-alives. Raises `Locked` if one writes even then.
     """
-    path = places.file("writers")
+    path = layout.file("writers")
     fd = open_state_file(path, os.O_RDWR | os.O_CREAT)
     began = time.monotonic()
     while not _is_locked(fd, fcntl.LOCK_EX):
@@ -267,8 +267,8 @@ def _is_locked(fd: int, operation: int) -> bool:
         ) from error
 
 
-def under_way(places: Layout, who: str) -> str:
-    return f"another push of {places.name} is under way: {who}"
+def under_way(layout: Layout, who: str) -> str:
+    return f"another push of {layout.name} is under way: {who}"
 
 
 def _holder(fd: int) -> Holder:

@@ -33,77 +33,77 @@ def is_foreign(path: bytes) -> bool:
     return os.geteuid() not in (0, os.lstat(path).st_uid)
 
 
-def owner_finding(places: Layout) -> Optional[Finding]:
+def owner_finding(layout: Layout) -> Optional[Finding]:
     """Return a finding if the live version is another user's, which forbids a push unless shared.
 
     Raises `PreflightRefused` if the group may write there, but this user cannot switch versions or
     reach what envsync keeps.
     """
-    status = os.stat(places.standing())
+    status = os.stat(layout.standing())
     if status.st_uid == os.geteuid():
         return None
     owner = user_name(status.st_uid)
-    message = f"{os.fsdecode(places.live)} belongs to {owner}, not to {user_name()}"
-    if not (group_writes(status) and os.access(places.standing(), _USE)):
+    message = f"{os.fsdecode(layout.live)} belongs to {owner}, not to {user_name()}"
+    if not (group_writes(status) and os.access(layout.standing(), _USE)):
         return Finding(FOREIGN_OWNER, message, True)
-    _require_open(places, owner)
+    _require_open(layout, owner)
     return Finding(GROUP_OWNED, message)
 
 
-def _require_open(places: Layout, owner: str) -> None:
-    parent = os.path.dirname(places.live)
+def _require_open(layout: Layout, owner: str) -> None:
+    parent = os.path.dirname(layout.live)
     status = os.stat(parent)
     if not os.access(parent, _USE) or (status.st_mode & stat.S_ISVTX and is_foreign(parent)):
-        opening = _opening(parent, os.stat(places.standing()).st_gid)
+        opening = _opening(parent, os.stat(layout.standing()).st_gid)
         raise PreflightRefused(
             f"{user_name()} may not switch versions in {os.fsdecode(parent)} there",
             hint=f"{user_name(status.st_uid)} or an administrator there has to run: {opening}",
         )
-    if _closed(places, os.R_OK | _USE):
+    if _closed(layout, os.R_OK | _USE):
         raise PreflightRefused(
-            f"envsync's files for {places.name} there are accessible only to {owner}",
+            f"envsync's files for {layout.name} there are accessible only to {owner}",
             hint=f"have {owner} push it once with `share: {{..., mode: write}}`, which opens them",
         )
 
 
-def _closed(places: Layout, mode: int) -> bytes:
+def _closed(layout: Layout, mode: int) -> bytes:
     """Return envsync's own directory that is closed to this user; empty if none is.
 
     `mode` is the access to the state and its records that is needed. A missing directory is not
     closed: this user can make it. The one above comes first, because in a closed one, nothing is
     visible.
     """
-    above = os.path.dirname(places.state)
-    needed = (above, os.X_OK), (places.state, mode), (places.generations, mode)
+    above = os.path.dirname(layout.state)
+    needed = (above, os.X_OK), (layout.state, mode), (layout.generations, mode)
     closed = (path for path, mode in needed if os.path.isdir(path) and not os.access(path, mode))
     return next(closed, b"")
 
 
-def closed_to_sweeps(places: Layout) -> bytes:
+def closed_to_sweeps(layout: Layout) -> bytes:
     """Return another user's directory of envsync's that this user may not clean up; empty if none
     is.
     """
-    closed = _closed(places, os.R_OK | _USE)
+    closed = _closed(layout, os.R_OK | _USE)
     return closed if closed and is_foreign(closed) else b""
 
 
-def closed_records(places: Layout) -> Optional[PreflightRefused]:
+def closed_records(layout: Layout) -> Optional[PreflightRefused]:
     """Return the error to raise if this user may not read what envsync keeps; None if they may."""
-    closed = _closed(places, os.R_OK | os.X_OK)
+    closed = _closed(layout, os.R_OK | os.X_OK)
     if not closed:
         return None
     owner = user_name(os.stat(closed).st_uid)
     return PreflightRefused(
-        f"envsync's files for {places.name} there belong to {owner} "
+        f"envsync's files for {layout.name} there belong to {owner} "
         f"and are closed to {user_name()}",
         hint=f"ask {owner}, or have {owner} push it with `share: {{group: ..., mode: write}}`, "
         "which opens them to that group",
     )
 
 
-def require_open_records(places: Layout) -> None:
+def require_open_records(layout: Layout) -> None:
     """Raise `PreflightRefused` if the records cannot be read, which is not the same as none."""
-    closed = closed_records(places)
+    closed = closed_records(layout)
     if closed is not None:
         raise closed
 
@@ -121,9 +121,9 @@ def _group_name(gid: int) -> str:
     return str(gid)
 
 
-def closed_to_publishers(places: Layout, gid: int) -> Tuple[str, ...]:
+def closed_to_publishers(layout: Layout, gid: int) -> Tuple[str, ...]:
     """Return a warning, with the fix, if other members of the group cannot publish."""
-    parent = os.path.dirname(places.live)
+    parent = os.path.dirname(layout.live)
     status = os.stat(parent)
     is_open = group_writes(status) and status.st_gid == gid and not status.st_mode & stat.S_ISVTX
     if is_open:
@@ -135,10 +135,10 @@ def closed_to_publishers(places: Layout, gid: int) -> Tuple[str, ...]:
     )
 
 
-def require_same_group(places: Layout, gid: int) -> None:
+def require_same_group(layout: Layout, gid: int) -> None:
     """Raise `PreflightRefused` if the live version is another user's and has another group."""
     with contextlib.suppress(FileNotFoundError):
-        status = os.stat(places.standing())
+        status = os.stat(layout.standing())
         if status.st_uid != os.geteuid() and status.st_gid != gid:
             owner, group = user_name(status.st_uid), _group_name(status.st_gid)
             raise PreflightRefused(
@@ -147,54 +147,54 @@ def require_same_group(places: Layout, gid: int) -> None:
             )
 
 
-def open_state(places: Layout, gid: int, what: str) -> None:
+def open_state(layout: Layout, gid: int, what: str) -> None:
     """Let the group publish as well if `what` it may do is `WRITE`; otherwise only the owner.
 
     Only what belongs to this user is changed. The push lock must be held.
     """
-    _give_all(places, gid, *(_OPEN if what == WRITE else _CLOSED))
+    _give_all(layout, gid, *(_OPEN if what == WRITE else _CLOSED))
 
 
-def close_state(places: Layout) -> None:
+def close_state(layout: Layout) -> None:
     """Close the state to any group, because the environment is shared with none any more."""
-    if is_open(places):
-        _give_all(places, -1, *_CLOSED)
+    if is_open(layout):
+        _give_all(layout, -1, *_CLOSED)
 
 
-def is_open(places: Layout) -> bool:
+def is_open(layout: Layout) -> bool:
     """Return whether envsync let a group write what it keeps of the environment."""
     with contextlib.suppress(OSError):  # there is none, or it is closed to this user
-        return group_writes(os.stat(places.state))
+        return group_writes(os.stat(layout.state))
     return False
 
 
-def was_shared(places: Layout, record: Optional[Record]) -> bool:
+def was_shared(layout: Layout, record: Optional[Record]) -> bool:
     """Return whether the live version is this user's and envsync shared it with a group.
 
     `record` is that version's. If it does not tell, the state does: modes of the version alone may
     have been set by hand.
     """
-    if record is None or is_foreign(places.standing()):
+    if record is None or is_foreign(layout.standing()):
         return False
-    is_on_record = is_open(places) if record.share is None else bool(record.share)
-    return is_on_record and bool(os.stat(places.standing()).st_mode & stat.S_ISGID)
+    is_on_record = is_open(layout) if record.share is None else bool(record.share)
+    return is_on_record and bool(os.stat(layout.standing()).st_mode & stat.S_ISGID)
 
 
-def shared_finding(places: Layout, record: Optional[Record]) -> Optional[Finding]:
+def shared_finding(layout: Layout, record: Optional[Record]) -> Optional[Finding]:
     """Return a finding if envsync shared the live version, or the state, with a group."""
-    if not (is_open(places) or was_shared(places, record)):
+    if not (is_open(layout) or was_shared(layout, record)):
         return None
-    return Finding(SHARED, f"{os.fsdecode(places.live)} is shared with a group there")
+    return Finding(SHARED, f"{os.fsdecode(layout.live)} is shared with a group there")
 
 
-def of_others(places: Layout) -> Tuple[str, ...]:
+def of_others(layout: Layout) -> Tuple[str, ...]:
     """Return warnings of what stays another user's once the environment is no longer shared."""
-    if not is_open(places):
+    if not is_open(layout):
         return ()
-    if is_foreign(places.state):
-        state, owner = os.fsdecode(places.state), user_name(os.stat(places.state).st_uid)
+    if is_foreign(layout.state):
+        state, owner = os.fsdecode(layout.state), user_name(os.stat(layout.state).st_uid)
         return (f"{state} stays open to its group: only its owner, {owner}, can close it",)
-    owners = [os.lstat(path).st_uid for path in places.other_trees() if is_foreign(path)]
+    owners = [os.lstat(path).st_uid for path in layout.other_trees() if is_foreign(path)]
     return tuple(
         f"versions of {owner} are kept there that {owner} can no longer access: ask an "
         "administrator to remove them, or share it again"
@@ -202,14 +202,14 @@ def of_others(places: Layout) -> Tuple[str, ...]:
     )
 
 
-def _give_all(places: Layout, gid: int, file_mode: int, mode: int) -> None:
-    search = 0 if places.linked_tree() is None else SEARCH
-    for directory in (places.generations, places.state):
+def _give_all(layout: Layout, gid: int, file_mode: int, mode: int) -> None:
+    search = 0 if layout.linked_tree() is None else SEARCH
+    for directory in (layout.generations, layout.state):
         for name in sorted(os.listdir(directory)):
             path = os.path.join(directory, name)
-            if path not in (places.generations, places.trees):
+            if path not in (layout.generations, layout.trees):
                 _give(path, gid, file_mode, mode)
-    for directory in (places.generations, places.trees, places.state):
+    for directory in (layout.generations, layout.trees, layout.state):
         _give(directory, gid, file_mode, mode | search)
 
 

@@ -89,8 +89,8 @@ def record_from_json(document: Any) -> Record:
 class Records:
     """The records of one environment, on disk."""
 
-    def __init__(self, places: Layout) -> None:
-        self._places = places
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
 
     def all(self) -> List[Record]:
         """Return every readable record, oldest first. A damaged one is left out, not removed."""
@@ -142,11 +142,11 @@ class Records:
         Raises OSError if the disk fails, which does not mean that there are none.
         """
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            return os.listdir(os.fsdecode(self._places.generations))
+            return os.listdir(os.fsdecode(self._layout.generations))
         return []
 
     def _file(self, name: str) -> bytes:
-        return os.path.join(self._places.generations, os.fsencode(name))
+        return os.path.join(self._layout.generations, os.fsencode(name))
 
     def at(self, inode: int) -> Optional[Record]:
         """Return the newest record of the tree whose top directory has this inode, or None."""
@@ -163,7 +163,7 @@ class Records:
 
     def _coming(self) -> Optional[Record]:
         with contextlib.suppress(KeyError, ValueError):
-            return record_from_json(verified(read_json(self._places.file(INTENT)))["new"])
+            return record_from_json(verified(read_json(self._layout.file(INTENT)))["new"])
         return None
 
     def keep(self) -> Optional[int]:
@@ -214,7 +214,7 @@ class Records:
     def tree(self, record: Record) -> Optional[bytes]:
         """Return where a record's tree is among the earlier ones; None if it is live or gone."""
         with contextlib.suppress(OSError):
-            for path in self._places.other_trees():
+            for path in self._layout.other_trees():
                 if os.lstat(path).st_ino == record.inode:
                     return path
         return None
@@ -226,13 +226,13 @@ class Records:
     def log(self, event: Dict[str, Any]) -> None:
         """Add a line to the history, durably."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        with closing_fd(open_state_file(self._places.file("history.jsonl"), flags)) as fd:
+        with closing_fd(open_state_file(self._layout.file("history.jsonl"), flags)) as fd:
             append_line(fd, json.dumps(redacted_json(event), sort_keys=True).encode())
 
     def history(self) -> List[Dict[str, Any]]:
         """Return what happened here, oldest first; damaged lines are left out."""
         events: List[Dict[str, Any]] = []
-        with contextlib.suppress(OSError), open(self._places.file("history.jsonl"), "rb") as file:
+        with contextlib.suppress(OSError), open(self._layout.file("history.jsonl"), "rb") as file:
             events.extend(filter(None, map(json_object, file)))
         return events
 
@@ -261,7 +261,7 @@ class Records:
         If the file is damaged, they are those that the history says were rolled back or removed by
         a person. A version whose check failed will fail it again.
         """
-        path = self._places.file(_HELD)
+        path = self._layout.file(_HELD)
         document = read_json(path)
         if document is None and not os.path.lexists(path):
             return {}
@@ -274,7 +274,7 @@ class Records:
     def held_since(self, when_seconds: float) -> bool:
         """Return whether what is held has changed since then, as far as its file tells."""
         try:
-            return os.stat(self._places.file(_HELD)).st_mtime > when_seconds
+            return os.stat(self._layout.file(_HELD)).st_mtime > when_seconds
         except OSError:
             return False
 
@@ -314,7 +314,7 @@ class Records:
             self._store_held(left)
 
     def _store_held(self, held: Dict[str, str]) -> None:
-        write_json(self._places.file(_HELD), with_checksum(held))
+        write_json(self._layout.file(_HELD), with_checksum(held))
 
     def _path(self, number: int, kind: str) -> bytes:
-        return os.path.join(self._places.generations, b"%06d.%s" % (number, kind.encode()))
+        return os.path.join(self._layout.generations, b"%06d.%s" % (number, kind.encode()))

@@ -27,9 +27,9 @@ class RevisionHistory:
     Those pushed from here are in the user's own log, those received here in the records.
     """
 
-    def __init__(self, places: Layout, state_directory: Optional[str]) -> None:
+    def __init__(self, layout: Layout, state_directory: Optional[str]) -> None:
         """`state_directory` is where the log is kept; None for a user without a home."""
-        self._places = places
+        self._layout = layout
         self._directory = None if state_directory is None else os.path.join(state_directory, "had")
 
     def revisions(self) -> List[str]:
@@ -37,7 +37,7 @@ class RevisionHistory:
         revisions: List[str] = []
         if self._directory is not None:
             revisions += _lines(os.path.join(self._directory, self._name()))
-        for record in Records(self._places).all():
+        for record in Records(self._layout).all():
             revisions += [record.revision, record.source_revision]
         return list(dict.fromkeys(revisions))
 
@@ -71,7 +71,7 @@ class RevisionHistory:
         return _digest(path, b"" if _is_seen_by_all(path) else os.fsencode(machine.name()))
 
     def _path(self) -> bytes:
-        parent, name = os.path.split(self._places.live)
+        parent, name = os.path.split(self._layout.live)
         return os.path.join(os.path.realpath(parent), name)
 
 

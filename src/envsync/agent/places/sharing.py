@@ -37,10 +37,10 @@ def group_number(share: Share) -> int:
     return group.gr_gid
 
 
-def closed_parents(places: Layout, gid: int) -> Tuple[str, ...]:
+def closed_parents(layout: Layout, gid: int) -> Tuple[str, ...]:
     """Return warnings of directories above that are closed to the group, with what opens each."""
     warnings: List[str] = []
-    path = os.path.dirname(places.live)
+    path = os.path.dirname(layout.live)
     while path != b"/":
         status = os.stat(path)
         is_open = status.st_mode & 0o001 or (status.st_gid == gid and status.st_mode & 0o010)

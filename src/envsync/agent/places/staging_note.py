@@ -20,28 +20,28 @@ class StagingNote(NamedTuple):
     is_set_aside: bool
 
 
-def note_staging(places: Layout, token: str, inode: int, *, is_set_aside: bool = False) -> None:
+def note_staging(layout: Layout, token: str, inode: int, *, is_set_aside: bool = False) -> None:
     """Write the note durably. Whoever writes there for a push has to present the token."""
     document: Dict[str, Any] = {"token": token, "inode": inode}
     if is_set_aside:
         document[_SET_ASIDE] = True
-    write_json(places.file(_FILE), document)
+    write_json(layout.file(_FILE), document)
 
 
-def find_staging(places: Layout) -> Optional[StagingNote]:
+def find_staging(layout: Layout) -> Optional[StagingNote]:
     """Return the note; None if there is none, it is damaged, or this user may not read it."""
-    document: Any = read_json(places.file(_FILE))
+    document: Any = read_json(layout.file(_FILE))
     inode = document.get("inode") if isinstance(document, dict) else None
     if not isinstance(inode, int):
         return None
     return StagingNote(inode, document.get(_SET_ASIDE) is True)
 
 
-def note_path(places: Layout) -> bytes:
+def note_path(layout: Layout) -> bytes:
     """Return the path of the note, which may not exist."""
-    return places.file(_FILE)
+    return layout.file(_FILE)
 
 
-def forget_staging(places: Layout) -> None:
+def forget_staging(layout: Layout) -> None:
     """Remove the note: nobody builds on the tree any more, which is then merely unfinished."""
-    remove(places.file(_FILE))
+    remove(layout.file(_FILE))

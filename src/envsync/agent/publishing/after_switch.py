@@ -22,7 +22,7 @@ class Finalizer:
     """Finalizes the switches of one environment. The push lock must be held."""
 
     def __init__(self, site: SwitchSite, undo: SwitchUndo) -> None:
-        self._places, self._trees, self._records, _, self._on_step = site
+        self._layout, self._trees, self._records, _, self._on_step = site
         self._undo = undo
 
     def finalize(self, switch: Intent, *, is_recovered: bool = False) -> Record:
@@ -37,7 +37,7 @@ class Finalizer:
             held = CheckFailure("its check failed there", ())
             raise self._taken_back(switch, held, is_recovered=is_recovered)
         self._on_step("check")
-        live, state = self._places.path, self._places.state
+        live, state = self._layout.path, self._layout.state
         failure = run_check(check.command, check.timeout_seconds, live, state)
         if failure is not None:
             # Hold it before switching back, so that whoever finishes that knows. A full disk must
@@ -58,15 +58,15 @@ class Finalizer:
             there = str(event.get("holds_there") or "")
             self._records.hold(str(event["holds"]), reason, there=there)
         self._forget_staging(new)
-        forget_intent(self._places)
+        forget_intent(self._layout)
         self._on_step("recorded")
         return new
 
     def _forget_staging(self, new: Record) -> None:
         """Forget the note on staging, unless it is about another tree: a rollback ends no push."""
-        note = find_staging(self._places)
+        note = find_staging(self._layout)
         if note is None or note.inode == new.inode:
-            forget_staging(self._places)
+            forget_staging(self._layout)
 
     def _taken_back(
         self, switch: Intent, failure: CheckFailure, *, is_recovered: bool

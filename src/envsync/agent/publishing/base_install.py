@@ -24,52 +24,52 @@ INSTALLED_FROM = "laid_in_from"
 _LAST = b"conda-meta"
 
 
-def install_base(places: Layout, token: str) -> None:
+def install_base(layout: Layout, token: str) -> None:
     """Rename the entries of one of `trees` into the prefix, except `OWN_ENTRIES` that it has.
 
     May be called again after a crash. Raises OSError, and FileExistsError if an entry has appeared
     in the prefix meanwhile; what this call had moved is back in the tree then. If it cannot be
     moved back, raises `StorageFailed`, and the next contact continues.
     """
-    tree = places.tree(token)
+    tree = layout.tree(token)
     moved: List[bytes] = []
     try:
         for name in _in_order(tree):
             if os.fsdecode(name) in OWN_ENTRIES and os.path.lexists(
-                os.path.join(places.live, name)
+                os.path.join(layout.live, name)
             ):
                 continue
-            filesystem.rename_new(os.path.join(tree, name), os.path.join(places.live, name))
+            filesystem.rename_new(os.path.join(tree, name), os.path.join(layout.live, name))
             moved.append(name)
-        whole.sync_directory(places.live)
+        whole.sync_directory(layout.live)
     except OSError as error:
-        _move_back(places, tree, moved, error)
+        _move_back(layout, tree, moved, error)
         raise
-    _forget(places, tree)
+    _forget(layout, tree)
 
 
-def resume_base_install(places: Layout, event: Mapping[str, Any]) -> None:
+def resume_base_install(layout: Layout, event: Mapping[str, Any]) -> None:
     """Continue the installation that a crash interrupted, if the switch's `event` names one.
 
     Raises `PreflightRefused` if something has appeared in its way.
     """
     token = event.get(INSTALLED_FROM)
-    if not isinstance(token, str) or not os.path.isdir(places.tree(token)):
+    if not isinstance(token, str) or not os.path.isdir(layout.tree(token)):
         return
     try:
-        install_base(places, token)
+        install_base(layout, token)
     except FileExistsError as error:
-        name = os.fsdecode(error.filename or places.live)
+        name = os.fsdecode(error.filename or layout.live)
         raise PreflightRefused(
             f"conda was installed there only in part, and now {name} is in the way",
             hint="move that away there, then run the same command again",
         ) from error
 
 
-def _move_back(places: Layout, tree: bytes, moved: Sequence[bytes], why: OSError) -> None:
+def _move_back(layout: Layout, tree: bytes, moved: Sequence[bytes], why: OSError) -> None:
     try:
         for name in reversed(moved):
-            os.rename(os.path.join(places.live, name), os.path.join(tree, name))
+            os.rename(os.path.join(layout.live, name), os.path.join(tree, name))
     except OSError:
         raise StorageFailed(
             f"conda was installed there only in part: {words(why)}",
@@ -81,11 +81,11 @@ def _in_order(tree: bytes) -> List[bytes]:
     return sorted(os.listdir(tree), key=lambda name: (name == _LAST, name))
 
 
-def _forget(places: Layout, tree: bytes) -> None:
+def _forget(layout: Layout, tree: bytes) -> None:
     """Remove the tree, whose remaining directories are empty, and the note on staging."""
     for name in os.listdir(tree):
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(tree, name))
     with contextlib.suppress(OSError):
         os.rmdir(tree)
-    forget_staging(places)
+    forget_staging(layout)

@@ -76,9 +76,9 @@ class Publisher:
     """Switches versions of one environment. The push lock must be held."""
 
     def __init__(self, site: SwitchSite) -> None:
-        self._places, self._trees, self._records, self._lock, self._on_step = site
-        self._name = LiveName(site.places, site.on_step)
-        self._undo = SwitchUndo(site.places, site.records, self._name)
+        self._layout, self._trees, self._records, self._lock, self._on_step = site
+        self._name = LiveName(site.layout, site.on_step)
+        self._undo = SwitchUndo(site.layout, site.records, self._name)
         self._finalizer = Finalizer(site, self._undo)
 
     def publish(self, switch: Switch) -> Record:
@@ -140,7 +140,7 @@ class Publisher:
     def _is_live(self, version: Record) -> Optional[bool]:
         """Return whether it is at the name; None if the disk does not even say that."""
         with contextlib.suppress(OSError):
-            return self._places.inode() == version.inode
+            return self._layout.inode() == version.inode
         return None
 
     def _prepare(self, switch: Switch) -> None:
@@ -149,7 +149,7 @@ class Publisher:
         if switch.kept is not None and switch.expected is not None:
             self._records.store_manifest(switch.kept.number, switch.expected.manifest())
         self._on_step("intent")
-        switch.intent().store(self._places)
+        switch.intent().store(self._layout)
         self._on_step("sync")
         self._sync(switch.staged)
         self._cache(switch.staged).mark_synced()
@@ -173,7 +173,7 @@ class Publisher:
         """
         self._cache(staged).forget()
         with contextlib.suppress(OSError):
-            forget_staging(self._places)
+            forget_staging(self._layout)
 
     def _look_again(self, switch: Switch) -> Optional[Scan]:
         """Return a scan of the live tree, which must be what was inspected; None if there was none.
@@ -182,11 +182,11 @@ class Publisher:
         written to in place is found afterwards in the tree switched out, and the switch is undone.
         """
         if switch.expected is None:
-            is_free = not os.path.lexists(self._places.live)
-            if not (can_take_conda(self._places) if switch.installs_base else is_free):
+            is_free = not os.path.lexists(self._layout.live)
+            if not (can_take_conda(self._layout) if switch.installs_base else is_free):
                 raise _appeared()
             return None
-        expected, live = switch.expected, self._places.standing()
+        expected, live = switch.expected, self._layout.standing()
         is_recent = time.monotonic() - switch.inspected_seconds < RECENT_SECONDS
         try:
             if is_recent and self._trees.are_directories_unchanged(live, expected.scan):
@@ -213,7 +213,7 @@ class Publisher:
             return
         local = {*switch.expected.scan.local, *before.local}
         is_ours = switch.manifest is not None
-        live, rules = self._places.standing(), self._trees.local
+        live, rules = self._layout.standing(), self._trees.local
         if not is_ours:
             self._require_room(live, local, switch.staged)
         if carry(live, local, switch.staged, rules, is_ours=is_ours):
@@ -228,13 +228,13 @@ class Publisher:
         if not needed.inodes and not needed.size_bytes:
             return
         size_bytes = needed.size_bytes
-        if size_bytes and can_share_blocks(live, local, self._places.trees):
+        if size_bytes and can_share_blocks(live, local, self._layout.trees):
             size_bytes = 0
-        require_room(space(self._places.trees), size_bytes, needed.inodes, is_rollback=True)
+        require_room(space(self._layout.trees), size_bytes, needed.inodes, is_rollback=True)
 
     def _require_no_installer(self) -> None:
         """Refuse to switch while an installer runs, which would continue in the other version."""
-        at_work = installer_findings(self._places)
+        at_work = installer_findings(self._layout)
         if at_work:
             raise TargetDrifted(
                 f"{at_work[0].message}; nothing was switched",
@@ -247,10 +247,10 @@ class Publisher:
         From the new intent on, a crash does not undo the installation: recovery continues it.
         """
         token = os.fsdecode(os.path.basename(switch.staged))
-        new = switch.new._replace(inode=self._places.inode() or 0)
+        new = switch.new._replace(inode=self._layout.inode() or 0)
         switch = switch._replace(new=new, event={**switch.event, INSTALLED_FROM: token})
-        switch.intent().store(self._places)
-        install_base(self._places, token)
+        switch.intent().store(self._layout)
+        install_base(self._layout, token)
         return switch
 
     def _compare(self, switch: Switch, before: Optional[Scan], replaced: Optional[bytes]) -> None:

@@ -35,18 +35,18 @@ class Intent(NamedTuple):
         inode: Optional[int] = self.event.get("replaced_inode")
         return inode
 
-    def store(self, places: Layout) -> None:
+    def store(self, layout: Layout) -> None:
         """Write the note durably."""
-        write_json(places.file(INTENT), with_checksum(to_json(self)))
+        write_json(layout.file(INTENT), with_checksum(to_json(self)))
 
 
-def find_intent(places: Layout) -> Intent:
+def find_intent(layout: Layout) -> Intent:
     """Return the note on disk; its event gets the present time as that of the recovery.
 
     Raises `DamagedIntent` if there is none or it is damaged.
     """
     try:
-        document = verified(read_json(places.file(INTENT)))
+        document = verified(read_json(layout.file(INTENT)))
         return Intent(
             record_from_json(document["new"]),
             None if document["kept"] is None else record_from_json(document["kept"]),
@@ -57,5 +57,5 @@ def find_intent(places: Layout) -> Intent:
         raise DamagedIntent from error
 
 
-def forget_intent(places: Layout) -> None:
-    remove(places.file(INTENT))
+def forget_intent(layout: Layout) -> None:
+    remove(layout.file(INTENT))

@@ -76,7 +76,7 @@ def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
                 remove_tree(tree)
 
 
-def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequence[int]) -> None:
+def remove_orphaned_trees(layout: Layout, records: Records, keep_inodes: Sequence[int]) -> None:
     """Remove every tree without a record, except those with `keep_inodes`.
 
     Nothing is removed if a record is damaged, or if a version that must be kept has lost its tree:
@@ -85,7 +85,7 @@ def remove_orphaned_trees(places: Layout, records: Records, keep_inodes: Sequenc
     if records.has_damage() or records.misses_kept(keep_inodes):
         return
     needed = {record.inode for record in records.all()} | set(keep_inodes)
-    for path in places.other_trees():
+    for path in layout.other_trees():
         with contextlib.suppress(OSError):
             if os.lstat(path).st_ino not in needed and not why_unremovable(path):
                 remove_tree(path)
@@ -115,11 +115,11 @@ DAMAGED_NOTE = "its switch was interrupted, and the note of that was damaged"
 
 
 def record_orphaned_trees(
-    places: Layout, trees: Trees, records: Records, because: str = DAMAGED_NOTE
+    layout: Layout, trees: Trees, records: Records, because: str = DAMAGED_NOTE
 ) -> None:
     """Record each tree that may be a version and has no record, so that none is lost."""
-    staging = find_staging(places)
-    for tree in places.other_trees():
+    staging = find_staging(layout)
+    for tree in layout.other_trees():
         inode = os.lstat(tree).st_ino
         is_staging = staging is not None and staging.inode == inode
         if is_staging or records.at(inode) is not None:

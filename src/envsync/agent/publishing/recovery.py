@@ -26,9 +26,9 @@ class Recovery:
     """Recovers one environment. The push lock must be held."""
 
     def __init__(self, site: SwitchSite) -> None:
-        self._places, self._trees, self._records, _, _ = site
-        self._name = LiveName(site.places, site.on_step)
-        self._undo = SwitchUndo(site.places, site.records, self._name)
+        self._layout, self._trees, self._records, _, _ = site
+        self._name = LiveName(site.layout, site.on_step)
+        self._undo = SwitchUndo(site.layout, site.records, self._name)
         self._finalizer = Finalizer(site, self._undo)
 
     def run(self) -> str:
@@ -37,24 +37,24 @@ class Recovery:
         Raises `CheckFailed` if the switch had to be taken back.
         """
         try:
-            intent = find_intent(self._places)
+            intent = find_intent(self._layout)
         except DamagedIntent:
             # A live version without a record counts as changed by hand.
-            record_orphaned_trees(self._places, self._trees, self._records)
-            forget_intent(self._places)
+            record_orphaned_trees(self._layout, self._trees, self._records)
+            forget_intent(self._layout)
             return "the note of an interrupted switch was damaged"
         new, kept = intent.new, intent.kept
         if self._name.mend(intent.replaced_inode, new.inode):
             self._undo.abandon()
             return "an interrupted switch was undone"
-        if self._places.inode() != new.inode:
+        if self._layout.inode() != new.inode:
             is_replaced = kept is not None and self._records.tree(kept) is not None
             self._undo.abandon()
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
-        resume_base_install(self._places, intent.event)
-        whole.sync_directory(os.path.dirname(self._places.live))
+        resume_base_install(self._layout, intent.event)
+        whole.sync_directory(os.path.dirname(self._layout.live))
         self._protect_changed(intent)
         self._finalizer.finalize(intent, is_recovered=True)
         return "an interrupted switch was completed"

@@ -36,8 +36,8 @@ class RemovalOrder(NamedTuple):
 
 class Remover:
     def __init__(self, site: SwitchSite) -> None:
-        self._places, self._trees, self._records, self._lock, self._on_step = site
-        self._name = LiveName(site.places)
+        self._layout, self._trees, self._records, self._lock, self._on_step = site
+        self._name = LiveName(site.layout)
 
     def run(self, removal: RemovalOrder) -> Record:
         """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed or is changing.
@@ -45,7 +45,7 @@ class Remover:
         It is left live as well if it cannot be moved. If the disk fails afterwards, the error says
         that it is removed.
         """
-        at_work = installer_findings(self._places)
+        at_work = installer_findings(self._layout)
         if at_work:
             raise TargetDrifted(
                 f"{at_work[0].message}; nothing was removed",
@@ -65,7 +65,7 @@ class Remover:
         }
         token = os.urandom(8).hex()
         note = {"record": to_json(removal.record), "event": event, "token": token}
-        write_json(self._places.file(REMOVAL), with_checksum(note))
+        write_json(self._layout.file(REMOVAL), with_checksum(note))
         try:
             self._lock.sync()
             self._on_step("switch")
@@ -74,7 +74,7 @@ class Remover:
             self._compare(removal, tree)
             return self._finish(removal.record, event)
         except OSError as error:
-            inode = self._places.inode()
+            inode = self._layout.inode()
             if inode == removal.expected.scan.inode:
                 with contextlib.suppress(OSError):
                     self._give_up(removal.record, is_new=removal.is_new_record)
@@ -109,20 +109,20 @@ class Remover:
         # What a person removed must not be brought back unasked.
         reason = f"removed by {event.get('who')}"
         self._records.hold(record.source_revision, reason, there=record.revision)
-        remove(self._places.file(REMOVAL))
+        remove(self._layout.file(REMOVAL))
         return record
 
     def _give_up(self, record: Record, *, is_new: bool) -> None:
-        remove(self._places.file(REMOVAL))
+        remove(self._layout.file(REMOVAL))
         if is_new:
             self._records.forget(record)
 
     def recover(self) -> Optional[str]:
         """Finish or forget a removal that was interrupted; return what was done, or None."""
-        document = read_json(self._places.file(REMOVAL))
+        document = read_json(self._layout.file(REMOVAL))
         try:
             record, event, token = _read(document)
-            taken = self._places.tree(token)
+            taken = self._layout.tree(token)
         except (KeyError, TypeError, ValueError):
             return self._without_note()
         if self._took_another(record, taken):
@@ -149,15 +149,15 @@ class Remover:
             self._name.sync()
         except FileExistsError:
             because = "an interrupted removal had moved it away"
-            record_orphaned_trees(self._places, self._trees, self._records, because)
+            record_orphaned_trees(self._layout, self._trees, self._records, because)
         return True
 
     def _without_note(self) -> Optional[str]:
         """Keep what has no record if the note is damaged; return None if there is no note."""
-        path = self._places.file(REMOVAL)
+        path = self._layout.file(REMOVAL)
         if not os.path.lexists(path):
             return None
-        record_orphaned_trees(self._places, self._trees, self._records)
+        record_orphaned_trees(self._layout, self._trees, self._records)
         with contextlib.suppress(OSError):
             remove(path)
         return "the note of an interrupted removal was damaged"

@@ -14,7 +14,7 @@ from envsync.agent.trees.trees import Trees
 class SwitchSite(NamedTuple):
     """One environment on this server. Whoever switches has to hold the push lock."""
 
-    places: Layout
+    layout: Layout
     trees: Trees
     records: Records
     lock: PushLock

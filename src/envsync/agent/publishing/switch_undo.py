@@ -15,8 +15,8 @@ from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, 
 class SwitchUndo:
     """Undoes the switch of one environment, whose intent is on disk. The push lock must be held."""
 
-    def __init__(self, places: Layout, records: Records, name: LiveName) -> None:
-        self._places = places
+    def __init__(self, layout: Layout, records: Records, name: LiveName) -> None:
+        self._layout = layout
         self._records = records
         self._name = name
 
@@ -42,7 +42,7 @@ class SwitchUndo:
         inode = switch.replaced_inode
         if inode in (None, switch.new.inode):
             return None
-        trees = self._places.other_trees()
+        trees = self._layout.other_trees()
         return next((path for path in trees if os.lstat(path).st_ino == inode), None)
 
     def abandon(self) -> None:
@@ -52,11 +52,11 @@ class SwitchUndo:
         """
         records: Tuple[Optional[Record], ...] = ()
         with contextlib.suppress(DamagedIntent):
-            intent = find_intent(self._places)
+            intent = find_intent(self._layout)
             records = intent.new, intent.kept
             if intent.kept is not None and self._records.tree(intent.kept) is not None:
                 self._records.store(intent.kept)
-        forget_intent(self._places)
+        forget_intent(self._layout)
         known = {record.number for record in self._records.all()}
         for record in records:
             if record is not None and record.number not in known:

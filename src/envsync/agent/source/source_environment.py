@@ -62,13 +62,13 @@ class SourceEnvironment:
         helpers: HelperProcesses = NO_HELPERS,
     ) -> None:
         """With the name `base`, it is the prefix itself."""
-        self._places = layout_of(prefix, name)
+        self._layout = layout_of(prefix, name)
         # The environment itself may be a version that was published here.
-        self._records = Records(self._places)
+        self._records = Records(self._layout)
         of_versions = VersionDirectories(self._records)
         self._trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
         self._cache_directory = cache_directory
-        self.history = RevisionHistory(self._places, state_directory)
+        self.history = RevisionHistory(self._layout, state_directory)
         self._search: Optional[NeedleSearch] = None
         self._version: Optional[SourceVersion] = None
         self._hashed: Optional[Hashed] = None
@@ -82,7 +82,7 @@ class SourceEnvironment:
     @property
     def path(self) -> bytes:
         """The path of the live version, which is never a symlink."""
-        return self._places.standing()
+        return self._layout.standing()
 
     @property
     def version(self) -> SourceVersion:
@@ -93,7 +93,7 @@ class SourceEnvironment:
     @property
     def stands_at(self) -> bytes:
         """See `SourcePaths.stands_at`."""
-        parent, name = os.path.split(self._places.live)
+        parent, name = os.path.split(self._layout.live)
         return os.path.join(os.path.realpath(parent), name)
 
     def place(self) -> Optional[DirectoryIdentity]:
@@ -115,7 +115,7 @@ class SourceEnvironment:
         environment, keeps changing, or cannot be read.
         """
         self._require_environment()
-        busy_before = installer_findings(self._places) + self._mapped()
+        busy_before = installer_findings(self._layout) + self._mapped()
         snapshot = self._looked(progress, on_change, fresh=fresh)
         paths = self._paths()
         links = softlinks(snapshot, paths.known_as, self._cache_directory)
@@ -123,9 +123,9 @@ class SourceEnvironment:
         mapped = self._mapped()
         if mapped:
             self._believe_nothing()
-        findings = busy_before + busy_findings(snapshot.scan, self._places) + mapped
+        findings = busy_before + busy_findings(snapshot.scan, self._layout) + mapped
         return state_of(
-            self._places.path,
+            self._layout.path,
             self._version,
             source_revision(self._records, snapshot, self._trees.local),
             self.history,
@@ -135,16 +135,16 @@ class SourceEnvironment:
 
     def _paths(self) -> SourcePaths:
         return SourcePaths(
-            self._places.path, self.stands_at, self.path, self._cache_directory, self.earlier
+            self._layout.path, self.stands_at, self.path, self._cache_directory, self.earlier
         )
 
     def _require_environment(self) -> None:
-        require_live(self._places)
+        require_live(self._layout)
         if not os.path.isfile(os.path.join(self.path, HISTORY)):
             raise SourceRefused(
-                f"{os.fsdecode(self._places.path)} is not a conda environment "
+                f"{os.fsdecode(self._layout.path)} is not a conda environment "
                 "(it has no conda-meta/history)",
-                hint=f"`conda create -n {self._places.name}` makes it one; "
+                hint=f"`conda create -n {self._layout.name}` makes it one; "
                 "`envsync remove` takes it from servers; --allow-shrink does not push it",
             )
 
@@ -195,8 +195,8 @@ class SourceEnvironment:
             with opened_source(self.path) as top_fd:
                 build = ListingBuild(top_fd, scanned.directories, {}, NO_WRITTEN_DIGESTS, None)
                 manifest, totals = build.outline(scanned)
-            findings = installer_findings(self._places) + busy_findings(scanned, self._places)
-            path = os.fsdecode(self._places.path)
+            findings = installer_findings(self._layout) + busy_findings(scanned, self._layout)
+            path = os.fsdecode(self._layout.path)
             return SourceState(path, totals, findings, self._platform()), manifest
 
     def confirm(self) -> bool:
@@ -210,7 +210,7 @@ class SourceEnvironment:
         if self._mapped():
             self._believe_nothing()
             return False
-        if installer_findings(self._places):
+        if installer_findings(self._layout):
             return False
         before = self.version.snapshot.scan
         try:
@@ -293,4 +293,4 @@ class SourceEnvironment:
 
     def sees(self, nonce: str) -> bool:
         """Return whether a target's lock is visible here, which means a shared filesystem."""
-        return bool(nonce) and nonce_at(self._places) == nonce
+        return bool(nonce) and nonce_at(self._layout) == nonce

@@ -35,14 +35,14 @@ class BuildPlan(NamedTuple):
     work: Plan
     holdings: Sequence[Holding] = ()
 
-    def require_space(self, places: Layout, live: Optional[Snapshot] = None) -> None:
+    def require_space(self, layout: Layout, live: Optional[Snapshot] = None) -> None:
         """Raise `NoSpace` if the plan and the local paths carried from `live` do not fit."""
-        free, carried = space(places.trees), DiskUsage(0, 0)
+        free, carried = space(layout.trees), DiskUsage(0, 0)
         if live is not None and live.scan.local:
             tree, _, snapshot = self.built_on
             going = () if snapshot is None else snapshot.scan.local
             freed = DiskUsage(0, 0) if tree is None else disk_usage(tree, going)
-            carried = added_usage(places.standing(), live.scan.local, freed, places.trees)
+            carried = added_usage(layout.standing(), live.scan.local, freed, layout.trees)
         new_bytes = self.work.new_bytes() + carried.size_bytes
         require_room(free, new_bytes, self.work.new_inodes() + carried.inodes)
 

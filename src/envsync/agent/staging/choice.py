@@ -56,15 +56,15 @@ class StagingChoice:
     Without the push lock, another push may take a tree away meanwhile; it is then left out.
     """
 
-    def __init__(self, places: Layout, trees: Trees, records: Records, keep: int) -> None:
-        self.places = places
+    def __init__(self, layout: Layout, trees: Trees, records: Records, keep: int) -> None:
+        self.layout = layout
         self.trees = trees
         self.records = records
         self._keep = keep
 
     def preview(self, live: Optional[Record]) -> StagingCandidate:
         """Return the tree that would be built on."""
-        return self.candidate(live) if os.path.isdir(self.places.trees) else NOTHING
+        return self.candidate(live) if os.path.isdir(self.layout.trees) else NOTHING
 
     def begin(self, live: Optional[Record]) -> None:
         """Start to search the first tree to be tried for changes, in the background.
@@ -89,7 +89,7 @@ class StagingChoice:
         return candidate
 
     def _is_at_rest(self) -> bool:
-        note = find_staging(self.places)
+        note = find_staging(self.layout)
         return note is None or note.is_set_aside
 
     def candidate(self, live: Optional[Record], wanted: str = "") -> StagingCandidate:
@@ -120,11 +120,11 @@ class StagingChoice:
 
     def _noted(self, records: Sequence[Record]) -> Optional[_Possible]:
         """Return the tree that an interrupted push left or that was set aside, or None."""
-        note = find_staging(self.places)
+        note = find_staging(self.layout)
         if note is None or note.inode in {record.inode for record in records}:
             return None
         origin = ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED
-        for path in self.places.other_trees():
+        for path in self.layout.other_trees():
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(path)
                 is_it = status.st_ino == note.inode and stat.S_ISDIR(status.st_mode)

@@ -22,7 +22,7 @@ from typing import (
     Tuple,
 )
 
-from envsync.agent.places.layout import STATE_DIRECTORY, Layout, layout
+from envsync.agent.places.layout import STATE_DIRECTORY, Layout, environment_layout
 from envsync.agent.places.records import Records
 from envsync.agent.server.reading import read_start
 from envsync.agent.staging.build_plan import Holding
@@ -74,9 +74,9 @@ class Alike(NamedTuple):
 class Elsewhere:
     """The other trees of a prefix, besides one live version; nothing is changed in them."""
 
-    def __init__(self, prefix: str, places: Layout, trees: Trees) -> None:
+    def __init__(self, prefix: str, layout: Layout, trees: Trees) -> None:
         self._prefix = os.fsencode(prefix)
-        self._places = places
+        self._layout = layout
         self._trees = trees
         self._seen: Optional[Tuple[SearchableTree, ...]] = None
 
@@ -123,14 +123,14 @@ class Elsewhere:
         envs = os.path.join(self._prefix, b"envs")
         state = os.path.join(envs, STATE_DIRECTORY)
         names = {os.fsdecode(name) for place in (envs, state) for name in _names(place)}
-        own = self._places.inode()
+        own = self._layout.inode()
         for name in sorted(filter(is_environment_name, names)):
             with contextlib.suppress(PreflightRefused, OSError):
-                places = layout(os.fsdecode(self._prefix), name)
-                records = Records(places)
+                layout = environment_layout(os.fsdecode(self._prefix), name)
+                records = Records(layout)
                 # Other trees may be in use as staging.
                 earlier = filter(None, map(records.tree, records.all()))
-                for path in (places.standing(), *earlier):
+                for path in (layout.standing(), *earlier):
                     if _is_directory(path) and os.lstat(path).st_ino != own:
                         yield SearchableTree(path, name, frozenset(_package_paths(path)))
 
@@ -151,7 +151,7 @@ class Elsewhere:
     def _published(self, candidate: SearchableTree) -> Optional[Manifest]:
         """Return the manifest in the tree's record, or None if it has no record."""
         with contextlib.suppress(PreflightRefused, OSError):
-            records = Records(layout(os.fsdecode(self._prefix), candidate.name))
+            records = Records(environment_layout(os.fsdecode(self._prefix), candidate.name))
             record = records.at(os.lstat(candidate.path).st_ino)
             return None if record is None else records.manifest(record)
         return None

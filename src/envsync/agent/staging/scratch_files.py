@@ -30,21 +30,21 @@ def bundles(state: bytes) -> List[bytes]:
     return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_BUNDLE)]
 
 
-def unfinished(places: Layout) -> List[bytes]:
+def unfinished(layout: Layout) -> List[bytes]:
     """Return the paths, if they exist, of rsync's directories and of what a build left."""
-    paths = [os.path.join(places.state, name) for name in (PARTIAL, TEMPORARY)]
-    return [path for path in paths if os.path.lexists(path)] + side_build.unfinished(places)
+    paths = [os.path.join(layout.state, name) for name in (PARTIAL, TEMPORARY)]
+    return [path for path in paths if os.path.lexists(path)] + side_build.unfinished(layout)
 
 
-def discard(places: Layout) -> None:
+def discard(layout: Layout) -> None:
     """Remove all temporary files; a version was published, so nobody needs them."""
-    for path in bundles(places.state):
+    for path in bundles(layout.state):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     for name in (PARTIAL, TEMPORARY):
         with contextlib.suppress(FileNotFoundError):
-            _remove(os.path.join(places.state, name))
-    side_build.discard(places)
+            _remove(os.path.join(layout.state, name))
+    side_build.discard(layout)
 
 
 def _remove(directory: bytes) -> None:

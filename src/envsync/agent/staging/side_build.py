@@ -47,31 +47,31 @@ _DRAWN = re.compile(rf"\.[0-9]{{{_NAME_MIN - 1},}}\Z")
 """Only digits, because in a prefix or a home directory nothing else has such a name."""
 
 
-def built_at(places: Layout) -> Optional[bytes]:
+def built_at(layout: Layout) -> Optional[bytes]:
     """Return the path of an unfinished build, or None.
 
     The note may be another member's, and what it names will be removed. So it has only a name,
     which `_place` must be able to draw, and whose length tells the directory.
     """
-    document = read_json(places.file(NOTE))
+    document = read_json(layout.file(NOTE))
     name = document.get("name") if isinstance(document, dict) else None
-    if places.name == BASE or not isinstance(name, str) or not _DRAWN.match(name):
+    if layout.name == BASE or not isinstance(name, str) or not _DRAWN.match(name):
         return None
-    parents = [parent for parent, length in _parents(places.path) if length == len(name)]
+    parents = [parent for parent, length in _parents(layout.path) if length == len(name)]
     return os.path.join(parents[0], name.encode()) if parents else None
 
 
-def unfinished(places: Layout) -> List[bytes]:
+def unfinished(layout: Layout) -> List[bytes]:
     """Return the paths that an unfinished build has left."""
-    built = built_at(places)
-    paths = [places.file(_WANTED), *([] if built is None else [built])]
+    built = built_at(layout)
+    paths = [layout.file(_WANTED), *([] if built is None else [built])]
     return [path for path in paths if os.path.lexists(path)]
 
 
 @contextlib.contextmanager
-def wanted_file(places: Layout, lines: Iterable[str]) -> Iterator[str]:
+def wanted_file(layout: Layout, lines: Iterable[str]) -> Iterator[str]:
     """Write lines to a private file for a tool; it is removed after the block or by `discard`."""
-    path = places.file(_WANTED)
+    path = layout.file(_WANTED)
     remove(path)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -82,14 +82,14 @@ def wanted_file(places: Layout, lines: Iterable[str]) -> Iterator[str]:
         remove(path)
 
 
-def discard(places: Layout) -> None:
+def discard(layout: Layout) -> None:
     """Remove what an earlier build left, unless it belongs to another user."""
-    wanted, note = places.file(_WANTED), places.file(NOTE)
+    wanted, note = layout.file(_WANTED), layout.file(NOTE)
     if os.path.lexists(wanted):
         remove(wanted)
     if not os.path.lexists(note):
         return
-    path = built_at(places)
+    path = built_at(layout)
     if path is not None and os.path.lexists(path):
         if is_foreign(path):
             return
@@ -100,10 +100,10 @@ def discard(places: Layout) -> None:
 class SideBuild:
     """One environment being built. The push lock must be held."""
 
-    def __init__(self, places: Layout) -> None:
-        self._final = places.path
-        self._places = places
-        self.path = _place(places.path)
+    def __init__(self, layout: Layout) -> None:
+        self._final = layout.path
+        self._layout = layout
+        self.path = _place(layout.path)
 
     def begin(self) -> None:
         """Remove what an earlier try left, and note the path, which does not exist yet.
@@ -111,13 +111,13 @@ class SideBuild:
         The directory is left for the tool to make, because micromamba before 2.4 refuses an
         existing one, even if it is empty.
         """
-        discard(self._places)
-        if built_at(self._places) is not None:
+        discard(self._layout)
+        if built_at(self._layout) is not None:
             raise PreflightRefused(
                 "another user's build was interrupted there",
                 hint="have that user run `envsync gc` there, or use --method mirror",
             )
-        write_json(self._places.file(NOTE), {"name": os.fsdecode(os.path.basename(self.path))})
+        write_json(self._layout.file(NOTE), {"name": os.fsdecode(os.path.basename(self.path))})
 
     def packages(self) -> Tuple[str, ...]:
         """Return the names of the packages that conda's tool has installed.

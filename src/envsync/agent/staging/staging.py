@@ -40,14 +40,14 @@ class Staging:
     """The staging tree of one push. The push lock must be held."""
 
     def __init__(
-        self, places: Layout, trees: Trees, records: Records, candidate: StagingCandidate
+        self, layout: Layout, trees: Trees, records: Records, candidate: StagingCandidate
     ) -> None:
         """Adopt the candidate, which is then no version any more that one can go back to.
 
         Everything that may refuse the push comes before that. `fence_writers` has to keep out who
         still writes into the tree, from its choice until here.
         """
-        self._places = places
+        self._layout = layout
         self._trees = trees
         self._records = records
         self._plan: Optional[Plan] = None
@@ -65,7 +65,7 @@ class Staging:
             os.rename(candidate.tree, self.path)
         status = os.lstat(self.path)
         inode = status.st_ino
-        note_staging(self._places, self.token, inode)
+        note_staging(self._layout, self.token, inode)
         stale = self._records.at(inode)
         if stale is not None:
             self._records.forget(stale)
@@ -78,7 +78,7 @@ class Staging:
 
     @property
     def path(self) -> bytes:
-        return self._places.tree(self.token)
+        return self._layout.tree(self.token)
 
     def as_candidate(self) -> StagingCandidate:
         """Return the tree as it was last inspected, to plan what is still to be done there."""
@@ -86,12 +86,12 @@ class Staging:
 
     def give_up(self) -> None:
         """Make the next push choose another tree than this one."""
-        forget_staging(self._places)
+        forget_staging(self._layout)
 
     def set_aside(self) -> None:
         """Leave the completed and verified tree for the next push to build on."""
         inode = os.lstat(self.path).st_ino
-        note_staging(self._places, self.token, inode, is_set_aside=True)
+        note_staging(self._layout, self.token, inode, is_set_aside=True)
 
     def snapshot_completed(self, progress: Optional[Progress] = None) -> Manifest:
         """Take a snapshot of the completed tree, to build on; its files were hashed when written.
@@ -152,7 +152,7 @@ class Staging:
     def _copy(
         self, work: Plan, holdings: Sequence[Holding], progress: Optional[Progress]
     ) -> List[Make]:
-        site = CopySite(self.path, self.writer, self._places.file("writers"))
+        site = CopySite(self.path, self.writer, self._layout.file("writers"))
         paths = [holding.path for holding in holdings]
         copying = Copying(site, paths, self._trees.helpers, progress)
         copying.run(work.copies)

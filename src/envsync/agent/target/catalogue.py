@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Iterator, List, Mapping, Optional, Sequence
 
-from envsync.agent.places.layout import Layout, layout
+from envsync.agent.places.layout import Layout, environment_layout
 from envsync.agent.places.local_rules import trees_of
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
@@ -36,9 +36,9 @@ def environments(
     require_prefix(prefix)
     for name in _live_names(prefix):
         try:
-            places = layout(prefix, name)
-            trees = trees_of(places, local, local_of.get(name), cache_directory)
-            facts = _environment(places, trees)
+            layout = environment_layout(prefix, name)
+            trees = trees_of(layout, local, local_of.get(name), cache_directory)
+            facts = _environment(layout, trees)
         except (EnvsyncError, OSError) as error:
             facts = EnvironmentFacts(name, problem=words(error))
         if facts is not None:
@@ -55,39 +55,39 @@ def _live_names(prefix: str) -> List[str]:
     return sorted(names.live)
 
 
-def _is_one(places: Layout) -> bool:
+def _is_one(layout: Layout) -> bool:
     """Return whether an environment is live at the name.
 
     One that is on record was published, even if the history by which conda knows it is gone.
     """
-    if has_history(places.path):
+    if has_history(layout.path):
         return True
-    return os.path.isdir(places.live) and Records(places).at(places.inode() or 0) is not None
+    return os.path.isdir(layout.live) and Records(layout).at(layout.inode() or 0) is not None
 
 
-def _problem(places: Layout) -> str:
-    closed = closed_records(places)
+def _problem(layout: Layout) -> str:
+    closed = closed_records(layout)
     if closed is not None:
         return closed.message
-    return "" if has_history(places.path) else "it has no conda-meta/history: conda sees none there"
+    return "" if has_history(layout.path) else "it has no conda-meta/history: conda sees none there"
 
 
-def _environment(places: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
+def _environment(layout: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
     """Return the facts about what is live at the name, or None if that is no environment."""
-    if not _is_one(places):
+    if not _is_one(layout):
         return None
-    records = Records(places)
-    snapshot = trees.snapshot(places.standing())
+    records = Records(layout)
+    snapshot = trees.snapshot(layout.standing())
     record = records.at(snapshot.scan.inode)
     if record is not None:
         record = published(records, record, trees.local, snapshot.revision)
     return EnvironmentFacts(
-        name=places.name,
+        name=layout.name,
         revision=snapshot.revision,
         record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,
         totals=snapshot.totals,
         packages=len(list_packages(package_paths(snapshot.manifest()))),
         generations=sum(1 for other in records.kept() if other.inode != snapshot.scan.inode),
-        problem=_problem(places),
+        problem=_problem(layout),
     )

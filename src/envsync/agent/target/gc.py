@@ -58,7 +58,7 @@ def sweep(target: Target, rules: Rules, freed: Progress = lambda _: None) -> Swe
     Nothing is freed while a push is under way, or if the environment is closed to this user.
     """
     sweeping = _Sweep(target, rules, freed)
-    closed = closed_to_sweeps(target.places)
+    closed = closed_to_sweeps(target.layout)
     if closed:
         sweeping.stays.append(left_to_owner(closed))
         return sweeping.facts()
@@ -91,9 +91,9 @@ def left_to_owner(directory: bytes) -> str:
 
 def _dry_run(target: Target, sweeping: _Sweep) -> SweepFacts:
     """Return what a sweep would do. (A real one would stop whoever makes a spare tree.)"""
-    holder = holder_at(target.places)
+    holder = holder_at(target.layout)
     if holder is not None and not holder.yields:
-        return sweeping.facts(locked=under_way(target.places, holder.who))
+        return sweeping.facts(locked=under_way(target.layout, holder.who))
     if holder is not None:
         sweeping.making = holder.who
     target.recover_if_free()
@@ -133,12 +133,12 @@ class _Sweep:
         )
 
     def run(self) -> None:
-        places, records = self._target.places, self._target.records
+        layout, records = self._target.layout, self._target.records
         # Without records, every version would be taken for an unfinished push.
-        require_open_records(places)
-        self._live = _inodes(places.live)
+        require_open_records(layout)
+        self._live = _inodes(layout.live)
         with contextlib.suppress(FileNotFoundError):
-            paths = [os.path.join(places.trees, name) for name in os.listdir(places.trees)]
+            paths = [os.path.join(layout.trees, name) for name in os.listdir(layout.trees)]
             self._trees = {os.lstat(path).st_ino: path for path in paths}
         if records.has_damage() and not self._rules.drifted:
             self.stays.append("everything: a record is damaged (--drifted removes what it kept)")
@@ -154,7 +154,7 @@ class _Sweep:
             return
         self._drop_treeless(records.all())
         self._drop_unfinished()
-        for path in records.orphans() + _temporary(places.state):
+        for path in records.orphans() + _temporary(layout.state):
             self._remove_file(path)
 
     def _drop_generations(self, records: Sequence[Record]) -> None:
@@ -215,29 +215,29 @@ class _Sweep:
         leftovers = [
             path for path in trees if os.path.lexists(path) and path not in self._resisting
         ]
-        places = self._target.places
-        parts = scratch_files.bundles(places.state) + scratch_files.unfinished(places)
-        if not leftovers and not parts and not os.path.lexists(note_path(places)):
+        layout = self._target.layout
+        parts = scratch_files.bundles(layout.state) + scratch_files.unfinished(layout)
+        if not leftovers and not parts and not os.path.lexists(note_path(layout)):
             return
         if self._rules.dry_run:
             self._drop_trees(leftovers)
             self._count(sum(map(measure, parts)))
             return
         try:
-            writers = fence_writers(self._target.places)
+            writers = fence_writers(self._target.layout)
         except Locked as error:
             self.stays.append(f"an unfinished push: {error.message}")
             return
         with closing_fd(writers):
             self._drop_trees(leftovers)
             self._count(sum(map(measure, parts)))
-            scratch_files.discard(places)
+            scratch_files.discard(layout)
             if not any(map(os.path.lexists, leftovers)) and not ready:
-                forget_staging(self._target.places)
+                forget_staging(self._target.layout)
 
     def _set_aside(self) -> Set[int]:
         """Return the inode of the next push's tree, if it is being made or `keep` leaves room."""
-        note = find_staging(self._target.places)
+        note = find_staging(self._target.layout)
         if note is None or not (self.making or note.is_set_aside):
             return set()
         records = self._target.records.all()

@@ -51,15 +51,15 @@ def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Warnings]:
     With the lock held, the state is opened to a group that may write, else closed to all groups.
     Raises `PreflightRefused` if this user cannot share the environment with that group.
     """
-    places = target.places
+    layout = target.layout
     gid = sharing.group_number(share)
-    members.require_same_group(places, gid)
+    members.require_same_group(layout, gid)
     if target.lock.is_held:
-        members.open_state(places, gid, share.mode)
-    is_so = sharing.is_shared(places.standing(), gid, share.mode)
-    warnings = sharing.closed_parents(places, gid)
+        members.open_state(layout, gid, share.mode)
+    is_so = sharing.is_shared(layout.standing(), gid, share.mode)
+    warnings = sharing.closed_parents(layout, gid)
     if share.mode == WRITE:
-        warnings += members.closed_to_publishers(places, gid)
+        warnings += members.closed_to_publishers(layout, gid)
     return GroupAccess(gid, share.mode, is_new=not is_so), warnings
 
 
@@ -68,9 +68,9 @@ def for_no_group(target: Target) -> Tuple[GroupAccess, Warnings]:
 
     The warnings name what stays another user's.
     """
-    places = target.places
-    was_shared = members.was_shared(places, target.current(target.live))
-    warnings = members.of_others(places)
+    layout = target.layout
+    was_shared = members.was_shared(layout, target.current(target.live))
+    warnings = members.of_others(layout)
     if target.lock.is_held:
-        members.close_state(places)
+        members.close_state(layout)
     return GroupAccess(is_new=was_shared), warnings

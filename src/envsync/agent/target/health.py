@@ -8,7 +8,7 @@ import shutil
 from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.places.busy_findings import live_busy_findings
-from envsync.agent.places.layout import INTENT, Layout, layout
+from envsync.agent.places.layout import INTENT, Layout, environment_layout
 from envsync.agent.places.local_rules import trees_of
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
@@ -40,8 +40,8 @@ def health(
     `local_of` maps the environments that the inventory lists to their further local paths.
     """
 
-    def trees(places: Layout) -> Trees:
-        return trees_of(places, local, local_of.get(places.name), cache_directory)
+    def trees(layout: Layout) -> Trees:
+        return trees_of(layout, local, local_of.get(layout.name), cache_directory)
 
     return HealthFacts(
         server=server,
@@ -89,12 +89,12 @@ def _standing(prefix: str, trees: Callable[[Layout], Trees]) -> Iterator[Standin
         return
     for name in names:
         try:
-            places = layout(prefix, name)
-            closed = closed_records(places)
+            layout = environment_layout(prefix, name)
+            closed = closed_records(layout)
             if closed is not None:
                 yield StandingFacts(name, "closed", closed.message)
                 continue
-            standing = StandingFacts(name, *_state(places, trees(places)))
+            standing = StandingFacts(name, *_state(layout, trees(layout)))
             # If nothing is live and no version is kept, there is only the state that a push left.
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing
@@ -112,21 +112,23 @@ def _names(prefix: str) -> List[str]:
 def _is_environment(prefix: str, name: str) -> bool:
     """Return whether it is one for conda, or envsync keeps state beside it on another disk."""
     path = os.path.join(os.fsencode(prefix), b"envs", os.fsencode(name))
-    return has_history(path) or (os.path.islink(path) and os.path.isdir(layout(prefix, name).state))
+    return has_history(path) or (
+        os.path.islink(path) and os.path.isdir(environment_layout(prefix, name).state)
+    )
 
 
-def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
-    holder = holder_at(places)
+def _state(layout: Layout, trees: Trees) -> Tuple[str, str]:
+    holder = holder_at(layout)
     if holder is not None and not holder.yields:
         return "locked", holder.who
-    interrupted = places.interrupted()
+    interrupted = layout.interrupted()
     if interrupted:
         what = "a switch" if interrupted == INTENT else "its removal"
         return "interrupted", f"{what} was interrupted"
-    if os.path.lexists(places.live) and not os.path.isdir(places.live):
-        return "blocked", f"{os.fsdecode(places.live)} is not a directory"
-    records = Records(places)
-    inode = places.inode()
+    if os.path.lexists(layout.live) and not os.path.isdir(layout.live):
+        return "blocked", f"{os.fsdecode(layout.live)} is not a directory"
+    records = Records(layout)
+    inode = layout.inode()
     if inode is None:
         # Those that a rollback puts back unless another one is named.
         kept = sum(not record.was_taken_back for record in records.kept())
@@ -137,10 +139,10 @@ def _state(places: Layout, trees: Trees) -> Tuple[str, str]:
         is_damaged = f"the record {os.fsdecode(damaged[0])} is damaged" if damaged else ""
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # This is cheap: what was published was hashed then.
-    snapshot = trees.snapshot(places.standing(), glance=True)
+    snapshot = trees.snapshot(layout.standing(), glance=True)
     record = published(records, record, trees.local, snapshot.revision)
     is_as_published = snapshot.revision == record.revision
-    for found in live_busy_findings(snapshot.scan, places, is_as_published=is_as_published):
+    for found in live_busy_findings(snapshot.scan, layout, is_as_published=is_as_published):
         if found.blocking:
             return "busy", found.message
     if not is_as_published:

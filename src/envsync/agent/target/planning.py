@@ -25,7 +25,7 @@ class Preview(NamedTuple):
 
 
 def staging_choice(target: Target) -> StagingChoice:
-    return StagingChoice(target.places, target.trees, target.records, target.keep)
+    return StagingChoice(target.layout, target.trees, target.records, target.keep)
 
 
 def preview(target: Target, wanted: Manifest) -> Preview:
@@ -55,7 +55,7 @@ def build_plan(
         work = plan(wanted, staged, [holding.contents for holding in holdings])
         return BuildPlan(built_on, work, holdings)
 
-    own = [] if live is None else [Holding(target.places.standing(), live.manifest(), OWN)]
+    own = [] if live is None else [Holding(target.layout.standing(), live.manifest(), OWN)]
     build = with_copies_from([*own, *beside])
     if build.work.fetch_bytes() < REUSE_BYTES_MIN:
         return build

@@ -38,13 +38,13 @@ def require_prefix(prefix: str) -> None:
         )
 
 
-def make_room(places: Layout, *, touch: bool) -> None:
+def make_room(layout: Layout, *, touch: bool) -> None:
     """Make sure that a prefix can be created where there is none; `touch` makes its parents.
 
     With `touch`, an empty directory in its place is removed. Raises `PreflightRefused` if this user
     may not do that.
     """
-    parent = os.path.dirname(places.live)
+    parent = os.path.dirname(layout.live)
     try:
         if touch and not os.path.isdir(parent):
             nearest = existing_parent(parent)
@@ -52,17 +52,17 @@ def make_room(places: Layout, *, touch: bool) -> None:
             while parent != nearest:
                 os.chmod(parent, 0o755)  # noqa: S103 - as `mkdir -p` would
                 parent = os.path.dirname(parent)
-        if touch and os.path.isdir(places.live) and not os.listdir(places.live):
-            os.rmdir(places.live)
+        if touch and os.path.isdir(layout.live) and not os.listdir(layout.live):
+            os.rmdir(layout.live)
     except PermissionError as error:
-        raise _no_room(places) from error
+        raise _no_room(layout) from error
     if not os.access(existing_parent(parent), os.W_OK | os.X_OK):
-        raise _no_room(places)
+        raise _no_room(layout)
 
 
-def _no_room(places: Layout) -> PreflightRefused:
+def _no_room(layout: Layout) -> PreflightRefused:
     """Return the error, with a fix, which never gives an existing directory to another owner."""
-    parent, user = os.fsdecode(os.path.dirname(places.live)), user_name()
+    parent, user = os.fsdecode(os.path.dirname(layout.live)), user_name()
     if os.path.isdir(parent):
         return PreflightRefused(
             f"{parent} is not writable by {user}",
@@ -82,31 +82,31 @@ def base_obstacle(prefix: str) -> str:
 
     The prefix has no `conda-meta`.
     """
-    places = base_layout(prefix)
+    layout = base_layout(prefix)
     try:
-        require_sound_link(prefix, places)
-        make_room(places, touch=False)
+        require_sound_link(prefix, layout)
+        make_room(layout, touch=False)
     except PreflightRefused as refused:
         return refused.message
-    if has_conda(places.live) and not places.interrupted():  # `bootstrap` leaves it as it is
+    if has_conda(layout.live) and not layout.interrupted():  # `bootstrap` leaves it as it is
         return f"{prefix} has another Python"
-    return next((found.message for found in place_findings(prefix, places) if found.blocking), "")
+    return next((found.message for found in place_findings(prefix, layout) if found.blocking), "")
 
 
-def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
+def place_findings(prefix: str, layout: Layout) -> Tuple[Finding, ...]:
     """Return what is wrong with the environment's place. Each blocking finding forbids a push."""
     found: List[Finding] = []
-    if os.path.isdir(places.live) and places.name == BASE:
-        found += _base_findings(places)
-    elif os.path.isdir(places.live):
-        found += mount_findings(places.standing(), os.fsdecode(places.live))
-        owned = owner_finding(places)
+    if os.path.isdir(layout.live) and layout.name == BASE:
+        found += _base_findings(layout)
+    elif os.path.isdir(layout.live):
+        found += mount_findings(layout.standing(), os.fsdecode(layout.live))
+        owned = owner_finding(layout)
         found += [] if owned is None else [owned]
-    elif os.path.lexists(places.live):
-        message = f"{os.fsdecode(places.live)} is not a directory"
+    elif os.path.lexists(layout.live):
+        message = f"{os.fsdecode(layout.live)} is not a directory"
         found.append(Finding("not-a-directory", message, True))
-    parent = existing_parent(places.state)
-    beside = existing_parent(os.path.dirname(places.live))
+    parent = existing_parent(layout.state)
+    beside = existing_parent(os.path.dirname(layout.live))
     if os.stat(parent).st_dev != os.stat(beside).st_dev:
         message = (
             f"{os.fsdecode(parent)} is on another filesystem than {os.fsdecode(beside)}, "
@@ -114,26 +114,26 @@ def place_findings(prefix: str, places: Layout) -> Tuple[Finding, ...]:
         )
         found.append(Finding("state-elsewhere", message, True))
     # A base that exists is not switched, and `make_room` looks above one that does not.
-    written = [parent] if places.name == BASE else [parent, beside]
+    written = [parent] if layout.name == BASE else [parent, beside]
     closed = [place for place in written if not os.access(place, os.W_OK | os.X_OK)]
     found += map(_unwritable, closed[:1])
-    if places.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
+    if layout.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
         found.append(Finding("no-conda", f"{prefix} has no conda-meta, so there is no conda"))
     return tuple(found)
 
 
-def _base_findings(places: Layout) -> Tuple[Finding, ...]:
+def _base_findings(layout: Layout) -> Tuple[Finding, ...]:
     """Return the findings for a base whose prefix exists.
 
     A conda in it stays as it is, and nothing else in it is moved. What an interrupted installation
     of the base has brought is no obstacle: the installation is resumed.
     """
-    findings = [owner_finding(places)]
-    if not has_conda(places.standing()):
-        findings.append(None if places.interrupted() else obstacle_finding(places))
-        if is_mount_point(places.standing()):
+    findings = [owner_finding(layout)]
+    if not has_conda(layout.standing()):
+        findings.append(None if layout.interrupted() else obstacle_finding(layout))
+        if is_mount_point(layout.standing()):
             message = "%s is a mount point: conda cannot be staged beside it"
-            findings.append(Finding("mounted-prefix", message % os.fsdecode(places.live), True))
+            findings.append(Finding("mounted-prefix", message % os.fsdecode(layout.live), True))
     return tuple(finding for finding in findings if finding is not None)
 
 
@@ -154,9 +154,9 @@ def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:
     return tuple(Finding("mounted-inside", message % name, True) for name in names)
 
 
-def require_no_mounts(places: Layout) -> None:
+def require_no_mounts(layout: Layout) -> None:
     """Raise `PreflightRefused` if something is mounted in the live version."""
-    require_no_mounts_in(places.standing(), os.fsdecode(places.live))
+    require_no_mounts_in(layout.standing(), os.fsdecode(layout.live))
 
 
 def require_no_mounts_in(tree: bytes, name: str) -> None:
@@ -182,65 +182,65 @@ def _unwritable(directory: bytes) -> Finding:
     return Finding("read-only", f"{os.fsdecode(directory)} is not writable", True)
 
 
-def require_sound_link(prefix: str, places: Layout) -> None:
+def require_sound_link(prefix: str, layout: Layout) -> None:
     """Raise `PreflightRefused` if the name is a link to something that must not be switched.
 
     A link of the user's own may lead to another disk, but not to something with another purpose.
     A prefix that is no directory may be a program of conda's, which nobody should remove.
     """
-    if places.name == BASE and os.path.lexists(places.live) and not os.path.isdir(places.live):
+    if layout.name == BASE and os.path.lexists(layout.live) and not os.path.isdir(layout.live):
         raise PreflightRefused(
-            f"{os.fsdecode(places.path)} is not a directory",
+            f"{os.fsdecode(layout.path)} is not a directory",
             hint=Hint("correct the `prefix:` of {server} in the inventory"),
         )
-    leads_to = _leads_to(prefix, places)
+    leads_to = _leads_to(prefix, layout)
     if leads_to:
         raise PreflightRefused(
-            f"{os.fsdecode(places.path)} is a link to {leads_to}",
-            hint=f"remove the link there (`rm {shlex.quote(os.fsdecode(places.path))}`), "
+            f"{os.fsdecode(layout.path)} is a link to {leads_to}",
+            hint=f"remove the link there (`rm {shlex.quote(os.fsdecode(layout.path))}`), "
             "then push again",
         )
 
 
-def _is_base(prefix: str, places: Layout) -> bool:
+def _is_base(prefix: str, layout: Layout) -> bool:
     base = os.path.realpath(os.fsencode(prefix))
-    return (base + b"/").startswith(places.live.rstrip(b"/") + b"/")
+    return (base + b"/").startswith(layout.live.rstrip(b"/") + b"/")
 
 
-def _leads_to(prefix: str, places: Layout) -> str:
+def _leads_to(prefix: str, layout: Layout) -> str:
     """Return what the link leads to, in words, if that is wrong; else ""."""
     envs = os.path.join(os.path.realpath(os.fsencode(prefix)), b"envs")
-    parent, name = os.path.split(places.live)
-    if places.live == places.path:
-        is_lost = os.path.islink(places.path) and not os.path.isdir(places.path)
+    parent, name = os.path.split(layout.live)
+    if layout.live == layout.path:
+        is_lost = os.path.islink(layout.path) and not os.path.isdir(layout.path)
         return "no directory" if is_lost else ""
-    if places.name != BASE and _is_base(prefix, places):
+    if layout.name != BASE and _is_base(prefix, layout):
         return "conda itself"
-    if STATE_DIRECTORY in places.live.split(b"/"):
+    if STATE_DIRECTORY in layout.live.split(b"/"):
         return "a version that envsync keeps"
     return f"another environment, {os.fsdecode(name)}" if parent == envs else ""
 
 
-def require_another_place(places: Layout, source: DirectoryIdentity) -> None:
+def require_another_place(layout: Layout, source: DirectoryIdentity) -> None:
     """Raise `PreflightRefused` if the source is this very directory. Nothing is written."""
-    here = directory_identity(places.standing())
+    here = directory_identity(layout.standing())
     if here is not None and is_same_directory(here, source):
         raise PreflightRefused(
             "it is the same directory as the source, on a filesystem that both share",
             hint="nothing to push: the environment is there already",
-            details=[os.fsdecode(places.path)],
+            details=[os.fsdecode(layout.path)],
         )
 
 
-def switch_findings(places: Layout) -> Tuple[Finding, ...]:
+def switch_findings(layout: Layout) -> Tuple[Finding, ...]:
     """Return what a person should know about the coming switch, before anything is sent.
 
     Raises `PreflightRefused` if no switch is possible.
     """
-    if places.name == BASE or not becomes_link(places):
+    if layout.name == BASE or not becomes_link(layout):
         return ()  # a base that exists is not switched
     message = (
-        f"the filesystem there cannot swap two directories: {places.name} becomes a link to one "
+        f"the filesystem there cannot swap two directories: {layout.name} becomes a link to one "
         "in .envsync, and the name is missing for a moment during this one switch"
     )
     return (Finding("becomes-link", message),)
@@ -279,8 +279,10 @@ def _may_hold_something(directory: str) -> bool:
 
 def cuda_findings(wanted: Manifest) -> Tuple[Finding, ...]:
     """Warn of packages that need a newer CUDA than the NVIDIA driver here supports."""
-    places = [path for path in wanted.directories if path.endswith(b"/site-packages")]
-    names = [entry.name for place in (b"conda-meta", *places) for entry in wanted.entries(place)]
+    site_packages = [path for path in wanted.directories if path.endswith(b"/site-packages")]
+    names = [
+        entry.name for place in (b"conda-meta", *site_packages) for entry in wanted.entries(place)
+    ]
     need = cuda_need(names)
     if need is None:
         return ()

@@ -47,7 +47,7 @@ def switch_to(target: Target, verified: VerifiedTree, publication: Publication) 
         manifest=version.manifest(),
         check=publication.check,
         not_before_seconds=verified.settled_seconds,
-        installs_base=target.is_base and live is None and os.path.isdir(target.places.live),
+        installs_base=target.is_base and live is None and os.path.isdir(target.layout.live),
     )
 
 
@@ -123,7 +123,7 @@ def kept_record(target: Target, by: str, what: str = "overwritten") -> Optional[
 
 def read_back(target: Target, record: Record) -> RecordFacts:
     """Return the live tree's record from disk. Raises `TargetDrifted` if the revision differs."""
-    stands = target.records.at(target.places.inode() or 0)
+    stands = target.records.at(target.layout.inode() or 0)
     if stands is None or stands.revision != record.revision:
         raise TargetDrifted("the version that was published is not live")
     return record_facts(stands)

@@ -93,7 +93,7 @@ class TargetPush:
             return
         standing = target.replaced(target.live)
         if target.live is None:
-            standing = target.records.at(target.places.inode() or 0)
+            standing = target.records.at(target.layout.inode() or 0)
         if standing is not None:
             staging_choice(target).begin(standing)
 
@@ -197,7 +197,7 @@ class TargetPush:
     def locked_places(self) -> Layout:
         """Return the environment's paths, for those who write there by other means."""
         self._target.require_lock()
-        return self._target.places
+        return self._target.layout
 
     @property
     def fetches(self) -> Files:
@@ -226,7 +226,7 @@ class TargetPush:
             origin, path = self._phase.built_on.origin, self._phase.built_on.tree
         else:
             origin, path = self.staging.origin, self.staging.path
-        trees = [self._target.places.standing()]
+        trees = [self._target.layout.standing()]
         if path is not None:
             # What an interrupted push left is closer to the new version than the old version is.
             trees.insert(0 if origin == ORIGIN_RESUMED else 1, path)
@@ -258,5 +258,5 @@ class TargetPush:
         with contextlib.suppress(OSError, SourceRefused, StorageFailed):
             replaced = None if target.live is None else target.live.scan.inode
             prune_generations(target.trees, target.records, live, target.keep, replaced)
-            remove_orphaned_trees(target.places, target.records, [live.inode])
-            scratch_files.discard(target.places)
+            remove_orphaned_trees(target.layout, target.records, [live.inode])
+            scratch_files.discard(target.layout)

@@ -30,7 +30,7 @@ def differences(
     """
     live = target.live or target.snapshot()
     if live is None:
-        require_live(target.places)
+        require_live(target.layout)
         raise NotFound("the environment vanished")
     before = other
     if before is None:
@@ -48,14 +48,14 @@ def differences(
         )
 
     def read(path: bytes) -> Optional[bytes]:
-        return read_start(os.path.join(target.places.standing(), path), _FILE_BYTES_MAX)
+        return read_start(os.path.join(target.layout.standing(), path), _FILE_BYTES_MAX)
 
     return describe(before, live.manifest(), read, paths_max, records)
 
 
 def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     """Hash every byte of the live tree again and compare it with the record."""
-    require_live(target.places)
+    require_live(target.layout)
     snapshot = target.snapshot(progress, fresh=True)
     assert snapshot is not None
     record = target.current(snapshot)
@@ -70,7 +70,7 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
         damaged=() if drift is None else tuple(map(os.fsdecode, drift.changed)),
         missing=() if drift is None else tuple(map(os.fsdecode, drift.removed)),
         unexpected=() if drift is None else tuple(map(os.fsdecode, drift.added)),
-        unshared=tuple(map(os.fsdecode, unshared(target.places.standing(), target.trees.local))),
+        unshared=tuple(map(os.fsdecode, unshared(target.layout.standing(), target.trees.local))),
     )
 
 

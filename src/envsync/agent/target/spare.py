@@ -44,11 +44,11 @@ def wants_spare(target: Target) -> bool:
 
     This takes only the records and the note on staging: no lock, and no look at a tree.
     """
-    live = target.records.at(target.places.inode() or 0)
+    live = target.records.at(target.layout.inode() or 0)
     if live is None or target.is_base:
         return False
     earlier = [r for r in target.records.all() if not r.kept_because and r.inode != live.inode]
-    is_building = find_staging(target.places) is not None
+    is_building = find_staging(target.layout) is not None
     return len(earlier) < target.keep and not is_building
 
 
@@ -104,12 +104,12 @@ def _make(target: Target, progress: Progress) -> bool:
     if not wants_spare(target):
         return False  # somebody has pushed meanwhile
     wanted = live.manifest()
-    standing = target.places.standing()
+    standing = target.layout.standing()
     work = plan(wanted, EMPTY, [wanted])
-    if not _fits(work, space(target.places.state)):
+    if not _fits(work, space(target.layout.state)):
         return False
-    with closing_fd(fence_writers(target.places)):
-        staging = Staging(target.places, target.trees, target.records, NOTHING)
+    with closing_fd(fence_writers(target.layout)):
+        staging = Staging(target.layout, target.trees, target.records, NOTHING)
     try:
         shared = os.stat(standing)
         if shared.st_mode & stat.S_ISGID:
@@ -138,4 +138,4 @@ def _fits(work: Plan, free: Space) -> bool:
 
 def _discard(staging: Staging, target: Target) -> None:
     remove_tree(staging.path)
-    forget_staging(target.places)
+    forget_staging(target.layout)

@@ -84,7 +84,7 @@ def _looked_at_again(target: Target) -> Optional[Snapshot]:
     refuse_anothers(target.place_findings())
     target.lock.acquire()
     target.recover()
-    require_no_mounts(target.places)
+    require_no_mounts(target.layout)
     return target.look_again()
 
 
@@ -93,7 +93,7 @@ def remove(target: Target, by: str, overwrite: bool) -> RecordFacts:
     live = _looked_at_again(target)
     if live is None:
         raise NotFound(f"there is no environment {target.name} there")
-    require_movable(target.places)
+    require_movable(target.layout)
     kept = kept_record(target, by, "removed")
     if kept is not None and not overwrite:
         raise TargetDrifted("it is not what was published there")

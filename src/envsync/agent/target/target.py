@@ -71,11 +71,11 @@ class Target:
             preparation.require_prefix(prefix)
         self._prefix = prefix
         self._elsewhere: Optional[Elsewhere] = None
-        self.places = layout_of(prefix, name)
-        self.records = Records(self.places)
+        self.layout = layout_of(prefix, name)
+        self.records = Records(self.layout)
         of_versions = VersionDirectories(self.records)
         self.trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
-        self.lock = PushLock(self.places, by)
+        self.lock = PushLock(self.layout, by)
         self.live: Optional[Snapshot] = None
         self.inspected_seconds = 0.0
         self.keep = keep
@@ -86,14 +86,14 @@ class Target:
 
     @property
     def name(self) -> str:
-        return self.places.name
+        return self.layout.name
 
     def elsewhere(self) -> Elsewhere:
         """Return what this server holds apart from this environment; it is looked at once."""
         from envsync.agent.staging.reuse import Elsewhere
 
         if self._elsewhere is None:
-            self._elsewhere = Elsewhere(self._prefix, self.places, self.trees)
+            self._elsewhere = Elsewhere(self._prefix, self.layout, self.trees)
         return self._elsewhere
 
     # Looking
@@ -113,10 +113,10 @@ class Target:
         """
         self.require_sound_link()
         if source is not None:
-            preparation.require_another_place(self.places, source)
+            preparation.require_another_place(self.layout, source)
         recovered = None
         if self.is_base:
-            preparation.make_room(self.places, touch=lock)
+            preparation.make_room(self.layout, touch=lock)
         findings = list(self.place_findings())
         if lock and not any(finding.blocking for finding in findings):
             self.lock.acquire()
@@ -125,7 +125,7 @@ class Target:
             recovered = self.recover_if_free()
         self.inspected_seconds = time.monotonic()
         if self._has_version():
-            self.trees.begin(self.places.standing())
+            self.trees.begin(self.layout.standing())
             beside()
         try:
             self.live = live = self.snapshot(progress)
@@ -154,8 +154,8 @@ class Target:
         if live is not None:
             record = self.current(live)
             as_published = record is not None and record.revision == live.revision
-            found += live_busy_findings(live.scan, self.places, is_as_published=as_published)
-            shared = shared_finding(self.places, record)
+            found += live_busy_findings(live.scan, self.layout, is_as_published=as_published)
+            shared = shared_finding(self.layout, record)
             found += [] if shared is None else [shared]
         damaged = self.records.damaged()
         if damaged:
@@ -168,7 +168,7 @@ class Target:
     ) -> TargetState:
         record = self.current(live)
         number = None if record is None else record.number
-        free = space(existing_parent(self.places.state))
+        free = space(existing_parent(self.layout.state))
         return TargetState(
             exists=live is not None,
             revision="" if live is None else live.revision,
@@ -188,18 +188,18 @@ class Target:
 
     def place_findings(self) -> Tuple[Finding, ...]:
         """Return what is wrong with the environment's place (see `preparation`)."""
-        return preparation.place_findings(self._prefix, self.places)
+        return preparation.place_findings(self._prefix, self.layout)
 
     def require_sound_link(self) -> None:
         """Raise `PreflightRefused` if the name is a link to something else."""
-        preparation.require_sound_link(self._prefix, self.places)
+        preparation.require_sound_link(self._prefix, self.layout)
 
     def recover(self) -> Optional[str]:
         """Finish or forget an interrupted switch or removal; return what was done, or None.
 
         The push lock must be held. It is a step like a switch, which is not given up either.
         """
-        interrupted = self.places.interrupted()
+        interrupted = self.layout.interrupted()
         if not interrupted:
             return None
         self.on_step("switch")
@@ -222,7 +222,7 @@ class Target:
 
         A look without the lock changes nothing else.
         """
-        if self.lock.is_held or not self.places.interrupted():
+        if self.lock.is_held or not self.layout.interrupted():
             return None
         # With `self.lock` and no other: a second lock would overwrite which command had it last.
         with contextlib.suppress(Exception):
@@ -235,8 +235,8 @@ class Target:
 
     def _has_version(self) -> bool:
         """Return whether there is a live version; a prefix without conda is none."""
-        is_there = os.path.isdir(self.places.live)
-        return is_there and not (self.is_base and not has_conda(self.places.standing()))
+        is_there = os.path.isdir(self.layout.live)
+        return is_there and not (self.is_base and not has_conda(self.layout.standing()))
 
     def snapshot(
         self, progress: Optional[Progress] = None, fresh: bool = False
@@ -247,7 +247,7 @@ class Target:
         try:
             # A glance is enough: the live version is looked at again right before the switch.
             return self.trees.snapshot(
-                self.places.standing(), fresh=fresh, glance=not fresh, progress=progress
+                self.layout.standing(), fresh=fresh, glance=not fresh, progress=progress
             )
         except SourceRefused as error:
             # Not `SourceRefused`, which would concern all servers: this is about one target only.
@@ -319,7 +319,7 @@ class Target:
             raise AgentFailed("the environment was not locked")
 
     def switch_site(self) -> SwitchSite:
-        return SwitchSite(self.places, self.trees, self.records, self.lock, self.on_step)
+        return SwitchSite(self.layout, self.trees, self.records, self.lock, self.on_step)
 
     def publisher(self) -> Publisher:
         # Imported only to publish: most contacts find nothing to do.
@@ -334,8 +334,8 @@ class Target:
         """
         if self.live is None:
             return ()
-        paths = (self.places.path, self.places.live, self.places.trees)
-        return processes_using(paths, self.places.file("writers"))
+        paths = (self.layout.path, self.layout.live, self.layout.trees)
+        return processes_using(paths, self.layout.file("writers"))
 
 
 def record_facts(record: Record) -> RecordFacts:

@@ -62,10 +62,10 @@ class TreeBuild:
 
         Raises `NoSpace` if the plan does not fit.
         """
-        with closing_fd(fence_writers(self._target.places)):
+        with closing_fd(fence_writers(self._target.layout)):
             if staging_choice(self._target).candidate(None).tree is not None:
                 return False
-            build.require_space(self._target.places)
+            build.require_space(self._target.layout)
             self._adopt(NOTHING)
         return True
 
@@ -88,7 +88,7 @@ class TreeBuild:
         """
         wanted = self.access.applied(wanted)
         if settled is None:
-            findings = switch_findings(self._target.places)
+            findings = switch_findings(self._target.layout)
             build = self._adopt_chosen(wanted, ahead, beside)
         else:
             findings, beside = (), (*beside, *settled.holdings)
@@ -116,7 +116,7 @@ class TreeBuild:
         """
         target = self._target
         live, before = target.replaced(target.live), self._published_before(wanted)
-        with closing_fd(fence_writers(target.places)):
+        with closing_fd(fence_writers(target.layout)):
             if ahead is None or before:
                 ahead = staging_choice(target).candidate(live, before)
             build = self._planned(ahead, wanted, beside)
@@ -129,7 +129,7 @@ class TreeBuild:
             # The source has changed since, or the tree could not be changed.
             self._staging.close()
         target = self._target
-        self._staging = Staging(target.places, target.trees, target.records, candidate)
+        self._staging = Staging(target.layout, target.trees, target.records, candidate)
         self.access.hand_down(self._staging)
 
     def _planned(
@@ -138,7 +138,7 @@ class TreeBuild:
         """Return the plan for a tree. Raises `NoSpace` if it does not fit."""
         live = self._target.live
         build = build_plan(self._target, live, built_on, wanted, beside)
-        build.require_space(self._target.places, live)
+        build.require_space(self._target.layout, live)
         return build
 
     def _published_before(self, wanted: Manifest) -> str:
@@ -171,11 +171,11 @@ class TreeBuild:
         target, staging, live = self._target, self.staging, self._target.live
         # Check for mounts again: something mounted meanwhile would be copied as a local path.
         if not target.is_base:
-            require_no_mounts(target.places)
+            require_no_mounts(target.layout)
         if live is None:
             staging.complete(wanted, None, ())
         else:
-            staging.complete(wanted, target.places.standing(), live.scan.local)
+            staging.complete(wanted, target.layout.standing(), live.scan.local)
         if target.is_base:
             make_room_for_environments(staging.path)
         self.access.regroup(staging)
