@@ -29,13 +29,13 @@ from envsync.daemon.triggers import Observation
 from envsync.daemon.unclaimed_files import signs_of, unseen_signs
 from envsync.daemon.watch_points import names_in, site_packages, watched_directories
 
-CHECKS_SPARED_MAX = 20
+CHECKS_SPARED_MAX = 4
 """While an installer runs, one check in so many is full; the others only test whether it runs."""
 
 LOOK_SECONDS = 0.05
 LOOK_SHARE = 10
-"""Hints that come so soon after one another have one look at /proc: any installer runs for longer
-before it writes its first file. Nor do looks take more than one in LOOK_SHARE of the time."""
+"""The pause between two looks at /proc for hints, which come in crowds: at least so long, and so
+long that looks take at most one in LOOK_SHARE of the time."""
 
 _PROCESS = re.compile(r"\(process (\d+)\)$")
 
@@ -62,6 +62,8 @@ class InstallCheck:
         self._complete: dict[str, int] = {}
         self._runs = InstallerRuns(path, runs)
         self._look_again_seconds = -math.inf
+        self._is_look_due = False
+        self._is_there = True
         self._busy = ""
         self._checks_spared = 0
         self._packages = package_directories(path)
@@ -85,13 +87,26 @@ class InstallCheck:
         return next((f"{name} (process {pid})" for name, pid in at_work), "")
 
     def note_installer(self) -> None:
-        """Note whether an installer runs now; once the source has settled it can be gone."""
+        """Note which installers run, now or at `look_seconds`; once the source settles they can be
+        gone."""
+        self._is_look_due = True
+        self.look_if_due()
+
+    @property
+    def look_seconds(self) -> float:
+        """When, in monotonic seconds, `look_if_due` has something to do; infinite if never."""
+        return self._look_again_seconds if self._is_look_due else math.inf
+
+    def look_if_due(self) -> bool:
+        """Note which installers run, if a hint asked for it; return whether it was time."""
         began_seconds = time.monotonic()
-        if not self._busy and began_seconds >= self._look_again_seconds:
-            self._look_for_installer()
-            now = time.monotonic()
-            pause_seconds = max(LOOK_SECONDS, LOOK_SHARE * (now - began_seconds))
-            self._look_again_seconds = now + pause_seconds
+        if began_seconds < self.look_seconds:
+            return False
+        self._look_for_installer()
+        now = time.monotonic()
+        self._look_again_seconds = now + max(LOOK_SECONDS, LOOK_SHARE * (now - began_seconds))
+        self._is_look_due = False
+        return True
 
     def observe(self) -> Observation:
         """Check the source now."""
@@ -99,6 +114,7 @@ class InstallCheck:
             # Before /proc: what an installer brings that begins after that look is not accepted by
             # this check.
             self._looked_seconds = time.time()
+            self._is_there = os.path.isdir(self._path)
             self._packages = package_directories(self._path)
             self._busy, self._checks_spared = self._look_for_installer(), CHECKS_SPARED_MAX
         return Observation(busy=self._busy, unfinished=() if self._busy else self.unfinished())
@@ -112,12 +128,13 @@ class InstallCheck:
         return os.path.exists(f"/proc/{process[1]}")
 
     def accept(self) -> None:
-        """Take all packages of the last check for complete.
+        """Take all that the last check saw for complete.
 
-        If there were none, because the environment is gone, the earlier ones stay accepted: it
-        may come back as it was.
+        If it saw no environment, nothing changes: that may come back as it was.
         """
-        self._accepted = self._packages or self._accepted
+        if not self._is_there:
+            return
+        self._accepted = self._packages
         self.accepted_seconds = self._looked_seconds
         self._came_unseen, self._unseen_until = set[str](), 0.0
         self._runs.forget_ended()

@@ -148,11 +148,13 @@ class Scheduler:
                 source.rescan()
             self._spare_trees.retry_failed()
         for source in self.sources.values():
+            source.look_for_installers()
             if source.state.activity.is_due(now):
                 source.check()
         next_times = [self._next_rescan_seconds]
         for source in self.sources.values():
             next_times += [
+                source.look_seconds,
                 source.state.activity.check_seconds,
                 self._make_ready(source, now),
                 self._push(source),

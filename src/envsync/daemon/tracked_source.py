@@ -119,6 +119,16 @@ class TrackedSource:
         state = source_state.changed(self.state, self._clock(), self.settle_seconds)
         self._apply(self._with_installers(state))
 
+    @property
+    def look_seconds(self) -> float:
+        """When, in monotonic seconds, `look_for_installers` has something to do."""
+        return self._install_check.look_seconds
+
+    def look_for_installers(self) -> None:
+        """Note which installers run, if a hint asked for it a moment ago."""
+        if self._install_check.look_if_due():
+            self._apply(self._with_installers(self.state))
+
     def check(self) -> None:
         """Look at it, and note whether it is at rest and complete, and so can be pushed."""
         observation = self._install_check.observe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Collection
 from copy import copy
@@ -109,6 +110,7 @@ class FakeInstallCheck:
         """How often an installer was looked for at a hint."""
         self.runs: tuple[InstallerRun, ...] = ()
         self.accepted_seconds = 0.0
+        self.look_seconds = math.inf
 
     def made(self, accepted: Collection[str] | None) -> FakeInstallCheck:
         """As if it was made anew."""
@@ -118,6 +120,9 @@ class FakeInstallCheck:
 
     def note_installer(self) -> None:
         self.notes += 1
+
+    def look_if_due(self) -> bool:
+        return False
 
     def accept(self) -> None:
         self.accepted = self.there

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -303,7 +304,9 @@ def write(path: Path, text: str = "half") -> None:
 
 
 def ended(check: InstallCheck) -> None:
-    wait_until(lambda: all(run.ended_seconds for run in check.runs), "its end")
+    wait_until(
+        lambda: all(run.ended_seconds for run in check.runs if run.name != "conda"), "its end"
+    )
 
 
 def killed(top: Path, check: InstallCheck, name: str, *paths: str) -> None:
@@ -343,6 +346,44 @@ def test_end_of_an_installer_is_found_by_a_kernel_without_pidfds_too(
         check.note_installer()
         write(top / PACKAGES / "half/__init__.py")
         assert check.observe().busy
+    assert check.observe().unfinished == (HALF,)
+
+
+def test_half_installed_environment_that_is_gone_comes_back_unfinished(top: Path) -> None:
+    """Its filesystem may have been unmounted."""
+    check = InstallCheck(str(top))
+    killed(top, check, "pip", f"{PACKAGES}/half/__init__.py")
+    top.rename(top.with_name("away"))
+    assert check.observe().unfinished == ()
+    check.accept()
+    top.with_name("away").rename(top)
+    assert check.observe().unfinished == (HALF,)
+
+
+def test_hint_soon_after_another_is_looked_at_later(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install_check, "LOOK_SECONDS", 0.5)
+    check = InstallCheck(str(top))
+    check.note_installer()
+    with running(top, "uv"):
+        check.note_installer()
+        assert not check.look_if_due()
+        assert check.look_seconds > time.monotonic()
+        wait_until(check.look_if_due, "the end of the pause")
+        write(top / PACKAGES / "half/__init__.py")
+    ended(check)
+    assert check.look_seconds == math.inf
+    assert check.observe().unfinished == (HALF,)
+
+
+def test_installer_that_is_killed_while_another_works_is_noted(top: Path) -> None:
+    check = InstallCheck(str(top))
+    with running(top, "conda"):
+        assert check.observe().busy
+        killed(top, check, "pip", f"{PACKAGES}/half/__init__.py")
+        later()
+        condas(top, "scipy")
     assert check.observe().unfinished == (HALF,)
 
 
