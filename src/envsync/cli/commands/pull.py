@@ -23,8 +23,8 @@ def pull(invocation: Invocation, /, **options: Any) -> None:
     This machine gets the whole new version or keeps its old one. A version that was changed
     here is not replaced without --overwrite.
     """
-    from envsync.cli.commands.push import carry_out
+    from envsync.cli.pushing.following import push_and_report
     from envsync.cli.pushing.request import PushOptions, resolve_pull
 
     site = invocation.site()
-    carry_out(invocation, site, resolve_pull(site, PushOptions(**options)))
+    push_and_report(invocation, site, resolve_pull(site, PushOptions(**options)))

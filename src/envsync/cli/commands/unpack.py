@@ -38,7 +38,7 @@ def unpack(
       envsync unpack myenv.tar.zst server2
       envsync unpack download.tar.gz @gpu --as myenv
     """
-    from envsync.cli.commands.push import carry_out
+    from envsync.cli.pushing.following import push_and_report
     from envsync.cli.pushing.request import PushOptions, require_archive, resolve_unpack
     from envsync.push.request.method import PACK
 
@@ -46,7 +46,7 @@ def unpack(
     environment = _name_of(archive) if name is None else name
     options = PushOptions(environment, servers=servers, method=PACK, **rest)
     site = invocation.site()
-    carry_out(invocation, site, resolve_unpack(site, options, archive))
+    push_and_report(invocation, site, resolve_unpack(site, options, archive))
 
 
 def _name_of(archive: Path) -> str:
