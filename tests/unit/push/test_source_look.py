@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from envsync.agent.trees.stable_hashing import StableHashing
 from envsync.errors import SourceRefused
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.source_look import SourceLook
+from envsync.push.packing.packed_source import PackedLook
+from envsync.push.request.method import PACK
+from envsync.push.request.settings import PushSettings
 from tests.support import disk
 from tests.support.pushes import NAME, environment
 from tests.support.trees import file
@@ -77,13 +81,14 @@ def test_a_look_that_failed_leaves_nothing_to_be_outlined(
     assert end.service.source.outline() is None
 
 
-def test_error_before_a_look_names_the_server_of_the_source(prefix: Path, end: LocalEnd) -> None:
+def test_error_of_unpacking_names_the_server_of_the_source(prefix: Path, end: LocalEnd) -> None:
     """And not of the target that asks."""
 
-    def unpack() -> None:
+    def unpack(_: Path) -> NoReturn:
         raise SourceRefused("the archive is damaged")
 
-    look = SourceLook(end, str(prefix), NAME, (), before=unpack)
-    with pytest.raises(SourceRefused) as raised:
+    settings = PushSettings(NAME, end.server, "alice@here", PACK)
+    look = PackedLook(end, settings, unpack, origin=None)
+    with contextlib.closing(look), pytest.raises(SourceRefused) as raised:
         look.state()
     assert raised.value.server == end.server

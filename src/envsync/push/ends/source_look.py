@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -19,7 +19,6 @@ from envsync.agent.wire.source_operations import (
     InspectSource,
     OpenSource,
 )
-from envsync.errors import about
 from envsync.push.ends.end import End, Progress
 from envsync.tree.environment_name import BASE
 
@@ -27,10 +26,6 @@ from envsync.tree.environment_name import BASE
 def path_known_as(prefix: str, name: str) -> str:
     """Return the path by which conda knows an environment; for `base`, the prefix itself."""
     return prefix if name == BASE else f"{prefix}/envs/{name}"
-
-
-def _stands_there() -> None:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +48,8 @@ class SourceLook:
     Safe to share between threads.
     """
 
-    def __init__(
-        self,
-        end: End,
-        prefix: str,
-        name: str,
-        local: Sequence[str],
-        before: Callable[[], None] = _stands_there,
-    ) -> None:
-        """`before` is called ahead of each inspection by `state` or `renewed`.
-
-        It may first have to make the environment.
-        """
+    def __init__(self, end: End, prefix: str, name: str, local: Sequence[str]) -> None:
         self._end = end
-        self._before = before
         self._lock = threading.Lock()
         self._version: _Version | None = None
         """The version that was found last, replaced as a whole when more is known of it."""
@@ -197,6 +180,12 @@ class SourceLook:
             return cast("AnswerT", version.answers[key])
 
     def _inspect(self, on_progress: Progress | None = None) -> _Version:
+        self._version = version = _Version(self._state_now(on_progress))
+        return version
+
+    def _state_now(self, on_progress: Progress | None) -> SourceState:
+        """Return what the source is now."""
+
         def relay(figures: Mapping[str, Any]) -> None:
             if figures.get("changed"):
                 self._is_hashing = True
@@ -204,13 +193,9 @@ class SourceLook:
             elif on_progress:
                 on_progress(figures)
 
-        with about(self.server):
-            self._before()
         self._scanned.clear()
         try:
-            state = self._end.ask(INSPECT_SOURCE, InspectSource(), on_progress=relay)
+            return self._end.ask(INSPECT_SOURCE, InspectSource(), on_progress=relay)
         finally:
             self._is_hashing = False
             self._scanned.set()
-        self._version = version = _Version(state)
-        return version

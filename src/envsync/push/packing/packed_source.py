@@ -13,26 +13,16 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.wire.messages import DirectoryIdentity, Finding, SourceState
-from envsync.agent.wire.operation import AnswerT, Operation, RequestT
-from envsync.agent.wire.source_operations import (
-    INSPECT_SOURCE,
-    OPEN_SOURCE,
-    REMEMBER_REVISION,
-    SEES_NONCE,
-    InspectSource,
-    OpenSource,
-    SourceOpened,
-)
+from envsync.agent.wire.messages import Finding, SourceState
 from envsync.conda.platform_needs import Platform, kernel_machine
-from envsync.errors import Locked, SourceRefused, StorageFailed
+from envsync.errors import Locked, SourceRefused, StorageFailed, about
 from envsync.files.directories import unpacked_directory
 from envsync.push.ends.end import LocalEnd, Progress
 from envsync.push.ends.local_source import LocalSource, open_local
@@ -47,9 +37,6 @@ from envsync.push.preflight import preflight
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 
-if TYPE_CHECKING:
-    from envsync.agent.source.source_environment import SourceEnvironment
-
 T = TypeVar("T")
 _WAIT_SECONDS = 5.0
 _ASK_SECONDS = 0.05
@@ -58,11 +45,10 @@ _ASK_SECONDS = 0.05
 class Filled(NamedTuple):
     """What is known of an unpacked tree.
 
-    `told` are warnings, `earlier` the paths where it was before, and `platform` is set if it is not
-    this machine's.
+    `earlier` are the paths where it was before, and `platform` is set if it is not this machine's.
     """
 
-    told: tuple[str, ...]
+    warnings: tuple[str, ...]
     earlier: tuple[bytes, ...]
     platform: Platform | None = None
 
@@ -155,8 +141,8 @@ def _require_own(directory: Path, access: int) -> None:
         )
 
 
-class PackedEnd:
-    """An end whose source is what `fill` unpacks, and which answers for the source it comes from.
+class PackedLook(SourceLook):
+    """A look at what `fill` unpacks, which answers for the source that this comes from, too.
 
     `origin` is the environment of that name on this machine, if there is one: a target with one of
     its versions may get this one, and the other way round.
@@ -165,77 +151,44 @@ class PackedEnd:
     def __init__(
         self, end: LocalEnd, settings: PushSettings, fill: Fill, origin: LocalSource | None
     ) -> None:
-        self._end = end
         self._unpacked = UnpackPlace(settings.environment)
+        super().__init__(end, str(self._unpacked.prefix), settings.environment, settings.local)
         self._fill = fill
+        self._filled: Filled | None = None
         self._origin = origin
-        self._told: tuple[str, ...] | None = None
-        self.prefix = str(self._unpacked.prefix)
-        self._is_archive = bool(settings.archive)
-        self._place: DirectoryIdentity | None = None
-        self._amend: Mapping[object, Callable[[Any, Any], Any]] = {
-            OPEN_SOURCE: self._opened,
-            INSPECT_SOURCE: self._inspected,
-            SEES_NONCE: self._sees,
-            REMEMBER_REVISION: self._remember,
-        }
-        """What makes another answer of the end's, given that and the request."""
+        self._agent = end.service.source
+        self.place = None if origin is None or settings.archive else origin.look.place
 
-    @property
-    def server(self) -> str:
-        return self._end.server
+    def sees(self, nonce: str) -> bool:
+        if self._origin is None or self.place is None:
+            return False
+        return self._origin.look.sees(nonce)
 
-    @property
-    def agent(self) -> SourceEnvironment:
-        """The agent's own object, once the source was opened."""
-        return self._end.service.source
+    def remember(self, revision: str) -> str:
+        problem = super().remember(revision)
+        return problem if self._origin is None else self._origin.look.remember(revision)
 
-    def fill(self) -> None:
-        """Unpack the environment, unless that was done."""
-        if self._told is None:
-            self._unpacked.clear()
-            self._unpacked.environment.parent.mkdir(exist_ok=True)
-            make_directory(self._unpacked.environment)
-            filled = self._fill(self._unpacked.environment)
-            self._told, self.agent.earlier = filled.told, filled.earlier
-            self.agent.platform = filled.platform
-
-    def ask(
-        self,
-        operation: Operation[RequestT, AnswerT],
-        request: RequestT,
-        stream: Iterable[bytes] | None = None,
-        on_progress: Progress | None = None,
-    ) -> AnswerT:
-        answer = self._end.ask(operation, request, stream, on_progress)
-        amend = self._amend.get(operation)
-        if amend is not None:
-            answer = amend(answer, request)
-        return answer
-
-    def _opened(self, opened: SourceOpened, _: OpenSource) -> SourceOpened:
-        if self._origin is not None and not self._is_archive:
-            opened = opened._replace(place=self._origin.look.place)
-        self._place = opened.place
-        return opened
-
-    def _inspected(self, state: SourceState, _: InspectSource) -> SourceState:
+    def _state_now(self, on_progress: Progress | None) -> SourceState:
+        if self._filled is None:
+            with about(self.server):
+                self._filled = self._unpack()
+        state = super()._state_now(on_progress)
         had = () if self._origin is None else self._origin.had()
-        findings = tuple(Finding("pack", told) for told in self._told or ())
+        findings = tuple(Finding("pack", warning) for warning in self._filled.warnings)
         return state._replace(
             had=state.had + had, environment_id="", findings=state.findings + findings
         )
 
-    def _sees(self, _: bool, nonce: str) -> bool:
-        if self._place is None or self._origin is None:
-            return False
-        return self._origin.look.sees(nonce)
-
-    def _remember(self, problem: str, revision: str) -> str:
-        return problem if self._origin is None else self._origin.look.remember(revision)
+    def _unpack(self) -> Filled:
+        self._unpacked.clear()
+        self._unpacked.environment.parent.mkdir(exist_ok=True)
+        make_directory(self._unpacked.environment)
+        filled = self._fill(self._unpacked.environment)
+        self._agent.earlier, self._agent.platform = filled.earlier, filled.platform
+        return filled
 
     def close(self) -> None:
-        self._end.close()
+        super().close()
         self._unpacked.close()
 
 
@@ -258,10 +211,10 @@ def packed_source(settings: PushSettings, source: Place, helpers: HelperProcesse
             with disk_here(top, LARGER_CACHE):
                 return write_archive(environment, archive, "tar", force=True, proves=False)
 
-        told = at_rest(open_origin, write)
+        warnings = at_rest(open_origin, write)
         earlier = unpack(archive, top, is_own=True)
         archive.unlink()
-        return Filled(told, earlier)
+        return Filled(warnings, earlier)
 
     def unpack_archive(top: Path) -> Filled:
         earlier = unpack(Path(settings.archive), top)
@@ -269,9 +222,8 @@ def packed_source(settings: PushSettings, source: Place, helpers: HelperProcesse
 
     fill = unpack_archive if settings.archive else pack_here
     origin = open_origin() if environment.is_dir() else None
-    end = PackedEnd(LocalEnd(source.server, helpers), settings, fill, origin)
-    look = SourceLook(end, end.prefix, name, local, before=end.fill)
-    return LocalSource(look, end.agent)
+    end = LocalEnd(source.server, helpers)
+    return LocalSource(PackedLook(end, settings, fill, origin), end.service.source)
 
 
 def _other_platform(top: Path) -> Platform | None:
