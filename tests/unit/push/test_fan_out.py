@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from envsync.agent.operations.service import Service
+from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.wire.build_operations import PUBLISH
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
 from envsync.push import server_pool
@@ -26,6 +27,7 @@ from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import FAILED, PUSHED, PushReport
 from envsync.ssh.session import Link
 from tests.support import disk
+from tests.support.processes import wait_until_alone
 from tests.support.pushes import NAME, environment
 
 
@@ -150,6 +152,28 @@ def test_stopped_push_switches_nothing(settings: PushSettings, tmp_path: Path) -
         with pytest.raises(EnvsyncError, match="stopped before the switch"):
             target.before_switch()
     assert targets.switching() == []
+
+
+def test_helpers_end_with_a_source_that_cannot_be_opened(
+    settings: PushSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`bootstrap` goes on with the next environment, in the same process."""
+
+    def refuse() -> Link:
+        raise ConnectionFailed("it refuses connections")
+
+    helpers: list[HelperProcesses] = []
+    fork = HelperProcesses.fork
+
+    def forked(*arguments: Any, **options: Any) -> HelperProcesses:
+        helpers.append(fork(*arguments, **options))
+        return helpers[-1]
+
+    monkeypatch.setattr(HelperProcesses, "fork", forked)
+    wait_until_alone()
+    with pytest.raises(ConnectionFailed):
+        FanOut(settings, Place("off", "/p", refuse), [Destination("there", str(tmp_path), None)])
+    assert [len(processes) for processes in helpers] == [0]
 
 
 def test_servers_that_are_silent_while_they_are_opened_hold_up_nobody(

@@ -70,7 +70,11 @@ class FanOut:
         self._may_begin = threading.Event()
         # Importing and connecting keep this interpreter busy while the source is scanned.
         self._helpers = HelperProcesses.fork(carry_out, caller_shares=False)
-        self._source = _opened(settings, source, self._helpers)
+        try:
+            self._source = _opened(settings, source, self._helpers)
+        except BaseException:
+            self._helpers.close()
+            raise
         self._source.look.serves_several = len(destinations) > 1
         self._route = "" if source.open_link is None else THROUGH_HERE
         self._command_locks = CommandLocks([destination.server for destination in destinations])
