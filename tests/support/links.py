@@ -1,14 +1,15 @@
-"""Links of one implementation, and uploads that nobody watches."""
+"""Links of one implementation, and uploads."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from envsync.ssh.fabric_link import FabricLink, open_route
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.resolved_route import ResolvedRoute
-from envsync.ssh.session import Address, Timeouts
+from envsync.ssh.session import Address, Link, Timeouts
 
 
 def open_fabric_link(
@@ -23,5 +24,14 @@ def open_fabric_link(
     return open_route(route, timeouts, limiter)
 
 
-def ignore_progress(_: int) -> None:
-    """What to give to `Link.upload` where nothing is to be learnt from it."""
+def upload(
+    link: Link,
+    source: Path,
+    target: Path,
+    progress: Callable[[int], None] = lambda _: None,
+    offset: int = 0,
+) -> None:
+    """Send the file `source` from `offset` on."""
+    with source.open("rb") as file:
+        file.seek(offset)
+        link.upload(file, os.fsencode(target), progress)

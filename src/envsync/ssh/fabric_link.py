@@ -7,8 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from paramiko.ssh_exception import ChannelException, SSHException
 
@@ -81,13 +80,13 @@ class FabricLink:
         return FabricSession(channel, self.server, self._timeouts.silence_seconds, self.close)
 
     def upload(
-        self, source: Path, destination: bytes, offset: int, progress: Callable[[int], None]
+        self, source: IO[bytes], destination: bytes, progress: Callable[[int], None]
     ) -> None:
         channel = self._channel(lambda channel: channel.invoke_subsystem("sftp"))
         channel.settimeout(self._timeouts.silence_seconds)
         try:
             sftp_upload.send_file(
-                channel, self.server, source, destination, offset, progress,
+                channel, self.server, source, destination, progress,
                 is_openssh="OpenSSH" in channel.get_transport().remote_version,
             )  # fmt: skip
         finally:

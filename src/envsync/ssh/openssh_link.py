@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+from typing import IO
 
 from envsync.errors import AuthenticationRefused, ConnectionFailed, ConnectionLost
 from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
@@ -89,13 +89,13 @@ class OpensshLink:
         return self._session(command, is_subsystem=False)
 
     def upload(
-        self, source: Path, destination: bytes, offset: int, progress: Callable[[int], None]
+        self, source: IO[bytes], destination: bytes, progress: Callable[[int], None]
     ) -> None:
         session = self._session("sftp", is_subsystem=True)
         try:
             sftp_upload.send_file(
-                sftp_upload.SftpChannel(session), self.server, source, destination, offset,
-                progress, is_openssh=self._is_openssh(),
+                sftp_upload.SftpChannel(session), self.server, source, destination, progress,
+                is_openssh=self._is_openssh(),
             )  # fmt: skip
         except ConnectionLost as error:
             if "request failed" in session.stderr_tail():

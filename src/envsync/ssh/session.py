@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +125,13 @@ class Link(Protocol):
     def run(self, command: str) -> Session: ...
 
     def upload(
-        self, source: Path, destination: bytes, offset: int, progress: Callable[[int], None]
+        self, source: IO[bytes], destination: bytes, progress: Callable[[int], None]
     ) -> None:
-        """Send one file to an absolute path there, created with mode 0600.
+        """Send the rest of an open file to an absolute path there, created with mode 0600.
 
-        Bytes before `offset` are assumed to be there already. `progress` is called with the number
-        of bytes sent since the last call. After a failure a prefix of the file is there, and a
-        later call may continue from its length.
+        What precedes the position of `source` is assumed to be there already. `progress` is called
+        with the number of bytes sent since the last call. After a failure a prefix of the file is
+        there, and a later call may continue from its length.
         """
         ...
 

@@ -1,11 +1,10 @@
-"""Sends one file to a server by SFTP, starting at an offset."""
+"""Sends the rest of an open file to a server by SFTP."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
 from paramiko import Channel, SFTPClient
@@ -50,43 +49,40 @@ class SftpChannel:
 def send_file(
     channel: Channel | SftpChannel,
     server: str,
-    source: Path,
+    source: IO[bytes],
     destination: bytes,
-    offset: int,
     progress: Callable[[int], None],
     *,
     is_openssh: bool,
 ) -> None:
-    """Send `source` from `offset` on over `channel`, on which sftp was granted.
+    """Send the rest of `source` over `channel`, on which sftp was granted.
 
     After any failure a prefix of the file is at `destination`. Raises `ConnectionLost`,
     `TransferFailed` or `NoSpace`.
     """
-    with source.open("rb") as local:
-        local.seek(offset)
-        try:
-            with SFTPClient(channel) as sftp:  # type: ignore[arg-type]
-                try:
-                    _write(sftp, local, destination, progress, is_openssh=is_openssh)
-                except (OSError, SFTPError, SSHException, EOFError) as error:
-                    raise _translated(error, sftp, server, destination) from error
-        except SFTPError as error:
-            raise connection_errors.no_sftp(server, error) from error
-        except (OSError, SSHException, EOFError) as error:
-            raise connection_errors.lost(server, error) from error
+    try:
+        with SFTPClient(channel) as sftp:  # type: ignore[arg-type]
+            try:
+                _write(sftp, source, destination, progress, is_openssh=is_openssh)
+            except (OSError, SFTPError, SSHException, EOFError) as error:
+                raise _translated(error, sftp, server, destination) from error
+    except SFTPError as error:
+        raise connection_errors.no_sftp(server, error) from error
+    except (OSError, SSHException, EOFError) as error:
+        raise connection_errors.lost(server, error) from error
 
 
 def _write(
     sftp: SFTPClient,
-    local: IO[bytes],
+    source: IO[bytes],
     destination: bytes,
     progress: Callable[[int], None],
     *,
     is_openssh: bool,
 ) -> None:
-    """Write the rest of `local` there, in order."""
-    offset = local.tell()
-    size = os.fstat(local.fileno()).st_size
+    """Write the rest of `source` there, in order."""
+    offset = source.tell()
+    size = os.fstat(source.fileno()).st_size
     # "r+" never creates: if a resumed file has vanished, this fails instead of leaving a hole.
     with sftp.open(destination, "r+b" if offset else "wb") as remote:
         # Set before the first byte, so that the content never has another mode.
@@ -95,8 +91,8 @@ def _write(
             remote.MAX_REQUEST_SIZE = _OPENSSH_REQUEST_BYTES
         remote.set_pipelined(True)
         remote.seek(offset)
-        while data := local.read(_READ_BYTES):
-            if local.tell() >= size:
+        while data := source.read(_READ_BYTES):
+            if source.tell() >= size:
                 # Waits for the result of every earlier write: paramiko discards the answers that
                 # nobody waited for, even that of a full disk.
                 remote.set_pipelined(False)

@@ -53,11 +53,9 @@ class ScpTransport:
             _require_room(job, size_bytes - offset, remote.free_bytes)
             progress = _Progress(job, size_bytes)
             progress.add(offset)
-            # Through its descriptor, because it has no name (which could be left behind).
-            path = Path(f"/proc/self/fd/{bundle.fileno()}")
-            destination = os.fsencode(remote.path)
+            bundle.seek(offset)
             try:
-                job.target.link.upload(path, destination, offset, progress.add)
+                job.target.link.upload(bundle, os.fsencode(remote.path), progress.add)
             except TransferFailed as error:
                 raise _explained(job, error) from error
             received = job.target.ask(UNPACK_BUNDLE, job.selection())
@@ -65,7 +63,7 @@ class ScpTransport:
 
 
 def _bundle(job: Job) -> IO[bytes]:
-    """Return the bundle as an open file without a name.
+    """Return the bundle as an open file without a name, which nothing could leave behind.
 
     Equal items give equal bytes, so that an interrupted transfer can be resumed.
     """

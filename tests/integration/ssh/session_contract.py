@@ -19,7 +19,7 @@ import pytest
 from envsync.errors import ConnectionFailed, ConnectionLost, TransferFailed
 from envsync.ssh.session import Link, Session, Timeouts
 from tests.lab.loopback_sshd import LoopbackSshd
-from tests.support.links import ignore_progress
+from tests.support.links import upload
 
 Opener: TypeAlias = Callable[[Timeouts], Link]
 
@@ -256,16 +256,14 @@ class UploadContract:
     ) -> None:
         target = tmp_path / os.fsdecode(b"na\xefve \n name")
         sent: list[int] = []
-        uploading_link.upload(source, os.fsencode(target), 0, sent.append)
+        upload(uploading_link, source, target, sent.append)
         assert target.read_bytes() == source.read_bytes()
         assert sum(sent) == source.stat().st_size
         assert target.stat().st_mode & 0o777 == 0o600
 
     def test_an_empty_file(self, uploading_link: Link, tmp_path: Path) -> None:
         (tmp_path / "empty").touch()
-        uploading_link.upload(
-            tmp_path / "empty", os.fsencode(tmp_path / "target"), 0, ignore_progress
-        )
+        upload(uploading_link, tmp_path / "empty", tmp_path / "target")
         assert (tmp_path / "target").read_bytes() == b""
 
     def test_upload_replaces_an_existing_file(
@@ -273,7 +271,7 @@ class UploadContract:
     ) -> None:
         target = tmp_path / "target"
         target.write_bytes(bytes(5_000_000))
-        uploading_link.upload(source, os.fsencode(target), 0, ignore_progress)
+        upload(uploading_link, source, target)
         assert target.read_bytes() == source.read_bytes()
 
     def test_upload_resumes_from_what_is_there(
@@ -282,7 +280,7 @@ class UploadContract:
         target = tmp_path / "target"
         target.write_bytes(source.read_bytes()[:1_234_567] + b"rubbish beyond the offset")
         sent: list[int] = []
-        uploading_link.upload(source, os.fsencode(target), 1_234_567, sent.append)
+        upload(uploading_link, source, target, sent.append, offset=1_234_567)
         assert target.read_bytes() == source.read_bytes()
         assert sum(sent) == source.stat().st_size - 1_234_567
 
@@ -290,16 +288,14 @@ class UploadContract:
         self, uploading_link: Link, source: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(TransferFailed):
-            uploading_link.upload(source, os.fsencode(tmp_path / "gone"), 5, ignore_progress)
+            upload(uploading_link, source, tmp_path / "gone", offset=5)
         assert not (tmp_path / "gone").exists()
 
     def test_upload_into_a_missing_directory_fails(
         self, uploading_link: Link, source: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(TransferFailed) as caught:
-            uploading_link.upload(
-                source, os.fsencode(tmp_path / "no" / "where"), 0, ignore_progress
-            )
+            upload(uploading_link, source, tmp_path / "no" / "where")
         assert caught.value.server == uploading_link.server
 
     def test_login_files_that_print(
@@ -310,6 +306,6 @@ class UploadContract:
         sshd.authorized_keys.write_text(f'command="echo welcome; cat >/dev/null" {key}')
         link: Link = request.getfixturevalue("uploading_link")
         with pytest.raises(TransferFailed, match="login files print something") as caught:
-            link.upload(source, os.fsencode(tmp_path / "target"), 0, ignore_progress)
+            upload(link, source, tmp_path / "target")
         assert caught.value.server == link.server
         assert "omit --transport" in caught.value.hint

@@ -31,7 +31,7 @@ from tests.integration.ssh.session_contract import (
     sh,
 )
 from tests.lab.loopback_sshd import LoopbackSshd
-from tests.support.links import ignore_progress, open_fabric_link
+from tests.support.links import open_fabric_link, upload
 from tests.support.processes import is_running, wait_until
 
 
@@ -128,11 +128,11 @@ class TestOpensshUpload(UploadContract):
                 sshd.cut()
 
         with pytest.raises(ConnectionLost):
-            link.upload(source, os.fsencode(target), 0, cut_half_way)
+            upload(link, source, target, cut_half_way)
         there = target.read_bytes()
         assert source.read_bytes().startswith(there)
         again = open_by_ssh(sshd)
-        again.upload(source, os.fsencode(target), len(there), ignore_progress)
+        upload(again, source, target, offset=len(there))
         again.close()
         assert target.read_bytes() == source.read_bytes()
 

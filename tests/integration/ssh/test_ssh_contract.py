@@ -22,7 +22,7 @@ from tests.integration.ssh.session_contract import (
     sh,
 )
 from tests.lab.loopback_sshd import LoopbackSshd
-from tests.support.links import ignore_progress, open_fabric_link
+from tests.support.links import open_fabric_link, upload
 
 
 class TestFabricSession(SessionContract):
@@ -71,10 +71,10 @@ class TestFabricUpload(UploadContract):
                 sshd.cut()
 
         with pytest.raises(ConnectionLost):
-            connect(sshd).upload(source, os.fsencode(target), 0, cut_half_way)
+            upload(connect(sshd), source, target, cut_half_way)
         there = target.read_bytes()
         assert source.read_bytes().startswith(there)
-        connect(sshd).upload(source, os.fsencode(target), len(there), ignore_progress)
+        upload(connect(sshd), source, target, offset=len(there))
         assert target.read_bytes() == source.read_bytes()
 
 

@@ -23,7 +23,7 @@ from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.session_contract import sh
 from tests.lab.loopback_sshd import free_port
-from tests.support.links import ignore_progress, open_fabric_link
+from tests.support.links import open_fabric_link, upload
 from tests.support.processes import wait_until
 
 SHORT_SECONDS = 0.6
@@ -230,7 +230,7 @@ def test_no_answer_of_sftp(home: Path, step: str) -> None:
         link = link_to(port, home, **short)
         began = time.monotonic()
         with pytest.raises(EnvsyncError) as caught:
-            link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target", 0, ignore_progress)
+            upload(link, home / ".ssh" / "id_ed25519", Path("/nonexistent/target"))
         assert time.monotonic() - began < SOON_SECONDS
         assert caught.value.server == "server2"
         link.close()
@@ -248,7 +248,7 @@ def test_an_sftp_that_ends_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) 
         link = link_to(port, home)
         monkeypatch.setattr(sftp_upload, "SFTPClient", late)
         with pytest.raises(ConnectionLost) as caught:
-            link.upload(home / ".ssh" / "id_ed25519", b"/nonexistent/target", 0, ignore_progress)
+            upload(link, home / ".ssh" / "id_ed25519", Path("/nonexistent/target"))
         assert caught.value.server == "server2"
         link.close()
 

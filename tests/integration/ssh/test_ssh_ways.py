@@ -23,7 +23,7 @@ from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
-from tests.support.links import ignore_progress, open_fabric_link
+from tests.support.links import open_fabric_link, upload
 from tests.support.processes import wait_until
 
 Connect = Callable[..., FabricLink]
@@ -164,7 +164,7 @@ def test_server_with_one_session_a_connection_gets_more_connections(tmp_path: Pa
         link = open_fabric_link(sshd.address, environ=sshd.environ)
         sessions = [link.run(sh("read word; echo $word")) for _ in range(3)]
         (tmp_path / "file").write_bytes(b"content")
-        link.upload(tmp_path / "file", os.fsencode(tmp_path / "copy"), 0, ignore_progress)
+        upload(link, tmp_path / "file", tmp_path / "copy")
         assert (tmp_path / "copy").read_bytes() == b"content"
         for number, session in enumerate(sessions):
             session.write(b"%d\n" % number)
