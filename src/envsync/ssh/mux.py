@@ -14,6 +14,7 @@ import stat
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a Unix socket."""
@@ -34,6 +35,17 @@ _PACKET_BYTES_MAX = 1 << 18
 
 class SessionRefused(Exception):
     """The master, or the server behind it, grants no session; the text says why."""
+
+
+class SessionRequest(NamedTuple):
+    """A command, or the name of a subsystem, to start on the server.
+
+    With `forwards_agent` it can use the user's agent, if the master was started to forward it.
+    """
+
+    command: str
+    is_subsystem: bool = False
+    forwards_agent: bool = False
 
 
 def is_ours(path: Path) -> bool:
@@ -57,24 +69,21 @@ def is_alive(path: Path, timeout_seconds: float) -> bool:
 
 def open_session(
     path: Path,
-    command: str,
+    request: SessionRequest,
     streams: Sequence[socket.socket],
     timeout_seconds: float,
-    *,
-    is_subsystem: bool = False,
-    forwards_agent: bool = False,
 ) -> socket.socket:
     """Start a command with these stdin, stdout and stderr, which are passed to the master.
 
-    With `forwards_agent` the command can use the user's agent, if the master was started to forward
-    it. Closing the returned socket ends the session, and `ExitStatus` reads from it how the command
+    Closing the returned socket ends the session, and `ExitStatus` reads from it how the command
     ended. Raises `SessionRefused`, or OSError and EOFError if no master answers in time.
     """
     control = _connected(path, timeout_seconds)
     try:
-        flags = (False, False, forwards_agent, is_subsystem)  # the first two: terminal, X11
-        request = struct.pack(">III4II", _NEW_SESSION, _REQUEST, 0, *flags, _NO_ESCAPE_CHARACTER)
-        _send(control, request + _text("") + _text(command))
+        # The first two flags: terminal, X11.
+        flags = (False, False, request.forwards_agent, request.is_subsystem)
+        head = struct.pack(">III4II", _NEW_SESSION, _REQUEST, 0, *flags, _NO_ESCAPE_CHARACTER)
+        _send(control, head + _text("") + _text(request.command))
         for stream in streams:
             socket.send_fds(control, [b"\0"], [stream.fileno()])
         _require_opened(_receive(control))

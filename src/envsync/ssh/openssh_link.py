@@ -16,6 +16,7 @@ from envsync.errors import AuthenticationRefused, ConnectionFailed, ConnectionLo
 from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
 from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
+from envsync.ssh.mux import SessionRefused, SessionRequest
 from envsync.ssh.openssh_connecting import Connection, connect
 from envsync.ssh.openssh_session import OpensshSession
 from envsync.ssh.resolved_route import ResolvedRoute
@@ -86,12 +87,12 @@ class OpensshLink:
         return self._route.last.settings.reached
 
     def run(self, command: str) -> OpensshSession:
-        return self._session(command, is_subsystem=False)
+        return self._session(SessionRequest(command, forwards_agent=self._forwards_agent))
 
     def upload(
         self, source: IO[bytes], destination: bytes, progress: Callable[[int], None]
     ) -> None:
-        session = self._session("sftp", is_subsystem=True)
+        session = self._session(SessionRequest("sftp", is_subsystem=True))
         try:
             sftp_upload.send_file(
                 sftp_upload.SftpChannel(session), self.server, source, destination, progress,
@@ -123,12 +124,12 @@ class OpensshLink:
             if connection.master is not None:
                 connection.master.close()
 
-    def _session(self, command: str, *, is_subsystem: bool) -> OpensshSession:
+    def _session(self, request: SessionRequest) -> OpensshSession:
         is_master_dead = False
         for connection in tuple(self._connections):
             try:
-                return self._session_on(connection, command, is_subsystem=is_subsystem)
-            except mux.SessionRefused as refusal:
+                return self._session_on(connection, request)
+            except SessionRefused as refusal:
                 is_master_dead = isinstance(refusal.__cause__, TimeoutError)
         try:
             another = self._another()
@@ -138,8 +139,8 @@ class OpensshLink:
             # The user logged in as nobody else can, so a key is not what is missing.
             raise self._too_slow(f"a connection of our own: {error.message}") from error
         try:
-            return self._session_on(another, command, is_subsystem=is_subsystem)
-        except mux.SessionRefused as error:
+            return self._session_on(another, request)
+        except SessionRefused as error:
             raise connection_errors.no_session(self._route.last.place, str(error)) from error
 
     def _another(self) -> Connection:
@@ -152,16 +153,14 @@ class OpensshLink:
             connection.master.close()
         return connection
 
-    def _session_on(
-        self, connection: Connection, command: str, *, is_subsystem: bool
-    ) -> OpensshSession:
-        """Start a command on `connection`; raises `mux.SessionRefused` if it takes no more."""
+    def _session_on(self, connection: Connection, request: SessionRequest) -> OpensshSession:
+        """Start a session on `connection`; raises `SessionRefused` if it takes no more."""
         if self._closed:
             raise connection_errors.lost(self.server, "the link was closed here")
         pairs = [socket.socketpair() for _ in range(3)]
         try:
             theirs = [pair[1] for pair in pairs]
-            control = self._granted(connection, command, theirs, is_subsystem=is_subsystem)
+            control = self._granted(connection, request, theirs)
         except BaseException:
             for ours, _ in pairs:
                 ours.close()
@@ -185,23 +184,15 @@ class OpensshLink:
         return session
 
     def _granted(
-        self,
-        connection: Connection,
-        command: str,
-        streams: Sequence[socket.socket],
-        *,
-        is_subsystem: bool,
+        self, connection: Connection, request: SessionRequest, streams: Sequence[socket.socket]
     ) -> socket.socket:
         seconds = self._timeouts.channel_seconds
         try:
-            return mux.open_session(
-                connection.control_path, command, streams, seconds,
-                is_subsystem=is_subsystem, forwards_agent=self._forwards_agent,
-            )  # fmt: skip
+            return mux.open_session(connection.control_path, request, streams, seconds)
         except TimeoutError as error:
             if connection.master is None:
                 # The user's own master may not have noticed that its connection is dead.
-                raise mux.SessionRefused("it does not answer in time") from error
+                raise SessionRefused("it does not answer in time") from error
             raise self._too_slow() from error
         except (OSError, EOFError) as error:
             raise connection_errors.lost(
