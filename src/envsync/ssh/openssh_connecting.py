@@ -8,8 +8,7 @@ from pathlib import Path
 
 from envsync.ssh import openssh_failures, system_ssh
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
-from envsync.ssh.hop_place import HopPlace
-from envsync.ssh.openssh_failures import Words
+from envsync.ssh.openssh_failures import HopLog
 from envsync.ssh.openssh_master import Master, MasterEnded, MasterSilent
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Timeouts
@@ -47,14 +46,14 @@ def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool
     try:
         master.await_connection(handshake_seconds + timeouts.authentication_seconds)
     except MasterSilent:
-        words = _words(route, master)
+        logs = _logs(route, master)
         master.close()
-        raise openssh_failures.silence(words, timeouts, handshake_seconds) from None
+        raise openssh_failures.silence(logs, timeouts, handshake_seconds) from None
     except MasterEnded:
-        words, printed = _words(route, master), master.printed
+        logs, printed = _logs(route, master), master.printed
         master.close()
-        error = openssh_failures.meaning(words, printed)
-        if openssh_failures.is_dropped(words, printed):
+        error = openssh_failures.meaning(logs, printed)
+        if openssh_failures.is_dropped(logs, printed):
             raise Dropped(error) from None
         raise error from None
     except BaseException:
@@ -63,8 +62,8 @@ def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool
     return master
 
 
-def _words(route: ResolvedRoute, master: Master) -> list[tuple[HopPlace, Words]]:
+def _logs(route: ResolvedRoute, master: Master) -> list[HopLog]:
     return [
-        (hop.place, Words.of(master.log(system_ssh.log_name(number))))
+        HopLog.of(hop.place, master.log(system_ssh.log_name(number)))
         for number, hop in enumerate(route.hops)
     ]

@@ -43,17 +43,19 @@ _INVALID_CERTIFICATE = re.compile(r"Certificate invalid: (.+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class HopLog:
     """What `ssh -v` wrote about one hop: its messages, and the steps that it logged."""
 
+    place: HopPlace
     messages: tuple[str, ...]
     steps: tuple[str, ...]
 
     @classmethod
-    def of(cls, lines: Iterable[str]) -> Words:
+    def of(cls, place: HopPlace, lines: Iterable[str]) -> HopLog:
         stripped = [line.strip() for line in lines if line.strip()]
+        messages = tuple(line for line in stripped if not _DEBUG.match(line))
         steps = tuple(_DEBUG.sub("", line) for line in stripped if _DEBUG.match(line))
-        return cls(tuple(line for line in stripped if not _DEBUG.match(line)), steps)
+        return cls(place, messages, steps)
 
     def find(self, pattern: str) -> list[str]:
         """Return the first group of the pattern in each step that matches."""
@@ -71,6 +73,10 @@ class Words:
         return bool(self.find("^(SSH2_MSG_NEWKEYS received)"))
 
     @property
+    def is_authenticated(self) -> bool:
+        return bool(self.find("^(Authenticated to |Authentication succeeded)"))
+
+    @property
     def host_key(self) -> tuple[str, str]:
         """The type and fingerprint of the key that the server offered."""
         offered = self.find(r"^Server host (?:key|certificate): (\S+ SHA256:[^ ,]+)")
@@ -78,24 +84,24 @@ class Words:
         return kind.replace("-cert-v01@openssh.com", ""), fingerprint
 
 
-_Meaning: TypeAlias = Callable[[re.Match[str], Words, HopPlace], EnvsyncError]
+_Meaning: TypeAlias = Callable[[re.Match[str], HopLog], EnvsyncError]
 
 
-def meaning(hops: Sequence[tuple[HopPlace, Words]], printed: Sequence[str]) -> EnvsyncError:
+def meaning(logs: Sequence[HopLog], printed: Sequence[str]) -> EnvsyncError:
     """Return why no connection was made; `printed` is what was printed outside the hops' logs."""
-    for number, (place, words) in enumerate(hops):
-        onward = hops[number + 1][0].settings.endpoint if number + 1 < len(hops) else ""
-        text = "\n".join(words.messages)
-        failed = replace(place, onward=onward, heard=words.heard)
+    for log, following in zip(logs, [*logs[1:], None], strict=True):
+        onward = "" if following is None else following.place.settings.endpoint
+        failed = replace(log, place=replace(log.place, onward=onward, heard=log.heard))
+        text = "\n".join(log.messages)
         for pattern, mean in _MEANINGS:
             match = re.search(pattern, text, re.MULTILINE)
             if match is not None:
-                return mean(match, words, failed)
+                return mean(match, failed)
         match = HUNG_UP.search(text)
         if match is not None:
-            return _hung_up(failed, match[0], words, printed[-_LINES_SHOWN:])
-    place, words = hops[-1]
-    last = [*(line for _, words in hops for line in words.messages), *printed]
+            return _hung_up(failed, match[0], printed[-_LINES_SHOWN:])
+    place = logs[-1].place
+    last = [*(line for log in logs for line in log.messages), *printed]
     return unreached(
         place,
         "cannot be reached by ssh",
@@ -104,112 +110,109 @@ def meaning(hops: Sequence[tuple[HopPlace, Words]], printed: Sequence[str]) -> E
     )
 
 
-def _hung_up(place: HopPlace, message: str, words: Words, printed: Sequence[str]) -> EnvsyncError:
+def _hung_up(log: HopLog, message: str, printed: Sequence[str]) -> EnvsyncError:
     """Return the error for a closed connection; `printed` may be of another hop, or a proxy."""
+    place = log.place
     # sshd asks PAM about the account after the right key; another time it may be restarting.
-    if printed and words.find("^(Server accepts key)"):
+    if printed and log.find("^(Server accepts key)"):
         return refusals.account_refused(place, printed)
-    if words.has_authentication_begun:
+    if log.has_authentication_begun:
         return closed_during_login(place, *(printed or [message]))
     if printed and place.settings.proxy_command is not None and not place.heard:
         return proxy_failed(place, place.settings.proxy_command, "\n".join(printed))
     return hung_up(place, message)
 
 
-def silence(
-    hops: Sequence[tuple[HopPlace, Words]], timeouts: Timeouts, seconds: float
-) -> ConnectionFailed:
+def silence(logs: Sequence[HopLog], timeouts: Timeouts, seconds: float) -> ConnectionFailed:
     """Return the error that says what the first unfinished hop did not do in time."""
-    place, words = next(
-        (hop for hop in hops if not hop[1].find("^(Authenticated to |Authentication succeeded)")),
-        hops[-1],
-    )
-    if words.has_authentication_begun:
-        return timed_out(place, "finish the authentication", timeouts.authentication_seconds)
-    return timed_out(place, "finish the handshake", seconds)
+    log = next((log for log in logs if not log.is_authenticated), logs[-1])
+    if log.has_authentication_begun:
+        return timed_out(log.place, "finish the authentication", timeouts.authentication_seconds)
+    return timed_out(log.place, "finish the handshake", seconds)
 
 
-def is_dropped(hops: Sequence[tuple[HopPlace, Words]], printed: Sequence[str]) -> bool:
+def is_dropped(logs: Sequence[HopLog], printed: Sequence[str]) -> bool:
     """Return whether the first server hung up before it could have meant this client.
 
     `printed` is what was printed outside the hops' logs, by a ProxyCommand to that server. If the
     server was heard, no ProxyCommand failed.
     """
-    place, words = hops[0]
-    if words.has_authentication_begun or not may_be_dropped(words.heard):
+    first = logs[0]
+    if first.has_authentication_begun or not may_be_dropped(first.heard):
         return False
-    by_proxy = place.settings.proxy_command is not None and not words.heard
+    by_proxy = first.place.settings.proxy_command is not None and not first.heard
     if by_proxy and not proxy_may_be_dropped("\n".join(printed)):
         return False
-    return any(map(HUNG_UP.search, words.messages))
+    return any(map(HUNG_UP.search, first.messages))
 
 
 def _says(error: Callable[[HopPlace, str], EnvsyncError]) -> _Meaning:
     """Return a meaning: an error that has the matched text as its detail."""
-    return lambda match, _, place: error(place, match[0])
+    return lambda match, log: error(log.place, match[0])
 
 
 def _is(error: Callable[[HopPlace], EnvsyncError]) -> _Meaning:
     """Return a meaning: an error that says it all."""
-    return lambda _match, _words, place: error(place)
+    return lambda _, log: error(log.place)
 
 
-def _unknown_key(_: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
-    invalid = [match[1] for line in words.messages if (match := _INVALID_CERTIFICATE.match(line))]
+def _unknown_key(_: re.Match[str], log: HopLog) -> EnvsyncError:
+    invalid = [match[1] for line in log.messages if (match := _INVALID_CERTIFICATE.match(line))]
     if invalid:
-        offered = " ".join(words.host_key)
-        return refusals.invalid_host_certificate(place, offered, invalid[-1])
-    return refusals.unknown_host_key(place, *words.host_key, _about_certificate(words))
+        offered = " ".join(log.host_key)
+        return refusals.invalid_host_certificate(log.place, offered, invalid[-1])
+    return refusals.unknown_host_key(log.place, *log.host_key, _about_certificate(log))
 
 
-def _about_certificate(words: Words) -> tuple[str, ...]:
-    signers = words.find(r"^Server host certificate: .* CA (\S+ SHA256:\S+)")
+def _about_certificate(log: HopLog) -> tuple[str, ...]:
+    signers = log.find(r"^Server host certificate: .* CA (\S+ SHA256:\S+)")
     return tuple(f"signed by {name}: known_hosts has no such authority" for name in signers[-1:])
 
 
-def _changed_key(_: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
-    name = place.settings.known_hosts_names[0]
-    matches = [re.match(r"Offending (.+) key in (.+)", line) for line in words.messages]
+def _changed_key(_: re.Match[str], log: HopLog) -> EnvsyncError:
+    name = log.place.settings.known_hosts_names[0]
+    matches = [re.match(r"Offending (.+) key in (.+)", line) for line in log.messages]
     known = [f"{match[1]} in {match[2]}" for match in matches if match]
     files = {match[2].rpartition(":")[0] for match in matches if match}
-    return refusals.changed_host_key(place, name, " ".join(words.host_key), known, files)
+    return refusals.changed_host_key(log.place, name, " ".join(log.host_key), known, files)
 
 
-def _revoked_key(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
-    files = " and ".join(str(f) for f in place.settings.user_known_hosts if os.access(f, os.F_OK))
+def _revoked_key(match: re.Match[str], log: HopLog) -> EnvsyncError:
+    known_hosts = log.place.settings.user_known_hosts
+    files = " and ".join(str(file) for file in known_hosts if os.access(file, os.F_OK))
     where = match.groupdict().get("where") or f"the @revoked lines of {files or 'known_hosts'}"
-    return refusals.revoked_host_key(place, " ".join(words.host_key), where)
+    return refusals.revoked_host_key(log.place, " ".join(log.host_key), where)
 
 
-def _tried(words: Words) -> list[str]:
-    return list(dict.fromkeys(words.find(r"^Offering public key: (.+?) \S+ SHA256:")))
+def _tried(log: HopLog) -> list[str]:
+    return list(dict.fromkeys(log.find(r"^Offering public key: (.+?) \S+ SHA256:")))
 
 
-def _locked(words: Words) -> list[str]:
+def _locked(log: HopLog) -> list[str]:
     """Return the key files that need a passphrase.
 
     ssh says nothing of it, but does not sign with a key that the server would accept.
     """
-    if any("with partial success" in line for line in words.messages):
+    if any("with partial success" in line for line in log.messages):
         return []
     # An agent's key, or a token's, has another word at the end.
-    return words.find(r"^Server accepts key: (.+?) \S+ SHA256:\S+(?: explicit)?$")
+    return log.find(r"^Server accepts key: (.+?) \S+ SHA256:\S+(?: explicit)?$")
 
 
-def _unusable(words: Words) -> dict[str, str]:
+def _unusable(log: HopLog) -> dict[str, str]:
     """Return the key files that ssh could not read, each with the reason."""
-    matches = (re.match(r'Load key "(.+)": (.+)', line) for line in words.messages)
+    matches = (re.match(r'Load key "(.+)": (.+)', line) for line in log.messages)
     return {match[1]: match[2] for match in matches if match}
 
 
-def _not_let_in(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
-    allowed, unusable = match["methods"].split(","), _unusable(words)
-    locked = [name for name in _locked(words) if name not in unusable]
-    tried = [name for name in _tried(words) if name not in (*locked, *unusable)]
+def _not_let_in(match: re.Match[str], log: HopLog) -> EnvsyncError:
+    allowed, unusable = match["methods"].split(","), _unusable(log)
+    locked = [name for name in _locked(log) if name not in unusable]
+    tried = [name for name in _tried(log) if name not in (*locked, *unusable)]
     tried_files = [*tried, *(f"{name} (cannot be used: {why})" for name, why in unusable.items())]
-    has_agent = bool(words.find("^(get_agent_identities): (?!ssh_get_authentication_socket)"))
+    has_agent = bool(log.find("^(get_agent_identities): (?!ssh_get_authentication_socket)"))
     error = refusals.authentication_refused(
-        place, tried_files, locked, allowed, has_agent=has_agent
+        log.place, tried_files, locked, allowed, has_agent=has_agent
     )
     if unusable and not (tried or locked):
         read = shlex.join(["ssh-keygen", "-y", "-f", next(iter(unusable))])
@@ -217,25 +220,25 @@ def _not_let_in(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncE
     return error
 
 
-def _too_many_keys(_: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
-    return refusals.too_many_keys(place, _tried(words))
+def _too_many_keys(_: re.Match[str], log: HopLog) -> EnvsyncError:
+    return refusals.too_many_keys(log.place, _tried(log))
 
 
-def _no_way_on(match: re.Match[str], _: Words, place: HopPlace) -> EnvsyncError:
+def _no_way_on(match: re.Match[str], log: HopLog) -> EnvsyncError:
     if "administratively prohibited" in match[0]:
-        return forwarding_forbidden(place, match[0])
-    return not_forwarded(place, "cannot reach", match[0])
+        return forwarding_forbidden(log.place, match[0])
+    return not_forwarded(log.place, "cannot reach", match[0])
 
 
-def _no_socket(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncError:
+def _no_socket(match: re.Match[str], log: HopLog) -> EnvsyncError:
     """Return the error for a connect that sent no packet.
 
     Mostly there is no route from the local address that was asked for.
     """
-    settings = place.settings
+    place, settings = log.place, log.place.settings
     if settings.bind_address is None and settings.bind_interface is None:
         return unreachable(place, match[0])
-    why = [line for line in words.messages if re.match(r"(?:bind|getaddrinfo|getifaddrs)\b", line)]
+    why = [line for line in log.messages if re.match(r"(?:bind|getaddrinfo|getifaddrs)\b", line)]
     return unreached(
         place,
         "cannot be reached from the address that the ssh configuration names",
@@ -244,12 +247,12 @@ def _no_socket(match: re.Match[str], words: Words, place: HopPlace) -> EnvsyncEr
     )
 
 
-def _bad_configuration(match: re.Match[str], _: Words, place: HopPlace) -> EnvsyncError:
+def _bad_configuration(match: re.Match[str], log: HopLog) -> EnvsyncError:
     return ConnectionFailed(
         "the ssh configuration cannot be read",
-        hint=f"see what is wrong with it: {place.ssh_command}",
+        hint=f"see what is wrong with it: {log.place.ssh_command}",
         details=[match[0]],
-        server=place.server,
+        server=log.place.server,
     )
 
 

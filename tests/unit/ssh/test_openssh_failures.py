@@ -14,7 +14,7 @@ from envsync.errors import (
 )
 from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.openssh_failures import Words, is_dropped, meaning, silence
+from envsync.ssh.openssh_failures import HopLog, is_dropped, meaning, silence
 from envsync.ssh.session import Timeouts
 
 SERVER = HopPlace("server2", HostSettings("gpu", "gpu02", "alice", 2222))
@@ -71,7 +71,7 @@ CASES: list[tuple[str, type[EnvsyncError], str]] = [
 def test_last_words_of_ssh_have_a_meaning(
     text: str, kind: type[EnvsyncError], message: str
 ) -> None:
-    error = meaning([(SERVER, Words.of(text.splitlines()))], [])
+    error = meaning([HopLog.of(SERVER, text.splitlines())], [])
     assert type(error) is kind
     assert message in error.message
     assert error.server == "server2"
@@ -90,31 +90,31 @@ def test_last_words_of_ssh_have_a_meaning(
 def test_an_address_to_connect_from_that_is_not_there(line: str) -> None:
     place = replace(SERVER, settings=replace(SERVER.settings, bind_address="10.9.9.9"))
     said = [line, "ssh: connect to host gpu02 port 2222: failure"]
-    error = meaning([(place, Words.of(said))], [])
+    error = meaning([HopLog.of(place, said)], [])
     assert "cannot be reached from the address that the ssh configuration names" in error.message
     assert "correct BindAddress" in error.hint
     assert error.details == (line,)
     # The other address of a name with two was asked, and it is what counts.
     asked = [line, "ssh: connect to host gpu02 port 2222: Connection refused"]
-    assert "refuses connections" in meaning([(place, Words.of(asked))], []).message
+    assert "refuses connections" in meaning([HopLog.of(place, asked)], []).message
 
 
 @pytest.mark.parametrize("interface", ["lo", None])
 def test_an_interface_from_which_there_is_no_way(interface: str | None) -> None:
     place = replace(SERVER, settings=replace(SERVER.settings, bind_interface=interface))
     line = "ssh: connect to host gpu02 port 2222: Invalid argument"
-    error = meaning([(place, Words.of([line]))], [])
+    error = meaning([HopLog.of(place, [line])], [])
     assert ("ping" if interface is None else "correct BindAddress or BindInterface") in error.hint
     assert error.details == (line,)
 
 
 def test_refusal_names_the_keys_that_were_tried() -> None:
-    refused = meaning([(SERVER, Words.of(CASES[4][0].splitlines()))], [])
+    refused = meaning([HopLog.of(SERVER, CASES[4][0].splitlines())], [])
     assert refused.details == ("tried: /home/alice/my key",)
     assert refused.hint == "put your key there: ssh-copy-id -p 2222 alice@gpu"
-    unknown = meaning([(SERVER, Words.of(CASES[0][0].splitlines()))], [])
+    unknown = meaning([HopLog.of(SERVER, CASES[0][0].splitlines())], [])
     assert "its fingerprint: SHA256:abc" in unknown.details
-    changed = meaning([(SERVER, Words.of(CASES[1][0].splitlines()))], [])
+    changed = meaning([HopLog.of(SERVER, CASES[1][0].splitlines())], [])
     assert "known:   ED25519 in /home/alice/.ssh/known_hosts:3" in changed.details
     assert "ssh-keygen -R '[gpu02]:2222' -f /home/alice/.ssh/known_hosts" in changed.hint
 
@@ -137,7 +137,7 @@ def test_a_key_that_would_be_accepted_needs_a_passphrase(
     accepted = offer.replace("Offering public key", "Server accepts key")
     denied = "alice@gpu02: Permission denied (publickey,password)."
     text = f"{offer}\n{accepted}\n{said}{denied}"
-    refused = meaning([(SERVER, Words.of(text.splitlines()))], [])
+    refused = meaning([HopLog.of(SERVER, text.splitlines())], [])
     assert ("needs a passphrase, not tried: /home/alice/my key" in refused.details) is locked
     assert ("tried: /home/alice/my key" in refused.details) is not locked
 
@@ -149,7 +149,7 @@ def test_a_key_that_ssh_cannot_read_needs_no_passphrase(is_accepted: bool) -> No
     why = 'Load key "/home/alice/my key": bad permissions'
     denied = "alice@gpu02: Permission denied (publickey)."
     text = f"{OFFER}\n{accepted}\n{why}\n{denied}" if is_accepted else f"{why}\n{denied}"
-    refused = meaning([(SERVER, Words.of(text.splitlines()))], [])
+    refused = meaning([HopLog.of(SERVER, text.splitlines())], [])
     assert refused.details == ("tried: /home/alice/my key (cannot be used: bad permissions)",)
     assert refused.hint == (
         "see what is wrong with that key: ssh-keygen -y -f '/home/alice/my key'"
@@ -165,13 +165,13 @@ def test_a_key_that_ssh_cannot_read_needs_no_passphrase(is_accepted: bool) -> No
     ],
 )  # fmt: skip
 def test_the_jump_host_is_to_blame(text: str, message: str) -> None:
-    after = Words.of(["kex_exchange_identification: Connection closed by remote host"])
-    error = meaning([(BASTION, Words.of(text.splitlines())), (SERVER, after)], [])
+    after = HopLog.of(SERVER, ["kex_exchange_identification: Connection closed by remote host"])
+    error = meaning([HopLog.of(BASTION, text.splitlines()), after], [])
     assert message in error.message
 
 
 def test_a_proxy_command_is_heard() -> None:
-    error = meaning([(SERVER, Words.of([]))], ["nc: command not found"])
+    error = meaning([HopLog.of(SERVER, [])], ["nc: command not found"])
     assert "nc: command not found" in error.details
 
 
@@ -186,40 +186,40 @@ def test_a_banner_explains_a_closed_connection_only_after_the_right_key(
     accepted: str, kind: type[EnvsyncError], detail: str
 ) -> None:
     """Else the server may be restarting, and the banner may be another host's."""
-    words = Words.of(
-        ["debug1: SSH2_MSG_NEWKEYS received",
-         OFFER.replace("Offering public key", accepted),
-         "Connection closed by 10.0.0.2 port 2222"]
-    )  # fmt: skip
-    jump = Words.of(["debug1: Authentication succeeded (publickey)."])
-    error = meaning([(BASTION, jump), (SERVER, words)], ["Authorized users only."])
+    lines = [
+        "debug1: SSH2_MSG_NEWKEYS received",
+        OFFER.replace("Offering public key", accepted),
+        "Connection closed by 10.0.0.2 port 2222",
+    ]
+    jump = HopLog.of(BASTION, ["debug1: Authentication succeeded (publickey)."])
+    error = meaning([jump, HopLog.of(SERVER, lines)], ["Authorized users only."])
     assert type(error) is kind
     assert "during the login" in error.message
     assert detail in error.details
 
 
 def test_dropped_ssh_is_recognized_from_its_last_words() -> None:
-    dropped = Words.of(["kex_exchange_identification: Connection closed by remote host"])
-    refused = Words.of(["alice@gpu02: Permission denied (publickey)."])
-    assert is_dropped([(SERVER, dropped)], [])
-    assert not is_dropped([(SERVER, refused)], [])
+    dropped = HopLog.of(SERVER, ["kex_exchange_identification: Connection closed by remote host"])
+    refused = HopLog.of(SERVER, ["alice@gpu02: Permission denied (publickey)."])
+    assert is_dropped([dropped], [])
+    assert not is_dropped([refused], [])
     closed = "Connection closed by 10.0.0.2 port 2222"
-    assert is_dropped([(SERVER, Words.of([closed]))], [])
-    assert not is_dropped([(SERVER, Words.of(["debug1: SSH2_MSG_NEWKEYS received", closed]))], [])
+    assert is_dropped([HopLog.of(SERVER, [closed])], [])
+    assert not is_dropped([HopLog.of(SERVER, ["debug1: SSH2_MSG_NEWKEYS received", closed])], [])
     penalty = "debug1: kex_exchange_identification: banner line 0: Not allowed at this time"
-    punished = Words.of([penalty, *dropped.messages])
-    assert not is_dropped([(SERVER, punished)], [])
-    assert "blocks this address" in meaning([(SERVER, punished)], []).message
-    crowded = Words.of([penalty.replace("Not allowed at this time", "Exceeded MaxStartups"),
-                        *dropped.messages])  # fmt: skip
-    assert is_dropped([(SERVER, crowded)], [])
-    assert not is_dropped([(BASTION, Words.of([])), (SERVER, dropped)], [])
+    punished = HopLog.of(SERVER, [penalty, *dropped.messages])
+    assert not is_dropped([punished], [])
+    assert "blocks this address" in meaning([punished], []).message
+    crowding = penalty.replace("Not allowed at this time", "Exceeded MaxStartups")
+    crowded = HopLog.of(SERVER, [crowding, *dropped.messages])
+    assert is_dropped([crowded], [])
+    assert not is_dropped([HopLog.of(BASTION, []), dropped], [])
 
 
 def test_silence_of_ssh_names_the_step_it_was_at() -> None:
-    authenticated = Words.of(["debug1: Authenticated to bastion ([10.0.0.1]:22)."])
-    begun = Words.of(["debug1: SSH2_MSG_NEWKEYS received"])
-    late = silence([(BASTION, authenticated), (SERVER, begun)], Timeouts(), 60)
+    authenticated = HopLog.of(BASTION, ["debug1: Authenticated to bastion ([10.0.0.1]:22)."])
+    begun = HopLog.of(SERVER, ["debug1: SSH2_MSG_NEWKEYS received"])
+    late = silence([authenticated, begun], Timeouts(), 60)
     assert late.message == "gpu02:2222 did not finish the authentication within 30 seconds"
-    early = silence([(BASTION, Words.of([])), (SERVER, Words.of([]))], Timeouts(), 60)
+    early = silence([HopLog.of(BASTION, []), HopLog.of(SERVER, [])], Timeouts(), 60)
     assert early.message == "the jump host bastion did not finish the handshake within 60 seconds"

@@ -13,7 +13,7 @@ from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.known_hosts import KnownHosts
-from envsync.ssh.openssh_failures import Words, meaning
+from envsync.ssh.openssh_failures import HopLog, meaning
 from envsync.ssh.ssh_config import UserConfig
 
 
@@ -44,8 +44,8 @@ def test_a_home_that_this_user_may_not_look_into_is_no_bug(tmp_path: Path) -> No
     settings = HostSettings("gpu02", "gpu02", "alice", 22, user_known_hosts=(known,))
     place = HopPlace("gpu02", settings)
     assert "ssh-keyscan" in refusals.unknown_host_key(place, "ssh-ed25519", "SHA256:x").hint
-    words = Words.of(["Host key for gpu02 is marked as revoked."])
-    assert "@revoked lines of known_hosts" in meaning([(place, words)], []).hint
+    log = HopLog.of(place, ["Host key for gpu02 is marked as revoked."])
+    assert "@revoked lines of known_hosts" in meaning([log], []).hint
 
 
 @pytest.mark.parametrize("keygen", ["#!/bin/sh\nexec sleep 60\n", "#!/no/such/interpreter\n"])
