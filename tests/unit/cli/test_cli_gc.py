@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from envsync.agent.wire.messages import GcFacts, SweepFacts
-from envsync.cli.commands.gc import _judged, _lines
-from envsync.push.queries.servers import Outcome
+from envsync.cli.commands.gc import _lines, _problem
 
 
 def test_maker_of_a_spare_tree_is_named() -> None:
@@ -24,6 +23,6 @@ def test_place_swept_under_another_name_by_the_same_command_is_no_failure() -> N
     facts = GcFacts((swept,), 0, 0)
     told = ["myenv on again: it is the same place as server2"]
     assert list(_lines("again", facts, dry_run=False)) == told
-    assert _judged(Outcome("again", facts)).error is None
+    assert _problem("again", facts) is None
     others = GcFacts((swept._replace(same_place_as=""),), 0, 0)
-    assert _judged(Outcome("again", others)).error is not None
+    assert _problem("again", others) is not None

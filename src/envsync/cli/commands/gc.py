@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -54,7 +53,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
         return end.ask(COLLECT, request, on_progress=on_progress)
 
     invocation.result = {"dry_run": dry_run}
-    outcomes = list(map(_judged, ask_servers(invocation, "gc", places, ask, _document)))
+    outcomes = ask_servers(invocation, "gc", places, ask, _document, _problem)
     for outcome in outcomes:
         if outcome.value is not None:
             for line in _lines(outcome.server, outcome.value, dry_run=dry_run):
@@ -82,34 +81,31 @@ def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: 
     )
 
 
-def _judged(outcome: Outcome[GcFacts]) -> Outcome[GcFacts]:
-    """Return the outcome, with an error if an environment was locked or could not be cleaned."""
-    if outcome.value is None:
-        return outcome
-    error: EnvsyncError | None = None
-    swept_here = [swept for swept in outcome.value.environments if not swept.same_place_as]
+def _problem(server: str, freed: GcFacts) -> EnvsyncError | None:
+    """Return an error if an environment was locked or could not be cleaned."""
+    swept_here = [swept for swept in freed.environments if not swept.same_place_as]
     locked = [swept.locked for swept in swept_here if swept.locked]
-    problems = [problem for swept in outcome.value.environments for problem in swept.problems]
+    problems = [problem for swept in freed.environments for problem in swept.problems]
     if problems:
-        error = PreflightRefused(
+        return PreflightRefused(
             f"{count(len(problems), 'thing')} could not be removed",
             details=[*problems, *locked],
-            hint=f"correct that there (`{command_line('doctor', outcome.server)}` checks its "
+            hint=f"correct that there (`{command_line('doctor', server)}` checks its "
             "disk), or let their owner run `envsync gc`",
+            server=server,
         )
-    elif locked:
-        error = Locked(
+    if locked:
+        return Locked(
             f"{count(len(locked), 'environment was', 'environments were')} skipped",
             details=locked,
+            server=server,
         )
-    if error is not None:
-        error.server = outcome.server
-    return replace(outcome, error=error)
+    return None
 
 
 def _document(outcome: Outcome[GcFacts]) -> dict[str, object]:
     return {
-        **_judged(outcome).document(),
+        **outcome.document(),
         "freed": None if outcome.value is None else to_json(outcome.value),
     }
 

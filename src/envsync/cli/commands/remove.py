@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import looking_again
 from envsync.cli.output.wording import count
-from envsync.errors import UsageError
+from envsync.errors import EnvsyncError, UsageError
 from envsync.files.sizes import size
 from envsync.hint_commands import command_line
 
@@ -73,11 +72,11 @@ def remove(
 
     invocation.result = {"environment": removal.environment, "dry_run": dry_run}
     with looking_again(known, () if dry_run else names, invocation.environ):
-        outcomes = ask_servers(invocation, "remove", places, ask, _document)
+        outcomes = ask_servers(invocation, "remove", places, ask, _document, _refusal)
     for outcome in outcomes:
         for line in _lines(removal, outcome):
             invocation.terminal.say(line)
-    raise_failures(invocation.terminal, [_judged(outcome) for outcome in outcomes])
+    raise_failures(invocation.terminal, outcomes)
 
 
 def _refuse_source(site: Site, removal: Removal, places: list[Place]) -> None:
@@ -91,10 +90,9 @@ def _refuse_source(site: Site, removal: Removal, places: list[Place]) -> None:
         )
 
 
-def _judged(outcome: Outcome[Removed]) -> Outcome[Removed]:
-    """Return the outcome, with an error also if a dry run found that removal would be refused."""
-    refused = None if outcome.value is None else outcome.value.refused
-    return replace(outcome, error=outcome.error or refused)
+def _refusal(_server: str, removed: Removed) -> EnvsyncError | None:
+    """Return why a dry run found that removal would be refused."""
+    return removed.refused
 
 
 def _lines(removal: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
@@ -122,7 +120,7 @@ def _lines(removal: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
 def _document(outcome: Outcome[Removed]) -> dict[str, object]:
     removed = outcome.value
     return {
-        **_judged(outcome).document(),
+        **outcome.document(),
         "revision": "" if removed is None else removed.state.revision,
         "totals": None if removed is None else to_json(removed.state.totals),
         "record": None if removed is None else to_json(removed.record),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +20,6 @@ from envsync.tree.revision import short
 
 if TYPE_CHECKING:
     from envsync.agent.wire.messages import VerifyFacts
-    from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End, Progress
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
@@ -53,31 +51,21 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     def ask(end: End, place: Place, on_progress: Progress) -> VerifyFacts:
         return target_of(site, environment, end, place).verify(on_progress)
 
+    # `push_to` may name a group that includes this machine, from where it is pushed. If the
+    # inventory names a source, that one was not asked.
     may_be_source = not servers and site.inventory.environment(environment).source is None
 
-    def judged(outcome: Outcome[VerifyFacts]) -> Outcome[VerifyFacts]:
-        is_source = may_be_source and _is_source(site, outcome)
-        return outcome if is_source else _judged(environment, outcome, sharing[outcome.server])
-
-    def document(outcome: Outcome[VerifyFacts]) -> dict[str, object]:
-        return _document(judged(outcome))
+    def problem(server: str, facts: VerifyFacts) -> EnvsyncError | None:
+        if may_be_source and server == site.own_name and facts.record is None:
+            return None
+        return _problem(environment, server, facts, sharing[server])
 
     invocation.result = {"environment": environment}
-    outcomes = list(map(judged, ask_servers(invocation, "verify", places, ask, document)))
+    outcomes = ask_servers(invocation, "verify", places, ask, _document, problem)
     for outcome in outcomes:
         for line in _lines(environment, outcome, invocation.verbose):
             invocation.terminal.say(line)
     raise_failures(invocation.terminal, outcomes)
-
-
-def _is_source(site: Site, outcome: Outcome[VerifyFacts]) -> bool:
-    """Return whether the outcome is this machine's own, from where it pushes.
-
-    `push_to` may name a group that includes it. If the inventory names a source, that one was not
-    asked.
-    """
-    is_here, facts = outcome.server == site.own_name, outcome.value
-    return is_here and facts is not None and facts.record is None
 
 
 def _sharing(top: str, share: Share | None) -> str:
@@ -91,34 +79,34 @@ def _sharing(top: str, share: Share | None) -> str:
     )
 
 
-def _judged(environment: str, outcome: Outcome[VerifyFacts], sharing: str) -> Outcome[VerifyFacts]:
-    """Return the outcome, with an error if the bytes are not what was published.
+def _problem(
+    environment: str, server: str, facts: VerifyFacts, sharing: str
+) -> EnvsyncError | None:
+    """Return an error if the bytes are not what was published.
 
     `sharing` is the command that gives the tree to its group.
     """
-    facts = outcome.value
-    error: EnvsyncError | None = outcome.error
-    if facts is not None and facts.record is None:
-        error = NotFound(
+    if facts.record is None:
+        return NotFound(
             "envsync never published it there: there is nothing to compare it with",
             hint="a push puts it on record, even if the content is the same",
-            server=outcome.server,
+            server=server,
         )
-    elif facts is not None and list(_differing(facts)) == ["unshared"]:
-        error = VerificationFailed(
+    if list(_differing(facts)) == ["unshared"]:
+        return VerificationFailed(
             f"{_figures(facts)}: its group cannot use them as it should",
             hint=f"as their owner there: {sharing}",
-            server=outcome.server,
+            server=server,
         )
-    elif facts is not None and _differing(facts):
-        again = command_line("push", environment, outcome.server, "--overwrite")
-        error = VerificationFailed(
+    if _differing(facts):
+        again = command_line("push", environment, server, "--overwrite")
+        return VerificationFailed(
             f"{_figures(facts)}: not what was published",
-            hint=f"see which packages with `{published_diff(environment, outcome.server)}`; "
+            hint=f"see which packages with `{published_diff(environment, server)}`; "
             f"`{again}` corrects it and keeps this version",
-            server=outcome.server,
+            server=server,
         )
-    return replace(outcome, error=error)
+    return None
 
 
 def _differing(facts: VerifyFacts) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from envsync.agent.wire.server_operations import AskEnvironments
@@ -11,7 +12,7 @@ from envsync.cli.invocation.in_order import ServerDocument, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
-from envsync.errors import SomeServersFailed
+from envsync.errors import EnvsyncError, SomeServersFailed
 from envsync.push.ends.end import End, Progress
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.queries.servers import Outcome, for_each_server, open_end
@@ -29,13 +30,15 @@ def ask_servers(
     places: Sequence[Place],
     ask: Ask[T],
     document: Callable[[Outcome[T]], ServerDocument] | None = None,
+    problem: Callable[[str, T], EnvsyncError | None] = lambda _server, _value: None,
 ) -> list[Outcome[T]]:
     """Return the outcomes in the order of the places, with a progress line for each on a terminal.
 
-    `step` is one word for what the servers do. The result has the `document` of each outcome as
-    soon as it is known.
+    `step` is one word for what the servers do. `problem` returns the error that a server's value
+    shows. The result has the `document` of each outcome as soon as it is known.
     """
     known = None if document is None else servers_in(invocation, places, document)
+    outcomes: dict[str, Outcome[T]] = {}
     with lines_that_move(invocation.terminal, places) as (show, forget):
 
         def ask_one(end: End, place: Place) -> T:
@@ -47,11 +50,15 @@ def ask_servers(
             return ask(end, place, told)
 
         def on_outcome(outcome: Outcome[T]) -> None:
+            if outcome.value is not None:
+                outcome = replace(outcome, error=problem(outcome.server, outcome.value))
+            outcomes[outcome.server] = outcome
             if known is not None:
                 known.add(outcome.server, outcome)
             forget(outcome.server)
 
-        return for_each_server(places, ask_one, on_outcome)
+        for_each_server(places, ask_one, on_outcome)
+    return [outcomes[place.server] for place in places]
 
 
 @contextlib.contextmanager

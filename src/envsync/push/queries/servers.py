@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """One server's answer: a value or an error, never both."""
+    """One server's answer: a value, or an error; both if the error is one that the value shows."""
 
     server: str
     value: T | None = None
