@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.terminal import listed
 from envsync.cli.output.wording import count, offset
-from envsync.errors import PreflightRefused, SomeServersFailed
+from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
 from envsync.files.sizes import size
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     if invocation.verbose:
         for line in _environment_lines(examinations):
             terminal.say(line)
-    found = [complaint for examination in examinations for complaint in _complaints(examination)]
-    for line in _complaint_lines([complaint for complaint in found if not complaint.fails]):
+    errors, remarks = errors_and_remarks(
+        [(examination, _complaints(examination)) for examination in examinations]
+    )
+    for line in _remark_lines(remarks):
         terminal.say(line)
-    if not found:
-        servers_found = count(len(examinations), "server")
-        terminal.say(f"no problems on {servers_found}")
-    _raise(invocation, examinations, [complaint for complaint in found if complaint.fails])
+    if not errors and not remarks:
+        terminal.say(f"no problems on {count(len(examinations), 'server')}")
+    _raise(invocation, errors, len(examinations))
 
 
 def _examined(
@@ -137,37 +138,45 @@ def _environment_lines(examinations: Sequence[Examination]) -> Iterator[str]:
             yield f"{facts.name} on {examination.server}: {facts.state}{reason}"
 
 
-def _complaint_lines(complaints: Sequence[Complaint]) -> Iterator[str]:
+def errors_and_remarks(
+    examined: Iterable[tuple[Examination, Sequence[Complaint]]],
+) -> tuple[list[EnvsyncError], list[tuple[str, Complaint]]]:
+    """Return an error for each server that cannot be pushed to, and all other complaints.
+
+    A server's first complaint becomes its error, if it fails. Complaints come with the server.
+    """
+    errors: list[EnvsyncError] = []
+    remarks: list[tuple[str, Complaint]] = []
+    for examination, complaints in examined:
+        server, others = examination.server, list(complaints)
+        if others and others[0].fails:
+            first = others.pop(0)
+            refused = PreflightRefused(first.what, hint=first.command, server=server)
+            errors.append(examination.error or refused)
+        remarks += [(server, complaint) for complaint in others]
+    return errors, remarks
+
+
+def _remark_lines(remarks: Sequence[tuple[str, Complaint]]) -> Iterator[str]:
     """Yield each distinct complaint once, with its servers and the first one's command."""
-    alike: dict[str, list[Complaint]] = {}
-    for complaint in complaints:
-        alike.setdefault(complaint.what, []).append(complaint)
-    for what, same in alike.items():
-        yield f"{listed([complaint.server for complaint in same])}: {what}"
-        yield f"  → {same[0].command}"
+    servers: dict[str, list[str]] = {}
+    commands: dict[str, str] = {}
+    for server, complaint in remarks:
+        servers.setdefault(complaint.what, []).append(server)
+        commands.setdefault(complaint.what, complaint.command)
+    for what, command in commands.items():
+        yield f"{listed(servers[what])}: {what}"
+        yield f"  → {command}"
 
 
-def _raise(
-    invocation: Invocation, examinations: Sequence[Examination], failing: Sequence[Complaint]
-) -> None:
+def _raise(invocation: Invocation, errors: Sequence[EnvsyncError], servers: int) -> None:
     """Raise the error of the only server; for several, show each and raise one with the count."""
-    errors = {
-        examination.server: examination.error
-        for examination in examinations
-        if examination.error is not None
-    }
-    for complaint in failing:
-        if complaint.server not in errors:
-            errors[complaint.server] = PreflightRefused(
-                complaint.what, hint=complaint.command, server=complaint.server
-            )
     if not errors:
         return
-    if len(examinations) == 1:
-        raise next(iter(errors.values()))
-    invocation.terminal.errors(list(errors.values()))
-    failed = f"{len(errors)} of {len(examinations)}"
-    raise SomeServersFailed(f"{failed} servers cannot be pushed to")
+    if servers == 1:
+        raise errors[0]
+    invocation.terminal.errors(errors)
+    raise SomeServersFailed(f"{len(errors)} of {servers} servers cannot be pushed to")
 
 
 def _document(examination: Examination) -> dict[str, Any]:
@@ -189,9 +198,6 @@ def _document(examination: Examination) -> dict[str, Any]:
         "place": None if health is None else to_json(health.prefix),
         "tools": [] if health is None else to_json(health.tools),
         "environments": [] if health is None else to_json(health.environments),
-        "complaints": [
-            {"what": complaint.what, "command": complaint.command, "fails": complaint.fails}
-            for complaint in _complaints(examination)
-        ],
+        "complaints": [complaint._asdict() for complaint in _complaints(examination)],
         "error": None if examination.error is None else examination.error.to_json(),
     }

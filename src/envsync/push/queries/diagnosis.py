@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain
+from typing import NamedTuple
 
 from envsync.agent.server.conda_tool import TOOLS
 from envsync.agent.wire.messages import ToolFacts
@@ -39,14 +38,12 @@ _RSYNC_HOLES = (
 """Releases of rsync, each the first without the vulnerabilities named; oldest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(NamedTuple):
     """Something wrong with a server, or worth knowing.
 
     `fails` says that a push to it would fail. `command` fixes it, or is a step towards that.
     """
 
-    server: str
     what: str
     command: str
     fails: bool = False
@@ -59,40 +56,36 @@ def complaints(examination: Examination, here: Platform | None) -> tuple[Complai
     """
     error = examination.error
     if error is not None:
-        return (Complaint(examination.server, error.message, error.hint, fails=True),)
+        return (Complaint(error.message, error.hint, fails=True),)
     health = examination.health
     assert health is not None, "no error, so it was looked at"
-    unsorted = [
-        Complaint(examination.server, complaint, command, fails)
-        for complaint, command, fails in (
-            *_about_prefix(examination, health),
-            *_about_space(examination, health),
-            *_about_methods(examination, health, here),
-            *_about_tools(examination, health),
-            *_about_login(examination),
-            *chain.from_iterable(_about(examination, standing) for standing in health.environments),
-        )
-    ]
+    unsorted = (
+        *_about_prefix(examination, health),
+        *_about_space(examination, health),
+        *_about_methods(examination, health, here),
+        *_about_tools(examination, health),
+        *_about_login(examination),
+        *_about_environments(examination, health),
+    )
     return tuple(sorted(unsorted, key=lambda complaint: not complaint.fails))
 
 
-_Complaints = Iterator[tuple[str, str, bool]]
-
-
-def _about_prefix(examination: Examination, health: HealthFacts) -> _Complaints:
+def _about_prefix(examination: Examination, health: HealthFacts) -> Iterator[Complaint]:
     prefix = health.prefix
     if not prefix.exists:
-        yield f"there is no conda prefix at {prefix.path}", _bootstrap(examination, prefix), True
+        missing = f"there is no conda prefix at {prefix.path}"
+        yield Complaint(missing, _bootstrap(examination, prefix), fails=True)
     elif prefix.is_read_only:
         look = _there(examination, "sudo dmesg  # says why; then mount it read-write again")
-        yield f"the filesystem of {prefix.path} is mounted read-only", look, True
+        complaint = f"the filesystem of {prefix.path} is mounted read-only"
+        yield Complaint(complaint, look, fails=True)
     elif not prefix.is_writable:
         user = health.server.who.partition("@")[0]
         complaint = f"{prefix.path}/envs belongs to {prefix.owner} and is not writable by {user}"
-        yield complaint, _let_write(examination, health, user), True
+        yield Complaint(complaint, _let_write(examination, health, user), fails=True)
     elif not prefix.has_conda:
         complaint = f"{prefix.path} has no conda-meta, so there is no conda"
-        yield complaint, _bootstrap(examination, prefix), False
+        yield Complaint(complaint, _bootstrap(examination, prefix))
 
 
 def _let_write(examination: Examination, health: HealthFacts, user: str) -> str:
@@ -121,22 +114,22 @@ def _bootstrap(examination: Examination, prefix: PrefixFacts) -> str:
     return f"if conda is elsewhere, {correct}; if it is nowhere: {install}"
 
 
-def _about_space(examination: Examination, health: HealthFacts) -> _Complaints:
+def _about_space(examination: Examination, health: HealthFacts) -> Iterator[Complaint]:
     prefix = health.prefix
-    mend = command_line("gc", examination.server)
+    free = command_line("gc", examination.server)
     if prefix.free_bytes < FREE_BYTES_SCARCE:
         is_full = prefix.free_bytes < FREE_BYTES_NEEDED
-        yield f"only {size(prefix.free_bytes)} are free", mend, is_full
+        yield Complaint(f"only {size(prefix.free_bytes)} are free", free, is_full)
     if prefix.free_inodes is not None and prefix.free_inodes < FREE_INODES_SCARCE:
         complaint = (
             f"only {prefix.free_inodes:,} inodes are free: an environment needs up to 200,000"
         )
-        yield complaint, mend, False
+        yield Complaint(complaint, free)
 
 
 def _about_methods(
     examination: Examination, health: HealthFacts, here: Platform | None
-) -> _Complaints:
+) -> Iterator[Complaint]:
     """Tell what keeps environments from being mirrored, or from being rebuilt."""
     platform = health.server.platform
     differences = [] if here is None else mismatches(here, platform)
@@ -144,22 +137,19 @@ def _about_methods(
     for mismatch in differences:
         complaint = mismatch.message.replace("the source", "this machine")
         if not mismatch.refused:
-            yield complaint, "build on the server with the oldest system", False
+            yield Complaint(complaint, "build on the server with the oldest system")
         elif has_tool:
             rebuild = command_line("push", "ENV", examination.server, "--method", "rebuild")
-            yield complaint, rebuild, False
+            yield Complaint(complaint, rebuild)
         else:
-            yield (
-                f"{complaint}, and has no {_ANY_TOOL} to rebuild environments",
-                _INSTALL_TOOL,
-                True,
-            )
+            complaint += f", and has no {_ANY_TOOL} to rebuild environments"
+            yield Complaint(complaint, _INSTALL_TOOL, fails=True)
     if not has_tool and not any(mismatch.refused for mismatch in differences):
         complaint = f"no {_ANY_TOOL} there: environments can be mirrored, not rebuilt"
-        yield complaint, _INSTALL_TOOL, False
+        yield Complaint(complaint, _INSTALL_TOOL)
 
 
-def _about_tools(examination: Examination, health: HealthFacts) -> _Complaints:
+def _about_tools(examination: Examination, health: HealthFacts) -> Iterator[Complaint]:
     tools = {tool.name: tool for tool in health.tools}
     holes = rsync_holes(tools.get("rsync"))
     if holes:
@@ -167,10 +157,12 @@ def _about_tools(examination: Examination, health: HealthFacts) -> _Complaints:
             f"rsync {tools['rsync'].version} is older than the release that fixed {holes} "
             "(unless its distribution did)"
         )
-        yield complaint, _there(examination, "sudo apt-get install --only-upgrade rsync"), False
+        upgrade = "sudo apt-get install --only-upgrade rsync"
+        yield Complaint(complaint, _there(examination, upgrade))
     if "zstd" not in health.server.codecs:
         install = f"{shlex.quote(examination.prefix)}/bin/conda install -n base zstandard"
-        yield "no zstd there: contents are compressed less", _there(examination, install), False
+        complaint = "no zstd there: contents are compressed less"
+        yield Complaint(complaint, _there(examination, install))
 
 
 def rsync_holes(rsync: ToolFacts | None) -> str:
@@ -181,27 +173,33 @@ def rsync_holes(rsync: ToolFacts | None) -> str:
     return ", ".join(names for release, names in _RSYNC_HOLES if numbers < release)
 
 
-def _about_login(examination: Examination) -> _Complaints:
+def _about_login(examination: Examination) -> Iterator[Complaint]:
     if examination.noise.strip():
         first = examination.noise.decode("utf-8", "replace").strip().splitlines()[0][:60]
         complaint = f"its login files print without a terminal: {first!r}"
-        yield (
-            complaint,
-            _there(examination, "vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return"),
-            False,
-        )
+        edit = "vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return"
+        yield Complaint(complaint, _there(examination, edit))
     if abs(examination.clock_off_seconds) > CLOCK_SECONDS_MAX:
         direction = "ahead of" if examination.clock_off_seconds > 0 else "behind"
         complaint = (
             f"its clock is {abs(examination.clock_off_seconds):.0f} s {direction} this machine's"
         )
-        yield complaint, _there(examination, "sudo timedatectl set-ntp true"), False
+        yield Complaint(complaint, _there(examination, "sudo timedatectl set-ntp true"))
 
 
-def _about(examination: Examination, standing: StandingFacts) -> _Complaints:
+def _about_environments(examination: Examination, health: HealthFacts) -> Iterator[Complaint]:
+    for standing in health.environments:
+        command = _command_for(standing, examination.server)
+        if command and standing.reason:
+            complaint = f"{standing.name}: {standing.reason}"
+            yield Complaint(complaint, command, standing.state in _REFUSED)
+
+
+def _command_for(standing: StandingFacts, server: str) -> str:
+    """Return what helps with an environment's state; empty if none is needed."""
     # These words come from the server, and a person pastes the command.
-    name, server = standing.name, examination.server
-    mend = {
+    name = standing.name
+    return {
         "changed": published_diff(name, server),
         "interrupted": command_line("push", name, server),
         "missing": command_line("rollback", name, server),
@@ -210,10 +208,7 @@ def _about(examination: Examination, standing: StandingFacts) -> _Complaints:
         "closed": _OPEN_RECORDS,
         "busy": AFTER_THE_INSTALLER,
         "blocked": "move it away there",
-    }.get(standing.state)
-    if mend is None or not standing.reason:
-        return
-    yield f"{standing.name}: {standing.reason}", mend, standing.state in _REFUSED
+    }.get(standing.state, "")
 
 
 def _there(examination: Examination, command: str) -> str:

@@ -1,0 +1,28 @@
+"""What `envsync doctor` shows of the complaints about servers."""
+
+from __future__ import annotations
+
+from envsync.cli.commands.doctor import errors_and_remarks
+from envsync.errors import ConnectionFailed, PreflightRefused
+from envsync.push.queries.diagnosis import Complaint
+from envsync.push.queries.examination import Examination
+
+CLOSED = Complaint("envs is not writable", "chmod u+w envs", fails=True)
+FULL = Complaint("only 1.0 MB are free", "envsync gc server2", fails=True)
+SLOW = Complaint("no zstd there", "conda install zstandard")
+
+
+def test_every_complaint_is_shown_if_several_of_one_server_fail() -> None:
+    server2, server3 = Examination("server2", "/conda"), Examination("server3", "/conda")
+    examined = [(server2, (CLOSED, FULL, SLOW)), (server3, (SLOW,))]
+    [error], remarks = errors_and_remarks(examined)
+    assert isinstance(error, PreflightRefused)
+    assert (error.message, error.hint, error.server) == (*CLOSED[:2], "server2")
+    assert remarks == [("server2", FULL), ("server2", SLOW), ("server3", SLOW)]
+
+
+def test_error_that_ended_an_examination_is_the_servers() -> None:
+    ended = ConnectionFailed("no answer")
+    examination = Examination("server2", "/conda", error=ended)
+    complaint = Complaint(ended.message, ended.hint, fails=True)
+    assert errors_and_remarks([(examination, (complaint,))]) == ([ended], [])
