@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from envsync.cli.invocation.in_order import OnKnown, ServerDocument
     from envsync.cli.invocation.site import Site
-    from envsync.cli.pushing.request import PushRequest
+    from envsync.cli.pushing.request import PushOptions, PushRequest
     from envsync.push.request.places import Place
     from envsync.push.steps.report import PushReport
 
@@ -46,6 +46,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     again to continue after a failure.
     """
     from envsync.cli.pushing.following import followed
+    from envsync.cli.pushing.request import PushOptions
 
     site = invocation.site()
     base = base_request(site, server, from_server, dry_run=dry_run)
@@ -78,7 +79,9 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
         result["environments"] = [*(report.to_json() for report in reports), *under_way]
 
     for name in names:
-        reports.append(_brought(invocation, site, name, (server, else_from), know))
+        source = site.inventory.environment(name).source or else_from
+        options = PushOptions(name, (server,), from_server=source)
+        reports.append(_push_one(invocation, site, options, know))
         know()
     _raise_failures(invocation, reports, server)
     invocation.terminal.say(f"{server} is ready{_for_shells(base.source, target.prefix)}")
@@ -148,30 +151,21 @@ def _subscribed(site: Site, server: str) -> Iterator[str]:
             yield environment.name
 
 
-def _brought(
-    invocation: Invocation,
-    site: Site,
-    environment: str,
-    between: tuple[str, str],
-    on_known: OnKnown,
+def _push_one(
+    invocation: Invocation, site: Site, options: PushOptions, on_known: OnKnown
 ) -> PushReport:
-    """Push `environment` from its own source; an error is reported and does not stop the others.
-
-    `between` is the target, and the server that it comes from if it has no source of its own.
-    """
+    """Push an environment to one server, and return the report, also of what fails beforehand."""
     from envsync.cli.pushing.following import followed
-    from envsync.cli.pushing.request import PushOptions, resolve_push
+    from envsync.cli.pushing.request import resolve_push
     from envsync.push.steps.report import FAILED, PushReport
 
-    server, else_from = between
-    known = site.inventory.environment(environment)
-    source = known.source or else_from
+    environment = site.inventory.environment(options.environment)
     try:
-        request = resolve_push(site, PushOptions(environment, (server,), from_server=source))
-        with looking_again(known, [server], invocation.environ):
+        request = resolve_push(site, options)
+        with looking_again(environment, options.servers, invocation.environ):
             [report] = followed(invocation, request, on_known)
     except EnvsyncError as error:
-        return PushReport(server, environment, FAILED, error=error)
+        return PushReport(options.servers[0], environment.name, FAILED, error=error)
     return report
 
 
