@@ -18,7 +18,6 @@ from envsync.transport.job import Direct, Job, Sent
 from envsync.transport.names import DIRECT
 from envsync.transport.rsync import (
     after_rsync,
-    command_for,
     failed_run,
     follow,
     is_old,
@@ -26,7 +25,7 @@ from envsync.transport.rsync import (
     receiver_refusal,
     stamped,
 )
-from envsync.transport.rsync_command import RsyncCommand, RsyncSender, speaks_zstd
+from envsync.transport.rsync_command import RsyncSender, sender_argv, speaks_zstd
 from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, is_full
 from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport
@@ -69,7 +68,7 @@ class DirectTransport:
     def send(self, job: Job) -> Sent:
         direct = job.supply.direct
         assert direct is not None
-        argv = _command(direct, job).argv()
+        argv = _argv(direct, job)
         ended = RsyncEnded(-1, "")
 
         def printed() -> Iterator[bytes]:
@@ -112,15 +111,12 @@ def _logins(job: Job) -> list[list[str]]:
     return [[*_SSH, to.alias], [*_SSH, "-l", to.user, "-p", str(to.port), to.hostname]]
 
 
-def _command(direct: Direct, job: Job) -> RsyncCommand:
+def _argv(direct: Direct, job: Job) -> list[bytes]:
     reached = direct.reach(_logins(job))
     sending, receiving = direct.rsync(), receiver(job)
     if reached.which not in (0, 1) or not receiving.path:
         raise AgentFailed("the source cannot log in to the target any more")
     *ssh_argv, ssh_host = _logins(job)[reached.which]
-    return command_for(
-        job,
-        RsyncSender(sending.path, direct.source_path, ssh_argv, ssh_host),
-        receiving,
-        compress=speaks_zstd(sending.version) and speaks_zstd(receiving.version),
-    )
+    sender = RsyncSender(sending.path, direct.source_path, ssh_argv, ssh_host)
+    compress = speaks_zstd(sending.version) and speaks_zstd(receiving.version)
+    return sender_argv(job, sender, receiving.path, compress=compress)

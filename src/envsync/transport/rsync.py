@@ -20,7 +20,7 @@ from envsync.transport import rsync_command
 from envsync.transport.job import Item, Job, Sent
 from envsync.transport.link_rate import bytes_per_second
 from envsync.transport.names import RSYNC
-from envsync.transport.rsync_command import RsyncCommand, RsyncSender
+from envsync.transport.rsync_command import RsyncSender, sender_argv
 from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, failure, is_full
 from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport, failed_paths
@@ -29,7 +29,6 @@ _OLDEST_VERSION = (3, 1)
 # About the rate of zstd at level 1 on one processor.
 _COMPRESS_BELOW_BYTES_PER_SECOND = 150e6
 _PROBE_FROM_BYTES = 16 << 20
-_DELTA_FROM_BYTES = 1 << 20
 
 
 class RsyncTransport:
@@ -61,7 +60,7 @@ class RsyncTransport:
 
     def _send(self, job: Job) -> Sent:
         output = Output()
-        run = RsyncRun(_command(job).argv(), partial(follow, job, output))
+        run = RsyncRun(_argv(job), partial(follow, job, output))
         exit_code = run.finish(path for path, _ in job.items)
         if exit_code not in (0, *PARTIAL_EXIT_CODES) or is_full(run.said):
             raise failed_run(job, exit_code, run.said)
@@ -134,7 +133,7 @@ def is_old(version_text: str) -> bool:
     return (rsync_command.version(version_text) or (0, 0)) < _OLDEST_VERSION
 
 
-def _command(job: Job) -> RsyncCommand:
+def _argv(job: Job) -> list[bytes]:
     link = job.target.link
     assert link is not None
     program = shutil.which("rsync")
@@ -142,25 +141,8 @@ def _command(job: Job) -> RsyncCommand:
     if program is None or not receiving.path:
         raise TransferFailed("rsync is not on both ends any more")
     sender = RsyncSender(program, job.supply.path, link.ssh_argv(), link.reached.alias)
-    return command_for(
-        job, sender, receiving, compress=_compresses(job, program, receiving.version)
-    )
-
-
-def command_for(
-    job: Job, sender: RsyncSender, receiving: RsyncFacts, *, compress: bool
-) -> RsyncCommand:
-    """Return the command that sends the job's files from `sender` to the rsync `receiving`."""
-    return RsyncCommand(
-        sender,
-        tree=job.tree,
-        token=job.token,
-        python=job.target.python,
-        rsync=receiving.path,
-        delta=any(size_bytes >= _DELTA_FROM_BYTES for _, size_bytes in job.items),
-        compress=compress,
-        limit_bits_per_second=job.limit_bits_per_second,
-    )
+    compress = _compresses(job, program, receiving.version)
+    return sender_argv(job, sender, receiving.path, compress=compress)
 
 
 def _compresses(job: Job, program: str, version_text_there: str) -> bool:

@@ -59,8 +59,7 @@ class FailingDirect:
 
 def test_file_that_rsync_began_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(monkeypatch)
-    argv = type("Command", (), {"argv": lambda _: []})()
-    monkeypatch.setattr(direct, "_command", lambda *_: argv)
+    monkeypatch.setattr(direct, "_argv", lambda *_: [])
     sent = DirectTransport().send(told.job(supply=Supply(direct=cast("Direct", FailingDirect()))))
     assert sent.instead.startswith("through this machine: rsync from server1 failed")
     assert told.streamed == [b"a", b"b", b"c"]

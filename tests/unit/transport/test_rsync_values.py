@@ -17,29 +17,38 @@ from envsync.agent.server import program_version, rsync_run
 from envsync.agent.staging.writer_guard import REFUSED
 from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
 from envsync.transport import rsync, rsync_command
-from envsync.transport.job import Job
-from envsync.transport.rsync_command import RsyncCommand, RsyncSender, joined
+from envsync.transport.job import Ask, Job, Receiver, Supply
+from envsync.transport.rsync_command import RsyncSender, joined, sender_argv
 from envsync.transport.rsync_failures import failure
 from envsync.transport.rsync_output import Output
 
-COMMAND = RsyncCommand(
-    RsyncSender(
-        program="/usr/bin/rsync",
-        source=b"/prefix/envs/myenv",
-        ssh_argv=("/usr/bin/ssh", "-o", "BatchMode=yes"),
-        ssh_host="server2",
-    ),
+SENDER = RsyncSender(
+    program="/usr/bin/rsync",
+    source=b"/prefix/envs/myenv",
+    ssh_argv=("/usr/bin/ssh", "-o", "BatchMode=yes"),
+    ssh_host="server2",
+)
+JOB = Job(
+    Supply(),
+    Receiver(None, cast(Ask, None), "/prefix/bin/python", ()),
+    [(b"lib/small.py", 1)],
+    all_fetches=True,
     tree="/prefix/envs/.envsync/myenv/trees/0123",
     token="0123",
-    python="/prefix/bin/python",
-    rsync="/usr/bin/rsync",
+    limit_bits_per_second=None,
+    on_sent=lambda _: None,
 )
+LARGE = [*JOB.items, (b"lib/large.so", 1 << 20)]
 
 OF_3_1 = frozenset(
     b"--ignore-times --from0 --files-from --no-implied-dirs --no-dirs -s --chmod --partial-dir "
     b"--temp-dir --whole-file --no-whole-file --copy-dest --timeout --no-human-readable --info "
     b"--no-compress --bwlimit --rsh --rsync-path".split()
 )
+
+
+def argv(job: Job = JOB, sender: RsyncSender = SENDER, *, compress: bool = False) -> list[bytes]:
+    return sender_argv(job, sender, "/usr/bin/rsync", compress=compress)
 
 
 def split_as_rsync_does(text: str) -> list[str]:
@@ -70,42 +79,42 @@ def split_as_rsync_does(text: str) -> list[str]:
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
-def test_the_remote_shell_survives_as_one_string(argv: list[str]) -> None:
-    assert split_as_rsync_does(joined(argv)) == argv
+def test_the_remote_shell_survives_as_one_string(words: list[str]) -> None:
+    assert split_as_rsync_does(joined(words)) == words
 
 
 @pytest.mark.parametrize("switch", [True, False])
 def test_never_deletes_links_or_writes_in_place(switch: bool) -> None:
-    options = replace(COMMAND, delta=switch, compress=switch).argv()
-    text = b" ".join(options)
+    items = LARGE if switch else JOB.items
+    text = b" ".join(argv(replace(JOB, items=items), compress=switch))
     for forbidden in (b"--inplace", b"--delete", b"--link-dest", b"--append", b"--owner"):
         assert forbidden not in text
 
 
 def test_an_rsync_of_3_1_knows_every_option() -> None:
     """`--secluded-args` is what later ones call `-s`; zstd is asked for where both list it."""
-    for delta in (True, False):
-        argv = replace(COMMAND, delta=delta, limit_bits_per_second=10**6).argv()
-        options = {word.partition(b"=")[0] for word in argv[1:] if word.startswith(b"-")}
+    for items in (LARGE, JOB.items):
+        words = argv(replace(JOB, items=items, limit_bits_per_second=10**6))[1:]
+        options = {word.partition(b"=")[0] for word in words if word.startswith(b"-")}
         assert options <= OF_3_1, options - OF_3_1
 
 
-def test_the_delta_is_against_the_live_tree() -> None:
-    assert b"--copy-dest=/prefix/envs/myenv" in replace(COMMAND, delta=True).argv()
-    assert b"--whole-file" in COMMAND.argv()
+def test_the_delta_is_against_the_live_tree_where_a_file_is_large() -> None:
+    assert b"--copy-dest=/prefix/envs/myenv" in argv(replace(JOB, items=LARGE))
+    assert b"--whole-file" in argv()
 
 
 @pytest.mark.parametrize(("bits", "kibibytes"), [(8_192_000, 1000), (1, 1), (8191, 1)])
 def test_a_limit_is_never_none(bits: int, kibibytes: int) -> None:
-    limited = replace(COMMAND, limit_bits_per_second=bits).argv()
-    assert b"--bwlimit=%d" % kibibytes in limited
+    assert b"--bwlimit=%d" % kibibytes in argv(replace(JOB, limit_bits_per_second=bits))
 
 
 def test_the_receiver_is_a_program_of_fixed_ascii(tmp_path: Path) -> None:
     """And one that runs: here as far as its refusal, since there is no such tree."""
     tree = tmp_path / "odd ' name" / "trees" / "0123"
-    command = replace(COMMAND, tree=str(tree), python=sys.executable)
-    [option] = [item for item in command.argv() if item.startswith(b"--rsync-path=")]
+    target = replace(JOB.target, python=sys.executable)
+    words = argv(replace(JOB, tree=str(tree), target=target))
+    [option] = [item for item in words if item.startswith(b"--rsync-path=")]
     line = option.partition(b"=")[2].decode("ascii")
     assert not set(line) & set("!$`\\;&|<>*?~#\n")
     done = subprocess.run(
@@ -128,7 +137,7 @@ def test_paths_that_shells_differ_about(path: str) -> None:
 @pytest.mark.parametrize(("host", "target"), [("gpu02", b"gpu02:."), ("fd00::2", b"[fd00::2]:.")])
 def test_an_address_is_no_daemons_module(host: str, target: bytes) -> None:
     """`fd00::2:.` would be the module `2:.` of the rsync daemon on fd00."""
-    assert replace(COMMAND, sender=replace(COMMAND.sender, ssh_host=host)).argv()[-1] == target
+    assert argv(sender=replace(SENDER, ssh_host=host))[-1] == target
 
 
 def test_versions() -> None:
