@@ -16,7 +16,10 @@ from envsync.agent.wire.source_operations import RsyncEnded
 from envsync.errors import AgentFailed
 from envsync.transport.job import Direct, Job, Sent
 from envsync.transport.names import DIRECT
-from envsync.transport.rsync import (
+from envsync.transport.rsync_command import RsyncSender, sender_argv, speaks_zstd
+from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, is_full
+from envsync.transport.rsync_output import Output
+from envsync.transport.rsync_steps import (
     after_rsync,
     failed_run,
     follow,
@@ -25,9 +28,6 @@ from envsync.transport.rsync import (
     receiver_refusal,
     stamped,
 )
-from envsync.transport.rsync_command import RsyncSender, sender_argv, speaks_zstd
-from envsync.transport.rsync_failures import PARTIAL_EXIT_CODES, is_full
-from envsync.transport.rsync_output import Output
 from envsync.transport.stream import StreamTransport
 
 WORTHWHILE_BYTES = 16 << 20

@@ -9,7 +9,7 @@ import pytest
 
 from envsync.agent.wire.messages import ReceiveFacts
 from envsync.agent.wire.source_operations import RsyncEnded
-from envsync.transport import direct, rsync
+from envsync.transport import direct, rsync, rsync_steps
 from envsync.transport.direct import DirectTransport
 from envsync.transport.job import Ask, Direct, Job, Receiver, Sent, Supply
 from envsync.transport.rsync_output import Output
@@ -73,8 +73,10 @@ def test_file_that_rsync_left_is_counted(
     """Of a file that it did not finish, it may have counted a part."""
     told, output = Told(monkeypatch, failed=[b"c"]), Output()
     job = told.job()
-    rsync.follow(job, output, b"%d  30%%  1MB/s  0:00:01 (xfr#2, to-chk=1/3)\r" % counted_bytes)
-    rsync.stamped(job, output)
+    rsync_steps.follow(
+        job, output, b"%d  30%%  1MB/s  0:00:01 (xfr#2, to-chk=1/3)\r" % counted_bytes
+    )
+    rsync_steps.stamped(job, output)
     assert told.streamed == [b"c"]
     assert (sum(told.sent_bytes), sum(told.files)) == (10_000, 3)
 
