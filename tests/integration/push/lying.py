@@ -35,7 +35,7 @@ from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd, RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.remote_source import open_remote
-from envsync.push.ends.target_end import TargetEnd
+from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
@@ -273,7 +273,7 @@ class Scene:
             contextlib.closing(open_remote(place, NAME, settings.local)) as source,
             contextlib.closing(LocalEnd("server1")) as end,
         ):
-            target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
+            target = TargetEnd(end, open_request(settings, str(prefix)))
             return Push(BothEnds(settings, source, target), _no_way_back).run()
 
     def push(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
@@ -283,7 +283,7 @@ class Scene:
         link = FakeLink(serve)
         seen = cast("Link", link)
         with contextlib.closing(link), opened(seen, prefix) as end:
-            target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
+            target = TargetEnd(end, open_request(settings, str(prefix)))
             return Push(BothEnds(settings, source, target), _no_way_back).run()
 
     def push_ahead(
@@ -308,7 +308,7 @@ class Scene:
         ):
             looking = pool.submit(source.look.state)
             wait_until(lambda: source.look.is_being_hashed() or looking.done(), "it is hashed")
-            target = TargetEnd(end, str(prefix), NAME, settings.local, settings.who)
+            target = TargetEnd(end, open_request(settings, str(prefix)))
             report = Push(BothEnds(settings, source, target), _no_way_back).run()
             looking.result()
             return report

@@ -14,6 +14,7 @@ import pytest
 from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.wire.messages import PublishFacts
+from envsync.agent.wire.target_operations import OpenTarget
 from envsync.errors import Locked
 from envsync.push.ends import command_locks
 from envsync.push.ends.command_locks import CommandLocks
@@ -169,7 +170,9 @@ def test_two_names_of_this_machine_are_one_place(scene: Scene) -> None:
 
     def ask(end: End, place: Place) -> Removed:
         try:
-            target = TargetEnd(end, place.prefix, NAME, (), "alice@here", command_locks.command)
+            target = TargetEnd(
+                end, OpenTarget(place.prefix, NAME, (), "alice@here", command=command_locks.command)
+            )
             removal = Removal(NAME, "alice@here")
             return remove_environment(
                 target, lambda: contextlib.nullcontext(target), removal, command_locks

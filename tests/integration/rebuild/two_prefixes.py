@@ -12,7 +12,7 @@ from envsync.push.cycle import Push
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
-from envsync.push.ends.target_end import TargetEnd
+from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
@@ -72,7 +72,7 @@ class TwoPrefixes:
     def end(self, order: PushSettings) -> Iterator[TargetEnd]:
         end = LocalEnd("server2")
         try:
-            yield TargetEnd(end, str(self.target), ENVIRONMENT, order.local, order.who)
+            yield TargetEnd(end, open_request(order, str(self.target)))
         finally:
             # A remote agent would end here, and its lock with it.
             end.service.target.lock.release()

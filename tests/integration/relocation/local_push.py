@@ -9,7 +9,7 @@ from envsync.push.cycle import Push
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
-from envsync.push.ends.target_end import TargetEnd
+from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
@@ -39,7 +39,7 @@ def push(
     (target / "envs").mkdir(parents=True, exist_ok=True)
     origin = open_local(Place("here", str(source)), NAME, settings.local)
     end = LocalEnd("there")
-    there = TargetEnd(end, str(target), name_there, settings.local, "test")
+    there = TargetEnd(end, open_request(settings, str(target)))
     seen = origin.at(f"{seen_at or target}/envs/{name_there}")
     try:
         return Push(BothEnds(settings, seen, there), no_reopening).run()

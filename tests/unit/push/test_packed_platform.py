@@ -18,7 +18,7 @@ from envsync.errors import PreflightRefused
 from envsync.push.cycle import Push
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
-from envsync.push.ends.target_end import TargetEnd
+from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.packed_platform import PackedPlatform, packed_platform
 from envsync.push.packing.packed_source import packed_source
@@ -116,7 +116,7 @@ def test_archive_for_another_platform_is_refused_with_a_usable_hint(here: Path) 
     order = archive_for("linux-s390x", here.parent)
     source = packed_source(order, Place("s", str(here)), NO_HELPERS)
     end = LocalEnd("server2")
-    target = TargetEnd(end, str(here), "e", order.local, order.who)
+    target = TargetEnd(end, open_request(order, str(here)))
     try:
         with pytest.raises(PreflightRefused, match="the architecture s390x") as refused:
             Push(BothEnds(order, source, target), lambda: nullcontext(target)).run()

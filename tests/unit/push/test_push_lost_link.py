@@ -17,7 +17,7 @@ from envsync.push.cycle import Push
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd, Progress
 from envsync.push.ends.local_source import source_of
-from envsync.push.ends.target_end import TargetEnd
+from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import ADOPTED, PUSHED, PushReport
 from tests.support import disk
@@ -82,7 +82,7 @@ class Scene:
             yield self._opened(end)
 
     def _opened(self, end: LocalEnd) -> TargetEnd:
-        return TargetEnd(end, str(self.there), NAME, self.settings.local, "test")
+        return TargetEnd(end, open_request(self.settings, str(self.there)))
 
 
 @pytest.fixture

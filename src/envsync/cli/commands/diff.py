@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envsync.agent.wire.target_operations import OpenTarget
 from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
@@ -63,7 +64,8 @@ def diff(
         if published:
             target = target_of(site, there, end, place)
         else:
-            target = TargetEnd(end, place.prefix, there, site.local(environment), site.who)
+            request = OpenTarget(place.prefix, there, site.local(environment), site.who)
+            target = TargetEnd(end, request)
         return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 
     place = site.place(site.server(server))

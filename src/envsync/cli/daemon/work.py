@@ -199,15 +199,13 @@ def _push(
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
     """Make spare trees; a failure is sent for each server, and only makes the next push slower."""
     from envsync.cli.pushing.request import PushOptions, resolve_push
-    from envsync.push.ends.target_end import TargetEnd
+    from envsync.push.ends.target_end import TargetEnd, open_request
     from envsync.push.queries.servers import Outcome, for_each_server
 
     request = resolve_push(site, PushOptions(environment, servers=servers))
-    settings = request.settings
 
     def make(end: End, place: Place) -> bool:
-        local, who, keep = settings.local, settings.who, settings.keep
-        return TargetEnd(end, place.prefix, environment, local, who, keep=keep).make_spare()
+        return TargetEnd(end, open_request(request.settings, place.prefix)).make_spare()
 
     def send_failure(outcome: Outcome[bool]) -> None:
         if outcome.error is not None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from envsync.agent.wire.server_operations import AskEnvironments
+from envsync.agent.wire.target_operations import OpenTarget
 from envsync.cli.invocation.in_order import ServerDocument, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
@@ -89,7 +90,7 @@ def target_of(site: Site, environment: str, end: End, place: Place, command: str
     local: tuple[str, ...] | None = site.local(environment)
     if not site.inventory.lists(environment):
         local = None
-    return TargetEnd(end, place.prefix, environment, local, site.who, command)
+    return TargetEnd(end, OpenTarget(place.prefix, environment, local, site.who, command=command))
 
 
 def environments_at(site: Site, place: Place) -> AskEnvironments:

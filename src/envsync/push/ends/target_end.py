@@ -57,6 +57,7 @@ from envsync.agent.wire.transfer_operations import BEGIN
 from envsync.push.ends import target_answers
 from envsync.push.ends.end import End, Progress, RemoteEnd
 from envsync.push.ends.target_answers import KnownThere, Staged
+from envsync.push.request.settings import PushSettings
 from envsync.tree.sharing import Share
 
 _PACKED_FROM_BYTES = 256 << 10
@@ -67,27 +68,18 @@ class TargetEnd:
     """One environment on a target. Must not be used from two threads at once."""
 
     def __init__(
-        self,
-        end: End,
-        prefix: str,
-        name: str,
-        local: tuple[str, ...] | None,
-        by: str,
-        command: str = "",
-        keep: int = 1,
-        before_switch: Callable[[], None] = lambda: None,
+        self, end: End, request: OpenTarget, before_switch: Callable[[], None] = lambda: None
     ) -> None:
-        """`local` is as in `OpenTarget`. `command` identifies the command in the target's lock.
+        """`before_switch` is called when `publish` is about to ask for the switch.
 
-        `keep` is how many earlier versions a push leaves there. `before_switch` is called when
-        `publish` is about to ask for the switch; it may raise, and then `publish` does not ask.
+        It may raise, and then `publish` does not ask.
         """
         self._end = end
         self.ask = end.ask
         self.on_progress: Progress | None = None
         """Called with the progress of a push's longer calls; set by `Push`."""
-        self.prefix = prefix
-        self.name = name
+        self.prefix = request.prefix
+        self.name = request.name
         self.before_switch = before_switch
         self._codecs: tuple[str, ...] | None = None
         remote = end if isinstance(end, RemoteEnd) else None
@@ -95,8 +87,7 @@ class TargetEnd:
         """The link to the target's server; None if the target is on this machine."""
         self.prints_at_login = remote is not None and bool(remote.noise)
         """Whether login files there print something."""
-        opening = OpenTarget(prefix, name, local, by, keep, command, end.server)
-        self.python = end.ask(OPEN_TARGET, opening)
+        self.python = end.ask(OPEN_TARGET, request._replace(server=end.server))
 
     @property
     def server(self) -> str:
@@ -281,3 +272,9 @@ class TargetEnd:
     def history(self) -> History:
         """Return what happened to the environment on the target, and what is kept of it there."""
         return self.ask(TARGET_HISTORY, None)
+
+
+def open_request(settings: PushSettings, prefix: str, command: str = "") -> OpenTarget:
+    """Return the request that opens a push's target in a server's `prefix`."""
+    name, local = settings.name_there, settings.local
+    return OpenTarget(prefix, name, local, settings.who, settings.keep, command)

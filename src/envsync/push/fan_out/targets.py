@@ -10,7 +10,7 @@ from importlib import import_module
 
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
-from envsync.push.ends.target_end import TargetEnd
+from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.places import Destination
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.progress import ProgressTracker
@@ -51,12 +51,7 @@ class Targets:
             stack.callback(end.close)
             yield TargetEnd(
                 end,
-                destination.prefix,
-                self._settings.name_there,
-                self._settings.local,
-                self._settings.who,
-                self._command,
-                self._settings.keep,
+                open_request(self._settings, destination.prefix, self._command),
                 before_switch=partial(self._begin_switch, destination.server),
             )
 
