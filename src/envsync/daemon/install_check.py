@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from envsync.agent.server.running_installers import installers_at_work
 from envsync.conda import busy
 from envsync.daemon.install_records import (
     changed_seconds,
-    is_in_namespace,
-    not_of_conda,
-    package_directories,
-    unclaimed,
+    is_of_conda,
     unwritten_history,
     what_is_missing,
 )
 from envsync.daemon.installer_runs import InstallerRun, InstallerRuns
+from envsync.daemon.rows import SourceRow
 from envsync.daemon.triggers import Observation
 from envsync.daemon.unclaimed_files import signs_of, unseen_signs
 from envsync.daemon.watch_points import names_in, site_packages, watched_directories
+from envsync.tree.local import LocalPaths
 
 CHECKS_SPARED_MAX = 4
 """While an installer runs, one check in so many is full; the others only test whether it runs."""
@@ -37,54 +36,60 @@ LOOK_SHARE = 10
 """The pause between two looks at /proc for hints, which come in crowds: at least so long, and so
 long that looks take at most one in LOOK_SHARE of the time."""
 
-_PROCESS = re.compile(r"\(process (\d+)\)$")
+LONG_CHECK_SECONDS = 1.0
+"""A check that takes longer, as one of a large environment on a slow disk, can miss installers."""
+
+
+class _AtWork(NamedTuple):
+    name: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.name} (process {self.pid})"
 
 
 class InstallCheck:
-    """Checks one source, and remembers which distributions were found complete.
+    """Checks one source, and remembers when it was last found complete.
 
     Set `is_polled` where an installer can begin and end between two looks at the source.
     """
 
-    def __init__(
-        self,
-        path: str,
-        accepted: Collection[str] | None = None,
-        runs: Collection[InstallerRun] = (),
-        accepted_seconds: float = 0.0,
-    ) -> None:
-        """`accepted` are the packages that an earlier check found complete, when it is known that
-        it did, `runs` the installers that were seen since; others can come from one that was not
-        seen. None means that all present packages are complete, but for what an installer at work
-        now has changed."""
+    def __init__(self, path: str, local: Sequence[str], earlier: SourceRow | None = None) -> None:
+        """`earlier` is what an earlier daemon knew of what stands at the path.
+
+        Without it, all that is there is taken for complete, except for what an installer at work
+        now has changed.
+        """
         self.is_polled = False
         self._path = path
+        self.set_local(local)
         self._complete: dict[str, int] = {}
-        self._runs = InstallerRuns(path, runs)
+        self._runs = InstallerRuns(path, earlier.installers if earlier else ())
         self._look_again_seconds = -math.inf
         self._is_look_due = False
         self._is_there = True
-        self._busy = ""
+        self._at_work: _AtWork | None = None
         self._checks_spared = 0
-        self._packages = package_directories(path)
-        self._accepted = self._packages if accepted is None else set(accepted)
-        self._came_unseen = self._packages - self._accepted
-        self._unseen_until = 0.0 if accepted is None else time.time()
         self._looked_seconds = time.time()
-        self.accepted_seconds = accepted_seconds or self._looked_seconds
+        self._unwatched_until_seconds = self._looked_seconds if earlier else 0.0
+        self.accepted_seconds = earlier.accepted_seconds if earlier else self._looked_seconds
         """When, since 1970, the check began that last found everything complete."""
         self._look_for_installer()
+
+    def set_local(self, patterns: Sequence[str]) -> None:
+        """Take the patterns of its local paths, which no revision has."""
+        self._local = LocalPaths(patterns)
 
     @property
     def runs(self) -> tuple[InstallerRun, ...]:
         """The installers that were seen since the source was last accepted."""
         return self._runs.all
 
-    def _look_for_installer(self) -> str:
-        """Return who is changing the environment now, as `pip (process 4242)`; empty if nobody."""
-        at_work = list(installers_at_work([os.fsencode(self._path)]))
+    def _look_for_installer(self) -> _AtWork | None:
+        """Return who is changing the environment now, if anybody is."""
+        at_work = [_AtWork(*found) for found in installers_at_work([os.fsencode(self._path)])]
         self._runs.note(at_work)
-        return next((f"{name} (process {pid})" for name, pid in at_work), "")
+        return at_work[0] if at_work else None
 
     def note_installer(self) -> None:
         """Note which installers run, now or at `look_seconds`; once the source settles they can be
@@ -115,17 +120,17 @@ class InstallCheck:
             # this check.
             self._looked_seconds = time.time()
             self._is_there = os.path.isdir(self._path)
-            self._packages = package_directories(self._path)
-            self._busy, self._checks_spared = self._look_for_installer(), CHECKS_SPARED_MAX
-        return Observation(busy=self._busy, unfinished=() if self._busy else self.unfinished())
+            self._at_work, self._checks_spared = self._look_for_installer(), CHECKS_SPARED_MAX
+        if self._at_work is not None:
+            return Observation(busy=str(self._at_work))
+        return Observation(unfinished=self.unfinished(), is_there=self._is_there)
 
     def _is_still_at_work(self) -> bool:
         """Return whether the installer seen last still runs; now and then False, to check fully."""
-        process = _PROCESS.search(self._busy)
         self._checks_spared -= 1
-        if process is None or self._checks_spared <= 0:
+        if self._at_work is None or self._checks_spared <= 0:
             return False
-        return os.path.exists(f"/proc/{process[1]}")
+        return os.path.exists(f"/proc/{self._at_work.pid}")
 
     def accept(self) -> None:
         """Take all that the last check saw for complete.
@@ -134,15 +139,11 @@ class InstallCheck:
         """
         if not self._is_there:
             return
-        self._accepted = self._packages
-        self.accepted_seconds = self._looked_seconds
-        self._came_unseen, self._unseen_until = set[str](), 0.0
+        self.accepted_seconds, now = self._looked_seconds, time.time()
+        # Whoever came and went during a long check was not seen.
+        is_long = now > self._looked_seconds + LONG_CHECK_SECONDS
+        self._unwatched_until_seconds = now if is_long else 0.0
         self._runs.forget_ended()
-
-    @property
-    def accepted(self) -> tuple[str, ...]:
-        """The packages taken for complete, as paths below the environment."""
-        return tuple(sorted(self._accepted))
 
     def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
         """Return a line for each thing that is half done.
@@ -151,11 +152,11 @@ class InstallCheck:
         them.
         """
         before = time.time() - busy.YOUNG_SECONDS if only_old else math.inf
-        signs = {*self._remains(before), *self._half_done(before), *self._orphans(before)}
+        signs = {*self._remains(before), *self._half_done(before)}
         if not only_old:
-            signs.update(signs_of(self._path, self._runs.ended))
-            until = math.inf if self.is_polled else self._unseen_until
-            signs.update(unseen_signs(self._path, self.accepted_seconds, until))
+            signs.update(signs_of(self._path, self._runs.ended, self._local))
+            until = math.inf if self.is_polled else self._unwatched_until_seconds
+            signs.update(unseen_signs(self._path, self.accepted_seconds, until, self._local))
         return tuple(sorted(signs))
 
     def _remains(self, before: float) -> Iterator[str]:
@@ -182,19 +183,6 @@ class InstallCheck:
                 if is_installed and changed_seconds(path) < before:
                     yield from self._incomplete(path)
 
-    def _orphans(self, before: float) -> Iterator[str]:
-        for path in unclaimed(self._path, self._new_packages()):
-            if changed_seconds(os.path.join(self._path, path)) < before:
-                name = path.partition("site-packages/")[2]
-                yield f"{name} is in no installed distribution"
-
-    def _new_packages(self) -> set[str]:
-        """Return the packages that an installer which nobody saw may have brought."""
-        new = self._packages - self._accepted
-        if self.is_polled:
-            return new
-        return new & self._came_unseen | set(filter(is_in_namespace, new))
-
     def _incomplete(self, dist_info: str) -> Iterator[str]:
         """Yield what a distribution lacks of the files in its RECORD.
 
@@ -208,7 +196,7 @@ class InstallCheck:
             return
         missing = what_is_missing(dist_info)
         # A conda recipe can delete files that a RECORD names, or the RECORD itself.
-        if missing is None or not not_of_conda(self._path, {os.path.basename(dist_info)}):
+        if missing is None or is_of_conda(self._path, os.path.basename(dist_info)):
             self._complete[dist_info] = changed_ns
         else:
             name = os.path.basename(dist_info).removesuffix(".dist-info")

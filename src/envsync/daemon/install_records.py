@@ -10,9 +10,8 @@ import csv
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
 
-from envsync.daemon.watch_points import names_in, site_packages
+from envsync.daemon.watch_points import names_in
 
 HISTORY_SECONDS = 60.0
 """How long a package with a new record that the history does not mention counts as half done."""
@@ -23,109 +22,32 @@ _LATE_RECORDS = ("", "pip", "uv")
 """Installers that always write a RECORD, so that a missing one is still to come; others may
 write none."""
 
-_DISTRIBUTION = re.compile(r"[+](?:.*::)?(\S+)")
-
-_OF_PIP = rb"^(?:\.\./)?((?:[^/\r\n]+/){%d}[^/\r\n]+)(?:/|\r?$)"
-"""Each directory so deep in a site-packages that a RECORD, an installed-files.txt (whose paths are
-relative to the egg-info) or a top_level.txt names. It also finds names of files, which do no
-harm."""
-
-_OF_CONDA = rb'site-packages/((?:[^/"]+/){%d}[^/"]+)/'
-
-_LEVELS = 3
-"""How deep packages of several distributions are: google/cloud/storage."""
-
-_SHARED_INIT_BYTES_MAX = 1024
-"""The largest `__init__.py` of such a package: it only extends the `__path__`, if there is any."""
+_CHANGE = re.compile(r"([+-])(?:.*::)?(\S+)")
 
 
-def package_directories(environment: str) -> set[str]:
-    """Return the import packages in each site-packages, as paths below the environment.
-
-    Those in a package that may be of several distributions are among them.
-    """
-    return {
-        path.removeprefix(f"{environment}/")
-        for directory in site_packages(environment)
-        for path in _packages(directory, _LEVELS)
-    }
-
-
-def _packages(directory: str, levels: int) -> Iterator[str]:
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            is_package = entry.name.isidentifier() and entry.name != "__pycache__"
-            if is_package and entry.is_dir(follow_symlinks=False):
-                yield entry.path
-                if levels > 1 and _is_shared(entry.path):
-                    yield from _packages(entry.path, levels - 1)
-
-
-def _is_shared(package: str) -> bool:
-    """Return whether several distributions may have parts of a package: it has nothing itself."""
-    try:
-        with os.scandir(package) as entries:
-            return all(
-                entry.stat().st_size <= _SHARED_INIT_BYTES_MAX
-                if entry.name == "__init__.py"
-                else entry.is_dir(follow_symlinks=False)
-                for entry in entries
-            )
-    except OSError:
-        return False
-
-
-def is_in_namespace(package: str) -> bool:
-    """Return whether a package is a part of another one. No directory of those is watched."""
-    return "/" in _name(package)
-
-
-def unclaimed(environment: str, packages: set[str]) -> set[str]:
-    """Return those of the packages, paths below the environment, that nothing has installed.
-
-    That is, no installer has recorded them; one that was killed records nothing. What is in another
-    such package is left out.
-    """
-    above = {os.path.dirname(path) for path in packages}
-    by_place: dict[tuple[str, int], set[str]] = {}
-    for path in packages | {path for path in above if _name(path)}:
-        name = _name(path)
-        place = path.removesuffix(name), name.count("/")
-        by_place.setdefault(place, set()).add(name)
-    left = {
-        directory + name
-        for (directory, depth), names in by_place.items()
-        for name in not_of_conda(
-            environment, _not_of_pip(os.path.join(environment, directory), names, depth), depth
-        )
-    }
-    return {path for path in packages & left if os.path.dirname(path) not in left}
-
-
-def _name(path: str) -> str:
-    """Return the name of a package: its path in the site-packages."""
-    return path.partition("site-packages/")[2]
-
-
-def _not_of_pip(site_packages: str, names: set[str], depth: int) -> set[str]:
-    """Return the names that no distribution in that site-packages records."""
-    records = [
-        os.path.join(site_packages, info, record)
-        for info in _likely_first(names_in(site_packages), names)
-        for record in _records(info)
-    ]
-    return _not_in(records, re.compile(_OF_PIP % depth, re.MULTILINE), names)
-
-
-def not_of_conda(environment: str, names: set[str], depth: int = 0) -> set[str]:
-    """Return the names of directories, so deep in site-packages, that no conda package installed.
+def is_of_conda(environment: str, dist_info: str) -> bool:
+    """Return whether a package of conda has brought a distribution's `.dist-info` directory.
 
     Decided by conda's records, because an INSTALLER file often names the pip with which the
     conda package was built.
     """
     meta = os.path.join(environment, "conda-meta")
-    records = [os.path.join(meta, record) for record in _likely_first(names_in(meta), names)]
-    return _not_in(records, re.compile(_OF_CONDA % depth), names)
+    path = os.fsencode(f"site-packages/{dist_info}/")
+    for name in _likely_first(names_in(meta), dist_info):
+        with contextlib.suppress(OSError), open(os.path.join(meta, name), "rb") as file:
+            if path in file.read(_RECORD_BYTES_MAX):
+                return True
+    return False
+
+
+def _likely_first(records: list[str], name: str) -> list[str]:
+    """Sort records named like a distribution first, as one of them most likely mentions it."""
+    likely = _normalized(name.partition("-")[0])
+    return sorted(records, key=lambda record: not _normalized(record).startswith(likely))
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def what_is_missing(dist_info: str) -> str | None:
@@ -183,27 +105,37 @@ def unwritten_history(environment: str) -> str:
     history that mentions none of the packages proves nothing, and a record counts only while it
     is younger than `HISTORY_SECONDS`.
     """
-    meta = os.path.join(environment, "conda-meta")
-    records = [name.removesuffix(".json") for name in names_in(meta) if name.endswith(".json")]
-    mentioned = _mentioned(os.path.join(meta, "history"))
-    unmentioned = [
-        name for name in records if not mentioned.intersection((name, name.rpartition("-")[0]))
-    ]
+    records = conda_records(environment)
+    unmentioned = sorted(records - mentioned(records, installed_by_history(environment)))
     if len(unmentioned) == len(records):
         return ""
     for name in unmentioned:
-        age_seconds = time.time() - changed_seconds(os.path.join(meta, f"{name}.json"))
-        if abs(age_seconds) < HISTORY_SECONDS:
+        path = os.path.join(environment, "conda-meta", f"{name}.json")
+        if abs(time.time() - changed_seconds(path)) < HISTORY_SECONDS:
             return name
     return ""
 
 
-def _mentioned(history: str) -> set[str]:
-    """Return all distributions that the history says were added, as `name-version-build`."""
-    with contextlib.suppress(OSError, ValueError), open(history, encoding="utf-8") as file:
-        text = file.read(_HISTORY_BYTES_MAX)
-        return {match[1] for match in map(_DISTRIBUTION.match, text.splitlines()) if match}
-    return set()
+def conda_records(environment: str) -> set[str]:
+    """Return the packages of which conda-meta has a record, as `name-version-build`."""
+    names = names_in(os.path.join(environment, "conda-meta"))
+    return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+
+def installed_by_history(environment: str) -> set[str]:
+    """Return what the history says is installed, as `name-version-build`, or without the build."""
+    installed = set[str]()
+    path = os.path.join(environment, "conda-meta/history")
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        for line in file.read(_HISTORY_BYTES_MAX).splitlines():
+            if change := _CHANGE.match(line):
+                (installed.add if change[1] == "+" else installed.discard)(change[2])
+    return installed
+
+
+def mentioned(packages: set[str], others: set[str]) -> set[str]:
+    """Return those of the packages that are among others, of which some may lack the build."""
+    return {name for name in packages if name in others or name.rpartition("-")[0] in others}
 
 
 def changed_seconds(path: str) -> float:
@@ -212,31 +144,3 @@ def changed_seconds(path: str) -> float:
         return os.lstat(path).st_ctime
     except OSError:
         return float("inf")
-
-
-def _records(info: str) -> tuple[str, ...]:
-    """Return the files in which a distribution lists its own; an egg-info has no RECORD."""
-    if info.endswith(".dist-info"):
-        return ("RECORD",)
-    return ("installed-files.txt", "top_level.txt") if info.endswith(".egg-info") else ()
-
-
-def _normalized(name: str) -> str:
-    return re.sub(r"[-_./]+", "-", name).lower()
-
-
-def _likely_first(records: list[str], names: Iterable[str]) -> list[str]:
-    """Sort records named like one of `names` first, as they most likely mention it."""
-    likely = tuple(_normalized(re.split("[-/]", name)[0]) for name in names)
-    return sorted(records, key=lambda name: not _normalized(name).startswith(likely))
-
-
-def _not_in(records: Iterable[str], pattern: re.Pattern[bytes], names: set[str]) -> set[str]:
-    """Return the names that `pattern` finds in none of the files; stop once all are found."""
-    left = set(map(os.fsencode, names))
-    for record in records:
-        if not left:
-            break
-        with contextlib.suppress(OSError), open(record, "rb") as file:
-            left.difference_update(pattern.findall(file.read(_RECORD_BYTES_MAX)))
-    return set(map(os.fsdecode, left))

@@ -44,7 +44,10 @@ class InstallerRuns:
         self._lock = threading.Lock()
         self._runs = {(run.pid, run.start_ticks): run for run in runs}
         for run in self.all:
-            if not run.ended_seconds:
+            if _start_ticks(run.pid) != run.start_ticks:
+                # The history can be of another conda, which ran after it while no daemon did.
+                self._over(run, may_be_forgotten=False)
+            elif not run.ended_seconds:
                 self._await_end(run)
 
     @property
@@ -97,15 +100,17 @@ class InstallerRuns:
         self._over(run)
         os.close(descriptor)
 
-    def _over(self, run: InstallerRun) -> None:
+    def _over(self, run: InstallerRun, *, may_be_forgotten: bool = True) -> None:
         key = run.pid, run.start_ticks
         with self._lock:
             if key not in self._runs or self._runs[key].ended_seconds:
                 return
-            if run.is_of_conda and self._has_written_history(run):
+            if may_be_forgotten and run.is_of_conda and self._has_written_history(run):
                 del self._runs[key]
             else:
-                self._runs[key] = run._replace(ended_seconds=time.time())
+                # By today's clock: it may have been set back meanwhile.
+                started = min(run.started_seconds, _seconds_at(run.start_ticks))
+                self._runs[key] = run._replace(started_seconds=started, ended_seconds=time.time())
 
     def _has_written_history(self, run: InstallerRun) -> bool:
         """Return whether a conda has written the history, which it does last."""

@@ -102,7 +102,9 @@ class MainLoop:
         assignments = self._inventory.read()
         self._store = Store(self._paths.database)
         self._store.put_inventory(str(self._settings.file))
-        self._scheduler = Scheduler(self._store, self._log, self._start)
+        self._scheduler = Scheduler(
+            self._store, self._log, self._start, on_checked=self._notifier.watchdog
+        )
         self._watcher = Watcher(self._wakeup.wake)
         self._selector.register(self._wakeup.fd, selectors.EVENT_READ, self._woken)
         self._listen()

@@ -27,8 +27,8 @@ class SourceRow:
 
     `tolerated` are installers' leftovers that a person or the first check accepted.
     `is_unchecked` is true from the first hint of a change until a check finds the source
-    complete. Such a check accepts the `packages` at `path` as complete (`InstallCheck.accepted`),
-    and forgets the `installers` that were seen (`InstallCheck.runs`); `accepted_seconds` is when.
+    complete. Such a check accepts what stands at `path` then, at `accepted_seconds`, and forgets
+    the `installers` that were seen (`InstallCheck.runs`).
     The row of one that left the inventory is kept, because it can come back, but not followed.
     """
 
@@ -40,7 +40,6 @@ class SourceRow:
     error: ErrorDocument | None = None
     is_unchecked: bool = False
     path: str = ""
-    packages: tuple[str, ...] = ()
     installers: tuple[InstallerRun, ...] = ()
     accepted_seconds: float = 0.0
     is_followed: bool = True

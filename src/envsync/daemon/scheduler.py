@@ -35,6 +35,8 @@ class Scheduler:
     """The daemon's work on all sources.
 
     `start` gives a task to a new process. Times are in monotonic seconds, except those of `wall`.
+    `on_checked` is called after each check of a source, as a turn can have many, and they can take
+    seconds.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Scheduler:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
+        on_checked: Callable[[], None] = lambda: None,
     ) -> None:
         self.sources: dict[str, TrackedSource] = {}
         self.sync_state = SyncState(store, log, wall, jitter)
@@ -52,6 +55,7 @@ class Scheduler:
         self._log = log
         self._clock = clock
         self._wall = wall
+        self._on_checked = on_checked
         self._pool = WorkerPool(start, log, clock)
         self._spare_trees = SpareTrees(log)
         self._message_handler = MessageHandler(
@@ -149,13 +153,14 @@ class Scheduler:
             self._spare_trees.retry_failed()
         for source in self.sources.values():
             source.look_for_installers()
-            if source.state.activity.is_due(now):
+            if now >= source.check_seconds:
                 source.check()
+                self._on_checked()
         next_times = [self._next_rescan_seconds]
         for source in self.sources.values():
             next_times += [
                 source.look_seconds,
-                source.state.activity.check_seconds,
+                source.check_seconds,
                 self._make_ready(source, now),
                 self._push(source),
             ]

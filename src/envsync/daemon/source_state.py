@@ -112,7 +112,7 @@ def checked(
 ) -> TrackedState:
     """Return the state after a check; what is tolerated does not count until it is gone."""
     row, unfinished = state.row, observation.unfinished
-    if not observation.busy:  # such a check does not list what is unfinished
+    if observation.is_there and not observation.busy:  # else what is unfinished is not listed
         row = replace(row, tolerated=tuple(sign for sign in row.tolerated if sign in unfinished))
         unfinished = tuple(sign for sign in unfinished if sign not in row.tolerated)
     observation = replace(observation, unfinished=unfinished)
@@ -126,12 +126,10 @@ def checked(
     )
 
 
-def accepted(state: TrackedState, packages: tuple[str, ...]) -> TrackedState:
-    """Return the state after a check has found these packages complete."""
+def accepted(state: TrackedState) -> TrackedState:
+    """Return the state after a check has found the source complete."""
     error = None if state.row.is_unfinished else state.row.error
-    return replace(
-        state, row=replace(state.row, packages=packages, is_unchecked=False, error=error)
-    )
+    return replace(state, row=replace(state.row, is_unchecked=False, error=error))
 
 
 # Workers' reports

@@ -175,6 +175,8 @@ def read(file: Path) -> DaemonState:
         return DaemonState()
 
 
+_RUN_FIELDS = len(InstallerRun._fields)
+
 _Values = tuple[str, str, str, str]
 
 
@@ -211,7 +213,7 @@ def _add(state: DaemonState, kind: bytes, document: Any) -> None:
     """Add a row to the state. Raises ValueError or TypeError if it is malformed."""
     if kind == _SOURCE.encode():
         source = _row(SourceRow, document)
-        runs = tuple(InstallerRun(*run) for run in source.installers)
+        runs = tuple(InstallerRun._make(run[:_RUN_FIELDS]) for run in source.installers)
         source = replace(source, installers=runs)
         state.sources[source.environment] = source
     elif kind == _SERVER.encode():

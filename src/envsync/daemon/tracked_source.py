@@ -44,17 +44,10 @@ class TrackedSource:
         self._wall = wall
         row = store.state.sources.get(self.name)
         earlier = row if row is not None and row.path == self.path else None
-        self._install_check = (
-            InstallCheck(self.path)
-            if earlier is None
-            else InstallCheck(
-                self.path, earlier.packages, earlier.installers, earlier.accepted_seconds
-            )
-        )
+        self._install_check = InstallCheck(self.path, assignment.local, earlier)
         if row is None:
             row = SourceRow(self.name, tolerated=self._install_check.unfinished(only_old=True))
-        packages = self._install_check.accepted
-        row = replace(row, path=self.path, packages=packages, is_followed=True)
+        row = replace(row, path=self.path, is_followed=True)
         self._state = self._with_installers(TrackedState(row))
         store.put_source(self._state.row)
         if self._state.is_in_doubt:
@@ -92,6 +85,7 @@ class TrackedSource:
         self.settle_seconds = settle_seconds
         if assignment.local != self._local:
             self._local = assignment.local
+            self._install_check.set_local(assignment.local)
             self._set(digest="", pending_digest="", scan=DUE)
 
     def set_paused(self, paused: bool) -> None:
@@ -120,6 +114,11 @@ class TrackedSource:
         self._apply(self._with_installers(state))
 
     @property
+    def check_seconds(self) -> float:
+        """When, by the clock, the next check is due."""
+        return self._state.activity.check_seconds
+
+    @property
     def look_seconds(self) -> float:
         """When, in monotonic seconds, `look_for_installers` has something to do."""
         return self._install_check.look_seconds
@@ -136,7 +135,7 @@ class TrackedSource:
         state = source_state.checked(self.state, observation, now, self.settle_seconds)
         if state.activity.is_at_rest:
             self._install_check.accept()
-            state = source_state.accepted(state, self._install_check.accepted)
+            state = source_state.accepted(state)
         self._apply(self._with_installers(state))
 
     def _with_installers(self, state: TrackedState) -> TrackedState:

@@ -12,7 +12,7 @@ BUSY_POLL_SECONDS = 0.25
 """The interval of checks whether an installer has ended."""
 
 UNFINISHED_POLL_SECONDS = 5.0
-UNFINISHED_POLL_MAX_SECONDS = 60.0
+UNFINISHED_POLL_MAX_SECONDS = 600.0
 
 REFUSED_MAX_SECONDS = 300.0
 """The longest pause between two tries of a source that is refused every time."""
@@ -29,6 +29,8 @@ class Observation:
     """The installer at work; empty if there is none."""
     unfinished: tuple[str, ...] = ()
     """A line for each thing that is half done."""
+    is_there: bool = True
+    """Whether the source exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,6 @@ class Activity:
     @property
     def is_at_rest(self) -> bool:
         return self.check_seconds == math.inf
-
-    def is_due(self, now: float) -> bool:
-        return now >= self.check_seconds
 
 
 NO_ACTIVITY = Activity()

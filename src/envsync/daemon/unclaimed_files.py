@@ -8,13 +8,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from envsync.daemon.install_records import changed_seconds
+from envsync.daemon.install_records import (
+    changed_seconds,
+    conda_records,
+    installed_by_history,
+    mentioned,
+)
 from envsync.daemon.installer_runs import SLACK_SECONDS, InstallerRun
 from envsync.daemon.watch_points import names_in, site_packages
+from envsync.tree.local import NFS_REMAINS, LocalPaths
 
 _RECORD_BYTES_MAX = 64 << 20
 _OTHERS = frozenset(("conda-meta", "envs", "pkgs", "tmp", "var"))
@@ -23,8 +30,14 @@ _OTHERS = frozenset(("conda-meta", "envs", "pkgs", "tmp", "var"))
 _PATHS_OF_NO_RECORD = (".pyc", ".egg-link", "easy-install.pth", ".lock")
 """What pip compiles, an old pip writes for `--editable`, and uv leaves in a `--target`."""
 
+_NFS_REMAINS = os.fsdecode(NFS_REMAINS)
+
 _CODE = (".py", ".pth", ".so")
 """Files of a site-packages that hardly anybody but an installer brings."""
+
+
+_SHARED_INIT_BYTES_MAX = 1024
+"""The largest `__init__.py` of such a package: it only extends the `__path__`, if there is any."""
 
 
 class _ChangedFile(NamedTuple):
@@ -32,40 +45,79 @@ class _ChangedFile(NamedTuple):
     changed_seconds: float
 
 
-def signs_of(environment: str, runs: Collection[InstallerRun]) -> Iterator[str]:
+def signs_of(environment: str, runs: Collection[InstallerRun], local: LocalPaths) -> Iterator[str]:
     """Yield a line for each thing that one of these runs, which have ended, left half done."""
     if not runs:
         return
     condas = [run for run in runs if run.is_of_conda]
-    meta = os.path.join(environment, "conda-meta")
-    for name in sorted(names_in(meta)):
-        if name.endswith(".json") and _is_of(condas, changed_seconds(os.path.join(meta, name))):
-            yield f"conda-meta/history does not mention {name.removesuffix('.json')}"
+    yield from _unwritten_history(environment, condas)
     since = min(run.started_seconds for run in runs) - SLACK_SECONDS
     found = {
         file.path
-        for file in _changed_files(environment, since)
+        for file in _changed_files(environment, [""], since, local)
         # An old pip records no scripts of a package that is installed with `--editable`.
         if _is_of(condas if file.path.startswith("bin/") else runs, file.changed_seconds)
     }
     yield from _signs(environment, found)
 
 
-def unseen_signs(environment: str, since_seconds: float, until_seconds: float) -> Iterator[str]:
-    """Yield a line for what an installer that nobody saw may have left half done in that time.
+def _unwritten_history(environment: str, condas: Collection[InstallerRun]) -> Iterator[str]:
+    """Yield what a conda has added or removed and not written into the history, which it does
+    last."""
+    meta = os.path.join(environment, "conda-meta")
+    records, installed = conda_records(environment), installed_by_history(environment)
+    for name in sorted(records - mentioned(records, installed)):
+        if _is_of(condas, changed_seconds(os.path.join(meta, f"{name}.json"))):
+            yield f"conda-meta/history does not mention {name}"
+    with contextlib.suppress(OSError):
+        if _is_of(condas, os.stat(meta).st_mtime):
+            without_builds = {name.rpartition("-")[0] for name in records}
+            for name in sorted(installed - records - without_builds):
+                yield f"conda-meta has no record of {name}, which its history mentions"
 
-    That is only code in a site-packages, because people and programs bring other files, too.
+
+def unseen_signs(
+    environment: str, since_seconds: float, unwatched_until_seconds: float, local: LocalPaths
+) -> Iterator[str]:
+    """Yield a line for what an installer that nobody saw may have left half done since then.
+
+    That is only code in a site-packages, because people and programs bring other files, too. What
+    came after `unwatched_until_seconds` counts only in packages that several distributions share,
+    because no hint tells of an installer that has begun to write there.
     """
-    if until_seconds < since_seconds:
-        return
     packages = _packages(environment)
+    parts = tuple(path for top in packages for path in _parts_of_shared(environment, top))
+    tops = packages if since_seconds <= unwatched_until_seconds else parts
     found = {
         path
-        for path, seconds in _changed_files(environment, since_seconds)
-        if seconds <= until_seconds and path.startswith(packages)
+        for path, seconds in _changed_files(environment, tops, since_seconds, local)
+        if seconds <= unwatched_until_seconds or path.startswith(parts)
         if path.endswith((*_CODE, "/RECORD")) or ".so." in path
     }
     yield from _signs(environment, found)
+
+
+def _parts_of_shared(environment: str, directory: str) -> Iterator[str]:
+    """Yield the directories in packages of which several distributions may have parts."""
+    for name in names_in(os.path.join(environment, directory)):
+        package = os.path.join(directory, name)
+        if name.isidentifier() and name != "__pycache__" and _is_shared(f"{environment}/{package}"):
+            for part in names_in(f"{environment}/{package}"):
+                yield f"{package}/{part}/"
+
+
+def _is_shared(package: str) -> bool:
+    """Return whether a package has no modules itself."""
+    try:
+        with os.scandir(package) as entries:
+            return all(
+                entry.stat().st_size <= _SHARED_INIT_BYTES_MAX
+                if entry.name == "__init__.py"
+                else entry.is_dir(follow_symlinks=False)
+                for entry in entries
+            )
+    except OSError:
+        return False
 
 
 def _signs(environment: str, paths: set[str]) -> Iterator[str]:
@@ -88,23 +140,33 @@ def _is_of(runs: Iterable[InstallerRun], changed_seconds: float) -> bool:
     )
 
 
-def _changed_files(environment: str, since_seconds: float) -> Iterator[_ChangedFile]:
-    """Yield the files that came since then: all of directories that have new entries."""
-    left = [""]
+def _changed_files(
+    environment: str, tops: Iterable[str], since_seconds: float, local: LocalPaths
+) -> Iterator[_ChangedFile]:
+    """Yield the files below some directories that came since then, and are part of a revision.
+
+    Only those in directories that have new entries.
+    """
+    left = list(tops)
     while left:
         directory = left.pop()
-        top = os.path.join(environment, directory)
-        with contextlib.suppress(OSError), os.scandir(top) as entries:
-            has_new = os.stat(top).st_mtime >= since_seconds
+        above = os.path.join(environment, directory)
+        with contextlib.suppress(OSError), os.scandir(above) as entries:
+            has_new = os.stat(above).st_mtime >= since_seconds
             for entry in entries:
                 path = os.path.join(directory, entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     if not _is_of_no_installer(path, entry.name):
                         left.append(path)
-                elif has_new and not entry.name.endswith(_PATHS_OF_NO_RECORD):
-                    seconds = entry.stat(follow_symlinks=False).st_ctime
-                    if seconds >= since_seconds and directory:
+                elif has_new and directory and _counts(entry.name):
+                    seconds = changed_seconds(entry.path)
+                    if since_seconds <= seconds < math.inf and not local.matches(os.fsencode(path)):
                         yield _ChangedFile(path, seconds)
+
+
+def _counts(name: str) -> bool:
+    """Return whether a file of that name can be an installer's, and is part of a revision."""
+    return not name.endswith(_PATHS_OF_NO_RECORD) and not name.startswith(_NFS_REMAINS)
 
 
 def _is_of_no_installer(path: str, name: str) -> bool:

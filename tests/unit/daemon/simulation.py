@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from envsync.daemon import tracked_source
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.installer_runs import InstallerRun
 from envsync.daemon.log import Log
-from envsync.daemon.rows import ServerRow
+from envsync.daemon.rows import ServerRow, SourceRow
 from envsync.daemon.scheduler import Scheduler
 from envsync.daemon.store import Store
 from envsync.daemon.tasks import Task
@@ -102,21 +102,21 @@ class FakeInstallCheck:
     def __init__(self, path: str) -> None:
         self.seen = Observation()
         self.old: tuple[str, ...] = ()
-        self.known: Collection[str] | None = None
-        """What a scheduler said that was accepted before."""
-        self.accepted: tuple[str, ...] = ()
-        self.there: tuple[str, ...] = ()
+        self.known: SourceRow | None = None
+        """What a scheduler said that was known before."""
         self.notes = 0
         """How often an installer was looked for at a hint."""
         self.runs: tuple[InstallerRun, ...] = ()
         self.accepted_seconds = 0.0
         self.look_seconds = math.inf
 
-    def made(self, accepted: Collection[str] | None) -> FakeInstallCheck:
+    def made(self, earlier: SourceRow | None) -> FakeInstallCheck:
         """As if it was made anew."""
-        self.known = accepted
-        self.accepted = self.there if accepted is None else tuple(accepted)
+        self.known = earlier
         return self
+
+    def set_local(self, patterns: Sequence[str]) -> None:
+        pass
 
     def note_installer(self) -> None:
         self.notes += 1
@@ -125,7 +125,7 @@ class FakeInstallCheck:
         return False
 
     def accept(self) -> None:
-        self.accepted = self.there
+        self.accepted_seconds += 1
 
     def observe(self) -> Observation:
         return self.seen
@@ -294,7 +294,7 @@ def simulated_daemon(
     monkeypatch.setattr(
         tracked_source,
         "InstallCheck",
-        lambda path, *known: pretended[path].made(known[0] if known else None),
+        lambda path, _, earlier: pretended[path].made(earlier),
     )
     return SimulatedDaemon(directory, checks=pretended)
 

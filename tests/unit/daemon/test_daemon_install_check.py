@@ -10,19 +10,24 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from envsync.conda.busy import YOUNG_SECONDS
-from envsync.daemon import install_check
+from envsync.daemon import install_check, unclaimed_files
 from envsync.daemon.install_check import InstallCheck
-from envsync.daemon.install_records import HISTORY_SECONDS
+from envsync.daemon.install_records import HISTORY_SECONDS, changed_seconds
+from envsync.daemon.installer_runs import InstallerRun
+from envsync.daemon.rows import SourceRow
+from envsync.daemon.triggers import Observation
+from envsync.tree.local import DEFAULT_LOCAL
 from tests.support.processes import wait_until
 from tests.support.pushes import NAME
 
 PACKAGES = "lib/python3.11/site-packages"
+HALF = "half is in no installed distribution"
 
 
 @pytest.fixture
@@ -59,13 +64,26 @@ def condas(top: Path, name: str, *files: str) -> None:
         history.write(f"+{name}-1.0-0\n")
 
 
+def first_check(top: Path) -> InstallCheck:
+    return InstallCheck(str(top), DEFAULT_LOCAL)
+
+
+def next_check(
+    top: Path, check: InstallCheck, runs: Sequence[InstallerRun] | None = None
+) -> InstallCheck:
+    """That of a daemon which was started later, and knows what the check's did."""
+    known = check.runs if runs is None else tuple(runs)
+    row = SourceRow(NAME, installers=known, accepted_seconds=check.accepted_seconds)
+    return InstallCheck(str(top), DEFAULT_LOCAL, row)
+
+
 def unfinished(top: Path) -> list[str]:
-    return list(InstallCheck(str(top)).observe().unfinished)
+    return list(first_check(top).observe().unfinished)
 
 
 def test_complete_install_shows_nothing(top: Path) -> None:
     assert unfinished(top) == []
-    assert InstallCheck(str(top)).unfinished(only_old=True) == ()
+    assert first_check(top).unfinished(only_old=True) == ()
     assert unfinished(top.parent / "none") == []
 
 
@@ -86,7 +104,7 @@ def test_remains_of_installers_are_named(top: Path, name: str) -> None:
 
 
 def test_a_distribution_of_which_files_are_missing(top: Path) -> None:
-    check = InstallCheck(str(top))
+    check = first_check(top)
     assert check.observe().unfinished == ()
     info = install(top, "half", ["half.py", "other.py"])
     (top / PACKAGES / "half.py").unlink()
@@ -133,33 +151,37 @@ def test_a_package_of_conda_without_what_its_recipe_deleted(top: Path, installer
     assert unfinished(top) == ["by_pip-1.0 is installed in part: ../../../bin/pip3.11 is missing"]
 
 
-def test_entry_that_came_unwatched_may_be_an_installers(top: Path) -> None:
-    (top / PACKAGES / "by_hand").mkdir()
-    accepted = InstallCheck(str(top)).accepted
-    assert accepted == (f"{PACKAGES}/by_hand",)
-    (top / PACKAGES / "half").mkdir()
+def test_package_that_came_unwatched_may_be_an_installers(top: Path) -> None:
+    write(top / PACKAGES / "by_hand/__init__.py")
+    later()
+    check = first_check(top)
+    later()
+    write(top / PACKAGES / "half/__init__.py")
     (top / PACKAGES / "by_hand/__pycache__").mkdir()  # whatever is done to what was accepted
-    check = InstallCheck(str(top), accepted)
+    check = next_check(top, check)
     for _ in range(2):
-        assert check.observe().unfinished == ("half is in no installed distribution",)
+        assert check.observe().unfinished == (HALF,)
     install(top, "half", ["half/__init__.py"])
     assert check.observe().unfinished == ()
-    check.accept()
-    assert check.accepted == (f"{PACKAGES}/by_hand", f"{PACKAGES}/half")
 
 
-def test_entry_added_by_hand_between_two_checks_is_accepted(top: Path) -> None:
+def test_package_added_by_hand_between_two_checks_is_accepted(top: Path) -> None:
     """Where something did, from the check on that has accepted it."""
-    check = InstallCheck(str(top), InstallCheck(str(top)).accepted)
-    (top / PACKAGES / "mine").mkdir()
-    assert check.observe().unfinished == ()
-    install(top, "pips", ["namespace/pips/__init__.py"])
-    (top / PACKAGES / "condas").mkdir()
-    condas(top, "condas", "condas/__init__.py")
-    check = InstallCheck(str(top), (f"{PACKAGES}/mine",))
+    later()
+    check = next_check(top, first_check(top))
+    later()
+    write(top / PACKAGES / "mine/__init__.py")
     assert check.observe().unfinished == ()
     check.accept()
-    (top / PACKAGES / "mine_too").mkdir()
+    later()
+    install(top, "pips", ["namespace/pips/__init__.py"])
+    write(top / PACKAGES / "condas/__init__.py")
+    condas(top, "condas", "condas/__init__.py")
+    check = next_check(top, check)
+    assert check.observe().unfinished == ()
+    check.accept()
+    later()
+    write(top / PACKAGES / "mine_too/__init__.py")
     assert check.observe().unfinished == ()
 
 
@@ -181,7 +203,7 @@ def test_code_that_came_unwatched_may_be_an_installers(
     install(top, "libs", ["pure.libs/liba.so.1", "pure/data/words.txt", "../../../share/a"])
     write(top / PACKAGES / "by_hand.py")
     later()
-    before = InstallCheck(str(top))
+    before = first_check(top)
     later()
     if is_polled:
         check = before
@@ -190,7 +212,7 @@ def test_code_that_came_unwatched_may_be_an_installers(
     else:
         write(top / PACKAGES / path)
         later()
-        check = InstallCheck(str(top), before.accepted, (), before.accepted_seconds)
+        check = next_check(top, before)
         later()
         write(top / PACKAGES / "by_hand2.py")
     signs = (f"{path} is in no installed distribution",) if is_sign else ()
@@ -201,7 +223,7 @@ def test_code_that_came_unwatched_may_be_an_installers(
 
 def test_scripts_of_a_target_are_beside_its_packages(top: Path) -> None:
     """Where `pip install --target` puts them, its RECORD names another place."""
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "pip"):
         check.note_installer()
         install(top, "tool", ["tool.py", "../../bin/tool"])
@@ -212,26 +234,23 @@ def test_scripts_of_a_target_are_beside_its_packages(top: Path) -> None:
 
 
 def test_an_environment_that_is_gone_comes_back_as_it_was(top: Path) -> None:
-    (top / PACKAGES / "mine").mkdir()
-    check = InstallCheck(str(top))
+    write(top / PACKAGES / "mine/__init__.py")
+    later()
+    check = first_check(top)
     top.rename(top.with_name("away"))
-    assert check.observe().unfinished == ()
+    assert check.observe() == Observation(is_there=False)
     check.accept()
     top.with_name("away").rename(top)
-    assert InstallCheck(str(top), check.accepted).observe().unfinished == ()
+    assert next_check(top, check).observe().unfinished == ()
 
 
-@pytest.mark.parametrize(
-    ("record", "line"),
-    [("top_level.txt", "old\n"), ("installed-files.txt", "../old/__init__.py\nPKG-INFO\n")],
-)
-def test_an_old_pip_leaves_an_egg_info(top: Path, record: str, line: str) -> None:
+def test_an_old_pip_leaves_an_egg_info(top: Path) -> None:
     info = top / PACKAGES / "Old_Name-1.0-py3.11.egg-info"
     info.mkdir()
-    (top / PACKAGES / "old").mkdir()
-    check = InstallCheck(str(top), ())
+    check = first_check(top)
+    killed(top, check, "pip", f"{PACKAGES}/old/__init__.py")
     assert check.observe().unfinished == ("old is in no installed distribution",)
-    (info / record).write_text(f"older\n{line}")
+    (info / "installed-files.txt").write_text("../old/__init__.py\nPKG-INFO\n")
     assert check.observe().unfinished == ()
 
 
@@ -255,7 +274,7 @@ def test_remains_that_are_old_are_named_once_they_are(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top / PACKAGES / "~umpy").mkdir()
-    check = InstallCheck(str(top))
+    check = first_check(top)
     assert check.unfinished(only_old=True) == ()
     later = time.time() + YOUNG_SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
@@ -292,10 +311,7 @@ def running(top: Path, name: str) -> Iterator[int]:
 @pytest.mark.parametrize(("name", "is_one"), [("pip", True), ("python", False)])
 def test_an_installer_at_work(top: Path, name: str, is_one: bool) -> None:
     with running(top, name) as pid:
-        assert InstallCheck(str(top)).observe().busy == (f"pip (process {pid})" if is_one else "")
-
-
-HALF = "half is in no installed distribution"
+        assert first_check(top).observe().busy == (f"pip (process {pid})" if is_one else "")
 
 
 def write(path: Path, text: str = "half") -> None:
@@ -321,7 +337,7 @@ def killed(top: Path, check: InstallCheck, name: str, *paths: str) -> None:
 def test_package_of_an_installer_that_was_noted_before_it_was_killed_is_unfinished(
     top: Path,
 ) -> None:
-    check = InstallCheck(str(top))
+    check = first_check(top)
     write(top / PACKAGES / "mine/__init__.py")
     assert check.observe().unfinished == ()  # made by hand
     killed(top, check, "pip", f"{PACKAGES}/half/__init__.py", f"{PACKAGES}/half/inner/a.py")
@@ -339,7 +355,7 @@ def test_end_of_an_installer_is_found_by_a_kernel_without_pidfds_too(
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(os, "pidfd_open", unknown)
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "pip"):
         check.note_installer()
         later()
@@ -351,7 +367,7 @@ def test_end_of_an_installer_is_found_by_a_kernel_without_pidfds_too(
 
 def test_half_installed_environment_that_is_gone_comes_back_unfinished(top: Path) -> None:
     """Its filesystem may have been unmounted."""
-    check = InstallCheck(str(top))
+    check = first_check(top)
     killed(top, check, "pip", f"{PACKAGES}/half/__init__.py")
     top.rename(top.with_name("away"))
     assert check.observe().unfinished == ()
@@ -364,7 +380,7 @@ def test_hint_soon_after_another_is_looked_at_later(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(install_check, "LOOK_SECONDS", 0.5)
-    check = InstallCheck(str(top))
+    check = first_check(top)
     check.note_installer()
     with running(top, "uv"):
         check.note_installer()
@@ -378,7 +394,7 @@ def test_hint_soon_after_another_is_looked_at_later(
 
 
 def test_installer_that_is_killed_while_another_works_is_noted(top: Path) -> None:
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "conda"):
         assert check.observe().busy
         killed(top, check, "pip", f"{PACKAGES}/half/__init__.py")
@@ -391,7 +407,7 @@ def test_installer_that_is_killed_while_another_works_is_noted(top: Path) -> Non
 def test_what_an_installer_left_is_unfinished_for_the_next_daemon_too(
     top: Path, is_seen_at_its_end: bool
 ) -> None:
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "pip"):
         write(top / PACKAGES / "pure.d/half.so")
         check.note_installer()
@@ -401,7 +417,7 @@ def test_what_an_installer_left_is_unfinished_for_the_next_daemon_too(
         ended(check)
         runs = check.runs
     sign = "pure.d is in no installed distribution"
-    again = InstallCheck(str(top), check.accepted, runs)
+    again = next_check(top, check, runs)
     assert again.observe().unfinished == (sign,)
     again.accept()  # a person insisted
     assert (again.runs, again.observe().unfinished) == ((), ())
@@ -413,7 +429,7 @@ def test_package_of_an_installer_that_is_at_work_at_the_first_look_is_not_accept
     write(top / PACKAGES / "mine/__init__.py")
     with running(top, "pip") as pid:
         write(top / PACKAGES / "half/__init__.py")
-        check = InstallCheck(str(top))
+        check = first_check(top)
         assert check.unfinished(only_old=True) == ()
         assert check.observe().busy == f"pip (process {pid})"
     ended(check)
@@ -431,7 +447,7 @@ def test_package_of_an_installer_that_is_at_work_at_the_first_look_is_not_accept
     ],
 )
 def test_file_of_any_kind_that_a_killed_pip_brought_is_unfinished(top: Path, path: str) -> None:
-    check = InstallCheck(str(top))
+    check = first_check(top)
     install(top, "pure2", ["pure/__init__.py", "../../../share/a", "../../../etc/b"])
     killed(top, check, "pip", f"{PACKAGES}/{path}")
     [sign] = check.observe().unfinished
@@ -447,6 +463,8 @@ def test_file_of_any_kind_that_a_killed_pip_brought_is_unfinished(top: Path, pat
         f"{PACKAGES}/mine.egg-link",
         f"{PACKAGES}/easy-install.pth",
         f"{PACKAGES}/.lock",
+        f"{PACKAGES}/pure/.nfs000000000123",
+        "share/jupyter/lab/settings/page_config.json",
         "bin/mine",
         "var/log/mine.log",
         ".lock",
@@ -456,14 +474,14 @@ def test_file_of_any_kind_that_a_killed_pip_brought_is_unfinished(top: Path, pat
 def test_what_installers_or_programs_leave_unrecorded_is_not_unfinished(
     top: Path, path: str
 ) -> None:
-    check = InstallCheck(str(top))
+    check = first_check(top)
     killed(top, check, "pip", path)
     assert check.observe().unfinished == ()
 
 
 def test_file_that_a_program_writes_after_an_install_is_not_unfinished(top: Path) -> None:
     install(top, "mypkg", ["mypkg/__init__.py", "mypkg/data/words.txt"])
-    check = InstallCheck(str(top), InstallCheck(str(top)).accepted)
+    check = first_check(top)
     write(top / PACKAGES / "mypkg/data/cache/model.bin")
     assert check.observe().unfinished == ()
     with running(top, "pip"):
@@ -479,7 +497,7 @@ def test_distribution_that_is_removed_may_leave_what_it_did_not_bring(top: Path)
     info = install(top, "mypkg", ["mypkg/__init__.py"])
     write(top / PACKAGES / "mypkg/settings.ini")
     write(top / PACKAGES / "mypkg/__pycache__/a.cpython-311.opt-1.pyc")
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "pip"):
         shutil.rmtree(info)
         (top / PACKAGES / "mypkg/__init__.py").unlink()
@@ -490,10 +508,11 @@ def test_distribution_that_is_removed_may_leave_what_it_did_not_bring(top: Path)
 
 def test_package_without_a_record_in_a_polled_environment_is_unfinished(top: Path) -> None:
     """Whoever put it there can have come and gone between two polls."""
-    check = InstallCheck(str(top))
+    check = first_check(top)
     check.is_polled = True
     assert check.observe().unfinished == ()
-    (top / PACKAGES / "half").mkdir()
+    later()
+    write(top / PACKAGES / "half/__init__.py")
     assert check.observe().unfinished == (HALF,)
     install(top, "half", ["half/__init__.py"])
     assert check.observe().unfinished == ()
@@ -506,7 +525,7 @@ def test_what_a_conda_brought_that_was_killed_before_it_wrote_the_history_is_unf
     top: Path,
 ) -> None:
     """Although another one comes to its end: only a record says that it is whole."""
-    check = InstallCheck(str(top))
+    check = first_check(top)
     condas(top, "numpy", "numpy/__init__.py")
     killed(top, check, "conda", "bin/tool", "lib/R/library/half/R/half.rdb")
     signs = (TOOL, "lib/R is in no installed package")
@@ -527,8 +546,108 @@ def test_what_a_conda_brought_that_was_killed_before_it_wrote_the_history_is_unf
     assert check.observe().unfinished == ()
 
 
+def test_conda_that_took_everything_back_left_nothing(top: Path) -> None:
+    """It renames the record that it had set aside, which has another ctime then."""
+    record, aside = top / "conda-meta/numpy-1.0-0.json", top / "conda-meta/numpy-1.0-0.json.c~"
+    check = first_check(top)
+    with running(top, "conda"):
+        check.note_installer()
+        record.rename(aside)
+        aside.rename(record)
+    ended(check)
+    assert check.observe().unfinished == ()
+
+
+def test_conda_that_is_repeated_mends_what_it_left(top: Path) -> None:
+    check = first_check(top)
+    killed(top, check, "conda", "bin/tool")
+    record = top / "conda-meta/tool-1.0-0.json"
+    with running(top, "conda"):
+        check.note_installer()
+        record.write_text(json.dumps({"files": ["bin/tool"]}))
+    ended(check)
+    sign = "conda-meta/history does not mention tool-1.0-0"
+    assert check.observe().unfinished == (sign,)
+    later()
+    with running(top, "conda"):
+        check.note_installer()
+        with (top / "conda-meta/history").open("a") as history:
+            history.write("+conda-forge/linux-64::tool-1.0-0\n")
+    ended(check)
+    assert check.observe().unfinished == ()
+
+
+def test_record_that_a_killed_mamba_removed_is_missing(top: Path) -> None:
+    """It removes the old packages first."""
+    with (top / "conda-meta/history").open("a") as history:
+        history.write("+c/linux-64::old-1.0-0\n-c/linux-64::old-1.0-0\n+c/linux-64::new-2.0\n")
+    (top / "conda-meta/new-2.0-0.json").write_text("{}")
+    later()
+    check = first_check(top)
+    with running(top, "mamba"):
+        check.note_installer()
+        (top / "conda-meta/numpy-1.0-0.json").unlink()
+    ended(check)
+    sign = "conda-meta has no record of numpy-1.0-0, which its history mentions"
+    assert check.observe().unfinished == (sign,)
+    with (top / "conda-meta/history").open("a") as history:
+        history.write("-c/linux-64::numpy-1.0-0\n")
+    assert check.observe().unfinished == ()
+
+
+def test_conda_killed_with_the_daemon_is_not_taken_for_a_later_one(top: Path) -> None:
+    check = first_check(top)
+    with running(top, "conda"):
+        write(top / "bin/tool")
+        check.note_installer()
+        runs = check.runs
+    later()
+    condas(top, "scipy")
+    again = next_check(top, check, runs)
+    assert again.observe().unfinished == (TOOL,)
+
+
+def test_installer_is_noted_though_the_clock_is_set_back(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = first_check(top)
+    with running(top, "pip"):
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", lambda now=time.time: now() + 3600)
+            check.note_installer()
+        write(top / PACKAGES / "half/__init__.py")
+    ended(check)
+    assert check.observe().unfinished == (HALF,)
+
+
+def test_file_that_vanishes_hides_no_other(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = first_check(top)
+    killed(top, check, "pip", *(f"{PACKAGES}/{name}.py" for name in ("a_half", "gone", "z_half")))
+    true_changed = changed_seconds
+
+    def changed(path: str) -> float:
+        return true_changed(path + "?" if path.endswith("gone.py") else path)
+
+    monkeypatch.setattr(unclaimed_files, "changed_seconds", changed)
+    signs = tuple(f"{name}.py is in no installed distribution" for name in ("a_half", "z_half"))
+    assert check.observe().unfinished == signs
+
+
+def test_what_came_during_a_long_check_is_looked_at_by_the_next(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install_check, "LONG_CHECK_SECONDS", 0.0)
+    check = first_check(top)
+    later()
+    assert check.observe().unfinished == ()
+    write(top / PACKAGES / "half/__init__.py")
+    later()
+    check.accept()
+    assert check.observe().unfinished == (HALF,)
+
+
 def test_package_that_a_killed_conda_recorded_is_unfinished_without_a_history(top: Path) -> None:
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "conda"):
         check.note_installer()
         record = top / "conda-meta/tool-1.0-0.json"
@@ -541,7 +660,7 @@ def test_package_that_a_killed_conda_recorded_is_unfinished_without_a_history(to
 
 def test_conda_that_changed_nothing_may_write_no_history(top: Path) -> None:
     """Although pip installed something meanwhile, as by `conda env update` it does."""
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "conda"):
         install(top, "tools", ["../../../bin/tool", "../../../share/man/tool.1", "tools.py"])
         assert check.observe().busy
@@ -552,7 +671,7 @@ def test_conda_that_changed_nothing_may_write_no_history(top: Path) -> None:
 def test_new_environment_of_a_conda_that_was_killed_is_unfinished(tmp_path: Path) -> None:
     """Some create the history first, and empty."""
     top = tmp_path / "envs/new"
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "mamba"):
         write(top / "conda-meta/history", "")
         write(top / "bin/tool")
@@ -575,13 +694,14 @@ def test_part_of_a_namespace_package_that_an_installer_began_is_unfinished(
     if init is not None:
         write(top / PACKAGES / "nvidia/__init__.py", init)
     later()
-    check = InstallCheck(str(top))
+    check = first_check(top)
     if is_seen:
         killed(top, check, "pip", f"{PACKAGES}/nvidia/labmany/inner/__init__.py")
     else:
+        later()
         write(top / PACKAGES / "nvidia/labmany/inner/__init__.py")
     assert check.observe().unfinished == (INNER,)
-    assert InstallCheck(str(top), check.accepted).observe().unfinished == (INNER,)
+    assert next_check(top, check).observe().unfinished == (INNER,)
     if by == "pip":
         install(top, "nvidia_b", ["nvidia/labmany/inner/__init__.py"])
     else:
@@ -592,7 +712,7 @@ def test_part_of_a_namespace_package_that_an_installer_began_is_unfinished(
 def test_directory_in_a_package_that_has_modules_is_a_programs(top: Path) -> None:
     install(top, "google", ["google/__init__.py", "google/a.py"])
     (top / PACKAGES / "by_hand").mkdir()
-    check = InstallCheck(str(top))
+    check = first_check(top)
     for package in ("google/made_as_it_ran", "by_hand/inner"):
         (top / PACKAGES / package).mkdir()
     assert check.observe().unfinished == ()
@@ -601,7 +721,7 @@ def test_directory_in_a_package_that_has_modules_is_a_programs(top: Path) -> Non
 def test_package_that_an_upgrade_began_to_write_is_unfinished(top: Path) -> None:
     """uv has removed the old one, whose name for Python may be another than pip's."""
     old = install(top, "scikit_lab", ["sklab/__init__.py"])
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "uv"):
         shutil.rmtree(old)
         (top / PACKAGES / "sklab/__init__.py").unlink()
@@ -610,7 +730,7 @@ def test_package_that_an_upgrade_began_to_write_is_unfinished(top: Path) -> None
     ended(check)
     sign = "sklab is in no installed distribution"
     assert check.observe().unfinished == (sign,)
-    assert InstallCheck(str(top), check.accepted, check.runs).observe().unfinished == (sign,)
+    assert next_check(top, check).observe().unfinished == (sign,)
     install(top, "scikit_lab", ["sklab/__init__.py"])
     assert check.observe().unfinished == ()
 
@@ -620,12 +740,12 @@ def test_installer_that_ends_as_it_is_looked_at_did_not_run_since_the_boot(
 ) -> None:
     write(top / PACKAGES / "mine/__init__.py")
     later()
-    check = InstallCheck(str(top))
+    check = first_check(top)
     with running(top, "pip") as pid:
         check.note_installer()
     ended(check)
     monkeypatch.setattr(install_check, "installers_at_work", lambda _: [("pip", pid)])
     assert check.observe().busy
     monkeypatch.setattr(install_check, "installers_at_work", lambda _: [])
-    check._busy = ""
+    check._at_work = None
     assert check.observe().unfinished == ()

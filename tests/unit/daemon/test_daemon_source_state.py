@@ -83,7 +83,7 @@ def test_an_unfinished_install_stays_noted_through_scans_and_failures() -> None:
     state = source_state.scanned(state, "r2", 2, by_push=False, checked_seconds=WALL)
     state = source_state.failed(state, SourceRefused("busy"), NOW, SETTLE)
     assert (state.row.revision, state.row.error) == ("r2", error)
-    assert source_state.accepted(checked(state), ("x",)).row.error is None
+    assert source_state.accepted(checked(state)).row.error is None
 
 
 def test_a_scan_clears_the_error_of_an_earlier_one() -> None:

@@ -24,8 +24,7 @@ BROKEN = Observation(unfinished=("it has no RECORD",))
 
 def test_a_change_is_looked_at_once_it_has_settled() -> None:
     activity = changed(NO_ACTIVITY, 100.0, SETTLE)
-    assert not activity.is_due(109.9)
-    assert activity.is_due(110.0)
+    assert activity.check_seconds == 110.0
     assert checked(activity, QUIET, 110.0, SETTLE) == NO_ACTIVITY
 
 
@@ -36,7 +35,7 @@ def test_each_further_change_settles_anew() -> None:
 
 def test_a_source_that_never_settles_is_looked_at_all_the_same() -> None:
     activity, now = changed(NO_ACTIVITY, 0.0, SETTLE), 0.0
-    while not activity.is_due(now):
+    while now < activity.check_seconds:
         now += 5.0
         activity = changed(activity, now, SETTLE)
     assert now == pytest.approx(UNSETTLED_MAX_SECONDS, abs=SETTLE)
@@ -69,7 +68,7 @@ def test_broken_install_is_checked_ever_more_rarely_until_a_change() -> None:
 def test_broken_install_that_changes_all_the_time_is_checked_in_the_end() -> None:
     activity = checked(changed(NO_ACTIVITY, 0.0, SETTLE), BROKEN, 10.0, SETTLE)
     now = 10.0
-    while not activity.is_due(now) and now < 2 * UNSETTLED_MAX_SECONDS:
+    while now < activity.check_seconds and now < 2 * UNSETTLED_MAX_SECONDS:
         now += 5.0
         activity = changed(activity, now, SETTLE)
     assert now == pytest.approx(UNSETTLED_MAX_SECONDS, abs=2 * SETTLE)

@@ -12,6 +12,7 @@ from tests.unit.daemon.simulation import (
     FIRST_SCANS,
     RESCAN,
     SETTLE,
+    FakeInstallCheck,
     SimulatedDaemon,
     StartDaemon,
     check_of,
@@ -59,7 +60,7 @@ def test_a_restart_does_not_push_what_is_broken(
     again.world["one"] = "half"
     assert again.later(RESCAN + 60) == [*FIRST_SCANS, Task(("one", "two"))]
     check_of(again, "one").seen = Observation()
-    assert again.later(60) == [Task(("one",), ("a", "b"))]
+    assert again.later(600) == [Task(("one",), ("a", "b"))]
     assert again.store.state.sources["one"].error is None
 
 
@@ -81,7 +82,7 @@ def test_install_that_ended_with_the_daemon_is_checked_before_a_push(
     assert error is not None
     assert error["code"] == "unfinished"
     check_of(again, "one").seen = Observation()
-    assert again.later(60) == [Task(("one",), ("a", "b"))]
+    assert again.later(600) == [Task(("one",), ("a", "b"))]
     assert not again.store.state.sources["one"].is_unchecked
 
 
@@ -96,24 +97,35 @@ def test_an_install_killed_while_no_daemon_ran_is_not_pushed_to_a_server_that_la
     assert again.store.state.sources["one"].is_unfinished
 
 
-def test_the_packages_that_a_check_accepted_are_known_after_a_restart(
+def test_when_a_check_found_it_complete_is_known_after_a_restart(
     start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:
     """Of what stands at that path: at another one, it is a first look."""
     assert check_of(daemon, "one").known is None
-    check_of(daemon, "one").there = ("x/numpy",)
+    start = check_of(daemon, "one").accepted_seconds
     daemon.scheduler.hint(["one"])
-    daemon.later(SETTLE - 1)
-    restarted = start_daemon()
-    assert check_of(restarted, "one").known == ()
-    daemon.later(1)
-    restarted = start_daemon()
-    assert check_of(restarted, "one").known == ("x/numpy",)
-    restarted.checks["/q/one"] = check_of(restarted, "two")
-    restarted.checks["/q/one"].there = ("y/numpy",)
+    for wait_seconds, accepted_seconds in ((SETTLE - 1, start), (1, start + 1)):
+        daemon.later(wait_seconds)
+        restarted = start_daemon()
+        known = check_of(restarted, "one").known
+        assert known is not None
+        assert known.accepted_seconds == accepted_seconds
+    restarted.checks["/q/one"] = FakeInstallCheck("one")
     restarted.edit(path="/q/one")
     assert restarted.checks["/q/one"].known is None
-    assert restarted.store.state.sources["one"].packages == ("y/numpy",)
+
+
+def test_what_a_person_accepted_stays_accepted_while_the_source_is_away(
+    daemon: SimulatedDaemon,
+) -> None:
+    remains = Observation(unfinished=("an installer left ~umpy",))
+    for seen in (remains, Observation(is_there=False)):
+        check_of(daemon, "one").seen = seen
+        daemon.scheduler.sync("one")
+        daemon.work()
+    check_of(daemon, "one").seen = remains
+    daemon.scheduler.hint(["one"])
+    assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
 
 
 def test_a_person_may_have_it_pushed_as_it_is(daemon: SimulatedDaemon) -> None:
