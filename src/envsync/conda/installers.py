@@ -19,7 +19,9 @@ _HARMLESS = frozenset(
 # An option of one letter, perhaps after others that take no value: `-n`, `-nmyenv`, `-yqnmyenv`.
 _SHORT_OPTION = re.compile(rb"-[CIOSUdhkqvy]*([fnpt])=?(.*)", re.DOTALL)
 # Behind one of these, a word may be no verb but a value: `uv --cache-dir cache sync`.
-_BEFORE_VALUE = re.compile(rb"--[^=]+|-[CIOSUdhkqvy]*[fnpt]")
+_BEFORE_VALUE = re.compile(
+    rb"--(?!no-|disable-|offline$|quiet$|verbose$|debug$|json$|yes$)[^=]+|-[CIOSUdhkqvy]*[fnpt]"
+)
 _NAME_OPTIONS = (b"-n", b"--name")
 _PATH_OPTIONS = (b"-p", b"--prefix", b"--python", b"--target", b"-t")
 _FILE_OPTIONS = (b"-f", b"--file")

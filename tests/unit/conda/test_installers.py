@@ -71,6 +71,8 @@ def test_pip_of_elsewhere_that_a_variable_leads_here_is_seen(variable: str) -> N
          b"micromamba --rc-file config install -n myenv x", b"", "micromamba"),
         ("uv, whose -n means no cache", b"uv pip install -n x", ENVIRONMENT, "uv"),
         ("a job behind options", b"uv -q --cache-dir=x run job.py sync", ENVIRONMENT, None),
+        ("a job behind a flag", b"conda --no-plugins run -n myenv dvc update", b"", None),
+        ("a job of uv behind a flag", b"uv --offline run job.py sync", ENVIRONMENT, None),
         ("uv", b"uv pip install --python ENV/bin/python x", b"", "uv"),
         ("a job of the environment", b"ENV/bin/python train.py install", b"", None),
         ("an editor on conda's file", b"vi ENV/conda-meta/history", b"", None),
