@@ -13,16 +13,16 @@ from envsync.push.rebuilding.relaxation import (
     Pin,
     PinPolicy,
     Relaxation,
-    built_for_another,
     conda_pins,
-    from_places,
-    names,
-    never_asked_for,
+    given_up_builds,
+    left_out,
+    named_with_address,
+    package_names,
     pip_pins,
-    relax_conflict,
-    relax_missing,
+    relax,
     specs,
 )
+from envsync.push.rebuilding.solver_messages import CONFLICT, UNAVAILABLE, ToolFailure
 from envsync.push.request.method import AUTO, MIRROR, PACK, REBUILD, choose_method
 
 
@@ -59,7 +59,7 @@ def test_on_another_platform_builds_are_not_asked_for() -> None:
     pins = conda_pins(asked(NUMPY, SIX), PinPolicy(other_platform=ARM))
     assert specs(pins) == ("numpy=1.26.4", "six=1.16=pyh_0")
     assert pins[0].steps[-1] == DROPPED
-    (told,) = built_for_another(asked(NUMPY, PYTHON, SIX), PinPolicy(other_platform=ARM))
+    (told,) = given_up_builds(asked(NUMPY, PYTHON, SIX), PinPolicy(other_platform=ARM))
     assert str(told) == "the builds of 2 packages -> their versions (they are for linux-64)"
 
 
@@ -112,7 +112,7 @@ def test_no_name_becomes_an_option(name: str) -> None:
     conda = CondaRequirement(name, "1.0", "0", "noarch")
     assert pip_pins(asked(pip=pip), PinPolicy()) == ()
     assert conda_pins(asked(conda), PinPolicy()) == ()
-    told = [str(one) for one in never_asked_for(asked(conda, pip=pip), PinPolicy())]
+    told = [str(one) for one in left_out(asked(conda, pip=pip), PinPolicy())]
     why = "left out (no tool accepts that name, version or build)"
     assert told == [f"{name!r} '1.0' of {tool} -> {why}" for tool in ("conda", "pip")]
 
@@ -120,15 +120,15 @@ def test_no_name_becomes_an_option(name: str) -> None:
 def test_requirement_that_is_asked_for_is_not_reported_as_left_out() -> None:
     nowhere = PipRequirement("nowhere", "", "", False, True)
     requirements = asked(NUMPY, PYTHON, SIX, JPEG, EPOCH, pip=(WHEEL, EDITABLE, CLONE, nowhere))
-    (told,) = never_asked_for(requirements, PinPolicy())
+    (told,) = left_out(requirements, PinPolicy())
     assert told.before == "'nowhere' '' of pip"
     pins = pip_pins(requirements, PinPolicy(other_platform=ARM))
-    assert names(pins) == ("mylab", "tool", "lib")
+    assert package_names(pins) == ("mylab", "tool", "lib")
 
 
 def test_only_pins_that_the_message_names_are_relaxed() -> None:
     pins = conda_pins(asked(NUMPY, PYTHON, SIX), PinPolicy())
-    outcome = relax_missing(pins, ["NumPy"], [], "not available")
+    outcome = relax(pins, ToolFailure(UNAVAILABLE, ("NumPy",), summary="not available"))
     assert specs(outcome.pins) == ("numpy=1.26.4", *specs(pins)[1:])
     assert [str(one) for one in outcome.relaxations] == [
         "numpy=1.26.4=py311h_0 -> numpy=1.26.4 (not available)"
@@ -141,7 +141,7 @@ CLONE = PipRequirement("lib", "2.0", "git+ssh://git@h/lab/lib.git@abc#subdirecto
 
 
 @pytest.mark.parametrize(
-    ("package", "place"),
+    ("package", "address"),
     [
         (WHEEL, "/home/alice/my lab-0.1.0.whl"),
         (EDITABLE, "/srv/tool"),
@@ -150,18 +150,21 @@ CLONE = PipRequirement("lib", "2.0", "git+ssh://git@h/lab/lib.git@abc#subdirecto
         (CLONE, "ssh://****@h/lab/lib.git"),
     ],
 )
-def test_package_of_a_local_place_is_never_asked_of_an_index(
-    package: PipRequirement, place: str
+def test_package_with_its_own_address_is_never_asked_of_an_index(
+    package: PipRequirement, address: str
 ) -> None:
     """Of that name there may be anybody's there; on another platform it may be left out."""
     pins = pip_pins(asked(pip=(package,)), PinPolicy())
-    for names_, places in (((package.name,), ()), ((), (place,))):
-        assert not relax_missing(pins, names_, places, "").relaxations
-        assert from_places(pins, names_, places) == pins
-    assert from_places(pins, ["idna"], ["/srv/too"]) == ()
+    by_name = ToolFailure(UNAVAILABLE, names=(package.name,))
+    by_address = ToolFailure(UNAVAILABLE, addresses=(address,), summary="gone")
+    for failure in (by_name, by_address):
+        assert not relax(pins, failure).relaxations
+        assert named_with_address(pins, failure) == [*pins]
+    other = ToolFailure(UNAVAILABLE, ("idna",), ("/srv/too",))
+    assert named_with_address(pins, other) == []
     elsewhere = pip_pins(asked(pip=(package,)), PinPolicy(other_platform=ARM))
-    (left_out,) = relax_missing(elsewhere, [], [place], "gone").relaxations
-    assert str(left_out).endswith("-> left out (gone)")
+    (relaxation,) = relax(elsewhere, by_address).relaxations
+    assert str(relaxation).endswith("-> left out (gone)")
 
 
 def test_from_history_leaves_no_pip_package_to_what_others_need() -> None:
@@ -171,10 +174,10 @@ def test_from_history_leaves_no_pip_package_to_what_others_need() -> None:
 
 def test_conflict_relaxes_the_strictest_pins_and_leaves_none_out() -> None:
     pins = conda_pins(asked(NUMPY, SIX), PinPolicy(other_platform=ARM))
-    first = relax_conflict(pins, ["numpy", "six"], "")
+    first = relax(pins, ToolFailure(CONFLICT, ("numpy", "six")))
     assert specs(first.pins) == ("numpy=1.26.*", "six=1.16")
     last = (Pin("a", ("a=1", DROPPED)), Pin("b", ("b=1",)))
-    assert relax_conflict(last, ["a", "b"], "").relaxations == ()
+    assert relax(last, ToolFailure(CONFLICT, ("a", "b"))).relaxations == ()
 
 
 @given(
@@ -186,11 +189,10 @@ def test_every_step_is_told_and_there_is_an_end(failing: list[str], other: str) 
     most = sum(len(pin.steps) - 1 for pin in pins)
     told = 0
     for name in failing:
-        outcome = relax_missing(pins, [name], [], "gone")
-        told += len(outcome.relaxations)
-        pins = outcome.pins
+        pins, relaxations = relax(pins, ToolFailure(UNAVAILABLE, (name,)))
+        told += len(relaxations)
     assert told == sum(pin.step for pin in pins) <= most
-    assert len(names(pins)) == len(specs(pins))
+    assert len(package_names(pins)) == len(specs(pins))
 
 
 HERE = Platform("Linux", "x86_64", "glibc", "2.36")

@@ -158,7 +158,7 @@ NO_COMPILER = "  error: command 'gcc' failed\n  ERROR: Failed building wheel for
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "names", "places"),
+    ("said", "kind", "names", "addresses"),
     [
         (transcript("pip-gone"), UNAVAILABLE, ("cowsay",), ()),
         (transcript("pip-conflict"), UNAVAILABLE, ("idna",), ()),
@@ -174,10 +174,10 @@ NO_COMPILER = "  error: command 'gcc' failed\n  ERROR: Failed building wheel for
     ],
 )
 def test_message_of_pip_is_read(
-    said: str, kind: str, names: tuple[str, ...], places: tuple[str, ...]
+    said: str, kind: str, names: tuple[str, ...], addresses: tuple[str, ...]
 ) -> None:
     failure = read_pip(said)
-    assert (failure.kind, failure.names, failure.places) == (kind, names, places)
+    assert (failure.kind, failure.names, failure.addresses) == (kind, names, addresses)
 
 
 def test_a_package_of_a_channel_that_is_an_address() -> None:

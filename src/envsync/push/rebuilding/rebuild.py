@@ -32,16 +32,14 @@ from envsync.push.rebuilding.relaxation import (
     Pin,
     PinPolicy,
     Relaxation,
-    RelaxedPins,
-    built_for_another,
     conda_pins,
-    from_places,
+    given_up_builds,
     is_at,
-    names,
-    never_asked_for,
+    left_out,
+    named_with_address,
+    package_names,
     pip_pins,
-    relax_conflict,
-    relax_missing,
+    relax,
     specs,
 )
 from envsync.push.rebuilding.solver_messages import (
@@ -143,8 +141,8 @@ class Rebuild:
 
     def _create(self, tool: ToolFacts) -> None:
         policy, requirements = self._policy, self._requirements
-        self._relaxed += never_asked_for(requirements, policy)
-        self._relaxed += built_for_another(requirements, policy)
+        self._relaxed += left_out(requirements, policy)
+        self._relaxed += given_up_builds(requirements, policy)
         pins = conda_pins(requirements, policy)
         if not pins:
             raise RebuildFailed(
@@ -155,7 +153,7 @@ class Rebuild:
 
         def create(pins: Sequence[Pin]) -> RunFacts:
             channels = requirements.channels
-            asked = Create(tool, self._prefix, channels, specs(pins), names(pins))
+            asked = Create(tool, self._prefix, channels, specs(pins), package_names(pins))
             return self._call(CREATE, asked)
 
         self._until_it_succeeds(tool_label(tool), pins, create, solver_messages.read_conda)
@@ -190,11 +188,10 @@ class Rebuild:
             if ran.status == 0:
                 return
             failure = _in_a_line(read(ran.output))
-            relaxed = _relaxed(pins, failure)
-            if not relaxed.relaxations:
+            pins, relaxations = relax(pins, failure)
+            if not relaxations:
                 raise self._failure(tool, failure, ran.output, pins)
-            pins = relaxed.pins
-            self._relaxed += relaxed.relaxations
+            self._relaxed += relaxations
         raise RebuildFailed(
             f"{tool} there still cannot install what is required after {TRIES_MAX} tries",
             details=[f"relaxed: {relaxation}" for relaxation in self._relaxed],
@@ -214,10 +211,10 @@ class Rebuild:
         elif failure.kind == CHANNEL:
             message = f"{tool} there cannot find a channel of the source: {failure.summary}"
             hint = "give that server access to it, or use --method mirror or pack"
-        elif own := from_places(pins, failure.names, failure.places):
-            message, hint = _without_its_place(own[0], failure)
+        elif own := named_with_address(pins, failure):
+            message, hint = _without_its_address(own[0], failure)
         elif failure.kind in (UNAVAILABLE, CONFLICT):
-            message = f"{tool} there cannot install {', '.join(failure.names or failure.places)}"
+            message = f"{tool} there cannot install {', '.join(failure.names or failure.addresses)}"
             hint = "remove or replace it at the source" + self._or_from_history
         else:
             message = f"{tool} there failed: {failure.summary}"
@@ -236,11 +233,11 @@ class Rebuild:
         return [*relaxed, *more[-OUTPUT_LINES:]]
 
 
-def _without_its_place(pin: Pin, failure: ToolFailure) -> tuple[str, str]:
+def _without_its_address(pin: Pin, failure: ToolFailure) -> tuple[str, str]:
     """Return the message and hint for a package that did not come from an index."""
-    is_gone = is_at(pin, failure.places)
+    is_gone = is_at(pin, failure)
     what = "which is not there" if is_gone else f"and cannot be installed there: {failure.summary}"
-    is_path = pin.place.startswith("file:")
+    is_path = pin.address.startswith("file:")
     ways = ["copy it there" if is_path else "give that server access to it"] if is_gone else []
     # conda-pack refuses editable installs.
     methods = "mirror" if pin.spec.startswith("-e ") else "mirror or pack"
@@ -248,7 +245,7 @@ def _without_its_place(pin: Pin, failure: ToolFailure) -> tuple[str, str]:
         "at the source, install it from an index or uninstall it",
         f"use --method {methods}",
     ]
-    return f"{pin.name} came from {pin.place}, {what}", ", or ".join(ways)
+    return f"{pin.name} came from {pin.address}, {what}", ", or ".join(ways)
 
 
 def _in_a_line(failure: ToolFailure) -> ToolFailure:
@@ -257,11 +254,3 @@ def _in_a_line(failure: ToolFailure) -> ToolFailure:
     if not summary.isprintable():
         summary = summary.encode("unicode_escape").decode("ascii")
     return replace(failure, summary=summary[:_LINE_CHARACTERS])
-
-
-def _relaxed(pins: tuple[Pin, ...], failure: ToolFailure) -> RelaxedPins:
-    if failure.kind == UNAVAILABLE:
-        return relax_missing(pins, failure.names, failure.places, failure.summary)
-    if failure.kind == CONFLICT:
-        return relax_conflict(pins, failure.names, failure.summary)
-    return RelaxedPins(pins, ())

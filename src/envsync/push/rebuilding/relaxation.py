@@ -12,8 +12,9 @@ repository may have a namesake on an index, made by anybody.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from envsync.conda.packages import normalized
@@ -24,6 +25,7 @@ from envsync.conda.requirements import (
     Requirements,
     spec_name,
 )
+from envsync.push.rebuilding.solver_messages import CONFLICT, UNAVAILABLE, ToolFailure
 
 _INTERPRETERS = ("python", "pypy", "r-base")
 """Packages of which another minor version would make another environment."""
@@ -56,13 +58,13 @@ class Relaxation:
 class Pin:
     """One package: the specs to ask for, strictest first, and which of them is the present one.
 
-    `place` is where a pip package came from, for messages that name nothing else.
+    `address` is where a pip package came from, for messages that name nothing else.
     """
 
     name: str
     steps: tuple[str, ...]
     step: int = 0
-    place: str = ""
+    address: str = ""
 
     @property
     def spec(self) -> str:
@@ -88,8 +90,7 @@ class PinPolicy:
     from_history: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RelaxedPins:
+class RelaxedPins(NamedTuple):
     """The pins after a failure; no `relaxations` if no pin that was named could be relaxed."""
 
     pins: tuple[Pin, ...]
@@ -120,7 +121,7 @@ def _is_plain_pip(package: PipRequirement) -> bool:
     return has_version and _is_plain(package.name)
 
 
-def never_asked_for(requirements: Requirements, policy: PinPolicy) -> tuple[Relaxation, ...]:
+def left_out(requirements: Requirements, policy: PinPolicy) -> tuple[Relaxation, ...]:
     """Return the packages without a pin: no tool could be asked for them, or takes them amiss."""
     conda = [] if policy.from_history else requirements.conda
     odd = [("conda", p.name, p.version) for p in conda if not _is_plain_conda(p)]
@@ -167,7 +168,7 @@ def _ranges(name: str, version: str) -> Iterator[str]:
             yield ".".join(parts[:length])
 
 
-def built_for_another(requirements: Requirements, policy: PinPolicy) -> tuple[Relaxation, ...]:
+def given_up_builds(requirements: Requirements, policy: PinPolicy) -> tuple[Relaxation, ...]:
     """Return what is given up before the first try on another platform: builds for one platform."""
     if policy.from_history or not policy.other_platform:
         return ()
@@ -182,7 +183,7 @@ def built_for_another(requirements: Requirements, policy: PinPolicy) -> tuple[Re
 def pip_pins(requirements: Requirements, policy: PinPolicy) -> tuple[Pin, ...]:
     """Return a pin for each pip package, or for those that a person asked for."""
     return tuple(
-        Pin(normalized(package.name), tuple(_pip_steps(package, policy)), place=package.url)
+        Pin(normalized(package.name), tuple(_pip_steps(package, policy)), address=package.url)
         for package in _wanted_pip(requirements, policy)
         if _is_plain_pip(package)
     )
@@ -191,7 +192,7 @@ def pip_pins(requirements: Requirements, policy: PinPolicy) -> tuple[Pin, ...]:
 def _wanted_pip(requirements: Requirements, policy: PinPolicy) -> list[PipRequirement]:
     if not policy.from_history:
         return list(requirements.pip)
-    # A package with its own place is pinned even if it came as a dependency: otherwise pip would
+    # A package with its own address is pinned even if it came as a dependency: otherwise pip would
     # look for it on an index.
     return [package for package in requirements.pip if package.requested or package.url]
 
@@ -217,26 +218,41 @@ def specs(pins: Sequence[Pin]) -> tuple[str, ...]:
     return tuple(pin.spec for pin in pins if pin.spec != DROPPED)
 
 
-def names(pins: Sequence[Pin]) -> tuple[str, ...]:
+def package_names(pins: Sequence[Pin]) -> tuple[str, ...]:
     """Return the packages that have to be there afterwards."""
     return tuple(pin.name for pin in pins if pin.spec != DROPPED)
 
 
-def relax_missing(
-    pins: Sequence[Pin], missing: Collection[str], places: Collection[str], reason: str
-) -> RelaxedPins:
-    """Relax by one step every pin that was named."""
-    named = {normalized(name) for name in missing}
-    return _relax(pins, [pin for pin in pins if _is_named(pin, named, places)], reason)
+def relax(pins: Sequence[Pin], failure: ToolFailure) -> RelaxedPins:
+    """Relax by one step the pins that are unavailable, or the strictest of those in conflict."""
+    named = _named(pins, failure) if failure.kind in (UNAVAILABLE, CONFLICT) else []
+    giving = [pin for pin in named if pin.may_give_way]
+    if failure.kind == CONFLICT:
+        # A package is dropped only if it is unavailable, never because of a conflict.
+        giving = [pin for pin in giving if pin.relaxed().spec != DROPPED]
+        strictest = min((pin.step for pin in giving), default=0)
+        giving = [pin for pin in giving if pin.step == strictest]
+    after, relaxations = list(pins), []
+    for pin in giving:
+        relaxed = pin.relaxed()
+        after[after.index(pin)] = relaxed
+        relaxations.append(Relaxation(pin.name, pin.spec, relaxed.spec, failure.summary))
+    return RelaxedPins(tuple(after), tuple(relaxations))
 
 
-def _is_named(pin: Pin, named: Collection[str], places: Collection[str]) -> bool:
-    return normalized(pin.name) in named or is_at(pin, places)
+def named_with_address(pins: Sequence[Pin], failure: ToolFailure) -> list[Pin]:
+    """Return, of the pins that the tool named, those that have an address of their own."""
+    return [pin for pin in _named(pins, failure) if pin.address]
 
 
-def is_at(pin: Pin, places: Collection[str]) -> bool:
-    """Return whether one of `places`, as a tool names them, is where a pip package came from."""
-    return bool(pin.place) and _bare(pin.place) in map(_bare, places)
+def _named(pins: Sequence[Pin], failure: ToolFailure) -> list[Pin]:
+    names = {normalized(name) for name in failure.names}
+    return [pin for pin in pins if normalized(pin.name) in names or is_at(pin, failure)]
+
+
+def is_at(pin: Pin, failure: ToolFailure) -> bool:
+    """Return whether the tool named the address that a pip package came from."""
+    return bool(pin.address) and _bare(pin.address) in map(_bare, failure.addresses)
 
 
 def _bare(address: str) -> str:
@@ -249,31 +265,3 @@ def _bare(address: str) -> str:
     if "+" in scheme:
         path = path.partition("@")[0]
     return unquote(host.rpartition("@")[2] + slash + path).rstrip("/")
-
-
-def from_places(
-    pins: Sequence[Pin], missing: Collection[str], places: Collection[str]
-) -> tuple[Pin, ...]:
-    """Return, of the pins that were named, those that have a place of their own."""
-    named = {normalized(name) for name in missing}
-    return tuple(pin for pin in pins if pin.place and _is_named(pin, named, places))
-
-
-def relax_conflict(pins: Sequence[Pin], conflicting: Collection[str], reason: str) -> RelaxedPins:
-    """Relax by one step, of the conflicting pins, those that are strictest at present."""
-    named = {normalized(name) for name in conflicting}
-    candidates = [pin for pin in pins if normalized(pin.name) in named and pin.may_give_way]
-    # A package is dropped only if it is unavailable, never because of a conflict.
-    candidates = [pin for pin in candidates if pin.steps[pin.step + 1] != DROPPED]
-    strictest = min((pin.step for pin in candidates), default=0)
-    return _relax(pins, [pin for pin in candidates if pin.step == strictest], reason)
-
-
-def _relax(pins: Sequence[Pin], giving: Sequence[Pin], reason: str) -> RelaxedPins:
-    after, relaxations = list(pins), []
-    for pin in giving:
-        if pin.may_give_way:
-            relaxed = pin.relaxed()
-            after[after.index(pin)] = relaxed
-            relaxations.append(Relaxation(pin.name, pin.spec, relaxed.spec, reason))
-    return RelaxedPins(tuple(after), tuple(relaxations))

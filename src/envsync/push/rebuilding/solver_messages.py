@@ -56,26 +56,26 @@ _PIP_NAMES = (
     re.compile(rf"ERROR: Package '?{_NAME}'? requires a different Python"),
     re.compile(r"ERROR: (?P<name>\w[\w.]*)-[^ ]*\.whl is not a supported wheel on this platform"),
 )
-_PIP_PLACES = (
+_PIP_ADDRESSES = (
     # ERROR: [NAME@ URL from] URL [(from -r FILE (line 1))] does not appear to be ...
     re.compile(
-        r"ERROR: (?:\S+ \S+ from )?(?P<place>\S+)(?: \(from -r [^\n]*?\))?"
+        r"ERROR: (?:\S+ \S+ from )?(?P<address>\S+)(?: \(from -r [^\n]*?\))?"
         r" (?:is not a valid editable requirement|does not appear)"
     ),
-    re.compile(r"No such file or directory: '(?P<place>[^']+)'"),
-    re.compile(r"ERROR: (?P<place>\S+) does not exist"),
-    re.compile(r"ERROR: HTTP error \d+ while getting (?P<place>\S+)"),
-    re.compile(r"git clone [^\n]*?(?P<place>\w+://[^\s']+)"),
+    re.compile(r"No such file or directory: '(?P<address>[^']+)'"),
+    re.compile(r"ERROR: (?P<address>\S+) does not exist"),
+    re.compile(r"ERROR: HTTP error \d+ while getting (?P<address>\S+)"),
+    re.compile(r"git clone [^\n]*?(?P<address>\w+://[^\s']+)"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ToolFailure:
-    """Why a tool failed. `names` are packages in lower case; `places` are paths and addresses."""
+    """Why a tool failed. `names` are packages in lower case; `addresses` include paths."""
 
     kind: str
     names: tuple[str, ...] = ()
-    places: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
     summary: str = ""
 
 
@@ -167,10 +167,12 @@ def read_pip(output: str) -> ToolFailure:
         if found:
             return ToolFailure(kind, summary=_line_of(output, found.start()))
     names = _names(m["name"] for p in _PIP_NAMES for m in p.finditer(output))
-    places = tuple(dict.fromkeys(m["place"] for p in _PIP_PLACES for m in p.finditer(output)))
+    addresses = tuple(
+        dict.fromkeys(m["address"] for p in _PIP_ADDRESSES for m in p.finditer(output))
+    )
     errors = [match["what"].strip() for match in _PIP_ERROR.finditer(output)]
     summary = errors[-1] if errors else _last_line(output)
-    return ToolFailure(UNAVAILABLE if names or places else OTHER, names, places, summary)
+    return ToolFailure(UNAVAILABLE if names or addresses else OTHER, names, addresses, summary)
 
 
 def _document(output: str) -> dict[str, Any] | None:
