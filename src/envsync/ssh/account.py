@@ -42,7 +42,8 @@ class Home:
         return f"{self.path}/.ssh/{text[len(in_ssh) :]}" if text.startswith(in_ssh) else text
 
 
-def user_name() -> str:
+def login_name() -> str:
+    """Return the name that ssh logs in with where nothing else is configured."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -54,15 +54,15 @@ class PublicKeys:
                 if self.allowed and "publickey" not in self.allowed:
                     break
         self._limit(transport, deadline)
-        ways = self._ways_in(transport)
+        methods = self._accepted_methods(transport)
         if transport.is_authenticated():
             return
-        allowed = self.allowed or ways
+        allowed = self.allowed or methods
         raise refusals.authentication_refused(
             self.place, self.tried, self.locked, allowed, has_agent=agent.has_answered
         )
 
-    def _ways_in(self, transport: Transport) -> list[str]:
+    def _accepted_methods(self, transport: Transport) -> list[str]:
         """Return the authentication methods that the server accepts; empty if unknown.
 
         This logs in where the server asks for nothing: Tailscale's ssh, or an empty password.

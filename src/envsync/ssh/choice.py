@@ -25,7 +25,7 @@ def reason_for_ssh(route: ResolvedRoute) -> str | None:
 
 def _reasons(hop: Hop, route: ResolvedRoute) -> Iterator[str]:
     settings, host = hop.settings, hop.settings.alias
-    if hop.master is not None:
+    if hop.users_socket is not None:
         yield f"a live ControlMaster for {host}"
     if (setting := _connects_by(hop)) is not None:
         yield f"{setting} for {host}"

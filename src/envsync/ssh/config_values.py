@@ -33,7 +33,7 @@ class ConfigValues:
         self._home = home
         self._environ = environ
         self._hostname = self._one("hostname") or address.host
-        self._user = self._one("user") or account.user_name()
+        self._user = self._one("user") or account.login_name()
         self._port = int(self._one("port") or 22)
         self._alias = self._one("hostkeyalias")
         self._tokens = {
@@ -144,6 +144,6 @@ class ConfigValues:
 def _local_tokens() -> dict[str, str]:
     name = socket.gethostname()
     return {
-        "%": "%", "u": account.user_name(), "i": str(os.getuid()), "l": name,
+        "%": "%", "u": account.login_name(), "i": str(os.getuid()), "l": name,
         "L": name.partition(".")[0],
     }  # fmt: skip

@@ -15,11 +15,16 @@ from envsync.ssh.session import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class RunningSsh:
     """A running ssh, by its control socket; `master` is None if it is the user's."""
 
     control_path: Path
     master: Master | None = None
+
+    def close(self) -> None:
+        """End it, unless it is the user's."""
+        if self.master is not None:
+            self.master.close()
 
 
 def connect(
@@ -28,15 +33,15 @@ def connect(
     limiter: HandshakeLimiter,
     *,
     forwards_agent: bool = False,
-) -> Connection:
-    """Return a connection of our own; the limiter retries dropped handshakes.
+) -> RunningSsh:
+    """Return a connected ssh of our own; the limiter retries dropped handshakes.
 
     Raises the error that says why there is none; no process of it is left then.
     """
     first = route.hops[0].settings
     attempt = partial(_connected, route, timeouts, forwards_agent=forwards_agent)
     master = limiter.call(first.hostname, first.port, attempt)
-    return Connection(master.control_path, master)
+    return RunningSsh(master.control_path, master)
 
 
 def _connected(route: ResolvedRoute, timeouts: Timeouts, *, forwards_agent: bool) -> Master:

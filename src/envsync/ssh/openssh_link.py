@@ -17,7 +17,7 @@ from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
 from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.mux import SessionRefused, SessionRequest
-from envsync.ssh.openssh_connecting import Connection, connect
+from envsync.ssh.openssh_connecting import RunningSsh, connect
 from envsync.ssh.openssh_session import OpensshSession
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import LinkChoice, Reached, Timeouts
@@ -33,8 +33,8 @@ def open_route(
 ) -> OpensshLink:
     """Return a link over the user's live master if there is one, else over an ssh of our own."""
     connect_again = partial(connect, route, timeouts, limiter)
-    master = route.last.master
-    first = connect_again() if master is None else Connection(master)
+    socket_path = route.last.users_socket
+    first = connect_again() if socket_path is None else RunningSsh(socket_path)
     return OpensshLink(route, timeouts, chosen, first, connect_again)
 
 
@@ -62,8 +62,8 @@ class OpensshLink:
         route: ResolvedRoute,
         timeouts: Timeouts,
         chosen: LinkChoice,
-        first: Connection,
-        connect_again: Callable[[], Connection],
+        first: RunningSsh,
+        connect_again: Callable[[], RunningSsh],
         *,
         forwards_agent: bool = False,
     ) -> None:
@@ -72,7 +72,7 @@ class OpensshLink:
         self._forwards_agent = forwards_agent
         self._timeouts = timeouts
         self._connect_again = connect_again
-        self._connections = [first]
+        self._running = [first]
         self._lock = threading.Lock()
         self._sessions: list[OpensshSession] = []
         self._closed = False
@@ -107,7 +107,7 @@ class OpensshLink:
             session.close()
 
     def ssh_argv(self) -> Sequence[str]:
-        return system_ssh.sharing_argv(self._route.config, self._connections[0].control_path)
+        return system_ssh.sharing_argv(self._route.config, self._running[0].control_path)
 
     def with_agent_forwarding(self) -> OpensshLink | None:
         return open_forwarding(self._route, self._timeouts)
@@ -117,18 +117,17 @@ class OpensshLink:
             if self._closed:
                 return
             self._closed = True
-            sessions, connections = self._sessions, self._connections
+            sessions, running = self._sessions, self._running
         for session in sessions:
             session.close()
-        for connection in connections:
-            if connection.master is not None:
-                connection.master.close()
+        for ssh in running:
+            ssh.close()
 
     def _session(self, request: SessionRequest) -> OpensshSession:
         is_master_dead = False
-        for connection in tuple(self._connections):
+        for ssh in tuple(self._running):
             try:
-                return self._session_on(connection, request)
+                return self._session_on(ssh, request)
             except SessionRefused as refusal:
                 is_master_dead = isinstance(refusal.__cause__, TimeoutError)
         try:
@@ -143,24 +142,24 @@ class OpensshLink:
         except SessionRefused as error:
             raise connection_errors.no_session(self._route.last.place, str(error)) from error
 
-    def _another(self) -> Connection:
-        connection = self._connect_again()
+    def _another(self) -> RunningSsh:
+        ssh = self._connect_again()
         with self._lock:
             # The newest is the first to be asked, because the others have just refused.
-            self._connections = [connection, *self._connections]
+            self._running = [ssh, *self._running]
             closed = self._closed
-        if closed and connection.master is not None:
-            connection.master.close()
-        return connection
+        if closed:
+            ssh.close()
+        return ssh
 
-    def _session_on(self, connection: Connection, request: SessionRequest) -> OpensshSession:
-        """Start a session on `connection`; raises `SessionRefused` if it takes no more."""
+    def _session_on(self, ssh: RunningSsh, request: SessionRequest) -> OpensshSession:
+        """Start a session on `ssh`; raises `SessionRefused` if it takes no more."""
         if self._closed:
             raise connection_errors.lost(self.server, "the link was closed here")
         pairs = [socket.socketpair() for _ in range(3)]
         try:
             theirs = [pair[1] for pair in pairs]
-            control = self._granted(connection, request, theirs)
+            control = self._granted(ssh, request, theirs)
         except BaseException:
             for ours, _ in pairs:
                 ours.close()
@@ -173,7 +172,7 @@ class OpensshLink:
         stdin, stdout, stderr = (pair[0] for pair in pairs)
         session = OpensshSession(
             control, (stdin, stdout, stderr), self.server,
-            self._timeouts.silence_seconds, partial(self._why_lost, connection),
+            self._timeouts.silence_seconds, partial(self._why_lost, ssh),
         )  # fmt: skip
         with self._lock:
             self._sessions = [earlier for earlier in self._sessions if not earlier.is_closed]
@@ -184,34 +183,32 @@ class OpensshLink:
         return session
 
     def _granted(
-        self, connection: Connection, request: SessionRequest, streams: Sequence[socket.socket]
+        self, ssh: RunningSsh, request: SessionRequest, streams: Sequence[socket.socket]
     ) -> socket.socket:
         seconds = self._timeouts.channel_seconds
         try:
-            return mux.open_session(connection.control_path, request, streams, seconds)
+            return mux.open_session(ssh.control_path, request, streams, seconds)
         except TimeoutError as error:
-            if connection.master is None:
+            if ssh.master is None:
                 # The user's own master may not have noticed that its connection is dead.
                 raise SessionRefused("it does not answer in time") from error
             raise self._too_slow() from error
         except (OSError, EOFError) as error:
-            raise connection_errors.lost(
-                self.server, self._why_lost(connection) or error
-            ) from error
+            raise connection_errors.lost(self.server, self._why_lost(ssh) or error) from error
 
     def _too_slow(self, *details: str) -> ConnectionFailed:
         place = self._route.last.place
         return connection_errors.too_slow(place, "opened no session in time", *details)
 
-    def _why_lost(self, connection: Connection) -> str | None:
+    def _why_lost(self, ssh: RunningSsh) -> str | None:
         """Return why the connection was lost; None if its ssh still runs."""
         if self._closed:
             return "the link was closed here"
-        if mux.is_alive(connection.control_path, _ALIVE_SECONDS):
+        if mux.is_alive(ssh.control_path, _ALIVE_SECONDS):
             return None
-        if connection.master is None:
+        if ssh.master is None:
             return "the ssh that held the connection (ControlMaster) ended"
-        return connection.master.last_words(self._last_log)
+        return ssh.master.last_words(self._last_log)
 
     @property
     def _last_log(self) -> str:
@@ -219,6 +216,6 @@ class OpensshLink:
 
     def _is_openssh(self) -> bool:
         """Return whether the server is known to be OpenSSH; never for the user's own master."""
-        master = self._connections[0].master
+        master = self._running[0].master
         lines = [] if master is None else master.log(self._last_log)
         return any("remote software version OpenSSH" in line for line in lines)

@@ -22,12 +22,12 @@ _ANSWER_SECONDS = 2.0
 class Hop:
     """One host of the route; the last one is the server.
 
-    `master` is the control socket of the user's own live ControlMaster to it, if there is one.
+    `users_socket` is that of the user's own live ControlMaster to it, if there is one.
     """
 
     place: HopPlace
     known: KnownHosts
-    master: Path | None = None
+    users_socket: Path | None = None
 
     @property
     def settings(self) -> HostSettings:
@@ -65,7 +65,7 @@ class ResolvedRoute:
 
     def without_masters(self) -> ResolvedRoute:
         """Return the route without the user's ControlMasters."""
-        return replace(self, hops=tuple(replace(hop, master=None) for hop in self.hops))
+        return replace(self, hops=tuple(replace(hop, users_socket=None) for hop in self.hops))
 
     @property
     def settings(self) -> tuple[HostSettings, ...]:

@@ -96,7 +96,7 @@ def _options(
         "UpdateHostKeys": "no",
         # The user's own master may be used, but none is left behind.
         "ControlMaster": "no",
-        "ControlPath": _quoted(hop.master or Path("none")),
+        "ControlPath": _quoted(hop.users_socket or Path("none")),
         "ClearAllForwardings": "yes",
         "ForwardAgent": _quoted(Path(forward_agent or "no")),
         "ForwardX11": "no",

@@ -44,7 +44,7 @@ def test_plain_configuration_needs_no_system_ssh(tmp_path: Path) -> None:
 def test_any_hop_counts_and_is_named(tmp_path: Path) -> None:
     route = way("", tmp_path, "bastion")
     bastion, gpu = route.hops
-    live = replace(route, hops=(replace(bastion, master=tmp_path / "cm"), gpu))
+    live = replace(route, hops=(replace(bastion, users_socket=tmp_path / "cm"), gpu))
     assert reason_for_ssh(live) == "a live ControlMaster for bastion"
     assert reason_for_ssh(live.without_masters()) is None
 
