@@ -18,6 +18,8 @@ class Assignment:
     """Where the environment is on this machine."""
     places: Mapping[str, str]
     """What each server's name leads to (see `_place`); if it changes, it is another server."""
+    settle_seconds: float
+    """How long it has to be quiet before it is pushed."""
     local: tuple[str, ...] = ()
     """The patterns of local paths, which are not pushed."""
 
@@ -31,7 +33,6 @@ class Assignments:
     """All environments that this machine's daemon pushes."""
 
     own: str
-    settle_seconds: float
     rescan_seconds: float
     by_name: dict[str, Assignment] = field(default_factory=dict)
 
@@ -59,7 +60,6 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
     watched = [entry for entry in inventory.environments if entry.watch and entry.source == own]
     return Assignments(
         own=own,
-        settle_seconds=inventory.watch.settle_seconds,
         rescan_seconds=inventory.watch.rescan_seconds,
         by_name={
             entry.name: Assignment(
@@ -69,6 +69,7 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
                     server.name: _place(server, inventory.prefix)
                     for server in inventory.targets(entry.name)
                 },
+                inventory.watch.settle_seconds,
                 entry.local,
             )
             for entry in watched

@@ -4,58 +4,46 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from envsync.daemon.assignments import Assignments, find_assignments
 from envsync.daemon.log import Log
+from envsync.daemon.settings import DaemonSettings
 from envsync.errors import EnvsyncError
 from envsync.files.whole import whole_file
-from envsync.inventory import Inventory, load_content, read
+from envsync.inventory import load_content, read
 
 RELOAD_SETTLE_SECONDS = 0.3
 """An editor writes, renames and sets mtimes in turn; one reload follows them all."""
-
-OwnName = Callable[[Inventory], str | None]
 
 
 class WatchedInventory:
     """The inventory file, and the copy from which workers read the version in force.
 
-    `own_name` returns this machine's name in an inventory. Workers read `copy`, because the file
-    itself may be half edited.
+    Workers read `copy`, because the file itself may be half edited.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        copy: Path,
-        hostname: str,
-        own_name: OwnName,
-        environ: Mapping[str, str],
-        log: Log,
-    ) -> None:
-        self.path = path
+    def __init__(self, settings: DaemonSettings, copy: Path, log: Log) -> None:
         self.error: dict[str, Any] | None = None
         """Why the file is refused in its present state; None if it is not."""
         self.due_seconds = math.inf
         """When to read it again, in monotonic seconds; infinite unless it has changed."""
+        self._settings = settings
         self._copy = copy
         self._content = b""
         self._is_copied = False
-        self._hostname = hostname
-        self._own_name = own_name
-        self._environ = environ
         self._log = log
         self._read_signature: object = None
 
     def read(self) -> Assignments:
         """Read the file, and put it in force. Raises `EnvsyncError` if it is refused."""
         self._read_signature = self._signature()
-        content = read(self.path)
-        inventory = load_content(self.path, content, self._environ)
-        assignments = find_assignments(inventory, self._own_name(inventory), self._hostname)
+        settings = self._settings
+        content = read(settings.file)
+        inventory = load_content(settings.file, content, settings.environ)
+        own = inventory.own_name(settings.as_name, settings.environ, settings.hostname)
+        assignments = find_assignments(inventory, own, settings.hostname)
         self._content = content
         self._write_copy()
         return assignments
@@ -64,7 +52,7 @@ class WatchedInventory:
         """Return the file that workers have to read: the copy, or the file if there can be none."""
         if self._is_copied and not self._copy.exists():  # somebody has removed it
             self._write_copy()
-        return self._copy if self._is_copied else self.path
+        return self._copy if self._is_copied else self._settings.file
 
     def read_again(self) -> Assignments | None:
         """Read the changed file; if it is refused, log why, keep the old one and return None."""
@@ -106,7 +94,7 @@ class WatchedInventory:
 
     def _signature(self) -> object:
         try:
-            status = self.path.stat()
+            status = self._settings.file.stat()
         except OSError:
             return None
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -7,20 +7,18 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from envsync.daemon import status
 from envsync.daemon.assignments import Assignments
 from envsync.daemon.control import ControlSocket
-from envsync.daemon.inventory_file import OwnName, WatchedInventory
+from envsync.daemon.inventory_file import WatchedInventory
 from envsync.daemon.log import Log
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.scheduler import Scheduler
+from envsync.daemon.settings import DaemonSettings
 from envsync.daemon.store import Store
 from envsync.daemon.systemd.notify import Notifier
 from envsync.daemon.tasks import Task
@@ -36,21 +34,6 @@ WAKE_MAX_SECONDS = 60.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonSettings:
-    """What the daemon was started with.
-
-    `own_name` returns this machine's name in an inventory. `argv` returns the command line of a
-    worker, given its task, the inventory's path and this machine's name.
-    """
-
-    file: Path
-    hostname: str
-    own_name: OwnName
-    argv: Callable[[Task, Path, str], list[str]]
-    environ: Mapping[str, str]
-
-
 class MainLoop:
     """The daemon's main loop. Create one, and call `run`."""
 
@@ -61,14 +44,7 @@ class MainLoop:
         self._paths = DaemonPaths.of(settings.environ, settings.hostname)
         self._selector = selectors.DefaultSelector()
         self._wakeup = Wakeup()
-        self._inventory = WatchedInventory(
-            settings.file,
-            self._paths.inventory,
-            settings.hostname,
-            settings.own_name,
-            settings.environ,
-            log,
-        )
+        self._inventory = WatchedInventory(settings, self._paths.inventory, log)
         self._stopping = False
         self._locked_out: Locked | None = None
         self._store_trouble = ""

@@ -77,7 +77,7 @@ class Scheduler:
             self._spare_trees.forget(name)
         for name, assignment in assignments.by_name.items():
             self._pool.end_work(name, kept=assignment.servers)
-            self._track(assignment, assignments.settle_seconds)
+            self._track(assignment)
         for name, server in moved:
             self._spare_trees.used_up(name, server)
             self._pool.server_moved(name, server)
@@ -85,14 +85,14 @@ class Scheduler:
             self._next_rescan_seconds, self._clock() + assignments.rescan_seconds
         )
 
-    def _track(self, assignment: Assignment, settle_seconds: float) -> None:
+    def _track(self, assignment: Assignment) -> None:
         name, source = assignment.environment, self.sources.get(assignment.environment)
         if source is not None and source.path == assignment.path:
-            source.adopt(assignment, settle_seconds)
+            source.adopt(assignment)
             return
         self._pool.source_moved(name)
         self.sources[name] = TrackedSource(
-            assignment, settle_seconds, self._store, self._log, self._clock, self._wall
+            assignment, self._store, self._log, self._clock, self._wall
         )
         self._spare_trees.forget(name)
 
@@ -179,7 +179,7 @@ class Scheduler:
             if not (source.state.is_changed or source.state.is_coming_to_rest):
                 self._pool.dismiss_standby(source.name)
         elif source.state.is_coming_to_rest:
-            ahead_seconds = min(READY_SECONDS, source.settle_seconds / 2)
+            ahead_seconds = min(READY_SECONDS, source.assignment.settle_seconds / 2)
             ready_seconds = source.state.activity.check_seconds - ahead_seconds
             if now < ready_seconds:
                 return ready_seconds

@@ -41,7 +41,7 @@ class SyncState:
         self._jitter = jitter
         self._unreachable: dict[str, _Outage] = {}
         self._latest_seconds = clock()
-        self.assignments = Assignments(own="", settle_seconds=0.0, rescan_seconds=0.0)
+        self.assignments = Assignments(own="", rescan_seconds=0.0)
         """Those in force; `adopt` sets the first ones."""
 
     def _now(self) -> float:

@@ -28,7 +28,6 @@ class TrackedSource:
     def __init__(
         self,
         assignment: Assignment,
-        settle_seconds: float,
         store: Store,
         log: Log,
         clock: Callable[[], float],
@@ -36,8 +35,7 @@ class TrackedSource:
     ) -> None:
         """Start to follow it; old leftovers in one seen for the first time are tolerated."""
         self.name, self.path = assignment.environment, assignment.path
-        self.settle_seconds = settle_seconds
-        self._local = assignment.local
+        self.assignment = assignment
         self._store = store
         self._log = log
         self._clock = clock
@@ -51,6 +49,7 @@ class TrackedSource:
         self._state = self._with_installers(TrackedState(row))
         store.put_source(self._state.row)
         if self._state.is_in_doubt:
+            settle_seconds = assignment.settle_seconds
             self._set(activity=triggers.changed(NO_ACTIVITY, self._clock(), settle_seconds))
 
     @property
@@ -80,11 +79,10 @@ class TrackedSource:
 
     # What the inventory or a person asks for
 
-    def adopt(self, assignment: Assignment, settle_seconds: float) -> None:
+    def adopt(self, assignment: Assignment) -> None:
         """Take another assignment with the same path; with other local paths, it is scanned."""
-        self.settle_seconds = settle_seconds
-        if assignment.local != self._local:
-            self._local = assignment.local
+        earlier, self.assignment = self.assignment, assignment
+        if assignment.local != earlier.local:
             self._install_check.set_local(assignment.local)
             self._set(digest="", pending_digest="", scan=DUE)
 
@@ -110,7 +108,7 @@ class TrackedSource:
     def hint(self) -> None:
         """Take a hint that something may have changed, and be half done."""
         self._install_check.note_installer()
-        state = source_state.changed(self.state, self._clock(), self.settle_seconds)
+        state = source_state.changed(self.state, self._clock(), self.assignment.settle_seconds)
         self._apply(self._with_installers(state))
 
     @property
@@ -132,7 +130,7 @@ class TrackedSource:
         """Look at it, and note whether it is at rest and complete, and so can be pushed."""
         observation = self._install_check.observe()
         now = self._clock()
-        state = source_state.checked(self.state, observation, now, self.settle_seconds)
+        state = source_state.checked(self.state, observation, now, self.assignment.settle_seconds)
         if state.activity.is_at_rest:
             self._install_check.accept()
             state = source_state.accepted(state)
@@ -185,4 +183,6 @@ class TrackedSource:
 
     def failed(self, error: EnvsyncError) -> None:
         """Note why it could not be scanned or pushed; it is checked again after a pause."""
-        self._apply(source_state.failed(self.state, error, self._clock(), self.settle_seconds))
+        self._apply(
+            source_state.failed(self.state, error, self._clock(), self.assignment.settle_seconds)
+        )

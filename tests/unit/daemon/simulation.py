@@ -173,10 +173,12 @@ class SimulatedDaemon:
     def assignments(**servers: tuple[str, ...]) -> Assignments:
         wanted = servers or {"one": ("a", "b"), "two": ("a", "b")}
         assignments = {
-            name: Assignment(name, f"/p/envs/{name}", {server: f"{server} /p" for server in to})
+            name: Assignment(
+                name, f"/p/envs/{name}", {server: f"{server} /p" for server in to}, SETTLE
+            )
             for name, to in wanted.items()
         }
-        return Assignments("me", SETTLE, RESCAN, assignments)
+        return Assignments("me", RESCAN, assignments)
 
     def edit(self, **changes: Any) -> None:
         """The inventory says something else of `one`."""

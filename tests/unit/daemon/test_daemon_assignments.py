@@ -33,8 +33,9 @@ def test_only_watched_environments_of_this_machine_are_assigned() -> None:
         "server1",
         "host",
     )
-    assert found.by_name == {"mine": Assignment("mine", "/p/envs/mine", {"server2": "server2 /p"})}
-    assert (found.settle_seconds, found.rescan_seconds) == (10.0, 3600.0)
+    mine = Assignment("mine", "/p/envs/mine", {"server2": "server2 /p"}, settle_seconds=10.0)
+    assert found.by_name == {"mine": mine}
+    assert found.rescan_seconds == 3600.0
 
 
 def test_place_of_a_server_depends_on_what_a_push_depends_on() -> None:

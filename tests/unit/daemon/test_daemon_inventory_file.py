@@ -9,37 +9,45 @@ import pytest
 
 from envsync.daemon.inventory_file import WatchedInventory
 from envsync.daemon.log import Log
+from envsync.daemon.settings import DaemonSettings
 
 INVENTORY = "prefix: /p\nservers:\n  server1: {}\n"
 
 
 @pytest.fixture
-def inventory_file(tmp_path: Path) -> WatchedInventory:
-    path, copy = tmp_path / "envsync.yaml", tmp_path / "state" / "copy.yaml"
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "envsync.yaml"
     path.write_text(INVENTORY)
-    copy.parent.mkdir()
-    log = Log(lambda _: None, {})
-    found = WatchedInventory(path, copy, "server1", lambda _: "server1", {}, log)
-    found.read()
-    return found
+    return path
 
 
-def test_a_half_edited_inventory_is_read_by_no_worker(inventory_file: WatchedInventory) -> None:
-    inventory_file.path.write_text("prefix: [")
+@pytest.fixture
+def inventory_file(file: Path) -> WatchedInventory:
+    settings = DaemonSettings(file, None, "server1", {}, lambda *_: [])
+    copy = file.parent / "state/copy.yaml"
+    inventory = WatchedInventory(settings, copy, Log(lambda _: None, {}))
+    inventory.read()
+    return inventory
+
+
+def test_a_half_edited_inventory_is_read_by_no_worker(
+    inventory_file: WatchedInventory, file: Path
+) -> None:
+    file.write_text("prefix: [")
     assert inventory_file.read_again() is None
     assert inventory_file.in_force().read_text() == INVENTORY
-    inventory_file.path.write_text(INVENTORY)
+    file.write_text(INVENTORY)
     assert inventory_file.read_again() is not None
     assert inventory_file.error is None
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
 def test_a_copy_that_was_removed_is_written_again(
-    inventory_file: WatchedInventory, what: str
+    inventory_file: WatchedInventory, file: Path, what: str
 ) -> None:
     """As by a person who empties the state directory."""
     copy = inventory_file.in_force()
-    inventory_file.path.write_text("prefix: [")
+    file.write_text("prefix: [")
     if what == "file":
         copy.unlink()
     else:
@@ -47,10 +55,12 @@ def test_a_copy_that_was_removed_is_written_again(
     assert inventory_file.in_force().read_text() == INVENTORY
 
 
-def test_an_outdated_copy_is_read_by_no_worker(inventory_file: WatchedInventory) -> None:
+def test_an_outdated_copy_is_read_by_no_worker(
+    inventory_file: WatchedInventory, file: Path
+) -> None:
     """Where none can be written, as on a full disk."""
     copy = inventory_file.in_force()
     copy.unlink()
     copy.mkdir()
     assert inventory_file.read_again() is not None
-    assert inventory_file.in_force() == inventory_file.path
+    assert inventory_file.in_force() == file

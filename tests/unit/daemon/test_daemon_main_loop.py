@@ -12,8 +12,9 @@ import pytest
 
 from envsync.daemon import control, main_loop
 from envsync.daemon.log import Log
-from envsync.daemon.main_loop import DaemonSettings, MainLoop
+from envsync.daemon.main_loop import MainLoop
 from envsync.daemon.paths import DaemonPaths
+from envsync.daemon.settings import DaemonSettings
 from envsync.daemon.systemd.notify import Notifier
 from envsync.errors import Locked
 
@@ -24,7 +25,7 @@ def settings(tmp_path: Path) -> DaemonSettings:
     file.write_text("prefix: /p\nservers:\n  server1: {}\n")
     environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
     (tmp_path / "run").mkdir()
-    return DaemonSettings(file, "server1", lambda _: "server1", lambda *_: ["false"], environ)
+    return DaemonSettings(file, None, "server1", environ, lambda *_: ["false"])
 
 
 @pytest.fixture

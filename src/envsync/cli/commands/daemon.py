@@ -49,7 +49,8 @@ def daemon(context: click.Context, as_name: str | None) -> None:
 def _run(invocation: Invocation, as_name: str | None) -> None:
     from envsync.conda.credentials import escaped
     from envsync.daemon.log import Log
-    from envsync.daemon.main_loop import DaemonSettings, MainLoop
+    from envsync.daemon.main_loop import MainLoop
+    from envsync.daemon.settings import DaemonSettings
     from envsync.daemon.systemd.notify import Notifier
     from envsync.inventory import find
 
@@ -67,13 +68,13 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
             sys.stderr.write(f"{escaped(with_config(line, invocation.given_config))}\n")
             sys.stderr.flush()
 
-    environ, hostname = dict(invocation.environ), socket.gethostname()
+    environ = dict(invocation.environ)
     settings = DaemonSettings(
         file=file.absolute(),
-        hostname=hostname,
-        own_name=lambda inventory: inventory.own_name(as_name, environ, hostname),
-        argv=_argv,
+        as_name=as_name,
+        hostname=socket.gethostname(),
         environ=environ,
+        argv=_argv,
     )
     MainLoop(settings, Log(say, environ), Notifier.from_environ(environ)).run()
 
