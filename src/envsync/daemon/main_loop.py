@@ -34,19 +34,28 @@ WAKE_MAX_SECONDS = 60.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class MainLoop:
-    """The daemon's main loop. Create one, and call `run`."""
+def run_daemon(settings: DaemonSettings, log: Log, notifier: Notifier) -> None:
+    """Run until SIGTERM or Ctrl-C.
 
-    def __init__(self, settings: DaemonSettings, log: Log, notifier: Notifier) -> None:
+    Raises `EnvsyncError` if the daemon cannot start, and `Locked` if it has to stop because its
+    lock was removed and another one was started.
+    """
+    with contextlib.ExitStack() as at_end:
+        MainLoop(settings, log, notifier, at_end).run()
+
+
+class MainLoop:
+    """The daemon's main loop."""
+
+    def __init__(
+        self, settings: DaemonSettings, log: Log, notifier: Notifier, at_end: contextlib.ExitStack
+    ) -> None:
+        """Set everything up; `at_end` gets what ends it. See `run_daemon` for what is raised."""
         self._settings = settings
         self._log = log
         self._notifier = notifier
         self._paths = DaemonPaths.of(settings.environ, settings.hostname)
-        self._selector = selectors.DefaultSelector()
-        self._wakeup = Wakeup()
-        self._inventory = WatchedInventory(settings, self._paths.inventory, log)
         self._stopping = False
-        self._locked_out: Locked | None = None
         self._store_trouble = ""
         self._status = ""
         self._polled: dict[str, str] = {}
@@ -55,42 +64,42 @@ class MainLoop:
         self._polled_seconds = 0.0
         self._stored_seconds = 0.0
 
-    def run(self) -> None:
-        """Run until SIGTERM or Ctrl-C.
-
-        Raises `EnvsyncError` if the daemon cannot start, and `Locked` if it has to stop because
-        its lock was removed and another one was started.
-        """
-        self._lock = self._paths.lock()
-        try:
-            self._set_up()
-            with self._wakeup.at_signals(_SIGNALS):
-                self._announce_ready()
-                while not self._stopping:
-                    self._turn()
-            self._end()
-            if self._locked_out is not None:
-                raise self._locked_out
-        finally:
-            os.close(self._lock)
-
-    def _set_up(self) -> None:
+        self._lock = self._paths.lock()  # first, because all else is for one daemon only
+        at_end.callback(lambda: os.close(self._lock))
+        self._inventory = WatchedInventory(settings, self._paths.inventory, log)
         assignments = self._inventory.read()
         self._store = Store(self._paths.database)
-        self._store.put_inventory(str(self._settings.file))
-        self._scheduler = Scheduler(
-            self._store, self._log, self._start, on_checked=self._notifier.watchdog
-        )
-        self._watcher = Watcher(self._wakeup.wake)
+        at_end.callback(self._store.close)
+        self._store.put_inventory(str(settings.file))
+        self._selector = selectors.DefaultSelector()
+        self._wakeup = Wakeup()
         self._selector.register(self._wakeup.fd, selectors.EVENT_READ, self._woken)
-        self._listen()
-        self._request_handler = RequestHandler(self._scheduler, self._log, self.document)
+        self._watcher = Watcher(self._wakeup.wake)
+        at_end.callback(self._watcher.close)
+        self._scheduler = Scheduler(self._store, log, self._start, on_checked=notifier.watchdog)
+        at_end.callback(self._scheduler.stop, STOP_SECONDS)
+        self._request_handler = RequestHandler(self._scheduler, log, self.document)
+        self._control_socket = self._listen()
+        at_end.callback(self._stop_listening)
         self._adopt(assignments)
+        at_end.callback(self._announce_end)
 
-    def _listen(self) -> None:
-        self._control_socket = ControlSocket(self._paths.socket)
+    def run(self) -> None:
+        with self._wakeup.at_signals(_SIGNALS):
+            self._announce_ready()
+            while not self._stopping:
+                self._turn()
+
+    def _listen(self) -> ControlSocket:
+        control_socket = ControlSocket(self._paths.socket)
         self._paths.announce()
-        self._selector.register(self._control_socket.fd, selectors.EVENT_READ, self._serve_request)
+        self._selector.register(control_socket.fd, selectors.EVENT_READ, self._serve_request)
+        return control_socket
+
+    def _stop_listening(self) -> None:
+        if not self._control_socket.is_closed:
+            self._selector.unregister(self._control_socket.fd)
+            self._control_socket.close()
 
     def _adopt(self, assignments: Assignments) -> None:
         """Put assignments in force; watch before checking, so that no change in between is lost."""
@@ -107,6 +116,10 @@ class MainLoop:
         nothing = "nothing: no environment here has `watch: true` and `push_to:`"
         names = ", ".join(assignments.by_name) or nothing
         self._log.info(f"ready: {assignments.own} keeps in step: {names}")
+
+    def _announce_end(self) -> None:
+        self._notifier.stopping()
+        self._log.info("stopping")
 
     # One turn
 
@@ -213,24 +226,22 @@ class MainLoop:
         """Replace what others know the daemon by, if it was removed.
 
         As all in /run/user is with a user's last session, or the state directory by a person.
+        Raises `Locked` if another daemon was started meanwhile.
         """
         try:
             if not self._paths.is_locked_by(self._lock):
                 removed, self._lock = self._lock, self._paths.lock()
                 os.close(removed)
             self._paths.announce()
-        except Locked as error:  # two would push the same environments
-            self._locked_out, self._stopping = error, True
-            return
+        except Locked:
+            raise  # two would push the same environments
         except (OSError, EnvsyncError):
             pass  # tried again with the next poll
         with contextlib.suppress(OSError, EnvsyncError):
             if self._paths.socket.exists():
                 return
-            if not self._control_socket.is_closed:
-                self._selector.unregister(self._control_socket.fd)
-                self._control_socket.close()
-            self._listen()
+            self._stop_listening()
+            self._control_socket = self._listen()
 
     def _serve_request(self) -> None:
         self._control_socket.serve_one(self._request_handler.handle)
@@ -250,19 +261,9 @@ class MainLoop:
             ),
         )
 
-    # Signals and the end
-
     def _woken(self) -> None:
         for number in self._wakeup.signals():
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stopping = True
             elif number == signal.SIGHUP:
                 self._inventory.demand()
-
-    def _end(self) -> None:
-        self._notifier.stopping()
-        self._log.info("stopping")
-        self._control_socket.close()
-        self._scheduler.stop(STOP_SECONDS)
-        self._watcher.close()
-        self._store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from envsync.daemon import control, main_loop
 from envsync.daemon.log import Log
-from envsync.daemon.main_loop import MainLoop
+from envsync.daemon.main_loop import MainLoop, run_daemon
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.settings import DaemonSettings
 from envsync.daemon.systemd.notify import Notifier
@@ -31,13 +32,10 @@ def settings(tmp_path: Path) -> DaemonSettings:
 @pytest.fixture
 def loop(settings: DaemonSettings) -> Iterator[MainLoop]:
     """One that has started."""
-    found = MainLoop(settings, Log(lambda _: None, {}), Notifier(None))
-    found._lock = found._paths.lock()
-    found._set_up()
-    found._turn()
-    yield found
-    found._end()
-    os.close(found._lock)
+    with contextlib.ExitStack() as at_end:
+        loop = MainLoop(settings, Log(lambda _: None, {}), Notifier(None), at_end)
+        loop._turn()
+        yield loop
 
 
 @pytest.mark.parametrize("what", ["socket", "directory"])
@@ -100,21 +98,34 @@ def test_daemon_stops_if_another_was_started_after_its_state_directory_was_remov
     settings: DaemonSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(main_loop, "POLL_SECONDS", 0.0)
-    older = MainLoop(settings, Log(lambda _: None, {}), Notifier(None))
-    newer = replace(older._paths, runtime=tmp_path / "other")
+    paths = DaemonPaths.of(settings.environ, settings.hostname)
+    newer = replace(paths, runtime=tmp_path / "other")
     locks: list[int] = []
 
-    def start_newer() -> None:
+    def start_newer(older: MainLoop) -> None:
         shutil.rmtree(newer.state)
         locks.append(newer.lock())
         newer.announce()
         older._wakeup.wake()
 
-    monkeypatch.setattr(older, "_announce_ready", start_newer)
+    monkeypatch.setattr(MainLoop, "_announce_ready", start_newer)
     with pytest.raises(Locked, match=r"is already running \(process"):
-        older.run()
+        run_daemon(settings, Log(lambda _: None, {}), Notifier(None))
     assert newer.announced_socket() == newer.socket
     os.close(locks[0])
+
+
+def test_daemon_that_ends_with_a_bug_leaves_neither_socket_nor_lock(
+    settings: DaemonSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.delattr(MainLoop, "_turn")
+    with pytest.raises(AttributeError):
+        run_daemon(settings, Log(lines.append, {}), Notifier(None))
+    paths = DaemonPaths.of(settings.environ, settings.hostname)
+    assert "stopping" in lines[-1]
+    assert not paths.socket.exists()
+    assert paths.running_pid() is None
 
 
 def test_state_that_could_not_be_saved_is_tried_again_while_nothing_happens(

@@ -49,7 +49,7 @@ def daemon(context: click.Context, as_name: str | None) -> None:
 def _run(invocation: Invocation, as_name: str | None) -> None:
     from envsync.conda.credentials import escaped
     from envsync.daemon.log import Log
-    from envsync.daemon.main_loop import MainLoop
+    from envsync.daemon.main_loop import run_daemon
     from envsync.daemon.settings import DaemonSettings
     from envsync.daemon.systemd.notify import Notifier
     from envsync.inventory import find
@@ -76,7 +76,7 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
         environ=environ,
         argv=_argv,
     )
-    MainLoop(settings, Log(say, environ), Notifier.from_environ(environ)).run()
+    run_daemon(settings, Log(say, environ), Notifier.from_environ(environ))
 
 
 def _argv(task: Task, inventory: Path, own: str) -> list[str]:
