@@ -39,7 +39,7 @@ def known_blocks(job: Job) -> Known:
     """
     if not job.has_versions or job.target.link is None or job.supply.relayed is not None:
         return {}
-    large = [item for item in job.items if item[1] >= LARGE_BYTES and item[0] not in job.elsewhere]
+    large = [item for item in job.items if item[1] >= LARGE_BYTES and item[0] not in job.rewritten]
     sampled = _reported_blocks(job, large, is_sample=True)
     alike = {path for path, blocks in sampled.items() if _is_alike(job, path, blocks)}
     return _reported_blocks(job, [item for item in large if item[0] in alike], is_sample=False)

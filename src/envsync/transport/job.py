@@ -162,7 +162,7 @@ class Job:
     last call, `on_files` with the files received since its last call, by transports that know.
 
     `has_versions` is true if the target can have other versions of the files at their paths.
-    Paths in `elsewhere` have other contents below the source's path than they must have on the
+    Paths in `rewritten` have other contents below the source's path than they must have on the
     target; theirs come from `contents` only. `is_taken` returns whether the target has begun to
     read what is sent.
     """
@@ -175,7 +175,7 @@ class Job:
     token: str
     limit_bits_per_second: int | None
     on_sent: Callable[[int], None]
-    elsewhere: Container[bytes] = frozenset()
+    rewritten: Container[bytes] = frozenset()
     has_versions: bool = False
     on_files: Callable[[int], None] = lambda _: None
     is_taken: Callable[[], bool] = lambda: True

@@ -46,8 +46,8 @@ class RsyncTransport:
         return receiver_refusal(job)
 
     def send(self, job: Job) -> Sent:
-        plain = [item for item in job.items if item[0] not in job.elsewhere]
-        rewritten = [item for item in job.items if item[0] in job.elsewhere]
+        plain = [item for item in job.items if item[0] not in job.rewritten]
+        rewritten = [item for item in job.items if item[0] in job.rewritten]
         if not rewritten:
             return self._send(job)
         # The source has these with other contents than the target must have.

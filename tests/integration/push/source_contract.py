@@ -157,19 +157,19 @@ class SourceContract:
         contents = read(source, source.items([*digests]))
         hashed = {path: hashlib.sha256(content).digest() for path, content in contents.items()}
         assert hashed == digests
-        named = os.fsencode(source.answers.there or source.look.path_known_as)
+        named = os.fsencode(source.answers.target_path or source.look.path_known_as)
         assert named in contents[b"bin/tool"]
 
-    def test_files_below_the_supply_path_are_those_that_are_not_elsewhere(
+    def test_files_below_the_supply_path_are_those_that_are_not_rewritten(
         self, source: Source
     ) -> None:
         digests = files_of(manifest_of(source))
-        path, elsewhere = source.supply.path, source.elsewhere()
+        path, rewritten = source.supply.path, source.rewritten()
         assert bool(path) == source.is_here
         assert (source.supply.relayed is None) == source.is_here
         for name, digest in digests.items() if source.is_here else ():
             content = Path(os.fsdecode(path), os.fsdecode(name)).read_bytes()
-            assert (hashlib.sha256(content).digest() != digest) == (name in elsewhere)
+            assert (hashlib.sha256(content).digest() != digest) == (name in rewritten)
 
     def test_pushes_ask_and_read_at_once(self, source: Source) -> None:
         def pushed(_: int) -> tuple[bytes, dict[bytes, bytes], tuple[str, ...]]:
@@ -184,11 +184,11 @@ class SourceContract:
     def test_source_at_its_own_path_is_sent_as_it_is(self, source: Source) -> None:
         stays = source.at(source.look.path_known_as)
         state = stays.look.state()
-        assert stays.answers.there == ""
+        assert stays.answers.target_path == ""
         assert stays.answers.mirrored(state) == state
-        assert stays.elsewhere() == frozenset()
+        assert stays.rewritten() == frozenset()
         moved = source.at(SHORTER)
-        assert moved.answers.there == SHORTER
+        assert moved.answers.target_path == SHORTER
         assert moved.answers.mirrored(state).revision_there != state.revision_there
         # Only what stands there as it has to be can another server send by itself.
         assert (stays.supply.direct is None) == source.is_here

@@ -81,7 +81,7 @@ def test_file_that_rsync_left_is_counted(
     assert (sum(told.sent_bytes), sum(told.files)) == (10_000, 3)
 
 
-def test_file_that_the_source_has_elsewhere_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_is_rewritten_for_the_target_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(monkeypatch)
-    rsync.RsyncTransport().send(told.job(elsewhere=frozenset({b"a", b"b", b"c"})))
+    rsync.RsyncTransport().send(told.job(rewritten=frozenset({b"a", b"b", b"c"})))
     assert (sum(told.sent_bytes), sum(told.files)) == (10_000, 3)

@@ -71,7 +71,7 @@ def _confirm(service: Service, _: None) -> bool:
 def _manifest(service: Service, request: AskManifest) -> bytes:
     """Return the manifest, with references for the directories that the payload refers to."""
     known = frozenset(_references(request.payload))
-    return service.source.version.encoded_manifest(known, request.there)
+    return service.source.version.encoded_manifest(known, request.target_path)
 
 
 def _references(payload: bytes) -> List[bytes]:
@@ -88,15 +88,15 @@ def _packages(service: Service, _: None) -> bytes:
 
 
 @handles(RELOCATION)
-def _relocation(service: Service, there: str) -> RelocationFacts:
-    return service.source.version.relocation_facts(there)
+def _relocation(service: Service, target_path: str) -> RelocationFacts:
+    return service.source.version.relocation_facts(target_path)
 
 
 @handles(LEADING_OUTSIDE)
-def _leading_outside(service: Service, there: str) -> Tuple[Finding, ...]:
+def _leading_outside(service: Service, target_path: str) -> Tuple[Finding, ...]:
     from envsync.agent.source.outside_findings import outside_findings
 
-    return tuple(outside_findings(service.source.version, there))
+    return tuple(outside_findings(service.source.version, target_path))
 
 
 @handles(FILES_WITH_CREDENTIALS)
@@ -132,7 +132,7 @@ def _send(service: Service, request: SendFiles) -> None:
     from envsync.agent.source.sending import best_codec, encoded_blocks, items_of
 
     items = items_of(request.payload, request.sizes)
-    contents = service.source.contents(items, there=request.there)
+    contents = service.source.contents(items, target_path=request.target_path)
     for block in encoded_blocks(contents, best_codec(request.codecs)):
         service.emit(block)
 

@@ -23,14 +23,14 @@ Moved = Callable[[bytes], bytes]
 _RUN_PATHS = Question(b"envsync run paths 1\n", "4a7b", lambda read: b":".join(elf.run_paths(read)))
 
 
-def outside_findings(source: SourceVersion, there: str = "") -> Tuple[Finding, ...]:
-    """Return a finding for each lead; `there` is the path on the target, empty if the same."""
-    moved = source.relocation(there).link_target if there else _stays
-    standing = os.fsencode(there) or source.known_as
+def outside_findings(source: SourceVersion, target_path: str = "") -> Tuple[Finding, ...]:
+    """Return a finding for each lead; `target_path` is empty if the path stays the same."""
+    moved = source.relocation(target_path).link_target if target_path else _stays
+    standing = os.fsencode(target_path) or source.known_as
     leads = [lead._replace(leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
     # Any of the environment's names here may have become its name there.
     leads = [lead for lead in leads if not (lead.leads_to + b"/").startswith(standing + b"/")]
-    leads += _run_paths(source, there, moved)
+    leads += _run_paths(source, target_path, moved)
     return tuple(Finding("outside", line) for line in (*map(str, leads), *_kernelspecs(source)))
 
 
@@ -65,10 +65,10 @@ def _in_entry(source: SourceVersion, path: bytes, entry: Entry) -> Tuple[LeadsOu
     return ()
 
 
-def _run_paths(source: SourceVersion, there: str, moved: Moved) -> Iterator[LeadsOutside]:
+def _run_paths(source: SourceVersion, target_path: str, moved: Moved) -> Iterator[LeadsOutside]:
     """Yield the outside directories in which binaries look for libraries, each once."""
-    names = outside.Names(source.names, os.fsencode(there) or source.known_as)
-    unchanged = source.relocation_facts(there).left if there else ()
+    names = outside.Names(source.names, os.fsencode(target_path) or source.known_as)
+    unchanged = source.relocation_facts(target_path).left if target_path else ()
     paths_by_lead: Dict[bytes, Set[bytes]] = {}
     for path, run_paths in source.elf_files().ask(_RUN_PATHS):
         for run_path in run_paths.split(b":"):

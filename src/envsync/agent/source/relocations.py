@@ -36,12 +36,12 @@ class SourcePaths(NamedTuple):
     earlier: Tuple[bytes, ...] = ()
 
 
-def relocation_to(paths: SourcePaths, there: str) -> Relocation:
-    """Return the relocation from these paths to the path `there`; an empty one if that is ""."""
+def relocation_to(paths: SourcePaths, target_path: str) -> Relocation:
+    """Return the relocation from these paths to `target_path`; an empty one if that is ""."""
     from envsync.conda.base_prefix import base_of
     from envsync.conda.relocation import Relocation, between
 
-    if not there:
+    if not target_path:
         return Relocation(())
     # Files may contain the path that conda uses or the real one, of the environment and of base.
     known_as = paths.known_as
@@ -49,7 +49,7 @@ def relocation_to(paths: SourcePaths, there: str) -> Relocation:
     return between(
         known_as,
         paths.stands_at,
-        os.fsencode(there),
+        os.fsencode(target_path),
         real_base=os.path.realpath(base) if base else b"",
         earlier=paths.earlier,
     )
@@ -75,28 +75,28 @@ class Relocations:
         self._search = search
         self._made: Dict[str, Relocated] = {}
 
-    def facts(self, there: str) -> RelocationFacts:
+    def facts(self, target_path: str) -> RelocationFacts:
         """Return the facts of a relocation; if they are cached, no file is read."""
-        if there not in self._made and not self._softlinks:
-            before = self._cache(relocation_to(self._paths, there)).rewrites()
+        if target_path not in self._made and not self._softlinks:
+            before = self._cache(relocation_to(self._paths, target_path)).rewrites()
             if before.facts is not None and before.source_revision == self._snapshot.revision:
                 return before.facts
-        return self.at(there).facts
+        return self.at(target_path).facts
 
-    def at(self, there: str) -> Relocated:
+    def at(self, target_path: str) -> Relocated:
         """Return the version relocated to that path; it is made once."""
-        if there not in self._made:
+        if target_path not in self._made:
             from envsync.agent.source.relocated import Relocator
 
-            relocation = relocation_to(self._paths, there)
+            relocation = relocation_to(self._paths, target_path)
             cache = self._cache(relocation)
             with opened_source(self._paths.path) as top_fd:
                 clean = self._known_without(relocation.needles)
                 relocator = Relocator(
                     top_fd, self._snapshot, relocation, cache, clean, self._softlinks
                 )
-                self._made[there] = relocator.run()
-        return self._made[there]
+                self._made[target_path] = relocator.run()
+        return self._made[target_path]
 
     def _known_without(self, needles: Needles) -> List[bytes]:
         """Return the keys of contents that were found, when they were sent, to have no needle."""

@@ -236,14 +236,14 @@ class SourceEnvironment:
         self,
         items: Iterable[Tuple[bytes, int]],
         progress: Optional[ContentsProgress] = None,
-        there: str = "",
+        target_path: str = "",
     ) -> Iterator[bytes]:
-        """Yield the stream of these files' contents (see `outgoing`), relocated to path `there`.
+        """Yield the stream of these files' contents (see `outgoing`), relocated to `target_path`.
 
         If they are the same there as here, `inspect` is not needed first.
         """
         has_looked = self._version is not None
-        relocated = self.version.at(there) if there or has_looked else None
+        relocated = self.version.at(target_path) if target_path or has_looked else None
         with opened_source(self.path) as top_fd:
 
             def instead(path: bytes) -> Optional[bytes]:
@@ -263,17 +263,19 @@ class SourceEnvironment:
             return sampled(top_fd, items, steps)
 
     @contextlib.contextmanager
-    def hashing_while_sent(self, there: str = "") -> Iterator[ReadContents]:
+    def hashing_while_sent(self, target_path: str = "") -> Iterator[ReadContents]:
         """Within the block, provide a `contents` that hashes each file as it is read.
 
         An `inspect` under way starts no hashing of its own until the block ends, and waits
         altogether until the contents are first read, while the sender is still preparing. So no
         file is read twice, and nothing competes with the sender for processors.
 
-        If the environment will be at the path `there`, the files that contain its present path are
+        If the environment will be at `target_path`, the files that contain its present path are
         found on the way; the contents are sent unchanged all the same.
         """
-        self._search = NeedleSearch(relocation_to(self._paths(), there).needles) if there else None
+        self._search = None
+        if target_path:
+            self._search = NeedleSearch(relocation_to(self._paths(), target_path).needles)
         with self._hashing.reading() as on_read, contextlib.ExitStack() as preparing:
             preparing.enter_context(self._hashing.going_first())
 

@@ -62,39 +62,39 @@ class SourceVersion:
         """The packed status of each directory's entries."""
         return self.snapshot.scan.directories
 
-    def at(self, there: str) -> Optional[Relocated]:
-        """Return what it becomes at the path `there`; "" means that the path stays the same.
+    def at(self, target_path: str) -> Optional[Relocated]:
+        """Return what it becomes at `target_path`; "" means that the path stays the same.
 
         None if nothing changes: the path stays, and there are no links into a package cache, which
         are replaced by files at any path.
         """
-        return self._relocations.at(there) if there or self.softlinks else None
+        return self._relocations.at(target_path) if target_path or self.softlinks else None
 
-    def manifest(self, there: str = "") -> Manifest:
-        """Return its manifest, or what that becomes at the path `there`."""
-        elsewhere = self.at(there)
-        if elsewhere is not None:
-            return elsewhere.manifest
+    def manifest(self, target_path: str = "") -> Manifest:
+        """Return its manifest, or what that becomes at `target_path`."""
+        relocated = self.at(target_path)
+        if relocated is not None:
+            return relocated.manifest
         if self._manifest is None:
             self._manifest = self.snapshot.manifest()
         return self._manifest
 
-    def encoded_manifest(self, known: Collection[bytes] = (), there: str = "") -> bytes:
+    def encoded_manifest(self, known: Collection[bytes] = (), target_path: str = "") -> bytes:
         """Return `manifest` as bytes, with references in place of the directories in `known`."""
-        return manifests.encode(self.manifest(there), known)
+        return manifests.encode(self.manifest(target_path), known)
 
-    def relocation(self, there: str) -> Relocation:
-        """Return the relocation to the path `there`; an empty one if it stays."""
-        return relocation_to(self._paths, there)
+    def relocation(self, target_path: str) -> Relocation:
+        """Return the relocation to `target_path`; an empty one if it stays."""
+        return relocation_to(self._paths, target_path)
 
-    def relocation_facts(self, there: str) -> RelocationFacts:
-        """Return the facts on what the tree becomes at the path `there`."""
-        return self._relocations.facts(there)
+    def relocation_facts(self, target_path: str) -> RelocationFacts:
+        """Return the facts on what the tree becomes at `target_path`."""
+        return self._relocations.facts(target_path)
 
-    def rewritten(self, there: str) -> Set[bytes]:
-        """Return the paths of files whose contents differ at `there`, or that are links here."""
-        elsewhere = self.at(there)
-        return set() if elsewhere is None else elsewhere.paths
+    def rewritten(self, target_path: str) -> Set[bytes]:
+        """Return the paths of files that are links here or have other contents at `target_path`."""
+        relocated = self.at(target_path)
+        return set() if relocated is None else relocated.paths
 
     def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
         """Return the file that needs the newest glibc, and its version; (b"", ()) if none does."""

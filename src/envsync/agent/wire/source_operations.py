@@ -32,24 +32,24 @@ class InspectSource(NamedTuple):
 
 
 class AskManifest(NamedTuple):
-    """Asks for the manifest of the environment as it has to be at the path `there`.
+    """Asks for the manifest of the environment as it has to be at `target_path`.
 
     The receiver has the directories of the references in the payload.
     """
 
-    there: str
+    target_path: str
     payload: bytes = b""
 
 
 class SendFiles(NamedTuple):
-    """Asks for the files in the payload, of these sizes, as they have to be at `there`.
+    """Asks for the files in the payload, of these sizes, as they have to be at `target_path`.
 
     The receiver can decode `codecs`.
     """
 
     sizes: Tuple[int, ...]
     codecs: Tuple[str, ...]
-    there: str
+    target_path: str
     payload: bytes
 
 

@@ -29,17 +29,17 @@ class LocalSource:
 
     is_here = True
 
-    def __init__(self, look: SourceLook, agent: SourceEnvironment, there: str = "") -> None:
-        """`agent` answers for `look`; `there` is as for `SourceAnswers`."""
+    def __init__(self, look: SourceLook, agent: SourceEnvironment, target_path: str = "") -> None:
+        """`agent` answers for `look`; `target_path` is as for `SourceAnswers`."""
         self.look = look
-        self.answers = SourceAnswers(look, there)
+        self.answers = SourceAnswers(look, target_path)
         self._agent = agent
 
-    def at(self, there: str) -> LocalSource:
-        return LocalSource(self.look, self._agent, self.look.relocated_to(there))
+    def at(self, target_path: str) -> LocalSource:
+        return LocalSource(self.look, self._agent, self.look.relocated_to(target_path))
 
     def outline(self) -> Outlined | None:
-        if len(os.fsencode(self.answers.there)) > len(os.fsencode(self.look.path_known_as)):
+        if len(os.fsencode(self.answers.target_path)) > len(os.fsencode(self.look.path_known_as)):
             # A file without room for the longer path stops the push before anything is sent, and
             # which files those are is not known yet.
             return None
@@ -51,23 +51,23 @@ class LocalSource:
         if self.look.serves_several:
             yield self._named(self._agent.contents)
             return
-        with self._agent.hashing_while_sent(self.answers.there) as contents:
+        with self._agent.hashing_while_sent(self.answers.target_path) as contents:
             yield self._named(contents)
 
     def manifest(self, known: bytes) -> bytes:
         self.look.state()
-        return self.look.ask(SOURCE_MANIFEST, AskManifest(self.answers.there, known))
+        return self.look.ask(SOURCE_MANIFEST, AskManifest(self.answers.target_path, known))
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         self.look.state()
-        return requested_files(self._agent.version.manifest(self.answers.there), paths)
+        return requested_files(self._agent.version.manifest(self.answers.target_path), paths)
 
-    def elsewhere(self) -> Container[bytes]:
-        return self._agent.version.rewritten(self.answers.there)
+    def rewritten(self) -> Container[bytes]:
+        return self._agent.version.rewritten(self.answers.target_path)
 
     @property
     def supply(self) -> Supply:
-        contents = self._named(partial(self._agent.contents, there=self.answers.there))
+        contents = self._named(partial(self._agent.contents, target_path=self.answers.target_path))
         return Supply(self._agent.path, contents)
 
     def _named(self, contents: Contents) -> Contents:

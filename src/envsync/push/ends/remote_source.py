@@ -47,16 +47,17 @@ class RemoteSource:
         look: SourceLook,
         server: SourceServer,
         checked: CheckedManifests,
-        there: str = "",
+        target_path: str = "",
     ) -> None:
-        """`server` is the one that `look` asks; `there` is as for `SourceAnswers`."""
+        """`server` is the one that `look` asks; `target_path` is as for `SourceAnswers`."""
         self.look = look
-        self.answers = SourceAnswers(look, there)
+        self.answers = SourceAnswers(look, target_path)
         self._server = server
         self._checked = checked
 
-    def at(self, there: str) -> RemoteSource:
-        return RemoteSource(self.look, self._server, self._checked, self.look.relocated_to(there))
+    def at(self, target_path: str) -> RemoteSource:
+        relocated_to = self.look.relocated_to(target_path)
+        return RemoteSource(self.look, self._server, self._checked, relocated_to)
 
     def outline(self) -> Outlined | None:
         return None
@@ -73,14 +74,14 @@ class RemoteSource:
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         return requested_files(self._checked.of(self.answers), paths)
 
-    def elsewhere(self) -> Container[bytes]:
+    def rewritten(self) -> Container[bytes]:
         """Return nothing: no file is on this machine, and the server sends the right contents."""
         return frozenset()
 
     @property
     def supply(self) -> Supply:
         # Relocated files are not on the server's disk, so rsync there cannot send them.
-        direct = None if self.answers.there else RemoteDirect(self._server, self.look)
+        direct = None if self.answers.target_path else RemoteDirect(self._server, self.look)
         return Supply(relayed=self._relayed, direct=direct)
 
     def _relayed(
@@ -89,11 +90,11 @@ class RemoteSource:
         """Yield encoded blocks from a separate agent, so that other pushes can ask meanwhile."""
         sizes = tuple(size for _, size in items)
         paths = b"\0".join(path for path, _ in items)
-        request = SendFiles(sizes, tuple(codecs), self.answers.there, paths)
+        request = SendFiles(sizes, tuple(codecs), self.answers.target_path, paths)
         with self._server.sender() as end:
             end.ask(OPEN_SOURCE, self.look.opening)
             state = self.look.state()
-            if self.answers.there or state.revision_there != state.revision:
+            if self.answers.target_path or state.revision_there != state.revision:
                 end.ask(INSPECT_SOURCE, InspectSource())
             for block in end.receive(SEND_FILES, request):
                 yield block
@@ -118,7 +119,7 @@ class CheckedManifests:
         revision = answers.revision_there()
         with self._lock:
             if revision not in self._found:
-                encoded = answers.look.ask(SOURCE_MANIFEST, AskManifest(answers.there))
+                encoded = answers.look.ask(SOURCE_MANIFEST, AskManifest(answers.target_path))
                 self._found[revision] = _checked(encoded, revision)
             return self._found[revision]
 

@@ -27,7 +27,7 @@ class Source(Protocol):
     command: all objects that `at` returns share one `look`, and what is asked once. Revisions are
     the source's own, at whatever path: relocation makes no other version. Every method but `at` and
     `close` may raise the `EnvsyncError` that ended the source's agent. `manifest` and `items`
-    inspect the source if nobody has; `elsewhere` must be called after that. Data from another
+    inspect the source if nobody has; `rewritten` must be called after that. Data from another
     server is accepted only if it agrees with its revision.
     """
 
@@ -46,11 +46,11 @@ class Source(Protocol):
         """Whether the source is on this machine."""
         ...
 
-    def at(self, there: str) -> Source:
-        """Return this source for a target where the environment will be at the path `there`.
+    def at(self, target_path: str) -> Source:
+        """Return this source for a target where the environment will be at `target_path`.
 
         If no file of it can name another path, it is sent unchanged; otherwise its answers are
-        those for `there`. Makes no request.
+        those for `target_path`. Makes no request.
         """
         ...
 
@@ -81,7 +81,7 @@ class Source(Protocol):
         """
         ...
 
-    def elsewhere(self) -> Container[bytes]:
+    def rewritten(self) -> Container[bytes]:
         """Return the files whose contents below `Supply.path` are not those for the target."""
         ...
 

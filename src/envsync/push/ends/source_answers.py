@@ -36,14 +36,14 @@ class SourceAnswers:
     Most queries are asked once for each version. Safe to share between threads.
     """
 
-    def __init__(self, look: SourceLook, there: str) -> None:
-        """`there` is the environment's path on the target; empty if it is sent unchanged."""
+    def __init__(self, look: SourceLook, target_path: str) -> None:
+        """`target_path` is the environment's path on the target; empty if it is sent unchanged."""
         self.look = look
-        self.there = there
+        self.target_path = target_path
 
     def mirrored(self, state: SourceState) -> SourceState:
         """Return `state` as it will be on the target. Raises `PreflightRefused` if it cannot be."""
-        if not self.there:
+        if not self.target_path:
             return state
         facts = self.relocation()
         if facts.problems:
@@ -51,7 +51,8 @@ class SourceAnswers:
             more = (f"and {count - PROBLEMS_SHOWN} more",) if count > PROBLEMS_SHOWN else ()
             files = "file contains" if count == 1 else "files contain"
             raise PreflightRefused(
-                f"{count} {files} its path here in a way that cannot be changed to {self.there}",
+                f"{count} {files} its path here in a way that cannot be changed to "
+                f"{self.target_path}",
                 details=(*facts.problems[:PROBLEMS_SHOWN], *more),
                 hint="use a prefix there that is no longer than this one, "
                 "or name in `local:` what is not needed there",
@@ -64,17 +65,17 @@ class SourceAnswers:
 
     def relocation(self) -> RelocationFacts:
         """Return what the source becomes at the path on the target."""
-        return self.look.ask_once(RELOCATION, self.there)
+        return self.look.ask_once(RELOCATION, self.target_path)
 
     def revision_there(self) -> str:
         """Return the revision of what the source becomes on the target."""
-        if self.there:
+        if self.target_path:
             return self.relocation().revision
         return self.look.state().revision_there
 
     def outside(self) -> tuple[str, ...]:
         """Return a line for each thing that leads out of the environment, with target paths."""
-        findings = self.look.ask_once(LEADING_OUTSIDE, self.there)
+        findings = self.look.ask_once(LEADING_OUTSIDE, self.target_path)
         return tuple(finding.message for finding in findings)
 
     def packages(self) -> frozenset[bytes]:

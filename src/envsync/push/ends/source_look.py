@@ -147,13 +147,13 @@ class SourceLook:
             state = self._end.ask(INSPECT_SOURCE, again, on_progress=on_progress)
         return state.revision != revision
 
-    def relocated_to(self, there: str) -> str:
-        """Return `there` if the environment's files may name another path than that; else "".
+    def relocated_to(self, target_path: str) -> str:
+        """Return `target_path` if the environment's files may name another path than that; else "".
 
         If the path here is reached through a link, the files may name what it leads to.
         """
-        paths = {os.path.normpath(path) for path in (there, self.path_known_as, self._stands_at)}
-        return there if len(paths) > 1 else ""
+        paths = (target_path, self.path_known_as, self._stands_at)
+        return target_path if len(set(map(os.path.normpath, paths))) > 1 else ""
 
     def sees(self, nonce: str) -> bool:
         """Return whether a target's lock is in the source's own directory."""

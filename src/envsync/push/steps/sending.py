@@ -104,7 +104,7 @@ class SendStep:
             send_job(self._ends, self._progress, items),
             tree=staged.tree,
             token=staged.token,
-            elsewhere=self._source.elsewhere(),
+            rewritten=self._source.rewritten(),
             # Whether the target may have other versions of files that have to be sent.
             has_versions=staged.plan.origin != ORIGIN_NEW or not is_new,
         )
