@@ -116,7 +116,7 @@ class Push:
         def look() -> TargetState:
             return self._target.inspect(
                 lock=lock,
-                source=self._look.place,
+                source=self._look.identity,
                 looks_ahead=lock and self._look.is_changed,
             )
 

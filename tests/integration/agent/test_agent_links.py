@@ -412,7 +412,7 @@ def test_a_link_to_somebody_elses_is_refused_by_name(server: Server) -> None:
 @pytest.mark.parametrize("lock", [False, True])
 def test_the_place_of_the_source_is_refused_and_nothing_written(lock: bool, server: Server) -> None:
     source = SourceEnvironment(str(server.prefix), NAME, (), None, None)
-    assert source.place() is None
+    assert source.identity() is None
     os.mkdir(server.live)
     disk.build(server.live, ONE)
     alias = server.prefix.parent / "alias"
@@ -421,7 +421,7 @@ def test_the_place_of_the_source_is_refused_and_nothing_written(lock: bool, serv
     for prefix in (server.prefix, alias):
         target = server.target_at(prefix)
         with pytest.raises(PreflightRefused, match="the same directory as the source"):
-            target.inspect(lock=lock, source=source.place())
+            target.inspect(lock=lock, source=source.identity())
     assert disk.read(os.fsencode(server.prefix)) == before
     other = directory_identity(os.fsencode(server.scratch))
     assert server.target().inspect(lock=lock, source=other).exists

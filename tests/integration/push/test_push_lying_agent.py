@@ -26,7 +26,7 @@ from envsync.agent.wire.target_operations import OpenTarget
 from envsync.cli.output.terminal import Terminal
 from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
-from envsync.push.ends import opening
+from envsync.push.ends import agent_start
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.steps.report import PUSHED, PushReport
@@ -339,7 +339,7 @@ def test_slow_noise_is_no_reason_to_wait_for_ever(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A byte now and then keeps a session alive, and it would take days until 64 KiB came."""
-    monkeypatch.setattr(opening, "START_SECONDS", 0.3)
+    monkeypatch.setattr(agent_start, "START_SECONDS", 0.3)
 
     def drip(far: socket.socket) -> None:
         take_token(far)

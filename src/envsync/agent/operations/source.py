@@ -51,7 +51,7 @@ def _open(service: Service, request: OpenSource) -> SourceOpened:
         state_directory(os.environ),
         service.helpers,
     )
-    return SourceOpened(source.place(), os.fsdecode(source.stands_at))
+    return SourceOpened(source.identity(), os.fsdecode(source.stands_at))
 
 
 @handles(INSPECT_SOURCE)

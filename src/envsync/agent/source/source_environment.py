@@ -96,7 +96,7 @@ class SourceEnvironment:
         parent, name = os.path.split(self._layout.live)
         return os.path.join(os.path.realpath(parent), name)
 
-    def place(self) -> Optional[DirectoryIdentity]:
+    def identity(self) -> Optional[DirectoryIdentity]:
         """Return what identifies this directory; None if there is no environment."""
         return directory_identity(self.path)
 

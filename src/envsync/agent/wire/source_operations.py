@@ -80,12 +80,12 @@ class RunRsync(NamedTuple):
 
 
 class SourceOpened(NamedTuple):
-    """An opened source: `place` is None if there is no such environment.
+    """An opened source: `identity` is None if there is no such environment.
 
     `stands_at` is its path with symlinks resolved (see `SourcePaths`).
     """
 
-    place: Optional[DirectoryIdentity]
+    identity: Optional[DirectoryIdentity]
     stands_at: str
 
 

@@ -14,7 +14,7 @@ from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, about, error_from_json
-from envsync.push.ends.opening import Opening
+from envsync.push.ends.agent_start import AgentStart
 from envsync.ssh.session import Link
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -105,17 +105,17 @@ class RemoteEnd:
         self.link = link
         self._session = link.run(command)
         self._calls = 0
-        opening = Opening(link, self._session)
+        start = AgentStart(link, self._session)
         try:
             token = "envsync-" + secrets.token_hex(16)
             python = f"{prefix}/bin/python"
             self._session.write(bootstrap.preamble(python, token))
             bundle.modules(bundle.OUR_MAGIC)  # while the interpreter there starts
-            self.noise = opening.await_token(token.encode())
-            magic = opening.exactly(bootstrap.MAGIC_LINE_BYTES)
+            self.noise = start.await_token(token.encode())
+            magic = start.exactly(bootstrap.MAGIC_LINE_BYTES)
             self._session.write(bundle.modules(magic.strip()))
         except ConnectionLost as error:
-            raise opening.explain(error) from error
+            raise start.explain(error) from error
         except BaseException:
             self._session.close()
             raise

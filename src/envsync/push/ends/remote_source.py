@@ -92,7 +92,7 @@ class RemoteSource:
         paths = b"\0".join(path for path, _ in items)
         request = SendFiles(sizes, tuple(codecs), self.answers.target_path, paths)
         with self._server.sender() as end:
-            end.ask(OPEN_SOURCE, self.look.opening)
+            end.ask(OPEN_SOURCE, self.look.open_request)
             state = self.look.state()
             if self.answers.target_path or state.revision_there != state.revision:
                 end.ask(INSPECT_SOURCE, InspectSource())

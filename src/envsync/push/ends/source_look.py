@@ -61,10 +61,10 @@ class SourceLook:
         """Whether several pushes read this source; set before they begin."""
         self.path_known_as = path_known_as(prefix, name)
         """The path by which conda knows the environment, and which is written into its files."""
-        self.opening = OpenSource(prefix, name, tuple(local))
+        self.open_request = OpenSource(prefix, name, tuple(local))
         """What the source's agent was told to open, for telling another agent the same."""
-        opened = end.ask(OPEN_SOURCE, self.opening)
-        self.place = opened.place
+        opened = end.ask(OPEN_SOURCE, self.open_request)
+        self.identity = opened.identity
         """The directory's identity, to tell whether a target is the same directory."""
         self._stands_at = opened.stands_at
 

@@ -157,10 +157,10 @@ class PackedLook(SourceLook):
         self._filled: Filled | None = None
         self._origin = origin
         self._agent = end.service.source
-        self.place = None if origin is None or settings.archive else origin.look.place
+        self.identity = None if origin is None or settings.archive else origin.look.identity
 
     def sees(self, nonce: str) -> bool:
-        if self._origin is None or self.place is None:
+        if self._origin is None or self.identity is None:
             return False
         return self._origin.look.sees(nonce)
 

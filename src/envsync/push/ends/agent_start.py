@@ -23,7 +23,7 @@ _LINES_TOLD = 8
 _NOTHING = "exec /bin/sh -c 'exit 0'"
 
 
-class Opening:
+class AgentStart:
     """Reads what comes before the first frame; limited in bytes and in time."""
 
     def __init__(self, link: Link, session: Session) -> None:
