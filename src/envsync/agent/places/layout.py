@@ -27,9 +27,10 @@ import json
 import os
 import shlex
 import stat
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from envsync.agent.server.facts import user_name
+from envsync.agent.server.filesystem import exists
 from envsync.errors import Hint, NotFound, PreflightRefused
 from envsync.files.whole import sync_directory, whole_file
 from envsync.tree.environment_name import BASE, is_environment_name
@@ -78,7 +79,7 @@ class Layout(NamedTuple):
 
     def interrupted(self) -> str:
         """Return what is under way or was interrupted: `INTENT`, `REMOVAL` or ""."""
-        return next((note for note in (INTENT, REMOVAL) if os.path.exists(self.file(note))), "")
+        return next((note for note in (INTENT, REMOVAL) if exists(self.file(note))), "")
 
     def create(self) -> None:
         """Make the state directory: private to the user, until a group is let in."""
@@ -132,6 +133,14 @@ class Layout(NamedTuple):
         linked = self.linked_tree()
         paths = [os.path.join(self.trees, name) for name in names]
         return [path for path in paths if path != linked]
+
+    def trees_by_inode(self) -> Dict[int, bytes]:
+        """Return `other_trees` by inode. Raises OSError if the disk does not tell."""
+        trees: Dict[int, bytes] = {}
+        for path in self.other_trees():
+            with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+                trees[os.lstat(path).st_ino] = path
+        return trees
 
 
 def environment_layout(prefix: str, name: str) -> Layout:
@@ -189,10 +198,15 @@ def _link_above(live: bytes) -> bytes:
 
 
 def _linked_token(live: bytes) -> Optional[bytes]:
-    """Return the name of the tree that a link of envsync's leads to, or None."""
+    """Return the name of the tree that a link of envsync's leads to, or None.
+
+    Raises OSError if the disk does not tell: it may lead to the live version all the same.
+    """
     try:
         above, token = os.path.split(os.readlink(live))
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+            raise
         return None
     is_ours = above == _link_above(live) and token not in (b"", b".", b"..")
     return token if is_ours else None

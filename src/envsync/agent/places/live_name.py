@@ -82,7 +82,7 @@ class LiveName:
         """
         if inode is None or os.path.lexists(self._layout.live):
             return False
-        trees = {os.lstat(path).st_ino: path for path in self._layout.other_trees()}
+        trees = self._layout.trees_by_inode()
         if inode not in trees or new_inode not in trees:
             return False
         filesystem.rename_new(trees[inode], self._layout.live)

@@ -20,6 +20,7 @@ from envsync.agent.places.layout import (
     write_json,
     write_whole,
 )
+from envsync.agent.server.filesystem import exists
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.messages import RemovalFacts
@@ -35,6 +36,8 @@ _FILE = re.compile(r"([0-9]{6,})\.json\Z")
 _HELD = "held.json"
 TAKEN_BACK = "it was changed before it was taken back"
 """The reason to keep a version that was taken back: its check failed or could not be run."""
+_NONE_FOR_THIS_USER = FileNotFoundError, NotADirectoryError, PermissionError
+"""What may count as "there is none"; after any other OSError, there may be something."""
 _REVISIONS = ("source_revision", "revision")
 
 
@@ -93,11 +96,14 @@ class Records:
         self._layout = layout
 
     def all(self) -> List[Record]:
-        """Return every readable record, oldest first. A damaged one is left out, not removed."""
+        """Return every readable record, oldest first. A damaged one is left out, not removed.
+
+        Raises OSError if the disk does not return one: without it, its tree would seem unneeded.
+        """
         records: List[Record] = []
         for name in self._names():
             if _FILE.match(name):
-                with contextlib.suppress(ValueError, OSError):
+                with contextlib.suppress(ValueError):
                     record = record_from_json(read_json(self._file(name)))
                     # A record with another number would lead to another version's files.
                     if self._path(record.number, "json") == self._file(name):
@@ -120,8 +126,8 @@ class Records:
         After a restore from a backup every inode differs: then a tree without a record may be that
         version. `live` are the inodes at the name.
         """
-        kept = [r for r in self.all() if r.kept_because and r.inode not in live]
-        return any(self.tree(record) is None for record in kept)
+        there = {*live, *self._layout.trees_by_inode()}
+        return any(r.kept_because and r.inode not in there for r in self.all())
 
     def orphans(self) -> List[bytes]:
         """Return what a process left that died between two files.
@@ -141,7 +147,7 @@ class Records:
 
         Raises OSError if the disk fails, which does not mean that there are none.
         """
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        with contextlib.suppress(*_NONE_FOR_THIS_USER):
             return os.listdir(os.fsdecode(self._layout.generations))
         return []
 
@@ -212,16 +218,16 @@ class Records:
         remove(self._path(record.number, "manifest"))
 
     def tree(self, record: Record) -> Optional[bytes]:
-        """Return where a record's tree is among the earlier ones; None if it is live or gone."""
-        with contextlib.suppress(OSError):
-            for path in self._layout.other_trees():
-                if os.lstat(path).st_ino == record.inode:
-                    return path
-        return None
+        """Return where a record's tree is among the earlier ones; None if it is live or gone.
+
+        Raises OSError if the disk does not tell.
+        """
+        return self._layout.trees_by_inode().get(record.inode)
 
     def kept(self) -> List[Record]:
         """Return the records of earlier versions whose trees are there to go back to."""
-        return [record for record in self.all() if self.tree(record) is not None]
+        trees = self._layout.trees_by_inode()
+        return [record for record in self.all() if record.inode in trees]
 
     def log(self, event: Dict[str, Any]) -> None:
         """Add a line to the history, durably."""
@@ -232,7 +238,8 @@ class Records:
     def history(self) -> List[Dict[str, Any]]:
         """Return what happened here, oldest first; damaged lines are left out."""
         events: List[Dict[str, Any]] = []
-        with contextlib.suppress(OSError), open(self._layout.file("history.jsonl"), "rb") as file:
+        path = self._layout.file("history.jsonl")
+        with contextlib.suppress(*_NONE_FOR_THIS_USER), open(path, "rb") as file:
             events.extend(filter(None, map(json_object, file)))
         return events
 
@@ -263,7 +270,7 @@ class Records:
         """
         path = self._layout.file(_HELD)
         document = read_json(path)
-        if document is None and not os.path.lexists(path):
+        if document is None and not exists(path):
             return {}
         with contextlib.suppress(ValueError):
             held: Dict[str, str] = verified(document)

@@ -47,9 +47,11 @@ class RevisionHistory:
         Returns why it could not be noted, else "". Without the note, the next version will not be
         allowed to replace this one.
         """
-        if self._directory is None or revision in self.revisions():
+        if self._directory is None:
             return ""
         try:
+            if revision in self.revisions():
+                return ""
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             with open(os.path.join(self._directory, self._name()), "ab+") as file:
                 append_line(file.fileno(), revision.encode("ascii"))

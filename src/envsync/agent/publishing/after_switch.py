@@ -62,6 +62,12 @@ class Finalizer:
         self._on_step("recorded")
         return new
 
+    def _tree_or_trees(self, version: Record) -> bytes:
+        """Return where a version is, or where all are if the disk does not tell."""
+        with contextlib.suppress(OSError):
+            return self._records.tree(version) or self._layout.trees
+        return self._layout.trees
+
     def _forget_staging(self, new: Record) -> None:
         """Forget the note on staging, unless it is about another tree: a rollback ends no push."""
         note = find_staging(self._layout)
@@ -87,14 +93,15 @@ class Finalizer:
                 self._records.forget(new)
         except OSError:
             # A full disk must not prevent switching back; but whoever worked there has to know.
-            tree = os.fsdecode(self._records.tree(new) or b"")
+            tree = os.fsdecode(self._tree_or_trees(new))
             kept = (
                 (
                     "it was changed meanwhile, which could not be recorded: before the next push, "
                     f"copy what you need from {tree}"
                 ),
             )
-        self._undo.abandon()
+        with contextlib.suppress(OSError):  # else the next contact forgets the switch
+            self._undo.abandon()
         hint: Union[str, Hint] = HELD_THERE
         if not failure.is_verdict:
             hint = "make sure that it can be run there, then push again"

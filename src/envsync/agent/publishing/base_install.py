@@ -54,7 +54,7 @@ def resume_base_install(layout: Layout, event: Mapping[str, Any]) -> None:
     Raises `PreflightRefused` if something has appeared in its way.
     """
     token = event.get(INSTALLED_FROM)
-    if not isinstance(token, str) or not os.path.isdir(layout.tree(token)):
+    if not isinstance(token, str) or not filesystem.exists(layout.tree(token)):
         return
     try:
         install_base(layout, token)

@@ -270,7 +270,8 @@ class Publisher:
             # was.
             pass
         self._undo.give_back_to(replaced)
-        self._undo.abandon()
+        with contextlib.suppress(OSError):  # else the next contact forgets the switch
+            self._undo.abandon()
         raise TargetDrifted(
             "the environment was changed there during the switch, which was undone",
             hint="push again when the installer there has ended",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Optional, Sequence
 
 from envsync.agent.places.kept_versions import beyond_keep, found_record, is_as_published
@@ -66,11 +65,13 @@ def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
     """
     for record in records.all():
         is_alike = record.was_taken_back and record.own_changes == newest.own_changes
-        tree = records.tree(record)
-        if not is_alike or record.number >= newest.number or tree is None or why_unremovable(tree):
+        if not is_alike or record.number >= newest.number:
             continue
         # What cannot be removed or read harms nobody.
         with contextlib.suppress(OSError, StorageFailed):
+            tree = records.tree(record)
+            if tree is None or why_unremovable(tree):
+                continue
             if _is_as_recorded(trees, tree, record):
                 records.forget(record)
                 remove_tree(tree)
@@ -85,10 +86,10 @@ def remove_orphaned_trees(layout: Layout, records: Records, keep_inodes: Sequenc
     if records.has_damage() or records.misses_kept(keep_inodes):
         return
     needed = {record.inode for record in records.all()} | set(keep_inodes)
-    for path in layout.other_trees():
+    for inode, tree in layout.trees_by_inode().items():
         with contextlib.suppress(OSError):
-            if os.lstat(path).st_ino not in needed and not why_unremovable(path):
-                remove_tree(path)
+            if inode not in needed and not why_unremovable(tree):
+                remove_tree(tree)
 
 
 def _is_worked_in(tree: bytes, record: Record, live: Record) -> bool:
@@ -119,8 +120,7 @@ def record_orphaned_trees(
 ) -> None:
     """Record each tree that may be a version and has no record, so that none is lost."""
     staging = find_staging(layout)
-    for tree in layout.other_trees():
-        inode = os.lstat(tree).st_ino
+    for inode, tree in layout.trees_by_inode().items():
         is_staging = staging is not None and staging.inode == inode
         if is_staging or records.at(inode) is not None:
             continue

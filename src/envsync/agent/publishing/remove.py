@@ -19,6 +19,7 @@ from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, record_from_json
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switch_site import SwitchSite
+from envsync.agent.server.filesystem import exists
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import REMOVED, failure_after_switch
 from envsync.agent.wire.checked_json import to_json
@@ -142,7 +143,7 @@ class Remover:
 
         It gets its name back; if the name is taken again, it is kept.
         """
-        if not os.path.lexists(tree) or os.lstat(tree).st_ino == record.inode:
+        if not exists(tree) or os.lstat(tree).st_ino == record.inode:
             return False
         try:
             self._name.give_to(tree, is_free=True)

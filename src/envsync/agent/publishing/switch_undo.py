@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Optional, Tuple
 
 from envsync.agent.places.layout import Layout
@@ -40,10 +39,9 @@ class SwitchUndo:
     def other_tree(self, switch: Intent) -> Optional[bytes]:
         """Return where the version that was switched out is, or None."""
         inode = switch.replaced_inode
-        if inode in (None, switch.new.inode):
+        if inode is None or inode == switch.new.inode:
             return None
-        trees = self._layout.other_trees()
-        return next((path for path in trees if os.lstat(path).st_ino == inode), None)
+        return self._layout.trees_by_inode().get(inode)
 
     def abandon(self) -> None:
         """Forget a switch that did not happen, or was undone; staging stays for the next try.

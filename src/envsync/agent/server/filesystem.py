@@ -113,6 +113,19 @@ def space(path: bytes) -> Space:
     return Space(free_bytes, inodes)
 
 
+def exists(path: bytes) -> bool:
+    """Return whether something is there, be it a link that leads nowhere.
+
+    False as well if this user may not look there. Raises OSError if the disk does not tell, where
+    `os.path.lexists` would return False.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+    return True
+
+
 def existing_parent(path: bytes) -> bytes:
     """Return the path itself if it is a directory, or the nearest directory above that exists."""
     while not os.path.isdir(path):

@@ -124,12 +124,10 @@ class StagingChoice:
         if note is None or note.inode in {record.inode for record in records}:
             return None
         origin = ORIGIN_SPARE if note.is_set_aside else ORIGIN_RESUMED
-        for path in self.layout.other_trees():
-            with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(path)
-                is_it = status.st_ino == note.inode and stat.S_ISDIR(status.st_mode)
-                if is_it and may_build_on(path):
-                    return _Possible(path, origin, None)
+        tree = self.layout.trees_by_inode().get(note.inode)
+        with contextlib.suppress(FileNotFoundError):
+            if tree and stat.S_ISDIR(os.lstat(tree).st_mode) and may_build_on(tree):
+                return _Possible(tree, origin, None)
         return None
 
     def _surplus(self, record: Optional[Record]) -> Optional[_Possible]:

@@ -136,10 +136,9 @@ class _Sweep:
         layout, records = self._target.layout, self._target.records
         # Without records, every version would be taken for an unfinished push.
         require_open_records(layout)
-        self._live = _inodes(layout.live)
-        with contextlib.suppress(FileNotFoundError):
-            paths = [os.path.join(layout.trees, name) for name in os.listdir(layout.trees)]
-            self._trees = {os.lstat(path).st_ino: path for path in paths}
+        inode = layout.inode()
+        self._live = set() if inode is None else {inode}
+        self._trees = layout.trees_by_inode()
         if records.has_damage() and not self._rules.drifted:
             self.stays.append("everything: a record is damaged (--drifted removes what it kept)")
             return
@@ -283,15 +282,6 @@ class _Sweep:
 def _use(processes: Sequence[ProcessUse]) -> str:
     """Return why a tree that these processes use must stay, or "" if there are none."""
     return next((f"process {use.pid} uses it: {use.command}" for use in processes), "")
-
-
-def _inodes(path: bytes) -> Set[int]:
-    """Return the inodes of a path and of what it links to."""
-    inodes: Set[int] = set()
-    with contextlib.suppress(OSError):
-        inodes.add(os.lstat(path).st_ino)
-        inodes.add(os.stat(path).st_ino)
-    return inodes
 
 
 def _temporary(state: bytes) -> List[bytes]:
