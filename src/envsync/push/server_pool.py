@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 SERVERS_AT_ONCE = 8
@@ -23,6 +24,20 @@ _LOOK_SECONDS = 0.25
 
 P = TypeVar("P")
 T = TypeVar("T")
+Answered = Callable[[], None]
+"""Called once a server has answered, and is no longer only waited for."""
+
+
+@dataclass(slots=True)
+class _Running:
+    since_seconds: float
+    has_answered: bool = False
+
+    def answered(self) -> None:
+        self.has_answered = True
+
+    def has_slot(self) -> bool:
+        return self.has_answered or time.monotonic() - self.since_seconds <= SLOT_SECONDS
 
 
 class ServerPool(Generic[P, T]):
@@ -30,30 +45,28 @@ class ServerPool(Generic[P, T]):
 
     def __init__(
         self,
-        serve: Callable[[P], T],
+        serve: Callable[[P, Answered], T],
         places: Sequence[P],
-        is_waiting: Callable[[P], bool] = lambda _: True,
         at_once: int = SERVERS_AT_ONCE,
     ) -> None:
-        """`is_waiting` says whether serving a place is, at present, only waiting for its server."""
+        """Until `serve` has called its second argument, the place may lose its slot."""
         self._serve = serve
-        self._is_waiting = is_waiting
         self._at_once = at_once
         self._left = deque(places)
         self._futures: list[Future[T]] = []
-        self._running: dict[Future[T], tuple[P, float]] = {}
+        self._running: dict[Future[T], _Running] = {}
         self._threads_max = max(at_once, THREADS_MAX)
         threads = max(1, min(self._threads_max, len(places)))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="server")
 
     def begin(self) -> None:
         """Start serving as many places as there are free slots."""
-        busy = sum(self._has_its_place(*running) for running in self._running.values())
+        busy = sum(running.has_slot() for running in self._running.values())
         while self._left and busy < self._at_once and len(self._running) < self._threads_max:
-            place = self._left.popleft()
-            future = self._pool.submit(self._serve, place)
+            running = _Running(time.monotonic())
+            future = self._pool.submit(self._serve, self._left.popleft(), running.answered)
             self._futures.append(future)
-            self._running[future] = place, time.monotonic()
+            self._running[future] = running
             busy += 1
 
     def finish(self) -> None:
@@ -76,7 +89,3 @@ class ServerPool(Generic[P, T]):
         """Start no more, let those that are running run on, and wait for none."""
         self._left.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _has_its_place(self, place: P, since_seconds: float) -> bool:
-        is_long = time.monotonic() - since_seconds > SLOT_SECONDS
-        return not (is_long and self._is_waiting(place))

@@ -173,8 +173,8 @@ def test_document_of_an_interrupted_doctor_has_its_complaints(
 ) -> None:
     """Of whom it has looked at, it says what is wrong."""
 
-    def for_each_place(places: Sequence[Place], visit: Callable[[Place], Any], _: object) -> None:
-        visit(places[-1])
+    def for_each_place(places: Sequence[Place], visit: Callable[..., Any], _: object) -> None:
+        visit(places[-1], lambda: None)
         raise end
 
     refused = ConnectionFailed("it refuses connections", server="server4")

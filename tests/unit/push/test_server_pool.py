@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from envsync.push import server_pool as module
-from envsync.push.server_pool import ServerPool
+from envsync.push.server_pool import Answered, ServerPool
+from tests.support.processes import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def test_the_silent_give_their_places_to_others() -> None:
     others_done = threading.Event()
     left = set(range(8, 30))
 
-    def serve(place: int) -> int:
+    def serve(place: int, _: Answered) -> int:
         if place < 8:
             assert others_done.wait(60), "the others waited for the silent ones"
         else:
@@ -41,19 +42,22 @@ def test_the_silent_give_their_places_to_others() -> None:
 @pytest.mark.parametrize("why", ["they are at work", "there are as many as can be"])
 def test_places_are_not_given_without_end(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SLOT_SECONDS", -1.0)  # of each it is over at once
-    is_waiting = why == "there are as many as can be"
-    if is_waiting:
+    is_silent = why == "there are as many as can be"
+    if is_silent:
         monkeypatch.setattr(module, "THREADS_MAX", 2)
     begun: list[int] = []
     may_end = threading.Event()
 
-    def serve(place: int) -> None:
+    def serve(place: int, answered: Answered) -> None:
+        if not is_silent:
+            answered()
         begun.append(place)
         assert may_end.wait(60)
 
-    pool = ServerPool(serve, range(6), lambda _: is_waiting, at_once=2)
-    for _ in range(3):
-        pool.begin()
+    pool = ServerPool(serve, range(6), at_once=2)
+    pool.begin()
+    wait_until(lambda: len(begun) == 2, "two places are served")
+    pool.begin()
     assert len(pool._running) == 2
     may_end.set()
     pool.finish()
@@ -70,7 +74,7 @@ def test_ctrl_c_just_before_the_wait_for_servers_ends_that_wait(
         about_to_wait.set()
         return wait(*arguments)
 
-    def serve(_: int) -> None:
+    def serve(_: int, _answered: Answered) -> None:
         assert about_to_wait.wait(60)
         _thread.interrupt_main()  # as a signal whose handler is still to run, which wakes nobody
         may_end.wait(60)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from envsync.push.queries.diagnosis import Complaint
     from envsync.push.queries.examination import Examination
     from envsync.push.request.places import Place
+    from envsync.push.server_pool import Answered
 
 TITLES = (
     "SERVER", "REACHED", "KEY", "PREFIX", "PYTHON", "RSYNC", "ZSTD", "CONDA", "NOISE",
@@ -70,7 +71,7 @@ def _examined(
 
     with lines_that_move(invocation.terminal, places) as (show, forget):
 
-        def visit(place: Place) -> Examination:
+        def visit(place: Place, _: Answered) -> Examination:
             show(ServerProgress(place.server, "examine"))
             publishers = site.inventory.publishers(place.server)
             examination = examine(place, environments_at(site, place), publishers)

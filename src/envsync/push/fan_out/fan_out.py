@@ -22,7 +22,7 @@ from envsync.push.fan_out.targets import Targets
 from envsync.push.request.method import PACK
 from envsync.push.request.places import HERE, Destination, Place
 from envsync.push.request.settings import PushSettings
-from envsync.push.server_pool import ServerPool
+from envsync.push.server_pool import Answered, ServerPool
 from envsync.push.steps.progress import OnProgress, ProgressTracker
 from envsync.push.steps.report import (
     DIRECTLY,
@@ -79,8 +79,6 @@ class FanOut:
         self._route = "" if source.open_link is None else THROUGH_HERE
         self._command_locks = CommandLocks([destination.server for destination in destinations])
         self._targets = Targets(settings, self._command_locks.command)
-        # Servers whose agent has not answered yet: waiting for them costs nothing but time.
-        self._opening: set[str] = set()
 
     def run(self, await_start: AwaitStart | None = None) -> list[PushReport]:
         """Push to all destinations; return the reports in their order. A failure is never raised.
@@ -91,9 +89,7 @@ class FanOut:
         that were asked to switch; `in_doubt` has those that did not answer.
         """
         inspecting = self._inspecting()
-        pool = ServerPool(
-            self._serve, self._destinations, lambda place: place.server in self._opening
-        )
+        pool = ServerPool(self._serve, self._destinations)
         try:
             if await_start is None:
                 self._may_begin.set()
@@ -158,14 +154,12 @@ class FanOut:
         self._may_begin.set()
         return inspecting
 
-    def _serve(self, destination: Destination) -> PushReport:
+    def _serve(self, destination: Destination, answered: Answered) -> PushReport:
         """Push to one destination, and report on it."""
         server = destination.server
-        self._opening.add(server)
         try:
-            report = self._push(destination)
+            report = self._push(destination, answered)
         finally:
-            self._opening.discard(server)
             self._command_locks.over(server)
         try:
             if report.outcome != FAILED or not self._targets.is_stopped(server):
@@ -174,11 +168,11 @@ class FanOut:
             self._targets.settled(server)
         return report
 
-    def _push(self, destination: Destination) -> PushReport:
+    def _push(self, destination: Destination, answered: Answered) -> PushReport:
         progress = ProgressTracker(destination.server, self._on_progress)
         try:
             with self._targets.opened(destination, progress) as target:
-                self._opening.discard(destination.server)
+                answered()
                 self._await_start(progress)
                 report = self._run(target, destination, progress)
                 if target.link is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from envsync.agent.trees.storage import failure_of
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.request.places import Place
-from envsync.push.server_pool import SERVERS_AT_ONCE, ServerPool
+from envsync.push.server_pool import SERVERS_AT_ONCE, Answered, ServerPool
 
 T = TypeVar("T")
 
@@ -62,29 +63,18 @@ def for_each_server(
 ) -> list[Outcome[T]]:
     """Ask the end of every place; otherwise like `for_each_place`."""
 
-    # Only opening costs nothing but time: a server that has answered may be hashing a shared disk.
-    opening: set[str] = set()
+    def visit(place: Place, answered: Answered) -> T:
+        with open_end(place) as end:
+            answered()  # from now on, it may be hashing a disk that others share
+            return ask(end, place)
 
-    def visit(place: Place) -> T:
-        opening.add(place.server)
-        try:
-            with open_end(place) as end:
-                opening.discard(place.server)
-                return ask(end, place)
-        finally:
-            opening.discard(place.server)
-
-    def is_waiting(place: Place) -> bool:
-        return place.server in opening
-
-    return for_each_place(places, visit, on_outcome, is_waiting, at_once=at_once)
+    return for_each_place(places, visit, on_outcome, at_once=at_once)
 
 
 def for_each_place(
     places: Sequence[Place],
-    visit: Callable[[Place], T],
+    visit: Callable[[Place, Answered], T],
     on_outcome: Callable[[Outcome[T]], None] = lambda _: None,
-    is_waiting: Callable[[Place], bool] = lambda _: True,
     *,
     at_once: int = SERVERS_AT_ONCE,
 ) -> list[Outcome[T]]:
@@ -95,12 +85,12 @@ def for_each_place(
     does not wait for servers that do not answer.
     """
 
-    def serve(place: Place) -> Outcome[T]:
-        outcome = _outcome(place, visit)
+    def serve(place: Place, answered: Answered) -> Outcome[T]:
+        outcome = _outcome(place, partial(visit, place, answered))
         on_outcome(outcome)
         return outcome
 
-    pool = ServerPool(serve, places, is_waiting, at_once)
+    pool = ServerPool(serve, places, at_once)
     try:
         pool.finish()
     except BaseException:
@@ -109,8 +99,8 @@ def for_each_place(
     return pool.results()
 
 
-def _outcome(place: Place, visit: Callable[[Place], T]) -> Outcome[T]:
+def _outcome(place: Place, visit: Callable[[], T]) -> Outcome[T]:
     try:
-        return Outcome(place.server, value=visit(place))
+        return Outcome(place.server, value=visit())
     except (EnvsyncError, OSError) as error:
         return Outcome(place.server, error=failure_of(error, place.server))
