@@ -32,11 +32,11 @@ environments:
 def variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment of commands for which every push succeeds."""
 
-    def followed(_: object, request: Any, *__: object) -> list[PushReport]:
+    def push_and_show(_: object, request: Any, *__: object) -> list[PushReport]:
         name = request.settings.name_there
         return [PushReport(to.server, name, PUSHED) for to in request.destinations]
 
-    monkeypatch.setattr(following, "followed", followed)
+    monkeypatch.setattr(following, "push_and_show", push_and_show)
     here = socket.gethostname()
     (tmp_path / "conda/envs/myenv/conda-meta").mkdir(parents=True)
     (tmp_path / "conda/envs/myenv/conda-meta/history").touch()
@@ -105,6 +105,6 @@ def test_daemon_is_told_of_a_push_that_was_stopped(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(following, "followed", stop)
+    monkeypatch.setattr(following, "push_and_show", stop)
     assert envsync("push", "myenv", **variables).status == 130
     assert [request["servers"] for request in heard] == [["gpu1", "gpu2"]]

@@ -12,7 +12,7 @@ from envsync.cli.invocation.arguments import server_argument
 from envsync.cli.invocation.completion import server_names
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.invocation.running_daemon import looking_again
+from envsync.cli.invocation.running_daemon import tell_daemon_after
 from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, UsageError
 from envsync.hint_commands import command_line
 
@@ -45,7 +45,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     has one already, it is not changed. Each environment then comes from its own source. Run it
     again to continue after a failure.
     """
-    from envsync.cli.pushing.following import followed
+    from envsync.cli.pushing.following import push_and_show
     from envsync.cli.pushing.request import PushOptions
 
     site = invocation.site()
@@ -61,7 +61,7 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     def know_base(documents: Sequence[ServerDocument]) -> None:
         result["base"] = documents[0]
 
-    [report] = followed(invocation, base, know_base)
+    [report] = push_and_show(invocation, base, know_base)
     _require_base(invocation, report)
     names = list(_subscribed(site, server))
     result["then"] = names
@@ -155,15 +155,15 @@ def _push_one(
     invocation: Invocation, site: Site, options: PushOptions, on_known: OnKnown
 ) -> PushReport:
     """Push an environment to one server, and return the report, also of what fails beforehand."""
-    from envsync.cli.pushing.following import followed
+    from envsync.cli.pushing.following import push_and_show
     from envsync.cli.pushing.request import resolve_push
     from envsync.push.steps.report import FAILED, PushReport
 
     environment = site.inventory.environment(options.environment)
     try:
         request = resolve_push(site, options)
-        with looking_again(environment, options.servers, invocation.environ):
-            [report] = followed(invocation, request, on_known)
+        with tell_daemon_after(environment, options.servers, invocation.environ):
+            [report] = push_and_show(invocation, request, on_known)
     except EnvsyncError as error:
         return PushReport(options.servers[0], environment.name, FAILED, error=error)
     return report

@@ -64,12 +64,12 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
 def _examined(
     invocation: Invocation, site: Site, places: Sequence[Place], known: InOrder[Examination]
 ) -> list[Examination]:
-    from envsync.cli.invocation.asking import environments_at, lines_that_move
+    from envsync.cli.invocation.asking import environments_at, progress_lines
     from envsync.push.queries.examination import examine
     from envsync.push.queries.servers import for_each_place
     from envsync.push.steps.report import ServerProgress
 
-    with lines_that_move(invocation.terminal, places) as (show, forget):
+    with progress_lines(invocation.terminal, places) as (show, forget):
 
         def visit(place: Place, _: Answered) -> Examination:
             show(ServerProgress(place.server, "examine"))

@@ -95,22 +95,22 @@ def _format(output: Path) -> str:
 
 def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) -> tuple[str, ...]:
     """Pack the environment, and return the warnings; refuse it if it is busy or changes."""
-    from envsync.cli.invocation.asking import lines_that_move
+    from envsync.cli.invocation.asking import progress_lines
     from envsync.push.ends.local_source import open_local
     from envsync.push.packing.disk_here import OTHER_OUTPUT, disk_here
     from envsync.push.packing.pack_archive import PRIVATE, write_archive
-    from envsync.push.packing.packed_source import at_rest
+    from envsync.push.packing.packed_source import pack_unchanged
     from envsync.push.preflight.preflight import credential_warnings
     from envsync.push.steps.report import ServerProgress
 
     where, local = Path(site.own_prefix, "envs", environment), site.local(environment)
     file, form, force, mode = archive
-    with lines_that_move(terminal, [site.here_place()]) as (show, _):
+    with progress_lines(terminal, [site.here_place()]) as (show, _):
 
         def open_source() -> Source:
             return open_local(site.here_place(), environment, local)
 
-        def told(done_bytes: int, total_bytes: int) -> None:
+        def on_packed(done_bytes: int, total_bytes: int) -> None:
             show(ServerProgress(site.own_name, "pack", done_bytes, total_bytes))
 
         def write(source: Source) -> tuple[str, ...]:
@@ -123,9 +123,9 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
                     force=force,
                     local=local,
                     mode=PRIVATE if credentials else mode,
-                    on_packed=told,
+                    on_packed=on_packed,
                 )
             return (*packed, *credentials)
 
         show(ServerProgress(site.own_name, "inspect"))
-        return at_rest(open_source, write)
+        return pack_unchanged(open_source, write)

@@ -12,7 +12,7 @@ from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.invocation.running_daemon import looking_again
+from envsync.cli.invocation.running_daemon import tell_daemon_after
 from envsync.cli.output.wording import count
 from envsync.errors import EnvsyncError, UsageError
 from envsync.files.sizes import size
@@ -71,7 +71,7 @@ def remove(
             command_locks.over(place.server)
 
     invocation.result = {"environment": removal.environment, "dry_run": dry_run}
-    with looking_again(known, () if dry_run else names, invocation.environ):
+    with tell_daemon_after(known, () if dry_run else names, invocation.environ):
         outcomes = ask_servers(invocation, "remove", places, ask, _document, _refusal)
     for outcome in outcomes:
         for line in _lines(removal, outcome):

@@ -11,7 +11,7 @@ from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.invocation.running_daemon import looking_again
+from envsync.cli.invocation.running_daemon import tell_daemon_after
 from envsync.cli.output.wording import count, moment
 from envsync.files.sizes import size
 from envsync.tree.revision import short
@@ -59,7 +59,7 @@ def rollback(
         return roll_back(target, reopen, number, site.who, overwrite=overwrite)
 
     place = site.place(site.server(server))
-    with looking_again(known, [place.server], invocation.environ):
+    with tell_daemon_after(known, [place.server], invocation.environ):
         [outcome] = ask_servers(invocation, "roll back", [place], ask)
         record = outcome.answer()
     invocation.result = {

@@ -40,15 +40,15 @@ def ask_servers(
     """
     known = None if document is None else servers_in(invocation, places, document)
     outcomes: dict[str, Outcome[T]] = {}
-    with lines_that_move(invocation.terminal, places) as (show, forget):
+    with progress_lines(invocation.terminal, places) as (show, forget):
 
         def ask_one(end: End, place: Place) -> T:
             show(ServerProgress(place.server, step))
 
-            def told(progress: Mapping[str, Any]) -> None:
+            def on_progress(progress: Mapping[str, Any]) -> None:
                 show(ServerProgress(place.server, step, _size_bytes(progress)))
 
-            return ask(end, place, told)
+            return ask(end, place, on_progress)
 
         def on_outcome(outcome: Outcome[T]) -> None:
             if outcome.value is not None:
@@ -63,7 +63,7 @@ def ask_servers(
 
 
 @contextlib.contextmanager
-def lines_that_move(
+def progress_lines(
     terminal: Terminal, places: Sequence[Place]
 ) -> Iterator[tuple[Callable[[ServerProgress], None], Callable[[str], None]]]:
     """Yield functions that show and remove a server's progress line, until the block ends."""

@@ -31,7 +31,7 @@ def install_warning(environment: Environment, environ: Mapping[str, str]) -> tup
 
 
 @contextlib.contextmanager
-def looking_again(
+def tell_daemon_after(
     environment: Environment, servers: Sequence[str], environ: Mapping[str, str]
 ) -> Iterator[None]:
     """Have the daemon look at the environment on these servers once the block has ended.

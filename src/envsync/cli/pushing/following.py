@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envsync.cli.invocation.in_order import InOrder, OnKnown, ServerDocument
-from envsync.cli.invocation.running_daemon import looking_again
+from envsync.cli.invocation.running_daemon import tell_daemon_after
 from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def push_and_report(
 
     there = site.inventory.environment(request.settings.name_there)
     changed = () if request.settings.dry_run else [to.server for to in request.destinations]
-    with looking_again(there, changed, invocation.environ):
-        reports = followed(invocation, request, know, warnings)
+    with tell_daemon_after(there, changed, invocation.environ):
+        reports = push_and_show(invocation, request, know, warnings)
     _raise_failures(invocation, reports, source.server)
 
 
-def followed(
+def push_and_show(
     invocation: Invocation, request: PushRequest, on_known: OnKnown, warnings: Sequence[str] = ()
 ) -> list[PushReport]:
     """Run the push and return its reports in the order of the destinations.
@@ -64,13 +64,13 @@ def followed(
     known = InOrder(servers, PushReport.to_json, on_known)
     errors: list[EnvsyncError] = []
 
-    def told(report: PushReport) -> PushReport:
+    def with_warnings(report: PushReport) -> PushReport:
         if report.error is not None:
             return report  # the warnings are about what this push does nevertheless
         return replace(report, warnings=(*warnings, *report.warnings))
 
     def on_report(report: PushReport) -> None:
-        report = told(report)
+        report = with_warnings(report)
         known.add(report.server, report)
         if report.error is not None:
             errors.append(report.error)
@@ -81,7 +81,7 @@ def followed(
     )
     try:
         with view:
-            reports = [told(report) for report in fan_out.run()]
+            reports = [with_warnings(report) for report in fan_out.run()]
     except KeyboardInterrupt:
         for report in fan_out.in_doubt():
             on_report(report)

@@ -211,7 +211,7 @@ def packed_source(settings: PushSettings, source: Place, helpers: HelperProcesse
             with disk_here(top, LARGER_CACHE):
                 return write_archive(environment, archive, "tar", force=True, proves=False)
 
-        warnings = at_rest(open_origin, write)
+        warnings = pack_unchanged(open_origin, write)
         earlier = unpack(archive, top, is_own=True)
         archive.unlink()
         return Filled(warnings, earlier)
@@ -234,7 +234,7 @@ def _other_platform(top: Path) -> Platform | None:
     return Platform(packed.system, packed.machine, "", "")
 
 
-def at_rest(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:
+def pack_unchanged(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:
     """Pack an environment; raises `SourceRefused` if it is busy, or differs afterwards.
 
     `pack` is given the source as it was found before.

@@ -27,7 +27,7 @@ def complete(
     """
     if error.leaves_open("see_difference"):
         error.fill(see_difference=_see_difference(_diff(ends, state)))
-    again = _again(ends)
+    again = _push_command(ends)
     insist = _options(ends.settings, "--retry-held", missing)
     shrink = _options(ends.settings, "--allow-shrink", missing)
     if again:
@@ -70,7 +70,7 @@ def _diff(ends: BothEnds, state: TargetState | None) -> str:
     return command_line("diff", here, server, *(() if here == there else ("--as", there)))
 
 
-def _again(ends: BothEnds) -> str:
+def _push_command(ends: BothEnds) -> str:
     """Return this push's command; empty for an archive."""
     settings, target = ends.settings, ends.target
     name, there = settings.environment, settings.name_there
@@ -79,14 +79,14 @@ def _again(ends: BothEnds) -> str:
     source = settings.source.partition(":")[0]
     is_from_here = source == settings.who.rpartition("@")[2]
     renamed = () if there == name else ("--as", there)
-    options = (*renamed, *_ways(settings))
+    options = (*renamed, *_method_options(settings))
     if target.is_here and not is_from_here and not options:
         return command_line("pull", name, source)
     from_there = () if is_from_here else ("--from", source)
     return command_line("push", name, target.server, *from_there, *options)
 
 
-def _ways(settings: PushSettings) -> tuple[str, ...]:
+def _method_options(settings: PushSettings) -> tuple[str, ...]:
     """Return the options without which the environment would come there in another way."""
     options = ("--force-platform",) if settings.force_platform else ()
     if settings.from_history:
