@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 from envsync.daemon.assignments import Assignments, find_assignments
 from envsync.daemon.log import Log
+from envsync.daemon.rows import ErrorFacts
 from envsync.daemon.settings import DaemonSettings
 from envsync.errors import EnvsyncError
 from envsync.files.whole import whole_file
@@ -25,7 +25,7 @@ class WatchedInventory:
     """
 
     def __init__(self, settings: DaemonSettings, copy: Path, log: Log) -> None:
-        self.error: dict[str, Any] | None = None
+        self.error: ErrorFacts | None = None
         """Why the file is refused in its present state; None if it is not."""
         self.due_seconds = math.inf
         """When to read it again, in monotonic seconds; infinite unless it has changed."""
@@ -60,12 +60,12 @@ class WatchedInventory:
         try:
             assignments = self.read()
         except EnvsyncError as error:
-            document = error.to_json()
-            if document != self.error:
+            facts = ErrorFacts.of(error)
+            if facts != self.error:
                 self._log.error("the inventory is refused, the old one stays in use:")
                 for line in (error.message, *error.details):
                     self._log.error(line)
-            self.error = document
+            self.error = facts
             return None
         self.error = None
         return assignments

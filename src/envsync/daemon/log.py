@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from envsync.conda.credentials import escaped
-from envsync.daemon.rows import ErrorDocument
+from envsync.daemon.rows import ErrorFacts
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 """Syslog's priorities."""
@@ -43,11 +43,10 @@ class Log:
     def error(self, message: str, **fields: str) -> None:
         self._write(ERROR, message, fields)
 
-    def failure(self, error: ErrorDocument, priority: int = WARNING, **fields: str) -> None:
+    def failure(self, error: ErrorFacts, priority: int = WARNING, **fields: str) -> None:
         """Log an error: its message and hint."""
-        hint = error.get("hint") or ""
-        message = f"{error.get('message', '')}{f' -> {hint}' if hint else ''}"
-        self._write(priority, message, {**fields, "code": str(error.get("code", ""))})
+        message = f"{error.message} -> {error.hint}" if error.hint else error.message
+        self._write(priority, message, {**fields, "code": error.code})
 
     def close(self) -> None:
         if self._journal is not None:

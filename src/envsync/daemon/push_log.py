@@ -5,7 +5,6 @@ from __future__ import annotations
 from envsync.daemon.log import ERROR, INFO, WARNING, Log
 from envsync.daemon.rows import HALTED, HELD, RETRYING, WAITING, ServerRow
 from envsync.daemon.worker_messages import PUSHED, PushOutcome
-from envsync.errors import EnvsyncError
 from envsync.tree.revision import short
 
 _HOW = {HALTED: "halted", HELD: "held", WAITING: "waiting", RETRYING: "will be retried"}
@@ -23,11 +22,12 @@ def log_success(log: Log, before: ServerRow, after: ServerRow, report: PushOutco
         log.info(text, **about, revision=after.revision)
 
 
-def log_failure(log: Log, before: ServerRow, after: ServerRow, error: EnvsyncError) -> None:
+def log_failure(log: Log, before: ServerRow, after: ServerRow) -> None:
     """Log why a push to a server failed and what follows, unless its last error was the same."""
-    earlier = before.error or {}
-    if (error.code, error.message) == (earlier.get("code"), earlier.get("message")):
+    error, earlier = after.error, before.error
+    assert error is not None, "it failed"
+    if earlier is not None and (error.code, error.message) == (earlier.code, earlier.message):
         return
-    document = {**(after.error or {}), "message": f"{_HOW[after.state]}: {error.message}"}
+    shown = error._replace(message=f"{_HOW[after.state]}: {error.message}")
     priority = _PRIORITY.get(after.state, INFO)
-    log.failure(document, priority, environment=after.environment, server=after.server)
+    log.failure(shown, priority, environment=after.environment, server=after.server)

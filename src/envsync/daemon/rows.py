@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import NamedTuple
 
 from envsync.daemon.installer_runs import InstallerRun
-from envsync.errors import InstallUnfinished
+from envsync.errors import EnvsyncError, InstallUnfinished
 
 IN_STEP = "in-step"
 LAGGING = "lagging"
@@ -17,8 +16,21 @@ WAITING = "waiting"
 HELD = "held"
 HALTED = "halted"
 
-ErrorDocument = Mapping[str, Any]
-"""An error, as `EnvsyncError.to_json` gives it."""
+
+class ErrorFacts(NamedTuple):
+    """An error as a value, with the members that `EnvsyncError.to_json` has."""
+
+    code: str
+    exit_code: int
+    server: str | None
+    message: str
+    hint: str
+    details: tuple[str, ...]
+
+    @classmethod
+    def of(cls, error: EnvsyncError) -> ErrorFacts:
+        message, hint, details = error.message, error.hint, error.details
+        return cls(error.code, error.exit_code, error.server, message, hint, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,7 @@ class SourceRow:
     checked_seconds: float = 0.0
     paused: bool = False
     tolerated: tuple[str, ...] = ()
-    error: ErrorDocument | None = None
+    error: ErrorFacts | None = None
     is_unchecked: bool = False
     path: str = ""
     installers: tuple[InstallerRun, ...] = ()
@@ -47,7 +59,7 @@ class SourceRow:
     @property
     def is_unfinished(self) -> bool:
         """Whether the last check found something half done, which is its `error` then."""
-        return self.error is not None and self.error.get("code") == InstallUnfinished.code
+        return self.error is not None and self.error.code == InstallUnfinished.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,7 @@ class ServerRow:
     since_seconds: float = 0.0
     next_try_seconds: float | None = None
     attempts: int = 0
-    error: ErrorDocument | None = None
+    error: ErrorFacts | None = None
     place: str = ""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from envsync.daemon import triggers
-from envsync.daemon.rows import SourceRow
+from envsync.daemon.rows import ErrorFacts, SourceRow
 from envsync.daemon.triggers import NO_ACTIVITY, Activity, Observation
 from envsync.errors import EnvsyncError, InstallUnfinished, NotFound, listed
 
@@ -48,7 +48,7 @@ class TrackedState:
     def is_in_doubt(self) -> bool:
         """Whether it was not at rest when an earlier daemon last saw it."""
         error = self.row.error
-        is_failed = error is not None and error.get("code") != NotFound.code
+        is_failed = error is not None and error.code != NotFound.code
         return is_failed or self.row.is_unchecked
 
     @property
@@ -120,7 +120,7 @@ def checked(
     if activity.unfinished_checks:
         text = f"an installation is not finished: {listed(unfinished, _SHOWN)}"
         error = InstallUnfinished(text, details=unfinished[_SHOWN:])
-        row = replace(row, error=error.to_json())
+        row = replace(row, error=ErrorFacts.of(error))
     return replace(
         state, row=row, activity=activity, is_changed=state.is_changed or activity.is_at_rest
     )
@@ -166,7 +166,7 @@ def failed(
     """
     state = replace(state, pending_digest="")
     if not state.row.is_unfinished:
-        state = replace(state, row=replace(state.row, error=error.to_json()))
+        state = replace(state, row=replace(state.row, error=ErrorFacts.of(error)))
     if error.code == NotFound.code or not state.activity.is_at_rest:
         return state
     pause_seconds = triggers.pause_after_refusal(state.refusals, settle_seconds)

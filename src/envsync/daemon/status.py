@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from envsync import __version__
+from envsync.agent.wire.checked_json import to_json
 from envsync.daemon.rows import (
     HALTED,
     HELD,
     IN_STEP,
     DaemonState,
-    ErrorDocument,
+    ErrorFacts,
     ServerRow,
     SourceRow,
 )
@@ -32,20 +33,20 @@ class DaemonFacts:
     pid: int | None = None
     since_seconds: float | None = None
     inventory: str = ""
-    inventory_error: ErrorDocument | None = None
+    inventory_error: ErrorFacts | None = None
     trouble: str = ""
     service_trouble: str = ""
     polled: Mapping[str, str] | None = None
 
 
 def sentence(
-    state: DaemonState, activities: Mapping[str, Activity], inventory_error: ErrorDocument | None
+    state: DaemonState, activities: Mapping[str, Activity], inventory_error: ErrorFacts | None
 ) -> str:
     """Return one sentence for `systemctl status`; `activities` is what goes on in each source."""
     if inventory_error is not None:
-        return f"the inventory is refused: {inventory_error['message']}"
+        return f"the inventory is refused: {inventory_error.message}"
     sources = list(state.followed.values())
-    broken = [row for row in sources if row.error is not None]
+    broken = [(row.environment, row.error.message) for row in sources if row.error is not None]
     rows = list(state.servers.values())
     halted = [row for row in rows if row.state in (HALTED, HELD)]
     counts = Counter(row.state for row in rows)
@@ -59,11 +60,11 @@ def sentence(
     busy = [(name, activity.busy) for name, activity in activities.items() if activity.busy]
     for name, who in busy[:1]:
         text += f"; {name}: waiting for {who}"
-    for row in broken[:1]:
-        text += f"; {row.environment}: {(row.error or {}).get('message', '')}"
-    for stopped in halted[:1]:
-        why = (stopped.error or {}).get("message", "")
-        text += f"; {stopped.environment} -> {stopped.server} {stopped.state}: {why}"
+    for name, why in broken[:1]:
+        text += f"; {name}: {why}"
+    for row in halted[:1]:
+        why = "" if row.error is None else row.error.message
+        text += f"; {row.environment} -> {row.server} {row.state}: {why}"
     return text
 
 
@@ -79,7 +80,7 @@ def document(
             "version": None if facts.pid is None else __version__,
             "since_seconds": facts.since_seconds,
             "inventory": facts.inventory,
-            "inventory_error": facts.inventory_error,
+            "inventory_error": to_json(facts.inventory_error),
             "trouble": facts.trouble,
             "service_trouble": facts.service_trouble,
         },
@@ -116,7 +117,7 @@ def _source(row: SourceRow, activity: str, polled: str, servers: list[ServerRow]
         "activity": activity,
         "paused": row.paused,
         "polled": polled,
-        "error": row.error,
+        "error": to_json(row.error),
         "servers": [_server(server) for server in servers],
     }
 
@@ -129,5 +130,5 @@ def _server(row: ServerRow) -> dict[str, Any]:
         "since_seconds": row.since_seconds,
         "next_try_seconds": row.next_try_seconds,
         "attempts": row.attempts,
-        "error": row.error,
+        "error": to_json(row.error),
     }

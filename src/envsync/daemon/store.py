@@ -14,8 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from envsync.agent.wire.checked_json import to_json
 from envsync.daemon.installer_runs import InstallerRun
-from envsync.daemon.rows import LAGGING, PUSHING, DaemonState, ServerRow, SourceRow, merged
+from envsync.daemon.rows import (
+    LAGGING,
+    PUSHING,
+    DaemonState,
+    ErrorFacts,
+    ServerRow,
+    SourceRow,
+    merged,
+)
+from envsync.errors import error_from_json
 
 _BUSY_SECONDS = 5.0
 
@@ -183,6 +193,7 @@ _Values = tuple[str, str, str, str]
 def _values(row: SourceRow | ServerRow) -> _Values:
     kind, server = (_SERVER, row.server) if isinstance(row, ServerRow) else (_SOURCE, "")
     document = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    document["error"] = to_json(row.error)
     return kind, row.environment, server, json.dumps(document)
 
 
@@ -235,4 +246,6 @@ def _row(row_type: type[_Row], document: dict[str, Any]) -> _Row:
         for name in row_type.__dataclass_fields__
         if name in document
     }
+    if fields.get("error") is not None:
+        fields["error"] = ErrorFacts.of(error_from_json(fields["error"]))
     return row_type(**fields)

@@ -175,7 +175,7 @@ class SyncState:
         if error.code in transitions.UNREACHABLE:
             after = self._unanswered(after, error, now)
         self._store.put_server(after)
-        log_failure(self._log, before, after, error)
+        log_failure(self._log, before, after)
 
     def _unanswered(self, row: ServerRow, error: EnvsyncError, now: float) -> ServerRow:
         """Delay the next try, at the same pace for all environments of an unreachable server."""
@@ -190,7 +190,7 @@ class SyncState:
         if self._unreachable.pop(server, None) is None:
             return
         for row in list(self._store.state.servers.values()):
-            code = (row.error or {}).get("code")
+            code = None if row.error is None else row.error.code
             if row.server == server and row.state == RETRYING and code in transitions.UNREACHABLE:
                 self._store.put_server(replace(row, next_try_seconds=now))
 

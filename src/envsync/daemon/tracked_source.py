@@ -72,7 +72,7 @@ class TrackedSource:
         if after.activity.busy and not before.activity.busy:
             self._log.info(f"waiting for {after.activity.busy}", environment=self.name)
         error, earlier = after.row.error, before.row.error
-        if error is not None and error.get("message") != (earlier or {}).get("message"):
+        if error is not None and (earlier is None or error.message != earlier.message):
             self._log.failure(error, environment=self.name)
         elif error is None and earlier is not None:
             self._log.info("the source can be pushed again", environment=self.name)

@@ -18,7 +18,7 @@ from envsync.daemon.rows import (
     PUSHING,
     RETRYING,
     WAITING,
-    ErrorDocument,
+    ErrorFacts,
     ServerRow,
 )
 from envsync.errors import (
@@ -113,7 +113,7 @@ def after_failure(
 ) -> ServerRow:
     """Return the row after an error of this server; `jitter` is a random number from 0 to 1."""
     state = _state(error.code)
-    before = (row.error or {}).get("code", "")
+    before = "" if row.error is None else row.error.code
     attempts = row.attempts if _pauses(before) == _pauses(error.code) else 0
     if state in (HELD, HALTED):
         # A person may have mended it in the meantime.
@@ -131,23 +131,24 @@ def after_failure(
         since_seconds=row.since_seconds if stays and row.since_seconds else now,
         next_try_seconds=now + pause_seconds,
         attempts=attempts + 1,
-        error=_document(error, row.environment, state),
+        error=_shown(error, row.environment, state),
     )
 
 
-def _document(error: EnvsyncError, environment: str, state: str) -> ErrorDocument:
+def _shown(error: EnvsyncError, environment: str, state: str) -> ErrorFacts:
     """Return the error with a hint for a person who did not start the push.
 
     Of what halted it, the hint goes on with how the daemon hears of the mend; a push by hand tells
     the daemon itself. What is only to be tried again has no hint: the daemon does that.
     """
-    document = error.to_json()
-    if state == RETRYING and error.code in _TRIED_AGAIN and "again" in document["hint"]:
-        document["hint"] = ""
-    if state == HALTED and document["hint"] and error.code not in _ENDED_BY_A_PUSH:
-        mend = document["hint"].removesuffix(", then push again")
-        document["hint"] = f"{mend}; then: {command_line('daemon', 'sync', environment)}"
-    return document
+    facts = ErrorFacts.of(error)
+    if state == RETRYING and error.code in _TRIED_AGAIN and "again" in facts.hint:
+        return facts._replace(hint="")
+    if state == HALTED and facts.hint and error.code not in _ENDED_BY_A_PUSH:
+        mend = facts.hint.removesuffix(", then push again")
+        sync = command_line("daemon", "sync", environment)
+        return facts._replace(hint=f"{mend}; then: {sync}")
+    return facts
 
 
 def pause_after(code: str, earlier_attempts: int, jitter: float) -> float:

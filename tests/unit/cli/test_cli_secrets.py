@@ -19,6 +19,7 @@ from envsync.cli.output.terminal import LINE_CHARACTERS_MAX, Terminal
 from envsync.cli.pushing.report_text import report_lines
 from envsync.cli.run.crash import save_traceback
 from envsync.daemon.log import Log
+from envsync.daemon.rows import ErrorFacts
 from envsync.daemon.systemd.notify import _status_lines
 from envsync.daemon.worker_messages import Failure
 from envsync.errors import CheckFailed
@@ -102,7 +103,7 @@ def _log(text: str, *_: object) -> str:
     lines: list[str] = []
     log = Log(lines.append, {})
     log.warning(text, server="server2")
-    log.failure({"message": text, "hint": text, "code": "check"})
+    log.failure(ErrorFacts.of(CheckFailed(text, hint=text)))
     return "\n".join([*lines, *_status_lines(text)])
 
 

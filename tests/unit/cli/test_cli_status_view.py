@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,23 @@ from envsync.daemon.rows import (
     RETRYING,
     WAITING,
     DaemonState,
+    ErrorFacts,
     ServerRow,
     SourceRow,
 )
 from envsync.daemon.status import DaemonFacts, document
 from envsync.daemon.store import Store
+from envsync.errors import EnvsyncError
 from tests.support.command_line import Envsync
 
+
+def _error(message: str, hint: str = "", details: Sequence[str] = ()) -> ErrorFacts:
+    return ErrorFacts.of(EnvsyncError(message, hint=hint, details=details))
+
+
 REVISION = "ab" * 32
-REFUSED = {"message": "server3 refuses connections", "hint": "check that sshd runs there"}
-DRIFTED = {"message": "it was changed there", "hint": "see what differs"}
+REFUSED = _error("server3 refuses connections", "check that sshd runs there")
+DRIFTED = _error("it was changed there", "see what differs")
 RUNNING = DaemonFacts(pid=7, inventory="/etc/envsync.yaml")
 
 
@@ -104,10 +112,10 @@ def test_server_that_is_not_in_step_is_shown_with_its_hint() -> None:
 
 
 def test_no_line_is_wider_than_the_terminal() -> None:
-    error = {"message": "a word " * 40, "hint": "another one " * 40}
+    error = _error("a word " * 40, "another one " * 40)
     status = shown(
         ServerRow("myenv", "server2", HALTED, error=error),
-        source=SourceRow("myenv", error={"message": "it is gone " * 20, "hint": ""}),
+        source=SourceRow("myenv", error=_error("it is gone " * 20)),
     )
     lines = list(status_view.reasons(status, 60))
     assert max(map(len, lines)) <= 60
@@ -150,7 +158,7 @@ def test_status_without_a_daemon_says_how_to_start_one() -> None:
 
 
 def test_troubles_of_the_daemon_itself_are_shown() -> None:
-    refused = {"message": "line 3: unknown key", "hint": "", "details": ["servers.x"]}
+    refused = _error("line 3: unknown key", details=["servers.x"])
     facts = DaemonFacts(
         pid=7, inventory_error=refused, trouble="the disk is full", polled={"myenv": "NFS"}
     )
@@ -188,7 +196,7 @@ def test_only_ctrl_c_is_the_normal_end_of_a_watch(
 
 
 def test_verbose_shows_what_is_in_the_way() -> None:
-    error = {"message": "2 processes use it", "hint": "", "details": ["41  python", "42  bash"]}
+    error = _error("2 processes use it", details=["41  python", "42  bash"])
     found = shown(ServerRow("myenv", "s", WAITING, error=error))
     line = "myenv on s: 2 processes use it"
     assert list(status_view.reasons(found, 80)) == [line]
@@ -251,7 +259,7 @@ def test_hints_name_the_daemons_inventory_unless_it_is_used_anyway(
     store = Store(DaemonPaths.of(home, socket.gethostname()).database)
     store.put_inventory(str(inventory))
     store.put_source(SourceRow("myenv", REVISION))
-    error = {"message": "it was changed there", "hint": "see: envsync diff myenv server2"}
+    error = _error("it was changed there", "see: envsync diff myenv server2")
     store.put_server(ServerRow("myenv", "server2", HALTED, error=error))
     store.close()
     ended = envsync(*arguments, "status", *form, **variables)
@@ -269,7 +277,7 @@ def test_hints_name_the_daemons_inventory_where_another_users_is_refused(
     home = {"HOME": str(tmp_path / "home")}
     store = Store(DaemonPaths.of(home, socket.gethostname()).database)
     store.put_inventory("/etc/lab.yaml")
-    store.put_source(SourceRow("myenv", error={"message": "gone", "hint": "envsync list here"}))
+    store.put_source(SourceRow("myenv", error=_error("gone", "envsync list here")))
     store.close()
     assert "→ envsync --config /etc/lab.yaml list here" in envsync("status").err
 
@@ -277,7 +285,7 @@ def test_hints_name_the_daemons_inventory_where_another_users_is_refused(
 def test_each_hint_is_printed_once_and_without_a_prefix(envsync: Envsync, tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path / "home")}
     store = Store(DaemonPaths.of(home, socket.gethostname()).database)
-    store.put_source(SourceRow("myenv", error={"message": "gone", "hint": "envsync list here"}))
+    store.put_source(SourceRow("myenv", error=_error("gone", "envsync list here")))
     for number in (2, 3):
         store.put_server(ServerRow("myenv", f"server{number}", RETRYING, error=REFUSED))
     store.close()

@@ -11,8 +11,10 @@ import pytest
 
 from envsync.daemon import log as module
 from envsync.daemon.log import NOTICE, WARNING, Log, entry
+from envsync.daemon.rows import ErrorFacts
+from envsync.errors import ConnectionFailed, RevisionHeld
 
-HELD = {"code": "held", "message": "it is held there", "hint": "insist with --retry-held"}
+HELD = ErrorFacts.of(RevisionHeld("it is held there", hint="insist with --retry-held"))
 
 
 def test_a_line_for_a_person() -> None:
@@ -39,11 +41,9 @@ def test_an_entry_of_the_journal() -> None:
 
 def test_credentials_are_in_no_line() -> None:
     lines: list[str] = []
-    told = {
-        "message": "no answer from https://alice:s3cret@server/t/tk-s3cret/x",
-        "hint": "--token s3cret",
-    }
-    Log(lines.append, {}).failure({**told, "code": "connection-failed"}, environment="myenv")
+    message = "no answer from https://alice:s3cret@server/t/tk-s3cret/x"
+    error = ErrorFacts.of(ConnectionFailed(message, hint="--token s3cret"))
+    Log(lines.append, {}).failure(error, environment="myenv")
     assert "no answer from https://" in lines[0]
     assert "s3cret" not in lines[0]
 

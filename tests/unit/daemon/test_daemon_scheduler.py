@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envsync.daemon.rows import IN_STEP
+from envsync.daemon.rows import IN_STEP, ErrorFacts
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
 from envsync.errors import NotFound
@@ -64,7 +64,7 @@ def test_a_rescan_is_spared_where_nothing_changed(daemon: SimulatedDaemon) -> No
         glance for glance in daemon.workers[-1].task.digest_checks if glance.environment == "one"
     ]
     assert (before.path, before.digest) == ("/p/envs/one", "digest r1")
-    daemon.store.put_source(replace(daemon.store.state.sources["one"], error=GONE.to_json()))
+    daemon.store.put_source(replace(daemon.store.state.sources["one"], error=ErrorFacts.of(GONE)))
     daemon.now += RESCAN
     daemon.turn()
     assert [glance.digest for glance in daemon.workers[-1].task.digest_checks] == ["", "digest r1"]
@@ -80,7 +80,7 @@ def test_an_environment_that_is_gone_and_comes_back(daemon: SimulatedDaemon) -> 
     assert daemon.later(RESCAN / 2) == []
     error = daemon.store.state.sources["one"].error
     assert error is not None
-    assert error["code"] == "not-found"
+    assert error.code == "not-found"
     daemon.scheduler.hint(["one"])
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
     assert daemon.states() == [IN_STEP] * 4

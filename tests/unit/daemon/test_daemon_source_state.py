@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.daemon import source_state
-from envsync.daemon.rows import SourceRow
+from envsync.daemon.rows import ErrorFacts, SourceRow
 from envsync.daemon.source_state import MEND_CHECK_SECONDS, TrackedState
 from envsync.daemon.triggers import Observation
 from envsync.errors import InstallUnfinished, NotFound, SourceRefused
@@ -19,8 +19,8 @@ NOW, SETTLE, WALL = 1000.0, 10.0, 5e8
 SIGN = "an installer left ~umpy"
 KNOWN = TrackedState(SourceRow("myenv", revision="r1"), known_by=1)
 CHANGED = source_state.changed(KNOWN, NOW, SETTLE)
-REFUSED = SourceRefused("not at rest: pip is at it").to_json()
-UNFINISHED = InstallUnfinished(f"an installation is not finished: {SIGN}").to_json()
+REFUSED = ErrorFacts.of(SourceRefused("not at rest: pip is at it"))
+UNFINISHED = ErrorFacts.of(InstallUnfinished(f"an installation is not finished: {SIGN}"))
 
 
 def with_row(state: TrackedState, **changes: object) -> TrackedState:
@@ -59,7 +59,7 @@ def test_a_source_is_pushed_at_rest_and_scanned_or_changed(
         (SourceRow("myenv", is_unchecked=True), True),
         (SourceRow("myenv", error=REFUSED), True),
         (SourceRow("myenv", error=UNFINISHED), True),
-        (SourceRow("myenv", error=NotFound("gone").to_json()), False),
+        (SourceRow("myenv", error=ErrorFacts.of(NotFound("gone"))), False),
     ],
 )
 def test_a_source_is_in_doubt_at_a_start_unless_it_was_at_rest_or_gone(
@@ -79,7 +79,7 @@ def test_an_unfinished_install_stays_noted_through_scans_and_failures() -> None:
     state = checked(CHANGED, SIGN)
     error = state.row.error
     assert error is not None
-    assert SIGN in error["message"]
+    assert SIGN in error.message
     state = source_state.scanned(state, "r2", 2, by_push=False, checked_seconds=WALL)
     state = source_state.failed(state, SourceRefused("busy"), NOW, SETTLE)
     assert (state.row.revision, state.row.error) == ("r2", error)

@@ -14,11 +14,22 @@ from pathlib import Path
 import pytest
 
 from envsync.daemon import store as module
-from envsync.daemon.rows import HELD, IN_STEP, LAGGING, PUSHING, DaemonState, ServerRow, SourceRow
+from envsync.daemon.rows import (
+    HELD,
+    IN_STEP,
+    LAGGING,
+    PUSHING,
+    DaemonState,
+    ErrorFacts,
+    ServerRow,
+    SourceRow,
+)
 from envsync.daemon.store import Store, read
+from envsync.errors import ConnectionLost
 
-SOURCE = SourceRow("myenv", "ab" * 32, 12.5, True, ("an installer left ~umpy",), {"code": "x"})
-HELD_ROW = ServerRow("myenv", "server2", HELD, "", "ab" * 32, 3.0, 9.0, 2, {"code": "held"})
+LOST = ErrorFacts.of(ConnectionLost("it is gone", details=["a", "b"], server="server2"))
+SOURCE = SourceRow("myenv", "ab" * 32, 12.5, True, ("an installer left ~umpy",), LOST)
+HELD_ROW = ServerRow("myenv", "server2", HELD, "", "ab" * 32, 3.0, 9.0, 2, LOST)
 HELD_KEY = (HELD_ROW.environment, HELD_ROW.server)
 
 Opened = Callable[[Path], Store]

@@ -152,4 +152,4 @@ def test_hints_are_for_a_person_who_did_not_start_the_push(code: str, hint: str,
     error = error_from_json({"code": code, "message": "m", "hint": hint})
     failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
     assert failed is not None
-    assert failed["hint"] == told
+    assert failed.hint == told

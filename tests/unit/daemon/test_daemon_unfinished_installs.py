@@ -28,7 +28,7 @@ def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(
     assert daemon.later(300) == []
     error = daemon.store.state.sources["one"].error
     assert error is not None
-    assert "an installer left ~umpy" in error["message"]
+    assert "an installer left ~umpy" in error.message
     assert len([line for line in daemon.lines if "~umpy" in line]) == 1
     check_of(daemon, "one").seen = Observation()
     daemon.scheduler.hint(["one"])
@@ -55,7 +55,8 @@ def test_a_restart_does_not_push_what_is_broken(
     daemon.scheduler.sources["one"].failed(BUSY)
     row = daemon.store.state.sources["one"]
     assert (row.revision, row.is_unfinished) == ("half", True)
-    assert signs[0] in (row.error or {})["message"]
+    assert row.error is not None
+    assert signs[0] in row.error.message
     again = start_daemon(*signs)
     again.world["one"] = "half"
     assert again.later(RESCAN + 60) == [*FIRST_SCANS, Task(("one", "two"))]
@@ -80,7 +81,7 @@ def test_install_that_ended_with_the_daemon_is_checked_before_a_push(
     assert again.later(RESCAN + 60) == [*FIRST_SCANS, Task(("one", "two"))]
     error = again.store.state.sources["one"].error
     assert error is not None
-    assert error["code"] == "unfinished"
+    assert error.code == "unfinished"
     check_of(again, "one").seen = Observation()
     assert again.later(600) == [Task(("one",), ("a", "b"))]
     assert not again.store.state.sources["one"].is_unchecked
