@@ -84,27 +84,27 @@ def test_other_user_of_this_machine_is_another_server() -> None:
     assert theirs.open_link is not None
 
 
-def _everywhere(inventory: Inventory, own: str | None, active: str | None) -> list[str]:
-    return [place.server for place in Site(inventory, own, "laptop", active).everywhere()]
+def _all(inventory: Inventory, own: str | None, active: str | None) -> list[str]:
+    return [place.server for place in Site(inventory, own, "laptop", active).places_or_all(())]
 
 
-def test_everywhere_includes_this_machine_where_it_has_conda(tmp_path: Path) -> None:
+def test_all_servers_include_this_machine_where_it_has_conda(tmp_path: Path) -> None:
     conda, nowhere = str(tmp_path), str(tmp_path / "nowhere")
     with_prefixes = tuple(replace(server, prefix="/c") for server in SERVERS)
     each_its_own = replace(LISTED, prefix=None, servers=with_prefixes)
     servers = ["server1", "server2"]
-    assert _everywhere(replace(LISTED, prefix=conda), None, None) == [*servers, "laptop"]
-    assert _everywhere(each_its_own, None, conda) == [*servers, "laptop"]
-    assert _everywhere(replace(LISTED, prefix=conda), "server1", None) == servers
+    assert _all(replace(LISTED, prefix=conda), None, None) == [*servers, "laptop"]
+    assert _all(each_its_own, None, conda) == [*servers, "laptop"]
+    assert _all(replace(LISTED, prefix=conda), "server1", None) == servers
     # It only pushes on behalf of others.
-    assert _everywhere(replace(LISTED, prefix=nowhere), None, None) == servers
-    assert _everywhere(each_its_own, None, None) == servers
+    assert _all(replace(LISTED, prefix=nowhere), None, None) == servers
+    assert _all(each_its_own, None, None) == servers
 
 
-def test_without_an_inventory_this_machine_is_everywhere() -> None:
-    assert _everywhere(ZERO, None, "/nowhere/conda") == ["laptop"]
+def test_without_an_inventory_this_machine_is_all() -> None:
+    assert _all(ZERO, None, "/nowhere/conda") == ["laptop"]
     with pytest.raises(UsageError, match="no conda was found here"):
-        _everywhere(ZERO, None, None)
+        _all(ZERO, None, None)
 
 
 def test_unknown_server_is_reported_on_an_unlisted_machine() -> None:

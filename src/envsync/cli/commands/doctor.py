@@ -42,7 +42,7 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     server could begin.
     """
     site = invocation.site()
-    places = site.places(servers) if servers else site.everywhere()
+    places = site.places_or_all(servers)
     known = servers_in(invocation, places, _document)
     examinations = _examined(invocation, site, places, known)
     terminal = invocation.terminal

@@ -45,7 +45,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     from envsync.push.ends.command_locks import CommandLocks
 
     site = invocation.site()
-    places = site.places(servers) if servers else site.everywhere()
+    places = site.places_or_all(servers)
     command = CommandLocks([place.server for place in places]).command
 
     def ask(end: End, place: Place, on_progress: Progress) -> GcFacts:

@@ -46,7 +46,7 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
     def ask(end: End, place: Place, _: Progress) -> ListFacts:
         return end.ask(LIST, environments_at(site, place))
 
-    places = site.places(servers) if servers else site.everywhere()
+    places = site.places_or_all(servers)
     outcomes = ask_servers(invocation, "list", places, ask, _document)
     rows = [row for outcome in outcomes for row in rows_of(outcome)]
     if rows:

@@ -100,12 +100,14 @@ class Site:
     def places(self, tokens: Sequence[str]) -> list[Place]:
         return [self.place(server) for server in self.select(tokens)]
 
-    def everywhere(self) -> list[Place]:
-        """Return all servers of the inventory, and this machine if it is unlisted and has conda.
+    def places_or_all(self, tokens: Sequence[str]) -> list[Place]:
+        """Return the named servers, else all of the inventory.
 
-        A machine that only starts pushes between others may have none. Without an inventory, return
-        this machine alone.
+        This machine is added if it is unlisted and has conda. One that only starts pushes between
+        others may have none. Without an inventory, this machine is all.
         """
+        if tokens:
+            return self.places(tokens)
         listed = [self.place(server) for server in self.inventory.servers]
         if not listed:
             return [self.here_place()]
