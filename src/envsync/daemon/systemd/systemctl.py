@@ -30,20 +30,19 @@ class Systemctl:
         if not self.of_user:
             return Path("/run/systemd/system").is_dir()
         try:
-            return self._run(["systemctl", "show-environment"], _QUESTION_SECONDS).returncode == 0
+            return self._systemctl("show-environment").returncode == 0
         except ServiceFailed:
             return False
 
     def do(self, verb: str, *units: str) -> None:
         """Run `systemctl VERB UNIT...`; if it fails, raise `ServiceFailed` with its messages."""
-        done = self._run(["systemctl", verb, *units], _START_SECONDS)
+        done = self._systemctl(verb, *units, timeout_seconds=_START_SECONDS)
         if done.returncode != 0:
             raise self._failure(f"`{self.shown(verb, *units)}` failed", done.stderr, units)
 
     def property(self, unit: str, name: str) -> str:
         """Return a unit's property as `systemctl show` prints it; empty if unset or unreadable."""
-        argv = ["systemctl", "show", f"--property={name}", "--value", unit]
-        return self._run(argv, _QUESTION_SECONDS).stdout.strip()
+        return self._systemctl("show", f"--property={name}", "--value", unit).stdout.strip()
 
     def shown(self, *arguments: str) -> str:
         """Return the command line that a person would type."""
@@ -55,17 +54,19 @@ class Systemctl:
         for unit in units:
             argv = ["journalctl", "--no-pager", "--output=cat", f"--lines={_LOG_LINES}"]
             argv += [f"--user-unit={unit}" if self.of_user else f"--unit={unit}"]
-            details += self._run(argv, _QUESTION_SECONDS, scoped=False).stdout.splitlines()
+            details += self._run(argv, _QUESTION_SECONDS).stdout.splitlines()
         hint = "see more: " + self.shown("status", *units).removeprefix("sudo ")
         return ServiceFailed(message, details=details, hint=hint if units else "")
 
-    def _run(
-        self, argv: Sequence[str], timeout_seconds: float, *, scoped: bool = True
+    def _systemctl(
+        self, *arguments: str, timeout_seconds: float = _QUESTION_SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        program, *rest = argv
+        return self._run(["systemctl", *self._scope, *arguments], timeout_seconds)
+
+    def _run(self, argv: Sequence[str], timeout_seconds: float) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                [program, *(self._scope if scoped else ()), *rest],
+                argv,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -76,7 +77,7 @@ class Systemctl:
             )
         except FileNotFoundError:
             raise ServiceFailed(
-                f"there is no `{program}` command here",
+                f"there is no `{argv[0]}` command here",
                 hint="without systemd, `envsync daemon` runs in a terminal",
             ) from None
         except subprocess.TimeoutExpired:
