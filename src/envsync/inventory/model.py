@@ -21,6 +21,9 @@ InUse = Literal["publish", "wait", "fail"]
 Outside = Literal["warn", "fail"]
 ShareMode = Literal["read", "write"]
 
+DEFAULT_KEEP = 1
+DEFAULT_CHECK_TIMEOUT_SECONDS = 60.0
+
 NAMES_SHOWN = 12
 
 _T = TypeVar("_T")
@@ -57,9 +60,9 @@ class Environment:
     push_to: tuple[str, ...] = ()
     """Tokens as written; `Inventory.targets` resolves them."""
     method: MethodName = "auto"
-    keep: int = 1
+    keep: int = DEFAULT_KEEP
     check: str | None = None
-    check_timeout_seconds: float = 60.0
+    check_timeout_seconds: float = DEFAULT_CHECK_TIMEOUT_SECONDS
     in_use: InUse = "publish"
     local: tuple[str, ...] = ()
     """Globs to add to the shipped defaults, which are not included."""

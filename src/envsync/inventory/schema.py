@@ -14,7 +14,14 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from envsync.inventory import names, quantities, ranges
-from envsync.inventory.model import InUse, MethodName, Outside, ShareMode
+from envsync.inventory.model import (
+    DEFAULT_CHECK_TIMEOUT_SECONDS,
+    DEFAULT_KEEP,
+    InUse,
+    MethodName,
+    Outside,
+    ShareMode,
+)
 from envsync.inventory.problems import KeyPath, Problem, shown
 
 _TRUE = frozenset({"true", "yes", "on"})
@@ -158,9 +165,9 @@ class EnvironmentEntry(_Entry):
     source: Annotated[str, _text(names.server_name)] | None = None
     push_to: tuple[Annotated[str, _text(_token)], ...] = ()
     method: Annotated[MethodName, _text(_one_of(get_args(MethodName)))] = "auto"
-    keep: Keep = 1
+    keep: Keep = DEFAULT_KEEP
     check: Annotated[str, _text(_command)] | None = None
-    check_timeout: PositiveSeconds = 60.0
+    check_timeout: PositiveSeconds = DEFAULT_CHECK_TIMEOUT_SECONDS
     in_use: Annotated[InUse, _text(_one_of(get_args(InUse)))] = "publish"
     local: tuple[Annotated[str, _text(names.local_glob)], ...] = ()
     outside: Annotated[Outside, _text(_one_of(get_args(Outside)))] = "warn"

@@ -64,13 +64,13 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
 def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: bool) -> Collect:
     from envsync.agent.wire.server_operations import Collect
     from envsync.cli.invocation.asking import environments_at
-    from envsync.inventory.model import Environment
+    from envsync.inventory.model import DEFAULT_KEEP
 
     environments = environments_at(site, place)
     return Collect(
         prefix=environments.prefix,
         by=f"{site.who} (gc)",
-        keep=Environment("").keep,
+        keep=DEFAULT_KEEP,
         keep_of={entry.name: entry.keep for entry in site.inventory.environments},
         local=environments.local,
         local_of=environments.local_of,

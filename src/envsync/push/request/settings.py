@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envsync.inventory.model import InUse, Outside
+from envsync.inventory.model import DEFAULT_CHECK_TIMEOUT_SECONDS, DEFAULT_KEEP, InUse, Outside
 from envsync.push.request.method import AUTO
 from envsync.transport import names as transports
 from envsync.tree.local import DEFAULT_LOCAL
@@ -29,9 +29,9 @@ class PushSettings:
     from_history: bool = False
     archive: str = ""
     transport: str = transports.AUTO
-    keep: int = 1
+    keep: int = DEFAULT_KEEP
     check: str = ""
-    check_timeout_seconds: float = 60.0
+    check_timeout_seconds: float = DEFAULT_CHECK_TIMEOUT_SECONDS
     in_use: InUse = "publish"
     outside: Outside = "warn"
     local: tuple[str, ...] = DEFAULT_LOCAL
