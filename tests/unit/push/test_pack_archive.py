@@ -12,6 +12,7 @@ import pytest
 
 from envsync.errors import PreflightRefused, SourceRefused
 from envsync.push.packing import pack_archive
+from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import format_of, write_archive
 
 
@@ -124,6 +125,26 @@ def test_what_is_local_is_not_packed(environment: Path, tmp_path: Path) -> None:
         names = packed.getnames()
     assert [name for name in names if "mine" in name] == ["mine"]
     assert "share/tool" in names
+
+
+def test_file_with_nuls_is_packed_as_it_is_and_not_recorded_as_text(
+    environment: Path, tmp_path: Path
+) -> None:
+    """Whose other bytes are ASCII, so that conda-pack takes it for text."""
+    contents = {
+        "bin/tool": f"#!{environment}/bin/python\n\0 payload at a known place".encode(),
+        "share/data.db": f"home={environment}/share\0next\0".encode(),
+        "share/text": f"home={environment}/share\n".encode(),
+    }
+    for name, content in contents.items():
+        (environment / name).parent.mkdir(exist_ok=True)
+        (environment / name).write_bytes(content)
+    write_archive(environment, tmp_path / "env.tar", "tar", force=False)
+    with tarfile.open(tmp_path / "env.tar") as archive:
+        packed = {name: archive.extractfile(name).read() for name in [*contents, UNPACK]}  # type: ignore[union-attr]
+    unpack = packed.pop(UNPACK).decode()
+    assert packed == contents
+    assert [name for name in contents if f"'{name}'" in unpack] == ["share/text"]
 
 
 def test_unreadable_file_is_named(

@@ -136,6 +136,24 @@ def test_old_path_is_replaced_only_where_it_is_meant(tmp_path: Path) -> None:
     assert (top / "share/link").readlink() == top / "etc"
 
 
+@pytest.mark.parametrize("says_where", [True, False], ids=["of envsync", "of plain conda-pack"])
+@pytest.mark.parametrize("old", [OLD, f"/a/long/way/{'down/' * 50}envs/myenv"])
+def test_file_with_nuls_keeps_its_length_whatever_its_record_says(
+    tmp_path: Path, old: str, says_where: bool
+) -> None:
+    """conda-pack takes a binary without a byte above 127 for text, as a tar of texts is."""
+    inner = tar(file("settings", f"home={old}/share\n".encode()), file("next", b"next"))
+    assert inner.decode().isascii()
+    where = [("conda-meta/history", old, "text")] if says_where else []
+    records = script(("share/inner.tar", old, "text"), *where)
+    data = tar(file("conda-meta/history", b""), file("share/inner.tar", inner), records)
+    top = unpacked(tmp_path, data)
+    in_place = f"{top}".ljust(len(old), "/") if len(old) > len(f"{top}") else old
+    with tarfile.open(top / "share/inner.tar") as archive:
+        said = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    assert said == {"settings": f"home={in_place}/share\n".encode(), "next": b"next"}
+
+
 def test_a_link_is_moved_once_by_the_longest_path(tmp_path: Path) -> None:
     """One placeholder may stand below another."""
     data = tar(

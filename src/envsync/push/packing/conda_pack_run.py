@@ -127,20 +127,33 @@ def _naming(file: Any, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     try:
         text = Path(file.source).read_bytes().decode()
     except UnicodeDecodeError:
-        return  # conda-unpack cannot rewrite a binary that conda did not declare
+        return  # what conda-unpack rewrites, it reads as UTF-8
     yield from ((file.target, name, "text") for name in unknown if name in text)
 
 
-def _every_name_recorded(names: Sequence[str]) -> AbstractContextManager[None]:
-    """Let conda-pack record every name by which a file may name the environment.
+def _is_binary(file: Any) -> bool:
+    """Return whether a file of unknown kind has a NUL, by which conda tells binaries from text.
 
-    It looks for one path only, and an environment behind a link has more.
+    conda-pack takes every file for text that is valid UTF-8: it would rewrite a tar of texts, or a
+    small database, without regard to the lengths that these store.
     """
-    from conda_pack.core import Packer
+    is_judged = file.file_mode == "unknown" and stat.S_ISREG(os.lstat(file.source).st_mode)
+    return is_judged and b"\0" in Path(file.source).read_bytes()
+
+
+def _every_name_recorded(names: Sequence[str]) -> AbstractContextManager[None]:
+    """Let conda-pack record every name by which a text file may name the environment.
+
+    It looks for one path only, and an environment behind a link has more. A binary that conda did
+    not declare is packed as it is, because conda-unpack cannot rewrite one.
+    """
+    from conda_pack.core import File, Packer
 
     before = Packer.add
 
     def add(self: Any, file: Any) -> None:
+        if _is_binary(file):
+            file = File(file.source, file.target)
         earlier = len(self.prefixes)
         before(self, file)
         records = [*self.prefixes[earlier:], *_naming(file, names)]

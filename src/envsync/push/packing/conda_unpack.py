@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from envsync.conda.relocation import TEXT, Move, Placeholder, Relocation
+from envsync.conda.relocation import TEXT, CannotRelocate, Move, Relocation
 from envsync.errors import SourceRefused
 from envsync.push.packing.extraction import path_inside
 from envsync.push.packing.record_correction import RewrittenFiles
@@ -76,7 +76,12 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
 
 
 def _with_python(content: bytes, prefix: bytes) -> bytes:
-    """Return a script that conda-pack gave `#!/usr/bin/env python` with that prefix's Python."""
+    """Return a script that conda-pack gave `#!/usr/bin/env python` with that prefix's Python.
+
+    A script with NULs has a payload, which may be found by its distance from the start.
+    """
+    if b"\0" in content:
+        return content
     return _ANY_PYTHON.sub(lambda match: b"#!" + prefix + b"/bin/" + match[1], content)
 
 
@@ -195,11 +200,24 @@ def _rewritten(data: bytes, record: _Record, top: Path, moved: Relocation, room:
 
     if record.mode == TEXT:
         old = os.fsencode(record.placeholder)
+        if b"\0" in data:
+            return _in_place(data, Move(old, os.fsencode(top)))
         grows_bytes = data.count(old) * (len(os.fsencode(top)) - len(old))
         room.take(record.path, len(data), grows_bytes)
         if old in moved.old_names:
-            return moved.rewrite(data, Placeholder(TEXT, 0))
+            return moved.rewrite(data)
     return replace_prefix(data, record.mode, record.placeholder, str(top))  # type: ignore[no-any-return]
+
+
+def _in_place(binary: bytes, move: Move) -> bytes:
+    """Return a binary in which no byte is moved, though conda-pack took it for text.
+
+    Without room for the new path it stays as it is, like any binary that conda-pack left alone.
+    """
+    try:
+        return Relocation([move]).rewrite(binary)
+    except CannotRelocate:
+        return binary
 
 
 def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
