@@ -13,7 +13,7 @@ import pytest
 
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.trees.directory_read import open_directory
+from envsync.agent.trees.directory_read import open_directory, walk
 from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.scan import are_directories_unchanged, rescan, scan
@@ -294,3 +294,14 @@ def test_helpers_see_what_one_alone_sees(caller_shares: bool, tmp_path: Path) ->
     finally:
         forked.close()
         os.close(fd)
+
+
+def test_walk_yields_the_rest_of_a_directory_in_which_an_entry_vanishes(tmp_path: Path) -> None:
+    for name in "abcdef":
+        (tmp_path / name).touch()
+    walking = walk(os.fsencode(tmp_path))
+    seen = {next(walking)[0]}
+    gone = min({os.fsencode(path.name) for path in tmp_path.iterdir()} - seen)
+    (tmp_path / os.fsdecode(gone)).unlink()
+    seen.update(path for path, _ in walking)
+    assert seen == {b"a", b"b", b"c", b"d", b"e", b"f"} - {gone}

@@ -127,7 +127,11 @@ def walk(top: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
     for directory in pending:
         with contextlib.suppress(OSError), os.scandir(os.path.join(top, directory)) as entries:
             for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue  # it has vanished meanwhile
                 path = join(directory, os.fsencode(entry.name))
-                yield path, entry.stat(follow_symlinks=False)
+                yield path, status
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(path)
