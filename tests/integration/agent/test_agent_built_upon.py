@@ -94,7 +94,7 @@ def test_version_to_go_back_to_stays_while_somebody_writes_for_an_earlier_push(
         raise Locked("an interrupted transfer is still writing there")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tree_build, "fence_writers", refuse)
+        patched.setattr(tree_build, "writers_kept_out", refuse)
         with pytest.raises(Locked):
             server.push(VERSIONS[2])
     assert server.earlier() == [tree]

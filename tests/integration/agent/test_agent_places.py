@@ -25,7 +25,7 @@ from envsync.agent.places.layout import (
     write_json,
     write_whole,
 )
-from envsync.agent.places.locks import PushLock, fence_writers, nonce_at
+from envsync.agent.places.locks import PushLock, nonce_at, writers_kept_out
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.target.preparation import place_findings
 from envsync.agent.wire.checked_json import to_json
@@ -360,11 +360,16 @@ def test_a_state_on_another_filesystem(tmp_path: Path) -> None:
     assert "/envs/.envsync is on another filesystem than" in elsewhere[0].message
 
 
+def wait_for_writers(layout: Layout) -> None:
+    with writers_kept_out(layout):
+        pass
+
+
 def test_a_writer_that_outlives_its_push_is_ended(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "WRITERS_GRACE_SECONDS", 0.1)
-    os.close(fence_writers(layout))
+    wait_for_writers(layout)
     code = (
         "import fcntl, sys\n"
         "file = open(sys.argv[1], 'r+')\n"
@@ -377,7 +382,7 @@ def test_a_writer_that_outlives_its_push_is_ended(
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"locked\n"
-        os.close(fence_writers(layout))
+        wait_for_writers(layout)
         assert writer.wait(timeout=30) == -signal.SIGKILL
 
 
@@ -385,10 +390,25 @@ def test_writers_are_waited_for_but_not_for_ever(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "WRITERS_WAIT_SECONDS", 0.2)
-    os.close(fence_writers(layout))
+    wait_for_writers(layout)
     writer = os.open(layout.file("writers"), os.O_RDWR)
     fcntl.flock(writer, fcntl.LOCK_SH)
     with pytest.raises(Locked, match="still writing"):
-        fence_writers(layout)
+        wait_for_writers(layout)
     os.close(writer)
-    os.close(fence_writers(layout))
+    wait_for_writers(layout)
+
+
+def test_no_descriptor_is_left_open_where_locks_do_not_work(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_writers(layout)
+    before = len(os.listdir("/proc/self/fd"))
+
+    def refuse(_fd: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(PreflightRefused, match="locks do not work"):
+        wait_for_writers(layout)
+    assert len(os.listdir("/proc/self/fd")) == before

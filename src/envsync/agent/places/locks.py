@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from typing import Any, Dict, Iterable, NamedTuple, Optional
+from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional
 
 from envsync.agent.places.layout import Layout, open_state_file
 from envsync.agent.server import filesystem
@@ -221,28 +221,28 @@ def nonce_at(layout: Layout) -> str:
         return ""
 
 
-def fence_writers(layout: Layout) -> int:
-    """Wait until no process of an earlier push writes to the staging tree, and keep new ones out.
+@contextlib.contextmanager
+def writers_kept_out(layout: Layout) -> Iterator[None]:
+    """Wait until no process of an earlier push writes to the staging tree; keep new ones out.
 
-    Returns a descriptor: close it once the staging has its new token, which a writer that starts
-    late compares. The push lock must be held: a process that still writes has lost its agent, and
-    is killed if it does not end by itself. An rsync whose client was suspended would stay for
-    hours, because the connection swallows its keep-alives. Raises `Locked` if one writes even then.
+    The block ends once the staging has its new token, which a writer that starts late compares. The
+    push lock must be held: a process that still writes has lost its agent, and is killed if it does
+    not end by itself. An rsync whose client was suspended would stay for hours, because the
+    connection swallows its keep-alives. Raises `Locked` if one writes even then.
     """
     path = layout.file("writers")
-    fd = open_state_file(path, os.O_RDWR | os.O_CREAT)
-    began = time.monotonic()
-    while not _is_locked(fd, fcntl.LOCK_EX):
-        waited_seconds = time.monotonic() - began
-        if waited_seconds > WRITERS_WAIT_SECONDS:
-            os.close(fd)
-            raise Locked(
-                "an interrupted transfer is still writing there", hint="try again in a minute"
-            )
-        if waited_seconds > WRITERS_GRACE_SECONDS:
-            _end(processes_holding(path))
-        time.sleep(0.1)
-    return fd
+    with closing_fd(open_state_file(path, os.O_RDWR | os.O_CREAT)) as fd:
+        began = time.monotonic()
+        while not _is_locked(fd, fcntl.LOCK_EX):
+            waited_seconds = time.monotonic() - began
+            if waited_seconds > WRITERS_WAIT_SECONDS:
+                raise Locked(
+                    "an interrupted transfer is still writing there", hint="try again in a minute"
+                )
+            if waited_seconds > WRITERS_GRACE_SECONDS:
+                _end(processes_holding(path))
+            time.sleep(0.1)
+        yield
 
 
 def _end(pids: Iterable[int]) -> None:

@@ -66,12 +66,13 @@ class Bases:
     def open(self, path: bytes) -> int:
         """Return a file descriptor, or -1 if there is no file of at least one block."""
         for tree in self._trees:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
                 fd = os.open(os.path.join(tree, path), READ_FLAGS)
+                closing.callback(os.close, fd)
                 status = os.fstat(fd)
                 if stat.S_ISREG(status.st_mode) and status.st_size >= BLOCK_BYTES:
+                    closing.pop_all()
                     return fd
-                os.close(fd)
         return -1
 
     def encoded_digests(self, path: bytes, size_bytes: int, is_sample: bool) -> bytes:

@@ -44,8 +44,8 @@ class Staging:
     ) -> None:
         """Adopt the candidate, which is then no version any more that one can go back to.
 
-        Everything that may refuse the push comes before that. `fence_writers` has to keep out who
-        still writes into the tree, from its choice until here.
+        Everything that may refuse the push comes before that. The caller keeps other writers
+        out (`writers_kept_out`) from the choice of the tree until this returns.
         """
         self._layout = layout
         self._trees = trees

@@ -1,9 +1,9 @@
 """Starts rsync's receiver on a server, if the staging tree is still the expected one.
 
 This file is a program of its own: its text is put, in hex, into the command line of an
-interpreter there. It takes the lock that writers hold (`agent.places.locks.fence_writers`), enters
-the staging tree, and becomes rsync, which keeps both. A receiver that starts late, for a push that
-is over, finds another token and writes nothing.
+interpreter there. It takes the lock that writers hold (`agent.places.locks.writers_kept_out`),
+enters the staging tree, and becomes rsync, which keeps both. A receiver that starts late, for a
+push that is over, finds another token and writes nothing.
 
 Arguments: the state directory in hex, the token, rsync's path in hex, rsync's arguments.
 """

@@ -13,7 +13,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.places.kept_versions import beyond_keep, is_as_published
 from envsync.agent.places.layout import remove
-from envsync.agent.places.locks import fence_writers, holder_at, under_way
+from envsync.agent.places.locks import holder_at, under_way, writers_kept_out
 from envsync.agent.places.members import (
     closed_to_sweeps,
     require_open_records,
@@ -24,7 +24,6 @@ from envsync.agent.places.staging_note import find_staging, forget_staging, note
 from envsync.agent.server.facts import processes_below, user_name
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.progress import Progress
-from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import measure, remove_tree
@@ -207,7 +206,7 @@ class _Sweep:
                     self._target.records.forget(record)
 
     def _drop_unfinished(self) -> None:
-        """Remove what interrupted pushes left, once nobody writes to it (`fence_writers`)."""
+        """Remove what interrupted pushes left, once nobody writes to it (`writers_kept_out`)."""
         ready = self._set_aside()
         known = {record.inode for record in self._target.records.all()} | self._live | ready
         trees = [path for inode, path in self._trees.items() if inode not in known]
@@ -223,16 +222,14 @@ class _Sweep:
             self._count(sum(map(measure, parts)))
             return
         try:
-            writers = fence_writers(self._target.layout)
+            with writers_kept_out(layout):
+                self._drop_trees(leftovers)
+                self._count(sum(map(measure, parts)))
+                scratch_files.discard(layout)
+                if not any(map(os.path.lexists, leftovers)) and not ready:
+                    forget_staging(layout)
         except Locked as error:
             self.stays.append(f"an unfinished push: {error.message}")
-            return
-        with closing_fd(writers):
-            self._drop_trees(leftovers)
-            self._count(sum(map(measure, parts)))
-            scratch_files.discard(layout)
-            if not any(map(os.path.lexists, leftovers)) and not ready:
-                forget_staging(self._target.layout)
 
     def _set_aside(self) -> Set[int]:
         """Return the inode of the next push's tree, if it is being made or `keep` leaves room."""

@@ -13,12 +13,11 @@ import stat
 import time
 from typing import Optional
 
-from envsync.agent.places.locks import PushLock, fence_writers
+from envsync.agent.places.locks import PushLock, writers_kept_out
 from envsync.agent.places.sharing import hand_down
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.server.filesystem import Space, space
 from envsync.agent.server.progress import Progress
-from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging.build_plan import OWN, BuildPlan, Holding
 from envsync.agent.staging.choice import NOTHING
 from envsync.agent.staging.staging import Staging
@@ -108,7 +107,7 @@ def _make(target: Target, progress: Progress) -> bool:
     work = plan(wanted, EMPTY, [wanted])
     if not _fits(work, space(target.layout.state)):
         return False
-    with closing_fd(fence_writers(target.layout)):
+    with writers_kept_out(target.layout):
         staging = Staging(target.layout, target.trees, target.records, NOTHING)
     try:
         shared = os.stat(standing)

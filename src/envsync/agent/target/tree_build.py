@@ -6,9 +6,8 @@ import time
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.places.base import make_room_for_environments
-from envsync.agent.places.locks import fence_writers
+from envsync.agent.places.locks import writers_kept_out
 from envsync.agent.server.progress import Progress
-from envsync.agent.server.reading import closing_fd
 from envsync.agent.staging.build_plan import BuildPlan, Holding, with_copied, with_failed
 from envsync.agent.staging.choice import NOTHING, StagingCandidate
 from envsync.agent.staging.staging import Staging
@@ -62,7 +61,7 @@ class TreeBuild:
 
         Raises `NoSpace` if the plan does not fit.
         """
-        with closing_fd(fence_writers(self._target.layout)):
+        with writers_kept_out(self._target.layout):
             if staging_choice(self._target).candidate(None).tree is not None:
                 return False
             build.require_space(self._target.layout)
@@ -116,7 +115,7 @@ class TreeBuild:
         """
         target = self._target
         live, before = target.replaced(target.live), self._published_before(wanted)
-        with closing_fd(fence_writers(target.layout)):
+        with writers_kept_out(target.layout):
             if ahead is None or before:
                 ahead = staging_choice(target).candidate(live, before)
             build = self._planned(ahead, wanted, beside)
