@@ -20,7 +20,7 @@ from envsync.agent.target import queries as target_questions
 from envsync.agent.target import switches
 from envsync.agent.trees.storage import trouble
 from envsync.agent.wire.messages import DAMAGED_RECORD
-from envsync.errors import EnvsyncError, NoSpace, StorageFailed, VerificationFailed
+from envsync.errors import EnvsyncError, NoSpace, NotFound, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of
 from tests.support import disk
 from tests.support.pushes import Server, die_in, environment, records, require_sound
@@ -103,6 +103,16 @@ def test_changed_version_with_a_damaged_manifest_fails_to_verify(
     for _ in range(2):
         with pytest.raises(VerificationFailed, match="not what was published"):
             target_questions.verify(server.target())
+
+
+def test_environment_that_vanishes_before_it_is_hashed_is_not_found(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(ONE)
+    target = server.target()
+    monkeypatch.setattr(target, "snapshot", lambda *_, **__: None)
+    with pytest.raises(NotFound, match="vanished"):
+        target_questions.verify(target)
 
 
 def test_a_manifest_is_not_made_anew_beside_a_push(server: Server) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
@@ -17,6 +18,7 @@ import pytest
 from envsync.agent.places import records as recording
 from envsync.agent.places import staging_note
 from envsync.agent.publishing import after_switch
+from envsync.agent.publishing.recovery import Recovery
 from envsync.agent.wire.messages import KEPT
 from envsync.errors import CheckFailed
 from tests.integration.agent.versions import (
@@ -33,6 +35,16 @@ from tests.support.pushes import Server, die_in, records, require_sound
 from tests.support.trees import Tree, manifest_of
 
 pytestmark = pytest.mark.usefixtures("each_way")
+
+
+@pytest.mark.parametrize("error", [OSError("Stale file handle"), TypeError("a bug")])
+def test_look_without_the_lock_hides_what_the_next_holder_reports_but_no_bug(
+    error: Exception, server: Server
+) -> None:
+    assert die_in(lambda die: server.push(ONE, on_step=kill_at("switched", die)))
+    expected = pytest.raises(TypeError) if isinstance(error, TypeError) else nullcontext()
+    with mock.patch.object(Recovery, "run", side_effect=error), expected:
+        assert server.target().inspect(lock=False).recovered is None
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -28,10 +28,7 @@ def differences(
 
     `records` are those of packages that the live tree no longer has (see `describe`).
     """
-    live = target.live or target.snapshot()
-    if live is None:
-        require_live(target.layout)
-        raise NotFound("the environment vanished")
+    live = target.live or _live_snapshot(target)
     before = other
     if before is None:
         record = target.current(live)
@@ -55,9 +52,7 @@ def differences(
 
 def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     """Hash every byte of the live tree again and compare it with the record."""
-    require_live(target.layout)
-    snapshot = target.snapshot(progress, fresh=True)
-    assert snapshot is not None
+    snapshot = _live_snapshot(target, progress, fresh=True)
     record = target.current(snapshot)
     manifest = None if record is None else target.published_manifest(record)
     if record is not None and manifest is None:
@@ -72,6 +67,17 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
         unexpected=() if drift is None else tuple(map(os.fsdecode, drift.added)),
         unshared=tuple(map(os.fsdecode, unshared(target.layout.standing(), target.trees.local))),
     )
+
+
+def _live_snapshot(
+    target: Target, progress: Optional[Progress] = None, *, fresh: bool = False
+) -> Snapshot:
+    """Return what is live now. Raises `NotFound` if nothing is."""
+    require_live(target.layout)
+    snapshot = target.snapshot(progress, fresh)
+    if snapshot is None:
+        raise NotFound("the environment vanished")
+    return snapshot
 
 
 def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> VerificationFailed:

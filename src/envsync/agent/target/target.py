@@ -38,7 +38,7 @@ from envsync.agent.wire.messages import (
     RecordFacts,
     TargetState,
 )
-from envsync.errors import AgentFailed, PreflightRefused, SourceRefused
+from envsync.errors import AgentFailed, EnvsyncError, PreflightRefused, SourceRefused
 from envsync.tree.environment_name import BASE
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest, Totals
@@ -225,7 +225,8 @@ class Target:
         if self.lock.is_held or not self.layout.interrupted():
             return None
         # With `self.lock` and no other: a second lock would overwrite which command had it last.
-        with contextlib.suppress(Exception):
+        # Whoever has the lock next reports what fails here.
+        with contextlib.suppress(EnvsyncError, OSError, ValueError):
             self.lock.acquire()
             try:
                 return self.recover()
