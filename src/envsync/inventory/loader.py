@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shlex
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1024 * 1024
 SYSTEM_FILE = Path("/etc/envsync/config.yaml")
-
-# Errors that count as "no such file": a directory above it is closed, or its name is too long.
-_NONE_THERE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 
 
 def find(
@@ -52,19 +50,27 @@ def find(
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether `path` is a file.
+    """Return whether something is at `path`.
 
     Raises `InventoryError` if this cannot be found out, or for a dangling link: whoever made it did
-    not mean another file to be used.
+    not mean another file to be used. Nobody made one in a directory whose own parent is closed.
     """
     try:
-        if path.is_symlink() and not path.exists():
-            raise _not_there(path)
-        return path.is_file()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise _not_there(path) from None
+        return False
+    except PermissionError as error:
+        with contextlib.suppress(PermissionError):
+            path.parent.stat()
+            raise _unreadable(path, error) from error
+        return False
     except OSError as error:
-        if error.errno in _NONE_THERE:
+        if error.errno == errno.ENAMETOOLONG:
             return False
         raise _unreadable(path, error) from error
+    return True
 
 
 def _user_files(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -243,9 +243,37 @@ def test_inventory_is_looked_for_in_order(tmp_path: Path) -> None:
     assert found(Path("given.yaml"), ENVSYNC_CONFIG="/x/missing.yaml") == Path("given.yaml")
 
 
-def test_a_directory_of_that_name_is_no_inventory(tmp_path: Path) -> None:
-    (tmp_path / "envsync.yaml").mkdir()
-    assert find(None, {}, directory=tmp_path, system_file=tmp_path / "none") is None
+def test_a_directory_of_that_name_hides_no_other_file(tmp_path: Path) -> None:
+    system_file = _touch(tmp_path / "etc" / "config.yaml")
+    here = tmp_path / "envsync.yaml"
+    here.mkdir(mode=0o755)
+    found = find(None, {}, directory=tmp_path, system_file=system_file)
+    assert found == here
+    with pytest.raises(InventoryError, match="it cannot be read: Is a directory"):
+        load(found)
+
+
+@pytest.mark.parametrize(("closed", "is_told"), [("envsync", True), ("", False)])
+def test_a_closed_directory_is_told_if_it_is_the_inventorys_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, is_told: bool
+) -> None:
+    """As /etc/envsync that an administrator made with a umask of 077; but a closed home, or a
+    current directory that `sudo` left, is none where somebody put an inventory."""
+    home = _touch(tmp_path / "home/.config/envsync/config.yaml").parents[2]
+    is_below, reach = (home / ".config" / closed), os.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if is_below in path.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return reach(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    environ = {"HOME": str(home)}
+    if is_told:
+        with pytest.raises(InventoryError, match=r"config\.yaml: it cannot be read: Permission"):
+            find(None, environ, directory=tmp_path, system_file=tmp_path / "none")
+    else:
+        assert find(None, environ, directory=tmp_path, system_file=tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("place", ["here", "home", "etc"])
@@ -277,10 +305,10 @@ def test_a_home_that_is_no_path(tmp_path: Path) -> None:
 def test_a_disk_that_fails_is_no_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Path) -> bool:
+    def fail(_: Path, **__: bool) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr(Path, "is_file", fail)
+    monkeypatch.setattr(Path, "stat", fail)
     with pytest.raises(InventoryError, match="it cannot be read: Stale file handle") as caught:
         find(None, {}, directory=tmp_path)
     assert "--config FILE" in caught.value.hint
