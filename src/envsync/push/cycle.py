@@ -74,7 +74,7 @@ class Push:
 
     def _run(self) -> PushReport:
         target = self._inspect_target()
-        share_fits = self._settle_share(target)
+        share_fits = self._apply_share(target)
         if not self._settings.dry_run and self._look.is_being_hashed():
             self._ahead.use_the_wait(target)
         source = self._look.state()
@@ -122,8 +122,8 @@ class Push:
 
         return self._command_locks.await_lock(self._target, look)
 
-    def _settle_share(self, target: TargetState) -> bool:
-        """Settle who shares the environment on the target, before anything is built or shown.
+    def _apply_share(self, target: TargetState) -> bool:
+        """Have the target share the environment as it has to, before anything is built or shown.
 
         Returns whether the live version is shared like that already, which may be with nobody.
         """

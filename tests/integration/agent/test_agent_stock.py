@@ -78,9 +78,9 @@ def look(push: TargetPush, files: int) -> None:
         pass
 
 
-def settled(push: TargetPush) -> None:
+def finished(push: TargetPush) -> None:
     """What it found is what one finds who knows nothing, down to the revision."""
-    push.settle()
+    push.finish_begun()
     found = push.staging._built_on
     assert found is not None
     assert push.base_manifest == found.manifest() == disk.truth(push.staging.path)
@@ -99,7 +99,7 @@ def test_tree_is_complete_however_often_it_was_looked_at(
             push.staging.look_meanwhile(files)
 
     with filled(nodes, now_and_then) as (_, push):
-        settled(push)
+        finished(push)
         assert not push.stage(manifest_of(nodes)).fetches
         push.complete()
 
@@ -123,14 +123,14 @@ def test_complete_directories_are_read_once(read: list[set[bytes]]) -> None:
     with filled(ENVIRONMENT, look) as (_, push):
         assert read, "while it came"
         read.clear()
-        settled(push)
+        finished(push)
         assert read[0] == {b""}
 
 
 def test_directory_with_links_is_looked_at_when_they_are_made(read: list[set[bytes]]) -> None:
     with filled({**ENVIRONMENT, **environment(LINKS)}, look) as (_, push):
         read.clear()
-        settled(push)
+        finished(push)
         assert read[0] >= {b"", b"bin", b"doc"}
         assert b"lib/a" not in read[0]
 
@@ -138,7 +138,7 @@ def test_directory_with_links_is_looked_at_when_they_are_made(read: list[set[byt
 def test_change_after_a_look_is_found() -> None:
     with filled(ENVIRONMENT, look) as (_, push):
         change(push.staging.path + b"/lib/b/c/d/x")
-        settled(push)
+        finished(push)
         assert push.base_manifest != manifest_of(ENVIRONMENT)
         staged = push.stage(manifest_of(ENVIRONMENT))
         assert [*staged.fetches.paths()] == [b"lib/b/c/d/x"]
@@ -159,7 +159,7 @@ def test_directory_that_vanishes_before_a_look_is_reported_at_the_end() -> None:
         look(push, files)
 
     with filled(ENVIRONMENT, vanish) as (_, push), pytest.raises(FileNotFoundError):
-        push.settle()
+        push.finish_begun()
 
 
 def test_directory_that_has_its_time_is_not_stamped_again(

@@ -98,9 +98,9 @@ def test_source_hashed_during_a_first_push_is_confirmed_and_referred_to(
     monkeypatch.setattr(LocalSource, "at", lambda source, _: source)
     monkeypatch.setattr(LocalSource, "manifest", told)
     before(monkeypatch, Hashing, "files", must_come(arrived))
-    before(monkeypatch, SendAhead, "settle", arrived.set)
+    before(monkeypatch, SendAhead, "finish_begun", arrived.set)
     before(monkeypatch, SourceEnvironment, "confirm", confirming.set)
-    before(monkeypatch, TargetEnd, "settle", must_come(confirming))
+    before(monkeypatch, TargetEnd, "finish_begun", must_come(confirming))
     report = scene.push()
     assert (report.outcome, report.transport_reason) == ("pushed", SENT_AHEAD)
     assert disk.read(os.fsencode(scene.target / "envs" / NAME)) == NODES
@@ -108,7 +108,7 @@ def test_source_hashed_during_a_first_push_is_confirmed_and_referred_to(
     assert sizes[0] < len(manifests.encode(manifest_of(NODES))) / 10
 
 
-@pytest.mark.parametrize("step", ["settle", "stage"])
+@pytest.mark.parametrize("step", ["finish_begun", "stage"])
 def test_a_push_that_fails_ends_no_helpers_of_who_still_looks(
     scene: Scene, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,9 +140,9 @@ def test_a_push_that_fails_ends_no_helpers_of_who_still_looks(
     confirm, confirmed = SourceEnvironment.confirm, threading.Event()
     monkeypatch.setattr(helpers, "close", closing)
     monkeypatch.setattr(SourceEnvironment, "confirm", confirm_late)
-    monkeypatch.setattr(SourceLook, "is_being_hashed", lambda _: step == "settle")
+    monkeypatch.setattr(SourceLook, "is_being_hashed", lambda _: step == "finish_begun")
     monkeypatch.setattr(TargetEnd, "begin_alike", lambda *_, **__: False)
-    monkeypatch.setattr(SendAhead if step == "settle" else TargetEnd, step, fail)
+    monkeypatch.setattr(SendAhead if step == "finish_begun" else TargetEnd, step, fail)
     before(monkeypatch, threading.Thread, "join", waited_for)
     report = scene.push()
     assert isinstance(report.error, TransferFailed)

@@ -16,13 +16,13 @@ from envsync.agent.wire.build_operations import (
     ADOPT,
     BEGIN_ALIKE,
     COMPLETE,
+    FINISH_BEGUN,
     KEEP_LIVE,
     MAKE_SPARE,
     PREPARE,
     PUBLISH,
     REMOVE,
     ROLLBACK,
-    SETTLE,
     SHARE,
     STAGE,
     GoBack,
@@ -56,9 +56,9 @@ def _keep_live(service: Service, _: None) -> None:
     service.push.keep_live()
 
 
-@handles(SETTLE)
-def _settle(service: Service, _: None) -> None:
-    service.push.settle(service.counted("verify"))
+@handles(FINISH_BEGUN)
+def _finish_begun(service: Service, _: None) -> None:
+    service.push.finish_begun(service.counted("verify"))
 
 
 @handles(STAGE)

@@ -30,7 +30,7 @@ class BegunTree(NamedTuple):
     fetches: Files
 
 
-class SettledTree(NamedTuple):
+class FinishedTree(NamedTuple):
     """A new tree that was finished and inspected ahead of the plan.
 
     `holdings` are what it was copied from, and `facts` the figures of the copy; None if its files

@@ -3,8 +3,8 @@
 What a push has done so far is one value, its phase. Each step takes the one before it:
 
     begin        -> BegunTree     whose files are then received
-    settle       -> SettledTree   from BegunTree; begin_alike has it at once
-    stage        -> StagedTree    from any phase, and continues from SettledTree; files are received
+    finish_begun -> FinishedTree  from BegunTree; begin_alike has it at once
+    stage        -> StagedTree    from any phase, continues a FinishedTree; files are received
     complete     -> VerifiedTree  from StagedTree
     publish                       from VerifiedTree
     preview      -> Preview       in a dry run
@@ -29,7 +29,7 @@ from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.reuse import Alike
 from envsync.agent.staging.staging import Staging
 from envsync.agent.target import build_ahead, group_access
-from envsync.agent.target.build_ahead import BegunTree, SettledTree
+from envsync.agent.target.build_ahead import BegunTree, FinishedTree
 from envsync.agent.target.planning import Preview, preview, staging_choice
 from envsync.agent.target.publication import VerifiedTree, read_back, switch_to
 from envsync.agent.target.target import Target
@@ -45,7 +45,7 @@ from envsync.tree.steps import Files
 
 T = TypeVar("T")
 
-Phase = Union[None, BegunTree, SettledTree, StagedTree, VerifiedTree, Preview]
+Phase = Union[None, BegunTree, FinishedTree, StagedTree, VerifiedTree, Preview]
 
 
 class TargetPush:
@@ -139,11 +139,11 @@ class TargetPush:
         self.staging.list_meanwhile()
         return begun
 
-    def settle(self, progress: Optional[Progress] = None) -> None:
+    def finish_begun(self, progress: Optional[Progress] = None) -> None:
         """Finish what was begun, once its files have arrived, and inspect all of it."""
         begun = self._required(BegunTree, "nothing was begun")
-        self.base_manifest = self._build.settle(begun.outline, progress)
-        self._phase = SettledTree()
+        self.base_manifest = self._build.finish_new(begun.outline, progress)
+        self._phase = FinishedTree()
 
     def begin_alike(
         self, on_copied: Optional[Progress] = None, on_hashed: Optional[Progress] = None
@@ -165,8 +165,8 @@ class TargetPush:
             self.staging.bring_forward(plan, on_copied)
         except NoSpace:
             return False
-        self.base_manifest = self._build.settle(outline, on_hashed)
-        self._phase = SettledTree(plan.holdings, plan.facts())
+        self.base_manifest = self._build.finish_new(outline, on_hashed)
+        self._phase = FinishedTree(plan.holdings, plan.facts())
         return True
 
     def stage(
@@ -175,14 +175,14 @@ class TargetPush:
         progress: Optional[Progress] = None,
         beside: Sequence[Holding] = (),
     ) -> StagedTree:
-        """Bring a staging tree forward: the settled one, or else one that is adopted for it.
+        """Bring a staging tree forward: the finished one, or else one that is adopted for it.
 
         `beside` are further trees of this server that contents may be copied from.
         """
         self._target.require_lock()
-        settled = self._phase if isinstance(self._phase, SettledTree) else None
+        finished = self._phase if isinstance(self._phase, FinishedTree) else None
         ahead, self._phase, self._ahead = self._ahead, None, None
-        self._phase = staged = self._build.stage(wanted, settled, ahead, beside, progress)
+        self._phase = staged = self._build.stage(wanted, finished, ahead, beside, progress)
         return staged
 
     def preview(self, wanted: Manifest) -> Preview:

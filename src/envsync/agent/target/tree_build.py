@@ -11,7 +11,7 @@ from envsync.agent.server.progress import Progress
 from envsync.agent.staging.build_plan import BuildPlan, Holding, with_copied, with_failed
 from envsync.agent.staging.choice import NOTHING, StagingCandidate
 from envsync.agent.staging.staging import Staging
-from envsync.agent.target.build_ahead import SettledTree
+from envsync.agent.target.build_ahead import FinishedTree
 from envsync.agent.target.group_access import NO_GROUP
 from envsync.agent.target.planning import build_plan, staging_choice
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
@@ -68,7 +68,7 @@ class TreeBuild:
             self._adopt(NOTHING)
         return True
 
-    def settle(self, outline: Manifest, progress: Optional[Progress]) -> Manifest:
+    def finish_new(self, outline: Manifest, progress: Optional[Progress]) -> Manifest:
         """Finish the new tree, inspect all of it, and return its manifest."""
         self.staging.complete(outline, None, ())
         return self.staging.snapshot_completed(progress)
@@ -76,21 +76,21 @@ class TreeBuild:
     def stage(
         self,
         wanted: Manifest,
-        settled: Optional[SettledTree],
+        finished: Optional[FinishedTree],
         ahead: Optional[StagingCandidate],
         beside: Sequence[Holding],
         progress: Optional[Progress],
     ) -> StagedTree:
-        """Bring the `settled` tree forward, or else adopt one: `ahead` if that was chosen already.
+        """Bring the `finished` tree forward, or else adopt one: `ahead` if that was chosen already.
 
         Contents are copied from the trees `beside` as well.
         """
         wanted = self.access.applied(wanted)
-        if settled is None:
+        if finished is None:
             findings = switch_findings(self._target.layout)
             build = self._adopt_chosen(wanted, ahead, beside)
         else:
-            findings, beside = (), (*beside, *settled.holdings)
+            findings, beside = (), (*beside, *finished.holdings)
             build = self._planned(self.staging.as_candidate(), wanted, beside)
         try:
             fetches = self.staging.bring_forward(build, progress)
@@ -102,8 +102,8 @@ class TreeBuild:
             self._adopt(NOTHING)
             fetches = self.staging.bring_forward(build, progress)
         facts = build.facts()
-        if settled is not None and settled.facts is not None:
-            facts = with_copied(facts, settled.facts, build.work)
+        if finished is not None and finished.facts is not None:
+            facts = with_copied(facts, finished.facts, build.work)
         return StagedTree(wanted, with_failed(facts, build.work, fetches), fetches, findings)
 
     def _adopt_chosen(

@@ -68,7 +68,7 @@ BEGIN_ALIKE = Operation[None, bool]("build.begin_alike")
 KEEP_LIVE = Operation[None, None]("build.keep_live")
 """Tells that the source never had the live version, which stays for good once it is replaced. To be
 asked before anything is planned: versions that `keep` counts are built on."""
-SETTLE = Operation[None, None]("build.settle")
+FINISH_BEGUN = Operation[None, None]("build.finish_begun")
 STAGE = Operation[SentManifest, StageFacts]("build.stage")
 COMPLETE = Operation[None, None]("build.complete")
 PUBLISH = Operation[Publication, PublishFacts]("build.publish")

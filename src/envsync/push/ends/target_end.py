@@ -10,13 +10,13 @@ from envsync.agent.wire.build_operations import (
     ADOPT,
     BEGIN_ALIKE,
     COMPLETE,
+    FINISH_BEGUN,
     KEEP_LIVE,
     MAKE_SPARE,
     PREPARE,
     PUBLISH,
     REMOVE,
     ROLLBACK,
-    SETTLE,
     SHARE,
     STAGE,
     GoBack,
@@ -212,9 +212,9 @@ class TargetEnd:
         """Have the live version kept for good once it is replaced, as the source never had it."""
         self.ask(KEEP_LIVE, None)
 
-    def settle(self) -> None:
+    def finish_begun(self) -> None:
         """Finish what was begun, once its files have arrived."""
-        self._call(SETTLE, None)
+        self._call(FINISH_BEGUN, None)
 
     def stage(self, manifest: bytes) -> Staged:
         """Make a staging tree and bring it forward as far as the target's own content allows."""

@@ -165,7 +165,7 @@ class FanOut:
             if report.outcome != FAILED or not self._targets.is_stopped(server):
                 self._on_report(report)  # what `stop` ended is no news to anybody
         finally:
-            self._targets.settled(server)
+            self._targets.outcome_reported(server)
         return report
 
     def _push(self, destination: Destination, answered: Answered) -> PushReport:

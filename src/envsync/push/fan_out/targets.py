@@ -27,7 +27,7 @@ class Targets:
         self._links: dict[Link, str] = {}
         self._switching: set[str] = set()
         self._lock = threading.Lock()
-        self._settled = threading.Condition(self._lock)
+        self._reported = threading.Condition(self._lock)
         self.stopped = False
 
     @contextlib.contextmanager
@@ -96,18 +96,18 @@ class Targets:
                 raise EnvsyncError("the push was stopped before the switch")
             self._switching.add(server)
 
-    def settled(self, server: str) -> None:
+    def outcome_reported(self, server: str) -> None:
         """Note that the outcome of the push to a server is known, and was reported."""
         with self._lock:
             self._switching.discard(server)
-            self._settled.notify_all()
+            self._reported.notify_all()
 
     def await_switches(self, seconds: float) -> None:
-        """Wait until every server that was asked to switch is settled, but no longer than this."""
-        with self._settled:
-            self._settled.wait_for(lambda: not self._switching, seconds)
+        """Wait for the outcome at each server that was asked to switch, but no longer than this."""
+        with self._reported:
+            self._reported.wait_for(lambda: not self._switching, seconds)
 
     def switching(self) -> list[str]:
-        """Return the servers that were asked to switch and are not settled."""
+        """Return the servers that were asked to switch and whose outcome was not reported."""
         with self._lock:
             return sorted(self._switching)

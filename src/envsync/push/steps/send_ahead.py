@@ -58,7 +58,7 @@ class SendAhead:
         # Confirm the source, once it is hashed, while the target looks at what has arrived.
         look = self._source.look
         self._askers.submit(lambda: look.confirmed(look.state()))
-        self.settle()
+        self.finish_begun()
 
     def _outline_for(self, target: TargetState) -> Manifest | None:
         """Return what can be sent before the source is hashed; None if nothing can.
@@ -110,14 +110,14 @@ class SendAhead:
         self._progress.sent_on_wire(StreamTransport().send_as(job, ask).wire_bytes)
         return has_begun
 
-    def settle(self) -> None:
+    def finish_begun(self) -> None:
         """Have what was sent ahead, if anything, finished and inspected on the target.
 
         A target that has the packages under another name copies them now, while the source is still
         hashed.
         """
         if self.sent is not None:
-            self._target.settle()
+            self._target.finish_begun()
         has_most = self.known is not None and self.known.has_most
         if self.sent is not None or (has_most and self._target.begin_alike()):
             # The staging tree is what the manifest can refer to from now on.
