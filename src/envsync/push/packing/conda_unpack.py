@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import json
 import os
 import posixpath
 import re
@@ -16,7 +15,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from envsync.conda.relocation import TEXT, CannotRelocate, Move, Relocation
+from envsync.conda.relocated_records import declarations
+from envsync.conda.relocation import BINARY, TEXT, CannotRelocate, Move, Relocation
 from envsync.errors import SourceRefused
 from envsync.push.packing.extraction import path_inside
 from envsync.push.packing.record_correction import RewrittenFiles
@@ -45,7 +45,7 @@ def has_conda_unpack(top: Path) -> bool:
     return _is_own_file(top, UNPACK)
 
 
-def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
+def replace_earlier_prefix(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
     """Put `top` in place of the prefix from before packing, and remove conda-pack's own files.
 
     Returns the paths where the environment was, if the archive says them: what conda-pack does not
@@ -54,14 +54,15 @@ def settle(top: Path, symlinks: Iterable[str]) -> tuple[bytes, ...]:
     """
     records = list(_records((top / UNPACK).read_text(errors="surrogateescape")))
     earlier = tuple(dict.fromkeys(_stood_at(records)))[:_NAMES_MAX]
-    moves = [Move(path, os.fsencode(top)) for path in earlier]
     files = RewrittenFiles(top, earlier)
-    _settle_files(top, [*records, *_interpreters(top)], Relocation(moves), files)
+    rewriter = _PrefixRewriter(top, earlier, files)
+    for path, of_file in _by_path(top, [*records, *_interpreters(top)]).items():
+        rewriter.rewrite(path, of_file)
     files.correct_records()
     for name in _ITS_OWN:
         (top / name).unlink(missing_ok=True)
     placeholders = {record.placeholder.rstrip("/") for record in records} - {""}
-    _settle_links(top, symlinks, sorted(placeholders, key=len, reverse=True))
+    _rewrite_links(top, symlinks, sorted(placeholders, key=len, reverse=True))
     return earlier
 
 
@@ -70,7 +71,7 @@ def _stood_at(records: Iterable[_Record]) -> Iterator[bytes]:
     for record in records:
         path = record.placeholder
         is_path = posixpath.isabs(path) and posixpath.normpath(path) == path != "/"
-        if record.path == _HISTORY and record.mode == "text" and is_path:
+        if record.path == _HISTORY and record.mode == TEXT and is_path:
             with contextlib.suppress(UnicodeEncodeError):
                 yield os.fsencode(path)
 
@@ -85,17 +86,13 @@ def _with_python(content: bytes, prefix: bytes) -> bytes:
     return _ANY_PYTHON.sub(lambda match: b"#!" + prefix + b"/bin/" + match[1], content)
 
 
-def _settle_files(
-    top: Path, records: Iterable[_Record], moved: Relocation, files: RewrittenFiles
-) -> None:
-    """Do what `conda-unpack` does, and have `/usr/bin/env python` scripts use this Python."""
-    room = _Room()
+def _by_path(top: Path, records: Iterable[_Record]) -> dict[str, list[_Record]]:
+    """Return the records of each file, and none for scripts, which may get another Python."""
     scripts = (path for path in sorted((top / "bin").iterdir()) if _is_regular(path))
     by_path: dict[str, list[_Record]] = {f"bin/{path.name}": [] for path in scripts}
     for record in records:
         by_path.setdefault(record.path, []).append(record)
-    for path, of_it in by_path.items():
-        _rewrite(top, path, of_it, moved, room, files)
+    return by_path
 
 
 def _records(script: str) -> Iterator[_Record]:
@@ -116,97 +113,80 @@ def _is_record(row: object) -> bool:
     if not (isinstance(row, tuple) and len(row) == 3 and all(type(field) is str for field in row)):
         return False
     _, placeholder, mode = row
-    return placeholder != "" and mode in ("text", "binary")
+    return placeholder != "" and mode in (TEXT, BINARY)
 
 
 def _interpreters(top: Path) -> Iterator[_Record]:
     """Yield Python itself, which `conda-unpack` leaves out because it runs on it."""
-    for path in sorted(top.glob("conda-meta/python-*.json")):
-        if not _is_own_file(top, f"conda-meta/{path.name}"):
+    for record in sorted(top.glob("conda-meta/python-*.json")):
+        if not _is_own_file(top, f"conda-meta/{record.name}"):
             continue
-        try:
-            files = json.loads(path.read_bytes())["paths_data"]["paths"]
-            interpreters = [
-                (str(file["_path"]), str(file["prefix_placeholder"]))
-                for file in files
-                if _PYTHON.fullmatch(str(file["_path"])) and file.get("prefix_placeholder")
-            ]
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-            continue
-        for name, placeholder in interpreters:
-            if (top / name).is_file() and not (top / name).is_symlink():
-                yield _Record(name, placeholder, "binary")
+        for file in declarations(record.read_bytes()):
+            name = os.fsdecode(file.path)
+            is_python = _PYTHON.fullmatch(name) is not None
+            if is_python and (top / name).is_file() and not (top / name).is_symlink():
+                yield _Record(name, os.fsdecode(file.prefix), BINARY)
 
 
-class _Room:
-    """Limits how much files may grow in all.
+class _PrefixRewriter:
+    """Rewrites files like conda-unpack, but earlier paths only where they are meant as paths.
 
-    A made-up archive may replace every letter by the path.
+    Scripts with `/usr/bin/env python` get this Python.
     """
 
-    def __init__(self) -> None:
-        self._left_bytes = _GROWTH_MAX_BYTES
-        self._known: set[str] = set()
+    def __init__(self, top: Path, earlier: Iterable[bytes], files: RewrittenFiles) -> None:
+        self._top = top
+        self._relocation = Relocation([Move(path, os.fsencode(top)) for path in earlier])
+        self._files = files
+        # A made-up archive may replace every letter by the path.
+        self._room_bytes = _GROWTH_MAX_BYTES
 
-    def take(self, path: str, size_bytes: int, grows_bytes: int) -> None:
-        """Take room for the growth of a file, which adds its own size to what there is.
-
-        Raises `SourceRefused` if there is not enough.
-        """
-        if path not in self._known:
-            self._known.add(path)
-            self._left_bytes += size_bytes
-        self._left_bytes -= max(0, grows_bytes)
-        if self._left_bytes < 0:
+    def rewrite(self, named: str, records: Sequence[_Record]) -> None:
+        """Rewrite the file of these records. Raises `SourceRefused` if that is impossible."""
+        path = self._top / path_inside(named)
+        real = os.path.realpath(path.parent)
+        is_below = (real + "/").startswith(os.path.realpath(self._top) + "/")
+        if not is_below or not os.path.lexists(path) or not _is_regular(path):
             raise SourceRefused(
-                f"the archive's {UNPACK} makes {path!r} too large: it replaces what is not a path"
+                f"the archive's {UNPACK} names {named!r}, which is not a file in it"
             )
+        if len(records) > _RECORDS_OF_FILE_MAX:
+            raise SourceRefused(f"the archive's {UNPACK} names {named!r} {len(records)} times")
+        in_prefix = _with_python if named.startswith("bin/") else lambda content, _: content
 
+        def change(data: bytes) -> bytes:
+            if any(record.mode == TEXT for record in records):
+                self._room_bytes += len(data)
+            for record in records:
+                data = self._rewritten(data, record)
+            return in_prefix(data, os.fsencode(self._top))
 
-def _rewrite(
-    top: Path,
-    named: str,
-    records: Sequence[_Record],
-    moved: Relocation,
-    room: _Room,
-    files: RewrittenFiles,
-) -> None:
-    """Rewrite one file like conda-unpack, but the earlier path only where it is meant as a path."""
-    path = top / path_inside(named)
-    real = os.path.realpath(path.parent)
-    is_below = (real + "/").startswith(os.path.realpath(top) + "/")
-    if not is_below or not os.path.lexists(path) or not _is_regular(path):
-        raise SourceRefused(f"the archive's {UNPACK} names {named!r}, which is not a file in it")
-    if len(records) > _RECORDS_OF_FILE_MAX:
-        raise SourceRefused(f"the archive's {UNPACK} names {named!r} {len(records)} times")
-    in_prefix = _with_python if named.startswith("bin/") else lambda content, _: content
+        try:
+            self._files.replace(path, change, in_prefix)
+        except ValueError as error:
+            raise SourceRefused(
+                f"{named} has no room for the path where it is unpacked",
+                hint="set XDG_CACHE_HOME to a shorter path",
+            ) from error
 
-    def change(data: bytes) -> bytes:
-        for record in records:
-            data = _rewritten(data, record, top, moved, room)
-        return in_prefix(data, os.fsencode(top))
+    def _rewritten(self, data: bytes, record: _Record) -> bytes:
+        from conda_pack import prefixes
 
-    try:
-        files.replace(path, change, in_prefix)
-    except ValueError as error:
-        raise SourceRefused(
-            f"{named} has no room for the path where it is unpacked",
-            hint="set XDG_CACHE_HOME to a shorter path",
-        ) from error
-
-
-def _rewritten(data: bytes, record: _Record, top: Path, moved: Relocation, room: _Room) -> bytes:
-    from conda_pack.prefixes import replace_prefix
-
-    if record.mode == TEXT:
-        old = os.fsencode(record.placeholder)
-        if b"\0" in data:
-            return _in_place(data, Move(old, os.fsencode(top)))
-        grows_bytes = data.count(old) * (len(os.fsencode(top)) - len(old))
-        room.take(record.path, len(data), grows_bytes)
-        if old in moved.old_names:
-            return moved.rewrite(data)
-    return replace_prefix(data, record.mode, record.placeholder, str(top))  # type: ignore[no-any-return]
+        path, placeholder, mode = record
+        if mode == TEXT:
+            old, new = os.fsencode(placeholder), os.fsencode(self._top)
+            if b"\0" in data:
+                return _in_place(data, Move(old, new))
+            grows_bytes = data.count(old) * (len(new) - len(old))
+            self._room_bytes -= max(0, grows_bytes)
+            if self._room_bytes < 0:
+                raise SourceRefused(
+                    f"the archive's {UNPACK} makes {path!r} too large: "
+                    "it replaces what is not a path"
+                )
+            if old in self._relocation.old_names:
+                return self._relocation.rewrite(data)
+        return prefixes.replace_prefix(data, mode, placeholder, str(self._top))  # type: ignore[no-any-return]
 
 
 def _in_place(binary: bytes, move: Move) -> bytes:
@@ -220,7 +200,7 @@ def _in_place(binary: bytes, move: Move) -> bytes:
         return binary
 
 
-def _settle_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
+def _rewrite_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
     """Make links into the environment where it was packed lead into it here.
 
     `placeholders` are the paths by which it may be called, longest first.

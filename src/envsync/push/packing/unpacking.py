@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from envsync.errors import SourceRefused, listed
-from envsync.push.packing.conda_unpack import UNPACK, has_conda_unpack, settle
+from envsync.push.packing.conda_unpack import UNPACK, has_conda_unpack, replace_earlier_prefix
 from envsync.push.packing.disk_here import LARGER_CACHE, disk_here
 from envsync.push.packing.extraction import extract
 from envsync.push.packing.recorded_digests import differing
@@ -32,7 +32,7 @@ def unpack(archive: Path, top: Path, *, is_own: bool = False) -> tuple[bytes, ..
     if not extracted.is_proven:
         _require_as_recorded(archive, top)
     with disk_here(top, LARGER_CACHE):
-        return settle(top, extracted.symlinks)
+        return replace_earlier_prefix(top, extracted.symlinks)
 
 
 def _refuse_below(archive: Path, top: Path) -> None:
