@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import Collection, List, Mapping
+from typing import Collection, Iterator, List, Mapping, Tuple
 
 from envsync.files.json_object import json_object
-
-STANDS_AT = " is outside, at "
-"""The text before the path of a kernelspec's file, which ends the line about it."""
 
 _FILE_MAX_BYTES = 1024 * 1024
 
@@ -47,13 +44,14 @@ def starts(content: bytes, environments: Collection[bytes]) -> bool:
     )
 
 
-def outside(directory: str, environments: Collection[bytes]) -> List[str]:
-    """Return a line for each kernelspec below `directory` that starts the environment."""
-    lines = []
+def outside(directory: str, environments: Collection[bytes]) -> Iterator[Tuple[str, str]]:
+    """Yield the path of each kernelspec below `directory` that starts the environment, and a line
+    about it.
+    """
     try:
         names = sorted(os.listdir(directory))
     except OSError:
-        return []
+        return
     for name in names:
         path = os.path.join(directory, name, "kernel.json")
         try:
@@ -62,5 +60,4 @@ def outside(directory: str, environments: Collection[bytes]) -> List[str]:
         except OSError:
             continue
         if starts(content, environments):
-            lines.append(f"kernelspec {name} (not sent){STANDS_AT}{path}")
-    return lines
+            yield path, f"kernelspec {name} (not sent) is outside, at {path}"

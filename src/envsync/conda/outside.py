@@ -20,9 +20,6 @@ from envsync.files.json_object import json_object
 LEAD_FILE_MAX_BYTES = 1024 * 1024
 """Larger files were not written by pip, and are not read."""
 
-LEADS_TO = " leads to "
-"""The text before the path that a reference leads to, which ends the line about it."""
-
 RUN_PATH = "RPATH"
 """The `LeadsOutside.kind` of a binary's library directory."""
 
@@ -46,8 +43,8 @@ class LeadsOutside(NamedTuple):
     leads_to: bytes
 
     def __str__(self) -> str:
-        path = self.path.decode("utf-8", "backslashreplace")
-        return f"{path} ({self.kind}){LEADS_TO}{self.leads_to.decode('utf-8', 'backslashreplace')}"
+        path, leads_to = (p.decode("utf-8", "backslashreplace") for p in (self.path, self.leads_to))
+        return f"{path} ({self.kind}) leads to {leads_to}"
 
 
 def is_worth_reading(path: bytes) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from envsync.agent.places import busy_findings
 from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import environment_layout
-from envsync.agent.source.outside_findings import outside_findings
+from envsync.agent.source.outside_paths import outside_paths
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import Rules, sweep
@@ -292,7 +292,7 @@ def test_a_source_that_is_a_link(server: Server, elsewhere: Path) -> None:
     source = SourceEnvironment(str(server.prefix), NAME, (), None, str(server.scratch))
     assert source.inspect().revision == revision(ONE)
     assert b"".join(source.contents([(b"bin/tool", 3)])).endswith(b"one")
-    assert outside_findings(source.version) == ()
+    assert outside_paths(source.version) == ()
 
 
 def test_an_absolute_link_within_a_linked_environment_leads_not_outside(
@@ -302,8 +302,8 @@ def test_an_absolute_link_within_a_linked_environment_leads_not_outside(
     os.symlink(os.fsencode(elsewhere) + b"/bin/tool", elsewhere / "outside")
     source = SourceEnvironment(str(server.prefix), NAME, (), None, str(server.scratch))
     source.inspect()
-    [finding] = outside_findings(source.version)
-    assert "outside" in finding.message
+    [outside] = outside_paths(source.version)
+    assert outside.message.startswith("outside (symlink)")
 
 
 def test_an_installer_is_seen_by_the_name_that_it_was_given(

@@ -17,6 +17,7 @@ import pytest
 
 from envsync.agent.trees.outgoing import HEAD
 from envsync.agent.wire import codec
+from envsync.agent.wire.source_operations import OutsidePath
 from envsync.errors import AgentFailed, PreflightRefused
 from envsync.push.ends.source import Source
 from envsync.transport.job import Item
@@ -172,10 +173,10 @@ class SourceContract:
             assert (hashlib.sha256(content).digest() != digest) == (name in rewritten)
 
     def test_pushes_ask_and_read_at_once(self, source: Source) -> None:
-        def pushed(_: int) -> tuple[bytes, dict[bytes, bytes], tuple[str, ...]]:
+        def pushed(_: int) -> tuple[bytes, dict[bytes, bytes], tuple[OutsidePath, ...]]:
             manifest = source.manifest(b"")
             items = source.items([*files_of(manifests.decode(manifest))])
-            return manifest, read(source, items), source.answers.outside()
+            return manifest, read(source, items), source.answers.outside_paths()
 
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             first, *others = pool.map(pushed, range(ASKED_AT_ONCE))
@@ -218,8 +219,8 @@ class SourceContract:
     def test_source_reports_links_that_lead_outside_and_credentials(self, source: Source) -> None:
         answers, known_as = source.answers, source.look.path_known_as
         source.look.state()
-        assert answers.outside() == source.at(known_as).answers.outside()
-        assert [line.rpartition(" ")[2] for line in answers.outside()] == ["/srv/nowhere"]
+        assert answers.outside_paths() == source.at(known_as).answers.outside_paths()
+        assert [outside.path for outside in answers.outside_paths()] == ["/srv/nowhere"]
         assert answers.credentials() == ()
         (place_of(source) / "etc").mkdir()
         (place_of(source) / "etc/pip.conf").write_text("[global]\nindex-url = https://a:b@c/d\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.source.outside_findings import outside_findings
+from envsync.agent.source.outside_paths import outside_paths
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.conda import elf as reading
 from tests.support import disk
@@ -36,7 +36,7 @@ class Sources:
         caches = str(self.root / "cache")
         source = SourceEnvironment(str(self.root / "conda"), NAME, (), caches, None)
         source.inspect()
-        return [finding.message for finding in outside_findings(source.version, there)]
+        return [outside.message for outside in outside_paths(source.version, there)]
 
 
 @pytest.fixture

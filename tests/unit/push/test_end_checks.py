@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
@@ -9,6 +10,8 @@ from typing import cast
 import pytest
 
 from envsync.agent.wire.messages import DifferenceFacts
+from envsync.agent.wire.source_operations import OutsidePath
+from envsync.conda.outside import LeadsOutside
 from envsync.conda.platform_needs import Platform
 from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk
 from envsync.push.ends.both_ends import BothEnds
@@ -164,7 +167,9 @@ def test_packages_that_differ_are_named_and_the_rest_is_counted(
 def test_every_file_with_credentials_is_named() -> None:
     """On a terminal only with -v: the first warning is about all, and stays among the first."""
     paths = tuple(f"etc/{number}.conf" for number in range(12))
-    answers = SimpleNamespace(credentials=lambda: paths, outside=lambda: ("x leads to y",))
+    answers = SimpleNamespace(
+        credentials=lambda: paths, outside_paths=lambda: (OutsidePath("y", "x leads to y"),)
+    )
     source = cast(Source, SimpleNamespace(answers=answers))
     target = cast(TargetEnd, SimpleNamespace(existing=lambda _: ()))
     state = SimpleNamespace(platform=Platform("Linux", "x86_64", "musl", "1.2"))
@@ -176,3 +181,22 @@ def test_every_file_with_credentials_is_named() -> None:
     named = " ".join(told).replace(",", "").replace(":", "").split()
     assert [name for name in named if name in paths] == list(paths)
     assert preflight.credential_warnings(()) == ()
+
+
+@pytest.mark.parametrize("path", ["/opt/caf\udce9/lib", "/opt/it leads to gold/lib"])
+def test_path_outside_is_looked_for_on_the_target_as_it_is(path: str) -> None:
+    lead = LeadsOutside(b"lib/x.so", "RPATH", os.fsencode(path))
+    asked: list[str] = []
+
+    def existing(paths: list[str]) -> list[bool]:
+        asked.extend(paths)
+        return [True] * len(paths)
+
+    outside = (OutsidePath(path, str(lead)), OutsidePath("y", "x leads to y"))
+    answers = SimpleNamespace(credentials=tuple, outside_paths=lambda: outside)
+    source = cast(Source, SimpleNamespace(answers=answers))
+    target = cast(TargetEnd, SimpleNamespace(existing=existing))
+    state = SimpleNamespace(platform=Platform("Linux", "x86_64", "musl", "1.2"))
+    warnings = EndChecks(BothEnds(SETTINGS, source, target)).warnings(state, state)  # type: ignore[arg-type]
+    assert asked == [path]
+    assert warnings == (f"{lead}, which is there", "x leads to y")

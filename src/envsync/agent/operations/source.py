@@ -7,14 +7,14 @@ from typing import List, Tuple
 
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.source.source_environment import SourceEnvironment
-from envsync.agent.wire.messages import Finding, RelocationFacts, SampleFacts, SourceState
+from envsync.agent.wire.messages import RelocationFacts, SampleFacts, SourceState
 from envsync.agent.wire.source_operations import (
     CONFIRM_SOURCE,
     FILES_WITH_CREDENTIALS,
     INSPECT_SOURCE,
-    LEADING_OUTSIDE,
     NEWEST_GLIBC,
     OPEN_SOURCE,
+    OUTSIDE_PATHS,
     REACH,
     RELOCATION,
     REMEMBER_REVISION,
@@ -30,6 +30,7 @@ from envsync.agent.wire.source_operations import (
     GlibcFacts,
     InspectSource,
     OpenSource,
+    OutsidePath,
     ReachFacts,
     RsyncEnded,
     RunRsync,
@@ -92,11 +93,11 @@ def _relocation(service: Service, target_path: str) -> RelocationFacts:
     return service.source.version.relocation_facts(target_path)
 
 
-@handles(LEADING_OUTSIDE)
-def _leading_outside(service: Service, target_path: str) -> Tuple[Finding, ...]:
-    from envsync.agent.source.outside_findings import outside_findings
+@handles(OUTSIDE_PATHS)
+def _outside_paths(service: Service, target_path: str) -> Tuple[OutsidePath, ...]:
+    from envsync.agent.source.outside_paths import outside_paths
 
-    return tuple(outside_findings(service.source.version, target_path))
+    return outside_paths(service.source.version, target_path)
 
 
 @handles(FILES_WITH_CREDENTIALS)

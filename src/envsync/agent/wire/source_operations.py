@@ -6,7 +6,6 @@ from typing import NamedTuple, Optional, Tuple
 
 from envsync.agent.wire.messages import (
     DirectoryIdentity,
-    Finding,
     RelocationFacts,
     SampleFacts,
     SourceState,
@@ -89,6 +88,16 @@ class SourceOpened(NamedTuple):
     stands_at: str
 
 
+class OutsidePath(NamedTuple):
+    """A path that something in the environment leads to, or of a file that leads into it.
+
+    It has surrogate escapes; `message` describes it to people.
+    """
+
+    path: str
+    message: str
+
+
 class GlibcFacts(NamedTuple):
     """The file that needs the newest glibc, and that version, such as `(2, 34)`; empty if none."""
 
@@ -116,7 +125,7 @@ SOURCE_PACKAGES = Operation[None, bytes]("source.packages")
 """The paths by which a target tells whether it has packages of this environment."""
 RELOCATION = Operation[str, RelocationFacts]("source.relocation")
 """What the environment becomes at that path."""
-LEADING_OUTSIDE = Operation[str, Tuple[Finding, ...]]("source.leading_outside")
+OUTSIDE_PATHS = Operation[str, Tuple[OutsidePath, ...]]("source.outside_paths")
 """What leads out of the environment as it has to be at that path; "" means as it is."""
 FILES_WITH_CREDENTIALS = Operation[None, Tuple[str, ...]]("source.files_with_credentials")
 NEWEST_GLIBC = Operation[None, GlibcFacts]("source.newest_glibc")

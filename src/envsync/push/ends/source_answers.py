@@ -13,14 +13,15 @@ from envsync.agent.wire.messages import (
 from envsync.agent.wire.rebuild_operations import REQUIREMENTS
 from envsync.agent.wire.source_operations import (
     FILES_WITH_CREDENTIALS,
-    LEADING_OUTSIDE,
     NEWEST_GLIBC,
+    OUTSIDE_PATHS,
     RELOCATION,
     REQUIRE_READABLE,
     SAMPLE,
     SOURCE_PACKAGES,
     AskSample,
     CodecStep,
+    OutsidePath,
 )
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, PreflightRefused, listed
@@ -73,10 +74,9 @@ class SourceAnswers:
             return self.relocation().revision
         return self.look.state().revision_there
 
-    def outside(self) -> tuple[str, ...]:
-        """Return a line for each thing that leads out of the environment, with target paths."""
-        findings = self.look.ask_once(LEADING_OUTSIDE, self.target_path)
-        return tuple(finding.message for finding in findings)
+    def outside_paths(self) -> tuple[OutsidePath, ...]:
+        """Return what leads out of the environment, or into it from outside, as on the target."""
+        return self.look.ask_once(OUTSIDE_PATHS, self.target_path)
 
     def packages(self) -> frozenset[bytes]:
         """Return the paths by which a target tells whether it has packages of this environment."""

@@ -6,8 +6,6 @@ import contextlib
 import os
 
 from envsync.agent.wire.messages import DifferenceFacts, SourceState, TargetState
-from envsync.conda.kernelspecs import STANDS_AT
-from envsync.conda.outside import LEADS_TO
 from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import (
     EnvsyncError,
@@ -43,7 +41,7 @@ class EndChecks:
 
     def require_inside(self) -> None:
         """Refuse paths that lead out of the environment if `outside: fail` is set."""
-        if self._ends.settings.outside == "fail" and self._ends.source.answers.outside():
+        if self._ends.settings.outside == "fail" and self._ends.source.answers.outside_paths():
             lines = self._outside()
             lead = "path leads" if len(lines) == 1 else "paths lead"
             raise PreflightRefused(
@@ -99,14 +97,11 @@ class EndChecks:
 
     def _outside(self) -> tuple[str, ...]:
         """Return what leads out of the environment, and whether it exists on the target."""
-        lines = self._ends.source.answers.outside()
-        paths = [line.rpartition(STANDS_AT)[2].rpartition(LEADS_TO)[2] for line in lines]
-        absolute = [path for path in paths if path.startswith("/")]
+        outside = self._ends.source.answers.outside_paths()
+        absolute = [path for path, _ in outside if path.startswith("/")]
         exists = dict(zip(absolute, self._ends.target.existing(absolute), strict=True))
         remarks = {True: ", which is there", False: ", which is not there", None: ""}
-        return tuple(
-            line + remarks[exists.get(path)] for line, path in zip(lines, paths, strict=True)
-        )
+        return tuple(message + remarks[exists.get(path)] for path, message in outside)
 
     def _glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
         """Return a warning if what is sent needs a newer C library than the target has."""

@@ -80,7 +80,7 @@ class SendStep:
         """Ask the source, while the target builds, what will be needed later."""
         look, answers = self._source.look, self._source.answers
         look.confirmed(look.state())
-        answers.outside()
+        answers.outside_paths()
         answers.credentials()
 
     def _manifest(self, *, is_new: bool) -> bytes:

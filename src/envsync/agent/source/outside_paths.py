@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, Set, Tuple
 
 from envsync.agent.source.elf_files import Question
 from envsync.agent.trees.stat_rows import modes
-from envsync.agent.wire.messages import Finding
+from envsync.agent.wire.source_operations import OutsidePath
 from envsync.conda import elf, kernelspecs, outside
 from envsync.conda.outside import LeadsOutside
 from envsync.files.directories import home
@@ -23,15 +23,18 @@ Moved = Callable[[bytes], bytes]
 _RUN_PATHS = Question(b"envsync run paths 1\n", "4a7b", lambda read: b":".join(elf.run_paths(read)))
 
 
-def outside_findings(source: SourceVersion, target_path: str = "") -> Tuple[Finding, ...]:
-    """Return a finding for each lead; `target_path` is empty if the path stays the same."""
+def outside_paths(source: SourceVersion, target_path: str = "") -> Tuple[OutsidePath, ...]:
+    """Return them as on a target; `target_path` is empty if the environment keeps its path."""
     moved = source.relocation(target_path).link_target if target_path else _stays
     standing = os.fsencode(target_path) or source.known_as
     leads = [lead._replace(leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
     # Any of the environment's names here may have become its name there.
     leads = [lead for lead in leads if not (lead.leads_to + b"/").startswith(standing + b"/")]
     leads += _run_paths(source, target_path, moved)
-    return tuple(Finding("outside", line) for line in (*map(str, leads), *_kernelspecs(source)))
+    return (
+        *(OutsidePath(os.fsdecode(lead.leads_to), str(lead)) for lead in leads),
+        *_kernelspecs(source),
+    )
 
 
 def _there(lead: LeadsOutside, standing: bytes, moved: Moved) -> bytes:
@@ -88,10 +91,11 @@ def _run_paths(source: SourceVersion, target_path: str, moved: Moved) -> Iterato
         yield LeadsOutside(min(paths), outside.RUN_PATH + more, leads_to)
 
 
-def _kernelspecs(source: SourceVersion) -> Iterator[str]:
-    """Yield descriptions of kernelspecs outside the environment that lead into it; none is sent."""
+def _kernelspecs(source: SourceVersion) -> Iterator[OutsidePath]:
+    """Yield the kernelspecs outside the environment that lead into it; none is sent."""
     here = source.known_as
     base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))
     places = kernelspecs.directories(os.environ, home(os.environ), base)
     for place in places if envs == "envs" else places[:1]:
-        yield from kernelspecs.outside(place, {here, source.stands_at})
+        for path, message in kernelspecs.outside(place, {here, source.stands_at}):
+            yield OutsidePath(path, message)
