@@ -26,6 +26,7 @@ from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.push import TargetPush
 from envsync.agent.wire.build_operations import Check, Publication
+from envsync.agent.wire.messages import FOREIGN_OWNER
 from envsync.errors import PreflightRefused
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share
@@ -275,10 +276,36 @@ def test_each_member_may_roll_back_to_and_remove_the_others_version(members: Mem
     assert members.owners() == [ALICE, BOB]
 
 
-def test_user_outside_the_group_is_refused(members: Members) -> None:
+@pytest.mark.parametrize("is_new", [False, True])
+def test_user_outside_the_group_is_refused_with_the_command_to_join_it(
+    members: Members, group: grp.struct_group, is_new: bool
+) -> None:
+    """Whether the environment is in that prefix already or not."""
+    server = members.server
+
+    def refused() -> None:
+        server.name = "another" if is_new else server.name
+        with pytest.raises(PreflightRefused) as found:
+            server.target().inspect(lock=True)
+        assert found.value.message.endswith(f"{BOB}, who is not in its group {group.gr_name}")
+        assert found.value.hint.endswith(f" run: sudo usermod -a -G {group.gr_name} {BOB}")
+
+    assert _as_user(BOB, BOB, refused) == 0
+
+
+def test_user_outside_a_group_that_nothing_was_shared_with_is_not_told_to_join_it(
+    members: Members,
+) -> None:
+    """A umask of 002 lets each user's own group write, too."""
+    layout = members.server.target().layout
+    Path(os.fsdecode(layout.state)).chmod(0o700)
+    for path in (members.server.prefix / "envs", members.server.prefix / "envs/.envsync"):
+        path.chmod(0o775)
+    os.chmod(layout.live, 0o775)
+
     def refused() -> None:
         state = members.server.target().inspect(lock=True)
-        assert [finding.kind for finding in state.findings if finding.blocking]
+        assert {finding.kind for finding in state.findings if finding.blocking} == {FOREIGN_OWNER}
 
     assert _as_user(BOB, BOB, refused) == 0
 

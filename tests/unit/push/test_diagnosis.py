@@ -123,7 +123,8 @@ def test_hint_takes_no_directory_in_which_others_publish(owner: str) -> None:
     assert "chown" not in told.command
     assert f"ask {owner} to push there or share it" in told.command
     [told] = complaints(replace(found, publishers="lab"), PLATFORM)
-    assert "sudo chgrp lab /w/conda/envs && sudo chmod g+rwxs,-t /w/conda/envs" in told.command
+    opened = "sudo chgrp lab /w/conda/envs && sudo chmod g+rwxs,-t /w/conda/envs"
+    assert f"{opened} && sudo usermod -a -G lab alice" in told.command
     assert told.fails
 
 

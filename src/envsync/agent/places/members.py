@@ -15,7 +15,7 @@ from typing import Iterator, Optional, Tuple
 
 from envsync.agent.places.layout import SEARCH, Layout, group_writes
 from envsync.agent.places.records import Record
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.facts import is_in_group, user_name
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.directory_read import walk
@@ -36,8 +36,8 @@ def is_foreign(path: bytes) -> bool:
 def owner_finding(layout: Layout) -> Optional[Finding]:
     """Return a finding if the live version is another user's, which forbids a push unless shared.
 
-    Raises `PreflightRefused` if the group may write there, but this user cannot switch versions or
-    reach what envsync keeps.
+    Raises `PreflightRefused` if it is shared for writing with a group, but this user is not in it,
+    or cannot switch versions or reach what envsync keeps.
     """
     status = os.stat(layout.standing())
     if status.st_uid == os.geteuid():
@@ -45,9 +45,28 @@ def owner_finding(layout: Layout) -> Optional[Finding]:
     owner = user_name(status.st_uid)
     message = f"{os.fsdecode(layout.live)} belongs to {owner}, not to {user_name()}"
     if not (group_writes(status) and os.access(layout.standing(), _USE)):
+        if is_open(layout):
+            require_member(status.st_gid, message)
         return Finding(FOREIGN_OWNER, message, True)
     _require_open(layout, owner)
     return Finding(GROUP_OWNED, message)
+
+
+def require_member(gid: int, message: str) -> None:
+    """Raise `PreflightRefused` unless this user is in the group to which something is open.
+
+    `message` says that this user may not use it, and ends with the user's name.
+    """
+    if not is_in_group(gid):
+        group = _group_name(gid)
+        raise PreflightRefused(
+            f"{message}, who is not in its group {group}", hint=how_to_join(group)
+        )
+
+
+def how_to_join(group: str, first: str = "") -> str:
+    """Return the hint with the command that adds this user to a group, after the `first`."""
+    return f"an administrator there has to run: {first}sudo usermod -a -G {group} {user_name()}"
 
 
 def _require_open(layout: Layout, owner: str) -> None:

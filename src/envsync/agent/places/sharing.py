@@ -9,7 +9,8 @@ import stat
 from typing import Iterator, List, Tuple
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.server.facts import user_name
+from envsync.agent.places.members import how_to_join
+from envsync.agent.server.facts import is_in_group, user_name
 from envsync.agent.trees.directory_read import walk
 from envsync.agent.trees.set_id import mode_for
 from envsync.errors import PreflightRefused
@@ -19,20 +20,17 @@ from envsync.tree.sharing import READ, WRITE, Share, shared_mode
 
 def group_number(share: Share) -> int:
     """Return the group's id. Raises `PreflightRefused` if it is missing or lacks this user."""
-    user = user_name()
-    administrator = "an administrator there has to run:"
-    join = f"sudo usermod -a -G {share.group} {user}"
     try:
         group = grp.getgrnam(share.group)
     except KeyError:
         raise PreflightRefused(
             f"there is no group {share.group} there",
-            hint=f"{administrator} sudo groupadd {share.group} && {join}",
+            hint=how_to_join(share.group, f"sudo groupadd {share.group} && "),
         ) from None
-    if os.geteuid() != 0 and group.gr_gid not in (os.getegid(), *os.getgroups()):
+    if os.geteuid() != 0 and not is_in_group(group.gr_gid):
         raise PreflightRefused(
-            f"{user} is not in the group {share.group} there",
-            hint=f"{administrator} {join}",
+            f"{user_name()} is not in the group {share.group} there",
+            hint=how_to_join(share.group),
         )
     return group.gr_gid
 

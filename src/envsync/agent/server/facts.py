@@ -61,6 +61,10 @@ def user_name(number: Optional[int] = None) -> str:
     return str(number)
 
 
+def is_in_group(number: int) -> bool:
+    return number in (os.getegid(), *os.getgroups())
+
+
 def shown_command(argv: bytes) -> str:
     """Return a command line without credentials, shortened only after these were removed.
 

@@ -9,9 +9,9 @@ from typing import Iterable, List, Tuple
 
 from envsync.agent.places.base import has_conda, obstacle_finding
 from envsync.agent.places.directory_identity import directory_identity, is_same_directory
-from envsync.agent.places.layout import STATE_DIRECTORY, Layout, base_layout
+from envsync.agent.places.layout import STATE_DIRECTORY, Layout, base_layout, group_writes
 from envsync.agent.places.live_name import becomes_link
-from envsync.agent.places.members import is_foreign, owner_finding
+from envsync.agent.places.members import is_foreign, owner_finding, require_member
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
 from envsync.agent.wire.messages import FINDING_HINTS, FOREIGN_OWNER, DirectoryIdentity, Finding
@@ -86,11 +86,12 @@ def base_obstacle(prefix: str) -> str:
     try:
         require_sound_link(prefix, layout)
         make_room(layout, touch=False)
+        if has_conda(layout.live) and not layout.interrupted():  # `bootstrap` leaves it as it is
+            return f"{prefix} has another Python"
+        findings = place_findings(prefix, layout)
     except PreflightRefused as refused:
         return refused.message
-    if has_conda(layout.live) and not layout.interrupted():  # `bootstrap` leaves it as it is
-        return f"{prefix} has another Python"
-    return next((found.message for found in place_findings(prefix, layout) if found.blocking), "")
+    return next((finding.message for finding in findings if finding.blocking), "")
 
 
 def place_findings(prefix: str, layout: Layout) -> Tuple[Finding, ...]:
@@ -171,13 +172,19 @@ def require_no_mounts_in(tree: bytes, name: str) -> None:
 
 
 def _unwritable(directory: bytes) -> Finding:
-    """Return the finding: a mode has another fix than a read-only mount or another's directory."""
+    """Return the finding: a mode has another fix than a read-only mount or another's directory.
+
+    Raises `PreflightRefused` if it is shared with a group that this user is not in.
+    """
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         message = f"the filesystem of {os.fsdecode(directory)} is mounted read-only"
         return Finding("read-only-mount", message, True)
     if is_foreign(directory):
-        owner, path = user_name(os.stat(directory).st_uid), os.fsdecode(directory)
+        status, path = os.stat(directory), os.fsdecode(directory)
+        owner = user_name(status.st_uid)
         message = f"{path} belongs to {owner} and is not writable by {user_name()}"
+        if group_writes(status):
+            require_member(status.st_gid, message)
         return Finding(FOREIGN_OWNER, message, True)
     return Finding("read-only", f"{os.fsdecode(directory)} is not writable", True)
 

@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import Sequence
 
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.facts import is_in_group, user_name
 
 _OPEN = "chmod -R {who}+rX {path}"
 _OPEN_HIS = "find {path} -type f -user {owner} ! -perm -{who}+r -exec chmod {who}+r {{}} +"
@@ -38,8 +38,7 @@ def _how_to_read(top_fd: int, path: bytes, below: bytes, belongs: str, command: 
     full = shlex.quote(os.fsdecode(os.path.join(top, below).rstrip(b"/")))
     if status.st_uid == os.geteuid():
         return _OPEN.format(who="u", path=full)
-    is_of_group = status.st_gid in (os.getegid(), *os.getgroups())
-    who, effect = ("g", "") if is_of_group else ("a", " (which lets everybody read)")
+    who, effect = ("g", "") if is_in_group(status.st_gid) else ("a", " (which lets everybody read)")
     owner = user_name(status.st_uid)
     full_command = command.format(who=who, path=full, owner=shlex.quote(owner))
     return f"{belongs} to {owner}, who has to run there{effect}: {full_command}"

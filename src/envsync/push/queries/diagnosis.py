@@ -95,7 +95,9 @@ def _let_write(examination: Examination, health: HealthFacts, user: str) -> str:
         return _there(examination, f"chmod u+rwx {envs}")
     if examination.publishers:
         group = shlex.quote(examination.publishers)
-        return _there(examination, f"sudo chgrp {group} {envs} && sudo chmod g+rwxs,-t {envs}")
+        opening = f"sudo chgrp {group} {envs} && sudo chmod g+rwxs,-t {envs}"
+        join = f"sudo usermod -a -G {group} {shlex.quote(user)}"
+        return _there(examination, f"{opening} && {join}")
     if prefix.owner == ROOT and not health.environments:
         return _there(examination, f"sudo chown {shlex.quote(user)} {envs}")
     return (
