@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,17 +16,7 @@ from envsync.files.sizes import size
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
-    from envsync.cli.output.terminal import Terminal
     from envsync.push.ends.source import Source
-
-
-class _Archive(NamedTuple):
-    """The archive to make; `force` replaces an existing file, and `mode` is the file's mode."""
-
-    file: Path
-    form: str
-    force: bool
-    mode: int
 
 
 @click.command()
@@ -60,8 +50,7 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
     require_environment(site.own_prefix, environment)
     form = _format(output)
     began = time.monotonic()
-    archive = _Archive(output, form, force, 0o666 & ~invocation.umask)
-    warnings = _write(invocation.terminal, site, environment, archive)
+    warnings = _write(invocation, site, environment, output, form, force=force)
     seconds = time.monotonic() - began
     size_bytes = output.stat().st_size
     invocation.result = {
@@ -93,7 +82,9 @@ def _format(output: Path) -> str:
     return known[0]
 
 
-def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) -> tuple[str, ...]:
+def _write(
+    invocation: Invocation, site: Site, environment: str, output: Path, form: str, *, force: bool
+) -> tuple[str, ...]:
     """Pack the environment, and return the warnings; refuse it if it is busy or changes."""
     from envsync.cli.invocation.asking import progress_lines
     from envsync.push.ends.local_source import open_local
@@ -104,8 +95,7 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
     from envsync.push.steps.report import ServerProgress
 
     where, local = Path(site.own_prefix, "envs", environment), site.local(environment)
-    file, form, force, mode = archive
-    with progress_lines(terminal, [site.here_place()]) as (show, _):
+    with progress_lines(invocation.terminal, [site.here_place()]) as (show, _):
 
         def open_source() -> Source:
             return open_local(site.here_place(), environment, local)
@@ -115,14 +105,14 @@ def _write(terminal: Terminal, site: Site, environment: str, archive: _Archive) 
 
         def write(source: Source) -> tuple[str, ...]:
             credentials = credential_warnings(source.answers.credentials(), "the archive")
-            with disk_here(file.absolute().parent, OTHER_OUTPUT):
+            with disk_here(output.absolute().parent, OTHER_OUTPUT):
                 packed = write_archive(
                     where,
-                    file,
+                    output,
                     form,
                     force=force,
                     local=local,
-                    mode=PRIVATE if credentials else mode,
+                    mode=PRIVATE if credentials else 0o666 & ~invocation.umask,
                     on_packed=on_packed,
                 )
             return (*packed, *credentials)
