@@ -100,6 +100,19 @@ def test_dry_run_goes_on_where_another_push_takes_the_spare_tree(
     assert preview.facts.origin == ORIGIN_NEW
 
 
+def test_dry_run_after_a_rollback_plans_on_the_tree_that_a_push_would_build_on(
+    server: Server,
+) -> None:
+    for version in VERSIONS[1:3]:
+        server.push(version, keep=2)
+    server.rollback()
+    target = server.target()
+    target.keep = 2
+    target.inspect(lock=False)
+    previewed = TargetPush(target).preview(manifest_of(VERSIONS[2])).facts
+    assert previewed.fetch_files == planned(server, VERSIONS[2], keep=2).fetch_files == 0
+
+
 def test_failed_spare_tree_bars_no_later_one(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

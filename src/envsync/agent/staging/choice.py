@@ -62,9 +62,9 @@ class StagingChoice:
         self.records = records
         self._keep = keep
 
-    def preview(self, live: Optional[Record]) -> StagingCandidate:
-        """Return the tree that would be built on."""
-        return self.candidate(live) if os.path.isdir(self.layout.trees) else NOTHING
+    def preview(self, live: Optional[Record], wanted: str) -> StagingCandidate:
+        """Return the tree that would be built on; see `candidate`."""
+        return self.candidate(live, wanted) if os.path.isdir(self.layout.trees) else NOTHING
 
     def begin(self, live: Optional[Record]) -> None:
         """Start to search the first tree to be tried for changes, in the background.

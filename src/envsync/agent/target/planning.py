@@ -28,10 +28,13 @@ def staging_choice(target: Target) -> StagingChoice:
     return StagingChoice(target.layout, target.trees, target.records, target.keep)
 
 
-def preview(target: Target, wanted: Manifest) -> Preview:
-    """Return what a push of `wanted` would do. Nothing is changed."""
+def preview(target: Target, wanted: Manifest, published_before: str) -> Preview:
+    """Return what a push of `wanted` would do. Nothing is changed.
+
+    For `published_before`, see `TreeBuild`.
+    """
     live = target.live or target.snapshot()
-    built_on = staging_choice(target).preview(target.replaced(live))
+    built_on = staging_choice(target).preview(target.replaced(live), published_before)
     build = build_plan(target, live, built_on, wanted)
     before = EMPTY if live is None else live.manifest()
     facts = build.facts(package_changes(before, wanted))

@@ -187,7 +187,7 @@ class TargetPush:
 
     def preview(self, wanted: Manifest) -> Preview:
         """Return what `stage` would do. Nothing is changed."""
-        self._phase = planned = preview(self._target, wanted)
+        self._phase = planned = preview(self._target, wanted, self._build.published_before(wanted))
         return planned
 
     @property

@@ -114,7 +114,7 @@ class TreeBuild:
         Whatever refuses the push here does so before a version that one can go back to is adopted.
         """
         target = self._target
-        live, before = target.replaced(target.live), self._published_before(wanted)
+        live, before = target.replaced(target.live), self.published_before(wanted)
         with writers_kept_out(target.layout):
             if ahead is None or before:
                 ahead = staging_choice(target).candidate(live, before)
@@ -140,7 +140,7 @@ class TreeBuild:
         build.require_space(self._target.layout, live)
         return build
 
-    def _published_before(self, wanted: Manifest) -> str:
+    def published_before(self, wanted: Manifest) -> str:
         """Return the revision being built if it may be on record, else "".
 
         It may be when it is published again, after a rollback or with other modes. Otherwise it is
