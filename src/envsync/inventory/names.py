@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 
 from envsync.tree.environment_name import BASE
+from envsync.tree.local import LocalPaths
 
 _HOST = re.compile(r"[\w:][\w.:%+-]{0,252}")
 _SERVER = re.compile(r"\w[\w.:%+-]{0,199}|::?\w[\w.:%+-]{0,199}")
@@ -118,7 +119,11 @@ def prefix(text: str) -> str:
 
 
 def local_glob(text: str) -> str:
-    """Check a glob of paths in an environment; one that would match all of it is refused."""
+    """Check a glob of paths in an environment.
+
+    One that would match all of it is refused, and one that would match what makes a directory an
+    environment.
+    """
     parts = text.split("/")
     if (
         not text.isprintable()
@@ -128,6 +133,8 @@ def local_glob(text: str) -> str:
         or not text.strip("*/")
     ):
         raise ValueError("a glob of paths inside the environment, such as share/jupyter/**")
+    if LocalPaths([text]).matches(b"conda-meta/history"):
+        raise ValueError("a glob that leaves conda-meta/history to the environment")
     return text
 
 

@@ -518,6 +518,11 @@ ENVIRONMENT_ENTRIES = {
     "local everything": Malformed(
         _environment('local: ["**"]'), "4: environments.myenv.local[0]: expected a glob of paths"
     ),
+    "local what makes it an environment": Malformed(
+        _environment("local: [conda-meta/*]"),
+        "4: environments.myenv.local[0]: expected a glob that leaves conda-meta/history to the"
+        " environment, got 'conda-meta/*'",
+    ),
     "share": Malformed(
         _environment("share: {group: lab, mode: all}"),
         "4: environments.myenv.share.mode: expected read or write, got 'all'",

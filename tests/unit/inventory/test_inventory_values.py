@@ -150,7 +150,21 @@ UNSAFE: Table = {
         "/a/../b",
         "/" + "x" * 1100,
     ],
-    names.local_glob: ["", "*", "**", "**/*", "/etc/**", "../x", "a/../b", "a//b", "./a", "a\nb"],
+    names.local_glob: [
+        "",
+        "*",
+        "**",
+        "**/*",
+        "/etc/**",
+        "../x",
+        "a/../b",
+        "a//b",
+        "./a",
+        "a\nb",
+        "conda-meta",
+        "conda-meta/**",
+        "**/h*",
+    ],
 }
 
 
