@@ -58,8 +58,11 @@ def main():
 
 _MAIN = f"from {PACKAGE} import main\n\nmain()\n"
 
+# As conda and pip write it where a `#!` line cannot have the interpreter's path.
 _SCRIPT = f"""\
-#!{{python}}
+#!/bin/sh
+'''exec' "{{python}}" "$0" "$@"
+' '''
 import sys
 from {PACKAGE} import main
 sys.exit(main())

@@ -192,7 +192,7 @@ class _Play:
         for machine in self._stage.machines:
             version = versions[machine.name]
             environment = f"{machine.prefix}/envs/{self._name}"
-            command = f"{environment}/bin/{demo_environment.SCRIPT}"
+            command = shlex.quote(f"{environment}/bin/{demo_environment.SCRIPT}")
             self._narration.command(f"ssh {machine.name} {command}")
             output = machine.run(command)
             self._narration.say(output)
