@@ -71,7 +71,7 @@ class RequestHandler:
 
     def _named(self, names: object) -> list[str]:
         watched = list(self._scheduler.sync_state.assignments.by_name)
-        named = _strings(names)
+        named = list(dict.fromkeys(_strings(names)))
         if not named and not watched:
             raise NotFound("the daemon watches no environment", hint=_TO_WATCH)
         for name in named:

@@ -176,8 +176,8 @@ class Inventory:
         Returns None if no entry fits. Raises `InventoryError` if a given name is not in the
         inventory or the hostname fits several entries.
         """
-        given = as_name or environ.get("ENVSYNC_SELF")
-        if given:
+        given = environ.get("ENVSYNC_SELF") or None if as_name is None else as_name
+        if given is not None:
             return self._own(given)
         found = own_server_names([(server.name, server.host) for server in self.servers], hostname)
         if len(found) > 1:

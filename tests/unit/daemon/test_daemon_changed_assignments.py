@@ -138,6 +138,14 @@ def test_a_pause_that_cannot_be_saved_is_told(daemon: SimulatedDaemon) -> None:
     assert answer == {"environments": ["one"], "trouble": trouble}
 
 
+def test_environment_that_is_named_twice_is_resumed_once(daemon: SimulatedDaemon) -> None:
+    handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    daemon.lines.clear()
+    answer = handler.handle({"verb": "resume", "environments": ["one", "two", "one"]})
+    assert answer == {"environments": ["one", "two"]}
+    assert len(daemon.lines) == 2
+
+
 def test_look_request_without_known_servers_starts_nothing(daemon: SimulatedDaemon) -> None:
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
     daemon.lines.clear()

@@ -211,6 +211,12 @@ def test_an_own_name_must_be_in_the_inventory(as_name: str | None, environ: dict
     assert "--as" in caught.value.hint
 
 
+def test_an_empty_own_name_is_refused_if_it_is_given_as_an_option() -> None:
+    assert INVENTORY.own_name(None, {"ENVSYNC_SELF": ""}, "server1") == "server1"
+    with pytest.raises(InventoryError):
+        INVENTORY.own_name("", {}, "server1")
+
+
 def test_without_a_file_the_own_name_is_what_is_given() -> None:
     inventory = Inventory()
     assert inventory.own_name("laptop", {}, "x") == "laptop"
