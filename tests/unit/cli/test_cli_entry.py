@@ -72,6 +72,12 @@ def test_json_names_the_command_that_was_misused(
     assert (document["command"], document["exit_code"]) == (command, 2)
 
 
+def test_no_command_with_json_is_a_document(envsync: Envsync) -> None:
+    document = check_document(envsync("--json").out)
+    assert (document["command"], document["exit_code"]) == ("", 2)
+    assert document["error"]["message"] == "missing command"
+
+
 def test_usage_error_with_json_is_a_document(envsync: Envsync) -> None:
     ended = envsync("push", "--nonsense", "--json")
     document = check_document(ended.out)

@@ -79,4 +79,6 @@ def program(context: click.Context) -> None:
       envsync push myenv              to the servers in its `push_to` in the inventory
     """
     if context.invoked_subcommand is None:
+        if context.obj.json:
+            context.fail("missing command")
         click.echo(context.get_help())
