@@ -65,7 +65,7 @@ class LiveProgress:
         name_width = max((len(name) for name in (source_server, *servers)), default=0)
         besides = sum(width + 1 for width in (_SPINNER_WIDTH, name_width, _STEP_WIDTH, 0))
         self._progress = Progress(
-            SpinnerColumn(finished_text=" "),
+            SpinnerColumn("line" if console.options.ascii_only else "dots", finished_text=" "),
             _Text("server", name_width),
             _Text("step", _STEP_WIDTH),
             _Bar(bar_width=24),
