@@ -264,7 +264,9 @@ class Push:
     def _in_step(self, decision: Decision) -> PushReport:
         """Report that the target has the content already. Write a record if none says so."""
         source, target = decision.source, decision.target
-        if replacement.has_drifted(target) and not self._settings.dry_run:
+        if replacement.has_drifted(target):
+            if self._settings.dry_run:
+                return self._notes.report(decision)
             self._remember(source, source.environment_id)
             record = self._target.adopt(self._publication(source, MIRROR))
             return replace(self._notes.report(decision), outcome=ADOPTED, record=record)

@@ -49,6 +49,22 @@ def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:
     assert envsync.run("pull", "nosuch", "server1").error["server"] == "server1"
 
 
+def test_version_that_was_made_by_hand_and_pulled_is_replaced(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    server2 = fresh_lab["server2"]
+    envsync = Envsync(fresh_lab["server1"])
+    envsync.configure(INVENTORY.format(prefix=server2.prefix))
+    envsync.push("server2")
+    (environment(server2) / "by-hand").write_text("x")
+    envsync.push("server2", expect=DRIFT)
+    envsync.ok("pull", "myenv", "server2", "--overwrite")
+    planned = envsync.push("server2", "--dry-run").server
+    assert (planned["outcome"], planned["record"]) == ("in-step", None)
+    source.change()
+    assert envsync.push("server2").server["outcome"] == "pushed"
+    assert_same(tree(source.top), tree(environment(server2)))
+
+
 def test_hint_of_a_refused_push_or_pull_names_a_diff_of_the_source(fresh_lab: Lab) -> None:
     """Where what stands there was never published, that is between the source and it."""
     Stamped.in_lab(fresh_lab)
