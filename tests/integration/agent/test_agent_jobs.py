@@ -19,7 +19,7 @@ import pytest
 from envsync.agent.publishing import guarded_switch
 from envsync.agent.server import facts
 from envsync.agent.target import switches
-from envsync.errors import PreflightRefused, TargetDrifted
+from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
 from envsync.tree.revision import revision_of
 from tests.support.interference import written_to
 from tests.support.pushes import Server, environment, records
@@ -125,6 +125,46 @@ def test_an_earlier_version_that_a_job_works_in_is_not_built_upon(
     with _working_in(earlier(server) + below) as write:
         record = server.push(VERSIONS[2], before_publish=lambda: write(b"late"))
     assert server.revision() == record.revision == REVISIONS[2]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_an_earlier_version_that_a_job_works_in_stays_until_the_job_ends(
+    server: Server, keep: int
+) -> None:
+    """However many versions follow; the others are dropped and built upon as always."""
+    server.push(VERSIONS[0], keep=keep)
+    with _working_in(server.live + b"/var") as write:
+        for version in [*VERSIONS[1:], *VERSIONS]:
+            server.push(version, keep=keep)
+            assert len(server.earlier()) <= keep + 1
+        with server.staged(VERSIONS[0]) as push:
+            assert push.staging.origin == "spare"
+        write(b"late")
+        assert len(list(server.state.glob("trees/*/var/late"))) == 1
+    server.push(VERSIONS[1], keep=keep)
+    server.push(VERSIONS[2], keep=keep)
+    kept = [record for record in records(server).all() if record.kept_because]
+    assert [record.number for record in kept] == [1]
+    assert len(server.earlier()) == keep + 1
+
+
+def test_version_that_failed_its_check_is_kept_for_a_job_that_works_in_it(server: Server) -> None:
+    """The job began while that version was live, which is for as long as the check takes."""
+    server.push(VERSIONS[0])
+    with contextlib.ExitStack() as stack:
+        writes: list[Callable[[bytes], None]] = []
+
+        def begin(step: str) -> None:
+            if step == "switched":
+                writes.append(stack.enter_context(_working_in(server.live + b"/var")))
+
+        with pytest.raises(CheckFailed):
+            server.push(VERSIONS[1], check="false", on_step=begin)
+        server.push(VERSIONS[2])
+        assert server.revision() == REVISIONS[2]
+        writes[0](b"late")
+    server.push(VERSIONS[3])
+    assert len(list(server.state.glob("trees/*/var/late"))) == 1
 
 
 def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(

@@ -24,20 +24,21 @@ def prune_generations(
     """Remove earlier versions beyond `keep`, but none with changes of its own.
 
     One that is no longer what was published, or that the disk does not return, is marked, and stays
-    from then on. What this user cannot remove stays, too. A record whose tree is gone is forgotten.
+    from then on. What this user cannot remove stays, too, and so does a tree for as long as a job
+    may write there. A record whose tree is gone is forgotten.
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
     for record in beyond_keep(earlier, keep, live, replaced):
         # What cannot be removed harms nobody: the next push, or `gc`, tries again.
         with contextlib.suppress(OSError):
-            _prune(trees, records, record, live)
+            _prune(trees, records, record)
 
 
-def _prune(trees: Trees, records: Records, record: Record, live: Record) -> None:
+def _prune(trees: Trees, records: Records, record: Record) -> None:
     tree = records.tree(record)
     if tree is None:
         records.forget(record)
-    elif not why_unremovable(tree) and not _is_worked_in(tree, record, live):
+    elif _is_removable(tree):
         reason = _why_kept(trees, tree, record)
         if reason:
             records.store(record._replace(kept_because=reason))
@@ -70,7 +71,7 @@ def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
         # What cannot be removed or read harms nobody.
         with contextlib.suppress(OSError, StorageFailed):
             tree = records.tree(record)
-            if tree is None or why_unremovable(tree):
+            if tree is None or not _is_removable(tree):
                 continue
             if _is_as_recorded(trees, tree, record):
                 records.forget(record)
@@ -88,17 +89,13 @@ def remove_orphaned_trees(layout: Layout, records: Records, keep_inodes: Sequenc
     needed = {record.inode for record in records.all()} | set(keep_inodes)
     for inode, tree in layout.trees_by_inode().items():
         with contextlib.suppress(OSError):
-            if inode not in needed and not why_unremovable(tree):
+            if inode not in needed and _is_removable(tree):
                 remove_tree(tree)
 
 
-def _is_worked_in(tree: bytes, record: Record, live: Record) -> bool:
-    """Return whether a job may still write into an earlier tree with the content of `live`.
-
-    No other tree is examined: this one goes first, although it was live a moment ago if the version
-    was published again.
-    """
-    return record.revision == live.revision and may_be_written_to(tree)
+def _is_removable(tree: bytes) -> bool:
+    """Return whether this user can remove a tree, and no job that began in it may write there."""
+    return not why_unremovable(tree) and not may_be_written_to(tree)
 
 
 def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:

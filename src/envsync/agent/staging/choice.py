@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import may_build_on
@@ -114,9 +114,10 @@ class StagingChoice:
         noted = self._noted(records)
         if noted is not None:
             yield noted
-        surplus = self._surplus(_next_to_go(records, live, self._keep, wanted))
-        if surplus is not None:
-            yield surplus
+        for record in _next_to_go(records, live, self._keep, wanted):
+            surplus = self._surplus(record)
+            if surplus is not None:
+                yield surplus
 
     def _noted(self, records: Sequence[Record]) -> Optional[_Possible]:
         """Return the tree that an interrupted push left or that was set aside, or None."""
@@ -130,27 +131,26 @@ class StagingChoice:
                 return _Possible(tree, origin, None)
         return None
 
-    def _surplus(self, record: Optional[Record]) -> Optional[_Possible]:
-        """Return the tree of the version to be dropped next, or None if it may still be needed."""
-        tree = None if record is None else self.records.tree(record)
+    def _surplus(self, record: Record) -> Optional[_Possible]:
+        """Return the tree of a version to be dropped, or None if it may still be needed."""
+        tree = self.records.tree(record)
         with contextlib.suppress(FileNotFoundError):
             # A job that started with this version and may write there would write into the next.
-            if record and tree and may_build_on(tree) and not may_be_written_to(tree):
+            if tree and may_build_on(tree) and not may_be_written_to(tree):
                 return _Possible(tree, ORIGIN_SPARE, record.revision)
         return None
 
 
 def _next_to_go(
     records: Sequence[Record], live: Optional[Record], keep: int, wanted: str
-) -> Optional[Record]:
-    """Return the earlier version that `keep` would drop after the next publish, or None.
+) -> List[Record]:
+    """Return the earlier versions that `keep` would drop after the next publish, in that order.
 
-    That is one of the revision `wanted`, else the oldest. Versions that are kept for a reason of
-    their own, even the live one, do not count. The live one does not count either if the same
+    First comes one of the revision `wanted`, then the oldest. Versions that are kept for a reason
+    of their own, even the live one, do not count. The live one does not count either if the same
     revision is published again: of two trees of one revision, the earlier one is dropped.
     """
     earlier = [r for r in records if not r.kept_because and (live is None or r.inode != live.inode)]
     counts = live is not None and not live.kept_because and live.revision != wanted
-    if not earlier or len(earlier) + counts <= keep:
-        return None
-    return next((record for record in earlier if record.revision == wanted), earlier[0])
+    in_order = sorted(earlier, key=lambda record: record.revision != wanted)
+    return in_order[: max(0, len(earlier) + counts - keep)]
