@@ -9,12 +9,12 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
-    Mapping,
     Sequence,
 )
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
+from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.agent.wire.source_operations import ReachFacts, RsyncEnded
 from envsync.agent.wire.transfer_operations import RsyncFacts
@@ -33,7 +33,7 @@ class Ask(Protocol):
         operation: Operation[RequestT, AnswerT],
         request: RequestT,
         stream: Iterable[bytes] | None = None,
-        on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+        on_progress: OnFigure | None = None,
     ) -> AnswerT: ...
 
 

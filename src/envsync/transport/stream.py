@@ -11,13 +11,14 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from envsync.agent.wire import codec
+from envsync.agent.wire.figures import RECEIVED_FILES, OnFigure
 from envsync.agent.wire.messages import ReceiveFacts
 from envsync.agent.wire.operation import Operation
 from envsync.agent.wire.transfer_operations import PATCH, RECEIVE
@@ -45,9 +46,6 @@ _ZLIB_STEPS = (Step("none", 0), Step("zlib", 1, 40e6))
 _PLAIN_STEPS = (Step("none", 0),)
 
 
-Hear = Callable[[Mapping[str, Any]], None]
-
-
 class StreamTransport:
     """Sends over the session that is already open; needs nothing on the target but Python."""
 
@@ -69,7 +67,7 @@ class StreamTransport:
     def _send(self, job: Job, operation: Operation[bytes, ReceiveFacts]) -> Sent:
         return self.send_as(job, partial(job.target.ask, operation, job.selection()))
 
-    def send_as(self, job: Job, ask: Callable[[Iterator[bytes], Hear], ReceiveFacts]) -> Sent:
+    def send_as(self, job: Job, ask: Callable[[Iterator[bytes], OnFigure], ReceiveFacts]) -> Sent:
         """Send the job by calling `ask` with the blocks and a callback for the target's progress.
 
         `ask` returns the target's answer.
@@ -217,8 +215,9 @@ class _Arrivals:
         self._on_files = on_files
         self._files = 0
 
-    def hear(self, progress: Mapping[str, Any]) -> None:
-        self._report(progress.get("received_files", 0))
+    def hear(self, figure: str, value: int) -> None:
+        if figure == RECEIVED_FILES:
+            self._report(value)
 
     def end(self, received: ReceiveFacts) -> None:
         """Report the last files, which only the answer includes."""

@@ -63,11 +63,11 @@ _plain_ask = Service.ask
 
 def _ask(self, operation, request):
     _stop_at(operation.name)
-    tell, stream, blocks = self.tell, self.stream, [0]
+    on_step, stream, blocks = self.on_step, self.stream, [0]
 
-    def telling(document):
-        tell(document)
-        _stop_at(document.get("step", ""))
+    def stepping(step):
+        on_step(step)
+        _stop_at(step)
 
     def streaming():
         block = stream()
@@ -76,11 +76,11 @@ def _ask(self, operation, request):
             _stop_at("receiving")
         return block
 
-    self.tell, self.stream = telling, streaming
+    self.on_step, self.stream = stepping, streaming
     try:
         return _plain_ask(self, operation, request)
     finally:
-        self.tell, self.stream = tell, stream
+        self.on_step, self.stream = on_step, stream
 
 
 Service.ask = _ask

@@ -18,7 +18,14 @@ from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import COMPLETE
 from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.figures import SOURCE_CHANGED
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
+from envsync.agent.wire.source_operations import (
+    INSPECT_SOURCE,
+    OPEN_SOURCE,
+    InspectSource,
+    OpenSource,
+)
 from envsync.agent.wire.target_operations import (
     INSPECT_TARGET,
     OPEN_TARGET,
@@ -58,7 +65,7 @@ def test_hint_of_an_unexpected_error_says_what_became_of_the_switch(
 ) -> None:
     def break_down(asked: Service, _: None) -> None:
         for step in steps:
-            asked.tell({"step": step})
+            asked.on_step(step)
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(service, "_operation", lambda _: (COMPLETE, break_down))
@@ -70,6 +77,7 @@ class Session:
     """An agent in a process of its own, and whoever asks it something."""
 
     def __init__(self, cache: Path) -> None:
+        self.progress: list[dict[str, object]] = []
         code = "from envsync.agent.operations.process import Process, HelperProcesses\n"
         code += "Process(0, 1, HelperProcesses()).serve()"
         self._agent = subprocess.Popen(
@@ -95,6 +103,7 @@ class Session:
         while "answer" not in message:
             message, payload = self._channel.receive_message()
             assert "error" not in message
+            self.progress += [message["progress"]] if "progress" in message else []
         return operation.decode_answer(message["answer"], payload)
 
     def end(self) -> None:
@@ -103,6 +112,21 @@ class Session:
         self._channel.close()
         wait_until_alone()
         self._output.close()
+
+
+def test_source_that_has_to_be_hashed_is_told_of_as_a_number(
+    server: Server, tmp_path: Path
+) -> None:
+    """The other side accepts nothing else: else nobody would know that there is time."""
+    os.mkdir(server.live)
+    disk.build(server.live, environment({b"lib/m.py": file(b"12345")}))
+    session = Session(tmp_path)
+    session.ask(OPEN_SOURCE, OpenSource(str(server.prefix), server.name, ()))
+    session.ask(INSPECT_SOURCE, InspectSource())
+    session.end()
+    first, *others = session.progress
+    assert first == {SOURCE_CHANGED: 1}
+    assert {type(value) for figures in (first, *others) for value in figures.values()} == {int}
 
 
 LOCKED = InspectTarget(lock=True)

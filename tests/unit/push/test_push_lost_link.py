@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.wire.build_operations import ADOPT, PUBLISH
+from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.messages import TargetState
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.errors import ConnectionLost
 from envsync.push.cycle import Push
 from envsync.push.ends.both_ends import BothEnds
-from envsync.push.ends.end import LocalEnd, Progress
+from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import source_of
 from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.settings import PushSettings
@@ -40,7 +41,7 @@ class MortalEnd(LocalEnd):
         operation: Operation[RequestT, AnswerT],
         request: RequestT,
         stream: Iterable[bytes] | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnFigure | None = None,
     ) -> AnswerT:
         if self.is_lost:
             raise ConnectionLost("the connection was lost", server=self.server)

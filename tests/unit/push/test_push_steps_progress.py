@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from envsync.agent.wire.figures import VERIFIED_BYTES
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import ServerProgress
 
@@ -16,5 +17,6 @@ def test_bytes_and_files_of_a_step_are_told_together() -> None:
     progress.sent_files(2)
     assert told[-1] == ServerProgress("server2", "transfer", 100, 100, 5)
     progress.begin("verify")
-    progress.relay({"verify_bytes": 7, "other": 3})
+    progress.relay(VERIFIED_BYTES, 7)
+    progress.relay("other", 3)
     assert told[-1] == ServerProgress("server2", "verify", 7)

@@ -50,7 +50,7 @@ class Target:
 
     def rebuild(self, *, other_platform: str = "") -> tuple[str, ...]:
         policy = PinPolicy(other_platform)
-        return Rebuild(self, "/p", WANTED, policy, lambda _: None).run().changes
+        return Rebuild(self, "/p", WANTED, policy, lambda _figure, _value: None).run().changes
 
     @property
     def operations(self) -> list[str]:
@@ -114,7 +114,9 @@ def test_from_history_is_suggested_only_where_it_was_not_used(from_history: bool
     wanted = WANTED._replace(requested=("numpy",))
     target = Target(create=[GONE] * 9)
     with pytest.raises(RebuildFailed) as caught:
-        Rebuild(target, "/p", wanted, PinPolicy(from_history=from_history), lambda _: None).run()
+        Rebuild(
+            target, "/p", wanted, PinPolicy(from_history=from_history), lambda _figure, _value: None
+        ).run()
     assert caught.value.hint.endswith(
         "replace it at the source" if from_history else "or use --from-history"
     )
@@ -142,7 +144,7 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(
     wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, editable, True),))
     target = Target(install=[said])
     with pytest.raises(RebuildFailed) as caught:
-        Rebuild(target, "/p", wanted, PinPolicy(), lambda _: None).run()
+        Rebuild(target, "/p", wanted, PinPolicy(), lambda _figure, _value: None).run()
     assert caught.value.message.startswith(f"mylab came from {place}, {told}")
     assert "install it from an index" in caught.value.hint
     assert caught.value.hint.endswith(f"use --method {methods}")
@@ -178,7 +180,9 @@ def test_on_another_platform_what_is_not_there_is_left_out() -> None:
 def test_requirement_that_cannot_be_asked_for_is_reported_as_left_out() -> None:
     odd = CondaRequirement("x y", "1.0", "0", "noarch")
     wanted = WANTED._replace(conda=(*WANTED.conda, odd))
-    (change,) = Rebuild(Target(), "/p", wanted, PinPolicy(), lambda _: None).run().changes
+    (change,) = (
+        Rebuild(Target(), "/p", wanted, PinPolicy(), lambda _figure, _value: None).run().changes
+    )
     assert change.startswith("'x y' '1.0' of conda -> left out (")
 
 
@@ -187,7 +191,7 @@ def test_rebuild_ends_after_a_number_of_tries() -> None:
     target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])
     wanted = WANTED._replace(conda=many)
     with pytest.raises(RebuildFailed, match=f"after {TRIES_MAX} tries") as caught:
-        Rebuild(target, "/p", wanted, PinPolicy(), lambda _: None).run()
+        Rebuild(target, "/p", wanted, PinPolicy(), lambda _figure, _value: None).run()
     assert len(caught.value.details) == TRIES_MAX
 
 

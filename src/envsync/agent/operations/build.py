@@ -30,6 +30,7 @@ from envsync.agent.wire.build_operations import (
     Remove,
     ShareFacts,
 )
+from envsync.agent.wire.figures import COPIED_BYTES, VERIFIED_BYTES
 from envsync.agent.wire.messages import PublishFacts, RecordFacts, StageFacts
 from envsync.agent.wire.target_operations import SentManifest
 from envsync.tree.sharing import Share
@@ -43,7 +44,7 @@ def _prepare(service: Service, _: None) -> None:
 @handles(BEGIN_ALIKE)
 def _begin_alike(service: Service, _: None) -> bool:
     """Before the source is hashed, build on what was published here under another name."""
-    return service.push.begin_alike(service.counted("copy"), service.counted("verify"))
+    return service.push.begin_alike(service.counted(COPIED_BYTES), service.counted(VERIFIED_BYTES))
 
 
 @handles(SHARE)
@@ -58,13 +59,13 @@ def _keep_live(service: Service, _: None) -> None:
 
 @handles(FINISH_BEGUN)
 def _finish_begun(service: Service, _: None) -> None:
-    service.push.finish_begun(service.counted("verify"))
+    service.push.finish_begun(service.counted(VERIFIED_BYTES))
 
 
 @handles(STAGE)
 def _stage(service: Service, request: SentManifest) -> StageFacts:
     wanted = manifest_of(service, request)
-    staged = service.push.stage(wanted, service.counted("copy"))
+    staged = service.push.stage(wanted, service.counted(COPIED_BYTES))
     findings = content_findings(wanted) + staged.findings
     staging, paths = service.push.staging, b"\0".join(staged.fetches.paths())
     return StageFacts(staged.facts, os.fsdecode(staging.path), staging.token, findings, paths)
@@ -72,7 +73,7 @@ def _stage(service: Service, request: SentManifest) -> StageFacts:
 
 @handles(COMPLETE)
 def _complete(service: Service, _: None) -> None:
-    service.push.complete(service.counted("verify"))
+    service.push.complete(service.counted(VERIFIED_BYTES))
 
 
 @handles(PUBLISH)
@@ -83,7 +84,7 @@ def _publish(service: Service, request: Publication) -> PublishFacts:
 
 @handles(MAKE_SPARE)
 def _make_spare(service: Service, _: None) -> bool:
-    return make_spare(service.target, service.counted("copy"))
+    return make_spare(service.target, service.counted(COPIED_BYTES))
 
 
 @handles(ADOPT)

@@ -18,6 +18,7 @@ from envsync.agent.target.target import Target
 from envsync.agent.trees.storage import words
 from envsync.agent.trees.tree_caches import Tree, sweep_caches
 from envsync.agent.trees.unpacked_remains import sweep_unpacked
+from envsync.agent.wire.figures import FREED_BYTES
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.server_operations import COLLECT, Collect
 from envsync.errors import EnvsyncError
@@ -27,7 +28,7 @@ from envsync.files.directories import content_directory, unpacked_directory
 @handles(COLLECT)
 def _gc(service: Service, order: Collect) -> GcFacts:
     require_prefix(order.prefix)
-    freed = service.counted("freed")
+    freed = service.counted(FREED_BYTES)
     environments = prefix_environments(order.prefix)
     swept = [_closed(directory) for directory in environments.closed[:1]]
     alive: Set[Tree] = set()
@@ -68,7 +69,7 @@ def _swept(order: Collect, layout: Layout, service: Service, freed: Progress) ->
     name = layout.name
     patterns = local_patterns(layout, order.local, order.local_of.get(name))
     cache = content_directory(os.environ)
-    target = Target(order.prefix, name, patterns, cache, order.by, on_step=service.tell_step)
+    target = Target(order.prefix, name, patterns, cache, order.by, on_step=service.on_step)
     target.lock.of_command(order.command, order.server)
     keep = order.keep_of.get(name, target.records.keep())
     keep = order.keep if keep is None else keep

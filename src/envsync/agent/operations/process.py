@@ -61,7 +61,7 @@ class Process:
             self._lost,
         )
         self._service = Service(
-            self._tell, helpers, self._emit, self._stream, self._channel.pending
+            self._tell, helpers, self._emit, self._stream, self._channel.pending, self._on_step
         )
         self._decisive = threading.Lock()
         self._is_switching = self._has_switched = False
@@ -94,8 +94,7 @@ class Process:
         if self._decisive.acquire(blocking=False):
             os._exit(EXIT_LOST)
 
-    def _tell(self, document: Dict[str, Any]) -> None:
-        step = document.get("step")
+    def _on_step(self, step: str) -> None:
         if step == "switch" and not self._is_switching:
             # From here to the record, nothing but the machine itself may stop this process.
             self._decisive.acquire()
@@ -104,8 +103,10 @@ class Process:
             self._end_switching()
             if self._gone is not None:
                 os._exit(EXIT_LOST)
+
+    def _tell(self, figure: str, value: int) -> None:
         try:
-            self._channel.send(CONTROL, json.dumps({"progress": document}).encode())
+            self._channel.send(CONTROL, json.dumps({"progress": {figure: value}}).encode())
         except ConnectionLost:
             if not self._is_switching:
                 raise

@@ -13,6 +13,7 @@ from envsync.agent.staging import side_build
 from envsync.agent.staging.build_plan import OWN, Holding
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target.preparation import content_findings
+from envsync.agent.wire.figures import COPIED_BYTES, HASHED_BYTES
 from envsync.agent.wire.messages import RebuiltFacts, ToolFacts
 from envsync.agent.wire.rebuild_operations import (
     CHECK,
@@ -98,11 +99,11 @@ def _check(service: Service, _: None) -> RunFacts:
 def _take_built(service: Service, _: None) -> RebuiltFacts:
     build = _build(service)
     build.finish()
-    progress = service.counted("hash")
+    progress = service.counted(HASHED_BYTES)
     snapshot = service.target.trees.snapshot(build.path, progress=progress)
     wanted = snapshot.manifest()
     beside = [Holding(build.path, wanted, OWN)]
-    staged = service.push.stage(wanted, service.counted("copy"), beside)
+    staged = service.push.stage(wanted, service.counted(COPIED_BYTES), beside)
     if staged.fetches:
         raise TransferFailed(f"{len(staged.fetches)} files changed while they were copied there")
     side_build.discard(service.target.layout)

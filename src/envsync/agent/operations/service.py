@@ -14,8 +14,9 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
-from envsync.agent.server.progress import Progress
+from envsync.agent.server.progress import OnStep, Progress
 from envsync.agent.trees.storage import space_guard
+from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.2
 
-Tell = Callable[[Dict[str, Any]], None]
 Emit = Callable[[bytes], None]
 Stream = Callable[[], Optional[bytes]]
 Pending = Callable[[], bool]
@@ -61,23 +61,26 @@ def _no_emission(_: bytes) -> None:
 class Service:
     """An end.
 
-    `tell` is called with progress while an operation runs, `emit` with data that it streams.
+    `tell` is called with figures while an operation runs, `on_step` with the steps of a switch, and
+    `emit` with data that it streams.
     `stream` returns the data that comes with a request until None; it does not wait if some is
     `pending`. `source`, `target` and `push` are what earlier operations opened.
     """
 
     def __init__(
         self,
-        tell: Tell = lambda _: None,
+        tell: OnFigure = lambda _figure, _value: None,
         helpers: HelperProcesses = NO_HELPERS,
         emit: Emit = _no_emission,
         stream: Stream = lambda: None,
         pending: Pending = lambda: True,
+        on_step: OnStep = lambda _: None,
     ) -> None:
         self.tell = tell
         self.emit = emit
         self.stream = stream
         self.pending = pending
+        self.on_step = on_step
         self.helpers = helpers
         self.opened_source: Optional[SourceEnvironment] = None
         self.opened_target: Optional[Target] = None
@@ -146,11 +149,8 @@ class Service:
             self.opened_target.lock.release()
             self.opened_target.trees.close()
 
-    def tell_step(self, step: str) -> None:
-        self.tell({"step": step})
-
-    def counted(self, what: str) -> Progress:
-        """Return a progress callback that reports at most a few times a second."""
+    def counted(self, figure: str) -> Progress:
+        """Return a progress callback that tells the sum, at most a few times a second."""
         total_bytes, told = 0, 0.0
 
         def add(size_bytes: int) -> None:
@@ -159,7 +159,7 @@ class Service:
             now = time.monotonic()
             if now - told >= PROGRESS_SECONDS:
                 told = now
-                self.tell({what + "_bytes": total_bytes})
+                self.tell(figure, total_bytes)
 
         return add
 

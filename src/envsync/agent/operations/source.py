@@ -7,6 +7,7 @@ from typing import List, Tuple
 
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.source.source_environment import SourceEnvironment
+from envsync.agent.wire.figures import HASHED_BYTES, SOURCE_CHANGED
 from envsync.agent.wire.messages import RelocationFacts, SampleFacts, SourceState
 from envsync.agent.wire.source_operations import (
     CONFIRM_SOURCE,
@@ -58,9 +59,9 @@ def _open(service: Service, request: OpenSource) -> SourceOpened:
 @handles(INSPECT_SOURCE)
 def _inspect(service: Service, request: InspectSource) -> SourceState:
     def changed() -> None:
-        service.tell({"changed": True})
+        service.tell(SOURCE_CHANGED, 1)
 
-    return service.source.inspect(service.counted("hash"), changed, fresh=request.fresh)
+    return service.source.inspect(service.counted(HASHED_BYTES), changed, fresh=request.fresh)
 
 
 @handles(CONFIRM_SOURCE)

@@ -14,6 +14,7 @@ from envsync.agent.places.staging_note import find_staging
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.wire.codec import decodable, decode_all
+from envsync.agent.wire.figures import HASHED_BYTES, VERIFIED_BYTES
 from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX
 from envsync.agent.wire.messages import (
     DifferenceFacts,
@@ -65,7 +66,7 @@ def _open(service: Service, request: OpenTarget) -> str:
         request.by,
         service.helpers,
         request.keep,
-        service.tell_step,
+        service.on_step,
     )
     target.lock.of_command(request.command, request.server)
     return sys.executable
@@ -83,7 +84,7 @@ def _inspect(service: Service, request: InspectTarget) -> TargetState:
         return service.target.inspect(
             lock=request.lock,
             source=request.source,
-            progress=service.counted("hash"),
+            progress=service.counted(HASHED_BYTES),
             beside=beside,
         )
 
@@ -141,7 +142,7 @@ def _verify(service: Service, _: None) -> VerifyFacts:
     from envsync.agent.target.queries import verify
 
     require_open_records(service.target.layout)
-    return verify(service.target, service.counted("verify"))
+    return verify(service.target, service.counted(VERIFIED_BYTES))
 
 
 @handles(TARGET_HISTORY)

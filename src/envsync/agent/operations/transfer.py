@@ -20,6 +20,7 @@ from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.wire import codec
+from envsync.agent.wire.figures import RECEIVED_FILES, RECEIVING
 from envsync.agent.wire.messages import BundleFacts, ReceiveFacts
 from envsync.agent.wire.target_operations import SentManifest
 from envsync.agent.wire.transfer_operations import (
@@ -57,7 +58,7 @@ def _begin(service: Service, request: SentManifest) -> Optional[ReceiveFacts]:
     begun = service.push.begin(manifest_of(service, request))
     if begun is None:
         return None
-    service.tell({"taking": 1})
+    service.tell(RECEIVING, 1)
     incoming, staging = service.push.receiver(begun.fetches), service.push.staging
 
     def stream() -> Optional[bytes]:
@@ -108,7 +109,7 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
                 now = time.monotonic()
                 if now - told >= PROGRESS_SECONDS:
                     told = now
-                    service.tell({"received_files": incoming.files})
+                    service.tell(RECEIVED_FILES, incoming.files)
             incoming.finish()
         finally:
             incoming.abort()

@@ -15,9 +15,10 @@ from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count
 
 if TYPE_CHECKING:
+    from envsync.agent.wire.figures import OnFigure
     from envsync.agent.wire.messages import DifferenceFacts
     from envsync.cli.invocation.site import Site
-    from envsync.push.ends.end import End, Progress
+    from envsync.push.ends.end import End
     from envsync.push.request.places import Place
 
 PATHS_MAX = 4000
@@ -58,7 +59,7 @@ def diff(
     if not published:
         require_environment(site.own_prefix, environment)
 
-    def ask(end: End, place: Place, _: Progress) -> DifferenceFacts:
+    def ask(end: End, place: Place, _: OnFigure) -> DifferenceFacts:
         manifest = b"" if published else _own_manifest(site, environment, place, there)
         record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
         if published:

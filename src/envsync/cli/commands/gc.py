@@ -17,10 +17,11 @@ from envsync.files.sizes import size
 from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
+    from envsync.agent.wire.figures import OnFigure
     from envsync.agent.wire.messages import GcFacts, SweepFacts
     from envsync.agent.wire.server_operations import Collect
     from envsync.cli.invocation.site import Site
-    from envsync.push.ends.end import End, Progress
+    from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
 
@@ -48,7 +49,7 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
     places = site.places_or_all(servers)
     command = CommandLocks([place.server for place in places]).command
 
-    def ask(end: End, place: Place, on_progress: Progress) -> GcFacts:
+    def ask(end: End, place: Place, on_progress: OnFigure) -> GcFacts:
         request = _request(site, place, command, drifted=drifted, dry_run=dry_run)
         return end.ask(COLLECT, request, on_progress=on_progress)
 

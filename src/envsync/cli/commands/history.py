@@ -18,8 +18,9 @@ from envsync.errors import AgentFailed, NotFound
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:
+    from envsync.agent.wire.figures import OnFigure
     from envsync.agent.wire.messages import RecordFacts
-    from envsync.push.ends.end import End, Progress
+    from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
 
@@ -73,7 +74,7 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     site = invocation.site()
     places = [site.place(server) for server in site.servers_of("history", environment, servers)]
 
-    def ask(end: End, place: Place, _: Progress) -> Past:
+    def ask(end: End, place: Place, _: OnFigure) -> Past:
         try:
             answer = target_of(site, environment, end, place).history()
         except NotFound:

@@ -17,8 +17,9 @@ from envsync.files.sizes import size
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:
+    from envsync.agent.wire.figures import OnFigure
     from envsync.agent.wire.messages import ListFacts
-    from envsync.push.ends.end import End, Progress
+    from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
 
@@ -43,7 +44,7 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
 
     site = invocation.site()
 
-    def ask(end: End, place: Place, _: Progress) -> ListFacts:
+    def ask(end: End, place: Place, _: OnFigure) -> ListFacts:
         return end.ask(LIST, environments_at(site, place))
 
     places = site.places_or_all(servers)

@@ -19,8 +19,9 @@ from envsync.files.sizes import size
 from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
+    from envsync.agent.wire.figures import OnFigure
     from envsync.cli.invocation.site import Site
-    from envsync.push.ends.end import End, Progress
+    from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
     from envsync.push.switches.remove import Removal, Removed
@@ -62,7 +63,7 @@ def remove(
     names = [place.server for place in places]
     command_locks = CommandLocks(names)
 
-    def ask(end: End, place: Place, _: Progress) -> Removed:
+    def ask(end: End, place: Place, _: OnFigure) -> Removed:
         try:
             target = target_of(site, removal.environment, end, place, command_locks.command)
             reopen = partial(target_again, site, removal.environment, place)

@@ -17,8 +17,9 @@ from envsync.files.sizes import size
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:
+    from envsync.agent.wire.figures import OnFigure
     from envsync.agent.wire.messages import RecordFacts
-    from envsync.push.ends.end import End, Progress
+    from envsync.push.ends.end import End
     from envsync.push.request.places import Place
 
 
@@ -53,7 +54,7 @@ def rollback(
     known = site.inventory.environment(environment)  # refuses base
     environment = known.name
 
-    def ask(end: End, place: Place, _: Progress) -> RecordFacts:
+    def ask(end: End, place: Place, _: OnFigure) -> RecordFacts:
         target = target_of(site, environment, end, place)
         reopen = partial(target_again, site, environment, place)
         return roll_back(target, reopen, number, site.who, overwrite=overwrite)

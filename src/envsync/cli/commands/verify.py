@@ -19,8 +19,9 @@ from envsync.hint_commands import command_line, published_diff
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:
+    from envsync.agent.wire.figures import OnFigure
     from envsync.agent.wire.messages import VerifyFacts
-    from envsync.push.ends.end import End, Progress
+    from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
     from envsync.tree.sharing import Share
@@ -48,7 +49,7 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
         for server in asked
     }
 
-    def ask(end: End, place: Place, on_progress: Progress) -> VerifyFacts:
+    def ask(end: End, place: Place, on_progress: OnFigure) -> VerifyFacts:
         return target_of(site, environment, end, place).verify(on_progress)
 
     # `push_to` may name a group that includes this machine, from where it is pushed. If the

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from envsync.agent.wire.figures import SIZES, OnFigure
 from envsync.agent.wire.server_operations import AskEnvironments
 from envsync.agent.wire.target_operations import OpenTarget
 from envsync.cli.invocation.in_order import ServerDocument, servers_in
@@ -14,7 +15,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
 from envsync.errors import EnvsyncError, SomeServersFailed
-from envsync.push.ends.end import End, Progress
+from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.queries.servers import Outcome, for_each_server, open_end
 from envsync.push.request.places import Place
@@ -22,7 +23,7 @@ from envsync.push.steps.report import ServerProgress
 from envsync.tree.local import DEFAULT_LOCAL
 
 T = TypeVar("T")
-Ask = Callable[[End, Place, Progress], T]
+Ask = Callable[[End, Place, OnFigure], T]
 
 
 def ask_servers(
@@ -45,10 +46,11 @@ def ask_servers(
         def ask_one(end: End, place: Place) -> T:
             show(ServerProgress(place.server, step))
 
-            def on_progress(progress: Mapping[str, Any]) -> None:
-                show(ServerProgress(place.server, step, _size_bytes(progress)))
+            def on_figure(figure: str, value: int) -> None:
+                if figure in SIZES:
+                    show(ServerProgress(place.server, step, value))
 
-            return ask(end, place, on_progress)
+            return ask(end, place, on_figure)
 
         def on_outcome(outcome: Outcome[T]) -> None:
             if outcome.value is not None:
@@ -78,11 +80,6 @@ def progress_lines(
         yield live.update, live.remove
     finally:
         live.stop()
-
-
-def _size_bytes(progress: Mapping[str, Any]) -> int:
-    sizes = (value for key, value in progress.items() if key.endswith("_bytes"))
-    return next((size for size in sizes if isinstance(size, int)), 0)
 
 
 def target_of(site: Site, environment: str, end: End, place: Place, command: str = "") -> TargetEnd:

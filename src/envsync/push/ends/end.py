@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Protocol
 
 from envsync.agent.operations import bootstrap, bundle
 from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.wire.channel import Channel
+from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, about, error_from_json
 from envsync.push.ends.agent_start import AgentStart
 from envsync.ssh.session import Link
 
-Progress = Callable[[Mapping[str, Any]], None]
 _Message = tuple[Any, bytes]
 """An answer as it arrived: JSON, and the bytes beside it."""
 
@@ -45,7 +45,7 @@ class End(Protocol):
         operation: Operation[RequestT, AnswerT],
         request: RequestT,
         stream: Iterable[bytes] | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnFigure | None = None,
     ) -> AnswerT: ...
 
     def close(self) -> None: ...
@@ -56,7 +56,7 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
-def _ignore(_: Mapping[str, Any]) -> None:
+def _ignore(_figure: str, _value: int) -> None:
     pass
 
 
@@ -66,19 +66,19 @@ class LocalEnd:
     def __init__(self, server: str, helpers: HelperProcesses = NO_HELPERS) -> None:
         """`helpers` take part in its scans and copies."""
         self.server = server
-        self._progress: Progress = _ignore
+        self._progress: OnFigure = _ignore
         self._blocks: Iterator[bytes] = iter(())
         self.service = Service(self._tell, helpers, stream=lambda: next(self._blocks, None))
 
-    def _tell(self, document: Mapping[str, Any]) -> None:
-        self._progress(document)
+    def _tell(self, figure: str, value: int) -> None:
+        self._progress(figure, value)
 
     def ask(
         self,
         operation: Operation[RequestT, AnswerT],
         request: RequestT,
         stream: Iterable[bytes] | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnFigure | None = None,
     ) -> AnswerT:
         self._blocks = iter(stream or ())
         self._progress = on_progress or _ignore
@@ -129,7 +129,7 @@ class RemoteEnd:
         operation: Operation[RequestT, AnswerT],
         request: RequestT,
         stream: Iterable[bytes] | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnFigure | None = None,
     ) -> AnswerT:
         progress = on_progress or _ignore
         with self._speaking():
@@ -175,7 +175,7 @@ class RemoteEnd:
         message = {"operation": operation.name, "request": document, "number": self._calls}
         self._channel.send_message(message, payload)
 
-    def _send(self, stream: Iterable[bytes], progress: Progress) -> _Message | None:
+    def _send(self, stream: Iterable[bytes], progress: OnFigure) -> _Message | None:
         """Send a stream; stop early if an answer is there already, which means a failure.
 
         Errors raised by the stream itself keep their server: it is the source's.
@@ -189,7 +189,7 @@ class RemoteEnd:
             self._channel.send(DATA_END)
         return None
 
-    def _send_block(self, block: bytes, progress: Progress) -> _Message | None:
+    def _send_block(self, block: bytes, progress: OnFigure) -> _Message | None:
         # A slice of the whole block is no copy.
         for start in range(0, len(block), FRAME_BYTES_MAX):
             self._channel.send(DATA, block[start : start + FRAME_BYTES_MAX])
@@ -199,12 +199,14 @@ class RemoteEnd:
                 return message
         return None
 
-    def _message(self, progress: Progress) -> _Message | None:
+    def _message(self, progress: OnFigure) -> _Message | None:
         """Return the next answer, undecoded; None after a message of progress."""
         document, payload = self._channel.receive_message()
         figures = document.get("progress")
         if isinstance(figures, dict):
-            progress({key: value for key, value in figures.items() if _is_count(value)})
+            for figure, value in figures.items():
+                if _is_count(value):
+                    progress(figure, value)
             return None
         if document.get("number") == self._calls and "error" in document:
             raise error_from_json(document["error"])

@@ -6,8 +6,9 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
+from envsync.agent.wire.figures import SOURCE_CHANGED, OnFigure
 from envsync.agent.wire.messages import SourceState
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.agent.wire.source_operations import (
@@ -19,7 +20,7 @@ from envsync.agent.wire.source_operations import (
     InspectSource,
     OpenSource,
 )
-from envsync.push.ends.end import End, Progress
+from envsync.push.ends.end import End
 from envsync.tree.environment_name import BASE
 
 
@@ -76,7 +77,7 @@ class SourceLook:
         """Close the source's end."""
         self._end.close()
 
-    def state(self, on_progress: Progress | None = None) -> SourceState:
+    def state(self, on_progress: OnFigure | None = None) -> SourceState:
         """Return what the source is; it is inspected at the first call."""
         # At first without the lock: whoever holds it may be looking at the whole source.
         version = self._version
@@ -136,7 +137,7 @@ class SourceLook:
             if is_changed or any(finding.blocking for finding in findings):
                 self._version = None
 
-    def changed(self, on_progress: Progress | None = None) -> bool:
+    def changed(self, on_progress: OnFigure | None = None) -> bool:
         """Return whether the source differs from what was inspected, with every byte hashed anew.
 
         This finds a change that left no trace in a file's times, and it is known from then on.
@@ -179,19 +180,19 @@ class SourceLook:
                 self._version = version = replace(version, answers=answers)
             return cast("AnswerT", version.answers[key])
 
-    def _inspect(self, on_progress: Progress | None = None) -> _Version:
+    def _inspect(self, on_progress: OnFigure | None = None) -> _Version:
         self._version = version = _Version(self._state_now(on_progress))
         return version
 
-    def _state_now(self, on_progress: Progress | None) -> SourceState:
+    def _state_now(self, on_progress: OnFigure | None) -> SourceState:
         """Return what the source is now."""
 
-        def relay(figures: Mapping[str, Any]) -> None:
-            if figures.get("changed"):
+        def relay(figure: str, value: int) -> None:
+            if figure == SOURCE_CHANGED:
                 self._is_hashing = True
                 self._scanned.set()
             elif on_progress:
-                on_progress(figures)
+                on_progress(figure, value)
 
         self._scanned.clear()
         try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from envsync.agent.wire import codec
 from envsync.agent.wire.build_operations import (
@@ -24,6 +23,7 @@ from envsync.agent.wire.build_operations import (
     Remove,
     ShareFacts,
 )
+from envsync.agent.wire.figures import RECEIVING, OnFigure
 from envsync.agent.wire.messages import (
     DifferenceFacts,
     DirectoryIdentity,
@@ -55,7 +55,7 @@ from envsync.agent.wire.target_operations import (
 )
 from envsync.agent.wire.transfer_operations import BEGIN
 from envsync.push.ends import target_answers
-from envsync.push.ends.end import End, Progress, RemoteEnd
+from envsync.push.ends.end import End, RemoteEnd
 from envsync.push.ends.target_answers import KnownThere, Staged
 from envsync.push.request.settings import PushSettings
 from envsync.tree.sharing import Share
@@ -76,7 +76,7 @@ class TargetEnd:
         """
         self._end = end
         self.ask = end.ask
-        self.on_progress: Progress | None = None
+        self.on_progress: OnFigure | None = None
         """Called with the progress of a push's longer calls; set by `Push`."""
         self.prefix = request.prefix
         self.name = request.name
@@ -188,19 +188,19 @@ class TargetEnd:
         self,
         outline: bytes,
         contents: Iterable[bytes],
-        on_taking: Callable[[], None],
-        on_progress: Progress,
+        on_receiving: Callable[[], None],
+        on_progress: OnFigure,
     ) -> ReceiveFacts | None:
         """Have a staging tree made from a manifest without contents, and send the contents at once.
 
-        Returns None if there was a staging tree already, and what was sent is lost. `on_taking` is
-        called when the target begins to receive contents.
+        Returns None if there was a staging tree already, and what was sent is lost. `on_receiving`
+        is called when the target begins to receive contents.
         """
 
-        def relay(progress: Mapping[str, Any]) -> None:
-            if "taking" in progress:
-                on_taking()
-            on_progress(progress)
+        def relay(figure: str, value: int) -> None:
+            if figure == RECEIVING:
+                on_receiving()
+            on_progress(figure, value)
 
         return self.ask(BEGIN, self._sent(outline), contents, relay)
 
@@ -265,7 +265,7 @@ class TargetEnd:
         """Remove the environment; return the record by which the removed version is kept."""
         return self.ask(REMOVE, Remove(by, overwrite))
 
-    def verify(self, on_progress: Progress | None = None) -> VerifyFacts:
+    def verify(self, on_progress: OnFigure | None = None) -> VerifyFacts:
         """Hash every byte on the target again, and compare with the record."""
         return self.ask(VERIFY, None, on_progress=on_progress)
 

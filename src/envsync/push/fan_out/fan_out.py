@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.storage import failure_of
+from envsync.agent.wire.figures import HASHED_BYTES
 from envsync.errors import EnvsyncError
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
@@ -136,9 +136,9 @@ class FanOut:
     def _inspect_source(self) -> None:
         """Inspect the source while the links are opened. Whoever needs its state meets an error."""
 
-        def relay(counts: Mapping[str, Any]) -> None:
-            hashed_bytes = counts.get("hash_bytes", 0)
-            self._on_progress(ServerProgress(self._source.look.server, "inspect", hashed_bytes))
+        def relay(figure: str, value: int) -> None:
+            if figure == HASHED_BYTES:
+                self._on_progress(ServerProgress(self._source.look.server, "inspect", value))
 
         try:
             self._source.look.state(on_progress=relay)

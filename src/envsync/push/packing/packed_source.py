@@ -20,11 +20,12 @@ from typing import NamedTuple, TypeVar
 from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.removal import remove_tree
+from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.messages import Finding, SourceState
 from envsync.conda.platform_needs import Platform, kernel_machine
 from envsync.errors import Locked, SourceRefused, StorageFailed, about
 from envsync.files.directories import unpacked_directory
-from envsync.push.ends.end import LocalEnd, Progress
+from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import SourceLook
@@ -168,7 +169,7 @@ class PackedLook(SourceLook):
         problem = super().remember(revision)
         return problem if self._origin is None else self._origin.look.remember(revision)
 
-    def _state_now(self, on_progress: Progress | None) -> SourceState:
+    def _state_now(self, on_progress: OnFigure | None) -> SourceState:
         if self._filled is None:
             with about(self.server):
                 self._filled = self._unpack()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.messages import PlanFacts, ToolFacts
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.agent.wire.rebuild_operations import (
@@ -26,7 +27,6 @@ from envsync.agent.wire.rebuild_operations import (
 )
 from envsync.conda.requirements import Requirements
 from envsync.errors import EnvsyncError, NoSpace, PreflightRefused, RebuildFailed
-from envsync.push.ends.end import Progress
 from envsync.push.rebuilding import solver_messages
 from envsync.push.rebuilding.relaxation import (
     Pin,
@@ -106,7 +106,7 @@ class Rebuild:
         prefix: str,
         requirements: Requirements,
         policy: PinPolicy,
-        on_progress: Progress,
+        on_progress: OnFigure,
     ) -> None:
         self._ask = ask
         self._prefix = prefix

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
+from envsync.agent.wire.figures import SIZES
 from envsync.agent.wire.messages import ProcessUse
 from envsync.push.steps.report import WAITING, ServerProgress
 
@@ -70,11 +70,10 @@ class ProgressTracker:
         counts = self._done_bytes, self._total_bytes, self._files
         self._on_progress(ServerProgress(self._server, self._step, *counts))
 
-    def relay(self, counts: Mapping[str, Any]) -> None:
+    def relay(self, figure: str, value: int) -> None:
         """Pass on what the agent reports while it works."""
-        for key, value in counts.items():
-            if key.endswith("_bytes") and isinstance(value, int):
-                self._on_progress(ServerProgress(self._server, self._step, value))
+        if figure in SIZES:
+            self._on_progress(ServerProgress(self._server, self._step, value))
 
     def total_seconds(self) -> float:
         return time.monotonic() - self._started

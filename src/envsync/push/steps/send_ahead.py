@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
+from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.messages import ReceiveFacts, TargetState
 from envsync.conda.manifest_packages import metadata_paths
 from envsync.push.ends.both_ends import BothEnds
@@ -17,7 +18,7 @@ from envsync.push.steps.decision import method_for
 from envsync.push.steps.progress import ProgressTracker
 from envsync.transport.job import Contents, Item, Job, Receiver
 from envsync.transport.names import AUTO, STREAM
-from envsync.transport.stream import Hear, StreamTransport
+from envsync.transport.stream import StreamTransport
 from envsync.tree import outline as outlines
 from envsync.tree.manifest import Manifest, encode
 
@@ -100,7 +101,7 @@ class SendAhead:
         # The time that blocks wait for a target that is not ready says nothing about the link.
         job = replace(job, is_taken=taken.is_set)
 
-        def ask(blocks: Iterator[bytes], hear: Hear) -> ReceiveFacts:
+        def ask(blocks: Iterator[bytes], hear: OnFigure) -> ReceiveFacts:
             nonlocal has_begun
             received = self._target.begin(outline, blocks, taken.set, hear)
             has_begun = received is not None
