@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shlex
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,13 +51,13 @@ def find(
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether something is at `path`.
+    """Return whether a file or directory is at `path`; nothing else is read, as a pipe could wait.
 
     Raises `InventoryError` if this cannot be found out, or for a dangling link: whoever made it did
     not mean another file to be used. Nobody made one in a directory whose own parent is closed.
     """
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
             raise _not_there(path) from None
@@ -70,7 +71,7 @@ def _is_there(path: Path) -> bool:
         if error.errno == errno.ENAMETOOLONG:
             return False
         raise _unreadable(path, error) from error
-    return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _user_files(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -253,6 +253,11 @@ def test_a_directory_of_that_name_hides_no_other_file(tmp_path: Path) -> None:
         load(found)
 
 
+def test_pipe_that_nobody_named_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "envsync.yaml")
+    assert find(None, {}, directory=tmp_path, system_file=tmp_path / "none") is None
+
+
 @pytest.mark.parametrize(("closed", "is_told"), [("envsync", True), ("", False)])
 def test_a_closed_directory_is_told_if_it_is_the_inventorys_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, is_told: bool
