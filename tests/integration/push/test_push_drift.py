@@ -138,6 +138,8 @@ def test_equal_content_is_adopted(small_lab: Lab) -> None:
     target.path(archive).write_bytes(controller.path(archive).read_bytes())
     target.run(["tar", "-C", top, "-xf", archive])
     before = tree(there)
+    planned = envsync.push("server2", "--dry-run").server
+    assert (planned["outcome"], planned["record"]) == ("in-step", None)
     adopted = envsync.push("server2").server
     assert adopted["outcome"] == "adopted"
     assert adopted["record"]["method"] == "adopt"

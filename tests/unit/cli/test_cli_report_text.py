@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from envsync.agent.wire.messages import PlanFacts, ProcessUse
+from envsync.agent.wire.messages import PlanFacts, ProcessUse, RecordFacts
 from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import ConnectionFailed, TargetDrifted
 from envsync.push.steps.report import PushReport
@@ -66,8 +66,14 @@ def test_line_of_a_push_that_sent_nothing_says_so() -> None:
 
 
 def test_line_of_a_server_in_step_has_the_revision() -> None:
-    report = replace(PUSHED, outcome="in-step", plan=None, transport="", seconds=0.8)
+    record = RecordFacts(
+        1, REVISION, REVISION, "alice@server1", "", 1e9, "mirror", "stream", Totals(0, 0, 0), "", ""
+    )
+    report = replace(PUSHED, outcome="in-step", plan=None, seconds=0.8, record=record)
     assert _lines(report) == ["myenv -> server2: already at 3f9a1c0be2d4 (0.8 s)"]
+    assert _lines(replace(report, record=None)) == [
+        "myenv -> server2: already at 3f9a1c0be2d4, would be put on record (0.8 s)"
+    ]
     assert _lines(replace(report, outcome="adopted")) == [
         "myenv -> server2: already at 3f9a1c0be2d4, put on record (0.8 s)"
     ]

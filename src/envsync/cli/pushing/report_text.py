@@ -80,7 +80,11 @@ def _outcome(report: PushReport) -> str:
         code = "" if report.error is None else f" ({report.error.code})"
         return f"failed{code}, {duration(report.seconds)}"
     if report.outcome in (IN_STEP, ADOPTED):
-        recorded = ", put on record" if report.outcome == ADOPTED else ""
+        recorded = ""
+        if report.outcome == ADOPTED:
+            recorded = ", put on record"
+        elif report.record is None:
+            recorded = ", would be put on record"
         return f"already at {_revision(report)}{recorded} ({duration(report.seconds)})"
     if report.outcome == PLANNED:
         refused = "" if report.error is None else "would be refused; otherwise "
