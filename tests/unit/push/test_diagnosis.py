@@ -26,6 +26,7 @@ HEALTH = HealthFacts(
     (ToolFacts("rsync", "/usr/bin/rsync", "3.5.0"), ToolFacts("conda", "/c", "24.1")),
     "",
     (),
+    "bash",
 )
 REACHED = Reached("server2", "server2.lab.example", "alice", 22)
 WELL = Examination("server2", "/w/conda", connection="fabric", reached=REACHED, health=HEALTH)
@@ -112,6 +113,18 @@ def test_trouble_has_its_complaint_and_command(
     assert what in told.what
     assert command in told.command
     assert told.fails is fails
+
+
+@pytest.mark.parametrize(
+    ("shell", "file"),
+    [("fish", "~/.config/fish/config.fish"), ("zsh", "~/.zshenv"), ("dash", "~/.bashrc")],
+)
+def test_hint_for_login_files_that_print_names_those_of_the_login_shell(
+    shell: str, file: str
+) -> None:
+    noisy = replace(_health(login_shell=shell), noise=b"hello\n")
+    [complaint] = complaints(noisy, PLATFORM)
+    assert complaint.command.startswith(f"ssh -t alice@server2 'vi {file}  # ")
 
 
 @pytest.mark.parametrize("owner", ["carol", "root"])

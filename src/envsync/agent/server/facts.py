@@ -65,6 +65,15 @@ def is_in_group(number: int) -> bool:
     return number in (os.getegid(), *os.getgroups())
 
 
+def login_shell() -> str:
+    """Return the path of this user's login shell; empty if unknown."""
+    with contextlib.suppress(ImportError, KeyError):
+        import pwd
+
+        return pwd.getpwuid(os.geteuid()).pw_shell
+    return ""
+
+
 def shown_command(argv: bytes) -> str:
     """Return a command line without credentials, shortened only after these were removed.
 

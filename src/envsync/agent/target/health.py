@@ -17,7 +17,7 @@ from envsync.agent.places.published_version import published
 from envsync.agent.places.records import Records
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.facts import login_shell, user_name
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.program_version import version_of
 from envsync.agent.target.preparation import base_obstacle
@@ -50,6 +50,7 @@ def health(
         tools=tuple(_tools(prefix)),
         cuda=driver_cuda_version(),
         environments=tuple(_standing(prefix, trees)),
+        login_shell=os.path.basename(login_shell()),
     )
 
 

@@ -75,7 +75,7 @@ class StandingFacts(NamedTuple):
 
 
 class HealthFacts(NamedTuple):
-    """The health of a server.
+    """The health of a server. `login_shell` is that shell's name.
 
     `tools` are rsync and zstd, then those that a rebuild would use, then those that it would not.
     """
@@ -86,6 +86,7 @@ class HealthFacts(NamedTuple):
     tools: Tuple[ToolFacts, ...]
     cuda: str
     environments: Tuple[StandingFacts, ...]
+    login_shell: str
 
 
 HELLO = Operation[None, ServerFacts]("server.hello")

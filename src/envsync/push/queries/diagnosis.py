@@ -30,6 +30,14 @@ _OPEN_RECORDS = (
 _REFUSED = ("busy", "blocked")
 _ANY_TOOL = "conda, mamba or micromamba"
 _INSTALL_TOOL = "install one there, or put micromamba (a single file) on the PATH"
+_SILENCERS = {
+    "bash": ("~/.bashrc", "[[ $- == *i* ]] || return"),
+    "zsh": ("~/.zshenv", "[[ -o interactive ]] || return"),
+    "fish": ("~/.config/fish/config.fish", "status is-interactive; or return"),
+    "tcsh": ("~/.*cshrc", "if (! $?prompt) exit"),
+    "csh": ("~/.cshrc", "if (! $?prompt) exit"),
+}
+"""By login shell: the file that it reads without a terminal, and a line that ends it there."""
 _RSYNC_HOLES = (
     ((3, 2, 5), "CVE-2022-29154"),
     ((3, 4, 0), "CVE-2024-12084 to -12088 and CVE-2024-12747"),
@@ -64,7 +72,7 @@ def complaints(examination: Examination, here: Platform | None) -> tuple[Complai
         *_about_space(examination, health),
         *_about_methods(examination, health, here),
         *_about_tools(examination, health),
-        *_about_login(examination),
+        *_about_login(examination, health),
         *_about_environments(examination, health),
     )
     return tuple(sorted(unsorted, key=lambda complaint: not complaint.fails))
@@ -175,12 +183,12 @@ def rsync_holes(rsync: ToolFacts | None) -> str:
     return ", ".join(names for release, names in _RSYNC_HOLES if numbers < release)
 
 
-def _about_login(examination: Examination) -> Iterator[Complaint]:
+def _about_login(examination: Examination, health: HealthFacts) -> Iterator[Complaint]:
     if examination.noise.strip():
         first = examination.noise.decode("utf-8", "replace").strip().splitlines()[0][:60]
         complaint = f"its login files print without a terminal: {first!r}"
-        edit = "vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return"
-        yield Complaint(complaint, _there(examination, edit))
+        file, line = _SILENCERS.get(health.login_shell, _SILENCERS["bash"])
+        yield Complaint(complaint, _there(examination, f"vi {file}  # begin it with: {line}"))
     if abs(examination.clock_off_seconds) > CLOCK_SECONDS_MAX:
         direction = "ahead of" if examination.clock_off_seconds > 0 else "behind"
         complaint = (
