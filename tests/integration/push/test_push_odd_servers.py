@@ -171,6 +171,15 @@ def test_server_that_runs_another_command_is_reported(
     assert nothing_stands_there(target)
 
 
+def test_server_that_changes_the_command_is_reported_with_one_to_try(
+    envsync: Envsync, source: Stamped, target: LabHost
+) -> None:
+    target.start_sshd("ForceCommand exec $SSH_ORIGINAL_COMMAND\n")
+    ran = envsync.push("server2", expect=7)
+    assert ran.error["message"] == "the agent did not start (exit status 127)"
+    assert ran.error["hint"].endswith("@server2 'exec env python3 --version'")
+
+
 def test_sshd_that_allows_one_session_a_connection_gets_the_push(
     envsync: Envsync, source: Stamped, target: LabHost
 ) -> None:

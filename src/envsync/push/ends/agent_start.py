@@ -7,6 +7,7 @@ import time
 
 from envsync.agent.operations import bootstrap
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+from envsync.ssh.manual_commands import ssh_command
 from envsync.ssh.session import Link, Session
 
 NOISE_BYTES_MAX = 64 << 10
@@ -118,8 +119,12 @@ class AgentStart:
                 server=self._server,
                 details=details,
             )
+        by_hand = f"{ssh_command(self._link.reached)} 'exec env python3 --version'"
         return AgentFailed(
-            f"the agent did not start (exit status {status})", server=self._server, details=details
+            f"the agent did not start (exit status {status})",
+            hint=f"check the PATH there, and any ForceCommand, until this works: {by_hand}",
+            server=self._server,
+            details=details,
         )
 
     def _said_instead(self) -> bytes:
