@@ -66,9 +66,6 @@ def _is_one(layout: Layout) -> bool:
 
 
 def _problem(layout: Layout) -> str:
-    closed = closed_records(layout)
-    if closed is not None:
-        return closed.message
     return "" if has_history(layout.path) else "it has no conda-meta/history: conda sees none there"
 
 
@@ -78,16 +75,21 @@ def _environment(layout: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
         return None
     records = Records(layout)
     snapshot = trees.snapshot(layout.standing())
+    facts = EnvironmentFacts(
+        name=layout.name,
+        revision=snapshot.revision,
+        totals=snapshot.totals,
+        packages=len(list_packages(package_paths(snapshot.manifest()))),
+        problem=_problem(layout),
+    )
+    closed = closed_records(layout)
+    if closed is not None:
+        return facts._replace(problem=closed.message)
     record = records.at(snapshot.scan.inode)
     if record is not None:
         record = published(records, record, trees.local, snapshot.revision)
-    return EnvironmentFacts(
-        name=layout.name,
-        revision=snapshot.revision,
+    return facts._replace(
         record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,
-        totals=snapshot.totals,
-        packages=len(list_packages(package_paths(snapshot.manifest()))),
         generations=sum(1 for other in records.kept() if other.inode != snapshot.scan.inode),
-        problem=_problem(layout),
     )
