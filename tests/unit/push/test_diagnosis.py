@@ -73,6 +73,15 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
         (_health(prefix=PREFIX._replace(free_bytes=10**6)), "1.0 MB are free", "gc", True),
         (_health(prefix=PREFIX._replace(free_inodes=9)), "inodes are free", "gc", False),
         (_health(tools=HEALTH.tools[:1]), "no conda, mamba", "micromamba", False),
+        *(
+            (
+                _health(tools=(*HEALTH.tools, ToolFacts(name, f"/opt/{name}", ""))),
+                f"/opt/{name} does not tell its version",
+                f"ssh -t alice@server2 '/opt/{name} --version'",
+                False,
+            )
+            for name in ("rsync", "mamba")
+        ),
         (_health(server=HEALTH.server._replace(codecs=("zlib",))), "no zstd", "zstandard", False),
         (
             _health(server=HEALTH.server._replace(platform=PLATFORM._replace(machine="aarch64"))),

@@ -161,6 +161,11 @@ def _about_methods(
 
 def _about_tools(examination: Examination, health: HealthFacts) -> Iterator[Complaint]:
     tools = {tool.name: tool for tool in health.tools}
+    for tool in health.tools:
+        if not tool.version and tool.name in ("rsync", *TOOLS):
+            ask = f"{shlex.quote(tool.path)} --version"
+            complaint = f"{tool.path} does not tell its version: it may not work"
+            yield Complaint(complaint, _there(examination, ask))
     holes = rsync_holes(tools.get("rsync"))
     if holes:
         complaint = (
