@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from envsync.conda.credential_texts import GLUED, SECRETS
+from envsync.conda.credential_texts import GLUED, SECRETS, without_parameters
 
 CREDENTIAL_FILE_MAX_BYTES = 64 << 20
 """Far above the largest of these files: a conda record that lists many files has some MB."""
@@ -32,10 +32,8 @@ _IN_ADDRESSES = (
     re.compile(rb"://[^\s\"'<>\\/?#@]*:[^\s\"'<>\\/?#]+@"),
     re.compile(rb"https?://[^\s\"'<>\\/?#]+@"),
     re.compile(rb"://[^\s\"'<>\\/]+(?:/[^\s\"'<>\\/]+){0,3}/t/[A-Za-z0-9_-]{4,}"),
-    re.compile(
-        rb"://[^\s\"'<>\\]{0,500}?[?&][\w-]{0,20}(?:token|signature|api_?key|secret)[\w-]{0,20}=\w"
-    ),
 )
+_PARAMETERS = re.compile(rb"://[^\s\"'<>\\?]{0,2000}\?([^\s\"'<>\\]+)")
 _IN_SETTINGS = (
     re.compile(rb"(?m)^[ \t]*(?:machine[ \t]+\S+.{0,500}[ \t])?password[ \t]+\S"),
     # In settings, and in scripts that run when the environment is activated.
@@ -70,4 +68,10 @@ def may_be_in(directory: bytes) -> bool:
 def holds_credentials(path: bytes, content: bytes) -> bool:
     """Return whether one of these files holds credentials; in conda records only URLs can."""
     patterns = _IN_ADDRESSES if _RECORD.match(path) else (*_IN_ADDRESSES, *_IN_SETTINGS)
-    return any(pattern.search(content) for pattern in patterns)
+    return any(pattern.search(content) for pattern in patterns) or _has_secret_parameter(content)
+
+
+def _has_secret_parameter(content: bytes) -> bool:
+    """Return whether an address has a parameter that would be hidden in an output."""
+    texts = (match.group(1).decode("latin-1") for match in _PARAMETERS.finditer(content))
+    return any(without_parameters(text) != text for text in texts)

@@ -107,7 +107,7 @@ def without_credentials(text: str) -> str:
     for pattern in (_TOKEN_WITHOUT_SCHEME, _USER_OPTION, _PROXY_OPTION, _HEADER):
         text = pattern.sub(_without_value, text)
     text = _KNOWN_TOKEN.sub(HIDDEN, text)
-    return _OPTION.sub(_without_named_value, _without_parameters(text))
+    return _OPTION.sub(_without_named_value, without_parameters(text))
 
 
 def _without_password(match: Match[str]) -> str:
@@ -122,7 +122,7 @@ def _without_value(match: Match[str]) -> str:
     return match.group(1) + HIDDEN
 
 
-def _without_parameters(text: str) -> str:
+def without_parameters(text: str) -> str:
     """Hide VALUE in NAME=VALUE and NAME: VALUE if the name says it is secret, also inside a URL."""
     parts, end, plain_end = [], 0, 0
     for match in _ASSIGNED.finditer(text):

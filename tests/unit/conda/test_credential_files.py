@@ -7,6 +7,7 @@ import time
 import pytest
 
 from envsync.conda.credential_files import holds_credentials, may_be_in, may_hold_credentials
+from envsync.conda.credentials import redacted
 
 ACTIVATE = b"etc/conda/activate.d/env_vars.sh"
 
@@ -80,9 +81,46 @@ def test_files_that_hold_some(path: bytes, content: bytes, found: bool) -> None:
     assert holds_credentials(path, content) is found
 
 
+@pytest.mark.parametrize(
+    ("query", "is_secret"),
+    [
+        ("X-Amz-Date=20261130T120000Z&X-Amz-Credential=AKIA%2F20261130&X-Amz-Signature=5ec", True),
+        ("X-Amz-Security-Token=5ec", True),
+        ("AWSAccessKeyId=A&Expires=1&Signature=5ec", True),
+        ("Policy=" + "eyJ" * 300 + "&Signature=5ec", True),
+        ("X-Goog-Signature=5ec", True),
+        ("sv=2020-04-08&se=2027&sig=5ec", True),
+        ("ApiKey=5ec", True),
+        ("api_key=5ec", True),
+        ("auth=5ec", True),
+        ("password=5ec", True),
+        ("access_token=5ec", True),
+        ("token=", False),
+        ("token=false", False),
+        ("design=5ec&authors=x&sigma=2", False),
+        ("name=x-1.whl&channel=main", False),
+    ],
+)
+@pytest.mark.parametrize("path", [b"conda-meta/x-1-0.json", b"lib/a-1.dist-info/direct_url.json"])
+def test_parameter_of_an_address_is_a_credential_where_output_would_hide_it(
+    path: bytes, query: str, is_secret: bool
+) -> None:
+    address = f"https://h/x?{query}"
+    assert holds_credentials(path, f'{{"url": "{address}"}}'.encode()) is is_secret
+    assert (redacted(address) != address) is is_secret
+
+
 def test_a_large_record_takes_no_longer_than_it_is() -> None:
     one = b'{"_path": "lib/python3.11/site-packages/a/token.py", "sha256": "%064d"},\n' % 7
-    long = (b" " * 50_000, b"token " * 7_000, b"a-" * 25_000, b"://a" * 12_000, b"://:" * 12_000)
+    long = (
+        b"://?" * 12_000,
+        b"://a?b=1&" * 5_000,
+        b" " * 50_000,
+        b"token " * 7_000,
+        b"a-" * 25_000,
+        b"://a" * 12_000,
+        b"://:" * 12_000,
+    )
     for path, content in ((b"conda-meta/x.json", one * 20_000), *((ACTIVATE, c) for c in long)):
         began = time.process_time()
         assert not holds_credentials(path, content)
