@@ -78,8 +78,8 @@ class DirectTransport:
         output = Output()
         for data in printed():
             follow(job, output, data)
-        if is_full(ended.said):
-            raise failed_run(job, ended.exit_code, ended.said)
+        if is_full(ended.stderr):
+            raise failed_run(job, ended.exit_code, ended.stderr)
         # What rsync did not bring goes through this machine.
         if ended.exit_code in (0, *PARTIAL_EXIT_CODES):
             return stamped(job, output)
@@ -88,7 +88,7 @@ class DirectTransport:
 
 
 def _failed(server: str, ended: RsyncEnded) -> str:
-    lines = ended.said.strip().splitlines()
+    lines = ended.stderr.strip().splitlines()
     reason = lines[-1][:200] if lines else f"exit status {ended.exit_code}"
     return f"through this machine: rsync from {server} failed ({reason})"
 
@@ -98,7 +98,7 @@ def _refused(direct: Direct, job: Job) -> str | None:
     if reached.which >= 0:
         return None
     or_by_agent = " or with your forwarded agent" if direct.agent_forwarded else ""
-    return f"{direct.server} cannot log in there by itself{or_by_agent} ({reached.said})"
+    return f"{direct.server} cannot log in there by itself{or_by_agent} ({reached.reason})"
 
 
 def _logins(job: Job) -> list[list[str]]:

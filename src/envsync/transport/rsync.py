@@ -58,8 +58,8 @@ class RsyncTransport:
         output = Output()
         run = RsyncRun(_argv(job), partial(follow, job, output))
         exit_code = run.finish(path for path, _ in job.items)
-        if exit_code not in (0, *PARTIAL_EXIT_CODES) or is_full(run.said):
-            raise failed_run(job, exit_code, run.said)
+        if exit_code not in (0, *PARTIAL_EXIT_CODES) or is_full(run.stderr):
+            raise failed_run(job, exit_code, run.stderr)
         return stamped(job, output)
 
 

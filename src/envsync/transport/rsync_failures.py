@@ -16,34 +16,34 @@ _NOT_CLEAN = "is your shell clean?"
 _DETAILS = 8
 
 
-def is_full(printed: str) -> bool:
+def is_full(stderr: str) -> bool:
     """Return whether the target's disk or quota is full, which exit codes 11 and 23 can mean."""
-    lines = [line for line in printed.splitlines() if "[sender]" not in line]
+    lines = [line for line in stderr.splitlines() if "[sender]" not in line]
     return any(text in line for line in lines for text in _FULL)
 
 
-def failure(exit_code: int, printed: str, server: str, *, is_link_alive: bool) -> EnvsyncError:
+def failure(exit_code: int, stderr: str, server: str, *, is_link_alive: bool) -> EnvsyncError:
     """Return the error for a run that failed: by its exit code, or because a disk is full.
 
     `is_link_alive` says whether envsync's own session with the server still answers.
     """
     kind: type[EnvsyncError] = TransferFailed
     hint: str | None = None  # that of the class
-    if REFUSED in printed:
+    if REFUSED in stderr:
         kind, message = Locked, "another push of it has begun there"
-    elif is_full(printed):
+    elif is_full(stderr):
         kind, message = NoSpace, "its disk or quota is full; the live environment is untouched"
         gc = command_line("gc", server)
         hint = f"free some space there (`{gc}` frees what no version needs), then push again"
     elif not is_link_alive:
         kind, message = ConnectionLost, "the connection was lost"
-    elif _NOT_CLEAN in printed:
+    elif _NOT_CLEAN in stderr:
         message = "its rsync prints something before it starts, or is not rsync"
         hint = "`command -v rsync` there shows which one it is; or omit --transport"
     else:
         message = _what_failed(exit_code)
         hint = "run the same command again: it resumes; or use --transport stream"
-    return kind(message, hint=hint, details=_lines(printed), server=server)
+    return kind(message, hint=hint, details=_lines(stderr), server=server)
 
 
 def _what_failed(exit_code: int) -> str:
@@ -57,5 +57,5 @@ def _what_failed(exit_code: int) -> str:
     return f"rsync failed (exit status {exit_code})"
 
 
-def _lines(printed: str) -> list[str]:
-    return [line for line in printed.splitlines() if line.strip()][-_DETAILS:]
+def _lines(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if line.strip()][-_DETAILS:]

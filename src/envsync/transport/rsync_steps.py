@@ -83,7 +83,7 @@ def _beyond(counted: int, report: Callable[[int], None]) -> Callable[[int], None
     return report_rest
 
 
-def failed_run(job: Job, exit_code: int, said: str) -> EnvsyncError:
+def failed_run(job: Job, exit_code: int, stderr: str) -> EnvsyncError:
     assert job.target.link is not None
     is_link_alive = True
     if exit_code > 0:
@@ -91,4 +91,4 @@ def failed_run(job: Job, exit_code: int, said: str) -> EnvsyncError:
             job.target.ask(HELLO, None)
         except ConnectionLost:
             is_link_alive = False
-    return failure(exit_code, said, job.target.link.server, is_link_alive=is_link_alive)
+    return failure(exit_code, stderr, job.target.link.server, is_link_alive=is_link_alive)

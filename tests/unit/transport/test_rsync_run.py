@@ -67,4 +67,4 @@ def test_an_ssh_that_may_not_be_run_gets_in_nowhere(tmp_path: Path) -> None:
     ssh.touch(0o600)
     found = reach([[str(ssh), "server2"], [str(ssh), "10.0.0.2"]])
     assert found.which == -1
-    assert "Permission denied" in found.said
+    assert "Permission denied" in found.reason

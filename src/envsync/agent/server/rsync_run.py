@@ -18,7 +18,7 @@ IO_TIMEOUT_SECONDS = 60
 _STALL_SECONDS = 3 * IO_TIMEOUT_SECONDS
 """After this long without output, rsync is killed; its own timeout should have ended it before."""
 
-_SAID_BYTES = 16 << 10
+_STDERR_BYTES = 16 << 10
 # Becomes the command in its arguments, which the kernel kills when the thread that started it ends,
 # even if that was killed, or exited at once after Ctrl-C.
 _MORTAL = """
@@ -40,18 +40,18 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class RsyncRun:
-    """One run of rsync: `on_output` gets its stdout, `said` is the end of its stderr."""
+    """One run of rsync: `on_output` gets its stdout, and `stderr` is the end of the other."""
 
     def __init__(self, argv: Sequence[bytes], on_output: Callable[[bytes], None]) -> None:
         """`argv` makes rsync read the paths from stdin (`--from0 --files-from=-`)."""
         self._argv = argv
         self._on_output = on_output
-        self._said: Deque[bytes] = deque()
+        self._stderr: Deque[bytes] = deque()
         self._heard = time.monotonic()
 
     @property
-    def said(self) -> str:
-        return b"".join(self._said).decode("utf-8", "backslashreplace")
+    def stderr(self) -> str:
+        return b"".join(self._stderr).decode("utf-8", "backslashreplace")
 
     def finish(self, paths: Iterable[bytes]) -> int:
         """Run it for `paths`; return its exit status, negative if a signal ended it."""
@@ -96,10 +96,10 @@ class RsyncRun:
         data = os.read(pipe.fileno(), 4096)
         while data:
             self._heard = time.monotonic()
-            self._said.append(data)
+            self._stderr.append(data)
             kept += len(data)
-            while kept > _SAID_BYTES:
-                kept -= len(self._said.popleft())
+            while kept > _STDERR_BYTES:
+                kept -= len(self._stderr.popleft())
             data = os.read(pipe.fileno(), 4096)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:

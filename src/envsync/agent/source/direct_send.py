@@ -44,4 +44,4 @@ def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
 def run_rsync(argv: Sequence[str], paths: bytes, emit: Callable[[bytes], None]) -> RsyncEnded:
     """Send the files at these NUL-separated paths; `emit` gets rsync's progress output."""
     run = RsyncRun([os.fsencode(argument) for argument in argv], emit)
-    return RsyncEnded(run.finish(paths.split(b"\0")), run.said)
+    return RsyncEnded(run.finish(paths.split(b"\0")), run.stderr)

@@ -106,15 +106,15 @@ class GlibcFacts(NamedTuple):
 
 
 class ReachFacts(NamedTuple):
-    """The index of the command that connected, or -1 and the error message of the last one."""
+    """The index of the command that connected, or -1 and the `reason` why the last one did not."""
 
     which: int
-    said: str
+    reason: str
 
 
 class RsyncEnded(NamedTuple):
     exit_code: int
-    said: str
+    stderr: str
 
 
 OPEN_SOURCE = Operation[OpenSource, SourceOpened]("source.open")
