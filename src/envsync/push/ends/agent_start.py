@@ -19,7 +19,7 @@ something now and then. Silent, they may take `Timeouts.silence_seconds`."""
 
 # The exit statuses of a forced command that succeeds, of nologin, and of a shell for git only.
 _LOGIN_STATUS = (0, 1, 128)
-_LINES_TOLD = 8
+_LINES_SHOWN = 8
 # Shows whether a link is alive: the server grants it before any login file runs.
 _NOTHING = "exec /bin/sh -c 'exit 0'"
 
@@ -90,9 +90,9 @@ class AgentStart:
     def explain(self, error: ConnectionLost) -> EnvsyncError:
         """Return the reason why the agent did not start, judged by its command's exit status."""
         status = self._session.exit_status(5.0)
-        said = self._session.stderr_tail().strip()
-        instead = b"" if status is None else self._said_instead()
-        details = [*error.details, *_lines(instead), *said.splitlines()][-_LINES_TOLD:]
+        stderr = self._session.stderr_tail().strip()
+        stdout = b"" if status is None else self._unread_stdout()
+        details = [*error.details, *_lines(stdout), *stderr.splitlines()][-_LINES_SHOWN:]
         self._session.close()
         if status == bootstrap.EXIT_NO_PYTHON:
             return AgentFailed(
@@ -111,7 +111,7 @@ class AgentStart:
         if status is None:
             error.server = self._server
             return error
-        if status in _LOGIN_STATUS and "Traceback" not in said:
+        if status in _LOGIN_STATUS and "Traceback" not in stderr:
             return AgentFailed(
                 "it runs something else instead of the command that it was sent",
                 hint="look for command= in authorized_keys there, ForceCommand in its sshd_config, "
@@ -127,14 +127,14 @@ class AgentStart:
             details=details,
         )
 
-    def _said_instead(self) -> bytes:
-        """Return the unread stdout of a command that is not the agent."""
-        said = b""
+    def _unread_stdout(self) -> bytes:
+        """Return what a command that is not the agent printed since."""
+        stdout = b""
         with contextlib.suppress(ConnectionLost, AgentFailed):
-            while len(said) < NOISE_BYTES_MAX and (part := self._session.read(4096)):
-                said += part
+            while len(stdout) < NOISE_BYTES_MAX and (part := self._session.read(4096)):
+                stdout += part
                 self._require_time()
-        return said
+        return stdout
 
 
 def _missing(seen: bytes, mark: bytes) -> int:
@@ -145,6 +145,6 @@ def _missing(seen: bytes, mark: bytes) -> int:
     return len(mark)
 
 
-def _lines(said: bytes) -> list[str]:
-    lines = said.decode("utf-8", "replace").splitlines()
-    return [line[:200] for line in lines if line.strip()][-_LINES_TOLD:]
+def _lines(printed: bytes) -> list[str]:
+    lines = printed.decode("utf-8", "replace").splitlines()
+    return [line[:200] for line in lines if line.strip()][-_LINES_SHOWN:]
