@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -62,18 +62,13 @@ def push_and_show(
     view = PushView(invocation.terminal, request, verbose=invocation.verbose)
     servers = [destination.server for destination in request.destinations]
     known = InOrder(servers, PushReport.to_json, on_known)
-    errors: list[EnvsyncError] = []
-
-    def with_warnings(report: PushReport) -> PushReport:
-        if report.error is not None:
-            return report  # the warnings are about what this push does nevertheless
-        return replace(report, warnings=(*warnings, *report.warnings))
+    reports: dict[str, PushReport] = {}
 
     def on_report(report: PushReport) -> None:
-        report = with_warnings(report)
+        if report.error is None:  # the warnings are about what this push does nevertheless
+            report = replace(report, warnings=(*warnings, *report.warnings))
+        reports[report.server] = report
         known.add(report.server, report)
-        if report.error is not None:
-            errors.append(report.error)
         view.on_report(report)
 
     fan_out = FanOut(
@@ -81,18 +76,23 @@ def push_and_show(
     )
     try:
         with view:
-            reports = [with_warnings(report) for report in fan_out.run()]
+            fan_out.run()
     except KeyboardInterrupt:
         for report in fan_out.in_doubt():
             on_report(report)
-        invocation.terminal.errors(errors)
+        invocation.terminal.errors(_errors(reports.values()))
         raise
-    view.conclude(reports)
-    return reports
+    in_order = [reports[server] for server in servers]
+    view.conclude(in_order)
+    return in_order
+
+
+def _errors(reports: Iterable[PushReport]) -> list[EnvsyncError]:
+    return [report.error for report in reports if report.error is not None]
 
 
 def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], source: str) -> None:
-    errors = [report.error for report in reports if report.error is not None]
+    errors = _errors(reports)
     if not errors:
         return
     if len(reports) == 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from envsync.cli.output.terminal import Terminal, listed
 from envsync.cli.pushing import report_text as push_text
 from envsync.cli.pushing.request import PushRequest
-from envsync.push.steps.report import PushReport, ServerProgress
+from envsync.push.steps.report import FAILED, PushReport, ServerProgress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,7 +63,7 @@ class PushView:
         """Print a report as soon as it is known; may be called from any thread."""
         is_only = len(self._request.destinations) == 1
         with self._lock:
-            if self._closed or (report.outcome == "failed" and is_only):
+            if self._closed or (report.outcome == FAILED and is_only):
                 return  # the error itself is shown at the end
             if self._live is not None:
                 self._live.remove(report.server)
