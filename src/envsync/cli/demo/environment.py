@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 from envsync.conda.relocation import CannotRelocate, Move, Relocation
 from envsync.errors import SourceRefused
-from envsync.push.packing import recorded_digests
 from envsync.push.packing.record_correction import RewrittenFiles
+from envsync.push.packing.regular_files import regular_files
 
 PACKAGE = "demo_package"
 SCRIPT = "demo-package"
@@ -115,7 +115,7 @@ def copy(environment: Path, path: Path) -> str:
 def _relocate(top: Path, relocation: Relocation) -> None:
     """Replace the paths in files and links, except where there is no room, or no permission."""
     rewritten = RewrittenFiles(top, ())
-    for name, size_bytes in list(recorded_digests.files(top)):
+    for name, size_bytes in list(regular_files(top)):
         if size_bytes <= _REWRITTEN_BYTES_MAX:
             with contextlib.suppress(CannotRelocate, PermissionError):
                 rewritten.replace(top / name, relocation.rewrite)

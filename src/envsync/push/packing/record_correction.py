@@ -17,7 +17,7 @@ from envsync.conda.relocated_records import (
     is_pip_record,
     with_new_digests,
 )
-from envsync.push.packing.recorded_digests import files
+from envsync.push.packing.regular_files import regular_files
 
 
 class RewrittenFiles:
@@ -64,7 +64,7 @@ class RewrittenFiles:
         """Have the records say what the files are now, if they said what these were before."""
         for is_record in (is_pip_record, is_conda_record):
             rewritten = self._rewritten()
-            for path, _ in files(self._top):
+            for path, _ in regular_files(self._top):
                 if is_record(os.fsencode(path)):
                     correct = functools.partial(
                         with_new_digests, os.fsencode(path), rewritten=rewritten
@@ -84,7 +84,7 @@ class RewrittenFiles:
 def _prefixes_as_packaged(top: Path) -> dict[bytes, bytes]:
     """Return, by path, what conda's packages have in place of the prefix in their scripts."""
     by_path: dict[bytes, bytes] = {}
-    for path, _ in files(top):
+    for path, _ in regular_files(top):
         if is_conda_record(os.fsencode(path)):
             record = (top / path).read_bytes()
             if b'"bin/' in record:  # in few of them, and the others are large

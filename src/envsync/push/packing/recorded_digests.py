@@ -11,13 +11,14 @@ import base64
 import csv
 import hashlib
 import json
-import os
 import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from envsync.push.packing.regular_files import regular_files
 
 _CONDA_RECORD = re.compile(r"conda-meta/[^/]+\.json")
 _PIP_RECORD = re.compile(r"(.+/)?site-packages/[^/]+\.dist-info/RECORD")
@@ -38,7 +39,7 @@ def differing(top: Path) -> list[str]:
     A file of another length was edited, or is another installer's: damage to an archive changes no
     length. If several packages have a file, one that agrees is enough.
     """
-    sizes = {path: size for path, size in files(top) if not path.endswith(".pyc")}
+    sizes = {path: size for path, size in regular_files(top) if not path.endswith(".pyc")}
     claims = defaultdict(list)
     for claim in _claims_of_conda(top, sizes):
         claims[claim.path].append(claim)
@@ -51,19 +52,6 @@ def differing(top: Path) -> list[str]:
     return sorted(
         path for path, of_it in claims.items() if _is_something_else(top, path, sizes[path], of_it)
     )
-
-
-def files(top: Path) -> Iterator[tuple[str, int]]:
-    """Yield every regular file that is not behind a link, with its size."""
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
-        with os.scandir(top / below) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{below}{entry.name}/")
-                elif entry.is_file(follow_symlinks=False):
-                    yield below + entry.name, entry.stat(follow_symlinks=False).st_size
 
 
 def _is_something_else(top: Path, path: str, size_bytes: int, claims: Iterable[_Claim]) -> bool:
