@@ -10,7 +10,7 @@ import posixpath
 import re
 from typing import Sequence
 
-from envsync.conda.site_packages import SITE_PACKAGES
+from envsync.conda.metadata import SITE_PACKAGES
 
 # Paths that conda, mamba and micromamba write into environments or have users write: the
 # package cache (in records), other environments, commands (in histories), activation scripts.

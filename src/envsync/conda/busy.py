@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from typing import Iterable, List, NamedTuple, Tuple
 
-from envsync.conda.site_packages import SITE_PACKAGES
+from envsync.conda.metadata import HISTORY, SITE_PACKAGES
 
 YOUNG_SECONDS = 600.0
 """A leftover younger than this can belong to an installer that we cannot see."""
-
-HISTORY = b"conda-meta/history"
 
 _LEFTOVER = re.compile(
     rb"(" + SITE_PACKAGES + rb"/~[^/]*|(?:.*/)?\.condatmp|.*\.c~)(?:/.*)?",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from envsync.conda.credential_texts import GLUED, SECRETS, without_parameters
+from envsync.conda.metadata import is_conda_record
 
 CREDENTIAL_FILE_MAX_BYTES = 64 << 20
 """Far above the largest of these files: a conda record that lists many files has some MB."""
@@ -16,7 +17,6 @@ _FILES = (
     re.compile(rb"(?:\.?condarc|condarc\.d/[^/]+)\Z"),
     re.compile(rb"etc/conda/.*\.(?:sh|csh|fish|xsh|ps1|bat|json)\Z", re.DOTALL),
 )
-_RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
 _NAMED = (
     rb"(?:%s|[_-]pwd|(?<![a-z])%s?pass(?![0-9]{0,9}[ \t]*[=:][ \t]*[0-9]{1,3}(?:[\s;]|\Z)))"
     % (SECRETS.encode(), GLUED.encode())
@@ -67,7 +67,7 @@ def may_be_in(directory: bytes) -> bool:
 
 def holds_credentials(path: bytes, content: bytes) -> bool:
     """Return whether one of these files holds credentials; in conda records only URLs can."""
-    patterns = _IN_ADDRESSES if _RECORD.match(path) else (*_IN_ADDRESSES, *_IN_SETTINGS)
+    patterns = _IN_ADDRESSES if is_conda_record(path) else (*_IN_ADDRESSES, *_IN_SETTINGS)
     return any(pattern.search(content) for pattern in patterns) or _has_secret_parameter(content)
 
 

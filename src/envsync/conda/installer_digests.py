@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
 from typing import Any, Iterator, Tuple
 
+from envsync.conda.metadata import path_bytes, record_rows
 from envsync.files.json_object import json_object
 
 FileDigest = Tuple[bytes, bytes]
@@ -39,22 +39,18 @@ def _of_row(row: Any) -> FileDigest:
         return b"", b""
     noted = row.get("sha256_in_prefix") or row.get("sha256")
     try:
-        return row["_path"].encode("utf-8", "surrogateescape"), bytes.fromhex(str(noted))
+        return path_bytes(row["_path"]), bytes.fromhex(str(noted))
     except (TypeError, ValueError):
         return b"", b""
 
 
 def in_pip_record(content: bytes) -> Iterator[FileDigest]:
     """Yield the digests in a `.dist-info/RECORD`; paths are relative to its site-packages."""
-    lines = content.decode("utf-8", "surrogateescape").splitlines()
-    try:
-        for path, noted, *_ in (row for row in csv.reader(lines) if len(row) > 1):
-            algorithm, _, value = noted.partition("=")
-            digest = _of_base64(value) if algorithm == "sha256" else b""
-            if len(digest) == _DIGEST_BYTES and "\0" not in path:
-                yield path.encode("utf-8", "surrogateescape"), digest
-    except csv.Error:
-        return
+    for path, noted, *_ in (row for row in record_rows(content) if len(row) > 1):
+        algorithm, _, value = noted.partition("=")
+        digest = _of_base64(value) if algorithm == "sha256" else b""
+        if len(digest) == _DIGEST_BYTES and "\0" not in path:
+            yield path_bytes(path), digest
 
 
 def _of_base64(text: str) -> bytes:

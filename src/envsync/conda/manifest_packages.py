@@ -6,7 +6,7 @@ import re
 from typing import Dict, FrozenSet, Iterator, Tuple
 
 from envsync.conda import packages
-from envsync.conda.site_packages import SITE_PACKAGES
+from envsync.conda.metadata import SITE_PACKAGES
 from envsync.tree.entry import join, split
 from envsync.tree.listing import Listing, names
 from envsync.tree.manifest import Manifest

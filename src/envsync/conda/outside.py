@@ -14,7 +14,7 @@ from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Option
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from envsync.conda.base_prefix import base_of, is_condas, is_named_for_conda
-from envsync.conda.site_packages import SITE_PACKAGES
+from envsync.conda.metadata import SITE_PACKAGES
 from envsync.files.json_object import json_object
 
 LEAD_FILE_MAX_BYTES = 1024 * 1024

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
 import json
 import os
 import posixpath
 import re
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
+from envsync.conda.metadata import path_bytes, record_rows
 from envsync.conda.packages import (
     CONDA,
     RECORD_MAX_BYTES,
@@ -104,7 +102,7 @@ def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
     files = json_object(content).get("files")
     if not isinstance(files, list):
         return ()
-    return tuple(_to_bytes(path) for path in files if isinstance(path, str))
+    return tuple(path_bytes(path) for path in files if isinstance(path, str))
 
 
 def files_of_record(content: bytes, site_packages: bytes) -> Iterator[bytes]:
@@ -112,13 +110,11 @@ def files_of_record(content: bytes, site_packages: bytes) -> Iterator[bytes]:
 
     Paths that lead out of the environment are left out.
     """
-    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
-    with contextlib.suppress(csv.Error):
-        for row in csv.reader(text):
-            if row and row[0]:
-                path = posixpath.normpath(posixpath.join(site_packages, _to_bytes(row[0])))
-                if not path.startswith((b"/", b"../")):
-                    yield path
+    for row in record_rows(content):
+        if row and row[0]:
+            path = posixpath.normpath(posixpath.join(site_packages, path_bytes(row[0])))
+            if not path.startswith((b"/", b"../")):
+                yield path
 
 
 def is_record(path: bytes) -> bool:
@@ -148,10 +144,3 @@ def _files(installed: Installed, read: ReadFile) -> Iterable[bytes]:
 
 def _bounded(content: Optional[bytes]) -> bytes:
     return b"" if content is None or len(content) > RECORD_MAX_BYTES else content
-
-
-def _to_bytes(path: str) -> bytes:
-    try:
-        return path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate: no file has such a name
-        return b""

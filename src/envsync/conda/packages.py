@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from envsync.conda.site_packages import SITE_PACKAGES
+from envsync.conda.metadata import SITE_PACKAGES
 
 CONDA = "conda"
 PYPI = "pypi"

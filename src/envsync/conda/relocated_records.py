@@ -13,6 +13,7 @@ import contextlib
 import re
 from typing import Dict, Iterator, Mapping, Match, NamedTuple, Optional, Pattern
 
+from envsync.conda.metadata import is_conda_record
 from envsync.conda.relocation import BINARY, TEXT, Placeholder
 from envsync.files.json_object import json_object
 
@@ -23,8 +24,6 @@ _IN_PREFIX = re.compile(rb'("sha256_in_prefix"\s*:\s*")([0-9a-f]{64})(")')
 _PACKAGED = re.compile(rb'("sha256"\s*:\s*")([0-9a-f]{64})(")')
 _SIZE = re.compile(rb'("size_in_bytes"\s*:\s*)(\d+)')
 _RECORD_HASH = re.compile(rb"sha256=([A-Za-z0-9_-]{43}),(\d+)")
-_CONDA_RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
-_PIP_RECORD = re.compile(rb"(?:.*/)?[^/]+\.dist-info/RECORD\Z")
 
 
 class Rewritten(NamedTuple):
@@ -37,14 +36,6 @@ class Rewritten(NamedTuple):
 
 ByDigest = Mapping[bytes, Rewritten]
 """Rewritten files by their SHA-256 before."""
-
-
-def is_conda_record(path: bytes) -> bool:
-    return _CONDA_RECORD.match(path) is not None
-
-
-def is_pip_record(path: bytes) -> bool:
-    return _PIP_RECORD.match(path) is not None
 
 
 def with_new_digests(path: bytes, content: bytes, rewritten: ByDigest) -> bytes:

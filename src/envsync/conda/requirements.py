@@ -8,7 +8,6 @@ from `conda-meta/history`. Credentials are left out, because each server uses it
 from __future__ import annotations
 
 import ast
-import contextlib
 import os
 import re
 import shlex
@@ -28,14 +27,13 @@ from typing import (
 from urllib.parse import urlsplit, urlunsplit
 
 from envsync.conda.credential_texts import user_that_may_stay
+from envsync.conda.metadata import HISTORY, SITE_PACKAGES, path_bytes
 from envsync.conda.packages import CONDA, Installed, ReadFile, find_installed, normalized
-from envsync.conda.site_packages import SITE_PACKAGES
 from envsync.errors import SourceRefused
 from envsync.files.json_object import json_object
 
 NOARCH = "noarch"
 
-_HISTORY = b"conda-meta/history"
 _EGG_LINK = re.compile(SITE_PACKAGES + rb"/([^/]+)\.egg-link")
 _METADATA = re.compile(r"(.*\.(?:dist|egg)-info)(?:/|\Z)")
 _TOKEN = re.compile(r"/t/[^/]+(?=/)")
@@ -103,7 +101,7 @@ def requirements(paths: Iterable[bytes], read: ReadFile) -> Requirements:
         channels_of(records),
         tuple(sorted(_of_conda(record) for record in records)),
         tuple(sorted(pip)),
-        requested_specs((read(_HISTORY) or b"").decode("utf-8", "replace")),
+        requested_specs((read(HISTORY) or b"").decode("utf-8", "replace")),
     )
 
 
@@ -138,9 +136,7 @@ def _metadata_of(record: Dict[str, Any]) -> Set[bytes]:
     for path in files if isinstance(files, list) else ():
         match = _METADATA.match(path) if isinstance(path, str) else None
         if match:
-            # JSON can spell a lone surrogate, which is in no file's name.
-            with contextlib.suppress(UnicodeEncodeError):
-                directories.add(match.group(1).encode("utf-8", "surrogateescape"))
+            directories.add(path_bytes(match.group(1)))
     return directories
 
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from envsync.conda.site_packages import is_python
+from envsync.conda.metadata import is_python
 
 
 class DirectoryId(NamedTuple):

@@ -45,6 +45,14 @@ def test_odd_notes_tell_nothing(document: bytes) -> None:
     assert list(in_conda_record(document)) == []
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x0b", "\x1c", "\x85"])
+def test_character_that_ends_lines_in_some_texts_may_be_in_a_path(character: str) -> None:
+    noted = base64.urlsafe_b64encode(bytes(32)).rstrip(b"=").decode()
+    path = f"a{character}b.py"
+    record = f"{path},sha256={noted},7\r\n".encode()
+    assert list(in_pip_record(record)) == [(path.encode(), bytes(32))]
+
+
 def test_path_that_no_file_can_have_is_left_out() -> None:
     """It would be opened, which ends in another error than of a file that is not there."""
     row = {"_path": "a\0b", "sha256": DIGEST.hex()}

@@ -6,13 +6,8 @@ import base64
 import hashlib
 import json
 
-from envsync.conda.relocated_records import (
-    Rewritten,
-    is_conda_record,
-    is_pip_record,
-    placeholders,
-    with_new_digests,
-)
+from envsync.conda.metadata import is_conda_record, is_pip_record
+from envsync.conda.relocated_records import Rewritten, placeholders, with_new_digests
 from envsync.conda.relocation import BINARY, TEXT, Placeholder
 
 OLD, NEW = (hashlib.sha256(word).digest() for word in (b"old", b"new"))

@@ -27,9 +27,9 @@ from envsync.agent.wire.rebuild_operations import (
     Install,
     RunFacts,
 )
+from envsync.conda.metadata import SITE_PACKAGES
 from envsync.conda.packages import RECORD_MAX_BYTES
 from envsync.conda.requirements import Requirements, requirements
-from envsync.conda.site_packages import SITE_PACKAGES
 from envsync.errors import AgentFailed, TransferFailed
 from envsync.tree.entry import join
 from envsync.tree.manifest import Manifest

@@ -7,6 +7,7 @@ from typing import List, Optional
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.wire.messages import Finding
+from envsync.conda.metadata import HISTORY
 from envsync.errors import listed
 
 OWN_ENTRIES = ("envs", "pkgs", ".envsync", "lost+found")
@@ -14,7 +15,7 @@ OWN_ENTRIES = ("envs", "pkgs", ".envsync", "lost+found")
 nobody's way."""
 
 _SHOWN = 5
-_OF_CONDA = (os.path.join(b"conda-meta", b"history"), os.path.join(b"bin", b"python"))
+_OF_CONDA = (HISTORY, os.path.join(b"bin", b"python"))
 
 
 def has_conda(prefix: bytes) -> bool:

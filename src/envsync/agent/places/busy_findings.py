@@ -12,6 +12,7 @@ from envsync.agent.trees.content_cache import busy_candidates_of
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.wire.messages import Finding
 from envsync.conda import busy
+from envsync.conda.metadata import HISTORY
 from envsync.tree.local import LocalPaths
 
 _NO_HISTORY = "no-history"
@@ -24,7 +25,7 @@ def busy_findings(scanned: Scan, layout: Layout) -> Tuple[Finding, ...]:
     candidates = ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))
     signs = busy.signs(candidates, time.time())
     left = tuple(
-        Finding(_NO_HISTORY if sign.path == busy.HISTORY else "busy", sign.message, sign.blocking)
+        Finding(_NO_HISTORY if sign.path == HISTORY else "busy", sign.message, sign.blocking)
         for sign in signs
     )
     at_work = installer_findings(layout)

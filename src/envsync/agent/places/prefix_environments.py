@@ -6,7 +6,7 @@ import os
 from typing import FrozenSet, List, NamedTuple, Tuple
 
 from envsync.agent.places.layout import STATE_DIRECTORY
-from envsync.conda.busy import HISTORY
+from envsync.conda.metadata import HISTORY
 from envsync.tree.environment_name import is_environment_name
 
 

@@ -9,7 +9,7 @@ from envsync.agent.source.relocation_cache import KEY_BYTES, Rewrites, Searched
 from envsync.agent.source.verified_read import read_verified, source_changed
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.stat_rows import INODE_MASK, Row, unpack
-from envsync.conda.relocated_records import is_conda_record, is_pip_record
+from envsync.conda.metadata import is_conda_record, is_pip_record
 from envsync.conda.relocation import Relocation
 from envsync.tree import listing as listings
 from envsync.tree.entry import FILE, SYMLINK, Entry, join, split

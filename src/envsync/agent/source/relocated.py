@@ -34,11 +34,8 @@ from envsync.agent.source.verified_read import read_verified
 from envsync.agent.trees.changed_tree import ChangedTree
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import RelocationFacts
-from envsync.conda.relocated_records import (
-    Rewritten,
-    is_conda_record,
-    is_pip_record,
-)
+from envsync.conda.metadata import is_conda_record, is_pip_record
+from envsync.conda.relocated_records import Rewritten
 from envsync.conda.relocation import CannotRelocate, Relocation, StaysAsItIs
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import Manifest

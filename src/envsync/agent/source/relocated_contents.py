@@ -7,13 +7,8 @@ import hashlib
 from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.source.verified_read import read, read_verified
-from envsync.conda.relocated_records import (
-    Rewritten,
-    is_conda_record,
-    is_pip_record,
-    placeholders,
-    with_new_digests,
-)
+from envsync.conda.metadata import is_conda_record, is_pip_record
+from envsync.conda.relocated_records import Rewritten, placeholders, with_new_digests
 from envsync.conda.relocation import Placeholder, Relocation
 from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry

@@ -35,7 +35,7 @@ from envsync.agent.trees.storage import require_good_disk
 from envsync.agent.trees.trees import Trees
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.agent.wire.messages import DirectoryIdentity, Finding, SampleFacts, SourceState
-from envsync.conda.busy import HISTORY
+from envsync.conda.metadata import HISTORY
 from envsync.conda.platform_needs import Platform
 from envsync.errors import SourceRefused
 from envsync.tree.local import LocalPaths

@@ -29,7 +29,7 @@ from envsync.agent.staging.build_plan import Holding
 from envsync.agent.trees.trees import Trees
 from envsync.conda import installer_digests
 from envsync.conda.manifest_packages import metadata_paths
-from envsync.conda.site_packages import is_python
+from envsync.conda.metadata import is_python
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
 from envsync.tree.environment_name import is_environment_name

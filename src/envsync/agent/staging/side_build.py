@@ -28,12 +28,8 @@ from envsync.agent.places.layout import (
 )
 from envsync.agent.places.members import is_foreign
 from envsync.agent.trees.removal import remove_tree
-from envsync.conda.relocated_records import (
-    Rewritten,
-    is_conda_record,
-    is_pip_record,
-    with_new_digests,
-)
+from envsync.conda.metadata import is_conda_record, is_pip_record
+from envsync.conda.relocated_records import Rewritten, with_new_digests
 from envsync.errors import PreflightRefused, VerificationFailed
 from envsync.files.json_object import json_object
 from envsync.tree.environment_name import BASE

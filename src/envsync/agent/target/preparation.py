@@ -15,8 +15,8 @@ from envsync.agent.places.members import is_foreign, owner_finding, require_memb
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
 from envsync.agent.wire.messages import FINDING_HINTS, FOREIGN_OWNER, DirectoryIdentity, Finding
+from envsync.conda.metadata import PYTHON
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
-from envsync.conda.site_packages import PYTHON
 from envsync.errors import Hint, PreflightRefused
 from envsync.tree.environment_name import BASE
 from envsync.tree.manifest import Manifest

@@ -38,13 +38,14 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import row_names, unpack
 from envsync.agent.trees.tree_caches import cache_path
 from envsync.conda import busy
+from envsync.conda.metadata import HISTORY
 from envsync.tree.entry import join
 from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 
 _ANY_BOOT = "any"
 _UNKNOWN_BOOT = "unknown"
-_HISTORY_DIRECTORY = busy.HISTORY.rpartition(b"/")[0]
+_HISTORY_DIRECTORY = HISTORY.rpartition(b"/")[0]
 
 BusyCandidates = Tuple[Tuple[bytes, int], ...]
 """Relative paths, each with the newer of its mtime and ctime in nanoseconds."""

@@ -10,13 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from envsync.conda.relocated_records import (
-    Rewritten,
-    declarations,
-    is_conda_record,
-    is_pip_record,
-    with_new_digests,
-)
+from envsync.conda.metadata import is_conda_record, is_pip_record
+from envsync.conda.relocated_records import Rewritten, declarations, with_new_digests
 from envsync.push.packing.regular_files import regular_files
 
 

@@ -8,7 +8,6 @@ anything is rewritten. It shows nothing about a file without a recorded digest, 
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import json
 import posixpath
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from envsync.conda.metadata import record_rows
 from envsync.push.packing.regular_files import regular_files
 
 _CONDA_RECORD = re.compile(r"conda-meta/[^/]+\.json")
@@ -97,12 +97,8 @@ def _claims_of_pip(top: Path, sizes: Mapping[str, int]) -> Iterator[_Claim]:
     """
     for record in filter(_PIP_RECORD.fullmatch, sizes):
         where = posixpath.dirname(posixpath.dirname(record))
-        text = (top / record).read_text(encoding="utf-8", errors="surrogateescape")
-        try:
-            rows = [row for row in csv.reader(text.splitlines()) if len(row) == 3]
-        except csv.Error:
-            continue
-        for name, said, size in rows:
+        rows = record_rows((top / record).read_bytes())
+        for name, said, size in (row for row in rows if len(row) == 3):
             kind, _, digest = said.partition("=")
             path = posixpath.join(where, name)
             if path in sizes and kind == "sha256" and re.fullmatch("[0-9]{1,18}", size):

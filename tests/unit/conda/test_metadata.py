@@ -10,7 +10,7 @@ import pytest
 
 from envsync.agent.target.preparation import user_site_findings
 from envsync.conda.base_prefix import is_condas
-from envsync.conda.site_packages import SITE_PACKAGES, is_python
+from envsync.conda.metadata import SITE_PACKAGES, is_python
 from envsync.daemon.watch_points import site_packages
 
 PYTHONS = ["python3.8", "python3.13t", "python3", "pypy3.10"]
