@@ -63,7 +63,7 @@ def version_to_go_back_to(
 
 
 def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:
-    """Return whether the version is unchanged, by today's local paths or by those when published.
+    """Return whether the version is unchanged, by the current local paths or those when published.
 
     What was local then was never part of that version, whatever the inventory says now. Raises the
     same errors as `Trees.snapshot`.

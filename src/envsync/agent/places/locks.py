@@ -19,7 +19,7 @@ from envsync.errors import Locked, PreflightRefused
 from envsync.files.json_object import json_object
 
 YIELD_SECONDS = 20.0
-"""How long a holder that yields may take: it looks after each file."""
+"""How long a holder that yields may take: it checks for waiters after each file."""
 _ASK_SECONDS = 0.02
 _GLANCES_MAX = 5
 """How often to retry a taken lock: a process that only asks for the holder (`holder_at`) holds it

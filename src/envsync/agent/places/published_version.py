@@ -1,4 +1,4 @@
-"""A version on record by today's local paths, which may not be those that it was published with.
+"""A version on record by the current local paths: it may have been published with others.
 
 What has become local since is no part of it any more: it belongs to the server now, and whoever
 changes it there has not changed the version.

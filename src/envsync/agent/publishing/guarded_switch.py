@@ -119,7 +119,7 @@ class Publisher:
         If the name was lost on the way to a link, it is given back first. If the disk allows
         neither, the next contact does both. A rename can report a failure although it was done (on
         NFS, an answer may be lost): then the next contact completes the switch. It also finds out
-        what happened if the disk does not say.
+        what happened if reading the name fails.
         """
         try:
             yield
@@ -138,7 +138,7 @@ class Publisher:
             raise
 
     def _is_live(self, version: Record) -> Optional[bool]:
-        """Return whether it is at the name; None if the disk does not even say that."""
+        """Return whether it is at the name; None if reading the name fails."""
         with contextlib.suppress(OSError):
             return self._layout.inode() == version.inode
         return None

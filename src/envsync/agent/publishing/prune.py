@@ -29,7 +29,7 @@ def prune_generations(
     """
     earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
     for record in beyond_keep(earlier, keep, live, replaced):
-        # What cannot be removed harms nobody: the next push, or `gc`, tries again.
+        # What cannot be removed is left for the next push or `gc`.
         with contextlib.suppress(OSError):
             _prune(trees, records, record)
 
@@ -68,7 +68,7 @@ def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
         is_alike = record.was_taken_back and record.own_changes == newest.own_changes
         if not is_alike or record.number >= newest.number:
             continue
-        # What cannot be removed or read harms nobody.
+        # What cannot be removed or read is left where it is.
         with contextlib.suppress(OSError, StorageFailed):
             tree = records.tree(record)
             if tree is None or not _is_removable(tree):

@@ -103,9 +103,9 @@ class _Seen(NamedTuple):
 def processes_using(paths: Sequence[bytes], writers: bytes) -> Tuple[ProcessUse, ...]:
     """Return the processes that run from, work in, map or have open files below a path.
 
-    Of other users' processes, those whose command lines say so. Agents, and what they start to read
-    files, are none of them: they run from the base. Nor is who has the file `writers` open: it
-    fills a staging tree for an agent.
+    A process of another user counts if its command line names such a path. Agents, and the readers
+    that they start, do not count, although they run from the base; nor does a process that has the
+    file `writers` open, because it fills a staging tree for an agent.
     """
     tops = {os.path.realpath(path) + b"/" for path in paths}
     lock = os.path.realpath(writers)
@@ -155,7 +155,7 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
 
 
 def _own_processes(pids: Sequence[int], *, with_readers: bool) -> Iterator[_Seen]:
-    """Yield what these processes of this user show; of readers not the files that they read."""
+    """Yield what these processes of this user show; for a reader, without the files it reads."""
     for pid in pids:
         with contextlib.suppress(OSError):
             argv = _command_line(pid)

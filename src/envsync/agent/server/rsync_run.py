@@ -21,7 +21,7 @@ _STALL_SECONDS = 3 * IO_TIMEOUT_SECONDS
 _STDERR_BYTES = 16 << 10
 # Becomes the command in its arguments, which the kernel kills when the thread that started it ends,
 # even if that was killed, or exited at once after Ctrl-C.
-_MORTAL = """
+_DIES_WITH_PARENT = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 if os.getppid() == int(sys.argv[1]):
@@ -74,7 +74,7 @@ class RsyncRun:
     @contextlib.contextmanager
     def _started(self, paths: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
-            _mortal(self._argv),
+            _ending_with_this_thread(self._argv),
             stdin=paths,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -109,9 +109,9 @@ class RsyncRun:
             time.sleep(1)
 
 
-def _mortal(argv: Sequence[bytes]) -> List[bytes]:
+def _ending_with_this_thread(argv: Sequence[bytes]) -> List[bytes]:
     """Return the command line of a process that does not outlive this thread."""
-    words = [sys.executable, "-I", "-S", "-B", "-c", _MORTAL, str(os.getpid())]
+    words = [sys.executable, "-I", "-S", "-B", "-c", _DIES_WITH_PARENT, str(os.getpid())]
     return [*map(os.fsencode, words), *argv]
 
 

@@ -31,7 +31,7 @@ def installers_at_work(environment: Iterable[bytes]) -> Iterator[Tuple[str, int]
 
 
 def _running_installers() -> Iterator[RunningInstaller]:
-    # Of most processes, only the command line is read, because the daemon looks often.
+    # For most processes, only the command line is read: the daemon calls this often.
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):

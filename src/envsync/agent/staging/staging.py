@@ -132,7 +132,7 @@ class Staging:
                 self._discard_local()
             before_contents(writer, work)
             failed = self._copy(work, build.holdings, progress)
-        # Of the copies, remember only the directories, because there may be 200,000 files.
+        # Remember only the directories of the copies, because there may be 200,000 files.
         self._touched |= work.touched_directories()
         self._plan = work._replace(copies=())
         return work.fetches + failed

@@ -131,7 +131,7 @@ def _state(layout: Layout, trees: Trees) -> Tuple[str, str]:
     records = Records(layout)
     inode = layout.inode()
     if inode is None:
-        # Those that a rollback puts back unless another one is named.
+        # Only versions that a plain rollback may choose.
         kept = sum(not record.was_taken_back for record in records.kept())
         return ("removed" if records.was_removed() else "missing"), _counted(kept)
     record = records.at(inode)

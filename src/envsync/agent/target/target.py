@@ -259,7 +259,7 @@ class Target:
             ) from error
 
     def current(self, live: Optional[Snapshot]) -> Optional[Record]:
-        """Return the record of what was published to the name, by today's local paths, or None.
+        """Return the record of the live version, by the current local paths; None if there is none.
 
         It is found by the top directory's inode; after a restore from a backup, by the content.
         """
@@ -276,7 +276,7 @@ class Target:
         return same[-1] if same else None
 
     def published_manifest(self, record: Record) -> Optional[Manifest]:
-        """Return a version's manifest, by today's local paths; None if it cannot be read."""
+        """Return a version's manifest, by the current local paths; None if it cannot be read."""
         return published_manifest(self.records, record, self.trees.local)
 
     def replaced(self, live: Optional[Snapshot]) -> Optional[Record]:

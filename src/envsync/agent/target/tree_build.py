@@ -111,7 +111,7 @@ class TreeBuild:
     ) -> BuildPlan:
         """Adopt the tree to build on, and return the plan for it.
 
-        Whatever refuses the push here does so before a version that one can go back to is adopted.
+        Every refusal comes before a version is adopted that a rollback could have chosen.
         """
         target = self._target
         live, before = target.replaced(target.live), self.published_before(wanted)

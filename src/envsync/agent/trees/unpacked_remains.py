@@ -45,7 +45,7 @@ def _swept(place_fd: int, *, dry_run: bool) -> Iterator[int]:
     """Yield the size of each tree; OSError if the lock is taken or a tree cannot be removed."""
     with closing_fd(os.open(_LOCK, os.O_RDWR | os.O_NOFOLLOW, dir_fd=place_fd)) as lock_fd:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if dry_run:  # who unpacks need not wait until all is measured
+        if dry_run:  # a process that unpacks need not wait for the measuring
             fcntl.flock(lock_fd, fcntl.LOCK_UN)
         for name in _TREES:
             path = os.path.join(path_of(place_fd), name)

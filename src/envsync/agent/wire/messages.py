@@ -210,8 +210,8 @@ class StageFacts(NamedTuple):
 
 
 class SampleFacts(NamedTuple):
-    """A sample of what would be sent: its size, and by codec and level the compressed size and
-    the seconds that compressing takes."""
+    """A sample of what would be sent: its size, and for each codec and level the compressed size
+    and the seconds that compressing takes."""
 
     content_bytes: int
     packed_bytes: Tuple[int, ...]
