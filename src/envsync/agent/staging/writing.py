@@ -15,7 +15,7 @@ from typing import Optional
 
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.trees.directory_read import open_directory
+from envsync.agent.trees.directory_read import ParentDirectory
 from envsync.agent.trees.file_hash import READ_BYTES, SMALL_FILE_BYTES, hash_open_file
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.written_digests import WrittenDigests
@@ -31,16 +31,13 @@ class TreeWriter:
     def __init__(self, top_fd: int) -> None:
         self.top_fd = top_fd
         self.written = WrittenDigests()
-        self._parent: Optional[bytes] = None
-        self._parent_fd = -1
+        self._parent = ParentDirectory(top_fd)
         self._buffer = bytearray(READ_BYTES)
         # False once cloning was refused, as it then usually is for every file.
         self._can_clone = True
 
     def close(self) -> None:
-        if self._parent is not None:
-            os.close(self._parent_fd)
-            self._parent = None
+        self._parent.close()
 
     def begin_file(self, path: bytes, entry: Entry) -> int:
         """Return a descriptor of a new, empty file at `path`, replacing any file there.
@@ -49,7 +46,7 @@ class TreeWriter:
         and writable by its owner, as some network filesystems refuse writes to read-only files.
         """
         directory, name = split(path)
-        parent_fd = self._directory(directory)
+        parent_fd = self._parent.opened(directory)
         mode = entry.mode & _PERMISSIONS | 0o600
         try:
             return os.open(name, _NEW_FILE, mode, dir_fd=parent_fd)
@@ -140,7 +137,7 @@ class TreeWriter:
     def make_directory(self, path: bytes) -> None:
         """Make a directory unless there is one; replace other entries, such as an unlisted pipe."""
         directory, name = split(path)
-        parent_fd = self._directory(directory)
+        parent_fd = self._parent.opened(directory)
         try:
             os.mkdir(name, 0o700, dir_fd=parent_fd)
         except FileExistsError:
@@ -150,7 +147,7 @@ class TreeWriter:
 
     def make_symlink(self, path: bytes, entry: Entry) -> None:
         directory, name = split(path)
-        parent_fd = self._directory(directory)
+        parent_fd = self._parent.opened(directory)
         try:
             os.symlink(entry.content, name, dir_fd=parent_fd)
         except FileExistsError:
@@ -161,7 +158,7 @@ class TreeWriter:
     def make_link(self, path: bytes, leader: bytes) -> None:
         """Make a hard link to the file `leader` of this tree; none if it did not arrive."""
         directory, name = split(path)
-        fds = {"src_dir_fd": self.top_fd, "dst_dir_fd": self._directory(directory)}
+        fds = {"src_dir_fd": self.top_fd, "dst_dir_fd": self._parent.opened(directory)}
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=fds["dst_dir_fd"])
         with contextlib.suppress(FileNotFoundError):
@@ -170,7 +167,7 @@ class TreeWriter:
     def stamp(self, path: bytes, entry: Entry) -> None:
         """Set an entry's mode and mtime, unless it has them already."""
         directory, name = split(path)
-        parent_fd = self._directory(directory)
+        parent_fd = self._parent.opened(directory)
         status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         mode = entry.mode & MODE_MASK
         has_mode = stat.S_ISLNK(status.st_mode) or stat.S_IMODE(status.st_mode) == mode
@@ -186,7 +183,7 @@ class TreeWriter:
         """Return an entry's status, not following symlinks; None if nothing is there."""
         directory, name = split(path)
         try:
-            return os.stat(name, dir_fd=self._directory(directory), follow_symlinks=False)
+            return os.stat(name, dir_fd=self._parent.opened(directory), follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -199,10 +196,8 @@ class TreeWriter:
         self.written.drop(path)
         directory, name = split(path)
         with contextlib.suppress(FileNotFoundError):
-            parent_fd = self._directory(directory)
+            parent_fd = self._parent.opened(directory)
             if kind == DIRECTORY:
-                if self._parent == path:
-                    self.close()
                 try:
                     os.rmdir(name, dir_fd=parent_fd)
                 except OSError as error:
@@ -212,14 +207,6 @@ class TreeWriter:
                     remove_tree(name, parent_fd)
             else:
                 os.unlink(name, dir_fd=parent_fd)
-
-    def _directory(self, path: bytes) -> int:
-        """Return a directory's descriptor; the last one stays open, as paths come in order."""
-        if self._parent != path:
-            fd = open_directory(path, self.top_fd)
-            self.close()
-            self._parent, self._parent_fd = path, fd
-        return self._parent_fd
 
 
 def write_all(fd: int, data: memoryview) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from operator import attrgetter
-from typing import ContextManager, Iterator, List, NamedTuple, Tuple
+from typing import ContextManager, Iterator, List, NamedTuple, Optional, Tuple
 
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.trees.stat_rows import status_columns
@@ -68,6 +68,28 @@ def path_of(fd: int) -> bytes:
 def opened_directory(path: bytes, top_fd: int | None = None) -> ContextManager[int]:
     """Do `open_directory` until the block ends."""
     return closing_fd(open_directory(path, top_fd))
+
+
+class ParentDirectory:
+    """Opens directories of a tree; the last one stays open, as paths come in order."""
+
+    def __init__(self, top_fd: int) -> None:
+        self._top_fd = top_fd
+        self._path: Optional[bytes] = None
+        self._fd = -1
+
+    def opened(self, path: bytes) -> int:
+        """Return the directory's descriptor, which the next call may close."""
+        if path != self._path:
+            fd = open_directory(path, self._top_fd)
+            self.close()
+            self._path, self._fd = path, fd
+        return self._fd
+
+    def close(self) -> None:
+        if self._path is not None:
+            os.close(self._fd)
+            self._path = None
 
 
 def read_directory(path: bytes, top_fd: int, device: int) -> Entries:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, Optional, 
 
 from envsync.agent.server.progress import ContentsProgress
 from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.trees.directory_read import ParentDirectory
 from envsync.agent.trees.hashing import OnRead
 from envsync.agent.wire import codec
 from envsync.tree.entry import split
@@ -104,11 +105,9 @@ class _FileReader:
         search: Optional[NeedleSearch],
     ) -> None:
         self._search = search
-        self._top_fd = top_fd
+        self._parent = ParentDirectory(top_fd)
         self._on_read = on_read
         self._instead = instead
-        self._directory: Optional[bytes] = None
-        self._directory_fd = -1
 
     def whole(self, number: int, path: bytes, size_bytes: int) -> Tuple[bytes, bytes]:
         """Return the head and the content of a file that fits into a block."""
@@ -166,7 +165,7 @@ class _FileReader:
 
     def _open(self, path: bytes) -> int:
         directory, name = split(path)
-        return os.open(name, READ_FLAGS, dir_fd=self._parent(directory))
+        return os.open(name, READ_FLAGS, dir_fd=self._parent.opened(directory))
 
     def _tell(self, fd: int, path: bytes, size_bytes: int, state: _Hash) -> None:
         status = os.fstat(fd)
@@ -174,18 +173,8 @@ class _FileReader:
         if self._on_read is not None and status.st_size == size_bytes:
             self._on_read(path, status.st_ino, state.digest())
 
-    def _parent(self, directory: bytes) -> int:
-        if directory != self._directory:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            fd = os.open(directory or b".", flags, dir_fd=self._top_fd)
-            self.close()
-            self._directory, self._directory_fd = directory, fd
-        return self._directory_fd
-
     def close(self) -> None:
-        if self._directory is not None:
-            os.close(self._directory_fd)
-            self._directory = None
+        self._parent.close()
 
 
 def _as_long(content: bytes, size_bytes: int) -> bytes:
