@@ -17,7 +17,8 @@ from envsync.tree.steps import Make, Plan
 def before_contents(writer: TreeWriter, work: Plan) -> None:
     """Remove what the plan removes; make directories and symbolic links."""
     for path, entry in _gone_first(work):
-        writer.remove(path, entry.kind)
+        remove = writer.remove_directory if entry.kind == DIRECTORY else writer.remove_file
+        remove(path)
     for path, _ in work.directories:
         writer.make_directory(path)
     for path, entry in work.symlinks:

@@ -19,7 +19,7 @@ from envsync.agent.trees.directory_read import ParentDirectory
 from envsync.agent.trees.file_hash import READ_BYTES, SMALL_FILE_BYTES, hash_open_file
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.written_digests import WrittenDigests
-from envsync.tree.entry import DIRECTORY, MODE_MASK, Entry, split
+from envsync.tree.entry import MODE_MASK, Entry, split
 
 _PERMISSIONS = MODE_MASK & 0o777
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,7 +61,7 @@ class TreeWriter:
         """
         try:
             if entry.content and digest != entry.content:
-                self.remove(path)
+                self.remove_file(path)
                 return False
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
             s = os.fstat(fd)
@@ -84,33 +84,27 @@ class TreeWriter:
             status = os.fstat(old)
             if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size_bytes:
                 return False
+            content: Optional[bytes] = None
             if entry.size_bytes <= SMALL_FILE_BYTES:
-                return self._copy_small(old, path, entry)
-            new = self.begin_file(path, entry)
-            try:
-                digest = self._copy(old, new)
-            except BaseException:
-                os.close(new)
-                self.remove(path)
-                raise
+                content = _content(old, entry)
+                if content is None:
+                    return False
+            return self._finish_copy(old, content, path, entry)
         finally:
             os.close(old)
-        return self.end_file(new, path, entry, digest)
 
-    def _copy_small(self, old: int, path: bytes, entry: Entry) -> bool:
-        try:
-            content = os.read(old, entry.size_bytes + 1)
-        except OSError:
-            return False  # unreadable here, so the source sends it
-        digest = hashlib.sha256(content).digest()
-        if digest != entry.content:
-            return False
+    def _finish_copy(self, old: int, content: Optional[bytes], path: bytes, entry: Entry) -> bool:
+        """Write the entry's `content` or, if that is None, copy all of the file `old`."""
         new = self.begin_file(path, entry)
         try:
-            write_all(new, memoryview(content))
+            if content is None:
+                digest = self._copy(old, new)
+            else:
+                write_all(new, memoryview(content))
+                digest = entry.content
         except BaseException:
             os.close(new)
-            self.remove(path)
+            self.remove_file(path)
             raise
         return self.end_file(new, path, entry, digest)
 
@@ -158,11 +152,11 @@ class TreeWriter:
     def make_link(self, path: bytes, leader: bytes) -> None:
         """Make a hard link to the file `leader` of this tree; none if it did not arrive."""
         directory, name = split(path)
-        fds = {"src_dir_fd": self.top_fd, "dst_dir_fd": self._parent.opened(directory)}
+        top_fd, parent_fd = self.top_fd, self._parent.opened(directory)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=fds["dst_dir_fd"])
+            os.unlink(name, dir_fd=parent_fd)
         with contextlib.suppress(FileNotFoundError):
-            os.link(leader, name, follow_symlinks=False, **fds)
+            os.link(leader, name, src_dir_fd=top_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
 
     def stamp(self, path: bytes, entry: Entry) -> None:
         """Set an entry's mode and mtime, unless it has them already."""
@@ -191,22 +185,34 @@ class TreeWriter:
         """Make a directory writable while building; OSError if another user owns it."""
         os.chmod(path or b".", 0o700, dir_fd=self.top_fd)
 
-    def remove(self, path: bytes, kind: int = 0) -> None:
-        """Remove an entry; a directory with what is left in it. Absence is fine."""
+    def remove_file(self, path: bytes) -> None:
+        """Remove anything but a directory; it may be absent."""
         self.written.drop(path)
         directory, name = split(path)
         with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._parent.opened(directory))
+
+    def remove_directory(self, path: bytes) -> None:
+        """Remove a directory with what is left in it; it may be absent."""
+        directory, name = split(path)
+        with contextlib.suppress(FileNotFoundError):
             parent_fd = self._parent.opened(directory)
-            if kind == DIRECTORY:
-                try:
-                    os.rmdir(name, dir_fd=parent_fd)
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
-                    # Entries that are in no manifest: pipes, sockets, leftovers of NFS.
-                    remove_tree(name, parent_fd)
-            else:
-                os.unlink(name, dir_fd=parent_fd)
+            try:
+                os.rmdir(name, dir_fd=parent_fd)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                # Entries that are in no manifest: pipes, sockets, leftovers of NFS.
+                remove_tree(name, parent_fd)
+
+
+def _content(fd: int, entry: Entry) -> Optional[bytes]:
+    """Return the content of a small file; None if it is unreadable or not the entry's."""
+    try:
+        content = os.read(fd, entry.size_bytes + 1)
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).digest() == entry.content else None
 
 
 def write_all(fd: int, data: memoryview) -> None:
