@@ -17,7 +17,7 @@ nox.options.error_on_external_run = False
 # The modules that also run on servers, with Python 3.8 or newer.
 STREAMED = [
     f"src/envsync/{name}"
-    for name in ("__init__.py", "errors.py", "files", "tree", "conda", "agent")
+    for name in ("__init__.py", "errors.py", "files", "texts", "tree", "conda", "agent")
 ]
 
 MEMORY = "/dev/shm"

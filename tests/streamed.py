@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SOURCES = Path(__file__).parents[1] / "src"
-STREAMED = ("errors", "files", "tree", "conda", "agent")
+STREAMED = ("errors", "files", "texts", "tree", "conda", "agent")
 
 # Imported inside try/except, where the interpreter happens to have them.
 OPTIONAL = {"zstandard", "compression"}

@@ -1,4 +1,4 @@
-"""One rule for where a user's files are, and one way each to write a file whole and a size."""
+"""One rule for where a user's files are, and one way to write a file whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from envsync.cli.run.crash import save_traceback
 from envsync.daemon.paths import DaemonPaths
 from envsync.errors import UsageError
 from envsync.files.directories import cache_directory, content_directory, state_directory
-from envsync.files.sizes import size
 from envsync.files.whole import whole_file
 from envsync.inventory import remembered
 
@@ -75,21 +74,3 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, *, sync: bool) -> None:
         stopped_half_way(os.fsencode(path), sync=sync)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"], "nothing is left lying about"
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "shown"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (99_940, "99.9 kB"),
-        (99_960, "100 kB"),
-        (999_499, "999 kB"),
-        (999_600, "1.0 MB"),
-        (1_940_000_000, "1.9 GB"),
-        (3_000_000_000_000_000_000, "3000 PB"),
-    ],
-)
-def test_size_has_a_decimal_unit(size_bytes: int, shown: str) -> None:
-    assert size(size_bytes) == shown

@@ -26,11 +26,11 @@ from typing import (
 )
 from urllib.parse import urlsplit, urlunsplit
 
-from envsync.conda.credential_texts import user_that_may_stay
 from envsync.conda.metadata import HISTORY, SITE_PACKAGES, path_bytes
 from envsync.conda.packages import CONDA, Installed, ReadFile, find_installed, normalized
 from envsync.errors import SourceRefused
 from envsync.files.json_object import json_object
+from envsync.texts.credential_patterns import user_that_may_stay
 
 NOARCH = "noarch"
 

@@ -13,8 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from envsync.conda.credentials import escaped
 from envsync.daemon.rows import ErrorFacts
+from envsync.texts.redaction import escaped
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 """Syslog's priorities."""

@@ -19,7 +19,7 @@ from envsync.agent.wire.messages import BundleFacts
 from envsync.agent.wire.transfer_operations import FREE_BYTES, LOCATE_BUNDLE, UNPACK_BUNDLE
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.files.directories import cache_directory
-from envsync.files.sizes import size
+from envsync.texts.sizes import size
 from envsync.transport.effort import Effort
 from envsync.transport.job import Job, Sent
 from envsync.transport.names import SCP

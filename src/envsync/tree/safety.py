@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.files.sizes import size
+from envsync.texts.sizes import size
 from envsync.tree.manifest import Totals
 
 SHRINK_FRACTION = 0.5

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.cli.output.terminal import Terminal, listed
-from envsync.conda.credentials import escaped
 from envsync.errors import ConnectionFailed, EnvsyncError
+from envsync.texts.redaction import escaped
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from envsync.conda.credential_files import holds_credentials, may_be_in, may_hold_credentials
-from envsync.conda.credentials import redacted
+from envsync.texts.redaction import redacted
 
 ACTIVATE = b"etc/conda/activate.d/env_vars.sh"
 

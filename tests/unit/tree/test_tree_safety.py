@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.files.sizes import size
+from envsync.texts.sizes import size
 from envsync.tree.manifest import Totals
 from envsync.tree.safety import shrinkage
 

@@ -20,7 +20,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from envsync.agent.server.remembered_file import load, store
 from envsync.files.directories import cache_directory
 
-STREAMED = ("errors", "files", "tree", "conda", "agent")
+STREAMED = ("errors", "files", "texts", "tree", "conda", "agent")
 
 OUR_MAGIC = MAGIC_NUMBER.hex().encode()
 """The bytecode magic of this interpreter, which most servers' interpreters have, too."""

@@ -19,8 +19,8 @@ from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END
-from envsync.conda.credentials import redacted_json
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+from envsync.texts.redaction import redacted_json
 
 EXIT_LOST = 75
 PIPE_BYTES = 1 << 20

@@ -24,9 +24,9 @@ from envsync.agent.server.filesystem import exists
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.messages import RemovalFacts
-from envsync.conda.credentials import redacted, redacted_json
 from envsync.errors import AgentFailed
 from envsync.files.json_object import json_object
+from envsync.texts.redaction import redacted, redacted_json
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import DIGEST_BYTES, InvalidEntry
 from envsync.tree.manifest import Manifest, Totals

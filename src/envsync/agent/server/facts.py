@@ -9,8 +9,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.server.file_workers import WORKER_MARK
 from envsync.agent.wire.messages import ProcessUse
-from envsync.conda.credentials import redacted
 from envsync.conda.platform_needs import Platform
+from envsync.texts.redaction import redacted
 
 AGENT_MARK = b"exec(bytes.fromhex('"
 """Marks the command line of every agent (`operations.bootstrap`), which opens files only to scan

@@ -10,7 +10,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, 
 from envsync.agent.server.filesystem import Space
 from envsync.agent.trees.file_hash import why_unreadable
 from envsync.errors import EnvsyncError, Hint, NoSpace, StorageFailed
-from envsync.files.sizes import size
+from envsync.texts.sizes import size
 
 _BROKEN = frozenset(
     {

@@ -47,12 +47,12 @@ def daemon(context: click.Context, as_name: str | None) -> None:
 
 
 def _run(invocation: Invocation, as_name: str | None) -> None:
-    from envsync.conda.credentials import escaped
     from envsync.daemon.log import Log
     from envsync.daemon.main_loop import run_daemon
     from envsync.daemon.settings import DaemonSettings
     from envsync.daemon.systemd.notify import Notifier
     from envsync.inventory import find
+    from envsync.texts.redaction import escaped
 
     file = find(invocation.config, invocation.environ)
     if file is None:

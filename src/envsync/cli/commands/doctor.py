@@ -15,7 +15,7 @@ from envsync.cli.invocation.options import common_options
 from envsync.cli.output.terminal import listed
 from envsync.cli.output.wording import count, offset
 from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
-from envsync.files.sizes import size
+from envsync.texts.sizes import size
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site

@@ -12,7 +12,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import duration
 from envsync.errors import UsageError
-from envsync.files.sizes import size
+from envsync.texts.sizes import size
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site

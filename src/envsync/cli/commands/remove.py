@@ -15,8 +15,8 @@ from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import tell_daemon_after
 from envsync.cli.output.wording import count
 from envsync.errors import EnvsyncError, UsageError
-from envsync.files.sizes import size
 from envsync.hint_commands import command_line
+from envsync.texts.sizes import size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.figures import OnFigure

@@ -13,7 +13,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import tell_daemon_after
 from envsync.cli.output.wording import count, moment
-from envsync.files.sizes import size
+from envsync.texts.sizes import size
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.wording import count, moment
 from envsync.errors import EnvsyncError, NotFound, VerificationFailed
-from envsync.files.sizes import size
 from envsync.hint_commands import command_line, published_diff
+from envsync.texts.sizes import size
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:

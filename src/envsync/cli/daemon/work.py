@@ -19,7 +19,6 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.conda.credentials import redacted_json
 from envsync.daemon import change_digest
 from envsync.daemon.tasks import START_CHANGED
 from envsync.daemon.worker_messages import (
@@ -32,6 +31,7 @@ from envsync.daemon.worker_messages import (
     to_document,
 )
 from envsync.errors import EnvsyncError, SourceRefused, UsageError
+from envsync.texts.redaction import redacted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,6 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.output.wording import count, duration
 from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import EnvsyncError
-from envsync.files.sizes import size
 from envsync.push.ends.end import End
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.fan_out.fan_out import FanOut
@@ -30,6 +29,7 @@ from envsync.push.queries.servers import for_each_server
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import IN_STEP, PLANNED, PUSHED, PushReport
+from envsync.texts.sizes import size
 from envsync.tree.local import DEFAULT_LOCAL
 from envsync.tree.manifest import Totals
 from envsync.tree.revision import short

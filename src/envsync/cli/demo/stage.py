@@ -15,7 +15,7 @@ from types import FrameType
 from envsync.cli.demo import environment as demo_environment
 from envsync.cli.demo.machines import Machine, make_prefix, own_surroundings, running
 from envsync.errors import NoSpace, UsageError
-from envsync.files.sizes import size
+from envsync.texts.sizes import size
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envsync.cli.output.terminal import Terminal
-from envsync.conda.credentials import redacted_json
 from envsync.hint_commands import json_with_config
+from envsync.texts.redaction import redacted_json
 
 if TYPE_CHECKING:
     import click

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from envsync.cli.output.terminal import Terminal
 from envsync.cli.output.wording import count, duration
-from envsync.conda.credentials import escaped
-from envsync.files.sizes import size
 from envsync.push.steps.report import ServerProgress
+from envsync.texts.redaction import escaped
+from envsync.texts.sizes import size
 
 _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "waiting", "done")
 

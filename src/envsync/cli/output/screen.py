@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from envsync.conda.credentials import escaped
+from envsync.texts.redaction import escaped
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from envsync.conda.credentials import escaped, redacted
 from envsync.hint_commands import with_config
+from envsync.texts.redaction import escaped, redacted
 
 if TYPE_CHECKING:
     from rich.console import Console

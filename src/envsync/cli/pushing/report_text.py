@@ -8,8 +8,6 @@ from envsync.agent.wire.messages import PlanFacts
 from envsync.cli.output.terminal import listed
 from envsync.cli.output.wording import count, duration
 from envsync.cli.pushing.request import PushRequest
-from envsync.conda.credentials import redacted
-from envsync.files.sizes import size
 from envsync.push.request.method import ASKED_FOR, MIRROR, REBUILD
 from envsync.push.steps.report import (
     ADOPTED,
@@ -20,6 +18,8 @@ from envsync.push.steps.report import (
     PushReport,
     ServerProgress,
 )
+from envsync.texts.redaction import redacted
+from envsync.texts.sizes import size
 from envsync.transport.names import DIRECT
 from envsync.tree.revision import short
 

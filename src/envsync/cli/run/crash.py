@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from envsync import __version__
-from envsync.conda.credentials import redacted
 from envsync.files.directories import state_directory
+from envsync.texts.redaction import redacted
 
 _KEPT = 20
 

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Mapping
 
-from envsync.conda.credentials import escaped, redacted
+from envsync.texts.redaction import escaped, redacted
 
 STATUS_BYTES_MAX = 500
 """`systemctl status` shows one line; a longer text only hides its beginning."""

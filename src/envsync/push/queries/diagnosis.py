@@ -11,12 +11,12 @@ from envsync.agent.server.conda_tool import TOOLS
 from envsync.agent.wire.messages import ToolFacts
 from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.conda.platform_needs import Platform, mismatches
-from envsync.files.sizes import size
 from envsync.hint_commands import command_line, published_diff
 from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
 from envsync.push.queries.examination import Examination
 from envsync.push.request.places import HERE
 from envsync.ssh.manual_commands import ssh_command
+from envsync.texts.sizes import size
 
 ROOT = "root"
 FREE_BYTES_NEEDED = 100 << 20

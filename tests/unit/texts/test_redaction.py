@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.conda import credential_texts
-from envsync.conda.credentials import redacted, redacted_json
+from envsync.texts import credential_patterns
+from envsync.texts.redaction import redacted, redacted_json
 
 SECRET = "s3cr3tValue99"
 
@@ -388,5 +388,5 @@ def test_a_token_is_known_by_how_it_begins(token: str) -> None:
 @given(st.lists(st.sampled_from(PIECES), max_size=16).map("".join))
 def test_no_text_with_something_to_hide_passes_unread(text: str) -> None:
     """As for all that the other tests of this module hide: none is without a sign."""
-    if credential_texts.without_credentials(text) != text:
+    if credential_patterns.without_credentials(text) != text:
         assert redacted(text) != text

@@ -1,6 +1,6 @@
 """Hides what looks like a credential in a text: in URLs, headers, options and named values.
 
-Called by `credentials.redacted`.
+Called by `redaction.redacted`.
 """
 
 from __future__ import annotations

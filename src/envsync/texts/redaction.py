@@ -15,7 +15,7 @@ _SIGNS = re.compile(
     "|pypi-|secret|sig|tk-|token|user",
     re.IGNORECASE,
 )
-"""Every text with something to hide (`credential_texts`) has one of these; most texts have none."""
+"""Every text with something to hide (`credential_patterns`) has one of these; most have none."""
 _SURROGATE_FIRST, _SURROGATE_LAST = 0xDC80, 0xDCFF
 _PASSES_MAX = 8
 """Hiding a value can make its neighbour look like a credential; no text was seen that needed
@@ -27,7 +27,7 @@ def redacted(text: str) -> str:
     if not _SIGNS.search(text):
         return text
     # The patterns take 0.005 s to compile, and most contacts with a server never need them.
-    from envsync.conda.credential_texts import without_credentials
+    from envsync.texts.credential_patterns import without_credentials
 
     for _ in range(_PASSES_MAX):
         before, text = text, without_credentials(text)
