@@ -66,11 +66,11 @@ def is_full(files: int, size_bytes: int) -> bool:
 
 
 def batches(files: Sequence[T], size_bytes: Callable[[T], int]) -> List[List[T]]:
-    """Return batches of about equal work; take them from the end to have large files first."""
+    """Return batches of about equal work, those of large files first."""
     result: List[List[T]] = []
     batch: List[T] = []
     total_bytes = 0
-    for file in sorted(files, key=size_bytes):
+    for file in sorted(files, key=size_bytes, reverse=True):
         batch.append(file)
         total_bytes += size_bytes(file)
         if is_full(len(batch), total_bytes):

@@ -115,7 +115,7 @@ def _search_in_workers(
     arguments = [" ".join(needle.hex() for needle in group) for group in needles]
     job = WorkerJob(_CODE, 1, SEARCH_READ_BYTES, arguments)
     count = max(1, min(processors(), len(candidates) // _FILES_PER_WORKER))
-    large_first = reversed(batches(candidates, lambda candidate: candidate.size_bytes))
+    large_first = iter(batches(candidates, lambda candidate: candidate.size_bytes))
     run_in_workers(job, top_fd, count, large_first, _request, take)
 
 

@@ -198,7 +198,6 @@ class Staging:
 
         Raises `VerificationFailed` with the paths that differ.
         """
-        assert self._plan is not None
         snapshot = self._trees.snapshot_private(
             self.path,
             self._built_on,

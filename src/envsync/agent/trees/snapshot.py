@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, NamedTuple, Optional
+from functools import lru_cache
+from typing import Callable, Dict, NamedTuple
 
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import ContentCache, StoredRows
@@ -30,33 +31,28 @@ class Snapshot(NamedTuple):
         return Manifest(listings, self.scan.mode, self.scan.mtime_ns)
 
 
-class CachedDirectories:
-    """What is known of the directories of an unchanged tree, read from the cache at the first call.
+def cached_directories(
+    cache: ContentCache, scanned: Scan, again: Callable[[], Snapshot]
+) -> Callable[[], Dict[bytes, Known]]:
+    """Return a function that reads, once, what the cache knows of an unchanged tree's directories.
 
     `again` takes another snapshot, for the case that the cache turns out to be unusable.
     """
 
-    def __init__(self, cache: ContentCache, scanned: Scan, again: Callable[[], Snapshot]) -> None:
-        self._cache = cache
-        self._scan = scanned
-        self._again = again
-        self._known: Optional[Dict[bytes, Known]] = None
+    @lru_cache(maxsize=None)
+    def known() -> Dict[bytes, Known]:
+        directories = cache.of_tree(scanned.signature) or hashed()
+        rows = scanned.directories
+        if isinstance(rows, StoredRows):
+            return directories
+        # Use the scan's rows, so that memory holds them only once.
+        return {path: found._replace(rows=rows[path]) for path, found in directories.items()}
 
-    def __call__(self) -> Dict[bytes, Known]:
-        if self._known is None:
-            directories = self._cache.of_tree(self._scan.signature) or self._hashed()
-            rows = self._scan.directories
-            if not isinstance(rows, StoredRows):
-                # Use the scan's rows, so that memory holds them only once.
-                directories = {
-                    path: known._replace(rows=rows[path]) for path, known in directories.items()
-                }
-            self._known = directories
-        return self._known
-
-    def _hashed(self) -> Dict[bytes, Known]:
+    def hashed() -> Dict[bytes, Known]:
         """Hash the tree again: the cache is damaged, or another process stored a later state."""
-        snapshot = self._again()
-        if snapshot.scan.signature != self._scan.signature:
+        snapshot = again()
+        if snapshot.scan.signature != scanned.signature:
             raise SourceRefused("it changed while it was read", hint="try again")
         return snapshot.known()
+
+    return known

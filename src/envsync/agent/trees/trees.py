@@ -23,7 +23,7 @@ from envsync.agent.trees.scan import (
     scan_again,
 )
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.trees.snapshot import CachedDirectories, Snapshot
+from envsync.agent.trees.snapshot import Snapshot, cached_directories
 from envsync.agent.trees.stable_hashing import Hashed, SecondPass, StableHashing
 from envsync.agent.trees.written_digests import WrittenDigests
 from envsync.tree.local import LocalPaths
@@ -203,7 +203,7 @@ class Trees:
         summary = cache.summary()
         if summary is None or summary.scan.signature != now.signature:
             return None
-        cached = CachedDirectories(cache, now, lambda: self.snapshot(path, fresh=True))
+        cached = cached_directories(cache, now, lambda: self.snapshot(path, fresh=True))
         rows = now.directories
         if not isinstance(rows, StoredRows) or rows.compared:
             cache.seen_again(now)
