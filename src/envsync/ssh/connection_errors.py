@@ -66,7 +66,7 @@ def no_sftp(server: str, error: BaseException) -> TransferFailed:
     """Return the error for a session of sftp that begins with anything else."""
     return TransferFailed(
         "its login files print something, which sftp cannot skip",
-        hint="make ~/.bashrc there print only on a terminal, or omit --transport",
+        hint="make them (such as ~/.bashrc) print only on a terminal, or omit --transport",
         details=[reason_of(error)],
         server=server,
     )

@@ -43,7 +43,7 @@ class AgentStart:
             if len(seen) > NOISE_BYTES_MAX + len(mark):
                 raise AgentFailed(
                     f"its login files print more than {NOISE_BYTES_MAX >> 10} KiB",
-                    hint="make ~/.bashrc and ~/.profile print only on a terminal",
+                    hint="make them (such as ~/.bashrc) print only on a terminal",
                     server=self._server,
                 )
         return seen[: -len(mark)]
