@@ -6,7 +6,7 @@ import json
 import os
 import posixpath
 import re
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from envsync.conda.metadata import path_bytes, record_rows
 from envsync.conda.packages import (
@@ -20,6 +20,7 @@ from envsync.conda.packages import (
 from envsync.files.json_object import json_object
 
 _DIST_INFO_DEPTH = 4
+_GENERATED = re.compile(rb"conda-meta/|(?:.*/)?__pycache__/", re.DOTALL)
 _PYC = re.compile(rb"(.*?)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[^/.]+)?\.pyc", re.DOTALL)
 
 
@@ -62,6 +63,18 @@ def group_paths(
     if unclaimed.paths:
         groups.append(PathGroup(None, len(unclaimed.paths)))
     return tuple(groups)
+
+
+def unowned(paths: Collection[bytes], read: ReadFile) -> List[bytes]:
+    """Return which of an environment's files belong to no package, sorted.
+
+    conda's own files in `conda-meta` and compiled Python are left out.
+    """
+    unclaimed = _Unclaimed(path for path in paths if not _GENERATED.match(path))
+    for installed in find_installed(paths):
+        unclaimed.claim_metadata(installed.metadata_path)
+        unclaimed.claim(_files(installed, read))
+    return sorted(unclaimed.paths)
 
 
 def _pips_first(packages: Iterable[Installed]) -> List[Installed]:

@@ -72,13 +72,15 @@ class PipRequirement(NamedTuple):
 class Requirements(NamedTuple):
     """All of an environment's requirements.
 
-    `requested` are the specs that a person gave conda, as they were written.
+    `requested` are the specs that a person gave conda, as they were written. `unowned` names, for a
+    message, the files of no package, which nothing here brings back.
     """
 
     channels: Tuple[str, ...]
     conda: Tuple[CondaRequirement, ...]
     pip: Tuple[PipRequirement, ...]
     requested: Tuple[str, ...]
+    unowned: str = ""
 
 
 def requirements(paths: Iterable[bytes], read: ReadFile) -> Requirements:

@@ -24,7 +24,7 @@ class DryRun:
     def __init__(
         self, ends: BothEnds, checks: EndChecks, send_step: SendStep, notes: Reporting
     ) -> None:
-        self._settings, _, self._target = ends
+        self._settings, self._source, self._target = ends
         self._checks = checks
         self._send_step = send_step
         self._notes = notes
@@ -35,10 +35,12 @@ class DryRun:
         return replace(forecast(decision, processes), in_use=processes)
 
     def _of_rebuild(self, decision: Decision, processes: Sequence[ProcessUse]) -> PushReport:
-        from envsync.push.rebuilding.rebuild import find_tool, tool_label
+        from envsync.push.rebuilding.rebuild import find_tool, tool_label, unsent
 
         other_platform = preflight.other_platform(decision.source, decision.target)
         tool = tool_label(find_tool(self._target.ask, self._target.prefix, other_platform))
+        requirements = self._source.answers.requirements()
+        self._notes.warn(About.STAGED, unsent(requirements, other_platform))
         refusal = self._refusal(decision, processes)
         return replace(self._notes.report(decision), tool=tool, error=refusal)
 

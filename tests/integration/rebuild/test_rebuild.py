@@ -153,6 +153,18 @@ def test_on_another_platform_what_is_for_one_alone_is_left_out(
     assert (prefixes.made / "share/lab-pin/version.txt").read_text() == "1.0 b_0\n"
 
 
+def test_files_of_no_package_are_named_as_not_sent(prefixes: TwoPrefixes, tmp_path: Path) -> None:
+    prefixes.create(tmp_path / "channel", [pin("1.0", "0")])
+    (prefixes.source / "envs/myenv/share/mydata.txt").write_text("mine")
+    warning = (
+        "files that belong to no package are not sent by a rebuild: share/mydata.txt "
+        "(--method mirror sends them)"
+    )
+    assert warning in prefixes.push(dry_run=True).warnings
+    assert warning in prefixes.push().warnings
+    assert not (prefixes.made / "share/mydata.txt").exists()
+
+
 # --- what ends it ---------------------------------------------------------------------------
 
 

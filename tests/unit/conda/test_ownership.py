@@ -15,6 +15,7 @@ from envsync.conda.ownership import (
     group_paths,
     is_record,
     only_files,
+    unowned,
 )
 
 SITE = b"lib/python3.11/site-packages/"
@@ -50,6 +51,13 @@ def grouped(*changed: bytes, files: dict[bytes, bytes] = FILES) -> list[str]:
 )  # fmt: skip
 def test_changed_paths_are_grouped_by_package(changed: list[bytes], expected: list[str]) -> None:
     assert grouped(*changed) == expected
+
+
+def test_files_of_no_package_are_found_without_what_is_generated() -> None:
+    generated = [SITE + b"mine/__pycache__/a.pyc", b"conda-meta/history"]
+    owned = [b"lib/libz.so", b"bin/flask", SITE + b"flask-3.0.dist-info/REQUESTED"]
+    paths = [*FILES, *owned, *generated, b"share/my data", b"bin/tool"]
+    assert unowned(paths, FILES.get) == [b"bin/tool", b"share/my data"]
 
 
 def test_file_that_pip_put_over_condas_is_pips() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import ContextManager, Dict, Iterator, List, Tuple
+from typing import ContextManager, Dict, Iterator, List, Optional, Tuple
 
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.server.conda_tool import create_command, find_tool, pip_command
@@ -28,15 +28,17 @@ from envsync.agent.wire.rebuild_operations import (
     RunFacts,
 )
 from envsync.conda.metadata import SITE_PACKAGES
+from envsync.conda.ownership import unowned
 from envsync.conda.packages import RECORD_MAX_BYTES
 from envsync.conda.requirements import Requirements, requirements
-from envsync.errors import AgentFailed, TransferFailed
-from envsync.tree.entry import join
+from envsync.errors import AgentFailed, TransferFailed, listed
+from envsync.tree.entry import DIRECTORY, join
 from envsync.tree.manifest import Manifest
 
 TOOL_SECONDS = 7200.0
 """The time limit of one run, which may download some gigabytes over a slow link."""
 
+_NAMES_SHOWN = 12
 _WITH_RECORDS = re.compile(rb"conda-meta|" + SITE_PACKAGES + rb"(?:/[^/]+\.(?:dist|egg)-info)?")
 
 
@@ -44,8 +46,23 @@ _WITH_RECORDS = re.compile(rb"conda-meta|" + SITE_PACKAGES + rb"(?:/[^/]+\.(?:di
 def _requirements(service: Service, _: None) -> Requirements:
     """Return the requirements for rebuilding the source elsewhere, by its packages' records."""
     source = service.source.version
-    paths = _paths_of_records(source.manifest())
-    return requirements(paths, lambda path: source.read(path, RECORD_MAX_BYTES))
+    manifest = source.manifest()
+
+    def read(path: bytes) -> Optional[bytes]:
+        return source.read(path, RECORD_MAX_BYTES)
+
+    owned = requirements(_paths_of_records(manifest), read)
+    names = [os.fsdecode(path) for path in unowned(_files(manifest), read)]
+    return owned._replace(unowned=listed(names, _NAMES_SHOWN))
+
+
+def _files(manifest: Manifest) -> List[bytes]:
+    return [
+        join(directory, entry.name)
+        for directory in manifest.directories
+        for entry in manifest.entries(directory)
+        if entry.kind != DIRECTORY
+    ]
 
 
 def _paths_of_records(manifest: Manifest) -> Iterator[bytes]:

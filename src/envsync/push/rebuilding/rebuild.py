@@ -94,6 +94,15 @@ def tool_label(tool: ToolFacts) -> str:
     return f"{tool.name} {tool.version}".strip()
 
 
+def unsent(requirements: Requirements, other_platform: str) -> tuple[str, ...]:
+    """Return the warning that names what a rebuild leaves behind; none if that is nothing."""
+    if not requirements.unowned:
+        return ()
+    mirror = "" if other_platform else " (--method mirror sends them)"
+    names = requirements.unowned
+    return (f"files that belong to no package are not sent by a rebuild: {names}{mirror}",)
+
+
 class Rebuild:
     """A rebuild of one environment on one target.
 
@@ -120,7 +129,8 @@ class Rebuild:
         tool = find_tool(self._ask, self._prefix, self._policy.other_platform)
         try:
             self._create(tool)
-            warnings = self._install()
+            warnings = unsent(self._requirements, self._policy.other_platform)
+            warnings += self._install()
             facts = self._call(TAKE_BUILT, None)
         except EnvsyncError as error:
             self._give_up(error)
