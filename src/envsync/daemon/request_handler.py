@@ -42,13 +42,14 @@ class RequestHandler:
         answer: Answer = {}
         if verb == "sync":
             names = self._not_paused(names, are_named=bool(request.get("environments")))
+            changed = names
             accepted = {name: self._scheduler.sync(name) for name in names}
             answer["accepted"] = [f"{name}: {sign}" for name in names for sign in accepted[name]]
         elif verb == "look":
-            names = self._scheduler.look_again(names, _strings(request.get("servers")))
+            names = changed = self._scheduler.look_again(names, _strings(request.get("servers")))
         else:
-            self._scheduler.pause(names, paused=verb == "pause")
-        for name in names:
+            changed = self._scheduler.pause(names, paused=verb == "pause")
+        for name in changed:
             self._log.info(_LOG_MESSAGES[verb], environment=name)
         answer["environments"] = names
         if verb == "pause":

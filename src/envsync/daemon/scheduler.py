@@ -128,12 +128,17 @@ class Scheduler:
         with self._store.transaction():
             return [name for name in names if self.sync_state.look_again(name, servers)]
 
-    def pause(self, names: Iterable[str], *, paused: bool) -> None:
-        """Pause or resume sources; a pause ends work on their servers, which is redone later."""
-        for name in names:
+    def pause(self, names: Iterable[str], *, paused: bool) -> list[str]:
+        """Pause or resume sources; a pause ends work on their servers, which is redone later.
+
+        Return those that were not paused, or not running, already.
+        """
+        changed = [name for name in names if self.sources[name].row.paused != paused]
+        for name in changed:
             self.sources[name].set_paused(paused)
             if paused:
                 self._pool.end_work(name)
+        return changed
 
     @property
     def activities(self) -> dict[str, Activity]:

@@ -138,12 +138,14 @@ def test_a_pause_that_cannot_be_saved_is_told(daemon: SimulatedDaemon) -> None:
     assert answer == {"environments": ["one"], "trouble": trouble}
 
 
-def test_environment_that_is_named_twice_is_resumed_once(daemon: SimulatedDaemon) -> None:
+def test_only_what_was_paused_is_logged_as_resumed_and_once(daemon: SimulatedDaemon) -> None:
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    daemon.scheduler.pause(["one"], paused=True)
     daemon.lines.clear()
     answer = handler.handle({"verb": "resume", "environments": ["one", "two", "one"]})
     assert answer == {"environments": ["one", "two"]}
-    assert len(daemon.lines) == 2
+    [line] = daemon.lines
+    assert line.endswith("one: resumed")
 
 
 def test_look_request_without_known_servers_starts_nothing(daemon: SimulatedDaemon) -> None:
