@@ -1,7 +1,8 @@
 """The daemon's log: entries with fields for the journal, or lines for people.
 
 Under systemd each message goes to the journal by its native protocol, so that `journalctl
-ENVSYNC_SERVER=server2` finds it; on a terminal it is a line with the time.
+ENVSYNC_SERVER=server2` finds it. Otherwise it is a line with the time, and with the date unless
+it goes to a terminal.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Log:
         self._say = say
         self._is_streamed = _is_streamed(environ)
         self._journal = _journal() if self._is_streamed else None
+        self._time_format = "%H:%M:%S" if sys.stderr.isatty() else "%Y-%m-%d %H:%M:%S"
 
     def info(self, message: str, **fields: str) -> None:
         self._write(INFO, message, fields)
@@ -61,7 +63,7 @@ class Log:
                 self._journal.send(entry(priority, line, named))
                 return
         # Otherwise to stderr, where systemd reads the priority from a prefix.
-        start = f"<{priority}>" if self._is_streamed else f"{time.strftime('%H:%M:%S')} "
+        start = f"<{priority}>" if self._is_streamed else f"{time.strftime(self._time_format)} "
         self._say(start + line)
 
 

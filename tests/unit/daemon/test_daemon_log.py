@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -17,16 +18,16 @@ from envsync.errors import ConnectionFailed, RevisionHeld
 HELD = ErrorFacts.of(RevisionHeld("it is held there", hint="insist with --retry-held"))
 
 
-def test_a_line_for_a_person() -> None:
+def test_line_that_does_not_go_to_a_terminal_has_the_date() -> None:
     lines: list[str] = []
     log = Log(lines.append, {})
     log.notice("published ab12", environment="myenv", server="server2", revision="ab12")
     log.failure(HELD, environment="myenv")
-    assert [line[9:] for line in lines] == [
+    assert [line[20:] for line in lines] == [
         "myenv -> server2: published ab12",
         "myenv: it is held there -> insist with --retry-held",
     ]
-    assert lines[0][2::3][:2] == "::"
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", lines[0])
 
 
 def test_an_entry_of_the_journal() -> None:
@@ -74,4 +75,4 @@ def test_log_under_systemd_has_fields_for_the_journal(
     Log(lines.append, environ).info("still")
     assert lines[1] == "<6>still"
     Log(lines.append, {"JOURNAL_STREAM": "1:2"}).info("stderr leads elsewhere")
-    assert lines[2][9:] == "stderr leads elsewhere"
+    assert lines[2][20:] == "stderr leads elsewhere"
