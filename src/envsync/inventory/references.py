@@ -59,6 +59,8 @@ def find_problems(document: Document) -> list[Problem]:
     if sum(len(_expanded(key)) for key in servers) > MAX_SERVERS:
         return [Problem(("servers",), f"expected at most {MAX_SERVERS} servers in all ranges")]
     problems += [*_duplicates(servers, document), *_shared_hosts(servers)]
+    if not all(map(_expanded, servers)):
+        return problems  # a name that is refused may be one that the environments refer to
     known = _Known(
         {name: _groups(entry) for key, entry in servers.items() for name in _expanded(key)}
     )

@@ -609,6 +609,7 @@ def test_all_faults_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("servers:\n  a: {}\n  port: 22\n", 1),
         # But not where the slip is in another place.
         ("servers: {a: {usr: b}}\nenvironments: {e: {share: {mode: read}}}\n", 2),
+        ("servers: {'a[1-2': }\nenvironments: {e: {source: a1, push_to: [a2]}}\n", 1),
     ],
 )
 def test_a_fault_is_told_once(tmp_path: Path, text: str, faults: int) -> None:
