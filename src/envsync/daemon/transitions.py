@@ -139,11 +139,13 @@ def _shown(error: EnvsyncError, environment: str, state: str) -> ErrorFacts:
     """Return the error with a hint for a person who did not start the push.
 
     Of what halted it, the hint goes on with how the daemon hears of the mend; a push by hand tells
-    the daemon itself. What is only to be tried again has no hint: the daemon does that.
+    the daemon itself. Nobody is asked to try again: the daemon does that.
     """
     facts = ErrorFacts.of(error)
     if state == RETRYING and error.code in _TRIED_AGAIN and "again" in facts.hint:
         return facts._replace(hint="")
+    if state == WAITING:
+        return facts._replace(hint=facts.hint.removeprefix("push again when nothing uses it, or "))
     if state == HALTED and facts.hint and error.code not in _ENDED_BY_A_PUSH:
         mend = facts.hint.removesuffix(", then push again")
         sync = command_line("daemon", "sync", environment)

@@ -141,6 +141,7 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
         ("host-key-refused", "h", "h; then: envsync daemon sync myenv"),
         ("preflight-refused", "h, then push again", "h; then: envsync daemon sync myenv"),
         ("drift", "h", "h"),
+        ("in-use", "push again when nothing uses it, or set x", "set x"),
         ("locked", "h", "h"),
         ("connection-lost", "run the same command again: it resumes", ""),
         ("transfer-failed", "install rsync there", "install rsync there"),

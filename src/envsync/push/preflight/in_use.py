@@ -48,8 +48,7 @@ def require_unused(
         return
     raise used_there(
         processes,
-        "push again when they have ended, or set `in_use: publish`: "
-        "files that they have open do not change",
+        "push again when nothing uses it, or set `in_use: publish`: open files do not change",
     )
 
 
