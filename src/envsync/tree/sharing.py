@@ -27,10 +27,14 @@ class Share(NamedTuple):
         return f"{self.group} may {self.mode}"
 
 
+def group_bits(what: str) -> int:
+    """Return which of the owner's bits (of 7) a group has that may do `what`."""
+    return 0o7 if what == WRITE else 0o5
+
+
 def shared_mode(mode: int, what: str, *, is_directory: bool) -> int:
     """Return the mode of an entry whose group may do `what` (`READ` or `WRITE`)."""
-    granted = 0o7 if what == WRITE else 0o5
-    mode |= ((mode >> 6) & granted) << 3
+    mode |= ((mode >> 6) & group_bits(what)) << 3
     if what == READ:
         mode &= ~stat.S_IWGRP
     return mode | stat.S_ISGID if is_directory else mode

@@ -6,6 +6,7 @@ import grp
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -274,6 +275,44 @@ def test_each_member_may_roll_back_to_and_remove_the_others_version(members: Mem
     assert members.run(BOB, take_away) == 0
     assert not os.path.lexists(members.server.live)
     assert members.owners() == [ALICE, BOB]
+
+
+def _inherit_acl(directory: Path) -> None:
+    """As `setfacl -d -m u::rwx,u:4250:rwx,g::r-x,m::rwx,o::---`, which takes what is made there."""
+    nobody = 0xFFFFFFFF
+    entries = (1, 7, nobody), (2, 7, 4250), (4, 5, nobody), (16, 7, nobody), (32, 0, nobody)
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(directory, "system.posix_acl_default", acl)
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_members_may_write_and_publish_where_an_acl_is_inherited_that_says_otherwise(
+    shared: Server, group: grp.struct_group, was_there: bool
+) -> None:
+    """Also in an environment that was there before it was shared, with the ACL on each file."""
+    _inherit_acl(shared.prefix / "envs")
+    members = Members(shared, group)
+    if was_there:
+        assert members.run(ALICE, lambda: shared.push(VERSIONS[0])) == 0
+        assert members.run(ALICE, lambda: _write_into(shared)) == 0
+        assert members.run(BOB, lambda: _write_into(shared)) == 1
+    for uid, other, version in ((ALICE, BOB, 0), (ALICE, BOB, 1), (BOB, ALICE, 2), (ALICE, BOB, 3)):
+        assert members.push(uid, version) == 0
+        members.require(uid, version)
+        assert members.run(other, lambda: _write_into(shared)) == 0
+    shared.name = "another"
+    assert members.push(BOB, 0) == 0
+
+
+def _write_into(server: Server) -> None:
+    """Open each file for writing, and make one in each directory, which leaves nothing behind."""
+    top = Path(os.fsdecode(server.live))
+    for path in (top, *top.rglob("*")):
+        if path.is_dir():
+            (path / "new").touch()
+            (path / "new").unlink()
+        else:
+            path.open("r+b").close()
 
 
 @pytest.mark.parametrize("is_new", [False, True])

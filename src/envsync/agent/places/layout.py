@@ -29,6 +29,7 @@ import shlex
 import stat
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from envsync.agent.server import posix_acl
 from envsync.agent.server.facts import user_name
 from envsync.agent.server.filesystem import exists
 from envsync.errors import Hint, NotFound, PreflightRefused
@@ -256,6 +257,8 @@ def _open_as_above(path: bytes) -> None:
             os.chown(path, -1, above.st_gid)
         if mode != stat.S_IMODE(status.st_mode):
             os.chmod(path, mode)
+        if posix_acl.grants(os.path.dirname(path), 7):
+            posix_acl.grant(path, 7)
 
 
 def _closed(path: bytes) -> PreflightRefused:

@@ -15,6 +15,7 @@ from typing import Iterator, Optional, Tuple
 
 from envsync.agent.places.layout import SEARCH, Layout, group_writes
 from envsync.agent.places.records import Record
+from envsync.agent.server import posix_acl
 from envsync.agent.server.facts import is_in_group, user_name
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
@@ -129,7 +130,9 @@ def require_open_records(layout: Layout) -> None:
 
 def _opening(directory: bytes, gid: int, sudo: str = "") -> str:
     path = shlex.quote(os.fsdecode(directory))
-    return f"{sudo}chgrp {_group_name(gid)} {path} && {sudo}chmod g+rwxs,-t {path}"
+    opening = f"{sudo}chgrp {_group_name(gid)} {path} && {sudo}chmod g+rwxs,-t {path}"
+    is_enough = posix_acl.grants(directory, 7)
+    return opening if is_enough else f"{opening} && {sudo}setfacl -m g::rwx {path}"
 
 
 def _group_name(gid: int) -> str:
@@ -145,7 +148,7 @@ def closed_to_publishers(layout: Layout, gid: int) -> Tuple[str, ...]:
     parent = os.path.dirname(layout.live)
     status = os.stat(parent)
     is_open = group_writes(status) and status.st_gid == gid and not status.st_mode & stat.S_ISVTX
-    if is_open:
+    if is_open and posix_acl.grants(parent, 7):
         return ()
     sudo = "" if status.st_uid == os.geteuid() else "sudo "
     return (
@@ -254,6 +257,7 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
         mode = directory_mode if is_directory else file_mode
         if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
             os.fchmod(fd, mode)
+        posix_acl.grant(fd, mode >> 3 & 7)
 
 
 def may_build_on(tree: bytes) -> bool:

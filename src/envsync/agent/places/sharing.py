@@ -10,12 +10,13 @@ from typing import Iterator, List, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import how_to_join
+from envsync.agent.server import posix_acl
 from envsync.agent.server.facts import is_in_group, user_name
 from envsync.agent.trees.directory_read import walk
 from envsync.agent.trees.set_id import mode_for
 from envsync.errors import PreflightRefused
 from envsync.tree.local import LocalPaths
-from envsync.tree.sharing import READ, WRITE, Share, shared_mode
+from envsync.tree.sharing import READ, WRITE, Share, group_bits, shared_mode
 
 
 def group_number(share: Share) -> int:
@@ -61,18 +62,27 @@ def is_shared(top: bytes, gid: int, what: str) -> bool:
         return False
     may_write = bool(status.st_mode & stat.S_IWGRP)
     is_handed_down = bool(status.st_mode & stat.S_ISGID)
-    return is_handed_down and status.st_gid == gid and may_write is (what == WRITE)
+    is_so = is_handed_down and status.st_gid == gid and may_write is (what == WRITE)
+    return is_so and posix_acl.grants(top, group_bits(what))
 
 
-def hand_down(top_fd: int, gid: int) -> None:
-    """Let everything created in a staging tree belong to the group."""
+def hand_down(top_fd: int, gid: int, what: str) -> None:
+    """Let everything created in a staging tree belong to the group, which may do `what`."""
     os.fchown(top_fd, -1, gid)
+    posix_acl.grant(top_fd, group_bits(what))
     os.fchmod(top_fd, 0o700 | stat.S_ISGID)
 
 
-def regroup(top: bytes, gid: int) -> Iterator[bytes]:
-    """Give the group what has another group below the top; yield the paths."""
+def regroup(top: bytes, gid: int, what: str = "") -> Iterator[bytes]:
+    """Give the group what has another group below the top; yield the paths.
+
+    To do `what`, it gets what an ACL withholds that was inherited.
+    """
+    has_acl = bool(what) and posix_acl.has_acl(top)
     for path, status in walk(top):
+        is_listed = has_acl and not stat.S_ISLNK(status.st_mode)
+        if is_listed and posix_acl.grant(os.path.join(top, path), group_bits(what)):
+            yield path
         if status.st_gid != gid:
             full = os.path.join(top, path)
             os.chown(full, -1, gid, follow_symlinks=False)

@@ -32,12 +32,12 @@ class GroupAccess(NamedTuple):
     def hand_down(self, staging: Staging) -> None:
         """Let everything created in the staging tree belong to the group."""
         if self.gid is not None:
-            sharing.hand_down(staging.writer.top_fd, self.gid)
+            sharing.hand_down(staging.writer.top_fd, self.gid, self.mode)
 
     def regroup(self, staging: Staging) -> None:
         """Give what an earlier version left in the staging tree to the group, or take it back."""
         if self.gid is not None:
-            staging.regroup(self.gid)
+            staging.regroup(self.gid, self.mode)
         else:
             staging.leave_group()
 

@@ -26,6 +26,7 @@ from envsync.agent.trees.removal import remove_tree
 from envsync.errors import EnvsyncError, Locked, PreflightRefused, VerificationFailed
 from envsync.tree.manifest import EMPTY
 from envsync.tree.plan import plan
+from envsync.tree.sharing import READ, WRITE
 from envsync.tree.steps import Plan
 
 _TIMES_FREE = 2
@@ -114,7 +115,8 @@ def _make(target: Target, progress: Progress) -> bool:
         if shared.st_mode & stat.S_ISGID:
             # Otherwise the next push would have to give every file to the group, and then hash it
             # again.
-            hand_down(staging.writer.top_fd, shared.st_gid)
+            what = WRITE if shared.st_mode & stat.S_IWGRP else READ
+            hand_down(staging.writer.top_fd, shared.st_gid, what)
         build = BuildPlan(NOTHING, work, [Holding(standing, wanted, OWN)])
         if staging.bring_forward(build, progress):
             raise VerificationFailed("the live version changed while it was copied")
