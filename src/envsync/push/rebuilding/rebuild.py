@@ -163,8 +163,8 @@ class Rebuild:
 
         def create(pins: Sequence[Pin]) -> RunFacts:
             channels = requirements.channels
-            asked = Create(tool, self._prefix, channels, specs(pins), package_names(pins))
-            return self._call(CREATE, asked)
+            request = Create(tool, self._prefix, channels, specs(pins), package_names(pins))
+            return self._call(CREATE, request)
 
         self._until_it_succeeds(tool_label(tool), pins, create, solver_messages.read_conda)
 
@@ -182,8 +182,8 @@ class Rebuild:
         self._until_it_succeeds("pip", pins, install, solver_messages.read_pip)
         if len(self._relaxed) == before:
             return ()
-        checked = self._call(CHECK, None)
-        lines = checked.output.splitlines() if checked.status else []
+        check = self._call(CHECK, None)
+        lines = check.output.splitlines() if check.status else []
         return tuple(f"pip check there: {line.strip()}" for line in lines if line.strip())
 
     def _until_it_succeeds(
@@ -194,13 +194,13 @@ class Rebuild:
         read: ReadOutput,
     ) -> None:
         for _ in range(TRIES_MAX):
-            ran = attempt(pins)
-            if ran.status == 0:
+            run = attempt(pins)
+            if run.status == 0:
                 return
-            failure = _in_a_line(read(ran.output))
+            failure = _in_a_line(read(run.output))
             pins, relaxations = relax(pins, failure)
             if not relaxations:
-                raise self._failure(tool, failure, ran.output, pins)
+                raise self._failure(tool, failure, run.output, pins)
             self._relaxed += relaxations
         raise RebuildFailed(
             f"{tool} there still cannot install what is required after {TRIES_MAX} tries",

@@ -84,12 +84,12 @@ def read_conda(output: str) -> ToolFailure:
     document = _document(output)
     text = output
     if document is not None:
-        told = [document.get(key) or "" for key in ("error", "message")]
-        text = "\n".join(map(str, [*told, *_problems(document)]))
+        messages = [document.get(key) or "" for key in ("error", "message")]
+        text = "\n".join(map(str, [*messages, *_problems(document)]))
     for kind, pattern in ((SPACE, _SPACE), (CHANNEL, _CHANNEL), (NETWORK, _NETWORK)):
-        found = pattern.search(text)
-        if found:
-            return ToolFailure(kind, summary=_line_of(text, found.start()))
+        match = pattern.search(text)
+        if match:
+            return ToolFailure(kind, summary=_line_of(text, match.start()))
     return _of_packages(document, text)
 
 
@@ -105,8 +105,8 @@ def lines(output: str) -> list[str]:
 
 def _problems(document: dict[str, Any]) -> list[Any]:
     """Return what mamba's solver says."""
-    found = document.get("solver_problems")
-    return found if isinstance(found, list) else []
+    problems = document.get("solver_problems")
+    return problems if isinstance(problems, list) else []
 
 
 def _of_packages(document: dict[str, Any] | None, text: str) -> ToolFailure:
@@ -143,9 +143,9 @@ def _missing(text: str) -> tuple[str, ...]:
 
 def _branches(text: str) -> list[tuple[str, str]]:
     """Return the branches of a solver's tree that start at its root: what was asked for."""
-    found = [(len(m["indent"]), m["name"], m["rest"]) for m in _TREE.finditer(text)]
-    root = min((indent for indent, _, _ in found), default=0)
-    return [(name, rest) for indent, name, rest in found if indent == root]
+    branches = [(len(m["indent"]), m["name"], m["rest"]) for m in _TREE.finditer(text)]
+    root = min((indent for indent, _, _ in branches), default=0)
+    return [(name, rest) for indent, name, rest in branches if indent == root]
 
 
 def _block(text: str) -> Iterator[str]:
@@ -163,9 +163,9 @@ def _block(text: str) -> Iterator[str]:
 def read_pip(output: str) -> ToolFailure:
     """Return why pip failed."""
     for kind, pattern in ((SPACE, _SPACE), (NETWORK, _NETWORK)):
-        found = pattern.search(output)
-        if found:
-            return ToolFailure(kind, summary=_line_of(output, found.start()))
+        match = pattern.search(output)
+        if match:
+            return ToolFailure(kind, summary=_line_of(output, match.start()))
     names = _names(m["name"] for p in _PIP_NAMES for m in p.finditer(output))
     addresses = tuple(
         dict.fromkeys(m["address"] for p in _PIP_ADDRESSES for m in p.finditer(output))
@@ -193,9 +193,9 @@ def _names(specs: Any) -> tuple[str, ...]:
 def _first_named(text: str, names: tuple[str, ...]) -> str:
     """Return the first line that names one of the packages, without the tree around it."""
     for line in text.splitlines():
-        told = line.strip(" │├└─|-").rstrip(";.")
-        if any(re.match(rf"(?:\S+ )*{re.escape(name)}\b", told.lower()) for name in names):
-            return told
+        message = line.strip(" │├└─|-").rstrip(";.")
+        if any(re.match(rf"(?:\S+ )*{re.escape(name)}\b", message.lower()) for name in names):
+            return message
     return _last_line(text)
 
 
