@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.errors import Locked, StorageFailed, UsageError
 from envsync.files.directories import state_directory
 from envsync.files.whole import whole_file

@@ -20,8 +20,8 @@ from envsync.agent.operations.bootstrap import preamble
 from envsync.agent.operations.service import Service
 from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.locks import PushLock
-from envsync.agent.server.facts import AGENT_MARK, SEARCH_OPTIONS
 from envsync.agent.server.filesystem import Mount
+from envsync.agent.server.processes import AGENT_MARK, SEARCH_OPTIONS
 from envsync.agent.staging import scratch_files, side_build
 from envsync.agent.target import gc as collecting
 from envsync.agent.target.gc import Rules, sweep

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from envsync.agent.publishing import guarded_switch
-from envsync.agent.server import facts
+from envsync.agent.server import processes
 from envsync.agent.target import switches
 from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
 from envsync.tree.revision import revision_of
@@ -184,7 +184,7 @@ def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(
 
     with _job(os.fsencode(log), "open"):
         monkeypatch.setattr(os, "listdir", listed)
-        assert facts.may_be_written_to(os.fsencode(tmp_path / "tree"))
+        assert processes.may_be_written_to(os.fsencode(tmp_path / "tree"))
 
 
 @contextlib.contextmanager

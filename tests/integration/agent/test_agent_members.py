@@ -21,7 +21,7 @@ from envsync.agent.places.sharing import regroup
 
 # What is imported as another user, who may not read the checkout, is loaded before.
 from envsync.agent.publishing import guarded_switch, recovery, remove  # noqa: F401
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.agent.staging import reuse  # noqa: F401
 from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server.facts import platform_facts
+from envsync.agent.server.machine import platform_facts
 from envsync.agent.target import target
 from envsync.errors import PreflightRefused, RebuildFailed, TargetDrifted
 from tests.conda.package import Package

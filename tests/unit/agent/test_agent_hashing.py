@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import pytest
 
-from envsync.agent.server.facts import processes_using
+from envsync.agent.server.processes import processes_using
 from envsync.agent.trees import hashing
 from envsync.agent.trees.directory_read import open_directory, opened_directory
 from envsync.agent.trees.file_hash import MISSING, READ_BYTES

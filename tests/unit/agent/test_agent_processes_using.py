@@ -11,9 +11,10 @@ from typing import IO, Any
 
 import pytest
 
-from envsync.agent.server import facts
-from envsync.agent.server.facts import processes_using, user_name
+from envsync.agent.server import processes
+from envsync.agent.server.accounts import user_name
 from envsync.agent.server.file_workers import WORKER_MARK
+from envsync.agent.server.processes import processes_using
 from envsync.agent.wire.messages import ProcessUse
 
 Start = Callable[..., int]
@@ -91,7 +92,7 @@ def test_a_process_that_starts_a_program_is_asked_again_who_it_is(
             asked.append(path)
         return open(os.devnull if asked == [path] else path, mode)
 
-    monkeypatch.setattr(facts, "open", open_later, raising=False)
+    monkeypatch.setattr(processes, "open", open_later, raising=False)
     assert _users(tmp_path) == ()
     assert len(asked) == 2
 

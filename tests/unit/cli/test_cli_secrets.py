@@ -11,7 +11,7 @@ import pytest
 from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.records import Records
 from envsync.agent.publishing.check import CHECK_OUTPUT_BYTES, run_check
-from envsync.agent.server.facts import shown_command
+from envsync.agent.server.processes import shown_command
 from envsync.agent.wire.messages import ProcessUse
 from envsync.cli.daemon import work as daemon_work
 from envsync.cli.invocation.invocation import Invocation

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.cli.commands.bootstrap import base_request
 from envsync.cli.invocation.site import Site
 from envsync.cli.pushing.request import PushOptions, resolve_pull, resolve_push, resolve_unpack

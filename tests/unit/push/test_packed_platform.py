@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import NO_HELPERS
+from envsync.agent.server.machine import platform_facts
 from envsync.conda.platform_needs import Platform
 from envsync.errors import PreflightRefused
 from envsync.push.cycle import Push

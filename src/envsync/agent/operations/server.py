@@ -8,7 +8,8 @@ import time
 from typing import Tuple
 
 from envsync.agent.operations.service import Service, handles
-from envsync.agent.server.facts import platform_facts, who
+from envsync.agent.server.accounts import who
+from envsync.agent.server.machine import platform_facts
 from envsync.agent.wire import codec
 from envsync.agent.wire.messages import ListFacts, ServerFacts
 from envsync.agent.wire.server_operations import HEALTH, HELLO, LIST, AskEnvironments, HealthFacts

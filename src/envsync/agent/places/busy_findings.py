@@ -6,7 +6,7 @@ import time
 from typing import Tuple
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.server.facts import mapped_for_writing
+from envsync.agent.server.processes import mapped_for_writing
 from envsync.agent.server.running_installers import installers_at_work
 from envsync.agent.trees.content_cache import busy_candidates_of
 from envsync.agent.trees.scan_pass import Scan

@@ -6,7 +6,7 @@ import time
 from typing import Container, List, Optional, Sequence, Tuple
 
 from envsync.agent.places.records import Record
-from envsync.agent.server.facts import who
+from envsync.agent.server.accounts import who
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT

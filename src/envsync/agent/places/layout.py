@@ -30,7 +30,7 @@ import stat
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from envsync.agent.server import posix_acl
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.agent.server.filesystem import exists
 from envsync.errors import Hint, NotFound, PreflightRefused
 from envsync.files.whole import sync_directory, whole_file

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional
 
 from envsync.agent.places.layout import Layout, open_state_file
 from envsync.agent.server import filesystem
-from envsync.agent.server.facts import processes_holding
+from envsync.agent.server.processes import processes_holding
 from envsync.agent.server.reading import closing_fd
 from envsync.errors import Locked, PreflightRefused
 from envsync.files.json_object import json_object

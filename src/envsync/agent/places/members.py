@@ -16,7 +16,7 @@ from typing import Iterator, Optional, Tuple
 from envsync.agent.places.layout import SEARCH, Layout, group_writes
 from envsync.agent.places.records import Record
 from envsync.agent.server import posix_acl
-from envsync.agent.server.facts import is_in_group, user_name
+from envsync.agent.server.accounts import group_name, is_in_group, user_name
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.directory_read import walk
@@ -59,7 +59,7 @@ def require_member(gid: int, message: str) -> None:
     `message` says that this user may not use it, and ends with the user's name.
     """
     if not is_in_group(gid):
-        group = _group_name(gid)
+        group = group_name(gid)
         raise PreflightRefused(
             f"{message}, who is not in its group {group}", hint=how_to_join(group)
         )
@@ -130,17 +130,9 @@ def require_open_records(layout: Layout) -> None:
 
 def _opening(directory: bytes, gid: int, sudo: str = "") -> str:
     path = shlex.quote(os.fsdecode(directory))
-    opening = f"{sudo}chgrp {_group_name(gid)} {path} && {sudo}chmod g+rwxs,-t {path}"
+    opening = f"{sudo}chgrp {group_name(gid)} {path} && {sudo}chmod g+rwxs,-t {path}"
     is_enough = posix_acl.grants(directory, 7)
     return opening if is_enough else f"{opening} && {sudo}setfacl -m g::rwx {path}"
-
-
-def _group_name(gid: int) -> str:
-    with contextlib.suppress(ImportError, KeyError):
-        import grp
-
-        return grp.getgrgid(gid).gr_name
-    return str(gid)
 
 
 def closed_to_publishers(layout: Layout, gid: int) -> Tuple[str, ...]:
@@ -162,7 +154,7 @@ def require_same_group(layout: Layout, gid: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(layout.standing())
         if status.st_uid != os.geteuid() and status.st_gid != gid:
-            owner, group = user_name(status.st_uid), _group_name(status.st_gid)
+            owner, group = user_name(status.st_uid), group_name(status.st_gid)
             raise PreflightRefused(
                 f"{owner} shares it there with the group {group}",
                 hint=f"set that group in `share:`, or have {owner} push it with the other group",

@@ -11,7 +11,7 @@ from typing import Iterator, List, Tuple
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import how_to_join
 from envsync.agent.server import posix_acl
-from envsync.agent.server.facts import is_in_group, user_name
+from envsync.agent.server.accounts import is_in_group, user_name
 from envsync.agent.trees.directory_read import walk
 from envsync.agent.trees.set_id import mode_for
 from envsync.errors import PreflightRefused

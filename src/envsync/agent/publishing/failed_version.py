@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 
 from envsync.agent.places.records import TAKEN_BACK, Record, Records
 from envsync.agent.publishing.prune import prune_duplicates
-from envsync.agent.server.facts import may_be_written_to
+from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT

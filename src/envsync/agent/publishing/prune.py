@@ -10,7 +10,7 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging
-from envsync.agent.server.facts import may_be_written_to
+from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import trouble

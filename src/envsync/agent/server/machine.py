@@ -1,4 +1,4 @@
-"""Identifies this machine among those that share a home directory, and its current boot."""
+"""This machine: its platform, its current boot, and its name among those that share a home."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 
 from envsync.agent.server.filesystem import is_mount_point
+from envsync.conda.platform_needs import Platform
 
 _FILE = "/etc/machine-id"
 _ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -53,4 +54,25 @@ def boot_id() -> str:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
     except OSError:
+        return ""
+
+
+def platform_facts() -> Platform:
+    kernel = os.uname()
+    libc, _, version = _glibc().partition(" ")
+    if not libc:
+        # musl is recognized by its loader's file name.
+        names = os.listdir("/lib") if os.path.isdir("/lib") else []
+        libc = "musl" if any(name.startswith("ld-musl-") for name in names) else "unknown"
+    return Platform(kernel.sysname, kernel.machine, libc, version)
+
+
+def _glibc() -> str:
+    """Return a string such as `glibc 2.36`, or "" if the C library is another one.
+
+    The library itself is asked, because `platform.libc_ver` searches the interpreter's whole file.
+    """
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):
         return ""

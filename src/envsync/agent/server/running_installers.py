@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import Dict, Iterable, Iterator, Tuple
 
+from envsync.agent.server.processes import pids, proc_content, proc_link, process_user
 from envsync.agent.server.reading import read_start
 from envsync.conda.installers import (
     RunningInstaller,
@@ -32,20 +33,19 @@ def installers_at_work(environment: Iterable[bytes]) -> Iterator[Tuple[str, int]
 
 def _running_installers() -> Iterator[RunningInstaller]:
     # For most processes, only the command line is read: the daemon calls this often.
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                argv = tuple(_read(name, "cmdline").split(b"\0")[:-1])
-                if is_installer(argv) and os.stat(f"/proc/{name}").st_uid == os.geteuid():
-                    yield _running_installer(name, argv)
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            argv = tuple(proc_content(pid, "cmdline").split(b"\0")[:-1])
+            if is_installer(argv) and process_user(pid) == os.geteuid():
+                yield _running_installer(pid, argv)
 
 
-def _running_installer(pid: str, argv: Tuple[bytes, ...]) -> RunningInstaller:
+def _running_installer(pid: int, argv: Tuple[bytes, ...]) -> RunningInstaller:
     environ: Dict[bytes, bytes] = {}
     with contextlib.suppress(OSError):
-        items = (item.partition(b"=") for item in _read(pid, "environ").split(b"\0"))
+        items = (item.partition(b"=") for item in proc_content(pid, "environ").split(b"\0"))
         environ = {name: value for name, separator, value in items if separator}
-    process = RunningInstaller(int(pid), argv, environ, _link(pid, "exe"), _link(pid, "cwd"))
+    process = RunningInstaller(pid, argv, environ, proc_link(pid, "exe"), proc_link(pid, "cwd"))
     process = process._replace(real_paths={path: _leads_to(path) for path in named_paths(process)})
     program = argv_program(process)
     if program and _is_virtual(os.path.dirname(program)):
@@ -72,14 +72,3 @@ def _leads_to(path: bytes) -> Tuple[bytes, ...]:
 def _is_virtual(directory: bytes) -> bool:
     """Return whether the programs in a directory are those of a virtual environment."""
     return os.path.exists(os.path.join(os.path.dirname(directory), b"pyvenv.cfg"))
-
-
-def _read(pid: str, name: str) -> bytes:
-    with open(f"/proc/{pid}/{name}", "rb") as file:
-        return file.read()
-
-
-def _link(pid: str, name: str) -> bytes:
-    with contextlib.suppress(OSError):
-        return os.fsencode(os.readlink(f"/proc/{pid}/{name}"))
-    return b""

@@ -13,8 +13,8 @@ from envsync.agent.places.local_rules import VersionDirectories
 from envsync.agent.places.locks import nonce_at
 from envsync.agent.places.records import Records
 from envsync.agent.places.revision_history import RevisionHistory
-from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
+from envsync.agent.server.machine import platform_facts
 from envsync.agent.server.progress import ContentsProgress, Progress
 from envsync.agent.source.relocations import SourcePaths, relocation_to
 from envsync.agent.source.softlinks import finding, softlinks

@@ -16,7 +16,7 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import may_build_on
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.staging_note import find_staging
-from envsync.agent.server.facts import may_be_written_to
+from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import has_names_elsewhere
 from envsync.agent.trees.trees import Trees

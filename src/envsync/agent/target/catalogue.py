@@ -11,7 +11,7 @@ from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
 from envsync.agent.places.published_version import published
 from envsync.agent.places.records import Records
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
 from envsync.agent.trees.storage import words

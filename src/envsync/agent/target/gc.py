@@ -21,8 +21,9 @@ from envsync.agent.places.members import (
 )
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging, forget_staging, note_path
-from envsync.agent.server.facts import processes_below, user_name
+from envsync.agent.server.accounts import user_name
 from envsync.agent.server.filesystem import mount_of
+from envsync.agent.server.processes import processes_below
 from envsync.agent.server.progress import Progress
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target

@@ -15,9 +15,9 @@ from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
 from envsync.agent.places.published_version import published
 from envsync.agent.places.records import Records
+from envsync.agent.server.accounts import login_shell, user_name
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
-from envsync.agent.server.facts import login_shell, user_name
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.program_version import version_of
 from envsync.agent.target.preparation import base_obstacle

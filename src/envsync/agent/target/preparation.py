@@ -12,7 +12,7 @@ from envsync.agent.places.directory_identity import directory_identity, is_same_
 from envsync.agent.places.layout import STATE_DIRECTORY, Layout, base_layout, group_writes
 from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import is_foreign, owner_finding, require_member
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
 from envsync.agent.wire.messages import FINDING_HINTS, FOREIGN_OWNER, DirectoryIdentity, Finding
 from envsync.conda.metadata import PYTHON

@@ -23,9 +23,10 @@ from envsync.agent.places.members import shared_finding
 from envsync.agent.places.published_version import published, published_manifest
 from envsync.agent.places.records import Record, Records
 from envsync.agent.publishing.switch_site import SwitchSite
-from envsync.agent.server.facts import platform_facts, processes_using
 from envsync.agent.server.filesystem import existing_parent, space
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
+from envsync.agent.server.machine import platform_facts
+from envsync.agent.server.processes import processes_using
 from envsync.agent.server.progress import OnStep, Progress
 from envsync.agent.target import preparation
 from envsync.agent.trees.snapshot import Snapshot

@@ -16,8 +16,8 @@ import time
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from envsync.agent.server import machine
-from envsync.agent.server.facts import SEARCH_OPTIONS
 from envsync.agent.server.filesystem import mount_of, mounts_below
+from envsync.agent.server.processes import SEARCH_OPTIONS
 from envsync.agent.trees.partition import PARTS, Partition
 from envsync.tree.entry import split
 

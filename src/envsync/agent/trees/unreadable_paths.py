@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import Sequence
 
-from envsync.agent.server.facts import is_in_group, user_name
+from envsync.agent.server.accounts import is_in_group, user_name
 
 _OPEN = "chmod -R {who}+rX {path}"
 _OPEN_HIS = "find {path} -type f -user {owner} ! -perm -{who}+r -exec chmod {who}+r {{}} +"

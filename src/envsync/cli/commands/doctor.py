@@ -83,7 +83,7 @@ def _examined(
 
 
 def _complaints(examination: Examination) -> tuple[Complaint, ...]:
-    from envsync.agent.server.facts import platform_facts
+    from envsync.agent.server.machine import platform_facts
     from envsync.push.queries.diagnosis import complaints
 
     return complaints(examination, platform_facts())

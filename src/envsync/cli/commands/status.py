@@ -10,7 +10,7 @@ import time
 
 import click
 
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.stop_signals import Stopped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.cli.invocation.arguments import environments_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.cli.demo.server import USER, Order, make_key
 from envsync.errors import EnvsyncError
 from envsync.ssh.fabric_link import open_route

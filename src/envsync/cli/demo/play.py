@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from envsync.agent.server.facts import who
+from envsync.agent.server.accounts import who
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import RecordFacts
 from envsync.agent.wire.target_operations import OpenTarget

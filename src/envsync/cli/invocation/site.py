@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envsync.agent.server.facts import user_name
+from envsync.agent.server.accounts import user_name
 from envsync.cli.invocation.active_conda import active_conda_prefix
 from envsync.errors import InventoryError, UsageError
 from envsync.hint_commands import command_line

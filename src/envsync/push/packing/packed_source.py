@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from envsync.agent.server.facts import platform_facts
 from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.server.machine import platform_facts
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.messages import Finding, SourceState

@@ -1,15 +1,15 @@
-"""Facts about this server and its processes, from /proc and the interpreter."""
+"""The processes on this server, from /proc."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
+from envsync.agent.server.accounts import user_name
 from envsync.agent.server.file_workers import WORKER_MARK
 from envsync.agent.wire.messages import ProcessUse
-from envsync.conda.platform_needs import Platform
 from envsync.texts.redaction import redacted
 
 AGENT_MARK = b"exec(bytes.fromhex('"
@@ -25,55 +25,6 @@ _STARTING_SECONDS = 0.005
 _COMMAND_CHARACTERS_MAX = 400
 
 
-def platform_facts() -> Platform:
-    kernel = os.uname()
-    libc, _, version = _glibc().partition(" ")
-    if not libc:
-        # musl is recognized by its loader's file name.
-        names = os.listdir("/lib") if os.path.isdir("/lib") else []
-        libc = "musl" if any(name.startswith("ld-musl-") for name in names) else "unknown"
-    return Platform(kernel.sysname, kernel.machine, libc, version)
-
-
-def _glibc() -> str:
-    """Return a string such as `glibc 2.36`, or "" if the C library is another one.
-
-    The library itself is asked, because `platform.libc_ver` searches the interpreter's whole file.
-    """
-    try:
-        return os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (ValueError, OSError):
-        return ""
-
-
-def who() -> str:
-    """Return user and host, such as `alice@server1`."""
-    return f"{user_name()}@{os.uname().nodename}"
-
-
-def user_name(number: Optional[int] = None) -> str:
-    """Return a user's name, by default this process's; the number as text if it has no name."""
-    number = os.geteuid() if number is None else number
-    with contextlib.suppress(ImportError, KeyError):
-        import pwd
-
-        return pwd.getpwuid(number).pw_name
-    return str(number)
-
-
-def is_in_group(number: int) -> bool:
-    return number in (os.getegid(), *os.getgroups())
-
-
-def login_shell() -> str:
-    """Return the path of this user's login shell; empty if unknown."""
-    with contextlib.suppress(ImportError, KeyError):
-        import pwd
-
-        return pwd.getpwuid(os.geteuid()).pw_shell
-    return ""
-
-
 def shown_command(argv: bytes) -> str:
     """Return a command line without credentials, shortened only after these were removed.
 
@@ -81,12 +32,6 @@ def shown_command(argv: bytes) -> str:
     """
     text = argv[:_ARGV_BYTES_MAX].replace(b"\0", b" ").decode("utf-8", "replace").strip()
     return redacted(text)[:_COMMAND_CHARACTERS_MAX]
-
-
-def _link(pid: int, name: str) -> bytes:
-    with contextlib.suppress(OSError):
-        return os.readlink(b"/proc/%d/%s" % (pid, name.encode()))
-    return b""
 
 
 class _Seen(NamedTuple):
@@ -131,8 +76,7 @@ def _others_below(users: Dict[int, int], tops: Tuple[bytes, ...]) -> Iterator[Pr
         if user == os.geteuid():
             continue
         with contextlib.suppress(OSError):
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                argv = file.read(_ARGV_BYTES_MAX)
+            argv = proc_content(pid, "cmdline", _ARGV_BYTES_MAX)
             program, *words = argv.split(b"\0")
             script = next((word for word in words if not word.startswith(b"-")), b"")
             is_below = program.startswith(tops) or script.startswith(tops)
@@ -172,9 +116,9 @@ def _command_line(pid: int) -> bytes:
     still open: an agent's `find` would look like a job. So it is asked again until it has some.
     """
     for _ in range(_STARTING_TRIES_MAX):
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            argv = file.read()
-        if argv or not _link(pid, "exe"):  # neither has a thread of the kernel, nor one that ended
+        argv = proc_content(pid, "cmdline")
+        # Neither a thread of the kernel nor a process that ended has an executable.
+        if argv or not proc_link(pid, "exe"):
             return argv
         time.sleep(_STARTING_SECONDS)
     return b""
@@ -182,16 +126,16 @@ def _command_line(pid: int) -> bytes:
 
 def _held_paths(pid: int, *, with_files: bool) -> List[bytes]:
     """Return a process's executable, working directory, and, `with_files`, its open files."""
-    root = b"/proc/%d/" % pid
-    links = [b"exe", b"cwd"]
+    links = ["exe", "cwd"]
     if with_files:
-        with contextlib.suppress(OSError):
-            links += [b"fd/" + fd for fd in os.listdir(root + b"fd")]
-    held = []
-    for link in links:
-        with contextlib.suppress(OSError):
-            held.append(os.readlink(root + link))
-    return held
+        links += [f"fd/{fd}" for fd in _open_fds(pid)]
+    return [path for path in (proc_link(pid, link) for link in links) if path]
+
+
+def _open_fds(pid: int) -> List[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(f"/proc/{pid}/fd")
+    return []
 
 
 def processes_holding(path: bytes) -> Iterator[int]:
@@ -210,21 +154,18 @@ def may_be_written_to(path: bytes) -> bool:
     """
     top = os.path.realpath(path) + b"/"
     for pid in _own_pids():
-        if (_link(pid, "cwd") + b"/").startswith(top) or _is_open_for_writing(pid, top):
+        if (proc_link(pid, "cwd") + b"/").startswith(top) or _is_open_for_writing(pid, top):
             return True
     return next(mapped_for_writing(path), None) is not None
 
 
 def _is_open_for_writing(pid: int, top: bytes) -> bool:
-    fds: List[bytes] = []
-    with contextlib.suppress(OSError):
-        fds = os.listdir(b"/proc/%d/fd" % pid)
-    for fd in fds:
+    for fd in _open_fds(pid):
         # Suppressed separately, as one descriptor closed meanwhile must not hide the others.
         with contextlib.suppress(OSError):
-            if os.readlink(b"/proc/%d/fd/%s" % (pid, fd)).startswith(top):
-                with open(b"/proc/%d/fdinfo/%s" % (pid, fd), "rb") as file:
-                    flags = file.read().split(b"flags:", 1)[1].split(None, 1)[0]
+            if proc_link(pid, f"fd/{fd}").startswith(top):
+                fdinfo = proc_content(pid, f"fdinfo/{fd}")
+                flags = fdinfo.split(b"flags:", 1)[1].split(None, 1)[0]
                 if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
                     return True
     return False
@@ -246,13 +187,12 @@ def mapped_for_writing(path: bytes) -> Iterator[Tuple[int, bytes]]:
 
 
 def _maps(pid: int) -> bytes:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
-        return file.read()
+    with contextlib.suppress(OSError):
+        return proc_content(pid, "maps")
     return b""
 
 
 def _own_pids() -> List[int]:
-    """Return the PIDs of all processes of this user but this one."""
     return _own_among(_users_by_pid())
 
 
@@ -264,8 +204,31 @@ def _own_among(users: Dict[int, int]) -> List[int]:
 def _users_by_pid() -> Dict[int, int]:
     """Return the user of each process but this one."""
     users = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError):
-                users[int(name)] = os.stat("/proc/" + name).st_uid
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            users[pid] = process_user(pid)
     return users
+
+
+def pids() -> List[int]:
+    """Return the PIDs of all processes but this one."""
+    return [
+        int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()
+    ]
+
+
+def process_user(pid: int) -> int:
+    return os.stat(f"/proc/{pid}").st_uid
+
+
+def proc_content(pid: int, name: str, size_bytes: int = -1) -> bytes:
+    """Return the start of a file that /proc has for a process, or all of it."""
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read(size_bytes)
+
+
+def proc_link(pid: int, name: str) -> bytes:
+    """Return where a link leads that /proc has for a process; empty if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return os.readlink(os.fsencode(f"/proc/{pid}/{name}"))
+    return b""
