@@ -165,7 +165,7 @@ def test_nothing_is_built_behind_a_link(server: Server, victim: Path) -> None:
     link = server.state / "trees/abcd"
     link.symlink_to(victim)
     note_staging(target.layout, "abcd", link.lstat().st_ino)
-    choice = StagingChoice(target.layout, target.trees, target.records, 1)
+    choice = StagingChoice(target.environment, 1)
     assert choice.candidate(None) == NOTHING
     assert whole(victim)
 

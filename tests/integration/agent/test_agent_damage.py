@@ -267,7 +267,7 @@ def test_records_that_cannot_be_listed_are_not_no_records(
 
     monkeypatch.setattr(os, "listdir", fail)
     with pytest.raises(OSError, match="Input/output"):
-        remove_orphaned_trees(server.target().layout, records(server), [])
+        remove_orphaned_trees(server.target().environment, [])
     monkeypatch.undo()
     require_sound(server)
 

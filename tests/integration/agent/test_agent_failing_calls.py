@@ -77,8 +77,8 @@ def test_changed_version_stays_though_a_look_for_its_tree_fails(call: str, serve
     [live] = [record for record in target.records.all() if record.number == 3]
     for path in os.listdir(target.layout.trees) if call == "lstat" else [b""]:
         with failing(os, call, os.path.join(target.layout.trees, path).rstrip(b"/")):
-            prune_generations(target.trees, target.records, live, 0)
-        remove_orphaned_trees(target.layout, target.records, [live.inode])
+            prune_generations(target.environment, live, 0)
+        remove_orphaned_trees(target.environment, [live.inode])
     assert Path(os.fsdecode(tree), "bin/tool").read_bytes() == b"work"
 
 
@@ -93,7 +93,7 @@ def test_version_stays_though_a_reading_of_its_record_fails(number: int, server:
         failing(records_module, "read_json", record_file(server, 2), number),
         contextlib.suppress(OSError),
     ):
-        remove_orphaned_trees(target.layout, target.records, [live])
+        remove_orphaned_trees(target.environment, [live])
     assert len(server.earlier()) == 2
     require_sound(server)
 

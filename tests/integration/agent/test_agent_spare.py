@@ -307,7 +307,7 @@ def test_dry_run_of_gc_says_that_a_spare_tree_is_being_made(
         looked = sweep(server.target(), Rules(2, False, True, 2e9))
         assert looked.making.startswith("alice@here, process ")
         assert (looked.locked, looked.unfinished, looked.size_bytes) == ("", 0, 0)
-        [standing] = health._standing(str(server.prefix), lambda _: server.target().trees)
+        [standing] = health._standing(str(server.prefix), lambda _: server.target().environment)
         assert standing.state == "published"
         go_on.set()
         assert making.result(30)

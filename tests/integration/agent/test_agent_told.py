@@ -20,8 +20,8 @@ def listed(server: Server) -> list[EnvironmentFacts]:
 
 
 def standing(server: Server) -> list[StandingFacts]:
-    trees = server.target().trees
-    return list(health._standing(str(server.prefix), lambda _: trees))
+    environment = server.target().environment
+    return list(health._standing(str(server.prefix), lambda _: environment))
 
 
 def test_environment_on_record_is_listed_without_conda_history(server: Server) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from envsync.agent.places import locks
 from envsync.agent.places.layout import Layout, environment_layout, read_json, write_whole
+from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import PushLock, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.publishing.recovery import Recovery
@@ -26,7 +27,6 @@ from envsync.agent.trees.changes import Moment
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import NO_ROWS
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.checked_json import to_json
 from envsync.errors import Locked
 from envsync.transport.rsync_output import Output
@@ -117,7 +117,7 @@ def test_recovery_from_a_damaged_intent_switches_nothing(
     }
     write_whole(layout.file("intent.json"), damaged(intent, data))
     lock = PushLock(layout, "alice@here")
-    site = SwitchSite(layout, Trees(None, LOCAL), Records(layout), lock, lambda _: None)
+    site = SwitchSite(local_environment(layout, LOCAL.patterns, None), lock, lambda _: None)
     Recovery(site).run()
     assert not Path(os.fsdecode(layout.file("intent.json"))).exists()
     assert Records(layout).all() == []

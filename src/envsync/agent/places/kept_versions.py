@@ -1,4 +1,4 @@
-"""Earlier versions: which `keep` covers, which to go back to, whether one is unchanged."""
+"""Earlier versions: which `keep` covers, and which to go back to."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Container, List, Optional, Sequence, Tuple
 from envsync.agent.places.records import Record
 from envsync.agent.server.accounts import who
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
-from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Totals
 
 
@@ -60,20 +58,6 @@ def version_to_go_back_to(
         return removed
     not_held = [record for record in older if record.source_revision not in held]
     return next(reversed(not_held or older), None)
-
-
-def is_as_published(trees: Trees, tree: bytes, record: Record) -> bool:
-    """Return whether the version is unchanged, by the current local paths or those when published.
-
-    What was local then was never part of that version, whatever the inventory says now. Raises the
-    same errors as `Trees.snapshot`.
-    """
-    if trees.snapshot(tree).revision == record.revision:
-        return True
-    if record.local == trees.local.patterns:
-        return False
-    as_recorded = trees.with_local_paths(LocalPaths(record.local))
-    return as_recorded.snapshot(tree).revision == record.revision
 
 
 def found_record(

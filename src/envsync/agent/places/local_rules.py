@@ -11,8 +11,6 @@ from typing import Collection, FrozenSet, Optional, Sequence, Tuple
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Record, Records
 from envsync.agent.trees.open_tree import Versions
-from envsync.agent.trees.trees import Trees
-from envsync.tree.local import LocalPaths
 
 
 class VersionDirectories(Versions):
@@ -56,14 +54,3 @@ def local_patterns(
             record = Records(layout).of_version(layout.inode() or 0)
         own = () if record is None else record.local
     return tuple(dict.fromkeys((*shared, *own)))
-
-
-def trees_of(
-    layout: Layout,
-    shared: Sequence[str],
-    own: Optional[Sequence[str]],
-    cache_directory: Optional[str],
-) -> Trees:
-    """Return what takes snapshots of an environment whose local paths are `local_patterns`."""
-    local = LocalPaths(local_patterns(layout, shared, own))
-    return Trees(cache_directory, local, versions=VersionDirectories(Records(layout)))

@@ -22,7 +22,8 @@ class Finalizer:
     """Finalizes the switches of one environment. The push lock must be held."""
 
     def __init__(self, site: SwitchSite, undo: SwitchUndo) -> None:
-        self._layout, self._trees, self._records, _, self._on_step = site
+        self._environment, _, self._on_step = site
+        self._layout, self._records, _ = site.environment
         self._undo = undo
 
     def finalize(self, switch: Intent, *, is_recovered: bool = False) -> Record:
@@ -86,7 +87,7 @@ class Finalizer:
         is_there_again = self._undo.take_back(switch)
         kept: Tuple[str, ...] = ()
         try:
-            if keep_if_changed(self._trees, self._records, new, is_recovered=is_recovered):
+            if keep_if_changed(self._environment, new, is_recovered=is_recovered):
                 self._forget_staging(new)
                 kept = (f"it was changed meanwhile, and is kept as generation {new.number}",)
             else:

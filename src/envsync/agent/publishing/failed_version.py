@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Optional, Tuple
 
-from envsync.agent.places.records import TAKEN_BACK, Record, Records
+from envsync.agent.places.local_environment import LocalEnvironment
+from envsync.agent.places.records import TAKEN_BACK, Record
 from envsync.agent.publishing.prune import prune_duplicates
 from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.trees.snapshot import Snapshot
@@ -19,18 +20,19 @@ from envsync.tree.manifest import Manifest
 _Contents = Tuple[Snapshot, Manifest]
 
 
-def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered: bool) -> bool:
+def keep_if_changed(environment: LocalEnvironment, new: Record, *, is_recovered: bool) -> bool:
     """Keep the version that was switched out again, if it was changed; return whether it is kept.
 
     So is one into which a job that began meanwhile may still write.
     It was live for as long as its check took, or for days if `is_recovered`. The next push would
     build over the changes made in it. Decision 1 says which changes count.
     """
+    records = environment.records
     tree = records.tree(new)
     if tree is None:
         return False
     kept = taken_back(new)
-    contents = _contents(trees, tree)
+    contents = _contents(environment.trees, tree)
     if contents is None or may_be_written_to(tree):
         records.store(kept)
         return True
@@ -50,7 +52,7 @@ def keep_if_changed(trees: Trees, records: Records, new: Record, *, is_recovered
     kept = kept._replace(totals=snapshot.totals)
     records.store(kept, manifest)
     if changes:
-        prune_duplicates(trees, records, kept)
+        prune_duplicates(environment, kept)
     return True
 
 

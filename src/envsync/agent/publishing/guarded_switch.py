@@ -76,9 +76,10 @@ class Publisher:
     """Switches versions of one environment. The push lock must be held."""
 
     def __init__(self, site: SwitchSite) -> None:
-        self._layout, self._trees, self._records, self._lock, self._on_step = site
-        self._name = LiveName(site.layout, site.on_step)
-        self._undo = SwitchUndo(site.layout, site.records, self._name)
+        environment, self._lock, self._on_step = site
+        self._layout, self._records, self._trees = environment
+        self._name = LiveName(self._layout, site.on_step)
+        self._undo = SwitchUndo(environment, self._name)
         self._finalizer = Finalizer(site, self._undo)
 
     def publish(self, switch: Switch) -> Record:

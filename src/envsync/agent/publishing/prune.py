@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 from typing import Optional, Sequence
 
-from envsync.agent.places.kept_versions import beyond_keep, found_record, is_as_published
-from envsync.agent.places.layout import Layout
+from envsync.agent.places.kept_versions import beyond_keep, found_record
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.members import why_unremovable
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import trouble
-from envsync.agent.trees.trees import Trees
 from envsync.errors import SourceRefused, StorageFailed
 
 
 def prune_generations(
-    trees: Trees, records: Records, live: Record, keep: int, replaced: Optional[int] = None
+    environment: LocalEnvironment, live: Record, keep: int, replaced: Optional[int] = None
 ) -> None:
     """Remove earlier versions beyond `keep`, but none with changes of its own.
 
@@ -27,19 +26,21 @@ def prune_generations(
     from then on. What this user cannot remove stays, too, and so does a tree for as long as a job
     may write there. A record whose tree is gone is forgotten.
     """
-    earlier = [r for r in records.all() if not r.kept_because and r.inode != live.inode]
+    records = environment.records.all()
+    earlier = [r for r in records if not r.kept_because and r.inode != live.inode]
     for record in beyond_keep(earlier, keep, live, replaced):
         # What cannot be removed is left for the next push or `gc`.
         with contextlib.suppress(OSError):
-            _prune(trees, records, record)
+            _prune(environment, record)
 
 
-def _prune(trees: Trees, records: Records, record: Record) -> None:
+def _prune(environment: LocalEnvironment, record: Record) -> None:
+    records = environment.records
     tree = records.tree(record)
     if tree is None:
         records.forget(record)
     elif _is_removable(tree):
-        reason = _why_kept(trees, tree, record)
+        reason = _why_kept(environment, tree, record)
         if reason:
             records.store(record._replace(kept_because=reason))
         else:
@@ -47,9 +48,9 @@ def _prune(trees: Trees, records: Records, record: Record) -> None:
             remove_tree(tree)
 
 
-def _why_kept(trees: Trees, tree: bytes, record: Record) -> str:
+def _why_kept(environment: LocalEnvironment, tree: bytes, record: Record) -> str:
     try:
-        changed = not _is_as_recorded(trees, tree, record)
+        changed = not _is_as_recorded(environment, tree, record)
     except (OSError, StorageFailed) as error:
         if isinstance(error, OSError) and trouble(error) is None:
             raise
@@ -58,12 +59,13 @@ def _why_kept(trees: Trees, tree: bytes, record: Record) -> str:
     return "it was changed after it was replaced" if changed else ""
 
 
-def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
+def prune_duplicates(environment: LocalEnvironment, newest: Record) -> None:
     """Remove older versions that failed their check with the same changes as `newest`.
 
     A check that writes into the environment leaves one with each push. What was changed is equal
     byte for byte, so nothing is lost. Those that were changed further, or are another user's, stay.
     """
+    records = environment.records
     for record in records.all():
         is_alike = record.was_taken_back and record.own_changes == newest.own_changes
         if not is_alike or record.number >= newest.number:
@@ -73,17 +75,18 @@ def prune_duplicates(trees: Trees, records: Records, newest: Record) -> None:
             tree = records.tree(record)
             if tree is None or not _is_removable(tree):
                 continue
-            if _is_as_recorded(trees, tree, record):
+            if _is_as_recorded(environment, tree, record):
                 records.forget(record)
                 remove_tree(tree)
 
 
-def remove_orphaned_trees(layout: Layout, records: Records, keep_inodes: Sequence[int]) -> None:
+def remove_orphaned_trees(environment: LocalEnvironment, keep_inodes: Sequence[int]) -> None:
     """Remove every tree without a record, except those with `keep_inodes`.
 
     Nothing is removed if a record is damaged, or if a version that must be kept has lost its tree:
     any of the trees might be that one.
     """
+    layout, records, _ = environment
     if records.has_damage() or records.misses_kept(keep_inodes):
         return
     needed = {record.inode for record in records.all()} | set(keep_inodes)
@@ -98,13 +101,13 @@ def _is_removable(tree: bytes) -> bool:
     return not why_unremovable(tree) and not may_be_written_to(tree)
 
 
-def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
+def _is_as_recorded(environment: LocalEnvironment, tree: bytes, record: Record) -> bool:
     """Return whether a tree is what was published; False if it keeps changing or may not be read.
 
     Raises OSError or `StorageFailed` if that cannot be determined.
     """
     try:
-        return is_as_published(trees, tree, record)
+        return environment.is_as_published(tree, record)
     except SourceRefused:
         return False
 
@@ -112,10 +115,9 @@ def _is_as_recorded(trees: Trees, tree: bytes, record: Record) -> bool:
 DAMAGED_NOTE = "its switch was interrupted, and the note of that was damaged"
 
 
-def record_orphaned_trees(
-    layout: Layout, trees: Trees, records: Records, because: str = DAMAGED_NOTE
-) -> None:
+def record_orphaned_trees(environment: LocalEnvironment, because: str = DAMAGED_NOTE) -> None:
     """Record each tree that may be a version and has no record, so that none is lost."""
+    layout, records, trees = environment
     staging = find_staging(layout)
     for inode, tree in layout.trees_by_inode().items():
         is_staging = staging is not None and staging.inode == inode

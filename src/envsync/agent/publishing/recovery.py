@@ -26,9 +26,10 @@ class Recovery:
     """Recovers one environment. The push lock must be held."""
 
     def __init__(self, site: SwitchSite) -> None:
-        self._layout, self._trees, self._records, _, _ = site
-        self._name = LiveName(site.layout, site.on_step)
-        self._undo = SwitchUndo(site.layout, site.records, self._name)
+        self._environment = site.environment
+        self._layout, self._records, self._trees = site.environment
+        self._name = LiveName(self._layout, site.on_step)
+        self._undo = SwitchUndo(site.environment, self._name)
         self._finalizer = Finalizer(site, self._undo)
 
     def run(self) -> str:
@@ -40,7 +41,7 @@ class Recovery:
             intent = find_intent(self._layout)
         except DamagedIntent:
             # A live version without a record counts as changed by hand.
-            record_orphaned_trees(self._layout, self._trees, self._records)
+            record_orphaned_trees(self._environment)
             forget_intent(self._layout)
             return "the note of an interrupted switch was damaged"
         new, kept = intent.new, intent.kept

@@ -37,8 +37,9 @@ class RemovalOrder(NamedTuple):
 
 class Remover:
     def __init__(self, site: SwitchSite) -> None:
-        self._layout, self._trees, self._records, self._lock, self._on_step = site
-        self._name = LiveName(site.layout)
+        self._environment, self._lock, self._on_step = site
+        self._layout, self._records, self._trees = site.environment
+        self._name = LiveName(self._layout)
 
     def run(self, removal: RemovalOrder) -> Record:
         """Remove it. Raises `TargetDrifted`, and leaves it live, if it changed or is changing.
@@ -150,7 +151,7 @@ class Remover:
             self._name.sync()
         except FileExistsError:
             because = "an interrupted removal had moved it away"
-            record_orphaned_trees(self._layout, self._trees, self._records, because)
+            record_orphaned_trees(self._environment, because)
         return True
 
     def _without_note(self) -> Optional[str]:
@@ -158,7 +159,7 @@ class Remover:
         path = self._layout.file(REMOVAL)
         if not os.path.lexists(path):
             return None
-        record_orphaned_trees(self._layout, self._trees, self._records)
+        record_orphaned_trees(self._environment)
         with contextlib.suppress(OSError):
             remove(path)
         return "the note of an interrupted removal was damaged"

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from envsync.agent.places.layout import Layout
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.locks import PushLock
-from envsync.agent.places.records import Records
 from envsync.agent.server.progress import OnStep
-from envsync.agent.trees.trees import Trees
 
 
 class SwitchSite(NamedTuple):
     """One environment on this server. Whoever switches has to hold the push lock."""
 
-    layout: Layout
-    trees: Trees
-    records: Records
+    environment: LocalEnvironment
     lock: PushLock
     on_step: OnStep

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 from typing import Optional, Tuple
 
-from envsync.agent.places.layout import Layout
 from envsync.agent.places.live_name import LiveName
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.local_environment import LocalEnvironment
+from envsync.agent.places.records import Record
 from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
 
 
 class SwitchUndo:
     """Undoes the switch of one environment, whose intent is on disk. The push lock must be held."""
 
-    def __init__(self, layout: Layout, records: Records, name: LiveName) -> None:
-        self._layout = layout
-        self._records = records
+    def __init__(self, environment: LocalEnvironment, name: LiveName) -> None:
+        self._layout, self._records, _ = environment
         self._name = name
 
     def give_back_to(self, tree: bytes) -> None:

@@ -9,9 +9,8 @@ from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 from envsync.agent.places.busy_findings import busy_findings, installer_findings, mapping_findings
 from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import layout_of, require_live
-from envsync.agent.places.local_rules import VersionDirectories
+from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import nonce_at
-from envsync.agent.places.records import Records
 from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.machine import platform_facts
@@ -32,13 +31,11 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stable_hashing import Hashed
 from envsync.agent.trees.storage import require_good_disk
-from envsync.agent.trees.trees import Trees
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.agent.wire.messages import DirectoryIdentity, Finding, SampleFacts, SourceState
 from envsync.conda.metadata import HISTORY
 from envsync.conda.platform_needs import Platform
 from envsync.errors import SourceRefused
-from envsync.tree.local import LocalPaths
 from envsync.tree.manifest import Manifest
 
 ReadContents = Callable[..., Iterator[bytes]]
@@ -62,11 +59,11 @@ class SourceEnvironment:
         helpers: HelperProcesses = NO_HELPERS,
     ) -> None:
         """With the name `base`, it is the prefix itself."""
-        self._layout = layout_of(prefix, name)
-        # The environment itself may be a version that was published here.
-        self._records = Records(self._layout)
-        of_versions = VersionDirectories(self._records)
-        self._trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
+        # It may be a version that was published here.
+        self._environment = local_environment(
+            layout_of(prefix, name), local, cache_directory, helpers
+        )
+        self._layout, _, self._trees = self._environment
         self._cache_directory = cache_directory
         self.history = RevisionHistory(self._layout, state_directory)
         self._search: Optional[NeedleSearch] = None
@@ -127,7 +124,7 @@ class SourceEnvironment:
         return state_of(
             self._layout.path,
             self._version,
-            source_revision(self._records, snapshot, self._trees.local),
+            source_revision(self._environment, snapshot),
             self.history,
             findings + left_out(snapshot.scan) + finding(links),
             self._platform(),

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from typing import Tuple
 
-from envsync.agent.places.published_version import published
-from envsync.agent.places.records import Records
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import AS_SENT, Finding, SourceState
 from envsync.conda.platform_needs import Platform
-from envsync.tree.local import LocalPaths
 
 
 def state_of(
@@ -40,15 +38,15 @@ def state_of(
     )
 
 
-def source_revision(records: Records, snapshot: Snapshot, local: LocalPaths) -> str:
+def source_revision(environment: LocalEnvironment, snapshot: Snapshot) -> str:
     """Return the source revision on record, if the version is here as it was published.
 
     Otherwise, return the version's own revision.
     """
-    record = records.at(snapshot.scan.inode)
+    record = environment.records.at(snapshot.scan.inode)
     if record is None or record.method not in AS_SENT:
         return snapshot.revision
-    version = published(records, record, local, snapshot.revision)
+    version = environment.published(record, snapshot.revision)
     return record.source_revision if version.revision == snapshot.revision else snapshot.revision
 
 

@@ -12,14 +12,13 @@ import os
 import stat
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
-from envsync.agent.places.layout import Layout
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.members import may_build_on
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import has_names_elsewhere
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE
 from envsync.errors import SourceRefused, StorageFailed
 from envsync.tree.manifest import EMPTY, Manifest
@@ -56,10 +55,8 @@ class StagingChoice:
     Without the push lock, another push may take a tree away meanwhile; it is then left out.
     """
 
-    def __init__(self, layout: Layout, trees: Trees, records: Records, keep: int) -> None:
-        self.layout = layout
-        self.trees = trees
-        self.records = records
+    def __init__(self, environment: LocalEnvironment, keep: int) -> None:
+        self.layout, self.records, self.trees = environment
         self._keep = keep
 
     def preview(self, live: Optional[Record], wanted: str) -> StagingCandidate:

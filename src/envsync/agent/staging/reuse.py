@@ -22,11 +22,11 @@ from typing import (
     Tuple,
 )
 
-from envsync.agent.places.layout import STATE_DIRECTORY, Layout, environment_layout
+from envsync.agent.places.layout import STATE_DIRECTORY, environment_layout
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.records import Records
 from envsync.agent.server.reading import read_start
 from envsync.agent.staging.build_plan import Holding
-from envsync.agent.trees.trees import Trees
 from envsync.conda import installer_digests
 from envsync.conda.manifest_packages import metadata_paths
 from envsync.conda.metadata import is_python
@@ -74,10 +74,9 @@ class Alike(NamedTuple):
 class Elsewhere:
     """The other trees of a prefix, besides one live version; nothing is changed in them."""
 
-    def __init__(self, prefix: str, layout: Layout, trees: Trees) -> None:
+    def __init__(self, prefix: str, environment: LocalEnvironment) -> None:
         self._prefix = os.fsencode(prefix)
-        self._layout = layout
-        self._trees = trees
+        self._layout, _, self._trees = environment
         self._seen: Optional[Tuple[SearchableTree, ...]] = None
 
     def has_most_of(self, packages: FrozenSet[bytes]) -> bool:

@@ -11,9 +11,8 @@ import os
 import stat
 from typing import Collection, Iterator, List, Optional, Sequence, Set
 
-from envsync.agent.places.layout import Layout
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.local_paths import carry
-from envsync.agent.places.records import Records
 from envsync.agent.places.sharing import regroup
 from envsync.agent.places.staging_note import forget_staging, note_staging
 from envsync.agent.server.progress import Progress
@@ -27,7 +26,6 @@ from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_trees
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.storage import space_guard
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED
 from envsync.errors import VerificationFailed
 from envsync.tree.difference import difference
@@ -39,17 +37,13 @@ from envsync.tree.steps import Files, Make, Plan
 class Staging:
     """The staging tree of one push. The push lock must be held."""
 
-    def __init__(
-        self, layout: Layout, trees: Trees, records: Records, candidate: StagingCandidate
-    ) -> None:
+    def __init__(self, environment: LocalEnvironment, candidate: StagingCandidate) -> None:
         """Adopt the candidate, which is then no version any more that one can go back to.
 
         Everything that may refuse the push comes before that. The caller keeps other writers
         out (`writers_kept_out`) from the choice of the tree until this returns.
         """
-        self._layout = layout
-        self._trees = trees
-        self._records = records
+        self._layout, records, self._trees = environment
         self._plan: Optional[Plan] = None
         self._touched: Set[bytes] = set()
         self._incremental: Optional[IncrementalListing] = None
@@ -66,9 +60,9 @@ class Staging:
         status = os.lstat(self.path)
         inode = status.st_ino
         note_staging(self._layout, self.token, inode)
-        stale = self._records.at(inode)
+        stale = records.at(inode)
         if stale is not None:
-            self._records.forget(stale)
+            records.forget(stale)
         # Last, because as long as the tree has a record, a rollback may use it as it is. Setgid
         # is kept, so that `leave_group` knows that the tree was shared even if this push is cut.
         handed_down = 0 if candidate.tree is None else status.st_mode & stat.S_ISGID

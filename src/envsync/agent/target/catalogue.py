@@ -6,16 +6,15 @@ import os
 from typing import Iterator, List, Mapping, Optional, Sequence
 
 from envsync.agent.places.layout import Layout, environment_layout
-from envsync.agent.places.local_rules import trees_of
+from envsync.agent.places.local_environment import LocalEnvironment, local_environment
+from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
-from envsync.agent.places.published_version import published
 from envsync.agent.places.records import Records
 from envsync.agent.server.accounts import user_name
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
 from envsync.agent.trees.storage import words
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import EnvironmentFacts
 from envsync.conda.manifest_packages import package_paths
 from envsync.conda.packages import list_packages
@@ -37,8 +36,8 @@ def environments(
     for name in _live_names(prefix):
         try:
             layout = environment_layout(prefix, name)
-            trees = trees_of(layout, local, local_of.get(name), cache_directory)
-            facts = _environment(layout, trees)
+            patterns = local_patterns(layout, local, local_of.get(name))
+            facts = _environment(local_environment(layout, patterns, cache_directory))
         except (EnvsyncError, OSError) as error:
             facts = EnvironmentFacts(name, problem=words(error))
         if facts is not None:
@@ -69,11 +68,11 @@ def _problem(layout: Layout) -> str:
     return "" if has_history(layout.path) else "it has no conda-meta/history: conda sees none there"
 
 
-def _environment(layout: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
+def _environment(environment: LocalEnvironment) -> Optional[EnvironmentFacts]:
     """Return the facts about what is live at the name, or None if that is no environment."""
+    layout, records, trees = environment
     if not _is_one(layout):
         return None
-    records = Records(layout)
     snapshot = trees.snapshot(layout.standing())
     facts = EnvironmentFacts(
         name=layout.name,
@@ -87,7 +86,7 @@ def _environment(layout: Layout, trees: Trees) -> Optional[EnvironmentFacts]:
         return facts._replace(problem=closed.message)
     record = records.at(snapshot.scan.inode)
     if record is not None:
-        record = published(records, record, trees.local, snapshot.revision)
+        record = environment.published(record, snapshot.revision)
     return facts._replace(
         record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,

@@ -11,7 +11,7 @@ import contextlib
 import os
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
-from envsync.agent.places.kept_versions import beyond_keep, is_as_published
+from envsync.agent.places.kept_versions import beyond_keep
 from envsync.agent.places.layout import remove
 from envsync.agent.places.locks import holder_at, under_way, writers_kept_out
 from envsync.agent.places.members import (
@@ -182,7 +182,7 @@ class _Sweep:
         if record.kept_because:
             return f"{record.kept_because} (--drifted removes it)"
         try:
-            if is_as_published(self._target.trees, tree, record):
+            if self._target.environment.is_as_published(tree, record):
                 return ""
         except (EnvsyncError, OSError) as error:
             return f"it cannot be read ({error})"

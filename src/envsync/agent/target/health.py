@@ -9,12 +9,11 @@ from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, Layout, environment_layout
-from envsync.agent.places.local_rules import trees_of
+from envsync.agent.places.local_environment import LocalEnvironment, local_environment
+from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
-from envsync.agent.places.published_version import published
-from envsync.agent.places.records import Records
 from envsync.agent.server.accounts import login_shell, user_name
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
@@ -22,7 +21,6 @@ from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.program_version import version_of
 from envsync.agent.target.preparation import base_obstacle
 from envsync.agent.trees.storage import words
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import ServerFacts, ToolFacts
 from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.errors import EnvsyncError
@@ -40,8 +38,9 @@ def health(
     `local_of` maps the environments that the inventory lists to their further local paths.
     """
 
-    def trees(layout: Layout) -> Trees:
-        return trees_of(layout, local, local_of.get(layout.name), cache_directory)
+    def environment_at(layout: Layout) -> LocalEnvironment:
+        patterns = local_patterns(layout, local, local_of.get(layout.name))
+        return local_environment(layout, patterns, cache_directory)
 
     return HealthFacts(
         server=server,
@@ -49,7 +48,7 @@ def health(
         prefix=_prefix(prefix),
         tools=tuple(_tools(prefix)),
         cuda=driver_cuda_version(),
-        environments=tuple(_standing(prefix, trees)),
+        environments=tuple(_standing(prefix, environment_at)),
         login_shell=os.path.basename(login_shell()),
     )
 
@@ -82,7 +81,9 @@ def _tools(prefix: str) -> Iterator[ToolFacts]:
     yield from tools(prefix)
 
 
-def _standing(prefix: str, trees: Callable[[Layout], Trees]) -> Iterator[StandingFacts]:
+def _standing(
+    prefix: str, environment_at: Callable[[Layout], LocalEnvironment]
+) -> Iterator[StandingFacts]:
     try:
         names = _names(prefix)
     except OSError as error:
@@ -95,7 +96,7 @@ def _standing(prefix: str, trees: Callable[[Layout], Trees]) -> Iterator[Standin
             if closed is not None:
                 yield StandingFacts(name, "closed", closed.message)
                 continue
-            standing = StandingFacts(name, *_state(layout, trees(layout)))
+            standing = StandingFacts(name, *_state(environment_at(layout)))
             # If nothing is live and no version is kept, there is only the state that a push left.
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing
@@ -118,7 +119,8 @@ def _is_environment(prefix: str, name: str) -> bool:
     )
 
 
-def _state(layout: Layout, trees: Trees) -> Tuple[str, str]:
+def _state(environment: LocalEnvironment) -> Tuple[str, str]:
+    layout, records, trees = environment
     holder = holder_at(layout)
     if holder is not None and not holder.yields:
         return "locked", holder.who
@@ -128,7 +130,6 @@ def _state(layout: Layout, trees: Trees) -> Tuple[str, str]:
         return "interrupted", f"{what} was interrupted"
     if os.path.lexists(layout.live) and not os.path.isdir(layout.live):
         return "blocked", f"{os.fsdecode(layout.live)} is not a directory"
-    records = Records(layout)
     inode = layout.inode()
     if inode is None:
         # Only versions that a plain rollback may choose.
@@ -141,7 +142,7 @@ def _state(layout: Layout, trees: Trees) -> Tuple[str, str]:
         return ("unreadable", is_damaged) if damaged else ("unpublished", "")
     # This is cheap: what was published was hashed then.
     snapshot = trees.snapshot(layout.standing(), glance=True)
-    record = published(records, record, trees.local, snapshot.revision)
+    record = environment.published(record, snapshot.revision)
     is_as_published = snapshot.revision == record.revision
     for found in live_busy_findings(snapshot.scan, layout, is_as_published=is_as_published):
         if found.blocking:

@@ -25,7 +25,7 @@ class Preview(NamedTuple):
 
 
 def staging_choice(target: Target) -> StagingChoice:
-    return StagingChoice(target.layout, target.trees, target.records, target.keep)
+    return StagingChoice(target.environment, target.keep)
 
 
 def preview(target: Target, wanted: Manifest, published_before: str) -> Preview:

@@ -257,6 +257,6 @@ class TargetPush:
         target = self._target
         with contextlib.suppress(OSError, SourceRefused, StorageFailed):
             replaced = None if target.live is None else target.live.scan.inode
-            prune_generations(target.trees, target.records, live, target.keep, replaced)
-            remove_orphaned_trees(target.layout, target.records, [live.inode])
+            prune_generations(target.environment, live, target.keep, replaced)
+            remove_orphaned_trees(target.environment, [live.inode])
             scratch_files.discard(target.layout)

@@ -37,7 +37,7 @@ def differences(
                 "envsync never published it there: there is nothing to compare it with",
                 hint=Hint(f"`envsync diff {target.name} {{server}}` compares it with what is here"),
             )
-        before = None if record is None else target.published_manifest(record)
+        before = None if record is None else target.environment.published_manifest(record)
     if before is None:
         raise VerificationFailed(
             "the manifest of what was published there is missing or damaged",
@@ -54,7 +54,7 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     """Hash every byte of the live tree again and compare it with the record."""
     snapshot = _live_snapshot(target, progress, fresh=True)
     record = target.current(snapshot)
-    manifest = None if record is None else target.published_manifest(record)
+    manifest = None if record is None else target.environment.published_manifest(record)
     if record is not None and manifest is None:
         raise _without_manifest(target, snapshot, record)
     drift = difference(manifest, snapshot.manifest()) if manifest is not None else None

@@ -109,7 +109,7 @@ def _make(target: Target, progress: Progress) -> bool:
     if not _fits(work, space(target.layout.state)):
         return False
     with writers_kept_out(target.layout):
-        staging = Staging(target.layout, target.trees, target.records, NOTHING)
+        staging = Staging(target.environment, NOTHING)
     try:
         shared = os.stat(standing)
         if shared.st_mode & stat.S_ISGID:

@@ -6,7 +6,7 @@ import contextlib
 from typing import Dict, Optional, Sequence
 
 from envsync.agent.places.carry_recovery import undo_interrupted_carry
-from envsync.agent.places.kept_versions import is_as_published, version_to_go_back_to
+from envsync.agent.places.kept_versions import version_to_go_back_to
 from envsync.agent.places.live_name import require_movable
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.guarded_switch import Switch
@@ -74,7 +74,7 @@ def _is_as_recorded(target: Target, tree: bytes, record: Record) -> bool:
         if recorded is not None:
             back = trees.snapshot(tree)
             undo_interrupted_carry(tree, back.scan.local, recorded, back.manifest())
-        return is_as_published(trees, tree, record)
+        return target.environment.is_as_published(tree, record)
     return False
 
 

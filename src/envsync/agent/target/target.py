@@ -17,11 +17,10 @@ from typing import (
 from envsync.agent.places.base import has_conda
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, layout_of
-from envsync.agent.places.local_rules import VersionDirectories
+from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.members import shared_finding
-from envsync.agent.places.published_version import published, published_manifest
-from envsync.agent.places.records import Record, Records
+from envsync.agent.places.records import Record
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.server.filesystem import existing_parent, space
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
@@ -30,7 +29,6 @@ from envsync.agent.server.processes import processes_using
 from envsync.agent.server.progress import OnStep, Progress
 from envsync.agent.target import preparation
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import (
     DAMAGED_RECORD,
     DirectoryIdentity,
@@ -41,8 +39,7 @@ from envsync.agent.wire.messages import (
 )
 from envsync.errors import AgentFailed, EnvsyncError, PreflightRefused, SourceRefused
 from envsync.tree.environment_name import BASE
-from envsync.tree.local import LocalPaths
-from envsync.tree.manifest import Manifest, Totals
+from envsync.tree.manifest import Totals
 
 if TYPE_CHECKING:
     from envsync.agent.publishing.guarded_switch import Publisher
@@ -72,10 +69,10 @@ class Target:
             preparation.require_prefix(prefix)
         self._prefix = prefix
         self._elsewhere: Optional[Elsewhere] = None
-        self.layout = layout_of(prefix, name)
-        self.records = Records(self.layout)
-        of_versions = VersionDirectories(self.records)
-        self.trees = Trees(cache_directory, LocalPaths(local), helpers, of_versions)
+        self.environment = local_environment(
+            layout_of(prefix, name), local, cache_directory, helpers
+        )
+        self.layout, self.records, self.trees = self.environment
         self.lock = PushLock(self.layout, by)
         self.live: Optional[Snapshot] = None
         self.inspected_seconds = 0.0
@@ -94,7 +91,7 @@ class Target:
         from envsync.agent.staging.reuse import Elsewhere
 
         if self._elsewhere is None:
-            self._elsewhere = Elsewhere(self._prefix, self.layout, self.trees)
+            self._elsewhere = Elsewhere(self._prefix, self.environment)
         return self._elsewhere
 
     # Looking
@@ -267,7 +264,7 @@ class Target:
         record = None if live is None else self._recorded(live)
         if live is None or record is None:
             return None
-        return published(self.records, record, self.trees.local, live.revision)
+        return self.environment.published(record, live.revision)
 
     def _recorded(self, live: Snapshot) -> Optional[Record]:
         record = self.records.at(live.scan.inode)
@@ -275,10 +272,6 @@ class Target:
             return record
         same = [r for r in self.records.all() if r.revision == live.revision]
         return same[-1] if same else None
-
-    def published_manifest(self, record: Record) -> Optional[Manifest]:
-        """Return a version's manifest, by the current local paths; None if it cannot be read."""
-        return published_manifest(self.records, record, self.trees.local)
 
     def replaced(self, live: Optional[Snapshot]) -> Optional[Record]:
         """Return the live version's record as it will be once replaced: if changed, it is kept."""
@@ -321,7 +314,7 @@ class Target:
             raise AgentFailed("the environment was not locked")
 
     def switch_site(self) -> SwitchSite:
-        return SwitchSite(self.layout, self.trees, self.records, self.lock, self.on_step)
+        return SwitchSite(self.environment, self.lock, self.on_step)
 
     def publisher(self) -> Publisher:
         # Imported only to publish: most contacts find nothing to do.

@@ -128,7 +128,7 @@ class TreeBuild:
             # The source has changed since, or the tree could not be changed.
             self._staging.close()
         target = self._target
-        self._staging = Staging(target.layout, target.trees, target.records, candidate)
+        self._staging = Staging(target.environment, candidate)
         self.access.hand_down(self._staging)
 
     def _planned(
