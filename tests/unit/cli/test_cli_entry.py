@@ -30,6 +30,13 @@ from tests.support.documented_json import check_document
             "config chek",
             "envsync: no such command 'chek'; did you mean 'check'?\n  → envsync config --help\n",
         ),
+        (
+            "daemon status",
+            (
+                "envsync: no such command 'status'; did you mean 'envsync status'?\n"
+                "  → envsync daemon --help\n"
+            ),
+        ),
         # What is not for people is offered to none.
         ("daemon wark", "envsync: no such command 'wark'\n  → envsync daemon --help\n"),
         (

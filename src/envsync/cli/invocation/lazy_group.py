@@ -34,7 +34,11 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         entry = self.entries.get(cmd_name)
         if entry is None:
-            near = suggestion(cmd_name, self.list_commands(ctx))
+            top = ctx.find_root().command
+            if isinstance(top, LazyGroup) and cmd_name in top.entries:
+                near = f"; did you mean 'envsync {cmd_name}'?"
+            else:
+                near = suggestion(cmd_name, self.list_commands(ctx))
             ctx.fail(f"no such command {cmd_name!r}{near}")
         module, _, name = entry.where.partition(":")
         command = getattr(importlib.import_module(module), name)
