@@ -184,6 +184,13 @@ def test_push_options_that_contradict_are_refused(
     assert message in caught.value.message
 
 
+def test_only_names_that_can_be_pushed_are_offered(site: Site, prefix: str) -> None:
+    Path(prefix, "envs", "odd\x1b[31m").mkdir()
+    with pytest.raises(NotFound) as caught:
+        resolve_push(site, PushOptions("nope", ("server2",)))
+    assert "there: myenv" in caught.value.details
+
+
 def test_a_near_name_is_offered(site: Site) -> None:
     with pytest.raises(NotFound, match="there is no environment 'mynev' here; did you mean 'my"):
         resolve_push(site, PushOptions("mynev", ("server2",)))

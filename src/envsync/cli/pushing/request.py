@@ -17,6 +17,7 @@ from envsync.push.request.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.transport import names as transports
+from envsync.tree.environment_name import is_environment_name
 
 _ENVIRONMENTS_SHOWN = 12
 
@@ -232,7 +233,7 @@ def require_environment(prefix: str, name: str) -> None:
             hint=f"restore that, or remove the link: rm {shlex.quote(str(place))}",
         )
     try:
-        entries = [path for path in environments.iterdir() if not path.name.startswith(".")]
+        entries = [path for path in environments.iterdir() if is_environment_name(path.name)]
         names = [path.name for path in entries if path.is_dir()]
     except OSError:
         names = []
