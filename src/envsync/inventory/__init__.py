@@ -6,7 +6,7 @@ a file that it has not seen before.
 
 from __future__ import annotations
 
-from envsync.inventory.loader import find, load, load_content, read
+from envsync.inventory.loader import find, load, load_content, misnamed, read
 from envsync.inventory.model import (
     Environment,
     InUse,
@@ -33,5 +33,6 @@ __all__ = [
     "find",
     "load",
     "load_content",
+    "misnamed",
     "read",
 ]

@@ -50,6 +50,15 @@ def find(
     return next((path for path in candidates if _is_there(path)), None)
 
 
+def misnamed(
+    environ: Mapping[str, str], *, directory: Path = Path(), system_file: Path = SYSTEM_FILE
+) -> list[Path]:
+    """Return the files that would be inventories if their names ended with `.yaml`."""
+    places = (directory / "envsync.yaml", *_user_files(environ), system_file)
+    others = (path.with_suffix(".yml") for path in places)
+    return [path for path in others if os.access(path, os.F_OK)]
+
+
 def _is_there(path: Path) -> bool:
     """Return whether a file or directory is at `path`; nothing else is read, as a pipe could wait.
 

@@ -70,6 +70,15 @@ def test_config_path_without_an_inventory_says_where_it_looked(envsync: Envsync)
     assert check_document(envsync("config", "check", "--json").out)["exit_code"] == 21
 
 
+def test_inventory_whose_name_ends_with_yml_is_told(envsync: Envsync, home: Path) -> None:
+    file = home / ".config/envsync/config.yml"
+    file.write_text(VALID)
+    ended = envsync("config", "path")
+    assert ended.status == 21
+    assert f"there is no inventory, but {file}, which is not read\n" in ended.err
+    assert f"mv {file} {file.with_suffix('.yaml')}" in ended.err
+
+
 def test_a_named_file_that_may_not_be_read(
     envsync: Envsync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

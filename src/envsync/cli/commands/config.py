@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ def check(invocation: Invocation) -> None:
 
     file = find(invocation.config, invocation.environ)
     if file is None:
-        raise _no_file()
+        raise _no_file(invocation)
     inventory = load(file)
     warnings = list(_pushed_nowhere(inventory))
     invocation.result = {
@@ -86,13 +87,21 @@ def path(invocation: Invocation) -> None:
 
     file = find(invocation.config, invocation.environ)
     if file is None:
-        raise _no_file()
+        raise _no_file(invocation)
     read(file)  # raises if there is no such file
     invocation.result = {"path": str(file)}
     invocation.terminal.say(str(file))
 
 
-def _no_file() -> NotFound:
+def _no_file(invocation: Invocation) -> NotFound:
+    from envsync.inventory import misnamed
+
+    for file in misnamed(invocation.environ):
+        return NotFound(
+            f"there is no inventory, but {file}, which is not read",
+            hint=f"its name has to end with .yaml: "
+            f"{shlex.join(['mv', str(file), str(file.with_suffix('.yaml'))])}",
+        )
     return NotFound(
         "there is no inventory",
         details=["looked for, in this order:", *(f"  {place}" for place in _PLACES)],
