@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,16 @@ def test_install_leaves_no_inventory_in_the_users_cache(
     ended = envsync("daemon", "install", "--dry-run", "--config", str(file), "--as", "here")
     assert f"envsync: {file}" not in ended.err
     assert not home.exists()
+
+
+def test_empty_own_name_is_refused_as_an_option_but_not_as_a_variable(
+    envsync: Envsync, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"prefix: {tmp_path}\nservers: {{server2: {{}}}}\n")
+    install = ("daemon", "install", "--dry-run", "--config", str(file))
+    assert "expected a server name" in envsync(*install, "--as", "", ENVSYNC_SELF="server2").err
+    assert f"has no server {socket.gethostname()!r}" in envsync(*install, ENVSYNC_SELF="").err
 
 
 def service_of(tmp_path: Path) -> ServiceSpec:

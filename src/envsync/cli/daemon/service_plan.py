@@ -116,7 +116,7 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
         )
     environ = _user_environ(invocation.environ)
     path, inventory = _inventory(invocation.config, environ)
-    given = as_name or environ.get("ENVSYNC_SELF")
+    given = environ.get("ENVSYNC_SELF") or None if as_name is None else as_name
     # The shell's active conda is left out: the service starts without it.
     site = Site.here(inventory, given, {"HOME": environ.get("HOME", "")})
     if site.own is None:
