@@ -55,17 +55,17 @@ def diff(
 
     site = invocation.site()
     environment = site.inventory.environment(environment).name  # refuses base
-    there = site.inventory.environment(name_there or environment).name
+    target_name = site.inventory.environment(name_there or environment).name
     if not published:
         require_environment(site.own_prefix, environment)
 
     def ask(end: End, place: Place, _: OnFigure) -> DifferenceFacts:
-        manifest = b"" if published else _own_manifest(site, environment, place, there)
+        manifest = b"" if published else _own_manifest(site, environment, place, target_name)
         record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
         if published:
-            target = target_of(site, there, end, place)
+            target = target_of(site, target_name, end, place)
         else:
-            request = OpenTarget(place.prefix, there, site.local(environment), site.who)
+            request = OpenTarget(place.prefix, target_name, site.local(environment), site.who)
             target = TargetEnd(end, request)
         return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 
@@ -74,36 +74,36 @@ def diff(
     difference = outcome.answer()
     invocation.result = {
         "environment": environment,
-        "name_there": there,
+        "name_there": target_name,
         "server": place.server,
         "compared_with": "published" if published else "source",
         "difference": difference._asdict(),
     }
     reference = "what was published there" if published else site.own_name
-    headline = f"{there} on {place.server}, compared with {reference}"
+    headline = f"{target_name} on {place.server}, compared with {reference}"
     for line in _lines(headline, difference, files):
         invocation.terminal.say(line)
 
 
-def _own_manifest(site: Site, environment: str, place: Place, there: str) -> bytes:
+def _own_manifest(site: Site, environment: str, place: Place, target_name: str) -> bytes:
     from envsync.push.ends.local_source import open_local
 
     local = site.local(environment)
     source = open_local(site.here_place(), environment, local)
-    return source.at(f"{place.prefix}/envs/{there}").manifest(b"")
+    return source.at(f"{place.prefix}/envs/{target_name}").manifest(b"")
 
 
-def _lines(headline: str, found: DifferenceFacts, files: bool) -> Iterator[str]:
-    total = found.added + found.removed + found.changed
+def _lines(headline: str, difference: DifferenceFacts, files: bool) -> Iterator[str]:
+    total = difference.added + difference.removed + difference.changed
     if not total:
         yield f"{headline}: no difference"
         return
-    added, removed = count(found.added, "file"), f"{found.removed:,}"
-    yield f"{headline}: {added} added, {removed} removed, {found.changed:,} changed"
-    yield from (f"  {line}" for line in found.packages)
-    yield from (f"  {line}" for line in found.groups)
+    added, removed = count(difference.added, "file"), f"{difference.removed:,}"
+    yield f"{headline}: {added} added, {removed} removed, {difference.changed:,} changed"
+    yield from (f"  {line}" for line in difference.packages)
+    yield from (f"  {line}" for line in difference.groups)
     if files:
         yield ""
-        yield from (f"  {line}" for line in found.paths)
-        if total > len(found.paths):
-            yield f"  and {total - len(found.paths):,} more"
+        yield from (f"  {line}" for line in difference.paths)
+        if total > len(difference.paths):
+            yield f"  and {total - len(difference.paths):,} more"

@@ -41,19 +41,19 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 
     site = invocation.site()
-    asked = site.servers_of("verify", environment, servers)
-    places = [site.place(server) for server in asked]
+    named = site.servers_of("verify", environment, servers)
+    places = [site.place(server) for server in named]
     share = site.inventory.environment(environment).share
     sharing = {
         server.name: _sharing(f"{site.prefix(server)}/envs/{environment}", share or server.share)
-        for server in asked
+        for server in named
     }
 
     def ask(end: End, place: Place, on_progress: OnFigure) -> VerifyFacts:
         return target_of(site, environment, end, place).verify(on_progress)
 
     # `push_to` may name a group that includes this machine, from where it is pushed. If the
-    # inventory names a source, that one was not asked.
+    # inventory names a source, that one was not named.
     may_be_source = not servers and site.inventory.environment(environment).source is None
 
     def problem(server: str, facts: VerifyFacts) -> EnvsyncError | None:

@@ -168,31 +168,32 @@ def _push(
     if settings.in_use == "wait":
         settings = replace(settings, in_use="fail")  # the daemon waits by trying again
 
-    is_told = threading.Event()
+    is_revision_sent = threading.Event()
 
-    def report(found: PushReport) -> None:
-        if found.error is not None and "SSH_AUTH_SOCK" not in os.environ:
-            advise_service(found.error, site.inventory.server(found.server))
+    def send_report(pushed: PushReport) -> None:
+        if pushed.error is not None and "SSH_AUTH_SOCK" not in os.environ:
+            advise_service(pushed.error, site.inventory.server(pushed.server))
         outcome = PushOutcome(
-            server=found.server,
-            outcome=found.outcome,
-            revision=found.revision,
-            source_revision=found.revision or fan_out.source_revision,
-            seconds=found.seconds,
-            wants_spare=found.wants_spare,
+            server=pushed.server,
+            outcome=pushed.outcome,
+            revision=pushed.revision,
+            source_revision=pushed.revision or fan_out.source_revision,
+            seconds=pushed.seconds,
+            wants_spare=pushed.wants_spare,
         )
-        ended = PushEnded(environment, outcome, found.error)
+        ended = PushEnded(environment, outcome, pushed.error)
         if ended.source_error is not None:
-            is_told.set()  # of a source that was refused, a revision says nothing
+            is_revision_sent.set()  # of a source that was refused, a revision says nothing
         elif outcome.source_revision:
-            is_told.set()
+            is_revision_sent.set()
             _send(SourceScanned(environment, outcome.source_revision))
         _send(ended)
 
-    fan_out = FanOut(settings, request.source, request.destinations, on_report=report)
+    fan_out = FanOut(settings, request.source, request.destinations, on_report=send_report)
     listen()
     fan_out.run(await_start)
-    if fan_out.source_revision and not is_told.is_set():  # every server failed before it was found
+    # Every server may have failed before it was found.
+    if fan_out.source_revision and not is_revision_sent.is_set():
         _send(SourceScanned(environment, fan_out.source_revision))
 
 

@@ -231,10 +231,10 @@ def _write_conda_records(path: Path, version: str, files: Sequence[str]) -> None
 
 
 def _site_packages(environment: Path) -> Path:
-    found = sorted(environment.glob("lib/python3.*/site-packages"))
-    if not found or not (environment / "bin" / "python").exists():
+    directories = sorted(environment.glob("lib/python3.*/site-packages"))
+    if not directories or not (environment / "bin" / "python").exists():
         raise SourceRefused(f"there is no Python in {environment}, which the demo needs")
-    return found[-1]
+    return directories[-1]
 
 
 def _record(contents: dict[str, str], info: str) -> str:

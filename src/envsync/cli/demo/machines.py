@@ -160,8 +160,8 @@ def _hear(name: str, process: subprocess.Popen[str]) -> tuple[int, str]:
     answer = process.stdout.readline()
     if not answer:
         raise EnvsyncError("the demo's server did not start", server=name)
-    told: dict[str, Any] = json.loads(answer)
-    return told["port"], told["host_key"]
+    document: dict[str, Any] = json.loads(answer)
+    return document["port"], document["host_key"]
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -29,8 +29,8 @@ class Narration:
         Values put into the dictionary become the step's in `--json`.
         """
         number = len(self.steps) + 1
-        found: dict[str, Any] = {"title": title, "commands": [], "done": False}
-        self.steps.append(found)
+        document: dict[str, Any] = {"title": title, "commands": [], "done": False}
+        self.steps.append(document)
         self._terminal.say()
         if self._is_bold:
             click.secho(f"{number}  {title}", bold=True)
@@ -38,13 +38,13 @@ class Narration:
             self._terminal.say(f"{number}  {title}")
         started = time.monotonic()
         try:
-            yield found
+            yield document
         except EnvsyncError as error:
             error.details = (*error.details, f"in step {number} of the demo: {title}")
             raise
         finally:
-            found["seconds"] = round(time.monotonic() - started, 3)
-        found["done"] = True
+            document["seconds"] = round(time.monotonic() - started, 3)
+        document["done"] = True
 
     def command(self, line: str) -> None:
         """Show the command line for what comes next."""

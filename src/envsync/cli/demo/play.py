@@ -47,11 +47,11 @@ def play(invocation: Invocation, users: Path | None) -> None:
     invocation.result = result = {"steps": narration.steps, "seconds": 0.0}
     terminal.say("envsync demo: the main job on two throwaway servers on this machine")
     with contextlib.ExitStack() as stack:
-        with narration.step("An environment, and two servers") as found:
+        with narration.step("An environment, and two servers") as step:
             if users is not None:
                 narration.say(f"copying {users}, so that yours is not touched ...")
             the_stage = stack.enter_context(stage(users))
-            _show_stage(the_stage, narration, found)
+            _show_stage(the_stage, narration, step)
         _Play(the_stage, narration).steps()
         with narration.step("Clean up"):
             usage = demo_environment.measure(the_stage.directory)
@@ -66,7 +66,7 @@ def play(invocation: Invocation, users: Path | None) -> None:
     terminal.say(f"Everything worked, in {duration(seconds)}.")
 
 
-def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -> None:
+def _show_stage(the_stage: Stage, narration: Narration, step: dict[str, Any]) -> None:
     environment = demo_environment.measure(the_stage.environment)
     narration.call_it_d(str(the_stage.directory))
     narration.say(
@@ -79,7 +79,7 @@ def _show_stage(the_stage: Stage, narration: Narration, found: dict[str, Any]) -
         )
     narration.say("each has a prefix of its own, and the paths in files are changed to it;")
     narration.say("with the same prefix on all servers, as most have it, files stay as they are")
-    found.update(
+    step.update(
         environment=str(the_stage.environment),
         files=environment.files,
         size_bytes=environment.size_bytes,

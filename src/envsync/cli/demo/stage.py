@@ -70,26 +70,26 @@ def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) ->
 
 def require_environment(path: Path) -> Path:
     """Return the resolved path; raises `UsageError` if the demo cannot use it."""
-    found = path.expanduser().resolve()
-    if not (found / "conda-meta" / "history").is_file():
+    environment = path.expanduser().resolve()
+    if not (environment / "conda-meta" / "history").is_file():
         raise UsageError(
-            f"there is no conda environment at {found}",
+            f"there is no conda environment at {environment}",
             hint="`conda env list` shows where they are",
         )
-    if found.parent.name != "envs":
+    if environment.parent.name != "envs":
         raise UsageError(
-            f"{found} is not in the envs directory of a conda prefix",
+            f"{environment} is not in the envs directory of a conda prefix",
             hint="take one that is: envsync demo --env PREFIX/envs/NAME",
         )
-    return found
+    return environment
 
 
 def _require_space(directory: Path, users: Path | None) -> None:
-    one = _SMALL_BYTES if users is None else demo_environment.measure(users).size_bytes
+    copy_bytes = _SMALL_BYTES if users is None else demo_environment.measure(users).size_bytes
     free = shutil.disk_usage(directory).free
-    if free < _COPIES * one:
+    if free < _COPIES * copy_bytes:
         raise NoSpace(
-            f"the demo needs {size(_COPIES * one)} in {directory.parent}, "
+            f"the demo needs {size(_COPIES * copy_bytes)} in {directory.parent}, "
             f"and {size(free)} are free",
             hint="use another directory: TMPDIR=/some/where envsync demo",
         )

@@ -37,11 +37,11 @@ def server_argument(name: str = "server") -> Callable[[F], F]:
 
 def servers_argument(*, required: bool = False) -> Callable[[F], F]:
     """Add the argument for any number of servers and groups, as `servers`."""
-    one = "SERVER|@GROUP|RANGE"
+    token = "SERVER|@GROUP|RANGE"
     return click.argument(
         "servers",
         nargs=-1,
         required=required,
-        metavar=f"{one}..." if required else f"[{one}]...",
+        metavar=f"{token}..." if required else f"[{token}]...",
         shell_complete=servers_and_groups,
     )

@@ -25,8 +25,8 @@ def environment_names(context: click.Context, _: click.Parameter, incomplete: st
         site = Invocation.of(context).site()
         names.update(environment.name for environment in site.inventory.environments)
         envs = Path(site.own_prefix, "envs")
-        found = (path.parent.name for path in envs.glob("*/conda-meta"))
-        names.update(filter(is_environment_name, found))
+        names_here = (path.parent.name for path in envs.glob("*/conda-meta"))
+        names.update(filter(is_environment_name, names_here))
     return _beginning(incomplete, names)
 
 

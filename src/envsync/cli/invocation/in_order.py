@@ -31,9 +31,9 @@ class InOrder(Generic[T]):
         self._known: dict[str, ServerDocument] = {}
         self._lock = threading.Lock()
 
-    def add(self, server: str, one: T) -> None:
+    def add(self, server: str, outcome: T) -> None:
         """Add a server's outcome; may be called from any thread."""
-        document = self._document(one)
+        document = self._document(outcome)
         with self._lock:
             self._known[server] = document
             self._on_known([self._known[name] for name in self._servers if name in self._known])

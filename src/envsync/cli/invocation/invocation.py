@@ -40,9 +40,9 @@ class Invocation:
     @classmethod
     def of(cls, context: click.Context) -> Invocation:
         """Return the run that a command's context belongs to."""
-        found = context.find_object(cls)
-        assert found is not None
-        return found
+        invocation = context.find_object(cls)
+        assert invocation is not None
+        return invocation
 
     @functools.cached_property
     def terminal(self) -> Terminal:

@@ -16,5 +16,5 @@ class LiveConsole(Console):
 
     @property
     def options(self) -> ConsoleOptions:
-        found = super().options
-        return found.update_width(max(1, found.max_width - CTRL_C_ROOM))
+        options = super().options
+        return options.update_width(max(1, options.max_width - CTRL_C_ROOM))

@@ -36,22 +36,22 @@ class Rate:
     def __init__(self, done_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = clock()
-        self._told = deque([(self._began, done_bytes)])
+        self._samples = deque([(self._began, done_bytes)])
 
     def add(self, done_bytes: int) -> None:
         now = self._clock()
         if now - self._began < _FILLING_SECONDS:
-            self._told = deque([(now, done_bytes)])
+            self._samples = deque([(now, done_bytes)])
             return
-        if len(self._told) > 2 and now - self._told[-2][0] < _RATE_SECONDS_MIN:
-            self._told.pop()
-        self._told.append((now, done_bytes))
-        while len(self._told) > 2 and now - self._told[1][0] > _RATE_SECONDS:
-            self._told.popleft()
+        if len(self._samples) > 2 and now - self._samples[-2][0] < _RATE_SECONDS_MIN:
+            self._samples.pop()
+        self._samples.append((now, done_bytes))
+        while len(self._samples) > 2 and now - self._samples[1][0] > _RATE_SECONDS:
+            self._samples.popleft()
 
     def bytes_per_second(self) -> float | None:
         """Return the rate; None until it has been measured for a second."""
-        (began, before), (_, now_bytes) = self._told[0], self._told[-1]
+        (began, before), (_, now_bytes) = self._samples[0], self._samples[-1]
         seconds = self._clock() - began
         return (now_bytes - before) / seconds if seconds >= _RATE_SECONDS_MIN else None
 
@@ -92,30 +92,34 @@ class LiveProgress:
             if task is not None:
                 self._progress.remove_task(task)
 
-    def update(self, told: ServerProgress) -> None:
+    def update(self, progress: ServerProgress) -> None:
         with self._lock:
-            if told.server != self._source_server and told.step in _SOURCE_IS_DONE:
+            if progress.server != self._source_server and progress.step in _SOURCE_IS_DONE:
                 self._forget_source()
-            task = self._task(told)
-            if self._steps.get(told.server) != told.step:
-                self._steps[told.server] = told.step
-                rate = self._rates[told.server] = Rate(told.done_bytes)
-                self._progress.reset(task, server=told.server, step=told.step, files=0, rate=rate)
-            self._rates[told.server].add(told.done_bytes)
-            total = told.total_bytes or None
-            self._progress.update(task, total=total, completed=told.done_bytes, files=told.files)
+            task = self._task(progress)
+            if self._steps.get(progress.server) != progress.step:
+                self._steps[progress.server] = progress.step
+                rate = self._rates[progress.server] = Rate(progress.done_bytes)
+                self._progress.reset(
+                    task, server=progress.server, step=progress.step, files=0, rate=rate
+                )
+            self._rates[progress.server].add(progress.done_bytes)
+            total = progress.total_bytes or None
+            self._progress.update(
+                task, total=total, completed=progress.done_bytes, files=progress.files
+            )
 
     def _forget_source(self) -> None:
         task = self._tasks.pop(self._source_server, None)
         if task is not None:
             self._progress.remove_task(task)
 
-    def _task(self, told: ServerProgress) -> TaskID:
-        if told.server not in self._tasks:
-            self._tasks[told.server] = self._progress.add_task(
-                "", total=None, server=told.server, step=told.step, files=0, rate=Rate(0)
+    def _task(self, progress: ServerProgress) -> TaskID:
+        if progress.server not in self._tasks:
+            self._tasks[progress.server] = self._progress.add_task(
+                "", total=None, server=progress.server, step=progress.step, files=0, rate=Rate(0)
             )
-        return self._tasks[told.server]
+        return self._tasks[progress.server]
 
 
 class _Text(ProgressColumn):

@@ -129,7 +129,7 @@ def reasons(document: StatusDocument, width: int, *, verbose: bool = False) -> I
     """Yield the lines below the table, for a terminal of `width` columns."""
     width = max(width, _WIDTH_MIN)
     ways_out, more = hints(document), details(document) if verbose else {}
-    told: list[tuple[str, Sequence[str], str]] = [
+    entries: list[tuple[str, Sequence[str], str]] = [
         (text, (), hint) for text, hint in troubles(document)
     ]
     for source in document["environments"]:
@@ -137,8 +137,8 @@ def reasons(document: StatusDocument, width: int, *, verbose: bool = False) -> I
             if _why(server):
                 where = f"{source['environment']} on {server['server']}"
                 text = f"{where}: {_why(server)}"
-                told.append((text, more.get(where, ()), ways_out.get(where, "")))
-    for text, lines, hint in told:
+                entries.append((text, more.get(where, ()), ways_out.get(where, "")))
+    for text, lines, hint in entries:
         yield from textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
         yield from (f"  {line}" for line in lines)
         yield from textwrap.wrap(

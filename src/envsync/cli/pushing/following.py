@@ -36,9 +36,9 @@ def push_and_report(
     def know(documents: Sequence[ServerDocument]) -> None:
         result["servers"] = documents
 
-    there = site.inventory.environment(request.settings.name_there)
+    environment = site.inventory.environment(request.settings.name_there)
     changed = () if request.settings.dry_run else [to.server for to in request.destinations]
-    with tell_daemon_after(there, changed, invocation.environ):
+    with tell_daemon_after(environment, changed, invocation.environ):
         reports = push_and_show(invocation, request, know, warnings)
     _raise_failures(invocation, reports, source.server)
 
