@@ -97,11 +97,11 @@ class Inventory:
         chosen: dict[str, Server] = {}
         unknown: list[str] = []
         for token in tokens:
-            for found in self._resolve(token, unlisted):
-                if isinstance(found, Server):
-                    chosen.setdefault(found.name, found)
+            for resolved in self._resolve(token, unlisted):
+                if isinstance(resolved, Server):
+                    chosen.setdefault(resolved.name, resolved)
                 else:
-                    unknown.append(found)
+                    unknown.append(resolved)
         if unknown:
             raise self._unknown(list(dict.fromkeys(unknown)))
         return tuple(chosen.values())
@@ -179,13 +179,15 @@ class Inventory:
         given = environ.get("ENVSYNC_SELF") or None if as_name is None else as_name
         if given is not None:
             return self._own(given)
-        found = own_server_names([(server.name, server.host) for server in self.servers], hostname)
-        if len(found) > 1:
+        matches = own_server_names(
+            [(server.name, server.host) for server in self.servers], hostname
+        )
+        if len(matches) > 1:
             raise InventoryError(
-                f"the hostname {hostname!r} matches several servers: {', '.join(found)}",
+                f"the hostname {hostname!r} matches several servers: {', '.join(matches)}",
                 hint="say which one this is: ENVSYNC_SELF=NAME, or for the daemon --as NAME",
             )
-        return found[0] if found else None
+        return matches[0] if matches else None
 
     @property
     def groups(self) -> tuple[str, ...]:

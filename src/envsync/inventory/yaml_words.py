@@ -97,9 +97,9 @@ def _slip(text: str, error: yaml.MarkedYAMLError) -> str | None:
     return None
 
 
-def _meaning(said: str, line: int) -> str:
+def _meaning(message: str, line: int) -> str:
     for pattern, words in _MEANINGS:
-        match = re.search(pattern, said)
+        match = re.search(pattern, message)
         if match is not None:
             return words.format(*match.groups(), line=line)
-    return said
+    return message

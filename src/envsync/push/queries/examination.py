@@ -51,25 +51,25 @@ class Examination:
     error: EnvsyncError | None = None
 
 
-def examine(place: Place, asked: AskEnvironments, publishers: str = "") -> Examination:
-    """Examine a place; `asked` has the patterns of local paths. Never raises an `EnvsyncError`."""
+def examine(place: Place, request: AskEnvironments, publishers: str = "") -> Examination:
+    """Examine a place, with the local paths in `request`. Never raises an `EnvsyncError`."""
     examination = Examination(place.server, place.prefix, publishers=publishers)
     try:
         if place.open_link is None:
-            return _here(replace(examination, connection=HERE, is_reached=True), asked)
-        return _over_link(examination, place.open_link, asked)
+            return _here(replace(examination, connection=HERE, is_reached=True), request)
+        return _over_link(examination, place.open_link, request)
     except EnvsyncError as error:
         error.server = place.server
         is_reached, is_key_known = _reach(error)
         return replace(examination, is_reached=is_reached, is_key_known=is_key_known, error=error)
 
 
-def _here(examination: Examination, asked: AskEnvironments) -> Examination:
+def _here(examination: Examination, request: AskEnvironments) -> Examination:
     answered: Future[Examination] = Future()
 
     def ask() -> None:
         try:
-            answered.set_result(_asked(examination, LocalEnd(examination.server), asked))
+            answered.set_result(_examined(examination, LocalEnd(examination.server), request))
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the answer
             answered.set_exception(error)
 
@@ -81,7 +81,7 @@ def _here(examination: Examination, asked: AskEnvironments) -> Examination:
 
 
 def _over_link(
-    examination: Examination, open_link: Callable[[], Link], asked: AskEnvironments
+    examination: Examination, open_link: Callable[[], Link], request: AskEnvironments
 ) -> Examination:
     with contextlib.closing(open_link()) as link, _time_limit(link) as is_over:
         examination = replace(
@@ -94,7 +94,7 @@ def _over_link(
         )
         try:
             with contextlib.closing(RemoteEnd(link, examination.prefix)) as end:
-                return _asked(replace(examination, noise=end.noise), end, asked)
+                return _examined(replace(examination, noise=end.noise), end, request)
         except EnvsyncError as error:
             return replace(examination, error=_too_slow(examination) if is_over.is_set() else error)
 
@@ -125,12 +125,12 @@ def _time_limit(link: Link) -> Iterator[threading.Event]:
         timer.cancel()
 
 
-def _asked(examination: Examination, end: End, asked: AskEnvironments) -> Examination:
+def _examined(examination: Examination, end: End, request: AskEnvironments) -> Examination:
     end.ask(HELLO, None)  # the delay until the first answer is not the clock's
     began = time.time()
     greeting = end.ask(HELLO, None)
     middle = (began + time.time()) / 2
-    health = end.ask(HEALTH, asked._replace(prefix=examination.prefix))
+    health = end.ask(HEALTH, request._replace(prefix=examination.prefix))
     off = greeting.time_seconds - middle
     return replace(examination, clock_off_seconds=off, health=health)
 
