@@ -26,7 +26,7 @@ from envsync.daemon.rows import SourceRow
 from envsync.daemon.triggers import Observation
 from envsync.daemon.unclaimed_files import signs_of, unseen_signs
 from envsync.daemon.watch_points import names_in, site_packages, watched_directories
-from envsync.tree.local import LocalPaths
+from envsync.tree.local import DEFAULT_LOCAL, LocalPaths
 
 CHECKS_SPARED_MAX = 4
 """While an installer runs, one check in so many is full; the others only test whether it runs."""
@@ -77,8 +77,8 @@ class InstallCheck:
         self._look_for_installer()
 
     def set_local(self, patterns: Sequence[str]) -> None:
-        """Take the patterns of its local paths, which no revision has."""
-        self._local = LocalPaths(patterns)
+        """Take its own patterns of local paths, which no revision has."""
+        self._local = LocalPaths((*DEFAULT_LOCAL, *patterns))
 
     @property
     def runs(self) -> tuple[InstallerRun, ...]:

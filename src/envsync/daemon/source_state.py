@@ -49,7 +49,7 @@ class TrackedState:
         """Whether it was not at rest when an earlier daemon last saw it."""
         error = self.row.error
         is_failed = error is not None and error.code != NotFound.code
-        return is_failed or self.row.is_unchecked
+        return is_failed or self.row.is_unchecked or bool(self.row.installers)
 
     @property
     def may_be_pushed(self) -> bool:

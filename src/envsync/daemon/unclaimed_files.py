@@ -81,8 +81,9 @@ def unseen_signs(
 ) -> Iterator[str]:
     """Yield a line for what an installer that nobody saw may have left half done since then.
 
-    That is only code in a site-packages, because people and programs bring other files, too. What
-    came after `unwatched_until_seconds` counts only in packages that several distributions share,
+    That is only code in a site-packages, because people and programs bring other files, too; and
+    not in a package that has older files, because that is a person's, who works on it. What came
+    after `unwatched_until_seconds` counts only in packages that several distributions share,
     because no hint tells of an installer that has begun to write there.
     """
     packages = _packages(environment)
@@ -94,16 +95,16 @@ def unseen_signs(
         if seconds <= unwatched_until_seconds or path.startswith(parts)
         if path.endswith((*_CODE, "/RECORD")) or ".so." in path
     }
-    yield from _signs(environment, found)
+    yield from _signs(environment, found, since_seconds)
 
 
 def _parts_of_shared(environment: str, directory: str) -> Iterator[str]:
     """Yield the directories in packages of which several distributions may have parts."""
     for name in names_in(os.path.join(environment, directory)):
         package = os.path.join(directory, name)
-        if name.isidentifier() and name != "__pycache__" and _is_shared(f"{environment}/{package}"):
-            for part in names_in(f"{environment}/{package}"):
-                yield f"{package}/{part}/"
+        path = os.path.join(environment, package)
+        if name.isidentifier() and not os.path.islink(path) and _is_shared(path):
+            yield from (f"{package}/{part}/" for part in names_in(path))
 
 
 def _is_shared(package: str) -> bool:
@@ -120,12 +121,28 @@ def _is_shared(package: str) -> bool:
         return False
 
 
-def _signs(environment: str, paths: set[str]) -> Iterator[str]:
+def _signs(
+    environment: str, paths: set[str], new_since_seconds: float = -math.inf
+) -> Iterator[str]:
+    """Yield a line for each path that no record names, and which has nothing older in it."""
     packages = _packages(environment)
     for path in _unclaimed(environment, paths, packages):
+        if _oldest_seconds(os.path.join(environment, path)) < new_since_seconds:
+            continue
         top = next((top for top in packages if path.startswith(top)), "")
         kind = "distribution" if top else "package"
         yield f"{path.removeprefix(top)} is in no installed {kind}"
+
+
+def _oldest_seconds(path: str) -> float:
+    """Return when the file that has been there for longest came; bytecode does not count."""
+    files = (
+        os.path.join(directory, name)
+        for directory, _, names in os.walk(path)
+        for name in names
+        if not name.endswith(_PATHS_OF_NO_RECORD)
+    )
+    return min(map(changed_seconds, files), default=math.inf)
 
 
 def _packages(environment: str) -> tuple[str, ...]:

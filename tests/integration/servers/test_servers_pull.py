@@ -49,7 +49,9 @@ def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:
     assert envsync.run("pull", "nosuch", "server1").error["server"] == "server1"
 
 
-def test_version_that_was_made_by_hand_and_pulled_is_replaced(fresh_lab: Lab) -> None:
+def test_version_that_was_made_by_hand_and_pulled_is_put_on_record_by_a_push(
+    fresh_lab: Lab,
+) -> None:
     source = Stamped.in_lab(fresh_lab)
     server2 = fresh_lab["server2"]
     envsync = Envsync(fresh_lab["server1"])
@@ -60,6 +62,7 @@ def test_version_that_was_made_by_hand_and_pulled_is_replaced(fresh_lab: Lab) ->
     envsync.ok("pull", "myenv", "server2", "--overwrite")
     planned = envsync.push("server2", "--dry-run").server
     assert (planned["outcome"], planned["record"]) == ("in-step", None)
+    assert envsync.push("server2").server["outcome"] == "adopted"
     source.change()
     assert envsync.push("server2").server["outcome"] == "pushed"
     assert_same(tree(source.top), tree(environment(server2)))

@@ -22,7 +22,6 @@ from envsync.daemon.install_records import HISTORY_SECONDS, changed_seconds
 from envsync.daemon.installer_runs import InstallerRun
 from envsync.daemon.rows import SourceRow
 from envsync.daemon.triggers import Observation
-from envsync.tree.local import DEFAULT_LOCAL
 from tests.support.processes import wait_until
 from tests.support.pushes import NAME
 
@@ -65,7 +64,7 @@ def condas(top: Path, name: str, *files: str) -> None:
 
 
 def first_check(top: Path) -> InstallCheck:
-    return InstallCheck(str(top), DEFAULT_LOCAL)
+    return InstallCheck(str(top), ())
 
 
 def next_check(
@@ -74,7 +73,7 @@ def next_check(
     """That of a daemon which was started later, and knows what the check's did."""
     known = check.runs if runs is None else tuple(runs)
     row = SourceRow(NAME, installers=known, accepted_seconds=check.accepted_seconds)
-    return InstallCheck(str(top), DEFAULT_LOCAL, row)
+    return InstallCheck(str(top), (), row)
 
 
 def unfinished(top: Path) -> list[str]:
@@ -706,6 +705,33 @@ def test_part_of_a_namespace_package_that_an_installer_began_is_unfinished(
         install(top, "nvidia_b", ["nvidia/labmany/inner/__init__.py"])
     else:
         condas(top, "nvidia-b", "nvidia/labmany/inner/__init__.py")
+    assert check.observe().unfinished == ()
+
+
+@pytest.mark.parametrize("is_polled", [True, False])
+def test_module_that_is_saved_in_a_package_of_ones_own_is_not_an_installers(
+    top: Path, is_polled: bool
+) -> None:
+    """Which has no modules at its top, as a package of several distributions."""
+    for name in ("a", "b"):
+        write(top / PACKAGES / f"mine/tools/{name}.py")
+    later()
+    check = first_check(top)
+    check.is_polled = is_polled
+    later()
+    (top / PACKAGES / "mine/tools/a.py").unlink()  # as an editor saves
+    write(top / PACKAGES / "mine/tools/a.py")
+    assert check.observe().unfinished == ()
+
+
+def test_directory_that_is_linked_into_an_environment_is_not_looked_at(
+    top: Path, tmp_path: Path
+) -> None:
+    (top / PACKAGES / "mine").symlink_to(tmp_path / "project")
+    later()
+    check = first_check(top)
+    later()
+    write(tmp_path / "project/tools/a.py")
     assert check.observe().unfinished == ()
 
 

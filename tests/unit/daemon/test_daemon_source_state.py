@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.daemon import source_state
+from envsync.daemon.installer_runs import InstallerRun
 from envsync.daemon.rows import ErrorFacts, SourceRow
 from envsync.daemon.source_state import MEND_CHECK_SECONDS, TrackedState
 from envsync.daemon.triggers import Observation
@@ -55,6 +56,7 @@ def test_a_source_is_pushed_at_rest_and_scanned_or_changed(
 @pytest.mark.parametrize(
     ("row", "is_in_doubt"),
     [
+        (replace(KNOWN.row, installers=(InstallerRun("pip", 7, 1, 1.0, 2.0),)), True),
         (SourceRow("myenv"), False),
         (SourceRow("myenv", is_unchecked=True), True),
         (SourceRow("myenv", error=REFUSED), True),

@@ -72,13 +72,10 @@ def test_content_that_was_never_published_is_replaced_by_the_same_without_being_
     assert replacement.missing_options(SETTINGS, source(), other) == ("--overwrite",)
 
 
-def test_version_made_by_hand_that_the_source_has_had_is_replaced_without_being_asked() -> None:
-    """It was pulled, and changed further since."""
-    there = target(HERE)._replace(exists=True, revision="pulled")
-    assert replacement.missing_options(SETTINGS, source(), there) == ("--overwrite",)
-    had = source()._replace(had=("pulled",))
-    assert replacement.has_drifted(there)
-    assert replacement.missing_options(SETTINGS, had, there) == ()
+def test_earlier_version_that_was_put_back_by_hand_is_not_replaced() -> None:
+    there = target(HERE)._replace(exists=True, revision="earlier")
+    had = source()._replace(had=("earlier",))
+    assert replacement.missing_options(SETTINGS, had, there) == ("--overwrite",)
 
 
 def test_warnings_of_several_tries_are_reported_once_and_in_order() -> None:

@@ -93,10 +93,10 @@ def _refuses(
 
 
 def _require_nothing_else(settings: PushSettings, source: SourceState, target: TargetState) -> None:
-    # The same content in another form, such as not shared yet, or a version that the source has
-    # had, as after a `pull` of what was changed there: nothing can be lost.
-    is_known = target.exists and target.revision in (source.revision_there, *source.had)
-    if not settings.overwrite and not is_known:
+    # The same content in another form, such as not shared yet: nothing can be lost. An earlier
+    # version of the source's may have been put back by hand, because the newer one broke something.
+    is_same = target.exists and target.revision == source.revision_there
+    if not settings.overwrite and not is_same:
         require_no_drift(target)
         _require_fast_forward(source, target)
 
