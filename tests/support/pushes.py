@@ -21,6 +21,7 @@ from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
+from envsync.agent.wire.target_operations import Requester
 from envsync.conda.manifest_packages import metadata_paths
 from envsync.tree.entry import Entry
 from envsync.tree.local import LocalPaths
@@ -52,6 +53,7 @@ class Server:
     """Whether pushes overwrite a version that their source never had."""
     environment_id = ""
     """What the source of pushes is known by on every machine."""
+    requester = Requester("alice@here")
 
     def __init__(self, root: Path, name: str = NAME) -> None:
         self.name = name
@@ -74,7 +76,7 @@ class Server:
 
     def target_at(self, prefix: Path, local: Sequence[str] = ("local",)) -> Target:
         """Return the target by another path of the prefix."""
-        return Target(str(prefix), self.name, local, self.cache, "alice@here")
+        return Target(str(prefix), self.name, local, self.cache, self.requester)
 
     def earlier(self) -> list[bytes]:
         """Return the trees that are not live."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.cli.run.program import COMMANDS, program
 from envsync.errors import (
     SLOTS,
@@ -125,7 +125,9 @@ def test_a_path_with_the_word_in_it_stays_what_it_is(tmp_path: Path) -> None:
     (prefix / "envs").mkdir(parents=True)
     (prefix / "conda-meta").mkdir()
     (prefix / "envs" / "myenv").symlink_to("/nowhere")
-    target = TargetEnd(LocalEnd("gpu02"), OpenTarget(str(prefix), "myenv", (), "alice@server1"))
+    target = TargetEnd(
+        LocalEnd("gpu02"), OpenTarget(str(prefix), "myenv", (), Requester("alice@server1"))
+    )
     with pytest.raises(EnvsyncError) as refused:
         target.inspect(lock=False)
     assert f"rm {prefix}/envs/myenv" in refused.value.hint

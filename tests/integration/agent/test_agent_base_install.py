@@ -14,6 +14,7 @@ from envsync.agent.places.base import OWN_ENTRIES
 from envsync.agent.server import filesystem
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import TargetState
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import PreflightRefused, TargetDrifted
 from tests.integration.agent.test_agent_mounts import bind, in_a_namespace
 from tests.integration.agent.versions import STEPS, kill_at
@@ -47,7 +48,7 @@ class Base(Server):
         return self.prefix.parent / ".envsync" / self.prefix.name
 
     def target_at(self, prefix: Path, local: object = ()) -> Target:
-        return Target(str(prefix), "base", OWN_ENTRIES, self.cache, "alice@here")
+        return Target(str(prefix), "base", OWN_ENTRIES, self.cache, Requester("alice@here"))
 
     def bring(self, **how: Callable[[], None] | Callable[[str], None]) -> None:
         self.push(BASE, **how)  # type: ignore[arg-type]

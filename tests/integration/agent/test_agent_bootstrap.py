@@ -20,6 +20,7 @@ from envsync.agent.wire.target_operations import (
     REFERENCES,
     AskReferences,
     OpenTarget,
+    Requester,
 )
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, error_from_json
 from tests.pythons import interpreters
@@ -108,7 +109,7 @@ def test_agent_answers_on_python(version: str, tmp_path: Path) -> None:
 
 def _codecs(channel: Channel, prefix: Path) -> tuple[str, ...]:
     """What the interpreter decodes, as it found out."""
-    ask(channel, OPEN_TARGET, OpenTarget(str(prefix), "myenv", (), "alice"))
+    ask(channel, OPEN_TARGET, OpenTarget(str(prefix), "myenv", (), Requester("alice")))
     return ask(channel, REFERENCES, AskReferences()).codecs
 
 

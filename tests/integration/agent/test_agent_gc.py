@@ -28,6 +28,7 @@ from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.operation import encode
 from envsync.agent.wire.server_operations import COLLECT, Collect
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import AgentFailed, CheckFailed
 from tests.support import disk
 from tests.support.pushes import Server, die_in, environment
@@ -49,9 +50,8 @@ def collect(
     later_seconds: float = 0.0,
     command: str = "",
 ) -> SweepFacts:
-    target = server.target()
-    target.lock.of_command(command, "again")
-    return sweep(target, Rules(keep, drifted, dry_run, time.time() + later_seconds))
+    server.requester = Requester("alice@here", command, "again")
+    return sweep(server.target(), Rules(keep, drifted, dry_run, time.time() + later_seconds))
 
 
 def pushed(server: Server, count: int, keep: int = 9) -> Server:
@@ -324,8 +324,8 @@ def test_beside_a_push_nothing_is_touched(server: Server) -> None:
 
 def test_the_same_command_by_another_name_of_the_place_is_told_as_that(server: Server) -> None:
     pushed(server, 3)
-    lock = PushLock(environment_layout(str(server.prefix), server.name), "alice@here")
-    lock.of_command("this command", "server2")
+    requester = Requester("alice@here", "this command", "server2")
+    lock = PushLock(environment_layout(str(server.prefix), server.name), requester)
     lock.acquire()
     assert collect(server).same_place_as == ""
     assert collect(server, command="this command").same_place_as == "server2"
@@ -466,7 +466,7 @@ def home(server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
 def order(server: Server) -> Collect:
     return Collect(
         prefix=str(server.prefix),
-        by="alice@here (gc)",
+        requester=Requester("alice@here (gc)"),
         keep=1,
         keep_of={server.name: 1},
         local=("local",),

@@ -11,7 +11,7 @@ from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.queries import differences, verify
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import PreflightRefused, TargetDrifted
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
@@ -69,7 +69,9 @@ def test_local_files_of_an_unlisted_name_are_those_of_its_push(pushed: Server) -
     [listed] = environments(str(pushed.prefix), ("local",), {}, pushed.cache)
     assert not listed.drifted
     end = LocalEnd("here")
-    target = TargetEnd(end, OpenTarget(str(pushed.prefix), pushed.name, None, "bob@here"))
+    target = TargetEnd(
+        end, OpenTarget(str(pushed.prefix), pushed.name, None, Requester("bob@here"))
+    )
     target.rollback(None, "bob@here", overwrite=False)
     end.close()
     tree = pushed.tree()

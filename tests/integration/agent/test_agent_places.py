@@ -29,6 +29,7 @@ from envsync.agent.places.locks import PushLock, nonce_at, writers_kept_out
 from envsync.agent.places.records import Record, Records, record_from_json
 from envsync.agent.target.preparation import place_findings
 from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import Locked, NotFound, PreflightRefused
 from envsync.tree.manifest import Totals
 from tests.support import disk
@@ -245,7 +246,10 @@ def test_held_and_released(records: Records) -> None:
 
 
 def test_the_second_is_refused_and_told_who(layout: Layout) -> None:
-    first, second = PushLock(layout, "alice@server1"), PushLock(layout, "bob@server2")
+    first, second = (
+        PushLock(layout, Requester("alice@server1")),
+        PushLock(layout, Requester("bob@server2")),
+    )
     first.acquire()
     first.acquire()  # again is fine
     with pytest.raises(Locked, match=rf"myenv .*alice@server1, process {os.getpid()}"):
@@ -258,21 +262,21 @@ def test_the_second_is_refused_and_told_who(layout: Layout) -> None:
 
 def test_a_lock_dies_with_its_holder(layout: Layout) -> None:
     def hold(die: object) -> None:
-        PushLock(layout, "alice@server1").acquire()
+        PushLock(layout, Requester("alice@server1")).acquire()
         assert callable(die)
         die()
 
     assert die_in(hold) == signal.SIGKILL
-    PushLock(layout, "bob@server2").acquire()
+    PushLock(layout, Requester("bob@server2")).acquire()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"holder": 1, "pid": "x", "since_seconds": 0}'])
 def test_a_holder_who_wrote_nonsense(text: str, layout: Layout) -> None:
-    first = PushLock(layout, "alice@server1")
+    first = PushLock(layout, Requester("alice@server1"))
     first.acquire()
     Path(os.fsdecode(layout.file("lock"))).write_text(text)
     with pytest.raises(Locked, match="holder unknown"):
-        PushLock(layout, "bob@server2").acquire()
+        PushLock(layout, Requester("bob@server2")).acquire()
     assert nonce_at(layout) == ""
     first.release()
 
@@ -283,13 +287,13 @@ def test_a_lock_that_nobody_can_be_named_in_is_not_held(
     def fail(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    lock = PushLock(layout, "alice@there")
+    lock = PushLock(layout, Requester("alice@there"))
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", fail)
         with pytest.raises(OSError, match="No space"):
             lock.acquire()
     assert not lock.is_held
-    other = PushLock(layout, "bob@there")
+    other = PushLock(layout, Requester("bob@there"))
     other.acquire()
     other.release()
 
@@ -297,13 +301,13 @@ def test_a_lock_that_nobody_can_be_named_in_is_not_held(
 def test_lock_shared_by_a_process_that_only_asks_is_waited_for(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = PushLock(layout, "alice@server1")
+    before = PushLock(layout, Requester("alice@server1"))
     before.acquire()
     before.release()
     asking = os.open(layout.file("lock"), os.O_RDONLY)
     fcntl.flock(asking, fcntl.LOCK_SH)
     monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(asking, fcntl.LOCK_UN))
-    lock = PushLock(layout, "bob@server3")
+    lock = PushLock(layout, Requester("bob@server3"))
     lock.acquire()
     assert lock.is_held
     os.close(asking)
@@ -318,7 +322,7 @@ def test_filesystem_without_working_locks_is_refused(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(PreflightRefused, match="locks do not work"):
-        PushLock(layout, "alice@server1").acquire()
+        PushLock(layout, Requester("alice@server1")).acquire()
 
 
 @pytest.mark.parametrize("place", ["", "generations", "trees"])
@@ -328,7 +332,7 @@ def test_file_in_place_of_a_state_directory_is_named(place: str, layout: Layout)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Path(os.fsdecode(path)).touch()
     with pytest.raises(PreflightRefused, match="must be a directory of envsync's") as refused:
-        PushLock(layout, "alice").acquire()
+        PushLock(layout, Requester("alice")).acquire()
     assert refused.value.message.startswith(f"{os.fsdecode(path)} there")
 
 
@@ -336,7 +340,7 @@ def test_directory_in_place_of_the_lock_is_named(layout: Layout) -> None:
     layout.create()
     os.mkdir(layout.file("lock"))
     with pytest.raises(PreflightRefused, match="there is a directory, but must be"):
-        PushLock(layout, "alice").acquire()
+        PushLock(layout, Requester("alice")).acquire()
 
 
 def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:
@@ -344,7 +348,9 @@ def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:
     os.chmod(tmp_path, 0o755)
     fd = os.open(tmp_path, os.O_RDONLY)
     with disk.ordinary_user():
-        lock = PushLock(environment_layout(f"/proc/self/fd/{fd}", "myenv"), "alice@server1")
+        lock = PushLock(
+            environment_layout(f"/proc/self/fd/{fd}", "myenv"), Requester("alice@server1")
+        )
         with pytest.raises(PreflightRefused, match="not writable"):
             lock.acquire()
     os.close(fd)

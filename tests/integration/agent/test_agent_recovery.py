@@ -20,6 +20,7 @@ from envsync.agent.places import staging_note
 from envsync.agent.publishing import after_switch
 from envsync.agent.publishing.recovery import Recovery
 from envsync.agent.wire.messages import KEPT
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import CheckFailed
 from tests.integration.agent.versions import (
     ONE,
@@ -75,11 +76,12 @@ def test_a_question_that_finishes_a_switch_still_knows_its_own_command(server: S
     """Two names for one place: the other one is told, whoever recovers in between."""
     server.push(ONE)
     assert die_in(lambda die: server.push(TWO, on_step=kill_at("switched", die))) == signal.SIGKILL
-    first, again = server.target(), server.target()
-    first.lock.of_command("this command", "server2")
+    server.requester = Requester("alice@here", "this command", "server2")
+    first = server.target()
     first.lock.acquire()
     first.lock.release()
-    again.lock.of_command("this command", "again")
+    server.requester = Requester("alice@here", "this command", "again")
+    again = server.target()
     assert again.inspect(lock=False).recovered
     assert again.inspect(lock=True).same_place_as == "server2"
     again.lock.release()

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from envsync.agent.server import filesystem
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.cli.output.terminal import Terminal
 from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
@@ -420,7 +420,7 @@ def test_answer_to_begin_without_a_clear_outcome_is_refused(scene: Scene, docume
     agent = lie_at("build.begin_alike", lambda n, _: answer(n, document))
     link, prefix = FakeLink(agent.serve), scene.target()
     with contextlib.closing(link), opened(cast("Link", link), prefix) as end:
-        target = TargetEnd(end, OpenTarget(str(prefix), "myenv", (), "alice@server1"))
+        target = TargetEnd(end, OpenTarget(str(prefix), "myenv", (), Requester("alice@server1")))
         target.inspect(lock=True)
         target.known_there(frozenset())
         with pytest.raises(AgentFailed):

@@ -14,7 +14,7 @@ import pytest
 from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.wire.messages import PublishFacts
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import Locked
 from envsync.push.ends import command_locks
 from envsync.push.ends.command_locks import CommandLocks
@@ -84,7 +84,7 @@ class Scene:
         return FanOut(self.settings, self.source, destinations).run()
 
     def lock(self) -> PushLock:
-        return PushLock(environment_layout(str(self.there), NAME), "bob@elsewhere")
+        return PushLock(environment_layout(str(self.there), NAME), Requester("bob@elsewhere"))
 
 
 @pytest.fixture
@@ -171,7 +171,8 @@ def test_two_names_of_this_machine_are_one_place(scene: Scene) -> None:
     def ask(end: End, place: Place) -> Removed:
         try:
             target = TargetEnd(
-                end, OpenTarget(place.prefix, NAME, (), "alice@here", command=command_locks.command)
+                end,
+                OpenTarget(place.prefix, NAME, (), Requester("alice@here", command_locks.command)),
             )
             removal = Removal(NAME, "alice@here")
             return remove_environment(

@@ -10,6 +10,7 @@ from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.records import Record, Records
 from envsync.agent.target import switches
 from envsync.agent.target.target import Target
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import RevisionHeld
 from tests.integration.relocation.local_push import NAME, push
 
@@ -43,7 +44,7 @@ def record(prefix: Path) -> Record:
 
 
 def roll_back(prefix: Path) -> None:
-    target = Target(str(prefix), NAME, (), None, "bob@there")
+    target = Target(str(prefix), NAME, (), None, Requester("bob@there"))
     try:
         switches.rollback(target, None, "bob@there", overwrite=False)
     finally:
@@ -85,7 +86,7 @@ def test_a_removed_version_is_held_from_another_prefix_too(one: Path, tmp_path: 
     push(one, other)
     push(one, third)
     forget_records(other)
-    target = Target(str(third), NAME, (), None, "bob@there")
+    target = Target(str(third), NAME, (), None, Requester("bob@there"))
     switches.remove(target, "bob@there", overwrite=False)
     target.lock.release()
     with pytest.raises(RevisionHeld, match="removed by bob@there"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from envsync.agent.wire.build_operations import Check, Publication
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.target_end import TargetEnd
@@ -67,7 +67,7 @@ class TwoEnds:
         self.stack.callback(link.close)
         end = RemoteEnd(link, str(self.target_prefix))
         self.stack.callback(end.close)
-        target = TargetEnd(end, OpenTarget(str(self.target_prefix), NAME, (), "test"))
+        target = TargetEnd(end, OpenTarget(str(self.target_prefix), NAME, (), Requester("test")))
         source = self.open_source()
         assert source.look.confirmed(source.look.state())
         target.inspect(lock=True)

@@ -14,6 +14,7 @@ from envsync.agent.wire.target_operations import (
     OPEN_TARGET,
     InspectTarget,
     OpenTarget,
+    Requester,
     SentManifest,
 )
 from envsync.tree import manifest as manifests
@@ -47,7 +48,7 @@ def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     server.push(ONE)
     server.push(TWO)
     opened = Service()
-    opening = OpenTarget(str(server.prefix), NAME, ("local",), "alice@here")
+    opening = OpenTarget(str(server.prefix), NAME, ("local",), Requester("alice@here"))
     opened.ask(OPEN_TARGET, opening)
     yield opened
     opened.close()

@@ -31,6 +31,7 @@ from envsync.agent.wire.target_operations import (
     OPEN_TARGET,
     InspectTarget,
     OpenTarget,
+    Requester,
 )
 from envsync.files.directories import content_directory
 from envsync.tree.local import LocalPaths
@@ -133,7 +134,7 @@ LOCKED = InspectTarget(lock=True)
 
 
 def opening(server: Server) -> OpenTarget:
-    return OpenTarget(str(server.prefix), server.name, (), "a test")
+    return OpenTarget(str(server.prefix), server.name, (), Requester("a test"))
 
 
 def test_hashes_are_remembered_after_the_caller_has_gone(server: Server, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import NO_ROWS
 from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import Locked
 from envsync.transport.rsync_output import Output
 from envsync.tree import listing as listings
@@ -116,7 +117,7 @@ def test_recovery_from_a_damaged_intent_switches_nothing(
         "event": {"event": "publish", "who": "x", "replaced_inode": 5, "replaced_revision": ""},
     }
     write_whole(layout.file("intent.json"), damaged(intent, data))
-    lock = PushLock(layout, "alice@here")
+    lock = PushLock(layout, Requester("alice@here"))
     site = SwitchSite(local_environment(layout, LOCAL.patterns, None), lock, lambda _: None)
     Recovery(site).run()
     assert not Path(os.fsdecode(layout.file("intent.json"))).exists()
@@ -141,13 +142,13 @@ def test_damaged_notes_are_read_without_an_error(
 def test_a_lock_says_who_holds_it_or_that_it_does_not_know(
     layout: Layout, data: st.DataObject
 ) -> None:
-    lock = PushLock(layout, "alice")
+    lock = PushLock(layout, Requester("alice"))
     lock.acquire()
     try:
         said = damaged({"holder": "y", "pid": 1, "since_seconds": 1}, data)
         Path(os.fsdecode(layout.file("lock"))).write_bytes(said)
         with mock.patch.object(locks, "_GLANCES_MAX", 0), pytest.raises(Locked):
-            PushLock(layout, "bob").acquire()
+            PushLock(layout, Requester("bob")).acquire()
     finally:
         lock.release()
 

@@ -14,6 +14,7 @@ import pytest
 from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.target import Target
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import TargetDrifted
 from envsync.push import cycle
 from envsync.push.fan_out.fan_out import FanOut
@@ -124,7 +125,7 @@ def test_environment_removed_by_a_person_is_not_put_back_unattended_after_gc(
     here: Path, there: Path, push: Callable[..., PushReport]
 ) -> None:
     assert push().outcome == PUSHED
-    target = Target(str(there), NAME, (), None, "bob@there")
+    target = Target(str(there), NAME, (), None, Requester("bob@there"))
     switches.remove(target, "bob@there", overwrite=False)
     target.lock.release()
     unchanged = push(unattended=True).error

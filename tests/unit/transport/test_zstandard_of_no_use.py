@@ -14,7 +14,7 @@ import zstandard
 
 from envsync.agent.wire import codec
 from envsync.agent.wire.server_operations import HEALTH, AskEnvironments
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
 
@@ -117,7 +117,7 @@ def test_a_target_tells_before_anything_is_sent_to_it(
     monkeypatch.setenv("PATH", os.devnull)
     (tmp_path / "envs").mkdir()
     end = LocalEnd("server2")
-    target = TargetEnd(end, OpenTarget(str(tmp_path), "myenv", (), "alice@server1"))
+    target = TargetEnd(end, OpenTarget(str(tmp_path), "myenv", (), Requester("alice@server1")))
     assert target.codecs == ("zlib", "none")
     health = end.ask(HEALTH, AskEnvironments(str(tmp_path), (), {}))
     assert health.server.codecs == ("zlib", "none")

@@ -69,8 +69,7 @@ def _swept(order: Collect, layout: Layout, service: Service, freed: Progress) ->
     name = layout.name
     patterns = local_patterns(layout, order.local, order.local_of.get(name))
     cache = content_directory(os.environ)
-    target = Target(order.prefix, name, patterns, cache, order.by, on_step=service.on_step)
-    target.lock.of_command(order.command, order.server)
+    target = Target(order.prefix, name, patterns, cache, order.requester, on_step=service.on_step)
     keep = order.keep_of.get(name, target.records.keep())
     keep = order.keep if keep is None else keep
     rules = Rules(keep, order.drifted, order.dry_run, time.time())

@@ -58,17 +58,16 @@ def _open(service: Service, request: OpenTarget) -> str:
         local = local_patterns(
             environment_layout(request.prefix, request.name), DEFAULT_LOCAL, None
         )
-    service.opened_target = target = Target(
+    service.opened_target = Target(
         request.prefix,
         request.name,
         local,
         content_directory(os.environ),
-        request.by,
+        request.requester,
         service.helpers,
         request.keep,
         service.on_step,
     )
-    target.lock.of_command(request.command, request.server)
     return sys.executable
 
 

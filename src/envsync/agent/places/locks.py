@@ -15,6 +15,7 @@ from envsync.agent.places.layout import Layout, open_state_file
 from envsync.agent.server import filesystem
 from envsync.agent.server.processes import processes_holding
 from envsync.agent.server.reading import closing_fd
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import Locked, PreflightRefused
 from envsync.files.json_object import json_object
 
@@ -38,10 +39,9 @@ class PushLock:
     The kernel releases it however the holder dies. The file says who holds it.
     """
 
-    def __init__(self, layout: Layout, holder: str) -> None:
+    def __init__(self, layout: Layout, requester: Requester) -> None:
         self._layout = layout
-        self._holder = holder
-        self._command = self._server = ""
+        self._who, self._command, self._server = requester
         self.other_name = ""
         """The name of this server in a push of the same command that had the lock last."""
         self._fd: Optional[int] = None
@@ -49,13 +49,6 @@ class PushLock:
         self.yields = False
         """Whether the lock will be given up when somebody asks (`is_wanted`); set before
         `acquire`."""
-
-    def of_command(self, command: str, server: str) -> None:
-        """Identify the command and its name for this server. To be called before `acquire`.
-
-        `command` distinguishes the pushes of one command from all others.
-        """
-        self._command, self._server = command, server
 
     @property
     def is_held(self) -> bool:
@@ -88,7 +81,7 @@ class PushLock:
         document = {
             "command": self._command,
             "server": self._server,
-            "holder": self._holder,
+            "holder": self._who,
             "nonce": self.nonce,
             "pid": os.getpid(),
             "since_seconds": time.time(),

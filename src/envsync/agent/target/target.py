@@ -37,6 +37,7 @@ from envsync.agent.wire.messages import (
     RecordFacts,
     TargetState,
 )
+from envsync.agent.wire.target_operations import Requester
 from envsync.errors import AgentFailed, EnvsyncError, PreflightRefused, SourceRefused
 from envsync.tree.environment_name import BASE
 from envsync.tree.manifest import Totals
@@ -55,7 +56,7 @@ class Target:
         name: str,
         local: Sequence[str],
         cache_directory: Optional[str],
-        by: str,
+        requester: Requester,
         helpers: HelperProcesses = NO_HELPERS,
         keep: int = 1,
         on_step: OnStep = lambda _: None,
@@ -73,7 +74,7 @@ class Target:
             layout_of(prefix, name), local, cache_directory, helpers
         )
         self.layout, self.records, self.trees = self.environment
-        self.lock = PushLock(self.layout, by)
+        self.lock = PushLock(self.layout, requester)
         self.live: Optional[Snapshot] = None
         self.inspected_seconds = 0.0
         self.keep = keep

@@ -6,6 +6,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.wire.messages import GcFacts, ListFacts, ServerFacts, ToolFacts
 from envsync.agent.wire.operation import Operation
+from envsync.agent.wire.target_operations import Requester
 
 
 class AskEnvironments(NamedTuple):
@@ -24,20 +25,17 @@ class Collect(NamedTuple):
     """Asks to free what is no longer needed.
 
     `keep_of` and `local_of` are for the environments in the inventory. For any other, its records
-    say what its pushes asked for; `keep` counts where they do not. `command` and `server` identify
-    its locks (`PushLock.of_command`).
+    say what its pushes asked for; `keep` counts where they do not.
     """
 
     prefix: str
-    by: str
+    requester: Requester
     keep: int
     keep_of: Dict[str, int]
     local: Tuple[str, ...]
     local_of: Dict[str, Tuple[str, ...]]
     drifted: bool
     dry_run: bool
-    command: str = ""
-    server: str = ""
 
 
 class PrefixFacts(NamedTuple):

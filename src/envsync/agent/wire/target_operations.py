@@ -16,22 +16,30 @@ from envsync.agent.wire.messages import (
 from envsync.agent.wire.operation import Operation
 
 
+class Requester(NamedTuple):
+    """Who asks, as their locks say: the user, and the command with its name for this server.
+
+    `command` distinguishes the pushes of one command from all others; it and `server` may be empty.
+    """
+
+    who: str
+    command: str = ""
+    server: str = ""
+
+
 class OpenTarget(NamedTuple):
     """Opens the environment `name` in `prefix`, or the prefix itself if that is `base`.
 
     `local` are the patterns of paths that belong to the server; None if the inventory does not list
-    the environment: then they are those with which the live version was published. `by` is the
-    requesting user. `keep` is how many earlier versions a push leaves. `command` and `server`
-    identify its lock (`PushLock.of_command`); both may be empty.
+    the environment: then they are those with which the live version was published. `keep` is how
+    many earlier versions a push leaves.
     """
 
     prefix: str
     name: str
     local: Optional[Tuple[str, ...]]
-    by: str
+    requester: Requester
     keep: int = 1
-    command: str = ""
-    server: str = ""
 
 
 class InspectTarget(NamedTuple):

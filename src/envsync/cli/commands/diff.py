@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
@@ -65,7 +65,8 @@ def diff(
         if published:
             target = target_of(site, target_name, end, place)
         else:
-            request = OpenTarget(place.prefix, target_name, site.local(environment), site.who)
+            requester = Requester(site.who)
+            request = OpenTarget(place.prefix, target_name, site.local(environment), requester)
             target = TargetEnd(end, request)
         return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 

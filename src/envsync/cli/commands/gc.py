@@ -64,21 +64,20 @@ def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run:
 
 def _request(site: Site, place: Place, command: str, *, drifted: bool, dry_run: bool) -> Collect:
     from envsync.agent.wire.server_operations import Collect
+    from envsync.agent.wire.target_operations import Requester
     from envsync.cli.invocation.asking import environments_at
     from envsync.inventory.model import DEFAULT_KEEP
 
     environments = environments_at(site, place)
     return Collect(
         prefix=environments.prefix,
-        by=f"{site.who} (gc)",
+        requester=Requester(f"{site.who} (gc)", command, place.server),
         keep=DEFAULT_KEEP,
         keep_of={entry.name: entry.keep for entry in site.inventory.environments},
         local=environments.local,
         local_of=environments.local_of,
         drifted=drifted,
         dry_run=dry_run,
-        command=command,
-        server=place.server,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from envsync.agent.server.accounts import who
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import RecordFacts
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.cli.demo import environment as demo_environment
 from envsync.cli.demo.machines import Machine
 from envsync.cli.demo.narration import Narration
@@ -247,7 +247,7 @@ class _Play:
         """Return what each server answers; raises the first failure."""
 
         def ask(end: End, place: Place) -> T:
-            request = OpenTarget(place.prefix, self._name, DEFAULT_LOCAL, self._who)
+            request = OpenTarget(place.prefix, self._name, DEFAULT_LOCAL, Requester(self._who))
             return question(TargetEnd(end, request))
 
         places = [Place(one.name, one.prefix, one.open_link) for one in machines]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from envsync.agent.wire.figures import SIZES, OnFigure
 from envsync.agent.wire.server_operations import AskEnvironments
-from envsync.agent.wire.target_operations import OpenTarget
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.cli.invocation.in_order import ServerDocument, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
@@ -87,7 +87,8 @@ def target_of(site: Site, environment: str, end: End, place: Place, command: str
     local: tuple[str, ...] | None = site.local(environment)
     if not site.inventory.lists(environment):
         local = None
-    return TargetEnd(end, OpenTarget(place.prefix, environment, local, site.who, command=command))
+    requester = Requester(site.who, command)
+    return TargetEnd(end, OpenTarget(place.prefix, environment, local, requester))
 
 
 def environments_at(site: Site, place: Place) -> AskEnvironments:

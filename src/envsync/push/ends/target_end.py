@@ -51,6 +51,7 @@ from envsync.agent.wire.target_operations import (
     History,
     InspectTarget,
     OpenTarget,
+    Requester,
     SentManifest,
 )
 from envsync.agent.wire.transfer_operations import BEGIN
@@ -87,7 +88,8 @@ class TargetEnd:
         """The link to the target's server; None if the target is on this machine."""
         self.prints_at_login = remote is not None and bool(remote.noise)
         """Whether login files there print something."""
-        self.python = end.ask(OPEN_TARGET, request._replace(server=end.server))
+        requester = request.requester._replace(server=end.server)
+        self.python = end.ask(OPEN_TARGET, request._replace(requester=requester))
 
     @property
     def server(self) -> str:
@@ -277,4 +279,4 @@ class TargetEnd:
 def open_request(settings: PushSettings, prefix: str, command: str = "") -> OpenTarget:
     """Return the request that opens a push's target in a server's `prefix`."""
     name, local = settings.name_there, settings.local
-    return OpenTarget(prefix, name, local, settings.who, settings.keep, command)
+    return OpenTarget(prefix, name, local, Requester(settings.who, command), settings.keep)
