@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -80,14 +80,15 @@ def push_and_show(
     except KeyboardInterrupt:
         for report in fan_out.in_doubt():
             on_report(report)
-        invocation.terminal.errors(_errors(reports.values()))
+        # A copy, because a push may still end in a thread.
+        invocation.terminal.errors(_errors(list(reports.values())))
         raise
     in_order = [reports[server] for server in servers]
     view.conclude(in_order)
     return in_order
 
 
-def _errors(reports: Iterable[PushReport]) -> list[EnvsyncError]:
+def _errors(reports: Sequence[PushReport]) -> list[EnvsyncError]:
     return [report.error for report in reports if report.error is not None]
 
 
