@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from envsync.agent.places.records import Records
+from envsync.agent.server import disk_failures
 from envsync.agent.server.filesystem import Space
 from envsync.agent.staging import build_plan, staging
 from envsync.agent.target import tree_build
-from envsync.agent.trees import storage
 from envsync.errors import EnvsyncError, Locked, NoSpace, NotFound, TransferFailed
 from envsync.tree.revision import revision_of
 from tests.support import disk
@@ -75,7 +75,7 @@ def test_version_to_go_back_to_stays_when_a_push_is_refused_for_lack_of_space(
 ) -> None:
     tree = twice(server)
     with monkeypatch.context() as patched:
-        patched.setattr(build_plan, "space", lambda _: Space(storage.SPARE_BYTES, None))
+        patched.setattr(build_plan, "space", lambda _: Space(disk_failures.SPARE_BYTES, None))
         for _ in range(2):
             with pytest.raises(NoSpace, match=r"the push needs 67\.1 MB"):
                 server.push(VERSIONS[2])

@@ -15,10 +15,10 @@ import pytest
 
 from envsync.agent.places import layout
 from envsync.agent.publishing.prune import remove_orphaned_trees
+from envsync.agent.server.disk_failures import disk_trouble
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target import queries as target_questions
 from envsync.agent.target import switches
-from envsync.agent.trees.storage import trouble
 from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, NotFound, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of
@@ -299,5 +299,5 @@ def test_file_that_cannot_be_read_does_not_count_as_missing(
     ],
 )
 def test_system_error_is_classified(code: int, kind: type[EnvsyncError] | None) -> None:
-    found = trouble(OSError(code, os.strerror(code)))
-    assert (None if found is None else found.kind) is kind
+    trouble = disk_trouble(OSError(code, os.strerror(code)))
+    assert (None if trouble is None else trouble.kind) is kind

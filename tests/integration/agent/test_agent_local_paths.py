@@ -14,9 +14,9 @@ import pytest
 from envsync.agent.places import local_disk_usage, local_paths
 from envsync.agent.places.local_disk_usage import can_share_blocks, disk_usage
 from envsync.agent.places.local_paths import carry
-from envsync.agent.server import filesystem
+from envsync.agent.server import disk_failures, filesystem
 from envsync.agent.target.push import TargetPush
-from envsync.agent.trees import file_copy, storage
+from envsync.agent.trees import file_copy
 from envsync.agent.trees.file_copy import copied_mode
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.errors import NoSpace, PreflightRefused, StorageFailed
@@ -274,7 +274,7 @@ def test_no_mount_point_is_crossed(
 def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.push(PLAIN, local=MODELS)
     write(server.live, CHECKPOINT, os.urandom(3 << 20))
-    free = filesystem.Space(storage.SPARE_BYTES + (2 << 20), None)
+    free = filesystem.Space(disk_failures.SPARE_BYTES + (2 << 20), None)
     monkeypatch.setattr("envsync.agent.staging.build_plan.space", lambda _: free)
     monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: False)
     with pytest.raises(NoSpace, match=r"the push needs 70\.\d MB"):

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envsync.agent.server import disk_failures
 from envsync.agent.staging import writing
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter
-from envsync.agent.trees import storage
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES, GONE, HEAD, outgoing
 from envsync.errors import NoSpace, TransferFailed
@@ -282,7 +282,7 @@ def test_a_reflink_that_is_refused_half_way(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_full_disk_is_told_by_name() -> None:
     for code, word in ((28, "full"), (122, "quota")):
-        with pytest.raises(NoSpace, match=word), storage.space_guard():
+        with pytest.raises(NoSpace, match=word), disk_failures.space_guard():
             raise OSError(code, os.strerror(code))
-    with pytest.raises(PermissionError), storage.space_guard():
+    with pytest.raises(PermissionError), disk_failures.space_guard():
         raise PermissionError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.trees import unpacked_remains
-from envsync.agent.trees.unpacked_remains import sweep_unpacked
+from envsync.agent.target import unpacked_remains
+from envsync.agent.target.unpacked_remains import sweep_unpacked
 from tests.support.disk import NOBODY
 
 

@@ -11,13 +11,13 @@ from envsync.agent.operations.service import Service, handles
 from envsync.agent.places.layout import Layout, environment_layout
 from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.prefix_environments import prefix_environments
+from envsync.agent.server.disk_failures import error_text
 from envsync.agent.server.progress import Progress
 from envsync.agent.target.gc import Rules, left_to_owner, sweep
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
-from envsync.agent.trees.storage import words
+from envsync.agent.target.unpacked_remains import sweep_unpacked
 from envsync.agent.trees.tree_caches import Tree, sweep_caches
-from envsync.agent.trees.unpacked_remains import sweep_unpacked
 from envsync.agent.wire.figures import FREED_BYTES
 from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.server_operations import COLLECT, Collect
@@ -36,7 +36,7 @@ def _gc(service: Service, order: Collect) -> GcFacts:
         try:
             swept += _swept(order, layout, service, freed)
         except (EnvsyncError, OSError) as error:
-            problem = f"{layout.name}: {words(error)}"
+            problem = f"{layout.name}: {error_text(error)}"
             swept.append(SweepFacts(layout.name, problems=(problem,)))
         alive |= _trees(layout)
     files, size_bytes = sweep_caches(

@@ -13,9 +13,9 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
+from envsync.agent.server.disk_failures import space_guard
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.progress import OnStep, Progress
-from envsync.agent.trees.storage import space_guard
 from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed

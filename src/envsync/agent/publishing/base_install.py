@@ -15,7 +15,7 @@ from envsync.agent.places.base import OWN_ENTRIES
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.staging_note import forget_staging
 from envsync.agent.server import filesystem
-from envsync.agent.trees.storage import words
+from envsync.agent.server.disk_failures import error_text
 from envsync.errors import PreflightRefused, StorageFailed
 from envsync.files import whole
 
@@ -72,7 +72,7 @@ def _move_back(layout: Layout, tree: bytes, moved: Sequence[bytes], why: OSError
             os.rename(os.path.join(layout.live, name), os.path.join(tree, name))
     except OSError:
         raise StorageFailed(
-            f"conda was installed there only in part: {words(why)}",
+            f"conda was installed there only in part: {error_text(why)}",
             hint="run the same command again to complete it",
         ) from why
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Collection, Dict, Iterator, NamedTuple, Optional, Tuple, Type
+from typing import Any, Collection, Dict, Iterator, NamedTuple, Optional, Type
 
 from envsync.agent.places.base import can_take_conda
 from envsync.agent.places.busy_findings import installer_findings
@@ -24,22 +24,22 @@ from envsync.agent.places.staging_note import forget_staging
 from envsync.agent.publishing.after_switch import Finalizer
 from envsync.agent.publishing.base_install import INSTALLED_FROM, install_base
 from envsync.agent.publishing.intent import Intent
+from envsync.agent.publishing.switch_failures import (
+    PUBLISHED,
+    ROLLED_BACK,
+    Unrecorded,
+    failure_despite,
+    unrecorded_guard,
+)
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.publishing.switch_undo import SwitchUndo
+from envsync.agent.server.disk_failures import is_of_disk, require_room
 from envsync.agent.server.filesystem import space
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import (
-    PUBLISHED,
-    ROLLED_BACK,
-    failure_after_switch,
-    require_room,
-    trouble,
-    words,
-)
 from envsync.agent.wire.build_operations import Check
-from envsync.errors import EnvsyncError, Hint, SourceRefused, StorageFailed, TargetDrifted
+from envsync.errors import EnvsyncError, SourceRefused, StorageFailed, TargetDrifted
 from envsync.tree.manifest import Manifest
 
 RECENT_SECONDS = 10.0
@@ -70,6 +70,10 @@ class Switch(NamedTuple):
     def intent(self) -> Intent:
         """Return what is needed to complete this switch if it is interrupted."""
         return Intent(self.new, self.kept, self.check, self.event)
+
+    def unrecorded(self) -> Unrecorded:
+        """Return what has to be said if it is done and could not be recorded."""
+        return ROLLED_BACK if self.manifest is None else PUBLISHED
 
 
 class Publisher:
@@ -107,7 +111,7 @@ class Publisher:
             # After any other error, the base is there in part, and the next contact continues.
             with self._abandoned_after(switch, OSError):
                 switch = self._lay_in(switch)
-        with _told_as_done(switch):
+        with unrecorded_guard(switch.unrecorded()):
             self._name.sync()
             self._on_step("switched")
             self._compare(switch, before, replaced)
@@ -127,7 +131,7 @@ class Publisher:
         except failures as failure:
             is_live = self._is_live(switch.new)
             if is_live and isinstance(failure, OSError):
-                raise _done_all_the_same(switch, failure) from failure
+                raise failure_despite(failure, switch.unrecorded()) from failure
             if is_live is not False:
                 raise
             with contextlib.suppress(OSError):
@@ -195,7 +199,7 @@ class Publisher:
             now = self._trees.scan_again(live, expected.scan)
             is_still = self._trees.is_still(live, now, expected)
         except OSError as error:
-            if trouble(error) is not None:
+            if is_of_disk(error):
                 raise
             raise TargetDrifted("the environment vanished during the push") from error
         except SourceRefused:
@@ -277,30 +281,6 @@ class Publisher:
             "the environment was changed there during the switch, which was undone",
             hint="push again when the installer there has ended",
         )
-
-
-@contextlib.contextmanager
-def _told_as_done(switch: Switch) -> Iterator[None]:
-    """Let the trouble of a disk within the block say that the switch is done."""
-    try:
-        yield
-    except OSError as error:
-        failure = failure_after_switch(error, _done(switch))
-        if failure is None:
-            raise
-        raise failure from error
-
-
-def _done(switch: Switch) -> Tuple[str, str]:
-    return ROLLED_BACK if switch.manifest is None else PUBLISHED
-
-
-def _done_all_the_same(switch: Switch, error: OSError) -> EnvsyncError:
-    """Return the error for a switch that the system reported as failed, although it was done."""
-    message, command = _done(switch)
-    reason = f"the filesystem there reported an error: {words(error)}"
-    unknown = StorageFailed(f"{message}: {reason}", hint=Hint(f"{command} to complete it"))
-    return failure_after_switch(error, (message, command)) or unknown
 
 
 def _appeared() -> TargetDrifted:

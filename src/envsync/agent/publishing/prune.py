@@ -10,10 +10,10 @@ from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging
+from envsync.agent.server.disk_failures import is_of_disk
 from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import trouble
 from envsync.errors import SourceRefused, StorageFailed
 
 
@@ -52,7 +52,7 @@ def _why_kept(environment: LocalEnvironment, tree: bytes, record: Record) -> str
     try:
         changed = not _is_as_recorded(environment, tree, record)
     except (OSError, StorageFailed) as error:
-        if isinstance(error, OSError) and trouble(error) is None:
+        if isinstance(error, OSError) and not is_of_disk(error):
             raise
         # Nobody knows what it is. Otherwise each push would fail to build on it, or to remove it.
         return "it could not be read"

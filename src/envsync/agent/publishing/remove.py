@@ -18,10 +18,10 @@ from envsync.agent.places.layout import REMOVAL, read_json, remove, write_json
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, record_from_json
 from envsync.agent.publishing.prune import record_orphaned_trees
+from envsync.agent.publishing.switch_failures import REMOVED, failure_after_switch
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.server.filesystem import exists
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import REMOVED, failure_after_switch
 from envsync.agent.wire.checked_json import to_json
 from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
 

@@ -30,7 +30,7 @@ from envsync.agent.trees.outgoing import NeedleSearch, outgoing
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stable_hashing import Hashed
-from envsync.agent.trees.storage import require_good_disk
+from envsync.agent.trees.unreadable_paths import require_good_disk
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
 from envsync.agent.wire.messages import DirectoryIdentity, Finding, SampleFacts, SourceState
 from envsync.conda.metadata import HISTORY

@@ -7,10 +7,10 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.local_disk_usage import DiskUsage, added_usage, disk_usage
+from envsync.agent.server.disk_failures import require_room
 from envsync.agent.server.filesystem import space
 from envsync.agent.staging.choice import StagingCandidate
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import require_room
 from envsync.agent.wire.messages import PlanFacts
 from envsync.tree.entry import FILE
 from envsync.tree.plan import Held

@@ -15,6 +15,7 @@ from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.sharing import regroup
 from envsync.agent.places.staging_note import forget_staging, note_staging
+from envsync.agent.server.disk_failures import space_guard
 from envsync.agent.server.progress import Progress
 from envsync.agent.staging.build_plan import BuildPlan, Holding
 from envsync.agent.staging.choice import StagingCandidate
@@ -25,7 +26,6 @@ from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_trees
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.trees.storage import space_guard
 from envsync.agent.wire.messages import ORIGIN_NEW, ORIGIN_RESUMED
 from envsync.errors import VerificationFailed
 from envsync.tree.difference import difference

@@ -12,9 +12,9 @@ from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
 from envsync.agent.places.records import Records
 from envsync.agent.server.accounts import user_name
+from envsync.agent.server.disk_failures import error_text
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
-from envsync.agent.trees.storage import words
 from envsync.agent.wire.messages import EnvironmentFacts
 from envsync.conda.manifest_packages import package_paths
 from envsync.conda.packages import list_packages
@@ -39,7 +39,7 @@ def environments(
             patterns = local_patterns(layout, local, local_of.get(name))
             facts = _environment(local_environment(layout, patterns, cache_directory))
         except (EnvsyncError, OSError) as error:
-            facts = EnvironmentFacts(name, problem=words(error))
+            facts = EnvironmentFacts(name, problem=error_text(error))
         if facts is not None:
             yield facts
 

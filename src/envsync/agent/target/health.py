@@ -17,10 +17,10 @@ from envsync.agent.places.prefix_environments import has_history, prefix_environ
 from envsync.agent.server.accounts import login_shell, user_name
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
+from envsync.agent.server.disk_failures import error_text
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.program_version import version_of
 from envsync.agent.target.preparation import base_obstacle
-from envsync.agent.trees.storage import words
 from envsync.agent.wire.messages import ServerFacts, ToolFacts
 from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
 from envsync.errors import EnvsyncError
@@ -87,7 +87,7 @@ def _standing(
     try:
         names = _names(prefix)
     except OSError as error:
-        yield StandingFacts("envs", "unreadable", words(error))
+        yield StandingFacts("envs", "unreadable", error_text(error))
         return
     for name in names:
         try:
@@ -101,7 +101,7 @@ def _standing(
             if standing.state not in ("removed", "missing") or standing.reason:
                 yield standing
         except (EnvsyncError, OSError) as error:
-            yield StandingFacts(name, "unreadable", words(error))
+            yield StandingFacts(name, "unreadable", error_text(error))
 
 
 def _names(prefix: str) -> List[str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.places.base import make_room_for_environments
 from envsync.agent.places.locks import writers_kept_out
+from envsync.agent.server.disk_failures import error_text, is_of_disk, is_of_entry
 from envsync.agent.server.progress import Progress
 from envsync.agent.staging.build_plan import BuildPlan, Holding, with_copied, with_failed
 from envsync.agent.staging.choice import NOTHING, StagingCandidate
@@ -17,7 +18,6 @@ from envsync.agent.target.planning import build_plan, staging_choice
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
 from envsync.agent.target.publication import VerifiedTree
 from envsync.agent.target.target import Target
-from envsync.agent.trees.storage import is_of_entry, trouble, words
 from envsync.agent.wire.messages import ORIGIN_NEW, Finding, PlanFacts
 from envsync.errors import AgentFailed, TransferFailed
 from envsync.tree.manifest import Manifest
@@ -158,11 +158,11 @@ class TreeBuild:
         try:
             return self._completed(wanted, progress)
         except OSError as error:
-            if self.staging.origin == ORIGIN_NEW or trouble(error) is not None:
+            if self.staging.origin == ORIGIN_NEW or is_of_disk(error):
                 raise
             self.staging.give_up()
             raise TransferFailed(
-                f"the earlier tree that was reused there cannot be changed: {words(error)}",
+                f"the earlier tree that was reused there cannot be changed: {error_text(error)}",
                 hint="run the same command again: it creates a new tree",
             ) from error
 

@@ -1,5 +1,4 @@
 """Any directory tree: passes over it, hashes, the content cache, its contents as a stream.
 
-Nothing here knows where an environment and its versions are, or which of them is which. Only the
-error messages for a full or failing disk (`storage`) mention the push that met it.
+Nothing here knows where an environment and its versions are, or which of them is which.
 """

@@ -7,9 +7,9 @@ import os
 from operator import attrgetter
 from typing import ContextManager, Iterator, List, NamedTuple, Optional, Tuple
 
+from envsync.agent.server.disk_failures import is_of_disk
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.trees.stat_rows import status_columns
-from envsync.agent.trees.storage import trouble
 from envsync.agent.trees.unreadable_paths import how_to_read_directory
 from envsync.errors import SourceRefused
 from envsync.tree.entry import join
@@ -108,7 +108,7 @@ def read_directory(path: bytes, top_fd: int, device: int) -> Entries:
             hint=how_to_read_directory(top_fd, path),
         ) from error
     except OSError as error:
-        if trouble(error) is not None:
+        if is_of_disk(error):
             raise
         # The path may be too long for the kernel; then only its end is helpful.
         reason = f"{error.strerror}: ...{os.fsdecode(path[-200:])}"

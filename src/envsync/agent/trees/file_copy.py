@@ -8,11 +8,11 @@ import os
 import stat
 from typing import ContextManager, Optional, Tuple
 
+from envsync.agent.server.disk_failures import is_of_disk
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.file_hash import READ_BYTES
 from envsync.agent.trees.set_id import mode_for
-from envsync.agent.trees.storage import trouble
 from envsync.tree.entry import WORLD_WRITE
 
 UNFINISHED = 0o200
@@ -100,7 +100,7 @@ def _next_data(fd: int, at: int, size_bytes: int) -> Tuple[int, int]:
     except OSError as error:
         if error.errno == errno.ENXIO:
             return size_bytes, size_bytes
-        if trouble(error) is not None:
+        if is_of_disk(error):
             raise
         return at, size_bytes
 

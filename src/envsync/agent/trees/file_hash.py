@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Optional
 
-from envsync.agent.server.reading import READ_FLAGS, closing_fd
+from envsync.agent.server.reading import READ_FLAGS
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -84,13 +84,3 @@ def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
         return None
     finally:
         os.close(fd)
-
-
-def why_unreadable(top_fd: int, path: bytes) -> Optional[OSError]:
-    """Return the error that reading a file raises, or None if it can be read (now)."""
-    try:
-        with closing_fd(os.open(path, READ_FLAGS, dir_fd=top_fd)) as fd:
-            hash_open_file(fd)
-    except OSError as error:
-        return error
-    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import os
 import stat
 from typing import Collection, Dict, List, NamedTuple, Optional
 
@@ -18,8 +17,7 @@ from envsync.agent.trees.scan import glance_again, scan_again
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import pack, unpack
-from envsync.agent.trees.storage import require_good_disk
-from envsync.agent.trees.unreadable_paths import how_to_read_files
+from envsync.agent.trees.unreadable_paths import require_readable
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS, WrittenDigests
 from envsync.errors import SourceRefused
 from envsync.tree.entry import split
@@ -100,7 +98,7 @@ class StableHashing(NamedTuple):
                 return hashed
             second = self._second(first, hashed, second_pass)
             if second.signature == first.signature:
-                _require_readable(self.tree.top_fd, hashed.unreadable)
+                require_readable(self.tree.top_fd, hashed.unreadable)
                 return hashed
             known = hashed.for_retry()
             first = second
@@ -128,17 +126,6 @@ class StableHashing(NamedTuple):
         totals = _totals(scanned.entries, directories)
         snapshot = Snapshot(revision, totals, scanned, lambda: directories, hashed_bytes)
         return Hashed(snapshot, self.cache, settled_ns, build.changed, build.unreadable)
-
-
-def _require_readable(top_fd: int, unreadable: List[bytes]) -> None:
-    """Raise `StorageFailed` if a disk fails, `SourceRefused` if the user may not read a file."""
-    require_good_disk(top_fd, unreadable)
-    if unreadable:
-        raise SourceRefused(
-            "some files are not readable",
-            details=[os.fsdecode(path) for path in unreadable[:10]],
-            hint=how_to_read_files(top_fd, unreadable),
-        )
 
 
 def _totals(entries: int, directories: Dict[bytes, Known]) -> Totals:

@@ -1,16 +1,59 @@
-"""Hints on how to give this user read access to paths that it may not read."""
+"""Why paths cannot be read: a failing disk, or no access; and how to give this user access."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from typing import Sequence
+from typing import List, Optional, Sequence
 
 from envsync.agent.server.accounts import is_in_group, user_name
+from envsync.agent.server.disk_failures import DiskTrouble, disk_trouble
+from envsync.agent.server.reading import READ_FLAGS, closing_fd
+from envsync.agent.trees.file_hash import hash_open_file
+from envsync.errors import Hint, SourceRefused, StorageFailed
 
+_PATHS_MAX = 10
 _OPEN = "chmod -R {who}+rX {path}"
 _OPEN_HIS = "find {path} -type f -user {owner} ! -perm -{who}+r -exec chmod {who}+r {{}} +"
 """Opens nothing but closed files of one user, who may not change those of others."""
+
+
+def require_readable(top_fd: int, unreadable: Sequence[bytes]) -> None:
+    """Raise `StorageFailed` if a disk fails, `SourceRefused` if the user may not read a file."""
+    require_good_disk(top_fd, unreadable)
+    if unreadable:
+        raise SourceRefused(
+            "some files are not readable",
+            details=[os.fsdecode(path) for path in unreadable[:_PATHS_MAX]],
+            hint=how_to_read_files(top_fd, unreadable),
+        )
+
+
+def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
+    """Raise `StorageFailed` if a disk fails to read one of these files; the first 10 are tried."""
+    bad: List[str] = []
+    first: Optional[DiskTrouble] = None
+    for path in unreadable[:_PATHS_MAX]:
+        trouble = _trouble_in_reading(top_fd, path)
+        if trouble is not None:
+            first = first or trouble
+            bad.append(os.fsdecode(path))
+    if first is not None:
+        raise StorageFailed(
+            f"files cannot be read: {first.reason}",
+            hint=Hint(f"{first.cure}, then try again"),
+            details=bad,
+        )
+
+
+def _trouble_in_reading(top_fd: int, path: bytes) -> Optional[DiskTrouble]:
+    """Return the disk's trouble when a file is read (now), or None."""
+    try:
+        with closing_fd(os.open(path, READ_FLAGS, dir_fd=top_fd)) as fd:
+            hash_open_file(fd)
+    except OSError as error:
+        return disk_trouble(error)
+    return None
 
 
 def how_to_read_files(top_fd: int, paths: Sequence[bytes]) -> str:

@@ -195,7 +195,7 @@ def _carry_out(
     except OutputFailed:
         raise
     except OSError as error:
-        from envsync.agent.trees.storage import failure_here
+        from envsync.agent.server.disk_failures import failure_here
 
         return failure_here(error) or _bug(error, invocation)
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program

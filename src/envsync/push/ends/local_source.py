@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from envsync.agent.server.disk_failures import space_guard
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
-from envsync.agent.trees.storage import space_guard
 from envsync.agent.wire.source_operations import SOURCE_MANIFEST, AskManifest
 from envsync.errors import about
 from envsync.push.ends.end import LocalEnd

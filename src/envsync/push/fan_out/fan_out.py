@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from envsync.agent.operations.helper_work import carry_out
+from envsync.agent.server.disk_failures import failure_of
 from envsync.agent.server.helper_processes import HelperProcesses
-from envsync.agent.trees.storage import failure_of
 from envsync.agent.wire.figures import HASHED_BYTES
 from envsync.errors import EnvsyncError
 from envsync.push.ends.both_ends import BothEnds

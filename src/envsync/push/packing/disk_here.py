@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from envsync.agent.trees.storage import failure_here
+from envsync.agent.server.disk_failures import failure_here
 from envsync.errors import NoSpace
 
 LARGER_CACHE = "set XDG_CACHE_HOME to a larger disk"

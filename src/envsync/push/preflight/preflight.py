@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from envsync.agent.server import disk_failures
 from envsync.agent.server.filesystem import Space
-from envsync.agent.trees import storage
 from envsync.agent.wire.messages import (
     FINDING_HINTS,
     FOREIGN_OWNER,
@@ -149,7 +149,7 @@ def refuse(findings: Iterable[Finding]) -> None:
 def require_room(plan: PlanFacts, target: TargetState) -> None:
     """Raise `NoSpace` unless the target has room for what the plan creates."""
     free = Space(target.free_bytes, target.free_inodes)
-    storage.require_room(free, plan.new_bytes, plan.fetch_files + plan.copy_files)
+    disk_failures.require_room(free, plan.new_bytes, plan.fetch_files + plan.copy_files)
 
 
 def require_shared(target: TargetState, share: Share | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from envsync.agent.trees.storage import failure_of
+from envsync.agent.server.disk_failures import failure_of
 from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, LocalEnd, RemoteEnd
 from envsync.push.request.places import Place

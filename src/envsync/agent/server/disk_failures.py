@@ -1,14 +1,13 @@
-"""Translates system errors of disks (full, failing, read-only) into errors for people."""
+"""Translates the system errors of this machine's disks (full, failing, read-only) for people."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import Iterator, NamedTuple, Optional, Type, Union
 
 from envsync.agent.server.filesystem import Space
-from envsync.agent.trees.file_hash import why_unreadable
 from envsync.errors import EnvsyncError, Hint, NoSpace, StorageFailed
 from envsync.texts.sizes import size
 
@@ -38,10 +37,6 @@ _FREE = "free some space there (`envsync gc {server}` frees what no version need
 _FREE_INODES = "remove some files there (`envsync gc {server}` removes what no version needs)"
 _MEND = "check `dmesg` there and repair the disk"
 _REMOUNT = "check `dmesg` there for the cause, and mount it read-write again"
-
-
-_PATHS_MAX = 10
-
 
 SPARE_BYTES, SPARE_INODES = 64 << 20, 1000
 """The space that a push leaves free."""
@@ -73,7 +68,7 @@ def require_room(
         )
 
 
-class Trouble(NamedTuple):
+class DiskTrouble(NamedTuple):
     """A disk's trouble in a few words, and what has to be done before the next push.
 
     `kind` is the class of the error to raise, `cure` the template of a hint.
@@ -83,18 +78,27 @@ class Trouble(NamedTuple):
     reason: str
     cure: str
 
+    def failure(self, message: str, then: str, error: OSError) -> EnvsyncError:
+        """Return the error for people; `then` is what they do after the cure."""
+        return self.kind(message, hint=Hint(f"{self.cure}, then {then}"), details=_paths(error))
 
-def trouble(error: OSError) -> Optional[Trouble]:
+
+def disk_trouble(error: OSError) -> Optional[DiskTrouble]:
     """Return the disk's trouble behind a system error, or None if it has another cause."""
     if error.errno == errno.ENOSPC:
-        return Trouble(NoSpace, "its disk is full", _FREE)
+        return DiskTrouble(NoSpace, "its disk is full", _FREE)
     if error.errno == errno.EDQUOT:
-        return Trouble(NoSpace, "its quota is used up", _FREE)
+        return DiskTrouble(NoSpace, "its quota is used up", _FREE)
     if error.errno == errno.EROFS:
-        return Trouble(StorageFailed, "its filesystem is read-only", _REMOUNT)
+        return DiskTrouble(StorageFailed, "its filesystem is read-only", _REMOUNT)
     if error.errno in _BROKEN:
-        return Trouble(StorageFailed, f"its disk fails ({os.strerror(error.errno)})", _MEND)
+        return DiskTrouble(StorageFailed, f"its disk fails ({os.strerror(error.errno)})", _MEND)
     return None
+
+
+def is_of_disk(error: OSError) -> bool:
+    """Return whether the error is due to a disk that is full, failing or read-only."""
+    return disk_trouble(error) is not None
 
 
 def is_of_entry(error: OSError) -> bool:
@@ -105,7 +109,7 @@ def is_of_entry(error: OSError) -> bool:
     return error.errno in _OF_ENTRY
 
 
-def words(error: Union[EnvsyncError, OSError]) -> str:
+def error_text(error: Union[EnvsyncError, OSError]) -> str:
     """Return an error as text for people, such as `/w/envs/e/lib: Permission denied`."""
     if not isinstance(error, OSError):
         return error.message
@@ -116,13 +120,9 @@ def words(error: Union[EnvsyncError, OSError]) -> str:
 
 def storage_failure(error: OSError) -> Optional[EnvsyncError]:
     """Return the error for people when nothing was switched; None if it is no disk trouble."""
-    disk_trouble = trouble(error)
-    if disk_trouble is None:
-        return None
-    return disk_trouble.kind(
-        f"{disk_trouble.reason}; the live environment is untouched",
-        hint=Hint(f"{disk_trouble.cure}, then try again"),
-        details=_paths(error),
+    trouble = disk_trouble(error)
+    return trouble and trouble.failure(
+        f"{trouble.reason}; the live environment is untouched", "try again", error
     )
 
 
@@ -140,9 +140,9 @@ def space_guard() -> Iterator[None]:
 
 def failure_here(error: OSError) -> Optional[EnvsyncError]:
     """Return the error for a disk of the machine that the command runs on; None as above."""
-    disk_trouble = trouble(error)
-    return disk_trouble and disk_trouble.kind(
-        f"a disk of this machine cannot be used: {words(error)}",
+    trouble = disk_trouble(error)
+    return trouble and trouble.kind(
+        f"a disk of this machine cannot be used: {error_text(error)}",
         hint="`df -h`, `df -i` and `dmesg` show which, and why",
     )
 
@@ -155,51 +155,9 @@ def failure_of(error: Union[EnvsyncError, OSError], server: str) -> EnvsyncError
     if isinstance(error, EnvsyncError):
         failure = error
     else:
-        failure = failure_here(error) or EnvsyncError(words(error))
+        failure = failure_here(error) or EnvsyncError(error_text(error))
     failure.server = failure.server or server
     return failure
-
-
-PUBLISHED = "the new version is live, but could not be recorded", "push again"
-ROLLED_BACK = (
-    "the earlier version is live, but that could not be recorded",
-    "run any command for it there",
-)
-REMOVED = "it was removed there, but that could not be recorded", "run any command for it there"
-
-
-def failure_after_switch(error: OSError, done: Tuple[str, str]) -> Optional[EnvsyncError]:
-    """Return the error for people when a switch is done, and what follows it could not be.
-
-    `done` is `PUBLISHED`, `ROLLED_BACK` or `REMOVED`. None if it is no disk trouble.
-    """
-    disk_trouble = trouble(error)
-    if disk_trouble is None:
-        return None
-    message, command = done
-    return disk_trouble.kind(
-        f"{message}: {disk_trouble.reason}",
-        hint=Hint(f"{disk_trouble.cure}, then {command} to complete it"),
-        details=_paths(error),
-    )
-
-
-def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
-    """Raise `StorageFailed` if a disk fails to read one of these files; the first 10 are tried."""
-    bad: List[str] = []
-    disk_trouble: Optional[Trouble] = None
-    for path in unreadable[:_PATHS_MAX]:
-        error = why_unreadable(top_fd, path)
-        reason = None if error is None else trouble(error)
-        if reason is not None:
-            disk_trouble = disk_trouble or reason
-            bad.append(os.fsdecode(path))
-    if disk_trouble is not None:
-        raise StorageFailed(
-            f"files cannot be read: {disk_trouble.reason}",
-            hint=Hint(f"{disk_trouble.cure}, then try again"),
-            details=bad,
-        )
 
 
 def _paths(error: OSError) -> tuple[str, ...]:
