@@ -63,7 +63,9 @@ def test_killed_in_a_push(before: Tree | None, step: str, server: Server) -> Non
     assert state.revision == server.revision()
     if server.revision():
         require_sound(server)
-        current = server.target().current(server.target().snapshot())
+        target = server.target()
+        target.look()
+        current = target.live_record()
         assert current is not None
         assert current.revision == server.revision()
 

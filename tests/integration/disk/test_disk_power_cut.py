@@ -227,7 +227,9 @@ def contact(recorded: Recorded, *, is_done: bool) -> str:
             assert server.manifest() == manifest_of(version(number))
     if stands in REVISIONS.values():
         require_sound(server)
-        current = server.target().current(server.target().snapshot())
+        target = server.target()
+        target.look()
+        current = target.live_record()
         assert current is not None
         assert current.revision == stands
     known = [record.revision for record in records(server).all()]

@@ -33,8 +33,8 @@ def preview(target: Target, wanted: Manifest, published_before: str) -> Preview:
 
     For `published_before`, see `TreeBuild`.
     """
-    live = target.live or target.snapshot()
-    built_on = staging_choice(target).preview(target.replaced(live), published_before)
+    live = target.look()
+    built_on = staging_choice(target).preview(target.record_if_replaced(), published_before)
     build = build_plan(target, live, built_on, wanted)
     before = EMPTY if live is None else live.manifest()
     facts = build.facts(package_changes(before, wanted))

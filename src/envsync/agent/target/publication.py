@@ -31,7 +31,7 @@ class VerifiedTree(NamedTuple):
 def switch_to(target: Target, verified: VerifiedTree, publication: Publication) -> Switch:
     """Return the switch from the live version to the one that was built."""
     live, version = target.live, verified.version
-    target.record_without_local(live)
+    target.record_without_local()
     kept = kept_record(target, publication.who)
     number = target.records.next_number()
     if kept is not None and kept.number == number:
@@ -105,7 +105,7 @@ def kept_record(target: Target, by: str, what: str = "overwritten") -> Optional[
     For one that `Target.keeps_live`, it is the existing record with the reason to keep it. None if
     no new record is needed.
     """
-    live, current = target.live, target.current(target.live)
+    live, current = target.live, target.live_record()
     if live is None:
         return None
     if current is not None and current.revision == live.revision:

@@ -81,7 +81,7 @@ class TargetPush:
         target = self._target
         if target.live is not None:
             target.live.known()
-            self._ahead = staging_choice(target).ahead(target.replaced(target.live))
+            self._ahead = staging_choice(target).ahead(target.record_if_replaced())
 
     def prepare_beside(self) -> None:
         """Begin to search the tree to build on for changes, in the background, if the lock is held.
@@ -91,7 +91,7 @@ class TargetPush:
         target = self._target
         if not target.lock.is_held:
             return
-        standing = target.replaced(target.live)
+        standing = target.record_if_replaced()
         if target.live is None:
             standing = target.records.at(target.layout.inode() or 0)
         if standing is not None:

@@ -28,10 +28,10 @@ def differences(
 
     `records` are those of packages that the live tree no longer has (see `describe`).
     """
-    live = target.live or _live_snapshot(target)
+    live = _look(target)
     before = other
     if before is None:
-        record = target.current(live)
+        record = target.live_record()
         if record is None and not target.records.has_damage():
             raise NotFound(
                 "envsync never published it there: there is nothing to compare it with",
@@ -52,8 +52,8 @@ def differences(
 
 def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     """Hash every byte of the live tree again and compare it with the record."""
-    snapshot = _live_snapshot(target, progress, fresh=True)
-    record = target.current(snapshot)
+    snapshot = _look(target, progress, fresh=True)
+    record = target.live_record()
     manifest = None if record is None else target.environment.published_manifest(record)
     if record is not None and manifest is None:
         raise _without_manifest(target, snapshot, record)
@@ -69,15 +69,14 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     )
 
 
-def _live_snapshot(
-    target: Target, progress: Optional[Progress] = None, *, fresh: bool = False
-) -> Snapshot:
-    """Return what is live now. Raises `NotFound` if nothing is."""
+def _look(target: Target, progress: Optional[Progress] = None, *, fresh: bool = False) -> Snapshot:
+    """Return the live version; with `fresh`, hash it again. Raises `NotFound` if there is none."""
     require_live(target.layout)
-    snapshot = target.snapshot(progress, fresh)
-    if snapshot is None:
+    if fresh or target.live is None:
+        target.live = target.snapshot(progress, fresh)
+    if target.live is None:
         raise NotFound("the environment vanished")
-    return snapshot
+    return target.live
 
 
 def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> VerificationFailed:

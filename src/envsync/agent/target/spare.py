@@ -98,7 +98,7 @@ def _require_at_rest(target: Target, progress: Progress) -> None:
 
 def _make(target: Target, progress: Progress) -> bool:
     live = target.live
-    record = target.current(live)
+    record = target.live_record()
     if live is None or record is None or record.revision != live.revision:
         return False
     if not wants_spare(target):

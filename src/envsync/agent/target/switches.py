@@ -26,8 +26,8 @@ from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrif
 
 def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
     """Put an earlier version back; the live one becomes a generation and is held."""
-    live = _looked_at_again(target)
-    current = target.current(live)
+    live = _locked_look(target)
+    current = target.live_record()
     record = _earlier(target, number, current, live)
     tree = target.records.tree(record)
     if tree is None:
@@ -48,7 +48,7 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
     kept = kept_record(target, by)
     if kept is not None and not overwrite:
         raise TargetDrifted("it was changed by hand since it was published")
-    target.record_without_local(live)
+    target.record_without_local()
     # In the event, so that whoever finishes an interrupted rollback holds it, too.
     event = {
         **event_of("rollback", publication, live),
@@ -78,27 +78,27 @@ def _is_as_recorded(target: Target, tree: bytes, record: Record) -> bool:
     return False
 
 
-def _looked_at_again(target: Target) -> Optional[Snapshot]:
+def _locked_look(target: Target) -> Optional[Snapshot]:
     """Return the live version, now that nobody else can change it through envsync."""
     target.require_sound_link()
     refuse_anothers(target.place_findings())
     target.lock.acquire()
     target.recover()
     require_no_mounts(target.layout)
-    return target.look_again()
+    return target.look_anew()
 
 
 def remove(target: Target, by: str, overwrite: bool) -> RecordFacts:
     """Remove the live version; it becomes a generation, and is held."""
-    live = _looked_at_again(target)
+    live = _locked_look(target)
     if live is None:
         raise NotFound(f"there is no environment {target.name} there")
     require_movable(target.layout)
     kept = kept_record(target, by, "removed")
     if kept is not None and not overwrite:
         raise TargetDrifted("it is not what was published there")
-    target.record_without_local(live)
-    record = kept or target.current(live)
+    target.record_without_local()
+    record = kept or target.live_record()
     assert record is not None, "what needs no new record has one"
     removal = RemovalOrder(live, record, kept is not None, by)
     return record_facts(Remover(target.switch_site()).run(removal))

@@ -127,31 +127,37 @@ class Target:
             self.trees.begin(self.layout.standing())
             beside()
         try:
-            self.live = live = self.snapshot(progress)
+            self.live = self.snapshot(progress)
         except PreflightRefused:
             # Do not ask the owner to open files to a user who may not replace them anyway.
             preparation.refuse_anothers(findings)
             raise
         if self.lock.is_held:
-            self.find_again(live)
-        return self._state(live, findings + self._findings(live), recovered)
+            self._record_inode()
+        return self._state(findings + self._findings(), recovered)
 
-    def look_again(self) -> Optional[Snapshot]:
+    def look(self) -> Optional[Snapshot]:
+        """Return the live version as it was found; look now if nothing was."""
+        if self.live is None:
+            self.live = self.snapshot()
+        return self.live
+
+    def look_anew(self) -> Optional[Snapshot]:
         """Look at the live version, with the lock held; return what is found."""
         self.inspected_seconds = time.monotonic()
-        self.live = live = self.snapshot()
-        self.find_again(live)
-        return live
+        self.live = self.snapshot()
+        self._record_inode()
+        return self.live
 
     def forget_look(self) -> None:
         """Have the next query look at the live version again."""
         self.live = None
 
-    def _findings(self, live: Optional[Snapshot]) -> List[Finding]:
+    def _findings(self) -> List[Finding]:
         """Return the findings about the live version and the records."""
         found: List[Finding] = []
+        live, record = self.live, self.live_record()
         if live is not None:
-            record = self.current(live)
             as_published = record is not None and record.revision == live.revision
             found += live_busy_findings(live.scan, self.layout, is_as_published=as_published)
             shared = shared_finding(self.layout, record)
@@ -162,10 +168,8 @@ class Target:
             found.append(Finding(DAMAGED_RECORD, message))
         return found
 
-    def _state(
-        self, live: Optional[Snapshot], findings: Sequence[Finding], recovered: Optional[str]
-    ) -> TargetState:
-        record = self.current(live)
+    def _state(self, findings: Sequence[Finding], recovered: Optional[str]) -> TargetState:
+        live, record = self.live, self.live_record()
         number = None if record is None else record.number
         free = space(existing_parent(self.layout.state))
         return TargetState(
@@ -257,37 +261,39 @@ class Target:
                 hint=error.advice,
             ) from error
 
-    def current(self, live: Optional[Snapshot]) -> Optional[Record]:
-        """Return the record of the live version, by the current local paths; None if there is none.
+    def live_record(self) -> Optional[Record]:
+        """Return the record of the live version, by the current local paths, or None.
 
         It is found by the top directory's inode; after a restore from a backup, by the content.
         """
-        record = None if live is None else self._recorded(live)
-        if live is None or record is None:
+        record = self._recorded()
+        if self.live is None or record is None:
             return None
-        return self.environment.published(record, live.revision)
+        return self.environment.published(record, self.live.revision)
 
-    def _recorded(self, live: Snapshot) -> Optional[Record]:
-        record = self.records.at(live.scan.inode)
+    def _recorded(self) -> Optional[Record]:
+        if self.live is None:
+            return None
+        record = self.records.at(self.live.scan.inode)
         if record is not None:
             return record
-        same = [r for r in self.records.all() if r.revision == live.revision]
+        same = [r for r in self.records.all() if r.revision == self.live.revision]
         return same[-1] if same else None
 
-    def replaced(self, live: Optional[Snapshot]) -> Optional[Record]:
+    def record_if_replaced(self) -> Optional[Record]:
         """Return the live version's record as it will be once replaced: if changed, it is kept."""
-        record = self.current(live)
-        if record is None or live is None:
-            return record
-        is_kept = self.keeps_live or record.revision != live.revision
+        record = self.live_record()
+        if self.live is None or record is None:
+            return None
+        is_kept = self.keeps_live or record.revision != self.live.revision
         return record._replace(kept_because="it stays") if is_kept else record
 
-    def find_again(self, live: Optional[Snapshot]) -> None:
+    def _record_inode(self) -> None:
         """Update the inode in the live version's record, if it was found by its content.
 
         Otherwise, once replaced, the version would be a tree without a record.
         """
-        record = None if live is None else self._recorded(live)
+        live, record = self.live, self._recorded()
         if live is None or record is None or record.inode == live.scan.inode:
             return
         if self.records.tree(record) is not None:
@@ -296,16 +302,16 @@ class Target:
         local = self.trees.local.patterns
         self.records.store(record._replace(inode=live.scan.inode, local=local), live.manifest())
 
-    def record_without_local(self, live: Optional[Snapshot]) -> None:
+    def record_without_local(self) -> None:
         """Take from the live version's record what is not its own any more because it is local now.
 
         To be called right before it is replaced or removed: once kept, it is compared with its
         record. Earlier would be too early: the pattern may be taken out of `local:` again.
         """
-        record = self.current(live)
+        live, record = self.live, self.live_record()
         if live is None or record is None or record.revision != live.revision:
             return
-        if record != self._recorded(live):
+        if record != self._recorded():
             record = record._replace(local=self.trees.local.patterns, totals=live.totals)
             self.records.store(record, live.manifest())
 

@@ -114,7 +114,7 @@ class TreeBuild:
         Every refusal comes before a version is adopted that a rollback could have chosen.
         """
         target = self._target
-        live, before = target.replaced(target.live), self.published_before(wanted)
+        live, before = target.record_if_replaced(), self.published_before(wanted)
         with writers_kept_out(target.layout):
             if ahead is None or before:
                 ahead = staging_choice(target).candidate(live, before)
