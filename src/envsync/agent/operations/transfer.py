@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import stat
 import time
-from typing import BinaryIO, Collection, Optional, Tuple
+from typing import Collection, Optional, Tuple
 
 from envsync.agent.operations.service import PROGRESS_SECONDS, Service, Stream, handles
 from envsync.agent.operations.target import manifest_of
-from envsync.agent.server.filesystem import clone, space
+from envsync.agent.server.filesystem import space
 from envsync.agent.server.program_version import version_text
-from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter
-from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.wire import codec
 from envsync.agent.wire.figures import RECEIVED_FILES, RECEIVING
 from envsync.agent.wire.messages import BundleFacts, ReceiveFacts
@@ -123,40 +120,9 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
 def _bundle(service: Service, _: None) -> BundleFacts:
     """Return a bundle's path, and the length and digest of what an earlier push left of one."""
     state, token = service.target.layout.state, service.push.staging.token
-    path = scratch_files.bundle(state, token)
-    digest, size_bytes = hashlib.sha256().digest(), 0
-    if os.path.islink(path):
-        os.unlink(path)
-    for found in scratch_files.bundles(state):
-        if found != path and not size_bytes:
-            size_bytes = _take_over(found, path)
-        if found != path:
-            os.unlink(found)
-    with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
-        digest, size_bytes = hash_open_file(file.fileno()), file.tell()
-    return BundleFacts(os.fsdecode(path), size_bytes, digest.hex(), space(state).free_bytes)
-
-
-def _take_over(found: bytes, path: bytes) -> int:
-    """Copy an earlier file: a process that still writes to it must not reach the new one.
-
-    Returns its size, or 0 if it is not a file: in a group's directory, a link could lead to any
-    file of this user's.
-    """
-    try:
-        old_fd = os.open(found, READ_FLAGS)
-    except OSError:
-        return 0
-    with open(old_fd, "rb") as old:
-        return _copy(old, path) if stat.S_ISREG(os.fstat(old_fd).st_mode) else 0
-
-
-def _copy(old: BinaryIO, path: bytes) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as new:
-        if not clone(old.fileno(), new.fileno()):
-            shutil.copyfileobj(old, new, _BLOCK_BYTES)
-        return os.fstat(new.fileno()).st_size
+    size_bytes, digest = scratch_files.adopt_bundle(state, token)
+    path = os.fsdecode(scratch_files.bundle(state, token))
+    return BundleFacts(path, size_bytes, digest.hex(), space(state).free_bytes)
 
 
 @handles(UNPACK_BUNDLE)

@@ -10,15 +10,21 @@ STATE/side-wanted.txt  what the tool that builds it is asked for
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from typing import List
+import stat
+from typing import BinaryIO, List, Tuple
 
 from envsync.agent.places.layout import Layout
+from envsync.agent.server.filesystem import clone
+from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.staging import side_build
+from envsync.agent.trees.file_hash import hash_open_file
 
 PARTIAL = b"rsync-partial"
 TEMPORARY = b"rsync-temporary"
 _BUNDLE = b"bundle-"
+_COPY_BYTES = 1 << 20
 
 
 def bundle(state: bytes, token: str) -> bytes:
@@ -28,6 +34,49 @@ def bundle(state: bytes, token: str) -> bytes:
 def bundles(state: bytes) -> List[bytes]:
     """Return the paths of the bundles of this push and of earlier ones."""
     return [os.path.join(state, name) for name in os.listdir(state) if name.startswith(_BUNDLE)]
+
+
+def adopt_bundle(state: bytes, token: str) -> Tuple[int, bytes]:
+    """Make an earlier push's bundle the one of this `token`; return its length and SHA-256.
+
+    The length is 0 if there is none. All others are removed.
+    """
+    path = bundle(state, token)
+    size_bytes, digest = 0, hashlib.sha256().digest()
+    if os.path.islink(path):
+        os.unlink(path)
+    for earlier in bundles(state):
+        if earlier != path:
+            if not size_bytes:
+                size_bytes = _copy_bundle(earlier, path)
+            os.unlink(earlier)
+    with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+        digest, size_bytes = hash_open_file(file.fileno()), file.tell()
+    return size_bytes, digest
+
+
+def _copy_bundle(earlier: bytes, path: bytes) -> int:
+    """Copy a bundle: a process that still writes to the earlier one must not reach the new one.
+
+    Returns its size, or 0 if it is not a file: in a group's directory, a link could lead to any
+    file of this user's.
+    """
+    try:
+        old_fd = os.open(earlier, READ_FLAGS)
+    except OSError:
+        return 0
+    with open(old_fd, "rb") as old:
+        return _copy(old, path) if stat.S_ISREG(os.fstat(old_fd).st_mode) else 0
+
+
+def _copy(old: BinaryIO, path: bytes) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "wb") as new:
+        if not clone(old.fileno(), new.fileno()):
+            import shutil  # rarely needed
+
+            shutil.copyfileobj(old, new, _COPY_BYTES)
+        return os.fstat(new.fileno()).st_size
 
 
 def unfinished(layout: Layout) -> List[bytes]:
