@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from envsync.agent.target.target import Target
     from envsync.tree.manifest import Manifest
 
-PROGRESS_SECONDS = 0.2
+_TELL_SECONDS = 0.2
 
 Emit = Callable[[bytes], None]
 Stream = Callable[[], Optional[bytes]]
@@ -151,17 +151,27 @@ class Service:
 
     def counted(self, figure: str) -> Progress:
         """Return a progress callback that tells the sum, at most a few times a second."""
-        total_bytes, told = 0, 0.0
+        total_bytes, tell_total = 0, self.tell_seldom(figure)
 
         def add(size_bytes: int) -> None:
-            nonlocal total_bytes, told
+            nonlocal total_bytes
             total_bytes += size_bytes
-            now = time.monotonic()
-            if now - told >= PROGRESS_SECONDS:
-                told = now
-                self.tell(figure, total_bytes)
+            tell_total(total_bytes)
 
         return add
+
+    def tell_seldom(self, figure: str) -> Callable[[int], None]:
+        """Return a callback that tells what it is given, but at most a few times a second."""
+        last_seconds = 0.0
+
+        def tell(value: int) -> None:
+            nonlocal last_seconds
+            now_seconds = time.monotonic()
+            if now_seconds - last_seconds >= _TELL_SECONDS:
+                last_seconds = now_seconds
+                self.tell(figure, value)
+
+        return tell
 
 
 def _operation(name: str) -> Tuple[Operation[Any, Any], _Handler[Any, Any]]:

@@ -6,10 +6,9 @@ import contextlib
 import os
 import shutil
 import stat
-import time
 from typing import Collection, Optional, Tuple
 
-from envsync.agent.operations.service import PROGRESS_SECONDS, Service, Stream, handles
+from envsync.agent.operations.service import Service, Stream, handles
 from envsync.agent.operations.target import manifest_of
 from envsync.agent.server.filesystem import space
 from envsync.agent.server.program_version import version_text
@@ -93,7 +92,7 @@ def _items(service: Service, paths: bytes) -> Collection[Tuple[bytes, Entry]]:
 
 def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
     """Write the stream; report at most a few times a second how many files have arrived."""
-    decoder, told = codec.Decoder(), 0.0
+    decoder, tell = codec.Decoder(), service.tell_seldom(RECEIVED_FILES)
     with contextlib.closing(decoder):
         try:
             while True:
@@ -103,10 +102,7 @@ def _take(service: Service, incoming: Incoming, stream: Stream) -> ReceiveFacts:
                     incoming.feed(piece)
                 if data is None:
                     break
-                now = time.monotonic()
-                if now - told >= PROGRESS_SECONDS:
-                    told = now
-                    service.tell(RECEIVED_FILES, incoming.files)
+                tell(incoming.files)
             incoming.finish()
         finally:
             incoming.abort()
