@@ -20,7 +20,13 @@ from envsync.conda.packages import (
 from envsync.files.json_object import json_object
 
 _DIST_INFO_DEPTH = 4
-_GENERATED = re.compile(rb"conda-meta/|(?:.*/)?__pycache__/", re.DOTALL)
+_EGG_INFO = b".egg-info"
+# By conda itself, by Python, by scripts of packages that run after the installation, and by pip.
+_GENERATED = re.compile(
+    rb"conda-meta/|(?:.*/)?__pycache__/"
+    rb"|.*(?:\.cache|/gschemas\.compiled|\.egg-link|/easy-install\.pth)\Z",
+    re.DOTALL,
+)
 _PYC = re.compile(rb"(.*?)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[^/.]+)?\.pyc", re.DOTALL)
 
 
@@ -68,7 +74,7 @@ def group_paths(
 def unowned(paths: Collection[bytes], read: ReadFile) -> List[bytes]:
     """Return which of an environment's files belong to no package, sorted.
 
-    conda's own files in `conda-meta` and compiled Python are left out.
+    Files that a rebuild generates again are left out.
     """
     unclaimed = _Unclaimed(path for path in paths if not _GENERATED.match(path))
     for installed in find_installed(paths):
@@ -118,14 +124,14 @@ def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
     return tuple(path_bytes(path) for path in files if isinstance(path, str))
 
 
-def files_of_record(content: bytes, site_packages: bytes) -> Iterator[bytes]:
-    """Yield the paths in a dist-info's RECORD, relative to the environment.
+def files_of_record(content: bytes, directory: bytes) -> Iterator[bytes]:
+    """Yield the paths in a pip package's list, which are relative to `directory`.
 
-    Paths that lead out of the environment are left out.
+    They become relative to the environment. Paths that lead out of the environment are left out.
     """
     for row in record_rows(content):
         if row and row[0]:
-            path = posixpath.normpath(posixpath.join(site_packages, path_bytes(row[0])))
+            path = posixpath.normpath(posixpath.join(directory, path_bytes(row[0])))
             if not path.startswith((b"/", b"../")):
                 yield path
 
@@ -145,14 +151,16 @@ def only_files(path: bytes, content: bytes) -> str:
 
 def _record(installed: Installed) -> bytes:
     path = installed.metadata_path
-    return path if installed.package.kind == CONDA else path + b"/RECORD"
+    if installed.package.kind == CONDA:
+        return path
+    return path + (b"/installed-files.txt" if path.endswith(_EGG_INFO) else b"/RECORD")
 
 
 def _files(installed: Installed, read: ReadFile) -> Iterable[bytes]:
-    content = _bounded(read(_record(installed)))
+    content, path = _bounded(read(_record(installed))), installed.metadata_path
     if installed.package.kind == CONDA:
         return files_of_conda_meta(content)
-    return files_of_record(content, posixpath.dirname(installed.metadata_path))
+    return files_of_record(content, path if path.endswith(_EGG_INFO) else posixpath.dirname(path))
 
 
 def _bounded(content: Optional[bytes]) -> bytes:

@@ -54,10 +54,20 @@ def test_changed_paths_are_grouped_by_package(changed: list[bytes], expected: li
 
 
 def test_files_of_no_package_are_found_without_what_is_generated() -> None:
-    generated = [SITE + b"mine/__pycache__/a.pyc", b"conda-meta/history"]
+    generated = [SITE + b"mine/__pycache__/a.pyc", b"conda-meta/history", SITE + b"ed.egg-link"]
+    generated += [b"lib/gtk/loaders.cache", b"share/glib-2.0/schemas/gschemas.compiled"]
     owned = [b"lib/libz.so", b"bin/flask", SITE + b"flask-3.0.dist-info/REQUESTED"]
     paths = [*FILES, *owned, *generated, b"share/my data", b"bin/tool"]
     assert unowned(paths, FILES.get) == [b"bin/tool", b"share/my data"]
+
+
+def test_files_of_an_egg_info_belong_to_its_package() -> None:
+    """As an old pip installed it."""
+    top = SITE + b"old-1.0.egg-info/"
+    files = {top + b"installed-files.txt": b"../old/a.py\nPKG-INFO\n"}
+    paths = [*files, top + b"PKG-INFO", SITE + b"old/a.py"]
+    assert unowned(paths, files.get) == []
+    assert grouped(SITE + b"old/a.py", files=files) == ["old 1.0: 1 file"]
 
 
 def test_file_that_pip_put_over_condas_is_pips() -> None:
