@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,7 +178,8 @@ def test_server_that_changes_the_command_is_reported_with_one_to_try(
     target.start_sshd("ForceCommand exec $SSH_ORIGINAL_COMMAND\n")
     ran = envsync.push("server2", expect=7)
     assert ran.error["message"] == "the agent did not start (exit status 127)"
-    assert ran.error["hint"].endswith("@server2 'exec env python3 --version'")
+    command = f'exec env PATH={target.prefix}/bin:"$PATH" python3 --version'
+    assert ran.error["hint"].endswith(f"@server2 {shlex.quote(command)}")
 
 
 def test_sshd_that_allows_one_session_a_connection_gets_the_push(

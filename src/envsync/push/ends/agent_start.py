@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 
 from envsync.agent.operations import bootstrap
@@ -27,8 +28,9 @@ _NOTHING = "exec /bin/sh -c 'exit 0'"
 class AgentStart:
     """Reads what comes before the first frame; limited in bytes and in time."""
 
-    def __init__(self, link: Link, session: Session) -> None:
+    def __init__(self, link: Link, session: Session, prefix: str) -> None:
         self._link = link
+        self._prefix = prefix
         self._session = session
         self._server = link.server
         self._began = time.monotonic()
@@ -119,12 +121,19 @@ class AgentStart:
                 server=self._server,
                 details=details,
             )
-        by_hand = f"{ssh_command(self._link.reached)} 'exec env python3 --version'"
         return AgentFailed(
             f"the agent did not start (exit status {status})",
-            hint=f"check the PATH there, and any ForceCommand, until this works: {by_hand}",
+            hint=None if "Traceback" in stderr else self._by_hand(),
             server=self._server,
             details=details,
+        )
+
+    def _by_hand(self) -> str:
+        """Return the hint with a command that starts the same Python in the same way."""
+        command = f'exec env PATH={shlex.quote(self._prefix)}/bin:"$PATH" python3 --version'
+        return (
+            "check Python, the PATH and any ForceCommand there until this works: "
+            f"{ssh_command(self._link.reached)} {shlex.quote(command)}"
         )
 
     def _unread_stdout(self) -> bytes:

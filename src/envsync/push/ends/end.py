@@ -105,7 +105,7 @@ class RemoteEnd:
         self.link = link
         self._session = link.run(command)
         self._calls = 0
-        start = AgentStart(link, self._session)
+        start = AgentStart(link, self._session, prefix)
         try:
             token = "envsync-" + secrets.token_hex(16)
             python = f"{prefix}/bin/python"
