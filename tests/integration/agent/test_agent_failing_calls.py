@@ -18,6 +18,7 @@ import pytest
 from envsync.agent.places import records as records_module
 from envsync.agent.publishing.base_install import INSTALLED_FROM, resume_base_install
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
+from envsync.agent.server import filesystem
 from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep
 from envsync.errors import TargetDrifted
@@ -166,3 +167,15 @@ def test_base_is_not_taken_for_installed_though_a_look_at_its_tree_fails(server:
     tree = layout.tree("half")
     with failing(os, "lstat", tree), pytest.raises(OSError, match="Stale"):
         resume_base_install(layout, {INSTALLED_FROM: "half"})
+
+
+def test_file_is_not_replaced_though_a_look_at_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_exchange(monkeypatch)
+    (tmp_path / "new").write_bytes(b"new")
+    (tmp_path / "there").write_bytes(b"there")
+    new, there = os.fsencode(tmp_path / "new"), os.fsencode(tmp_path / "there")
+    with failing(os, "lstat", there), pytest.raises(OSError, match="Stale"):
+        filesystem.rename_new(new, there)
+    assert (tmp_path / "there").read_bytes() == b"there"

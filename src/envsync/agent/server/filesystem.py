@@ -148,7 +148,7 @@ def rename_new(source: bytes, target: bytes) -> None:
         _rename(source, target, _RENAME_NOREPLACE)
     except ExchangeRefused:
         # Without the flag, a directory can still replace nothing but an empty directory.
-        if os.path.lexists(target):
+        if exists(target):
             raise FileExistsError(errno.EEXIST, "exists", target) from None
         os.rename(source, target)
 

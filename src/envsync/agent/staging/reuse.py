@@ -128,7 +128,8 @@ class Elsewhere:
                 layout = environment_layout(os.fsdecode(self._prefix), name)
                 records = Records(layout)
                 # Other trees may be in use as staging.
-                earlier = filter(None, map(records.tree, records.all()))
+                trees, recorded = layout.trees_by_inode(), {r.inode for r in records.all()}
+                earlier = [path for inode, path in trees.items() if inode in recorded]
                 for path in (layout.standing(), *earlier):
                     if _is_directory(path) and os.lstat(path).st_ino != own:
                         yield SearchableTree(path, name, frozenset(_package_paths(path)))
