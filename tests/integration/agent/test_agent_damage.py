@@ -208,7 +208,7 @@ def test_torn_line_of_the_history_takes_no_other_with_it(
     damage(server.state / "history.jsonl")
     server.push(TWO)
     server.push(THREE)
-    assert [event.get("number") for event in records(server).history()][-2:] == [2, 3]
+    assert [event.get("number") for event in records(server).history.events()][-2:] == [2, 3]
     assert [record.number for record in records(server).all()] == [2, 3]
 
 
@@ -219,9 +219,9 @@ def test_revision_stays_held_where_the_note_of_it_is_damaged(what: str, server: 
     server.push(TWO)
     server.rollback()
     DAMAGE[what](server.state / "held.json")
-    assert records(server).held() == {REVISIONS[1]: "rolled back by bob@here"}
+    assert records(server).held.reasons() == {REVISIONS[1]: "rolled back by bob@here"}
     server.push(TWO, retry_held=True)
-    assert records(server).held() == {}
+    assert records(server).held.reasons() == {}
     assert server.revision() == REVISIONS[1]
 
 
@@ -231,7 +231,7 @@ def test_removed_revision_stays_held_where_the_note_is_empty(server: Server) -> 
     switches.remove(target, "bob@here", overwrite=False)
     target.lock.release()
     (server.state / "held.json").write_bytes(b"")
-    assert records(server).held() == {REVISIONS[0]: "removed by bob@here"}
+    assert records(server).held.reasons() == {REVISIONS[0]: "removed by bob@here"}
 
 
 @pytest.mark.parametrize("left", [b"ab12", b"\xff\xfe\n", b"\0" * 300, b""])

@@ -32,7 +32,7 @@ def test_rollback_gives_the_old_bytes_back_exactly(server: Server) -> None:
     server.push(TWO)
     server.rollback()
     assert server.manifest() == before
-    assert revision(TWO) in records(server).held()
+    assert revision(TWO) in records(server).held.reasons()
     require_sound(server)
 
 
@@ -182,7 +182,7 @@ def test_rollback_to_a_version_that_failed_its_check_needs_its_number(server: Se
     server.rollback(2)
     assert server.tree()[b"bin/tool"].data == b"broken\n"
     # It was gone back from TWO, which is not what stands there now.
-    assert revision(TWO) in records(server).held()
+    assert revision(TWO) in records(server).held.reasons()
     require_sound(server)
 
 
@@ -194,7 +194,7 @@ def test_a_first_version_that_failed_its_check_is_none_to_go_back_to(server: Ser
     assert not os.path.exists(server.live)
     server.rollback(1)
     assert server.tree()[b"bin/tool"].data == b"broken\n"
-    assert revision(ONE) in records(server).held()
+    assert revision(ONE) in records(server).held.reasons()
 
 
 def test_rollback_brings_back_what_was_removed(server: Server) -> None:

@@ -163,7 +163,7 @@ def test_a_tree_has_one_record(records: Records) -> None:
 
 def test_a_number_is_never_given_twice(records: Records) -> None:
     records.store(RECORD)
-    records.log({"number": 3})
+    records.history.log({"number": 3})
     records.forget(RECORD)
     assert records.next_number() == 4
 
@@ -218,28 +218,28 @@ def test_a_record_of_another_release_may_lack_what_has_a_default() -> None:
 
 
 def test_the_history_survives_torn_and_strange_lines(layout: Layout, records: Records) -> None:
-    records.log({"number": 1, "event": "publish"})
+    records.history.log({"number": 1, "event": "publish"})
     with open(layout.file("history.jsonl"), "ab") as file_:
         file_.write(b'{"torn\n[]\n\xff\n{"number": "x"}\n{"number": null}\n{"number": 7}\n')
-    records.log({"number": 2})
-    assert [event.get("number") for event in records.history()] == [1, "x", None, 7, 2]
+    records.history.log({"number": 2})
+    assert [event.get("number") for event in records.history.events()] == [1, "x", None, 7, 2]
     assert records.next_number() == 8
 
 
 def test_held_and_released(records: Records) -> None:
-    assert records.held() == {}
-    records.hold("a", "its check failed")
-    records.hold("b", "rolled back")
-    records.release("a")
-    records.release("never held")
-    assert records.held() == {"b": "rolled back"}
-    records.hold("c", "rolled back", there="c at its prefix")
-    assert sorted(records.held()) == ["b", "c", "c at its prefix"]
-    records.release("another", "c at its prefix")
-    assert sorted(records.held()) == ["b", "c"]
-    records.log({"event": "publish", "revision": "c at its prefix", "source_revision": "c"})
-    records.release("another", "c at its prefix")
-    assert records.held() == {"b": "rolled back"}
+    assert records.held.reasons() == {}
+    records.held.hold("a", "its check failed")
+    records.held.hold("b", "rolled back")
+    records.held.release("a")
+    records.held.release("never held")
+    assert records.held.reasons() == {"b": "rolled back"}
+    records.held.hold("c", "rolled back", there="c at its prefix")
+    assert sorted(records.held.reasons()) == ["b", "c", "c at its prefix"]
+    records.held.release("another", "c at its prefix")
+    assert sorted(records.held.reasons()) == ["b", "c"]
+    records.history.log({"event": "publish", "revision": "c at its prefix", "source_revision": "c"})
+    records.held.release("another", "c at its prefix")
+    assert records.held.reasons() == {"b": "rolled back"}
 
 
 # --- locks ------------------------------------------------------------------------------

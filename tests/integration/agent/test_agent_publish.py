@@ -298,7 +298,7 @@ def test_a_check_that_fails_takes_the_version_back(server: Server) -> None:
         server.push(TWO, check="echo no good; false")
     assert failed.value.details == ("no good",)
     assert server.revision() == revision(ONE)
-    assert revision(TWO) in records(server).held()
+    assert revision(TWO) in records(server).held.reasons()
     require_sound(server)
 
 
@@ -423,7 +423,7 @@ def test_on_a_full_disk_a_rollback_says_that_it_was_done(
     assert "push" not in failed.value.hint
     assert server.revision() == revision(ONE)
     assert server.target().inspect(lock=False).recovered
-    assert revision(TWO) in records(server).held()
+    assert revision(TWO) in records(server).held.reasons()
 
 
 def test_on_a_full_disk_a_removal_says_whether_it_was_done(
@@ -447,7 +447,7 @@ def test_on_a_full_disk_a_removal_says_whether_it_was_done(
         assert is_there == ("rename" in calls)
         assert str(failed.value).startswith("it was removed there") != is_there
     assert recovered == "an interrupted removal was completed"
-    assert records(server).was_removed()
+    assert records(server).history.was_removed()
 
 
 def test_a_removal_that_the_system_refuses_leaves_nothing_to_finish(
@@ -549,7 +549,7 @@ def test_a_check_that_cannot_be_run_takes_the_version_back(server: Server) -> No
     with pytest.raises(CheckFailed, match="could not be run"):
         server.push(TWO, check=": " + "x" * 200_000)
     assert server.revision() == revision(ONE)
-    assert not records(server).held()
+    assert not records(server).held.reasons()
     require_sound(server)
     server.push(TWO)
     assert server.revision() == revision(TWO)
@@ -562,7 +562,7 @@ def test_a_check_that_fails_on_the_first_push_leaves_nothing(server: Server) -> 
         assert not os.path.exists(server.live)
     server.push(ONE, check="true", retry_held=True)
     assert server.revision() == revision(ONE)
-    assert not records(server).held()
+    assert not records(server).held.reasons()
 
 
 def test_a_check_sees_the_new_version_at_its_place(server: Server) -> None:

@@ -92,8 +92,8 @@ def _records(text: str, directory: Path, *_: object) -> str:
     layout = environment_layout(str(directory), "myenv")
     layout.create()
     records = Records(layout)
-    records.log({"event": "publish", "changes": [text]})
-    records.hold("0" * 64, f"its check failed: {text}")
+    records.history.log({"event": "publish", "changes": [text]})
+    records.held.hold("0" * 64, f"its check failed: {text}")
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert len(files) == 2
     return "".join(path.read_text() for path in files)

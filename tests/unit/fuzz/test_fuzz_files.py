@@ -131,8 +131,8 @@ def test_damaged_notes_are_read_without_an_error(
 ) -> None:
     write_whole(layout.file(name), damaged({"nonce": "x", "holder": "y", "since_seconds": 1}, data))
     records = Records(layout)
-    json.dumps(records.held())
-    assert all(isinstance(event, dict) for event in records.history())
+    json.dumps(records.held.reasons())
+    assert all(isinstance(event, dict) for event in records.history.events())
     assert isinstance(nonce_at(layout), str)
     read_json(layout.file(name))
 

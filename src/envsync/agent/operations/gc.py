@@ -70,7 +70,7 @@ def _swept(order: Collect, layout: Layout, service: Service, freed: Progress) ->
     patterns = local_patterns(layout, order.local, order.local_of.get(name))
     cache = content_directory(os.environ)
     target = Target(order.prefix, name, patterns, cache, order.requester, on_step=service.on_step)
-    keep = order.keep_of.get(name, target.records.keep())
+    keep = order.keep_of.get(name, target.records.keep_on_record())
     keep = order.keep if keep is None else keep
     rules = Rules(keep, order.drifted, order.dry_run, time.time())
     return [sweep(target, rules, freed)]

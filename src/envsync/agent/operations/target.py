@@ -148,7 +148,7 @@ def _verify(service: Service, _: None) -> VerifyFacts:
 def _history(service: Service, _: None) -> History:
     require_open_records(service.target.layout)
     records = service.target.records
-    events, kept = records.history(), records.kept()
+    events, kept = records.history.events(), records.earlier()
     if not events and not kept:
         require_live(service.target.layout)
     return History(tuple(events), tuple(map(record_facts, kept)))

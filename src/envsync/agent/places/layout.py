@@ -40,6 +40,8 @@ STATE_DIRECTORY = b".envsync"
 INTENT, REMOVAL = "intent.json", "removal.json"
 SEARCH = 0o011
 _GROUP = stat.S_ISGID | stat.S_IRWXG
+NONE_FOR_THIS_USER = FileNotFoundError, NotADirectoryError, PermissionError
+"""What may count as "there is none"; after any other OSError, there may be something."""
 LINKS_MAX = 40
 """As many links in a row as the kernel follows."""
 
@@ -333,7 +335,7 @@ def read_json(path: bytes) -> Optional[Any]:
     try:
         with open(path, "rb") as file:
             return json.loads(file.read())
-    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, RecursionError):
+    except (*NONE_FOR_THIS_USER, ValueError, RecursionError):
         return None
 
 

@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
-from typing import Any, Collection, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Collection, List, NamedTuple, Optional, Tuple
 
-from envsync.agent.places.checksummed_json import verified, with_checksum
+from envsync.agent.places.checksummed_json import verified
+from envsync.agent.places.event_history import EventHistory
+from envsync.agent.places.held_revisions import HeldRevisions
 from envsync.agent.places.layout import (
     INTENT,
+    NONE_FOR_THIS_USER,
     Layout,
-    append_line,
-    open_state_file,
     read_json,
     remove,
     write_json,
     write_whole,
 )
-from envsync.agent.server.filesystem import exists
-from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.checked_json import from_json, to_json
-from envsync.agent.wire.messages import RemovalFacts
 from envsync.errors import AgentFailed
-from envsync.files.json_object import json_object
-from envsync.texts.redaction import redacted, redacted_json
 from envsync.tree import manifest as manifests
 from envsync.tree.entry import DIGEST_BYTES, InvalidEntry
 from envsync.tree.manifest import Manifest, Totals
 
 _NUMBER_MAX = 10**9
 _FILE = re.compile(r"([0-9]{6,})\.json\Z")
-_HELD = "held.json"
 TAKEN_BACK = "it was changed before it was taken back"
 """The reason to keep a version that was taken back: its check failed or could not be run."""
-_NONE_FOR_THIS_USER = FileNotFoundError, NotADirectoryError, PermissionError
-"""What may count as "there is none"; after any other OSError, there may be something."""
-_REVISIONS = ("source_revision", "revision")
 
 
 class Record(NamedTuple):
@@ -90,10 +81,12 @@ def record_from_json(document: Any) -> Record:
 
 
 class Records:
-    """The records of one environment, on disk."""
+    """One environment's records on disk, with its `history` and the revisions `held` there."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self.history = EventHistory(layout)
+        self.held = HeldRevisions(layout, self.history)
 
     def all(self) -> List[Record]:
         """Return every readable record, oldest first. A damaged one is left out, not removed.
@@ -147,7 +140,7 @@ class Records:
 
         Raises OSError if the disk fails, which does not mean that there are none.
         """
-        with contextlib.suppress(*_NONE_FOR_THIS_USER):
+        with contextlib.suppress(*NONE_FOR_THIS_USER):
             return os.listdir(os.fsdecode(self._layout.generations))
         return []
 
@@ -172,13 +165,13 @@ class Records:
             return record_from_json(verified(read_json(self._layout.file(INTENT)))["new"])
         return None
 
-    def keep(self) -> Optional[int]:
+    def keep_on_record(self) -> Optional[int]:
         """Return how many earlier versions the pushes here left, at most; None if unknown."""
         return max((r.keep for r in self.all() if r.keep is not None), default=None)
 
     def next_number(self) -> int:
         """Return a number that no version has had, not even one whose record is damaged."""
-        numbers = [line.get("number") for line in self.history()]
+        numbers = [line.get("number") for line in self.history.events()]
         numbers += [int(match[1]) for match in map(_FILE.match, self._names()) if match]
         return 1 + max(
             (n for n in numbers if isinstance(n, int) and 0 <= n < _NUMBER_MAX), default=0
@@ -224,104 +217,15 @@ class Records:
         """
         return self._layout.trees_by_inode().get(record.inode)
 
-    def kept(self) -> List[Record]:
+    def earlier(self) -> List[Record]:
         """Return the records of earlier versions whose trees are there to go back to."""
         trees = self._layout.trees_by_inode()
         return [record for record in self.all() if record.inode in trees]
 
-    def log(self, event: Dict[str, Any]) -> None:
-        """Add a line to the history, durably."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        with closing_fd(open_state_file(self._layout.file("history.jsonl"), flags)) as fd:
-            append_line(fd, json.dumps(redacted_json(event), sort_keys=True).encode())
-
-    def history(self) -> List[Dict[str, Any]]:
-        """Return what happened here, oldest first; damaged lines are left out."""
-        events: List[Dict[str, Any]] = []
-        path = self._layout.file("history.jsonl")
-        with contextlib.suppress(*_NONE_FOR_THIS_USER), open(path, "rb") as file:
-            events.extend(filter(None, map(json_object, file)))
-        return events
-
-    def was_removed(self) -> bool:
-        """Return whether the last event here was that a person removed the environment."""
-        return bool(self._last_removal())
-
-    def removal(self) -> Optional[RemovalFacts]:
-        """Return by whom and when the environment `was_removed`; None if it was not."""
-        with contextlib.suppress(AgentFailed):
-            return from_json(RemovalFacts, self._last_removal())
-        return None
-
     def removed(self) -> Optional[Record]:
-        """Return the record of the version that `was_removed`; None if there is none."""
-        number = self._last_removal().get("number")
+        """Return the record of the version that a person removed; None if there is none."""
+        number = self.history.last_removal().get("number")
         return next((record for record in self.all() if record.number == number), None)
-
-    def _last_removal(self) -> Dict[str, Any]:
-        last: Dict[str, Any] = next(reversed(self.history()), {})
-        return last if last.get("event") == "remove" else {}
-
-    def held(self) -> Dict[str, str]:
-        """Return the revisions refused here, each with the reason.
-
-        If the file is damaged, they are those that the history says were rolled back or removed by
-        a person. A version whose check failed will fail it again.
-        """
-        path = self._layout.file(_HELD)
-        document = read_json(path)
-        if document is None and not exists(path):
-            return {}
-        with contextlib.suppress(ValueError):
-            held: Dict[str, str] = verified(document)
-            if all(type(reason) is str for reason in held.values()):
-                return held
-        return self._held_by_history()
-
-    def held_since(self, when_seconds: float) -> bool:
-        """Return whether what is held has changed since then, as far as its file tells."""
-        try:
-            return os.stat(self._layout.file(_HELD)).st_mtime > when_seconds
-        except OSError:
-            return False
-
-    def _held_by_history(self) -> Dict[str, str]:
-        held: Dict[str, str] = {}
-        for event in self.history():
-            what, who = event.get("event"), event.get("who")
-            if what in ("publish", "rollback"):
-                for name in _REVISIONS:
-                    held.pop(str(event.get(name)), None)
-            if what == "remove":
-                held.update((str(event.get(name)), f"removed by {who}") for name in _REVISIONS)
-            elif event.get("holds"):
-                names = [str(event[name]) for name in ("holds", "holds_there") if event.get(name)]
-                held.update((name, f"rolled back by {who}") for name in names)
-        return held
-
-    def hold(self, revision: str, reason: str, *, there: str = "") -> None:
-        """Refuse a version from now on: by its source's revision, and by its own on this server.
-
-        From a server with another prefix, the same version has another revision.
-        """
-        reasons = dict.fromkeys((revision, there or revision), redacted(reason))
-        self._store_held({**self.held(), **reasons})
-
-    def release(self, *revisions: str) -> None:
-        """Stop refusing these revisions, and the source revisions that they were published from."""
-        held = self.held()
-        if not held:
-            return
-        names = {*revisions}
-        for event in self.history():
-            if event.get("revision") in revisions:
-                names.add(str(event.get("source_revision")))
-        left = {name: reason for name, reason in held.items() if name not in names}
-        if left != held:
-            self._store_held(left)
-
-    def _store_held(self, held: Dict[str, str]) -> None:
-        write_json(self._layout.file(_HELD), with_checksum(held))
 
     def _path(self, number: int, kind: str) -> bytes:
         return os.path.join(self._layout.generations, b"%06d.%s" % (number, kind.encode()))

@@ -34,7 +34,7 @@ class Finalizer:
         version, if there was one, is live again.
         """
         new, kept, check, event = switch
-        if new.source_revision in self._records.held() and not event.get("retry_held"):
+        if new.source_revision in self._records.held.reasons() and not event.get("retry_held"):
             held = CheckFailure("its check failed there", ())
             raise self._taken_back(switch, held, is_recovered=is_recovered)
         self._on_step("check")
@@ -46,18 +46,18 @@ class Finalizer:
             with contextlib.suppress(OSError):
                 if failure.is_verdict:
                     reason = f"its check failed: {failure.summary}"
-                    self._records.hold(new.source_revision, reason, there=new.revision)
+                    self._records.held.hold(new.source_revision, reason, there=new.revision)
             raise self._taken_back(switch, failure, is_recovered=is_recovered)
         self._on_step("record")
         if kept is not None:
             self._records.store(kept)
         self._records.store(new)
-        self._records.log({"number": new.number, "revision": new.revision, **event})
-        self._records.release(new.source_revision, new.revision)
+        self._records.history.log({"number": new.number, "revision": new.revision, **event})
+        self._records.held.release(new.source_revision, new.revision)
         if event.get("holds"):
             reason = f"rolled back by {event.get('who')}"
             there = str(event.get("holds_there") or "")
-            self._records.hold(str(event["holds"]), reason, there=there)
+            self._records.held.hold(str(event["holds"]), reason, there=there)
         self._forget_staging(new)
         forget_intent(self._layout)
         self._on_step("recorded")
@@ -106,7 +106,7 @@ class Finalizer:
         hint: Union[str, Hint] = HELD_THERE
         if not failure.is_verdict:
             hint = "make sure that it can be run there, then push again"
-        elif new.source_revision not in self._records.held():
+        elif new.source_revision not in self._records.held.reasons():
             hint = (
                 "that could not be recorded: free some space there, change the environment, "
                 "then push again"

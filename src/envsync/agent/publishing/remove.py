@@ -107,10 +107,10 @@ class Remover:
         """Do everything that follows the rename. May be run again after a crash."""
         self._on_step("record")
         self._records.store(record)
-        self._records.log(event)
+        self._records.history.log(event)
         # What a person removed must not be brought back unasked.
         reason = f"removed by {event.get('who')}"
-        self._records.hold(record.source_revision, reason, there=record.revision)
+        self._records.held.hold(record.source_revision, reason, there=record.revision)
         remove(self._layout.file(REMOVAL))
         return record
 

@@ -216,7 +216,7 @@ class SourceEnvironment:
             return False  # the next `inspect` says that it is gone
         if again.signature != before.signature:
             return False
-        self._hashed.keep()
+        self._hashed.store()
         self._hashed = None
         return True
 

@@ -90,5 +90,5 @@ def _environment(environment: LocalEnvironment) -> Optional[EnvironmentFacts]:
     return facts._replace(
         record=None if record is None else record_facts(record),
         drifted=record is not None and record.revision != snapshot.revision,
-        generations=sum(1 for other in records.kept() if other.inode != snapshot.scan.inode),
+        generations=sum(1 for other in records.earlier() if other.inode != snapshot.scan.inode),
     )

@@ -160,7 +160,7 @@ class _Sweep:
         standing = [r for r in records if r.inode in self._trees and r.inode not in self._live]
         ordinary = [record for record in standing if not record.kept_because]
         # Of an environment that was removed, no version is kept to go back to.
-        is_gone = not self._live and self._target.records.was_removed()
+        is_gone = not self._live and self._target.records.history.was_removed()
         keep = 0 if is_gone else self._rules.keep
         live = next((record for record in records if record.inode in self._live), None)
         surplus = beyond_keep(ordinary, keep, live)

@@ -133,8 +133,8 @@ def _state(environment: LocalEnvironment) -> Tuple[str, str]:
     inode = layout.inode()
     if inode is None:
         # Only versions that a plain rollback may choose.
-        kept = sum(not record.was_taken_back for record in records.kept())
-        return ("removed" if records.was_removed() else "missing"), _counted(kept)
+        kept = sum(not record.was_taken_back for record in records.earlier())
+        return ("removed" if records.history.was_removed() else "missing"), _counted(kept)
     record = records.at(inode)
     if record is None:
         damaged = records.damaged()
@@ -149,8 +149,9 @@ def _state(environment: LocalEnvironment) -> Tuple[str, str]:
             return "busy", found.message
     if not is_as_published:
         return "changed", "it was changed there since it was published"
-    held = sorted(records.held().values()) if records.held_since(record.when_seconds) else []
-    return "published", f"a version is held: {held[-1]}" if held else ""
+    if records.held.changed_since(record.when_seconds) and records.held.reasons():
+        return "published", f"a version is held: {max(records.held.reasons().values())}"
+    return "published", ""
 
 
 def _counted(kept: int) -> str:

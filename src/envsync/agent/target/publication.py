@@ -95,7 +95,7 @@ def adopt(target: Target, publication: Publication) -> RecordFacts:
     local = target.trees.local.patterns
     record = new_record(target.records.next_number(), live, adopted, local, target.keep)
     target.records.store(record, live.manifest())
-    target.records.log({"number": record.number, **event_of("adopt", publication, live)})
+    target.records.history.log({"number": record.number, **event_of("adopt", publication, live)})
     return record_facts(record)
 
 

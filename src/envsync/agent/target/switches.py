@@ -35,7 +35,7 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
     require_no_mounts_in(tree, f"generation {record.number}")
     if not _is_as_recorded(target, tree, record):
         not_others = {version.number for version in (record, current) if version is not None}
-        others = _kept([r for r in target.records.kept() if r.number not in not_others])
+        others = _kept([r for r in target.records.earlier() if r.number not in not_others])
         another = "put another one back with `--to NUMBER`, or " if others else ""
         raise PreflightRefused(
             f"generation {record.number} was changed since it was published",
@@ -113,10 +113,10 @@ def _earlier(
     """
     records = target.records
     live_number = None if current is None else current.number
-    kept = [record for record in records.kept() if record.number != live_number]
+    kept = [record for record in records.earlier() if record.number != live_number]
     if number is None:
         live_revision = "" if live is None else live.revision
-        removed, held = records.removed(), records.held()
+        removed, held = records.removed(), records.held.reasons()
         record = version_to_go_back_to(kept, current, live_revision, removed, held)
     else:
         record = next((record for record in kept if record.number == number), None)

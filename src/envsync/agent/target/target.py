@@ -178,7 +178,7 @@ class Target:
             totals=Totals() if live is None else live.totals,
             record=None if record is None else record_facts(record),
             generations=tuple(record_facts(r) for r in self.records.all() if r.number != number),
-            held=self.records.held(),
+            held=self.records.held.reasons(),
             findings=tuple(findings),
             platform=platform_facts(),
             nonce=self.lock.nonce,
@@ -186,7 +186,7 @@ class Target:
             free_inodes=free.free_inodes,
             recovered=recovered,
             same_place_as=self.lock.other_name,
-            removal=self.records.removal() if live is None else None,
+            removal=self.records.history.removal() if live is None else None,
         )
 
     def place_findings(self) -> Tuple[Finding, ...]:

@@ -146,7 +146,7 @@ class TreeBuild:
         It may be when it is published again, after a rollback or with other modes. Otherwise it is
         not computed, because that takes a pass over the manifest.
         """
-        is_possible = self.access.is_new or self._target.records.held()
+        is_possible = self.access.is_new or self._target.records.held.reasons()
         return revision_of(wanted) if is_possible else ""
 
     def complete(self, wanted: Manifest, progress: Optional[Progress]) -> VerifiedTree:

@@ -40,7 +40,7 @@ class Hashed(NamedTuple):
     changed: Collection[bytes]
     unreadable: List[bytes]
 
-    def keep(self) -> None:
+    def store(self) -> None:
         """Store it in the content cache."""
         snapshot, scanned = self.snapshot, self.snapshot.scan
         directories = snapshot.known()

@@ -63,13 +63,13 @@ class Trees:
 
     def _store(self) -> None:
         while self._unstored:
-            self._unstored.popitem()[1].keep()
+            self._unstored.popitem()[1].store()
 
     def cache(self, device: int, inode: int) -> ContentCache:
         """Return the cache of the tree with that top directory, having stored what was put off."""
         unstored = self._unstored.pop((device, inode), None)
         if unstored is not None:
-            unstored.keep()
+            unstored.store()
         return ContentCache(self._cache_directory, device, inode, self.local)
 
     @contextlib.contextmanager
@@ -267,7 +267,7 @@ class Trees:
             hashing = StableHashing(tree, cache, 0.0, progress, written=written)
             hashed = hashing.hash(scanned, known, SecondPass.IF_UNREADABLE)
             # Nobody else writes there, so no file can change and keep its timestamps.
-            hashed._replace(settled_ns=hashed.snapshot.scan.newest_ns).keep()
+            hashed._replace(settled_ns=hashed.snapshot.scan.newest_ns).store()
             return hashed.snapshot
 
     def seconds_to_settle(self, path: bytes, scanned: Scan) -> float:

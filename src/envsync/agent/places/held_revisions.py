@@ -1,0 +1,83 @@
+"""The revisions that are refused here: they were rolled back, removed, or failed their check."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Dict
+
+from envsync.agent.places.checksummed_json import verified, with_checksum
+from envsync.agent.places.event_history import EventHistory
+from envsync.agent.places.layout import Layout, read_json, write_json
+from envsync.agent.server.filesystem import exists
+from envsync.texts.redaction import redacted
+
+_REVISIONS = ("source_revision", "revision")
+
+
+class HeldRevisions:
+    """The held revisions of one environment, on disk."""
+
+    def __init__(self, layout: Layout, history: EventHistory) -> None:
+        self._path = layout.file("held.json")
+        self._history = history
+
+    def reasons(self) -> Dict[str, str]:
+        """Return the revisions refused here, each with the reason.
+
+        If the file is damaged, they are those that the history says were rolled back or removed by
+        a person. A version whose check failed will fail it again.
+        """
+        document = read_json(self._path)
+        if document is None and not exists(self._path):
+            return {}
+        with contextlib.suppress(ValueError):
+            reasons: Dict[str, str] = verified(document)
+            if all(type(reason) is str for reason in reasons.values()):
+                return reasons
+        return self._by_history()
+
+    def changed_since(self, when_seconds: float) -> bool:
+        """Return whether they have changed since then, as far as their file tells."""
+        try:
+            return os.stat(self._path).st_mtime > when_seconds
+        except OSError:
+            return False
+
+    def hold(self, revision: str, reason: str, *, there: str = "") -> None:
+        """Refuse a version from now on: by its source's revision, and by its own on this server.
+
+        From a server with another prefix, the same version has another revision.
+        """
+        reasons = dict.fromkeys((revision, there or revision), redacted(reason))
+        self._store({**self.reasons(), **reasons})
+
+    def release(self, *revisions: str) -> None:
+        """Stop refusing these revisions, and the source revisions that they were published from."""
+        reasons = self.reasons()
+        if not reasons:
+            return
+        names = {*revisions}
+        for event in self._history.events():
+            if event.get("revision") in revisions:
+                names.add(str(event.get("source_revision")))
+        left = {name: reason for name, reason in reasons.items() if name not in names}
+        if left != reasons:
+            self._store(left)
+
+    def _by_history(self) -> Dict[str, str]:
+        reasons: Dict[str, str] = {}
+        for event in self._history.events():
+            kind, who = event.get("event"), event.get("who")
+            if kind in ("publish", "rollback"):
+                for name in _REVISIONS:
+                    reasons.pop(str(event.get(name)), None)
+            if kind == "remove":
+                reasons.update((str(event.get(name)), f"removed by {who}") for name in _REVISIONS)
+            elif event.get("holds"):
+                names = [str(event[name]) for name in ("holds", "holds_there") if event.get(name)]
+                reasons.update((name, f"rolled back by {who}") for name in names)
+        return reasons
+
+    def _store(self, reasons: Dict[str, str]) -> None:
+        write_json(self._path, with_checksum(reasons))
