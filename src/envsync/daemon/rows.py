@@ -68,7 +68,8 @@ class ServerRow:
 
     `revision` is the source's revision last seen on the server, `refused` the one for which it is
     held or halted. `since_seconds` is when the present state began, for a server that lags when
-    the lag began. `place` is what the server's name led to (`Assignment.places`).
+    the lag began. `stopped_seconds` is since when it has been held or halted, apart from looks and
+    lags in between. `place` is what the server's name led to (`Assignment.places`).
     """
 
     environment: str
@@ -80,6 +81,7 @@ class ServerRow:
     next_try_seconds: float | None = None
     attempts: int = 0
     error: ErrorFacts | None = None
+    stopped_seconds: float = 0.0
     place: str = ""
 
 

@@ -115,7 +115,8 @@ def after_failure(
     state = _state(error.code)
     before = "" if row.error is None else row.error.code
     attempts = row.attempts if _pauses(before) == _pauses(error.code) else 0
-    if state in (HELD, HALTED):
+    is_stopped = state in (HELD, HALTED)
+    if is_stopped:
         # A person may have mended it in the meantime.
         pause_seconds = _spread(rescan_seconds, jitter)
     else:
@@ -123,15 +124,19 @@ def after_failure(
     # What is held is not there: it was rolled back, and to which version is unknown.
     revision = "" if state == HELD and row.revision == source_revision else row.revision
     stays = state == row.state or (row.state == PUSHING and state in (RETRYING, WAITING))
+    since_seconds = row.since_seconds if stays and row.since_seconds else now
+    if is_stopped and row.stopped_seconds and _state(before) == state:
+        since_seconds = row.stopped_seconds
     return replace(
         row,
         state=state,
         revision=revision,
-        refused=source_revision if state in (HELD, HALTED) else "",
-        since_seconds=row.since_seconds if stays and row.since_seconds else now,
+        refused=source_revision if is_stopped else "",
+        since_seconds=since_seconds,
         next_try_seconds=now + pause_seconds,
         attempts=attempts + 1,
         error=_shown(error, row.environment, state),
+        stopped_seconds=since_seconds if is_stopped else 0.0,
     )
 
 
