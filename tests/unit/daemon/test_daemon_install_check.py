@@ -639,6 +639,7 @@ def test_what_came_during_a_long_check_is_looked_at_by_the_next(
     check = first_check(top)
     later()
     assert check.observe().unfinished == ()
+    later()
     write(top / PACKAGES / "half/__init__.py")
     later()
     check.accept()
