@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from envsync.agent.places import records as records_module
+from envsync.agent.places.live_name import LiveName
 from envsync.agent.publishing.base_install import INSTALLED_FROM, resume_base_install
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.server import filesystem
@@ -179,3 +180,13 @@ def test_file_is_not_replaced_though_a_look_at_it_fails(
     with failing(os, "lstat", there), pytest.raises(OSError, match="Stale"):
         filesystem.rename_new(new, there)
     assert (tmp_path / "there").read_bytes() == b"there"
+
+
+def test_live_version_is_not_taken_for_gone_as_its_name_is_given_away(server: Server) -> None:
+    for version in VERSIONS[:2]:
+        server.push(version)
+    [earlier] = server.earlier()
+    name = LiveName(server.target().layout)
+    with failing(os, "lstat", server.live), pytest.raises(OSError, match="Stale"):
+        name.give_to(earlier)
+    assert server.tree()[b"bin/tool"] == VERSIONS[1][b"bin/tool"]

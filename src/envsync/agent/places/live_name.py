@@ -43,7 +43,7 @@ class LiveName:
         if replaced is not None:
             os.rename(self._new_link(tree), layout.live)
             _note_replaced(replaced)
-        elif not is_free and os.path.lexists(layout.live):
+        elif not is_free and filesystem.exists(layout.live):
             replaced = self._replace_directory(tree)
         elif can_exchange(layout):
             _let_move(tree)
@@ -80,7 +80,7 @@ class LiveName:
         Returns whether it was: the name is missing, and both this version and the one with
         `new_inode` are in `trees`.
         """
-        if inode is None or os.path.lexists(self._layout.live):
+        if inode is None or filesystem.exists(self._layout.live):
             return False
         trees = self._layout.trees_by_inode()
         if inode not in trees or new_inode not in trees:

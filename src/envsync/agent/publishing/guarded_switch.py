@@ -34,7 +34,7 @@ from envsync.agent.publishing.switch_failures import (
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.publishing.switch_undo import SwitchUndo
 from envsync.agent.server.disk_failures import is_of_disk, require_room
-from envsync.agent.server.filesystem import space
+from envsync.agent.server.filesystem import exists, space
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
@@ -187,7 +187,7 @@ class Publisher:
         written to in place is found afterwards in the tree switched out, and the switch is undone.
         """
         if switch.expected is None:
-            is_free = not os.path.lexists(self._layout.live)
+            is_free = not exists(self._layout.live)
             if not (can_take_conda(self._layout) if switch.installs_base else is_free):
                 raise _appeared()
             return None
