@@ -106,6 +106,19 @@ def process(*argv: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[by
 # --- what goes --------------------------------------------------------------------------
 
 
+def test_place_that_a_killed_push_made_and_did_not_use_is_removed(server: Server) -> None:
+    server.name = "another"
+
+    def begin(die: Callable[[], None]) -> None:
+        server.target().inspect(lock=True)
+        die()
+
+    assert die_in(begin) == signal.SIGKILL
+    assert server.state.is_dir()
+    sweep(server.target(), Rules(1, False, False, 0.0))
+    assert not server.state.exists()
+
+
 def test_versions_beyond_keep_go_oldest_first(server: Server) -> None:
     pushed(server, 5)
     assert numbers(server) == [1, 2, 3, 4, 5]

@@ -228,6 +228,22 @@ def test_files_that_a_member_made_within_a_version_bar_no_push(members: Members)
     assert members.run(BOB, collect) == 0
 
 
+def test_name_of_a_push_that_was_refused_is_free_for_others(members: Members) -> None:
+    server = members.server
+    server.name = "another"
+
+    def refused() -> None:
+        target = server.target()
+        target.inspect(lock=True)
+        with pytest.raises(PreflightRefused):
+            TargetPush(target).share(Share("nobodies", WRITE))
+        target.lock.release()
+
+    assert members.run(ALICE, refused) == 0
+    assert not server.state.exists()
+    assert members.push(BOB, 1) == 0
+
+
 def test_her_changed_version_is_hers_to_remove_but_not_by_a_plain_gc(members: Members) -> None:
     (Path(os.fsdecode(members.server.live)) / "lib/x").write_text("by hand")
     assert members.push(BOB, 1) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import errno
 import fcntl
 import os
@@ -260,6 +262,51 @@ def test_the_second_is_refused_and_told_who(layout: Layout) -> None:
     second.release()
 
 
+def test_place_in_which_nothing_was_built_goes_with_the_lock(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, waiting = (
+        PushLock(layout, Requester("alice@server1")),
+        PushLock(layout, Requester("bob@server1")),
+    )
+    lock.acquire()
+    fds, opened = [os.open(layout.file("lock"), os.O_RDWR)], locks.open_state_file
+    lock.release()
+    assert not os.path.lexists(layout.state)
+
+    def open_as_before(path: bytes, flags: int) -> int:
+        return fds.pop() if fds else opened(path, flags)
+
+    # Whoever had opened the file before it was removed takes the new one.
+    monkeypatch.setattr(locks, "open_state_file", open_as_before)
+    waiting.acquire()
+    with pytest.raises(Locked):
+        PushLock(layout, Requester("carol@server1")).acquire()
+    os.mkdir(layout.tree("1"))
+    waiting.release()
+    assert os.path.isdir(layout.tree("1"))
+    assert os.path.exists(layout.file("lock"))
+
+
+def test_place_that_is_removed_again_and_again_is_never_locked_by_two(tmp_path: Path) -> None:
+    """Each process that finds nothing to do removes it, while others come."""
+    layout = environment_layout(str(tmp_path), "myenv")
+    held = tmp_path / "held"
+
+    def use() -> None:
+        for _ in range(300):
+            lock = PushLock(layout, Requester("alice@server1"))
+            with contextlib.suppress(Locked):
+                lock.acquire()
+                held.mkdir()
+                held.rmdir()
+                lock.release()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(use) for _ in range(4)]:
+            done.result()
+
+
 def test_a_lock_dies_with_its_holder(layout: Layout) -> None:
     def hold(die: object) -> None:
         PushLock(layout, Requester("alice@server1")).acquire()
@@ -301,6 +348,7 @@ def test_a_lock_that_nobody_can_be_named_in_is_not_held(
 def test_lock_shared_by_a_process_that_only_asks_is_waited_for(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    os.mkdir(layout.tree("1"))
     before = PushLock(layout, Requester("alice@server1"))
     before.acquire()
     before.release()

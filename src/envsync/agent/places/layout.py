@@ -37,6 +37,8 @@ from envsync.files.whole import sync_directory, whole_file
 from envsync.tree.environment_name import BASE, is_environment_name
 
 STATE_DIRECTORY = b".envsync"
+_LOCKS = ("wanted", "writers", "lock")
+_UNUSED = {b"generations", b"trees", *map(os.fsencode, _LOCKS)}
 INTENT, REMOVAL = "intent.json", "removal.json"
 SEARCH = 0o011
 _GROUP = stat.S_ISGID | stat.S_IRWXG
@@ -96,6 +98,21 @@ class Layout(NamedTuple):
             mode |= status.st_mode & _GROUP
         if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
             os.chmod(self.state, mode)
+
+    def remove_unused(self) -> None:
+        """Remove what `create` made if nothing was ever built or recorded there.
+
+        Otherwise a push that is refused would keep the name for its user. The push lock must be
+        held; whoever waits for it makes the place anew.
+        """
+        with contextlib.suppress(OSError):
+            if set(os.listdir(self.state)) <= _UNUSED:
+                os.rmdir(self.trees)
+                os.rmdir(self.generations)
+                for name in _LOCKS:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.file(name))
+                os.rmdir(self.state)
 
     def let_through(self) -> None:
         """Let everybody reach a tree that the name links to, but not list the directories above it.

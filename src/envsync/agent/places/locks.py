@@ -25,6 +25,8 @@ _ASK_SECONDS = 0.02
 _GLANCES_MAX = 5
 """How often to retry a taken lock: a process that only asks for the holder (`holder_at`) holds it
 shared for a moment."""
+_REMOVALS_MAX = 20
+"""How often to make a place that is removed at once (`Layout.remove_unused`)."""
 _SAID_SECONDS = 1.0
 """The time allowed between taking the lock and having written who did; next to nothing on an idle
 machine."""
@@ -60,18 +62,20 @@ class PushLock:
         A holder that yields is asked to give it up, and waited for, `YIELD_SECONDS` at most; but
         not if this one yields itself. Raises `PreflightRefused` if locking is impossible here.
         """
-        if self._fd is not None:
-            return
-        _create(self._layout)
-        fd = open_state_file(self._layout.file("lock"), os.O_RDWR | os.O_CREAT)
-        try:
-            self._take(fd)
-            self._say_who(fd)
-        except BaseException:
-            # Also if the disk is full: the next process finds the lock free.
-            os.close(fd)
-            raise
-        self._fd = fd
+        while self._fd is None:
+            fd = _open(self._layout)
+            try:
+                self._take(fd)
+                self._say_who(fd)
+            except BaseException:
+                # Also if the disk is full: the next process finds the lock free.
+                os.close(fd)
+                raise
+            # The last holder may have removed it meanwhile (`Layout.remove_unused`).
+            if os.fstat(fd).st_nlink:
+                self._fd = fd
+            else:
+                os.close(fd)
 
     def _say_who(self, fd: int) -> None:
         self.nonce = os.urandom(16).hex()
@@ -122,7 +126,7 @@ class PushLock:
         """
         deadline = time.monotonic() + _SAID_SECONDS
         while self._command:
-            fd = open_state_file(self._layout.file("lock"), os.O_RDWR | os.O_CREAT)
+            fd = _open(self._layout)
             with closing_fd(fd):
                 name = self._name_in(fd)
             if name or time.monotonic() > deadline:
@@ -155,9 +159,20 @@ class PushLock:
         filesystem.sync_filesystem(self._fd)
 
     def release(self) -> None:
+        """Give the lock up, and the place if nothing was ever built or recorded there."""
         if self._fd is not None:
+            self._layout.remove_unused()
             os.close(self._fd)
             self._fd = None
+
+
+def _open(layout: Layout) -> int:
+    """Open the lock's file, in a place that is made if there is none."""
+    for _ in range(_REMOVALS_MAX):
+        with contextlib.suppress(FileNotFoundError):
+            _create(layout)
+            return open_state_file(layout.file("lock"), os.O_RDWR | os.O_CREAT)
+    raise Locked(f"another command uses the place of {layout.name} there at this moment")
 
 
 def _create(layout: Layout) -> None:
