@@ -244,6 +244,21 @@ def test_name_of_a_push_that_was_refused_is_free_for_others(members: Members) ->
     assert members.push(BOB, 1) == 0
 
 
+def test_version_that_is_removed_during_a_look_without_the_lock_is_not_shared(
+    shared: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.push(VERSIONS[0])
+    target = shared.target()
+    findings = target._findings
+
+    def remove_before() -> object:
+        shared.remove()
+        return findings()
+
+    monkeypatch.setattr(target, "_findings", remove_before)
+    assert target.inspect(lock=False).findings == ()
+
+
 def test_her_changed_version_is_hers_to_remove_but_not_by_a_plain_gc(members: Members) -> None:
     (Path(os.fsdecode(members.server.live)) / "lib/x").write_text("by hand")
     assert members.push(BOB, 1) == 0

@@ -188,10 +188,12 @@ def was_shared(layout: Layout, record: Optional[Record]) -> bool:
     `record` is that version's. If it does not tell, the state does: modes of the version alone may
     have been set by hand.
     """
-    if record is None or is_foreign(layout.standing()):
+    if record is None or not (is_open(layout) if record.share is None else record.share):
         return False
-    is_on_record = is_open(layout) if record.share is None else bool(record.share)
-    return is_on_record and bool(os.stat(layout.standing()).st_mode & stat.S_ISGID)
+    with contextlib.suppress(FileNotFoundError):  # without the lock, it may have been removed
+        status = os.stat(layout.standing())
+        return os.geteuid() in (0, status.st_uid) and bool(status.st_mode & stat.S_ISGID)
+    return False
 
 
 def shared_finding(layout: Layout, record: Optional[Record]) -> Optional[Finding]:
