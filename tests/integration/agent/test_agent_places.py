@@ -270,7 +270,7 @@ def test_place_in_which_nothing_was_built_goes_with_the_lock(
         PushLock(layout, Requester("bob@server1")),
     )
     lock.acquire()
-    fds, opened = [os.open(layout.file("lock"), os.O_RDWR)], locks.open_state_file
+    fds, opened = [os.open(layout.file("lock"), os.O_RDWR)], layouts.open_state_file
     lock.release()
     assert not os.path.lexists(layout.state)
 
