@@ -9,8 +9,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from envsync.agent.wire.build_operations import Check, Publication
-from envsync.agent.wire.messages import PublishFacts, SourceState, TargetState
+from envsync.agent.wire.build_operations import Check, Publication, PublishFacts
+from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, TargetDrifted, TransferFailed
 from envsync.push.dry_run import DryRun
 from envsync.push.ends.both_ends import BothEnds

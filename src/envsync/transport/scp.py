@@ -15,8 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from envsync.agent.wire.messages import BundleFacts
-from envsync.agent.wire.transfer_operations import FREE_BYTES, LOCATE_BUNDLE, UNPACK_BUNDLE
+from envsync.agent.wire.transfer_operations import (
+    FREE_BYTES,
+    LOCATE_BUNDLE,
+    UNPACK_BUNDLE,
+    BundleFacts,
+)
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.files.directories import cache_directory
 from envsync.texts.sizes import size

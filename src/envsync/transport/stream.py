@@ -19,9 +19,8 @@ from typing import NamedTuple
 
 from envsync.agent.wire import codec
 from envsync.agent.wire.figures import RECEIVED_FILES, OnFigure
-from envsync.agent.wire.messages import ReceiveFacts
 from envsync.agent.wire.operation import Operation
-from envsync.agent.wire.transfer_operations import PATCH, RECEIVE
+from envsync.agent.wire.transfer_operations import PATCH, RECEIVE, ReceiveFacts
 from envsync.transport import delta
 from envsync.transport.effort import CRAWLING_BYTES_PER_SECOND, BlockTiming, Effort, Step
 from envsync.transport.job import Job, Sent

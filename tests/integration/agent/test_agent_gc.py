@@ -25,9 +25,8 @@ from envsync.agent.server.processes import AGENT_MARK, SEARCH_OPTIONS
 from envsync.agent.staging import scratch_files, side_build
 from envsync.agent.target import gc as collecting
 from envsync.agent.target.gc import Rules, sweep
-from envsync.agent.wire.messages import GcFacts, SweepFacts
 from envsync.agent.wire.operation import encode
-from envsync.agent.wire.server_operations import COLLECT, Collect
+from envsync.agent.wire.server_operations import COLLECT, Collect, GcFacts, SweepFacts
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import AgentFailed, CheckFailed
 from tests.support import disk

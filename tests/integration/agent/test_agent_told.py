@@ -8,8 +8,7 @@ import pytest
 
 from envsync.agent.target import health, switches
 from envsync.agent.target.catalogue import environments
-from envsync.agent.wire.messages import EnvironmentFacts
-from envsync.agent.wire.server_operations import StandingFacts
+from envsync.agent.wire.server_operations import EnvironmentFacts, StandingFacts
 from envsync.errors import CheckFailed, NotFound
 from tests.integration.agent.versions import ONE, TWO
 from tests.support.pushes import NAME, Server, records

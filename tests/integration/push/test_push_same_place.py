@@ -13,7 +13,7 @@ import pytest
 
 from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.locks import PushLock
-from envsync.agent.wire.messages import PublishFacts
+from envsync.agent.wire.build_operations import PublishFacts
 from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import Locked
 from envsync.push.ends import command_locks

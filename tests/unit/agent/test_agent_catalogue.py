@@ -10,7 +10,7 @@ import pytest
 
 from envsync.agent.places.records import Records
 from envsync.agent.target.catalogue import environments
-from envsync.agent.wire.messages import EnvironmentFacts
+from envsync.agent.wire.server_operations import EnvironmentFacts
 from envsync.errors import PreflightRefused
 from tests.support.ordinary_user import home_of_ordinary_user
 

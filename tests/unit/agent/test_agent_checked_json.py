@@ -21,6 +21,7 @@ from envsync.agent.wire import (
 )
 from envsync.agent.wire.checked_json import from_json, is_encodable, to_json
 from envsync.agent.wire.operation import Operation, encode
+from envsync.agent.wire.transfer_operations import ReceiveFacts
 from envsync.conda.platform_needs import Platform
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import Totals
@@ -168,8 +169,8 @@ def test_fields_of_a_later_version_are_passed_over() -> None:
 
 def test_names_that_are_no_text_survive() -> None:
     path = b"lib/\xff\xfe".decode("utf-8", "surrogateescape")
-    facts = messages.ReceiveFacts(1, (path,))
-    back = from_json(messages.ReceiveFacts, json.loads(json.dumps(to_json(facts)).encode()))
+    facts = ReceiveFacts(1, (path,))
+    back = from_json(ReceiveFacts, json.loads(json.dumps(to_json(facts)).encode()))
     assert back.failed[0].encode("utf-8", "surrogateescape") == b"lib/\xff\xfe"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.wire.messages import GcFacts
+from envsync.agent.wire.server_operations import GcFacts
 from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.push.queries.examination import Examination
 from envsync.push.queries.servers import Outcome

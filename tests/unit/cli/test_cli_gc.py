@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.wire.messages import GcFacts, SweepFacts
+from envsync.agent.wire.server_operations import GcFacts, SweepFacts
 from envsync.cli.commands.gc import _lines, _problem
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.wire.messages import EnvironmentFacts, ListFacts
+from envsync.agent.wire.server_operations import EnvironmentFacts, ListFacts
 from envsync.cli.commands.list import rows_of
 from envsync.push.queries.servers import Outcome
 from envsync.tree.manifest import Totals

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.wire.messages import ServerFacts, ToolFacts
-from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
+from envsync.agent.wire.messages import ToolFacts
+from envsync.agent.wire.server_operations import (
+    HealthFacts,
+    PrefixFacts,
+    ServerFacts,
+    StandingFacts,
+)
 from envsync.conda.platform_needs import Platform
 from envsync.errors import ConnectionFailed
 from envsync.push.queries.diagnosis import complaints, rsync_holes

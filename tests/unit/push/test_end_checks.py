@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.wire.messages import DifferenceFacts
 from envsync.agent.wire.source_operations import OutsidePath
+from envsync.agent.wire.target_operations import DifferenceFacts
 from envsync.conda.outside import LeadsOutside
 from envsync.conda.platform_needs import Platform
 from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk

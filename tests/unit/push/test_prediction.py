@@ -12,7 +12,7 @@ from envsync.agent.source.sampling import SAMPLE_BLOCKS_MAX, sampled
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES
 from envsync.agent.wire import codec
-from envsync.agent.wire.messages import SampleFacts
+from envsync.agent.wire.source_operations import SampleFacts
 from envsync.push.steps.prediction import likely_step, predicted_wire_bytes
 from envsync.ssh.session import Link
 from envsync.transport.choice import Choice

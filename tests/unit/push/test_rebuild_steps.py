@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.wire.messages import PlanFacts, RebuiltFacts, ToolFacts
+from envsync.agent.wire.messages import PlanFacts, ToolFacts
 from envsync.agent.wire.operation import Operation
-from envsync.agent.wire.rebuild_operations import FIND_TOOL, TAKE_BUILT, RunFacts
+from envsync.agent.wire.rebuild_operations import FIND_TOOL, TAKE_BUILT, RebuiltFacts, RunFacts
 from envsync.conda.requirements import CondaRequirement, PipRequirement, Requirements
 from envsync.errors import NoSpace, PreflightRefused, RebuildFailed
 from envsync.push.rebuilding.rebuild import TRIES_MAX, Rebuild

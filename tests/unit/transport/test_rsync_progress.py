@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from envsync.agent.wire.messages import ReceiveFacts
 from envsync.agent.wire.source_operations import RsyncEnded
+from envsync.agent.wire.transfer_operations import ReceiveFacts
 from envsync.transport import direct, rsync, rsync_steps
 from envsync.transport.direct import DirectTransport
 from envsync.transport.job import Ask, Direct, Job, Receiver, Sent, Supply

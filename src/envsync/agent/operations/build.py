@@ -27,11 +27,12 @@ from envsync.agent.wire.build_operations import (
     STAGE,
     GoBack,
     Publication,
+    PublishFacts,
     Remove,
     ShareFacts,
 )
 from envsync.agent.wire.figures import COPIED_BYTES, VERIFIED_BYTES
-from envsync.agent.wire.messages import PublishFacts, RecordFacts, StageFacts
+from envsync.agent.wire.messages import RecordFacts, StageFacts
 from envsync.agent.wire.target_operations import SentManifest
 from envsync.tree.sharing import Share
 

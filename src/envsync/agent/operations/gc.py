@@ -19,8 +19,7 @@ from envsync.agent.target.target import Target
 from envsync.agent.target.unpacked_remains import sweep_unpacked
 from envsync.agent.trees.tree_caches import Tree, sweep_caches
 from envsync.agent.wire.figures import FREED_BYTES
-from envsync.agent.wire.messages import GcFacts, SweepFacts
-from envsync.agent.wire.server_operations import COLLECT, Collect
+from envsync.agent.wire.server_operations import COLLECT, Collect, GcFacts, SweepFacts
 from envsync.errors import EnvsyncError
 from envsync.files.directories import content_directory, unpacked_directory
 

@@ -14,7 +14,7 @@ from envsync.agent.staging.build_plan import OWN, Holding
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target.preparation import content_findings
 from envsync.agent.wire.figures import COPIED_BYTES, HASHED_BYTES
-from envsync.agent.wire.messages import RebuiltFacts, ToolFacts
+from envsync.agent.wire.messages import ToolFacts
 from envsync.agent.wire.rebuild_operations import (
     CHECK,
     CREATE,
@@ -25,6 +25,7 @@ from envsync.agent.wire.rebuild_operations import (
     TAKE_BUILT,
     Create,
     Install,
+    RebuiltFacts,
     RunFacts,
 )
 from envsync.conda.metadata import SITE_PACKAGES

@@ -11,8 +11,15 @@ from envsync.agent.operations.service import Service, handles
 from envsync.agent.server.accounts import who
 from envsync.agent.server.machine import platform_facts
 from envsync.agent.wire import codec
-from envsync.agent.wire.messages import ListFacts, ServerFacts
-from envsync.agent.wire.server_operations import HEALTH, HELLO, LIST, AskEnvironments, HealthFacts
+from envsync.agent.wire.server_operations import (
+    HEALTH,
+    HELLO,
+    LIST,
+    AskEnvironments,
+    HealthFacts,
+    ListFacts,
+    ServerFacts,
+)
 from envsync.files.directories import content_directory
 
 

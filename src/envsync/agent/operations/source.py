@@ -8,7 +8,7 @@ from typing import List, Tuple
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.wire.figures import HASHED_BYTES, SOURCE_CHANGED
-from envsync.agent.wire.messages import RelocationFacts, SampleFacts, SourceState
+from envsync.agent.wire.messages import SourceState
 from envsync.agent.wire.source_operations import (
     CONFIRM_SOURCE,
     FILES_WITH_CREDENTIALS,
@@ -33,8 +33,10 @@ from envsync.agent.wire.source_operations import (
     OpenSource,
     OutsidePath,
     ReachFacts,
+    RelocationFacts,
     RsyncEnded,
     RunRsync,
+    SampleFacts,
     SendFiles,
     SourceOpened,
 )

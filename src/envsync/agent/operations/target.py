@@ -16,13 +16,7 @@ from envsync.agent.target.target import Target, record_facts
 from envsync.agent.wire.codec import decodable, decode_all
 from envsync.agent.wire.figures import HASHED_BYTES, VERIFIED_BYTES
 from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX
-from envsync.agent.wire.messages import (
-    DifferenceFacts,
-    ProcessUse,
-    StageFacts,
-    TargetState,
-    VerifyFacts,
-)
+from envsync.agent.wire.messages import ProcessUse, StageFacts, TargetState
 from envsync.agent.wire.target_operations import (
     DIFFERENCES,
     DRY_PLAN,
@@ -36,11 +30,13 @@ from envsync.agent.wire.target_operations import (
     VERIFY,
     AskDifferences,
     AskReferences,
+    DifferenceFacts,
     History,
     InspectTarget,
     OpenTarget,
     ReferencesFacts,
     SentManifest,
+    VerifyFacts,
 )
 from envsync.errors import AgentFailed
 from envsync.files.directories import content_directory

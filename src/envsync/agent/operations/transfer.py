@@ -17,7 +17,6 @@ from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.wire import codec
 from envsync.agent.wire.figures import RECEIVED_FILES, RECEIVING
-from envsync.agent.wire.messages import BundleFacts, ReceiveFacts
 from envsync.agent.wire.target_operations import SentManifest
 from envsync.agent.wire.transfer_operations import (
     BEGIN,
@@ -31,6 +30,8 @@ from envsync.agent.wire.transfer_operations import (
     STAMP,
     UNPACK_BUNDLE,
     AskBlocks,
+    BundleFacts,
+    ReceiveFacts,
     RsyncFacts,
 )
 from envsync.errors import AgentFailed, TransferFailed

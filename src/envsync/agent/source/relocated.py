@@ -33,7 +33,7 @@ from envsync.agent.source.softlinks import read as read_softlink
 from envsync.agent.source.verified_read import read_verified
 from envsync.agent.trees.changed_tree import ChangedTree
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.messages import RelocationFacts
+from envsync.agent.wire.source_operations import RelocationFacts
 from envsync.conda.metadata import is_conda_record, is_pip_record
 from envsync.conda.relocated_records import Rewritten
 from envsync.conda.relocation import CannotRelocate, Relocation, StaysAsItIs

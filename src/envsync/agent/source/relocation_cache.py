@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 from envsync.agent.server.remembered_file import load, store
 from envsync.agent.trees.tree_caches import cache_path
 from envsync.agent.wire.checked_json import from_json, to_json
-from envsync.agent.wire.messages import RelocationFacts
+from envsync.agent.wire.source_operations import RelocationFacts
 from envsync.conda.relocated_records import Rewritten
 from envsync.conda.relocation import Placeholder
 from envsync.errors import AgentFailed

@@ -9,7 +9,7 @@ from envsync.agent.source.softlinks import Softlink
 from envsync.agent.source.verified_read import opened_source
 from envsync.agent.trees.outgoing import NeedleSearch
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.messages import RelocationFacts
+from envsync.agent.wire.source_operations import RelocationFacts
 
 if TYPE_CHECKING:
     # Loaded only for a target with another prefix.

@@ -12,7 +12,7 @@ from typing import Iterator, List, Sequence, Tuple
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.outgoing import BLOCK_BYTES
 from envsync.agent.wire import codec
-from envsync.agent.wire.messages import SampleFacts
+from envsync.agent.wire.source_operations import SampleFacts
 
 SAMPLE_BLOCKS_MAX = 24
 """The number of blocks that are read and compressed; smaller contents are taken in full."""

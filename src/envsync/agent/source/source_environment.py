@@ -32,7 +32,8 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stable_hashing import Hashed
 from envsync.agent.trees.unreadable_paths import require_good_disk
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS
-from envsync.agent.wire.messages import DirectoryIdentity, Finding, SampleFacts, SourceState
+from envsync.agent.wire.messages import DirectoryIdentity, Finding, SourceState
+from envsync.agent.wire.source_operations import SampleFacts
 from envsync.conda.metadata import HISTORY
 from envsync.conda.platform_needs import Platform
 from envsync.errors import SourceRefused

@@ -13,7 +13,7 @@ from envsync.agent.trees.outgoing import NeedleSearch
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import may_hold_programs
 from envsync.agent.trees.tree_caches import cache_start
-from envsync.agent.wire.messages import RelocationFacts
+from envsync.agent.wire.source_operations import RelocationFacts
 from envsync.conda import outside
 from envsync.tree import manifest as manifests
 from envsync.tree.manifest import Manifest

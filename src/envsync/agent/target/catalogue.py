@@ -15,7 +15,7 @@ from envsync.agent.server.accounts import user_name
 from envsync.agent.server.disk_failures import error_text
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import record_facts
-from envsync.agent.wire.messages import EnvironmentFacts
+from envsync.agent.wire.server_operations import EnvironmentFacts
 from envsync.conda.manifest_packages import package_paths
 from envsync.conda.packages import list_packages
 from envsync.errors import EnvsyncError, PreflightRefused

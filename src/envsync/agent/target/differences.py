@@ -6,7 +6,7 @@ import os
 from types import MappingProxyType
 from typing import List, Mapping, Optional
 
-from envsync.agent.wire.messages import DifferenceFacts
+from envsync.agent.wire.target_operations import DifferenceFacts
 from envsync.conda.manifest_packages import package_changes, package_paths
 from envsync.conda.ownership import group_paths
 from envsync.conda.packages import ReadFile

@@ -28,7 +28,8 @@ from envsync.agent.server.progress import Progress
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import measure, remove_tree
-from envsync.agent.wire.messages import ProcessUse, SweepFacts
+from envsync.agent.wire.messages import ProcessUse
+from envsync.agent.wire.server_operations import SweepFacts
 from envsync.errors import CheckFailed, EnvsyncError, Locked
 from envsync.files.whole import TEMPORARY
 

@@ -21,8 +21,13 @@ from envsync.agent.server.disk_failures import error_text
 from envsync.agent.server.filesystem import existing_parent, mount_of, space
 from envsync.agent.server.program_version import version_of
 from envsync.agent.target.preparation import base_obstacle
-from envsync.agent.wire.messages import ServerFacts, ToolFacts
-from envsync.agent.wire.server_operations import HealthFacts, PrefixFacts, StandingFacts
+from envsync.agent.wire.messages import ToolFacts
+from envsync.agent.wire.server_operations import (
+    HealthFacts,
+    PrefixFacts,
+    ServerFacts,
+    StandingFacts,
+)
 from envsync.errors import EnvsyncError
 
 

@@ -13,7 +13,7 @@ from envsync.agent.server.reading import read_start
 from envsync.agent.target.differences import describe
 from envsync.agent.target.target import Target, record_facts
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.messages import DifferenceFacts, VerifyFacts
+from envsync.agent.wire.target_operations import DifferenceFacts, VerifyFacts
 from envsync.errors import Hint, Locked, NotFound, VerificationFailed
 from envsync.tree.difference import difference
 from envsync.tree.manifest import Manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Tuple
 
-from envsync.agent.wire.messages import PublishFacts, RecordFacts, StageFacts
+from envsync.agent.wire.messages import RecordFacts, StageFacts
 from envsync.agent.wire.operation import Operation
 from envsync.agent.wire.target_operations import SentManifest
 from envsync.tree.sharing import Share
@@ -59,6 +59,14 @@ class ShareFacts(NamedTuple):
 
     is_shared: bool
     warnings: Tuple[str, ...]
+
+
+class PublishFacts(NamedTuple):
+    """The version that is live now; `wants_spare` if no tree is left for the next push to build
+    on."""
+
+    record: RecordFacts
+    wants_spare: bool
 
 
 PREPARE = Operation[None, None]("build.prepare")

@@ -1,4 +1,6 @@
-"""The answers of an end, as values; `checked_json` checks them when they arrive.
+"""What several operations answer with, as values; `checked_json` checks them when they arrive.
+
+An answer of one operation is beside it.
 
 Paths and names are text with surrogate escapes, so that any bytes survive JSON.
 """
@@ -74,16 +76,6 @@ class DirectoryIdentity(NamedTuple):
     is_network: bool
 
 
-class ServerFacts(NamedTuple):
-    """The answering server. `codecs` are those it can decode, the best first; `hello` has none."""
-
-    who: str
-    codecs: Tuple[str, ...]
-    platform: Platform
-    time_seconds: float
-    python: str
-
-
 class ToolFacts(NamedTuple):
     """A program that was found; `version` is empty if unknown."""
 
@@ -112,19 +104,6 @@ class SourceState(NamedTuple):
     had: Tuple[str, ...] = ()
     environment_id: str = ""
     hashed_bytes: int = 0
-
-
-class RelocationFacts(NamedTuple):
-    """What a source's tree becomes at another path.
-
-    `problems` says which files cannot be relocated and why, which forbids the push. `left` are
-    files that cannot be rewritten and go on naming the old path, which does not forbid it.
-    """
-
-    revision: str
-    totals: Totals
-    problems: Tuple[str, ...]
-    left: Tuple[str, ...]
 
 
 class RecordFacts(NamedTuple):
@@ -207,124 +186,3 @@ class StageFacts(NamedTuple):
     token: str
     findings: Tuple[Finding, ...]
     payload: bytes
-
-
-class SampleFacts(NamedTuple):
-    """A sample of what would be sent: its size, and for each codec and level the compressed size
-    and the seconds that compressing takes."""
-
-    content_bytes: int
-    packed_bytes: Tuple[int, ...]
-    seconds: Tuple[float, ...]
-
-
-class RebuiltFacts(NamedTuple):
-    """An environment that a target's own tools built, after it was taken into the staging tree."""
-
-    plan: PlanFacts
-    totals: Totals
-    findings: Tuple[Finding, ...]
-
-
-class BundleFacts(NamedTuple):
-    """The path for a bundle, and size and digest of what an earlier push left there."""
-
-    path: str
-    size_bytes: int
-    digest: str
-    free_bytes: int
-
-
-class ReceiveFacts(NamedTuple):
-    """What a transfer brought; `failed` are paths whose contents did not arrive intact."""
-
-    files: int
-    failed: Tuple[str, ...]
-
-
-class DifferenceFacts(NamedTuple):
-    """What differs between two versions: packages, then counts by group, then paths.
-
-    `paths` begin with "+", "-" or "~" and a blank; there are at most as many as asked for. `unread`
-    are the records of packages, without which their files may be in no known package.
-    """
-
-    packages: Tuple[str, ...]
-    groups: Tuple[str, ...]
-    paths: Tuple[str, ...]
-    added: int
-    removed: int
-    changed: int
-    unread: Tuple[str, ...] = ()
-
-
-class VerifyFacts(NamedTuple):
-    """The result of rehashing every byte and comparing with the record.
-
-    `unshared` are paths that the group of a shared environment cannot use as it should.
-    """
-
-    revision: str
-    record: Optional[RecordFacts]
-    totals: Totals
-    damaged: Tuple[str, ...]
-    missing: Tuple[str, ...]
-    unexpected: Tuple[str, ...]
-    unshared: Tuple[str, ...]
-
-
-class EnvironmentFacts(NamedTuple):
-    """An environment as `list` shows it."""
-
-    name: str
-    revision: str = ""
-    record: Optional[RecordFacts] = None
-    drifted: bool = False
-    totals: Totals = Totals()
-    packages: int = 0
-    generations: int = 0
-    problem: str = ""
-
-
-class PublishFacts(NamedTuple):
-    """The version that is live now; `wants_spare` if no tree is left for the next push to build
-    on."""
-
-    record: RecordFacts
-    wants_spare: bool
-
-
-class SweepFacts(NamedTuple):
-    """What a clean-up freed of one environment, or in a dry run would free.
-
-    `generations` are the numbers of removed generations, `unfinished` counts trees of
-    interrupted pushes. `stays` says what was kept and why, `problems` what could not be removed.
-    If `locked`, which says by whom, nothing was examined; `same_place_as` is the server name that
-    the holder uses, if it is the same command. `making`, in a dry run, says who makes a tree for
-    the next push, which is in none of the figures.
-    """
-
-    name: str
-    generations: Tuple[int, ...] = ()
-    unfinished: int = 0
-    size_bytes: int = 0
-    stays: Tuple[str, ...] = ()
-    locked: str = ""
-    problems: Tuple[str, ...] = ()
-    making: str = ""
-    same_place_as: str = ""
-
-
-class GcFacts(NamedTuple):
-    """What a clean-up freed on one server."""
-
-    environments: Tuple[SweepFacts, ...]
-    cache_files: int
-    cache_bytes: int
-
-
-class ListFacts(NamedTuple):
-    """All environments of a server; `time_seconds` is by its own clock."""
-
-    environments: Tuple[EnvironmentFacts, ...]
-    time_seconds: float

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, Tuple
 
-from envsync.agent.wire.messages import RebuiltFacts, ToolFacts
+from envsync.agent.wire.messages import Finding, PlanFacts, ToolFacts
 from envsync.agent.wire.operation import Operation
 from envsync.conda.requirements import Requirements
+from envsync.tree.manifest import Totals
 
 
 class Create(NamedTuple):
@@ -36,6 +37,14 @@ class RunFacts(NamedTuple):
 
     status: int
     output: str
+
+
+class RebuiltFacts(NamedTuple):
+    """An environment that a target's own tools built, after it was taken into the staging tree."""
+
+    plan: PlanFacts
+    totals: Totals
+    findings: Tuple[Finding, ...]
 
 
 REQUIREMENTS = Operation[None, Requirements]("rebuild.requirements")

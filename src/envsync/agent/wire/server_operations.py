@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Dict, NamedTuple, Optional, Tuple
 
-from envsync.agent.wire.messages import GcFacts, ListFacts, ServerFacts, ToolFacts
+from envsync.agent.wire.messages import RecordFacts, ToolFacts
 from envsync.agent.wire.operation import Operation
 from envsync.agent.wire.target_operations import Requester
+from envsync.conda.platform_needs import Platform
+from envsync.tree.manifest import Totals
 
 
 class AskEnvironments(NamedTuple):
@@ -36,6 +38,65 @@ class Collect(NamedTuple):
     local_of: Dict[str, Tuple[str, ...]]
     drifted: bool
     dry_run: bool
+
+
+class ServerFacts(NamedTuple):
+    """The answering server. `codecs` are those it can decode, the best first; `hello` has none."""
+
+    who: str
+    codecs: Tuple[str, ...]
+    platform: Platform
+    time_seconds: float
+    python: str
+
+
+class EnvironmentFacts(NamedTuple):
+    """An environment as `list` shows it."""
+
+    name: str
+    revision: str = ""
+    record: Optional[RecordFacts] = None
+    drifted: bool = False
+    totals: Totals = Totals()
+    packages: int = 0
+    generations: int = 0
+    problem: str = ""
+
+
+class ListFacts(NamedTuple):
+    """All environments of a server; `time_seconds` is by its own clock."""
+
+    environments: Tuple[EnvironmentFacts, ...]
+    time_seconds: float
+
+
+class SweepFacts(NamedTuple):
+    """What a clean-up freed of one environment, or in a dry run would free.
+
+    `generations` are the numbers of removed generations, `unfinished` counts trees of
+    interrupted pushes. `stays` says what was kept and why, `problems` what could not be removed.
+    If `locked`, which says by whom, nothing was examined; `same_place_as` is the server name that
+    the holder uses, if it is the same command. `making`, in a dry run, says who makes a tree for
+    the next push, which is in none of the figures.
+    """
+
+    name: str
+    generations: Tuple[int, ...] = ()
+    unfinished: int = 0
+    size_bytes: int = 0
+    stays: Tuple[str, ...] = ()
+    locked: str = ""
+    problems: Tuple[str, ...] = ()
+    making: str = ""
+    same_place_as: str = ""
+
+
+class GcFacts(NamedTuple):
+    """What a clean-up freed on one server."""
+
+    environments: Tuple[SweepFacts, ...]
+    cache_files: int
+    cache_bytes: int
 
 
 class PrefixFacts(NamedTuple):

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Tuple
 
-from envsync.agent.wire.messages import (
-    DirectoryIdentity,
-    RelocationFacts,
-    SampleFacts,
-    SourceState,
-)
+from envsync.agent.wire.messages import DirectoryIdentity, SourceState
 from envsync.agent.wire.operation import Operation
+from envsync.tree.manifest import Totals
 
 
 class OpenSource(NamedTuple):
@@ -115,6 +111,28 @@ class ReachFacts(NamedTuple):
 class RsyncEnded(NamedTuple):
     exit_code: int
     stderr: str
+
+
+class RelocationFacts(NamedTuple):
+    """What a source's tree becomes at another path.
+
+    `problems` says which files cannot be relocated and why, which forbids the push. `left` are
+    files that cannot be rewritten and go on naming the old path, which does not forbid it.
+    """
+
+    revision: str
+    totals: Totals
+    problems: Tuple[str, ...]
+    left: Tuple[str, ...]
+
+
+class SampleFacts(NamedTuple):
+    """A sample of what would be sent: its size, and for each codec and level the compressed size
+    and the seconds that compressing takes."""
+
+    content_bytes: int
+    packed_bytes: Tuple[int, ...]
+    seconds: Tuple[float, ...]
 
 
 OPEN_SOURCE = Operation[OpenSource, SourceOpened]("source.open")

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.wire.messages import (
-    DifferenceFacts,
     DirectoryIdentity,
     ProcessUse,
     RecordFacts,
     StageFacts,
     TargetState,
-    VerifyFacts,
 )
 from envsync.agent.wire.operation import Operation
+from envsync.tree.manifest import Totals
 
 
 class Requester(NamedTuple):
@@ -106,6 +105,37 @@ class History(NamedTuple):
 
     events: Tuple[Dict[str, Any], ...]
     generations: Tuple[RecordFacts, ...]
+
+
+class DifferenceFacts(NamedTuple):
+    """What differs between two versions: packages, then counts by group, then paths.
+
+    `paths` begin with "+", "-" or "~" and a blank; there are at most as many as asked for. `unread`
+    are the records of packages, without which their files may be in no known package.
+    """
+
+    packages: Tuple[str, ...]
+    groups: Tuple[str, ...]
+    paths: Tuple[str, ...]
+    added: int
+    removed: int
+    changed: int
+    unread: Tuple[str, ...] = ()
+
+
+class VerifyFacts(NamedTuple):
+    """The result of rehashing every byte and comparing with the record.
+
+    `unshared` are paths that the group of a shared environment cannot use as it should.
+    """
+
+    revision: str
+    record: Optional[RecordFacts]
+    totals: Totals
+    damaged: Tuple[str, ...]
+    missing: Tuple[str, ...]
+    unexpected: Tuple[str, ...]
+    unshared: Tuple[str, ...]
 
 
 OPEN_TARGET = Operation[OpenTarget, str]("target.open")

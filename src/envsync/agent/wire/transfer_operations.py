@@ -6,9 +6,8 @@ none means all. The contents are streamed.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
-from envsync.agent.wire.messages import BundleFacts, ReceiveFacts
 from envsync.agent.wire.operation import Operation
 from envsync.agent.wire.target_operations import SentManifest
 
@@ -26,6 +25,22 @@ class RsyncFacts(NamedTuple):
 
     path: str
     version: str
+
+
+class ReceiveFacts(NamedTuple):
+    """What a transfer brought; `failed` are paths whose contents did not arrive intact."""
+
+    files: int
+    failed: Tuple[str, ...]
+
+
+class BundleFacts(NamedTuple):
+    """The path for a bundle, and size and digest of what an earlier push left there."""
+
+    path: str
+    size_bytes: int
+    digest: str
+    free_bytes: int
 
 
 BEGIN = Operation[SentManifest, Optional[ReceiveFacts]]("transfer.begin")

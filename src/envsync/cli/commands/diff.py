@@ -16,7 +16,7 @@ from envsync.cli.output.wording import count
 
 if TYPE_CHECKING:
     from envsync.agent.wire.figures import OnFigure
-    from envsync.agent.wire.messages import DifferenceFacts
+    from envsync.agent.wire.target_operations import DifferenceFacts
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
     from envsync.push.request.places import Place

@@ -18,8 +18,7 @@ from envsync.texts.sizes import size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.figures import OnFigure
-    from envsync.agent.wire.messages import GcFacts, SweepFacts
-    from envsync.agent.wire.server_operations import Collect
+    from envsync.agent.wire.server_operations import Collect, GcFacts, SweepFacts
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome

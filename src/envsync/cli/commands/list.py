@@ -18,7 +18,7 @@ from envsync.tree.revision import short
 
 if TYPE_CHECKING:
     from envsync.agent.wire.figures import OnFigure
-    from envsync.agent.wire.messages import ListFacts
+    from envsync.agent.wire.server_operations import ListFacts
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place

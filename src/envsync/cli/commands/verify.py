@@ -20,7 +20,7 @@ from envsync.tree.revision import short
 
 if TYPE_CHECKING:
     from envsync.agent.wire.figures import OnFigure
-    from envsync.agent.wire.messages import VerifyFacts
+    from envsync.agent.wire.target_operations import VerifyFacts
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from envsync.agent.wire.messages import (
-    Finding,
-    RelocationFacts,
-    SampleFacts,
-    SourceState,
-)
+from envsync.agent.wire.messages import Finding, SourceState
 from envsync.agent.wire.rebuild_operations import REQUIREMENTS
 from envsync.agent.wire.source_operations import (
     FILES_WITH_CREDENTIALS,
@@ -22,6 +17,8 @@ from envsync.agent.wire.source_operations import (
     AskSample,
     CodecStep,
     OutsidePath,
+    RelocationFacts,
+    SampleFacts,
 )
 from envsync.conda.requirements import Requirements
 from envsync.errors import AgentFailed, PreflightRefused, listed

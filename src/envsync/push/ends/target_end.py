@@ -20,20 +20,12 @@ from envsync.agent.wire.build_operations import (
     STAGE,
     GoBack,
     Publication,
+    PublishFacts,
     Remove,
     ShareFacts,
 )
 from envsync.agent.wire.figures import RECEIVING, OnFigure
-from envsync.agent.wire.messages import (
-    DifferenceFacts,
-    DirectoryIdentity,
-    ProcessUse,
-    PublishFacts,
-    ReceiveFacts,
-    RecordFacts,
-    TargetState,
-    VerifyFacts,
-)
+from envsync.agent.wire.messages import DirectoryIdentity, ProcessUse, RecordFacts, TargetState
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.agent.wire.target_operations import (
     DIFFERENCES,
@@ -48,13 +40,15 @@ from envsync.agent.wire.target_operations import (
     VERIFY,
     AskDifferences,
     AskReferences,
+    DifferenceFacts,
     History,
     InspectTarget,
     OpenTarget,
     Requester,
     SentManifest,
+    VerifyFacts,
 )
-from envsync.agent.wire.transfer_operations import BEGIN
+from envsync.agent.wire.transfer_operations import BEGIN, ReceiveFacts
 from envsync.push.ends import target_answers
 from envsync.push.ends.end import End, RemoteEnd
 from envsync.push.ends.target_answers import KnownThere, Staged

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
-from envsync.agent.wire.messages import DifferenceFacts, SourceState, TargetState
+from envsync.agent.wire.messages import SourceState, TargetState
+from envsync.agent.wire.target_operations import DifferenceFacts
 from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import (
     EnvsyncError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from envsync.agent.wire.messages import SampleFacts
+from envsync.agent.wire.source_operations import SampleFacts
 from envsync.transport import delta, link_rate
 from envsync.transport.choice import Choice
 from envsync.transport.direct import DirectTransport

@@ -8,7 +8,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from envsync.agent.wire.figures import OnFigure
-from envsync.agent.wire.messages import ReceiveFacts, TargetState
+from envsync.agent.wire.messages import TargetState
+from envsync.agent.wire.transfer_operations import ReceiveFacts
 from envsync.conda.manifest_packages import metadata_paths
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_answers import KnownThere
