@@ -6,7 +6,7 @@ import os
 from typing import List, Optional
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.wire.messages import Finding
+from envsync.agent.wire.messages import IN_THE_WAY, READ_ONLY, Finding
 from envsync.conda.metadata import HISTORY
 from envsync.errors import listed
 
@@ -42,12 +42,12 @@ def obstacle_finding(layout: Layout) -> Optional[Finding]:
     try:
         names = obstacles(layout.live)
     except PermissionError:
-        return Finding("read-only", f"{where} is not readable", True)
+        return Finding(READ_ONLY, f"{where} is not readable", True)
     if names:
         message = f"{where} has no conda, but contains other entries: {listed(names, _SHOWN)}"
-        return Finding("in-the-way", message, True)
+        return Finding(IN_THE_WAY, message, True)
     if not os.access(layout.live, os.W_OK | os.X_OK):
-        return Finding("read-only", f"{where} is not writable", True)
+        return Finding(READ_ONLY, f"{where} is not writable", True)
     return None
 
 

@@ -10,13 +10,12 @@ from envsync.agent.server.processes import mapped_for_writing
 from envsync.agent.server.running_installers import installers_at_work
 from envsync.agent.trees.content_cache import busy_candidates_of
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.wire.messages import Finding
+from envsync.agent.wire.messages import BUSY, MAPPED, Finding
 from envsync.conda import busy
 from envsync.conda.metadata import HISTORY
 from envsync.tree.local import LocalPaths
 
 _NO_HISTORY = "no-history"
-MAPPED = "mapped"
 _DELETED = b" (deleted)"
 
 
@@ -25,7 +24,7 @@ def busy_findings(scanned: Scan, layout: Layout) -> Tuple[Finding, ...]:
     candidates = ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))
     signs = busy.signs(candidates, time.time())
     left = tuple(
-        Finding(_NO_HISTORY if sign.path == HISTORY else "busy", sign.message, sign.blocking)
+        Finding(_NO_HISTORY if sign.path == HISTORY else BUSY, sign.message, sign.blocking)
         for sign in signs
     )
     at_work = installer_findings(layout)
@@ -52,7 +51,7 @@ def live_busy_findings(
 def installer_findings(layout: Layout) -> Tuple[Finding, ...]:
     """Return this user's installers that change the environment now, under any of its names."""
     return tuple(
-        Finding("busy", f"{name} (process {pid}) is changing it", True)
+        Finding(BUSY, f"{name} (process {pid}) is changing it", True)
         for name, pid in installers_at_work({layout.path, layout.live, layout.standing()})
     )
 

@@ -14,7 +14,19 @@ from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import is_foreign, owner_finding, require_member
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
-from envsync.agent.wire.messages import FINDING_HINTS, FOREIGN_OWNER, DirectoryIdentity, Finding
+from envsync.agent.wire.messages import (
+    FINDING_HINTS,
+    FOREIGN_OWNER,
+    MOUNT_POINT,
+    MOUNTED_INSIDE,
+    MOUNTED_PREFIX,
+    NOT_A_DIRECTORY,
+    READ_ONLY,
+    READ_ONLY_MOUNT,
+    STATE_ELSEWHERE,
+    DirectoryIdentity,
+    Finding,
+)
 from envsync.conda.metadata import PYTHON
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
 from envsync.errors import Hint, PreflightRefused
@@ -105,7 +117,7 @@ def place_findings(prefix: str, layout: Layout) -> Tuple[Finding, ...]:
         found += [] if owned is None else [owned]
     elif os.path.lexists(layout.live):
         message = f"{os.fsdecode(layout.live)} is not a directory"
-        found.append(Finding("not-a-directory", message, True))
+        found.append(Finding(NOT_A_DIRECTORY, message, True))
     parent = existing_parent(layout.state)
     beside = existing_parent(os.path.dirname(layout.live))
     if os.stat(parent).st_dev != os.stat(beside).st_dev:
@@ -113,7 +125,7 @@ def place_findings(prefix: str, layout: Layout) -> Tuple[Finding, ...]:
             f"{os.fsdecode(parent)} is on another filesystem than {os.fsdecode(beside)}, "
             "so no switch is possible"
         )
-        found.append(Finding("state-elsewhere", message, True))
+        found.append(Finding(STATE_ELSEWHERE, message, True))
     # A base that exists is not switched, and `make_room` looks above one that does not.
     written = [parent] if layout.name == BASE else [parent, beside]
     closed = [place for place in written if not os.access(place, os.W_OK | os.X_OK)]
@@ -134,7 +146,7 @@ def _base_findings(layout: Layout) -> Tuple[Finding, ...]:
         findings.append(None if layout.interrupted() else obstacle_finding(layout))
         if is_mount_point(layout.standing()):
             message = "%s is a mount point: conda cannot be staged beside it"
-            findings.append(Finding("mounted-prefix", message % os.fsdecode(layout.live), True))
+            findings.append(Finding(MOUNTED_PREFIX, message % os.fsdecode(layout.live), True))
     return tuple(finding for finding in findings if finding is not None)
 
 
@@ -149,10 +161,10 @@ def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:
     """Return what is mounted in or on a version: it would move along, and must not be removed."""
     if is_mount_point(tree):
         message = f"{name} is a mount point and cannot be switched"
-        return (Finding("mount-point", message, True),)
+        return (Finding(MOUNT_POINT, message, True),)
     message = "something is mounted inside %s, at %s"
     names = [(name, os.fsdecode(mount)) for mount in mounted_within(tree)]
-    return tuple(Finding("mounted-inside", message % name, True) for name in names)
+    return tuple(Finding(MOUNTED_INSIDE, message % name, True) for name in names)
 
 
 def require_no_mounts(layout: Layout) -> None:
@@ -178,7 +190,7 @@ def _unwritable(directory: bytes) -> Finding:
     """
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         message = f"the filesystem of {os.fsdecode(directory)} is mounted read-only"
-        return Finding("read-only-mount", message, True)
+        return Finding(READ_ONLY_MOUNT, message, True)
     if is_foreign(directory):
         status, path = os.stat(directory), os.fsdecode(directory)
         owner = user_name(status.st_uid)
@@ -186,7 +198,7 @@ def _unwritable(directory: bytes) -> Finding:
         if group_writes(status):
             require_member(status.st_gid, message)
         return Finding(FOREIGN_OWNER, message, True)
-    return Finding("read-only", f"{os.fsdecode(directory)} is not writable", True)
+    return Finding(READ_ONLY, f"{os.fsdecode(directory)} is not writable", True)
 
 
 def require_sound_link(prefix: str, layout: Layout) -> None:

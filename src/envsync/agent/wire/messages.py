@@ -16,15 +16,32 @@ KEPT = "kept"
 """The method of a version that envsync did not publish, but found there, made by hand."""
 AS_SENT = ("mirror", "adopt")
 """The methods by which a version equals its source's, except for the prefix in its files."""
-FOREIGN_OWNER = "foreign-owner"
-"""A kind of finding: the live version is another user's, and this user may not replace it."""
-GROUP_OWNED = "group-owned"
-"""A kind of finding: the live version is another user's, but this user may replace it."""
-SHARED = "shared"
-"""A kind of finding: envsync shared the live version, or what it keeps of the environment, with a
-group."""
+
+# Kinds of findings: those that are compared, or have a hint.
+BUSY = "busy"
+"""An installer is at work in the environment, or left signs of it."""
+MAPPED = "mapped"
+"""A process has a file of the environment mapped for writing."""
 DAMAGED_RECORD = "damaged-record"
-"""A kind of finding: the record of what was published there may be lost."""
+"""The record of what was published there may be lost."""
+FOREIGN_OWNER = "foreign-owner"
+"""The live version is another user's, and this user may not replace it."""
+GROUP_OWNED = "group-owned"
+"""The live version is another user's, but this user may replace it."""
+SHARED = "shared"
+"""envsync shared the live version, or what it keeps of the environment, with a group."""
+READ_ONLY, READ_ONLY_MOUNT = "read-only", "read-only-mount"
+"""A directory denies this user access by its mode; its filesystem is mounted read-only."""
+MOUNT_POINT, MOUNTED_INSIDE = "mount-point", "mounted-inside"
+"""The environment is a mount point; something is mounted inside it."""
+MOUNTED_PREFIX = "mounted-prefix"
+"""The prefix is a mount point, and has no conda yet."""
+IN_THE_WAY = "in-the-way"
+"""What the prefix has keeps conda from being installed there."""
+NOT_A_DIRECTORY = "not-a-directory"
+"""Something else is at the environment's name."""
+STATE_ELSEWHERE = "state-elsewhere"
+"""What envsync keeps is on another filesystem than the environment."""
 
 ORIGIN_NEW, ORIGIN_RESUMED, ORIGIN_SPARE = "new", "resumed", "spare"
 """A staging tree's origin: a new directory, left by an interrupted push, or a version (or a copy
@@ -42,8 +59,8 @@ class Finding(NamedTuple):
 FINDING_HINTS: Mapping[str, str] = {
     FOREIGN_OWNER: "ask its owner to push it or to share it (`share: {group: ..., mode: write}`), "
     "or push to your own prefix",
-    "mount-point": "unmount it there: an environment has to be a plain directory in `envs`",
-    "mounted-inside": "unmount it there; it can be mounted outside the environment, with a link to "
+    MOUNT_POINT: "unmount it there: an environment has to be a plain directory in `envs`",
+    MOUNTED_INSIDE: "unmount it there; it can be mounted outside the environment, with a link to "
     "it inside",
 }
 """The hints about kinds of findings for which the agent itself refuses as well."""

@@ -7,10 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from envsync.agent.server import disk_failures
 from envsync.agent.server.filesystem import Space
 from envsync.agent.wire.messages import (
+    BUSY,
     FINDING_HINTS,
     FOREIGN_OWNER,
     GROUP_OWNED,
+    IN_THE_WAY,
+    MAPPED,
+    MOUNTED_PREFIX,
+    NOT_A_DIRECTORY,
+    READ_ONLY,
+    READ_ONLY_MOUNT,
     SHARED,
+    STATE_ELSEWHERE,
     Finding,
     PlanFacts,
     SourceState,
@@ -31,18 +39,18 @@ _HINTS = {
     "archive-platform": "unpack it on a server of its own platform, or pack the environment on a "
     "machine of that server's platform",
     "platform": "--method rebuild builds it there; --force-platform pushes it anyway",
-    "busy": AFTER_THE_INSTALLER,
-    "read-only": "give yourself write permission there",
-    "read-only-mount": "`sudo dmesg` there says why; then mount it read-write again",
-    "mounted-prefix": "create a directory on it, and set that server's `prefix:` to it",
-    "in-the-way": "remove it there if it is not needed, or move it out of the prefix; then run "
+    BUSY: AFTER_THE_INSTALLER,
+    READ_ONLY: "give yourself write permission there",
+    READ_ONLY_MOUNT: "`sudo dmesg` there says why; then mount it read-write again",
+    MOUNTED_PREFIX: "create a directory on it, and set that server's `prefix:` to it",
+    IN_THE_WAY: "remove it there if it is not needed, or move it out of the prefix; then run "
     "the same command again; `envs` and `pkgs` may stay",
-    "not-a-directory": "move it away there",
-    "state-elsewhere": "make `.envsync` a plain directory there, or move the environment there "
+    NOT_A_DIRECTORY: "move it away there",
+    STATE_ELSEWHERE: "make `.envsync` a plain directory there, or move the environment there "
     "and leave a link to it in `envs`",
 }
 _SOURCE_HINTS = {
-    "mapped": "push again when it has ended; name files of this server alone in `local:`",
+    MAPPED: "push again when it has ended; name files of this server alone in `local:`",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envsync.agent.wire.messages import FOREIGN_OWNER, RecordFacts, TargetState
+from envsync.agent.wire.messages import BUSY, FOREIGN_OWNER, RecordFacts, TargetState
 from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.target_end import TargetEnd
@@ -21,7 +21,7 @@ _IN_DOUBT = InDoubt(
 )
 
 # A broken installation is what a rollback is for, and the target says best whose version it is.
-_LEFT_TO_THE_SWITCH = ("busy", FOREIGN_OWNER)
+_LEFT_TO_THE_SWITCH = (BUSY, FOREIGN_OWNER)
 
 
 def roll_back(
