@@ -8,17 +8,20 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from envsync.agent.places import layout
+from envsync.agent.places import event_history, layout
 from envsync.agent.publishing.prune import remove_orphaned_trees
 from envsync.agent.server.disk_failures import disk_trouble
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target import queries as target_questions
 from envsync.agent.target import switches
+from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, NotFound, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of
@@ -126,6 +129,71 @@ def test_a_manifest_is_not_made_anew_beside_a_push(server: Server) -> None:
     assert "when the push there is done" in failed.value.hint
     assert not manifest.exists()
     pushing.lock.release()
+
+
+def _bad_block(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each reading of a file fail, as a disk does that cannot return it."""
+
+    def opened(name: Any, *arguments: Any, **named: Any) -> Any:
+        if isinstance(name, (str, bytes)) and os.fsencode(name) == os.fsencode(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        return open(name, *arguments, **named)
+
+    for module in (layout, event_history):
+        monkeypatch.setattr(module, "open", opened, raising=False)
+
+
+def _directory(path: Path, _: pytest.MonkeyPatch) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _link_to_itself(path: Path, _: pytest.MonkeyPatch) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+unreadable = pytest.mark.parametrize("make_unreadable", [_bad_block, _directory, _link_to_itself])
+
+
+@unreadable
+def test_all_but_clean_up_goes_on_where_the_record_of_an_earlier_version_cannot_be_read(
+    make_unreadable: Callable[[Path, pytest.MonkeyPatch], None],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for nodes in (ONE, TWO, THREE):
+        server.push(nodes, keep=9)
+    make_unreadable(server.state / "generations" / "000001.json", monkeypatch)
+    assert [it.kind for it in server.target().inspect(lock=False).findings] == [DAMAGED_RECORD]
+    source = SourceEnvironment(str(server.prefix), server.name, (), server.cache, None)
+    assert source.inspect().revision == REVISIONS[2]
+    assert server.push(ONE, keep=9).number == 4
+    assert server.rollback(2).number == 2
+    rules = Rules(9, False, False, time.time())
+    assert "a record is damaged" in sweep(server.target(), rules).stays[0]
+    assert len(server.earlier()) == 3
+    sweep(server.target(), rules._replace(drifted=True))
+    if make_unreadable is not _bad_block:
+        assert not records(server).damaged()
+    assert len(server.earlier()) == 2
+    require_sound(server)
+
+
+@unreadable
+@pytest.mark.parametrize("name", ["history.jsonl", "held.json"])
+def test_looks_and_pushes_go_on_where_the_history_or_the_note_of_what_is_held_cannot_be_read(
+    name: str,
+    make_unreadable: Callable[[Path, pytest.MonkeyPatch], None],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server.push(ONE)
+    server.push(TWO)
+    server.rollback(1)
+    held = set(server.target().inspect(lock=False).held)
+    make_unreadable(server.state / name, monkeypatch)
+    assert set(server.target().inspect(lock=False).held) == held
 
 
 @damaged

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.places import records as records_module
+from envsync.agent.places import layout as layout_module
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.publishing.base_install import INSTALLED_FROM, resume_base_install
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
@@ -32,7 +32,9 @@ VERSIONS = [environment({b"bin/tool": file(b"version %d" % number)}) for number 
 
 
 @contextlib.contextmanager
-def failing(module: Any, name: str, path: bytes, number: int = 1) -> Iterator[None]:
+def failing(
+    module: Any, name: str, path: bytes, number: int = 1, error: int = errno.ESTALE
+) -> Iterator[None]:
     """Let the nth call of a function with this path fail within the block."""
     call, count = getattr(module, name), 0
 
@@ -41,7 +43,7 @@ def failing(module: Any, name: str, path: bytes, number: int = 1) -> Iterator[No
         if isinstance(of, (str, bytes)) and os.fsencode(of) == path:
             count += 1
             if count == number:
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), of)
+                raise OSError(error, os.strerror(error), of)
         return call(of, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -84,20 +86,45 @@ def test_changed_version_stays_though_a_look_for_its_tree_fails(call: str, serve
     assert Path(os.fsdecode(tree), "bin/tool").read_bytes() == b"work"
 
 
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO])
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_version_stays_though_a_reading_of_its_record_fails(number: int, server: Server) -> None:
+def test_version_stays_though_a_reading_of_its_record_fails(
+    number: int, error: int, server: Server
+) -> None:
     for version in VERSIONS[:3]:
         server.push(version, keep=9)
     target = server.target()
     live = target.layout.inode()
     assert live is not None
     with (
-        failing(records_module, "read_json", record_file(server, 2), number),
+        failing(layout_module, "read_json", record_file(server, 2), number, error),
         contextlib.suppress(OSError),
     ):
         remove_orphaned_trees(target.environment, [live])
     assert len(server.earlier()) == 2
     require_sound(server)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+def test_gc_keeps_a_version_though_a_reading_of_its_record_fails(
+    number: int, server: Server
+) -> None:
+    for version in VERSIONS[:3]:
+        server.push(version, keep=9)
+    with failing(layout_module, "read_json", record_file(server, 2), number, errno.EIO):
+        sweep(server.target(), Rules(9, False, False, time.time()))
+    assert sorted(trees(server)) == [1, 2]
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_version_that_is_built_upon_is_no_longer_on_record_though_a_reading_fails(
+    number: int, server: Server
+) -> None:
+    for version in VERSIONS[:2]:
+        server.push(version)
+    path = record_file(server, 1)
+    with failing(layout_module, "read_json", path, number, errno.EIO), server.staged(VERSIONS[2]):
+        assert os.path.exists(path) == (len(server.earlier()) == 2)
 
 
 @pytest.mark.parametrize("call", ["stat", "lstat", "readlink"])
@@ -119,7 +146,7 @@ def test_gc_of_damaged_records_stays_away_from_one_that_cannot_be_read(server: S
     for version in VERSIONS[:3]:
         server.push(version, keep=9)
     with (
-        failing(records_module, "read_json", record_file(server, 2)),
+        failing(layout_module, "read_json", record_file(server, 2)),
         pytest.raises(OSError, match="Stale"),
     ):
         sweep(server.target(), Rules(9, True, False, time.time()))
@@ -135,7 +162,7 @@ def test_rollback_that_was_given_up_keeps_a_record_that_cannot_be_read(server: S
             if step == "sync":
                 disk.shift_content(server.live + b"/bin/tool")
                 path = record_file(server, 1)
-                stack.enter_context(failing(records_module, "read_json", path))
+                stack.enter_context(failing(layout_module, "read_json", path))
 
         with pytest.raises(TargetDrifted):
             server.rollback(1, on_step=change)

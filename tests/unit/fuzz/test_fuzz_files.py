@@ -100,7 +100,7 @@ def test_damaged_record_is_read_as_one_or_none(layout: Layout, data: st.DataObje
         assert record.number == 3
         assert record_from_json(json.loads(json.dumps(to_json(record)))) == record
         json.dumps(to_json(record_facts(record)))
-    assert records.has_damage() == (not records.all())
+    assert bool(records.damaged()) == (not records.all())
     records.next_number()
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any, Dict, List, Optional
 
-from envsync.agent.places.layout import NONE_FOR_THIS_USER, Layout, append_line, open_state_file
+from envsync.agent.places.layout import Layout, append_line, open_state_file
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import RemovalFacts
@@ -29,9 +29,9 @@ class EventHistory:
             append_line(fd, json.dumps(redacted_json(event), sort_keys=True).encode())
 
     def events(self) -> List[Dict[str, Any]]:
-        """Return the events, oldest first; damaged lines are left out."""
+        """Return the events, oldest first; what is damaged or unreadable is left out."""
         events: List[Dict[str, Any]] = []
-        with contextlib.suppress(*NONE_FOR_THIS_USER), open(self._path, "rb") as file:
+        with contextlib.suppress(OSError), open(self._path, "rb") as file:
             events.extend(filter(None, map(json_object, file)))
         return events
 

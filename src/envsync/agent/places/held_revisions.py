@@ -8,7 +8,7 @@ from typing import Dict
 
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.event_history import EventHistory
-from envsync.agent.places.layout import Layout, read_json, write_json
+from envsync.agent.places.layout import Layout, read_if_undamaged, write_json
 from envsync.agent.server.filesystem import exists
 from envsync.texts.redaction import redacted
 
@@ -28,7 +28,7 @@ class HeldRevisions:
         If the file is damaged, they are those that the history says were rolled back or removed by
         a person. A version whose check failed will fail it again.
         """
-        document = read_json(self._path)
+        document = read_if_undamaged(self._path)
         if document is None and not exists(self._path):
             return {}
         with contextlib.suppress(ValueError):

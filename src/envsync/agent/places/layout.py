@@ -44,6 +44,9 @@ SEARCH = 0o011
 _GROUP = stat.S_ISGID | stat.S_IRWXG
 NONE_FOR_THIS_USER = FileNotFoundError, NotADirectoryError, PermissionError
 """What may count as "there is none"; after any other OSError, there may be something."""
+_DAMAGE = frozenset((errno.EIO, errno.EISDIR, errno.ELOOP, errno.EUCLEAN, errno.EBADMSG))
+"""What makes a file count as damaged: a bad block, or something else in its place. After any other
+OSError, a later try may return it."""
 LINKS_MAX = 40
 """As many links in a row as the kernel follows."""
 
@@ -353,6 +356,16 @@ def read_json(path: bytes) -> Optional[Any]:
         with open(path, "rb") as file:
             return json.loads(file.read())
     except (*NONE_FOR_THIS_USER, ValueError, RecursionError):
+        return None
+
+
+def read_if_undamaged(path: bytes) -> Optional[Any]:
+    """Return the document like `read_json`; None as well if no later try can return it."""
+    try:
+        return read_json(path)
+    except OSError as error:
+        if error.errno not in _DAMAGE:
+            raise
         return None
 
 

@@ -15,11 +15,13 @@ from envsync.agent.places.layout import (
     INTENT,
     NONE_FOR_THIS_USER,
     Layout,
+    read_if_undamaged,
     read_json,
     remove,
     write_json,
     write_whole,
 )
+from envsync.agent.server.filesystem import exists
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed
 from envsync.tree import manifest as manifests
@@ -80,6 +82,25 @@ def record_from_json(document: Any) -> Record:
         raise ValueError(f"not a record: {error}") from error
 
 
+class RecordSurvey(NamedTuple):
+    """The readable records, oldest first, and the files of those that are damaged.
+
+    Whoever removes trees or forgets records decides by one survey and not by two readings: what the
+    disk returned to the first may be missing in the second.
+    """
+
+    records: List[Record]
+    damaged: List[bytes]
+
+    def misses_kept(self, inodes: Collection[int]) -> bool:
+        """Return whether a version that no clean-up may remove is not among the trees `inodes`.
+
+        After a restore from a backup every inode differs: then a tree without a record may be that
+        version.
+        """
+        return any(r.kept_because and r.inode not in inodes for r in self.records)
+
+
 class Records:
     """One environment's records on disk, with its `history` and the revisions `held` there."""
 
@@ -88,39 +109,29 @@ class Records:
         self.history = EventHistory(layout)
         self.held = HeldRevisions(layout, self.history)
 
-    def all(self) -> List[Record]:
-        """Return every readable record, oldest first. A damaged one is left out, not removed.
-
-        Raises OSError if the disk does not return one: without it, its tree would seem unneeded.
-        """
+    def survey(self) -> RecordSurvey:
+        """Read all records. Raises OSError if the disk does not return one that may be intact."""
         records: List[Record] = []
-        for name in self._names():
-            if _FILE.match(name):
-                with contextlib.suppress(ValueError):
-                    record = record_from_json(read_json(self._file(name)))
-                    # A record with another number would lead to another version's files.
-                    if self._path(record.number, "json") == self._file(name):
-                        records.append(record)
-        return sorted(records)
+        damaged: List[bytes] = []
+        for path in [self._file(name) for name in self._names() if _FILE.match(name)]:
+            with contextlib.suppress(ValueError):
+                record = record_from_json(read_if_undamaged(path))
+                # A record with another number would lead to another version's files.
+                if self._path(record.number, "json") == path:
+                    records.append(record)
+                    continue
+            with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
+                os.lstat(path)
+                damaged.append(path)
+        return RecordSurvey(sorted(records), damaged)
 
-    def has_damage(self) -> bool:
-        """Return whether any record is unreadable: then no tree is known to be unneeded."""
-        return bool(self.damaged())
+    def all(self) -> List[Record]:
+        """Return every readable record, oldest first. A damaged one is left out, not removed."""
+        return self.survey().records
 
     def damaged(self) -> List[bytes]:
-        """Return the files of records that cannot be read."""
-        readable = {self._path(record.number, "json") for record in self.all()}
-        files = [self._file(name) for name in self._names() if _FILE.match(name)]
-        return [path for path in files if path not in readable]
-
-    def misses_kept(self, live: Collection[int]) -> bool:
-        """Return whether a version that no clean-up may remove is not where its record says.
-
-        After a restore from a backup every inode differs: then a tree without a record may be that
-        version. `live` are the inodes at the name.
-        """
-        there = {*live, *self._layout.trees_by_inode()}
-        return any(r.kept_because and r.inode not in there for r in self.all())
+        """Return the files of damaged records: as long as there is one, any tree may be needed."""
+        return self.survey().damaged
 
     def orphans(self) -> List[bytes]:
         """Return what a process left that died between two files.
@@ -209,6 +220,11 @@ class Records:
         """Remove the record; the tree is the caller's to remove or to build on."""
         remove(self._path(record.number, "json"))
         remove(self._path(record.number, "manifest"))
+
+    def forget_unwritten(self, record: Record) -> None:
+        """Remove the manifest of a record that was not written; do nothing if it was."""
+        if not exists(self._path(record.number, "json")):
+            remove(self._path(record.number, "manifest"))
 
     def tree(self, record: Record) -> Optional[bytes]:
         """Return where a record's tree is among the earlier ones; None if it is live or gone.

@@ -86,11 +86,11 @@ def remove_orphaned_trees(environment: LocalEnvironment, keep_inodes: Sequence[i
     Nothing is removed if a record is damaged, or if a version that must be kept has lost its tree:
     any of the trees might be that one.
     """
-    layout, records, _ = environment
-    if records.has_damage() or records.misses_kept(keep_inodes):
+    survey, trees = environment.records.survey(), environment.layout.trees_by_inode()
+    if survey.damaged or survey.misses_kept({*keep_inodes, *trees}):
         return
-    needed = {record.inode for record in records.all()} | set(keep_inodes)
-    for inode, tree in layout.trees_by_inode().items():
+    needed = {record.inode for record in survey.records} | set(keep_inodes)
+    for inode, tree in trees.items():
         with contextlib.suppress(OSError):
             if inode not in needed and _is_removable(tree):
                 remove_tree(tree)

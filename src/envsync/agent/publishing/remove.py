@@ -79,7 +79,7 @@ class Remover:
             inode = self._layout.inode()
             if inode == removal.expected.scan.inode:
                 with contextlib.suppress(OSError):
-                    self._give_up(removal.record, is_new=removal.is_new_record)
+                    self._give_up(removal.record)
             failure = failure_after_switch(error, REMOVED) if inode is None else None
             if failure is None:
                 raise
@@ -97,7 +97,7 @@ class Remover:
             pass
         self._name.give_to(tree, is_free=True)
         self._name.sync()
-        self._give_up(removal.record, is_new=removal.is_new_record)
+        self._give_up(removal.record)
         raise TargetDrifted(
             "the environment was changed there during the removal, which was undone",
             hint="run the same command again",
@@ -114,10 +114,9 @@ class Remover:
         remove(self._layout.file(REMOVAL))
         return record
 
-    def _give_up(self, record: Record, *, is_new: bool) -> None:
+    def _give_up(self, record: Record) -> None:
         remove(self._layout.file(REMOVAL))
-        if is_new:
-            self._records.forget(record)
+        self._records.forget_unwritten(record)
 
     def recover(self) -> Optional[str]:
         """Finish or forget a removal that was interrupted; return what was done, or None."""
@@ -135,8 +134,7 @@ class Remover:
             return "an interrupted removal was completed"
         else:
             done = "an interrupted removal had not happened"
-        known = {other.number for other in self._records.all()}
-        self._give_up(record, is_new=record.number not in known)
+        self._give_up(record)
         return done
 
     def _took_another(self, record: Record, tree: bytes) -> bool:

@@ -54,7 +54,6 @@ class SwitchUndo:
             if intent.kept is not None and self._records.tree(intent.kept) is not None:
                 self._records.store(intent.kept)
         forget_intent(self._layout)
-        known = {record.number for record in self._records.all()}
         for record in records:
-            if record is not None and record.number not in known:
-                self._records.forget(record)
+            if record is not None:
+                self._records.forget_unwritten(record)

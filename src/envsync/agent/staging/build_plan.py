@@ -39,7 +39,7 @@ class BuildPlan(NamedTuple):
         """Raise `NoSpace` if the plan and the local paths carried from `live` do not fit."""
         free, carried = space(layout.trees), DiskUsage(0, 0)
         if live is not None and live.scan.local:
-            tree, _, snapshot = self.built_on
+            tree, snapshot = self.built_on.tree, self.built_on.snapshot
             going = () if snapshot is None else snapshot.scan.local
             freed = DiskUsage(0, 0) if tree is None else disk_usage(tree, going)
             carried = added_usage(layout.standing(), live.scan.local, freed, layout.trees)

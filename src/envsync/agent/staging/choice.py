@@ -25,7 +25,7 @@ from envsync.tree.manifest import EMPTY, Manifest
 
 
 class StagingCandidate(NamedTuple):
-    """A tree to build on: its path, its origin, and its snapshot.
+    """A tree to build on: its path, its origin, its snapshot, and its record if it is a version.
 
     A new directory has no path and no snapshot yet (None).
     """
@@ -33,17 +33,18 @@ class StagingCandidate(NamedTuple):
     tree: Optional[bytes]
     origin: str
     snapshot: Optional[Snapshot]
+    record: Optional[Record] = None
 
     def manifest(self) -> Manifest:
         return EMPTY if self.snapshot is None else self.snapshot.manifest()
 
 
 class _Possible(NamedTuple):
-    """A tree that could be built on if it still has this `revision`; None accepts any."""
+    """A tree that could be built on, if it still is what its `record` says, if it has one."""
 
     tree: bytes
     origin: str
-    revision: Optional[str]
+    record: Optional[Record]
 
 
 NOTHING = StagingCandidate(None, ORIGIN_NEW, None)
@@ -94,12 +95,12 @@ class StagingChoice:
 
         `wanted` is the revision that will be built, given if it may be on record already.
         """
-        for tree, origin, revision in self._possible(live, wanted):
+        for tree, origin, record in self._possible(live, wanted):
             with contextlib.suppress(SourceRefused, StorageFailed, FileNotFoundError):
                 snapshot = self.trees.snapshot(tree)
-                is_it = revision in (None, snapshot.revision)
+                is_it = record is None or record.revision == snapshot.revision
                 if is_it and not has_names_elsewhere(snapshot.scan.directories):
-                    return StagingCandidate(tree, origin, snapshot)
+                    return StagingCandidate(tree, origin, snapshot, record)
             # Not usable: somebody wrote into it after it was replaced, or still does, or it cannot
             # be read any more; or its files have hard links elsewhere, made by conda (to its
             # package cache and other environments, if the tree was recorded as it was found) or
@@ -134,7 +135,7 @@ class StagingChoice:
         with contextlib.suppress(FileNotFoundError):
             # A job that started with this version and may write there would write into the next.
             if tree and may_build_on(tree) and not may_be_written_to(tree):
-                return _Possible(tree, ORIGIN_SPARE, record.revision)
+                return _Possible(tree, ORIGIN_SPARE, record)
         return None
 
 

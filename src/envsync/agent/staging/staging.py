@@ -60,9 +60,8 @@ class Staging:
         status = os.lstat(self.path)
         inode = status.st_ino
         note_staging(self._layout, self.token, inode)
-        stale = records.at(inode)
-        if stale is not None:
-            records.forget(stale)
+        if candidate.record is not None:
+            records.forget(candidate.record)
         # Last, because as long as the tree has a record, a rollback may use it as it is. Setgid
         # is kept, so that `leave_group` knows that the tree was shared even if this push is cut.
         handed_down = 0 if candidate.tree is None else status.st_mode & stat.S_ISGID

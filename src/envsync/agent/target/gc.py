@@ -12,7 +12,6 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.places.kept_versions import beyond_keep
-from envsync.agent.places.layout import remove
 from envsync.agent.places.locks import holder_at, under_way, writers_kept_out
 from envsync.agent.places.members import (
     closed_to_sweeps,
@@ -134,27 +133,28 @@ class _Sweep:
         )
 
     def run(self) -> None:
-        layout, records = self._target.layout, self._target.records
+        layout = self._target.layout
         # Without records, every version would be taken for an unfinished push.
         require_open_records(layout)
         inode = layout.inode()
         self._live = set() if inode is None else {inode}
         self._trees = layout.trees_by_inode()
-        if records.has_damage() and not self._rules.drifted:
+        survey = self._target.records.survey()
+        if survey.damaged and not self._rules.drifted:
             self.stays.append("everything: a record is damaged (--drifted removes what it kept)")
             return
-        for path in records.damaged():
+        for path in survey.damaged:
             self._remove_file(path)
-        self._drop_generations(records.all())
-        if records.misses_kept(self._live) and not self._rules.drifted:
+        self._drop_generations(survey.records)
+        if survey.misses_kept(self._live | set(self._trees)) and not self._rules.drifted:
             self.stays.append(
                 "versions without a record: one may have been changed by hand, then restored "
                 "from a backup (--drifted removes them)"
             )
             return
-        self._drop_treeless(records.all())
-        self._drop_unfinished()
-        for path in records.orphans() + _temporary(layout.state):
+        self._drop_treeless(survey.records)
+        self._drop_unfinished(survey.records)
+        for path in self._target.records.orphans() + _temporary(layout.state):
             self._remove_file(path)
 
     def _drop_generations(self, records: Sequence[Record]) -> None:
@@ -207,10 +207,10 @@ class _Sweep:
                 if record.inode not in self._live and record.inode not in self._trees:
                     self._target.records.forget(record)
 
-    def _drop_unfinished(self) -> None:
+    def _drop_unfinished(self, records: Sequence[Record]) -> None:
         """Remove what interrupted pushes left, once nobody writes to it (`writers_kept_out`)."""
         ready = self._set_aside()
-        known = {record.inode for record in self._target.records.all()} | self._live | ready
+        known = {record.inode for record in records} | self._live | ready
         trees = [path for inode, path in self._trees.items() if inode not in known]
         leftovers = [
             path for path in trees if os.path.lexists(path) and path not in self._resisting
@@ -271,7 +271,7 @@ class _Sweep:
     def _remove_file(self, path: bytes) -> None:
         self._count(measure(path))
         if not self._rules.dry_run:
-            remove(path)
+            remove_tree(path)  # a directory may be in its place
 
     def _count(self, size_bytes: int) -> None:
         self._size_bytes += size_bytes

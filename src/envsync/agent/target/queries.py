@@ -32,7 +32,7 @@ def differences(
     before = other
     if before is None:
         record = target.live_record()
-        if record is None and not target.records.has_damage():
+        if record is None and not target.records.damaged():
             raise NotFound(
                 "envsync never published it there: there is nothing to compare it with",
                 hint=Hint(f"`envsync diff {target.name} {{server}}` compares it with what is here"),
