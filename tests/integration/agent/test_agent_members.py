@@ -23,6 +23,7 @@ from envsync.agent.places.sharing import regroup
 from envsync.agent.publishing import guarded_switch, recovery, remove  # noqa: F401
 from envsync.agent.server.accounts import user_name
 from envsync.agent.staging import reuse  # noqa: F401
+from envsync.agent.target import gc as collecting
 from envsync.agent.target import switches
 from envsync.agent.target.gc import Rules, sweep
 from envsync.agent.target.push import TargetPush
@@ -290,6 +291,39 @@ def test_versions_whose_records_are_closed_are_no_unfinished_pushes(
 
     assert members.run(BOB, collect) == 0
     assert members.owners() == [ALICE, BOB]
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_version_that_was_live_when_anothers_job_began_is_kept_by_gc_until_that_ends(
+    members: Members, is_removed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another user's process /proc shows when it began, and not which files it has open."""
+    monkeypatch.setattr(collecting, "BEGINNING_SECONDS", 0.0)
+    server = members.server
+    rules = Rules(0, False, False, 0.0)
+    shell = {b"bin/sh": file(Path("/bin/sh").read_bytes(), 0o755)}
+    monkeypatch.setattr(f"{__name__}.VERSIONS", [{**version, **shell} for version in VERSIONS])
+    assert members.push(ALICE, 1) == 0
+    argv = [f"{os.fsdecode(server.live)}/bin/sh", "-c", "echo ready; read line"]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=BOB, group=BOB
+    ) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"ready\n"
+        assert members.push(ALICE, 2, keep=9) == 0
+        assert members.push(ALICE, 3, keep=9) == 0
+        if is_removed:
+            assert members.run(ALICE, server.remove) == 0
+
+        def collect_beside() -> None:
+            [stays] = sweep(server.target(), rules).stays
+            assert stays.startswith(f"generation 2: process {job.pid} ({BOB}) uses it: {argv[0]}")
+
+        assert members.run(ALICE, collect_beside) == 0
+        job.communicate(b"\n", timeout=20)
+    assert len(members.owners()) == 1
+    assert members.run(ALICE, lambda: sweep(server.target(), rules)) == 0
+    assert members.owners() == []
 
 
 def test_each_member_may_roll_back_to_and_remove_the_others_version(members: Members) -> None:

@@ -84,6 +84,24 @@ def _others_below(users: Dict[int, int], tops: Tuple[bytes, ...]) -> Iterator[Pr
                 yield ProcessUse(pid, shown_command(argv), user_name(user))
 
 
+def processes_of_others(paths: Sequence[bytes]) -> Tuple[Tuple[ProcessUse, float], ...]:
+    """Return other users' processes whose command lines name a path, and when each began."""
+    tops = tuple(path + b"/" for path in paths)
+    return tuple(
+        (use, began)
+        for use in _others_below(_users_by_pid(), tops)
+        for began in _began_seconds(use.pid)
+    )
+
+
+def _began_seconds(pid: int) -> Iterator[float]:
+    """Yield when a process began, unless it has ended."""
+    with contextlib.suppress(OSError, IndexError):
+        ticks = int(proc_content(pid, "stat").rpartition(b")")[2].split()[19])
+        booted_seconds = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        yield booted_seconds + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
     """Return this user's processes below each of the paths, in one pass over the processes.
 

@@ -22,7 +22,7 @@ from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging, forget_staging, note_path
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.filesystem import mount_of
-from envsync.agent.server.processes import processes_below
+from envsync.agent.server.processes import processes_below, processes_of_others
 from envsync.agent.server.progress import Progress
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
@@ -35,6 +35,11 @@ from envsync.files.whole import TEMPORARY
 NETWORK_AGE_SECONDS = 7 * 86400.0
 """How long a tree on a network filesystem stays after its last switch: processes on other machines,
 which are not visible from this one, may use it."""
+
+BEGINNING_SECONDS = 10.0
+"""How long a process may take from its start until it has opened its program."""
+_CLOCK_SECONDS = 0.02
+"""How exactly the kernel dates a change of a directory."""
 
 _TEMPORARY = os.fsencode(TEMPORARY)
 
@@ -167,10 +172,13 @@ class _Sweep:
         surplus = beyond_keep(ordinary, keep, live)
         surplus += [record for record in standing if record.kept_because]
         using = processes_below([self._trees[record.inode] for record in surplus])
+        layout = self._target.layout
+        others = processes_of_others((layout.path, layout.live)) if surplus else ()
         for record in surplus:
             tree = self._trees[record.inode]
             reason = why_unremovable(tree, record.kept_because) or self._changed(record, tree)
-            reason = reason or _use(using[tree]) or self._too_young(tree)
+            by_others = [use for use, began in others if _was_live(record, tree, began)]
+            reason = reason or _use(using[tree]) or _use(by_others) or self._too_young(tree)
             if reason:
                 self.stays.append(f"generation {record.number}: {reason}")
             elif self._remove_tree(tree, record):
@@ -280,7 +288,16 @@ class _Sweep:
 
 def _use(processes: Sequence[ProcessUse]) -> str:
     """Return why a tree that these processes use must stay, or "" if there are none."""
-    return next((f"process {use.pid} uses it: {use.command}" for use in processes), "")
+    return next((f"process {use.label} uses it: {use.command}" for use in processes), "")
+
+
+def _was_live(record: Record, tree: bytes, at_seconds: float) -> bool:
+    """Return whether a version that was replaced may have been live then.
+
+    A process that began then has that version's program open, whichever is live now.
+    """
+    until_seconds = os.lstat(tree).st_ctime + _CLOCK_SECONDS
+    return record.when_seconds - BEGINNING_SECONDS <= at_seconds <= until_seconds
 
 
 def _temporary(state: bytes) -> List[bytes]:
