@@ -68,8 +68,8 @@ class ServerRow:
 
     `revision` is the source's revision last seen on the server, `refused` the one for which it is
     held or halted. `since_seconds` is when the present state began, for a server that lags when
-    the lag began. `stopped_seconds` is since when it has been held or halted, apart from looks and
-    lags in between. `place` is what the server's name led to (`Assignment.places`).
+    the lag began. `stopped_seconds` is when it was held or halted first, without a success since;
+    0.0 if it was not. `place` is what the server's name led to (`Assignment.places`).
     """
 
     environment: str

@@ -125,8 +125,9 @@ def after_failure(
     revision = "" if state == HELD and row.revision == source_revision else row.revision
     stays = state == row.state or (row.state == PUSHING and state in (RETRYING, WAITING))
     since_seconds = row.since_seconds if stays and row.since_seconds else now
-    if is_stopped and row.stopped_seconds and _state(before) == state:
-        since_seconds = row.stopped_seconds
+    stopped_seconds = row.stopped_seconds
+    if is_stopped:
+        since_seconds = stopped_seconds = stopped_seconds or now
     return replace(
         row,
         state=state,
@@ -136,7 +137,7 @@ def after_failure(
         next_try_seconds=now + pause_seconds,
         attempts=attempts + 1,
         error=_shown(error, row.environment, state),
-        stopped_seconds=since_seconds if is_stopped else 0.0,
+        stopped_seconds=stopped_seconds,
     )
 
 
