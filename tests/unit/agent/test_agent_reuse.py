@@ -17,6 +17,7 @@ from envsync.agent.wire.messages import PlanFacts
 from envsync.conda.manifest_packages import metadata_paths
 from envsync.tree.manifest import EMPTY, Manifest, decode, encode, references
 from tests.support import disk
+from tests.support.ordinary_user import home_of_ordinary_user
 from tests.support.pushes import Server, environment
 from tests.support.trees import Node, Tree, file, manifest_of
 
@@ -78,6 +79,19 @@ def test_an_environment_that_was_pushed_under_another_name(server: Server) -> No
     assert fetches == {b"newer"}
     assert facts.reused_from == ("older",)
     assert facts.reused_bytes == sum(len(node.data) for node in WANTED.values())
+
+
+def test_environment_whose_state_is_closed_to_this_user_is_reused() -> None:
+    with home_of_ordinary_user() as home:
+        theirs, mine = Server(home, "theirs"), Server(home, "mine")
+        theirs.push(WANTED)
+        os.chmod(theirs.state, 0)
+        try:
+            facts, fetches = staged(mine, {**WANTED, b"newer": file(b"since then")})
+        finally:
+            os.chmod(theirs.state, 0o700)
+    assert fetches == {b"newer"}
+    assert facts.reused_from == ("theirs",)
 
 
 def test_unhashed_environment_is_reused_by_its_installers_notes(server: Server) -> None:

@@ -22,7 +22,7 @@ from typing import (
     Tuple,
 )
 
-from envsync.agent.places.layout import STATE_DIRECTORY, environment_layout
+from envsync.agent.places.layout import STATE_DIRECTORY, Layout, environment_layout
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.records import Records
 from envsync.agent.server.reading import read_start
@@ -126,11 +126,7 @@ class Elsewhere:
         for name in sorted(filter(is_environment_name, names)):
             with contextlib.suppress(PreflightRefused, OSError):
                 layout = environment_layout(os.fsdecode(self._prefix), name)
-                records = Records(layout)
-                # Other trees may be in use as staging.
-                trees, recorded = layout.trees_by_inode(), {r.inode for r in records.all()}
-                earlier = [path for inode, path in trees.items() if inode in recorded]
-                for path in (layout.standing(), *earlier):
+                for path in (layout.standing(), *_earlier(layout)):
                     if _is_directory(path) and os.lstat(path).st_ino != own:
                         yield SearchableTree(path, name, frozenset(_package_paths(path)))
 
@@ -220,6 +216,17 @@ def _package_paths(tree: bytes) -> Iterator[bytes]:
             for name in _names(os.path.join(tree, packages)):
                 if name.endswith(b".dist-info"):
                     yield join(packages, name)
+
+
+def _earlier(layout: Layout) -> List[bytes]:
+    """Return the trees of an environment's earlier versions; none if its state is closed or fails.
+
+    Other trees may be in use as staging.
+    """
+    with contextlib.suppress(OSError):
+        trees, recorded = layout.trees_by_inode(), {r.inode for r in Records(layout).all()}
+        return [path for inode, path in trees.items() if inode in recorded]
+    return []
 
 
 def _names(path: bytes) -> List[bytes]:
