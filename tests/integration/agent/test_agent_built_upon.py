@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Records
+from envsync.agent.places.staging_note import note_staging
 from envsync.agent.server import disk_failures
 from envsync.agent.server.filesystem import Space
 from envsync.agent.staging import build_plan, staging
@@ -19,7 +22,7 @@ from envsync.agent.target import tree_build
 from envsync.errors import EnvsyncError, Locked, NoSpace, NotFound, TransferFailed
 from envsync.tree.revision import revision_of
 from tests.support import disk
-from tests.support.pushes import Server, environment, require_sound
+from tests.support.pushes import Server, environment, records, require_sound
 from tests.support.trees import file, manifest_of
 
 VERSIONS = [environment({b"lib/m.py": file(b"m"), b"of": file(b"%d" % n)}) for n in range(5)]
@@ -241,3 +244,29 @@ def test_a_directory_comes_where_a_pipe_or_socket_is(
     server.push(wanted)
     assert server.revision() == revision_of(manifest_of(wanted))
     assert os.stat(server.live).st_ino == inode
+
+
+def test_staging_with_the_inode_of_a_version_that_was_removed_by_hand_is_resumed_and_freed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on ext4, which gives a freed inode to the next directory."""
+    for version in VERSIONS[:3]:
+        server.push(version)
+    store = records(server)
+    [removed] = [record for record in store.earlier() if record.number == 2]
+    tree = store.tree(removed)
+    assert tree is not None
+    shutil.rmtree(tree)
+
+    def give_inode(layout: Layout, token: str, inode: int) -> None:
+        store.store(removed._replace(inode=inode))
+        note_staging(layout, token, inode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "note_staging", give_inode)
+        with server.staged(VERSIONS[3]) as push:
+            assert push.staging.origin == "new"
+    with server.staged(VERSIONS[3]) as push:
+        assert push.staging.origin == "resumed"
+    server.push(VERSIONS[3])
+    assert [record.number for record in store.earlier()] == [3]

@@ -60,8 +60,9 @@ class Staging:
         status = os.lstat(self.path)
         inode = status.st_ino
         note_staging(self._layout, self.token, inode)
-        if candidate.record is not None:
-            records.forget(candidate.record)
+        # The inode may also be on record for a tree that was removed by hand.
+        for stale in filter(None, (candidate.record, records.at(inode))):
+            records.forget(stale)
         # Last, because as long as the tree has a record, a rollback may use it as it is. Setgid
         # is kept, so that `leave_group` knows that the tree was shared even if this push is cut.
         handed_down = 0 if candidate.tree is None else status.st_mode & stat.S_ISGID
