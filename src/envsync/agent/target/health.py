@@ -154,8 +154,9 @@ def _state(environment: LocalEnvironment) -> Tuple[str, str]:
             return "busy", found.message
     if not is_as_published:
         return "changed", "it was changed there since it was published"
-    if records.held.changed_since(record.when_seconds) and records.held.reasons():
-        return "published", f"a version is held: {max(records.held.reasons().values())}"
+    reasons = records.held.reasons() if records.held.changed_since(record.when_seconds) else {}
+    if reasons:
+        return "published", f"a version is held: {max(reasons.values())}"
     return "published", ""
 
 
