@@ -29,6 +29,7 @@ from envsync.agent.places.layout import (
 )
 from envsync.agent.places.locks import PushLock, nonce_at, writers_kept_out
 from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.server.filesystem import Mount
 from envsync.agent.target.preparation import place_findings
 from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.target_operations import Requester
@@ -285,6 +286,55 @@ def test_place_in_which_nothing_was_built_goes_with_the_lock(
     os.mkdir(layout.tree("1"))
     waiting.release()
     assert os.path.isdir(layout.tree("1"))
+    assert os.path.exists(layout.file("lock"))
+
+
+def test_lock_whose_file_was_renamed_is_not_taken(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS and FUSE rename an open file in place of removing it: it keeps its link."""
+    fds, opened = [os.open(layout.file("lock"), os.O_RDWR | os.O_CREAT)], layouts.open_state_file
+    os.rename(layout.file("lock"), layout.file(".nfs1"))
+    monkeypatch.setattr(
+        locks, "open_state_file", lambda *asked: fds.pop() if fds else opened(*asked)
+    )
+    PushLock(layout, Requester("alice@server1")).acquire()
+    with pytest.raises(Locked):
+        PushLock(layout, Requester("bob@server1")).acquire()
+
+
+def test_lock_is_had_with_its_place_whenever_another_gives_it_up(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other has removed the directories and the lock's file, but not the place itself."""
+    first, second = (PushLock(layout, Requester("alice@server1")) for _ in range(2))
+    first.acquire()
+    rmdir, create = os.rmdir, locks._create
+    created = [lambda _: None, create]
+
+    def take_before(path: bytes) -> None:
+        if path == layout.state and not second.is_held:
+            second.acquire()
+        rmdir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(locks, "_create", lambda _: created.pop(0)(layout))
+        patched.setattr(os, "rmdir", take_before)
+        first.release()
+    assert second.is_held
+    assert os.path.isdir(layout.trees)
+    assert os.path.isdir(layout.generations)
+    with pytest.raises(Locked):
+        PushLock(layout, Requester("bob@server1")).acquire()
+
+
+def test_unused_place_on_a_network_filesystem_stays(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "mount_of", lambda _: Mount("nfs4", b"/"))
+    lock = PushLock(layout, Requester("alice@server1"))
+    lock.acquire()
+    lock.release()
     assert os.path.exists(layout.file("lock"))
 
 

@@ -31,7 +31,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from envsync.agent.server import posix_acl
 from envsync.agent.server.accounts import user_name
-from envsync.agent.server.filesystem import exists
+from envsync.agent.server.filesystem import exists, mount_of
 from envsync.errors import Hint, NotFound, PreflightRefused
 from envsync.files.whole import sync_directory, whole_file
 from envsync.tree.environment_name import BASE, is_environment_name
@@ -106,10 +106,12 @@ class Layout(NamedTuple):
         """Remove what `create` made if nothing was ever built or recorded there.
 
         Otherwise a push that is refused would keep the name for its user. The push lock must be
-        held; whoever waits for it makes the place anew.
+        held; whoever waits for it makes the place anew. On a network filesystem it stays: another
+        machine may not see for a while that the lock's file is another one.
         """
         with contextlib.suppress(OSError):
-            if set(os.listdir(self.state)) <= _UNUSED:
+            is_unused = set(os.listdir(self.state)) <= _UNUSED
+            if is_unused and not mount_of(self.state).is_network:
                 os.rmdir(self.trees)
                 os.rmdir(self.generations)
                 for name in _LOCKS:

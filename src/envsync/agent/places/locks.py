@@ -66,16 +66,15 @@ class PushLock:
             fd = _open(self._layout)
             try:
                 self._take(fd)
-                self._say_who(fd)
-            except BaseException:
+                # Unless the last holder has removed it meanwhile (`Layout.remove_unused`).
+                if _is_at(self._layout.file("lock"), fd):
+                    _create(self._layout)  # what that holder removed before this file was made
+                    self._say_who(fd)
+                    self._fd = fd
+            finally:
                 # Also if the disk is full: the next process finds the lock free.
-                os.close(fd)
-                raise
-            # The last holder may have removed it meanwhile (`Layout.remove_unused`).
-            if os.fstat(fd).st_nlink:
-                self._fd = fd
-            else:
-                os.close(fd)
+                if self._fd is None:
+                    os.close(fd)
 
     def _say_who(self, fd: int) -> None:
         self.nonce = os.urandom(16).hex()
@@ -126,7 +125,10 @@ class PushLock:
         """
         deadline = time.monotonic() + _SAID_SECONDS
         while self._command:
-            fd = _open(self._layout)
+            try:
+                fd = open_state_file(self._layout.file("lock"), os.O_RDWR)
+            except FileNotFoundError:
+                return ""
             with closing_fd(fd):
                 name = self._name_in(fd)
             if name or time.monotonic() > deadline:
@@ -175,12 +177,22 @@ def _open(layout: Layout) -> int:
     raise Locked(f"another command uses the place of {layout.name} there at this moment")
 
 
+def _is_at(path: bytes, fd: int) -> bool:
+    """Return whether an open file is still the one at the path."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    return False
+
+
 def _create(layout: Layout) -> None:
     try:
         layout.create()
     except (FileExistsError, NotADirectoryError) as error:
+        obstacle = _in_the_way(layout)
+        if obstacle is None:
+            raise FileNotFoundError(*error.args) from error  # it was removed meanwhile
         raise PreflightRefused(
-            f"{os.fsdecode(_in_the_way(layout))} there must be a directory of envsync's",
+            f"{os.fsdecode(obstacle)} there must be a directory of envsync's",
             hint="see what it is and who made it (ls -l), then move it away there",
         ) from error
     except OSError as error:
@@ -192,11 +204,12 @@ def _create(layout: Layout) -> None:
         ) from error
 
 
-def _in_the_way(layout: Layout) -> bytes:
-    """Return what is in the place of one of the state's directories."""
+def _in_the_way(layout: Layout) -> Optional[bytes]:
+    """Return what is in the place of one of the state's directories; None if nothing is."""
     above = os.path.dirname(layout.state)
     paths = (os.path.dirname(above), above, layout.state, layout.generations, layout.trees)
-    return next((path for path in paths if not os.path.isdir(path)), layout.state)
+    obstacles = (path for path in paths if os.path.lexists(path) and not os.path.isdir(path))
+    return next(obstacles, None)
 
 
 class Holder(NamedTuple):
