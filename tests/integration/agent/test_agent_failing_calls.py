@@ -142,12 +142,16 @@ def test_gc_never_takes_the_live_version_for_an_earlier_one(
     assert [r.number for r in records(server).earlier()] in ([3], [2, 3])
 
 
-def test_gc_of_damaged_records_stays_away_from_one_that_cannot_be_read(server: Server) -> None:
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO])
+def test_gc_of_damaged_records_stays_away_from_one_that_a_network_does_not_return(
+    error: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout_module, "mount_of", lambda _: filesystem.Mount("nfs4", b"/"))
     for version in VERSIONS[:3]:
         server.push(version, keep=9)
     with (
-        failing(layout_module, "read_json", record_file(server, 2)),
-        pytest.raises(OSError, match="Stale"),
+        failing(layout_module, "read_json", record_file(server, 2), error=error),
+        pytest.raises(OSError, match=os.strerror(error)),
     ):
         sweep(server.target(), Rules(9, True, False, time.time()))
     assert sorted(trees(server)) == [1, 2]

@@ -366,7 +366,8 @@ def read_if_undamaged(path: bytes) -> Optional[Any]:
     try:
         return read_json(path)
     except OSError as error:
-        if error.errno not in _DAMAGE:
+        # From a network filesystem, it may also be a connection that was lost for a moment.
+        if error.errno not in _DAMAGE or (error.errno == errno.EIO and mount_of(path).is_network):
             raise
         return None
 
