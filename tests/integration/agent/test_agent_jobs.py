@@ -148,7 +148,9 @@ def test_an_earlier_version_that_a_job_works_in_stays_until_the_job_ends(
     assert len(server.earlier()) == keep + 1
 
 
-def test_version_that_failed_its_check_is_kept_for_a_job_that_works_in_it(server: Server) -> None:
+def test_version_that_failed_its_check_stays_until_a_job_that_works_in_it_ends(
+    server: Server,
+) -> None:
     """The job began while that version was live, which is for as long as the check takes."""
     server.push(VERSIONS[0])
     with contextlib.ExitStack() as stack:
@@ -158,13 +160,16 @@ def test_version_that_failed_its_check_is_kept_for_a_job_that_works_in_it(server
             if step == "switched":
                 writes.append(stack.enter_context(_working_in(server.live + b"/var")))
 
-        with pytest.raises(CheckFailed):
+        with pytest.raises(CheckFailed) as failed:
             server.push(VERSIONS[1], check="false", on_step=begin)
+        assert failed.value.details == ()
         server.push(VERSIONS[2])
-        assert server.revision() == REVISIONS[2]
         writes[0](b"late")
+        assert server.revision() == REVISIONS[2]
+        assert len(list(server.state.glob("trees/*/var/late"))) == 1
+        assert all(not record.kept_because for record in records(server).all())
     server.push(VERSIONS[3])
-    assert len(list(server.state.glob("trees/*/var/late"))) == 1
+    assert len(server.earlier()) == 1
 
 
 def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(

@@ -13,6 +13,7 @@ from envsync.agent.publishing.failed_version import keep_if_changed, taken_back
 from envsync.agent.publishing.intent import Intent, forget_intent
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.publishing.switch_undo import SwitchUndo
+from envsync.agent.server.processes import may_be_written_to
 from envsync.errors import HELD_THERE, CheckFailed, Hint
 
 _COMMAND_CHARACTERS_MAX = 1000
@@ -92,6 +93,10 @@ class Finalizer:
                 kept = (f"it was changed meanwhile, and is kept as generation {new.number}",)
             else:
                 self._records.forget(new)
+                if may_be_written_to(self._tree_or_trees(new)):
+                    # A job began in it. The next push builds on another tree, and this one goes
+                    # with the first push, or `gc`, after that job.
+                    self._forget_staging(new)
         except OSError:
             # A full disk must not prevent switching back; but whoever worked there has to know.
             tree = os.fsdecode(self._tree_or_trees(new))

@@ -8,7 +8,6 @@ from typing import Optional, Tuple
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.records import TAKEN_BACK, Record
 from envsync.agent.publishing.prune import prune_duplicates
-from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.messages import KEPT
@@ -23,7 +22,6 @@ _Contents = Tuple[Snapshot, Manifest]
 def keep_if_changed(environment: LocalEnvironment, new: Record, *, is_recovered: bool) -> bool:
     """Keep the version that was switched out again, if it was changed; return whether it is kept.
 
-    So is one into which a job that began meanwhile may still write.
     It was live for as long as its check took, or for days if `is_recovered`. The next push would
     build over the changes made in it. Decision 1 says which changes count.
     """
@@ -33,7 +31,7 @@ def keep_if_changed(environment: LocalEnvironment, new: Record, *, is_recovered:
         return False
     kept = taken_back(new)
     contents = _contents(environment.trees, tree)
-    if contents is None or may_be_written_to(tree):
+    if contents is None:
         records.store(kept)
         return True
     snapshot, manifest = contents
