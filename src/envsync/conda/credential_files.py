@@ -33,6 +33,7 @@ _IN_ADDRESSES = (
     re.compile(rb"https?://[^\s\"'<>\\/?#]+@"),
     re.compile(rb"://[^\s\"'<>\\/]+(?:/[^\s\"'<>\\/]+){0,3}/t/[A-Za-z0-9_-]{4,}"),
 )
+_REFERRED = re.compile(rb"=(?!\w|%[0-9A-Fa-f]{2})[^&;#]*")
 _PARAMETERS = re.compile(rb"://[^\s\"'<>\\?]{0,2000}\?([^\s\"'<>\\]+)")
 _IN_SETTINGS = (
     re.compile(rb"(?m)^[ \t]*(?:machine[ \t]+\S+.{0,500}[ \t])?password[ \t]+\S"),
@@ -72,6 +73,10 @@ def holds_credentials(path: bytes, content: bytes) -> bool:
 
 
 def _has_secret_parameter(content: bytes) -> bool:
-    """Return whether an address has a parameter that would be hidden in an output."""
-    texts = (match.group(1).decode("latin-1") for match in _PARAMETERS.finditer(content))
+    """Return whether an address has a parameter that would be hidden in an output.
+
+    An output may hide too much. In a file, a reference to a variable is how a secret is kept out.
+    """
+    queries = (_REFERRED.sub(b"", match.group(1)) for match in _PARAMETERS.finditer(content))
+    texts = (query.decode("latin-1") for query in queries)
     return any(without_parameters(text) != text for text in texts)

@@ -90,6 +90,7 @@ def test_files_that_hold_some(path: bytes, content: bytes, found: bool) -> None:
         ("Policy=" + "eyJ" * 300 + "&Signature=5ec", True),
         ("X-Goog-Signature=5ec", True),
         ("sv=2020-04-08&se=2027&sig=5ec", True),
+        ("sv=2020-04-08&sig=%2Fec", True),
         ("ApiKey=5ec", True),
         ("api_key=5ec", True),
         ("auth=5ec", True),
@@ -108,6 +109,11 @@ def test_parameter_of_an_address_is_a_credential_where_output_would_hide_it(
     address = f"https://h/x?{query}"
     assert holds_credentials(path, f'{{"url": "{address}"}}'.encode()) is is_secret
     assert (redacted(address) != address) is is_secret
+
+
+@pytest.mark.parametrize("value", ["$TOKEN", "${TOKEN}", "{token}", "%s", "%(token)s", "***", ""])
+def test_parameter_without_a_literal_value_is_no_credential(value: str) -> None:
+    assert not holds_credentials(ACTIVATE, f"curl 'https://h/?a=1&token={value}&b=2'\n".encode())
 
 
 def test_a_large_record_takes_no_longer_than_it_is() -> None:
