@@ -11,14 +11,9 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places.checksummed_json import verified, with_checksum
-from envsync.agent.places.layout import (
-    REMOVAL,
-    base_layout,
-    environment_layout,
-    read_json,
-    write_json,
-)
+from envsync.agent.places.layout import REMOVAL, base_layout, environment_layout
 from envsync.agent.places.staging_note import note_staging
+from envsync.agent.places.state_files import read_json, write_json
 from envsync.agent.staging import scratch_files, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild

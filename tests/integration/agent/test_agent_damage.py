@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.places import event_history, layout
+from envsync.agent.places import event_history, state_files
 from envsync.agent.publishing.prune import remove_orphaned_trees
 from envsync.agent.server.disk_failures import disk_trouble
 from envsync.agent.source.source_environment import SourceEnvironment
@@ -139,7 +139,7 @@ def _bad_block(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO), name)
         return open(name, *arguments, **named)
 
-    for module in (layout, event_history):
+    for module in (state_files, event_history):
         monkeypatch.setattr(module, "open", opened, raising=False)
 
 
@@ -349,9 +349,9 @@ def test_file_that_cannot_be_read_does_not_count_as_missing(
     def fail(*_: object) -> object:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(layout, "open", fail, raising=False)
+    monkeypatch.setattr(state_files, "open", fail, raising=False)
     with pytest.raises(OSError, match="Input/output"):
-        layout.read_json(os.fsencode(server.state / name))
+        state_files.read_json(os.fsencode(server.state / name))
 
 
 @pytest.mark.parametrize(

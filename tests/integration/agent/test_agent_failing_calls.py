@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from envsync.agent.places import layout as layout_module
+from envsync.agent.places import state_files
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.publishing.base_install import INSTALLED_FROM, resume_base_install
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
@@ -97,7 +97,7 @@ def test_version_stays_though_a_reading_of_its_record_fails(
     live = target.layout.inode()
     assert live is not None
     with (
-        failing(layout_module, "read_json", record_file(server, 2), number, error),
+        failing(state_files, "read_json", record_file(server, 2), number, error),
         contextlib.suppress(OSError),
     ):
         remove_orphaned_trees(target.environment, [live])
@@ -111,7 +111,7 @@ def test_gc_keeps_a_version_though_a_reading_of_its_record_fails(
 ) -> None:
     for version in VERSIONS[:3]:
         server.push(version, keep=9)
-    with failing(layout_module, "read_json", record_file(server, 2), number, errno.EIO):
+    with failing(state_files, "read_json", record_file(server, 2), number, errno.EIO):
         sweep(server.target(), Rules(9, False, False, time.time()))
     assert sorted(trees(server)) == [1, 2]
 
@@ -123,7 +123,7 @@ def test_version_that_is_built_upon_is_no_longer_on_record_though_a_reading_fail
     for version in VERSIONS[:2]:
         server.push(version)
     path = record_file(server, 1)
-    with failing(layout_module, "read_json", path, number, errno.EIO), server.staged(VERSIONS[2]):
+    with failing(state_files, "read_json", path, number, errno.EIO), server.staged(VERSIONS[2]):
         assert os.path.exists(path) == (len(server.earlier()) == 2)
 
 
@@ -146,11 +146,11 @@ def test_gc_never_takes_the_live_version_for_an_earlier_one(
 def test_gc_of_damaged_records_stays_away_from_one_that_a_network_does_not_return(
     error: int, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout_module, "mount_of", lambda _: filesystem.Mount("nfs4", b"/"))
+    monkeypatch.setattr(state_files, "mount_of", lambda _: filesystem.Mount("nfs4", b"/"))
     for version in VERSIONS[:3]:
         server.push(version, keep=9)
     with (
-        failing(layout_module, "read_json", record_file(server, 2), error=error),
+        failing(state_files, "read_json", record_file(server, 2), error=error),
         pytest.raises(OSError, match=os.strerror(error)),
     ):
         sweep(server.target(), Rules(9, True, False, time.time()))
@@ -166,7 +166,7 @@ def test_rollback_that_was_given_up_keeps_a_record_that_cannot_be_read(server: S
             if step == "sync":
                 disk.shift_content(server.live + b"/bin/tool")
                 path = record_file(server, 1)
-                stack.enter_context(failing(layout_module, "read_json", path))
+                stack.enter_context(failing(state_files, "read_json", path))
 
         with pytest.raises(TargetDrifted):
             server.rollback(1, on_step=change)

@@ -19,16 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envsync.agent.places import layout as layouts
-from envsync.agent.places import locks
-from envsync.agent.places.layout import (
-    Layout,
-    environment_layout,
-    read_json,
-    write_json,
-    write_whole,
-)
+from envsync.agent.places import locks, state_files
+from envsync.agent.places.layout import Layout, environment_layout
 from envsync.agent.places.locks import PushLock, nonce_at, writers_kept_out
 from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.places.state_files import read_json, write_json, write_whole
 from envsync.agent.server.filesystem import Mount
 from envsync.agent.target.preparation import place_findings
 from envsync.agent.wire.checked_json import to_json
@@ -271,7 +266,7 @@ def test_place_in_which_nothing_was_built_goes_with_the_lock(
         PushLock(layout, Requester("bob@server1")),
     )
     lock.acquire()
-    fds, opened = [os.open(layout.file("lock"), os.O_RDWR)], layouts.open_state_file
+    fds, opened = [os.open(layout.file("lock"), os.O_RDWR)], state_files.open_state_file
     lock.release()
     assert not os.path.lexists(layout.state)
 
@@ -293,7 +288,10 @@ def test_lock_whose_file_was_renamed_is_not_taken(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NFS and FUSE rename an open file in place of removing it: it keeps its link."""
-    fds, opened = [os.open(layout.file("lock"), os.O_RDWR | os.O_CREAT)], layouts.open_state_file
+    fds, opened = (
+        [os.open(layout.file("lock"), os.O_RDWR | os.O_CREAT)],
+        state_files.open_state_file,
+    )
     os.rename(layout.file("lock"), layout.file(".nfs1"))
     monkeypatch.setattr(
         locks, "open_state_file", lambda *asked: fds.pop() if fds else opened(*asked)

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envsync.agent.places import locks
-from envsync.agent.places.layout import Layout, environment_layout, read_json, write_whole
+from envsync.agent.places.layout import Layout, environment_layout
 from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import PushLock, nonce_at
 from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.places.state_files import read_json, write_whole
 from envsync.agent.publishing.recovery import Recovery
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.target.target import record_facts

@@ -7,7 +7,8 @@ import json
 import os
 from typing import Any, Dict, List, Optional
 
-from envsync.agent.places.layout import Layout, append_line, open_state_file
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.state_files import append_line, open_state_file
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.checked_json import from_json
 from envsync.agent.wire.messages import RemovalFacts

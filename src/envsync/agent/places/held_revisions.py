@@ -8,7 +8,8 @@ from typing import Dict
 
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.event_history import EventHistory
-from envsync.agent.places.layout import Layout, read_if_undamaged, write_json
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.state_files import read_if_undamaged, write_json
 from envsync.agent.server.filesystem import exists
 from envsync.texts.redaction import redacted
 

@@ -11,7 +11,8 @@ import signal
 import time
 from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional
 
-from envsync.agent.places.layout import Layout, open_state_file
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.state_files import open_state_file
 from envsync.agent.server import filesystem
 from envsync.agent.server.processes import processes_holding
 from envsync.agent.server.reading import closing_fd

@@ -13,8 +13,9 @@ import shlex
 import stat
 from typing import Iterator, Optional, Tuple
 
-from envsync.agent.places.layout import SEARCH, Layout, group_writes
+from envsync.agent.places.layout import SEARCH, Layout
 from envsync.agent.places.records import Record
+from envsync.agent.places.state_files import group_writes
 from envsync.agent.server import posix_acl
 from envsync.agent.server.accounts import group_name, is_in_group, user_name
 from envsync.agent.server.filesystem import mounted_within

@@ -11,13 +11,12 @@ from typing import Any, Collection, List, NamedTuple, Optional, Tuple
 from envsync.agent.places.checksummed_json import verified
 from envsync.agent.places.event_history import EventHistory
 from envsync.agent.places.held_revisions import HeldRevisions
-from envsync.agent.places.layout import (
-    INTENT,
+from envsync.agent.places.layout import INTENT, Layout
+from envsync.agent.places.state_files import (
     NONE_FOR_THIS_USER,
-    Layout,
     read_if_undamaged,
     read_json,
-    remove,
+    remove_file,
     write_json,
     write_whole,
 )
@@ -218,13 +217,13 @@ class Records:
 
     def forget(self, record: Record) -> None:
         """Remove the record; the tree is the caller's to remove or to build on."""
-        remove(self._path(record.number, "json"))
-        remove(self._path(record.number, "manifest"))
+        remove_file(self._path(record.number, "json"))
+        remove_file(self._path(record.number, "manifest"))
 
     def forget_unwritten(self, record: Record) -> None:
         """Remove the manifest of a record that was not written; do nothing if it was."""
         if not exists(self._path(record.number, "json")):
-            remove(self._path(record.number, "manifest"))
+            remove_file(self._path(record.number, "manifest"))
 
     def tree(self, record: Record) -> Optional[bytes]:
         """Return where a record's tree is among the earlier ones; None if it is live or gone.

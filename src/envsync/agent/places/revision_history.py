@@ -12,8 +12,9 @@ import hashlib
 import os
 from typing import List, Optional
 
-from envsync.agent.places.layout import Layout, append_line
+from envsync.agent.places.layout import Layout
 from envsync.agent.places.records import Records
+from envsync.agent.places.state_files import append_line
 from envsync.agent.server import machine
 from envsync.agent.server.filesystem import FINE_STAMPS, mount_of
 from envsync.files.directories import home

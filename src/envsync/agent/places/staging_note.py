@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Optional
 
-from envsync.agent.places.layout import Layout, read_json, remove, write_json
+from envsync.agent.places.layout import Layout
+from envsync.agent.places.state_files import read_json, remove_file, write_json
 
 _FILE = "staging.json"
 _SET_ASIDE = "is_set_aside"
@@ -44,4 +45,4 @@ def note_path(layout: Layout) -> bytes:
 
 def forget_staging(layout: Layout) -> None:
     """Remove the note: nobody builds on the tree any more, which is then merely unfinished."""
-    remove(layout.file(_FILE))
+    remove_file(layout.file(_FILE))

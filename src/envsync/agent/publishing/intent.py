@@ -6,8 +6,9 @@ import time
 from typing import Any, Dict, NamedTuple, Optional
 
 from envsync.agent.places.checksummed_json import verified, with_checksum
-from envsync.agent.places.layout import INTENT, Layout, read_json, remove, write_json
+from envsync.agent.places.layout import INTENT, Layout
 from envsync.agent.places.records import Record, record_from_json
+from envsync.agent.places.state_files import read_json, remove_file, write_json
 from envsync.agent.wire.build_operations import Check
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed
@@ -58,4 +59,4 @@ def find_intent(layout: Layout) -> Intent:
 
 
 def forget_intent(layout: Layout) -> None:
-    remove(layout.file(INTENT))
+    remove_file(layout.file(INTENT))

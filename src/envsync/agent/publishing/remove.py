@@ -14,9 +14,10 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.checksummed_json import verified, with_checksum
-from envsync.agent.places.layout import REMOVAL, read_json, remove, write_json
+from envsync.agent.places.layout import REMOVAL
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record, record_from_json
+from envsync.agent.places.state_files import read_json, remove_file, write_json
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switch_failures import REMOVED, failure_after_switch
 from envsync.agent.publishing.switch_site import SwitchSite
@@ -111,11 +112,11 @@ class Remover:
         # What a person removed must not be brought back unasked.
         reason = f"removed by {event.get('who')}"
         self._records.held.hold(record.source_revision, reason, there=record.revision)
-        remove(self._layout.file(REMOVAL))
+        remove_file(self._layout.file(REMOVAL))
         return record
 
     def _give_up(self, record: Record) -> None:
-        remove(self._layout.file(REMOVAL))
+        remove_file(self._layout.file(REMOVAL))
         self._records.forget_unwritten(record)
 
     def recover(self) -> Optional[str]:
@@ -159,7 +160,7 @@ class Remover:
             return None
         record_orphaned_trees(self._environment)
         with contextlib.suppress(OSError):
-            remove(path)
+            remove_file(path)
         return "the note of an interrupted removal was damaged"
 
 

@@ -20,13 +20,9 @@ import secrets
 import stat
 from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
-from envsync.agent.places.layout import (
-    Layout,
-    read_json,
-    remove,
-    write_json,
-)
+from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import is_foreign
+from envsync.agent.places.state_files import read_json, remove_file, write_json
 from envsync.agent.trees.removal import remove_tree
 from envsync.conda.metadata import is_conda_record, is_pip_record
 from envsync.conda.relocated_records import Rewritten, with_new_digests
@@ -68,21 +64,21 @@ def unfinished(layout: Layout) -> List[bytes]:
 def wanted_file(layout: Layout, lines: Iterable[str]) -> Iterator[str]:
     """Write lines to a private file for a tool; it is removed after the block or by `discard`."""
     path = layout.file(_WANTED)
-    remove(path)
+    remove_file(path)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
         yield os.fsdecode(path)
     finally:
-        remove(path)
+        remove_file(path)
 
 
 def discard(layout: Layout) -> None:
     """Remove what an earlier build left, unless it belongs to another user."""
     wanted, note = layout.file(_WANTED), layout.file(NOTE)
     if os.path.lexists(wanted):
-        remove(wanted)
+        remove_file(wanted)
     if not os.path.lexists(note):
         return
     path = built_at(layout)
@@ -90,7 +86,7 @@ def discard(layout: Layout) -> None:
         if is_foreign(path):
             return
         remove_tree(path)
-    remove(note)
+    remove_file(note)
 
 
 class SideBuild:

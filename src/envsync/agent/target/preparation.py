@@ -9,9 +9,10 @@ from typing import Iterable, List, Tuple
 
 from envsync.agent.places.base import has_conda, obstacle_finding
 from envsync.agent.places.directory_identity import directory_identity, is_same_directory
-from envsync.agent.places.layout import STATE_DIRECTORY, Layout, base_layout, group_writes
+from envsync.agent.places.layout import STATE_DIRECTORY, Layout, base_layout
 from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import is_foreign, owner_finding, require_member
+from envsync.agent.places.state_files import group_writes
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
 from envsync.agent.wire.messages import (
