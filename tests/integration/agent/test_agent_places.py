@@ -301,6 +301,15 @@ def test_lock_whose_file_was_renamed_is_not_taken(
         PushLock(layout, Requester("bob@server1")).acquire()
 
 
+def test_lock_whose_file_is_never_found_at_its_path_is_not_tried_for_ever(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a filesystem that numbers its files anew."""
+    monkeypatch.setattr(locks, "_is_at", lambda *_: False)
+    with pytest.raises(Locked, match="another command uses the place"):
+        PushLock(layout, Requester("alice@server1")).acquire()
+
+
 def test_lock_is_had_with_its_place_whenever_another_gives_it_up(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

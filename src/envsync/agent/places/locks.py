@@ -63,19 +63,25 @@ class PushLock:
         A holder that yields is asked to give it up, and waited for, `YIELD_SECONDS` at most; but
         not if this one yields itself. Raises `PreflightRefused` if locking is impossible here.
         """
-        while self._fd is None:
-            fd = _open(self._layout)
-            try:
-                self._take(fd)
-                # Unless the last holder has removed it meanwhile (`Layout.remove_unused`).
-                if _is_at(self._layout.file("lock"), fd):
-                    _create(self._layout)  # what that holder removed before this file was made
-                    self._say_who(fd)
-                    self._fd = fd
-            finally:
-                # Also if the disk is full: the next process finds the lock free.
-                if self._fd is None:
-                    os.close(fd)
+        for _ in range(_REMOVALS_MAX):
+            if self._fd is None:
+                self._acquire_once()
+        if self._fd is None:
+            raise _removed_again(self._layout)
+
+    def _acquire_once(self) -> None:
+        """Take the lock, unless its last holder removes it now (`Layout.remove_unused`)."""
+        fd = _open(self._layout)
+        try:
+            self._take(fd)
+            if _is_at(self._layout.file("lock"), fd):
+                _create(self._layout)  # what that holder removed before this file was made
+                self._say_who(fd)
+                self._fd = fd
+        finally:
+            # Also if the disk is full: the next process finds the lock free.
+            if self._fd is None:
+                os.close(fd)
 
     def _say_who(self, fd: int) -> None:
         self.nonce = os.urandom(16).hex()
@@ -175,7 +181,11 @@ def _open(layout: Layout) -> int:
         with contextlib.suppress(FileNotFoundError):
             _create(layout)
             return open_state_file(layout.file("lock"), os.O_RDWR | os.O_CREAT)
-    raise Locked(f"another command uses the place of {layout.name} there at this moment")
+    raise _removed_again(layout)
+
+
+def _removed_again(layout: Layout) -> Locked:
+    return Locked(f"another command uses the place of {layout.name} there at this moment")
 
 
 def _is_at(path: bytes, fd: int) -> bool:
