@@ -24,7 +24,8 @@ _EGG_INFO = b".egg-info"
 # By conda itself, by Python, by scripts of packages that run after the installation, and by pip.
 _GENERATED = re.compile(
     rb"conda-meta/|(?:.*/)?__pycache__/"
-    rb"|.*(?:\.cache|/gschemas\.compiled|\.egg-link|/easy-install\.pth)\Z",
+    rb"|.*(?:/(?:gschemas\.compiled|(?:giomodule|icon-theme|immodules|loaders|mime)\.cache"
+    rb"|easy-install\.pth)|\.egg-link)\Z",
     re.DOTALL,
 )
 _PYC = re.compile(rb"(.*?)__pycache__/([^/]+?)\.[^/.]+(?:\.opt-[^/.]+)?\.pyc", re.DOTALL)

@@ -57,8 +57,8 @@ def test_files_of_no_package_are_found_without_what_is_generated() -> None:
     generated = [SITE + b"mine/__pycache__/a.pyc", b"conda-meta/history", SITE + b"ed.egg-link"]
     generated += [b"lib/gtk/loaders.cache", b"share/glib-2.0/schemas/gschemas.compiled"]
     owned = [b"lib/libz.so", b"bin/flask", SITE + b"flask-3.0.dist-info/REQUESTED"]
-    paths = [*FILES, *owned, *generated, b"share/my data", b"bin/tool"]
-    assert unowned(paths, FILES.get) == [b"bin/tool", b"share/my data"]
+    mine = [b"bin/tool", b"share/my data", b"share/my.cache"]
+    assert unowned([*FILES, *owned, *generated, *mine], FILES.get) == mine
 
 
 def test_files_of_an_egg_info_belong_to_its_package() -> None:
