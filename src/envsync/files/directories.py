@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import Mapping, Optional
 
 _OURS = "envsync"
@@ -40,9 +41,19 @@ def content_directory(environ: Mapping[str, str]) -> Optional[str]:
 
 
 def unpacked_directory(environ: Mapping[str, str]) -> Optional[str]:
-    """Return the directory where archives are unpacked; None for a user without a home."""
+    """Return the directory where archives are unpacked; None for a user without a home.
+
+    A link in its place is followed where only this user can have put it.
+    """
     directory = cache_directory(environ)
-    return None if directory is None else os.path.join(directory, "unpacked")
+    if directory is None:
+        return None
+    path = os.path.join(directory, "unpacked")
+    with contextlib.suppress(OSError):
+        status = os.stat(directory)
+        if status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return os.path.realpath(path)
+    return path
 
 
 def state_home(environ: Mapping[str, str]) -> Optional[str]:

@@ -48,6 +48,7 @@ def test_nothing_is_removed_in_a_directory_that_another_user_can_write(
     if what == "a link":
         shared.rename(tmp_path / "elsewhere")
         shared.symlink_to(tmp_path / "elsewhere")
+        shared.parent.chmod(0o777)
     elif what == "open to others":
         shared.chmod(0o777)
     elif os.geteuid():

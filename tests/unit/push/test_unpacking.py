@@ -571,6 +571,7 @@ def test_nothing_is_unpacked_in_what_another_user_made_in_a_shared_cache_directo
     foreign, users_own = tmp_path / "envsync" / at, tmp_path / "miniconda3"
     (users_own / "envs").mkdir(parents=True)
     foreign.parent.mkdir(parents=True)
+    foreign.parent.chmod(0o777)
     if what == "a link":
         foreign.symlink_to(users_own)
     else:
@@ -583,6 +584,31 @@ def test_nothing_is_unpacked_in_what_another_user_made_in_a_shared_cache_directo
     with pytest.raises(SourceRefused, match="private"):
         UnpackPlace("myenv")
     assert names(users_own) == ["envs"]
+
+
+def test_unpacking_follows_a_link_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a larger disk, from where nobody else can put one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "envsync").mkdir(mode=0o700)
+    (tmp_path / "large").mkdir(mode=0o700)
+    (tmp_path / "envsync/unpacked").symlink_to(tmp_path / "large")
+    place = UnpackPlace("myenv")
+    assert place.prefix == tmp_path / "large/myenv"
+    place.close()
+
+
+def test_own_directory_that_a_group_can_write_is_told_with_the_command_to_close_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    open_to_group = tmp_path / "envsync/unpacked"
+    open_to_group.mkdir(parents=True)
+    open_to_group.chmod(0o775)
+    with pytest.raises(SourceRefused, match="unpacked is not private") as refused:
+        UnpackPlace("myenv")
+    assert refused.value.hint == f"chmod 700 {open_to_group}"
 
 
 def test_unpacking_waits_for_a_gc_that_removes_what_was_left_there(

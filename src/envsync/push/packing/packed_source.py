@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import stat
 import tempfile
 import time
@@ -134,11 +135,12 @@ def _temporary() -> Path:
 def _require_own(directory: Path, access: int) -> None:
     """Raise `SourceRefused` if another user made `directory`, or has one of `access` to it."""
     status = directory.lstat()
-    is_private = stat.S_ISDIR(status.st_mode) and not status.st_mode & access
-    if not is_private or status.st_uid != os.geteuid():
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not is_own or status.st_mode & access:
+        closing = f"chmod 700 {shlex.quote(str(directory))}"
         raise SourceRefused(
             f"{directory} is not private to this user, so nothing is unpacked there",
-            hint="set XDG_CACHE_HOME to a directory of this user",
+            hint=closing if is_own else "set XDG_CACHE_HOME to a directory of this user",
         )
 
 
