@@ -229,6 +229,19 @@ def test_files_that_a_member_made_within_a_version_bar_no_push(members: Members)
     assert members.run(BOB, collect) == 0
 
 
+def test_members_may_publish_where_root_shared_after_what_one_had_for_themselves(
+    shared: Server, group: grp.struct_group
+) -> None:
+    members = Members(shared, group)
+    assert members.run(ALICE, lambda: shared.push(VERSIONS[0])) == 0
+    assert members.run(ALICE, shared.remove) == 0
+    assert members.push(0, 1) == 0
+    members.require(0, 1)
+    for uid, version in ((BOB, 2), (ALICE, 3)):
+        assert members.push(uid, version) == 0
+        members.require(uid, version)
+
+
 def test_name_of_a_push_that_was_refused_is_free_for_others(members: Members) -> None:
     server = members.server
     server.name = "another"

@@ -165,7 +165,8 @@ def require_same_group(layout: Layout, gid: int) -> None:
 def open_state(layout: Layout, gid: int, what: str) -> None:
     """Let the group publish as well if `what` it may do is `WRITE`; otherwise only the owner.
 
-    Only what belongs to this user is changed. The push lock must be held.
+    Only what belongs to this user is changed, and everything belongs to root. The push lock must be
+    held.
     """
     _give_all(layout, gid, *(_OPEN if what == WRITE else _CLOSED))
 
@@ -244,7 +245,7 @@ def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
         status = os.fstat(fd)
         is_directory = stat.S_ISDIR(status.st_mode)
         is_plain = is_directory or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
-        if status.st_uid != os.geteuid() or not is_plain:
+        if os.geteuid() not in (0, status.st_uid) or not is_plain:
             return
         # Set the group before the mode, so that nobody else gets access in between.
         if gid not in (-1, status.st_gid):
