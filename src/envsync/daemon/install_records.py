@@ -6,11 +6,11 @@ Only as much is read as an answer needs, because the daemon asks often.
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import re
 import time
 
+from envsync.conda.metadata import record_rows
 from envsync.daemon.watch_points import names_in
 
 HISTORY_SECONDS = 60.0
@@ -53,15 +53,15 @@ def _normalized(name: str) -> str:
 def what_is_missing(dist_info: str) -> str | None:
     """Return what a distribution lacks; None if it is complete, or cannot be judged."""
     try:
-        with open(os.path.join(dist_info, "RECORD"), encoding="utf-8", newline="") as file:
+        with open(os.path.join(dist_info, "RECORD"), "rb") as file:
             if os.fstat(file.fileno()).st_size > _RECORD_BYTES_MAX:
                 return None
-            paths = [row[0] for row in csv.reader(file) if row]
+            paths = [row[0] for row in record_rows(file.read()) if row]
     except FileNotFoundError:
         if not names_in(dist_info):
             return None  # uv may leave the directory
         return "it has no RECORD" if _installer(dist_info) in _LATE_RECORDS else None
-    except (OSError, ValueError, csv.Error):
+    except OSError:
         return None
     installer = _installer(dist_info)
     if installer == "conda":

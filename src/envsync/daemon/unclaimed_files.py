@@ -6,13 +6,12 @@ conda and pip record each package's files once these are there, and conda writes
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from envsync.conda.ownership import files_of_conda_meta, files_of_record
 from envsync.daemon.install_records import (
     changed_seconds,
     conda_records,
@@ -227,25 +226,20 @@ def _newest_first(environment: str, records: Iterable[str]) -> list[str]:
 def _files_of(environment: str, record: str) -> Iterator[str]:
     """Yield the paths below the environment that a record names; none if it cannot be read."""
     try:
-        with open(os.path.join(environment, record), encoding="utf-8", newline="") as file:
-            if os.fstat(file.fileno()).st_size > _RECORD_BYTES_MAX:
-                return
-            if record.endswith(".json"):
-                yield from map(str, json.load(file).get("files", ()))
-                return
-            info = os.path.dirname(record)
-            base = os.path.dirname(info) if record.endswith("RECORD") else info
-            for row in csv.reader(file):
-                if row:
-                    yield _below(environment, os.path.join(base, row[0]))
-                    if row[0].startswith("../"):  # with `--target`, pip moves scripts beside it
-                        yield os.path.join(base, "bin", os.path.basename(row[0]))
-    except (OSError, ValueError, csv.Error, AttributeError, TypeError):
+        with open(os.path.join(environment, record), "rb") as file:
+            is_small = os.fstat(file.fileno()).st_size <= _RECORD_BYTES_MAX
+            content = file.read() if is_small else b""
+    except OSError:
         return
-
-
-def _below(environment: str, path: str) -> str:
-    return os.path.normpath(path.removeprefix(environment + "/"))
+    if record.endswith(".json"):
+        yield from map(os.fsdecode, files_of_conda_meta(content))
+        return
+    info = os.path.dirname(record)
+    base = os.path.dirname(info) if record.endswith("RECORD") else info
+    for path in map(os.fsdecode, files_of_record(content, os.fsencode(base))):
+        yield path
+        if not path.startswith(f"{base}/"):  # with `--target`, pip moves scripts beside it
+            yield os.path.join(base, "bin", os.path.basename(path))
 
 
 def _highest(path: str, above: set[str], packages: tuple[str, ...]) -> str:
