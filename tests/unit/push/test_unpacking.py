@@ -375,10 +375,30 @@ def test_conda_packs_own_script_may_be_in_its_list(tmp_path: Path) -> None:
     assert names(top / "bin") == []
 
 
+@pytest.mark.parametrize("says_where", [True, False], ids=["of envsync", "of plain conda-pack"])
+def test_script_that_found_python_along_the_path_before_it_was_packed_goes_on_doing_so(
+    tmp_path: Path, says_where: bool
+) -> None:
+    """conda-pack records it for what else it may name, but not one that it gave such a line."""
+    line = b"#!/usr/bin/env python\n"
+    where = [("conda-meta/history", OLD, "text")] if says_where else []
+    data = tar(
+        file("bin/mine", line + OLD.encode()),
+        file("bin/given", line),
+        file("conda-meta/history", b""),
+        script(("bin/mine", OLD, "text"), *where),
+    )
+    top = unpacked(tmp_path, data)
+    assert (top / "bin/mine").read_bytes() == line + bytes(top)
+    assert (top / "bin/given").read_text() == f"#!{top}/bin/python\n"
+
+
 def test_an_interpreter_that_was_named_is_not_replaced_once_more(tmp_path: Path) -> None:
-    """The environment was packed at a directory above the one where it is unpacked."""
+    """The environment was packed at a directory above the one where it is unpacked, or a link."""
     python = file("bin/tool", f"#!/usr/bin/env python\n{tmp_path}/x\n".encode())
-    data = tar(python, script(("bin/tool", f"{tmp_path}", "text")))
+    where = [("conda-meta/history", path, "text") for path in (f"{tmp_path}", OLD)]
+    history = file("conda-meta/history", b"")
+    data = tar(python, history, script(("bin/tool", f"{tmp_path}", "text"), *where))
     top = unpacked(tmp_path, data)
     assert (top / "bin/tool").read_text() == f"#!{top}/bin/python\n{top}/x\n"
 

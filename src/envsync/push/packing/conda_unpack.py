@@ -152,7 +152,11 @@ class _PrefixRewriter:
             )
         if len(records) > _RECORDS_OF_FILE_MAX:
             raise SourceRefused(f"the archive's {UNPACK} names {named!r} {len(records)} times")
-        in_prefix = _with_python if named.startswith("bin/") else lambda content, _: content
+        # conda-pack gives a script another `#!` line, or records it; not both. An environment that
+        # had several names has further records, of envsync's.
+        is_given_line = not records or len(self._relocation.old_names) > 1
+        is_script = named.startswith("bin/") and is_given_line
+        in_prefix = _with_python if is_script else lambda content, _: content
 
         def change(data: bytes) -> bytes:
             if any(record.mode == TEXT for record in records):
