@@ -42,11 +42,7 @@ class ControlSocket:
 
         Raises `Locked` if one listens there: it has its state, and so its lock, elsewhere.
         """
-        if _is_served(path):
-            raise Locked(
-                f"another daemon of this user listens at {path}",
-                hint="stop it, or set another XDG_RUNTIME_DIR for this one, too",
-            )
+        require_unserved(path)
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -124,6 +120,15 @@ def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS)
         raise error_from_json(answer["error"])
     assert isinstance(answer, dict)
     return answer
+
+
+def require_unserved(path: Path) -> None:
+    """Raise `Locked` if a daemon listens at `path`."""
+    if _is_served(path):
+        raise Locked(
+            f"another daemon of this user listens at {path}",
+            hint="stop it, or set another XDG_RUNTIME_DIR for this one, too",
+        )
 
 
 def _is_served(path: Path) -> bool:

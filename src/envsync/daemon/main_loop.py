@@ -12,7 +12,7 @@ from typing import Any
 
 from envsync.daemon import status
 from envsync.daemon.assignments import Assignments
-from envsync.daemon.control import ControlSocket
+from envsync.daemon.control import ControlSocket, require_unserved
 from envsync.daemon.inventory_file import WatchedInventory
 from envsync.daemon.log import Log
 from envsync.daemon.paths import DaemonPaths
@@ -64,6 +64,9 @@ class MainLoop:
         self._polled_seconds = 0.0
         self._stored_seconds = 0.0
 
+        if self._paths.running_pid() is None:
+            # One whose lock was removed would stop for the lock of this one, which cannot listen.
+            require_unserved(self._paths.socket)
         self._lock = self._paths.lock()  # first, because all else is for one daemon only
         at_end.callback(lambda: os.close(self._lock))
         self._inventory = WatchedInventory(settings, self._paths.inventory, log)

@@ -94,6 +94,16 @@ def test_daemon_without_its_state_directory_stays_known_and_the_only_one(
         client.lock()
 
 
+def test_daemon_that_cannot_start_takes_no_lock_that_was_removed_from_one_that_runs(
+    loop: MainLoop, settings: DaemonSettings
+) -> None:
+    """Otherwise both would end: the one that runs finds at its next look that it is replaced."""
+    shutil.rmtree(loop._paths.state)
+    with contextlib.ExitStack() as at_end, pytest.raises(Locked, match="listens at"):
+        MainLoop(settings, Log(lambda _: None, {}), Notifier(None), at_end)
+    assert not loop._paths.state.exists()
+
+
 def test_daemon_stops_if_another_was_started_after_its_state_directory_was_removed(
     settings: DaemonSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
