@@ -21,7 +21,7 @@ from envsync.daemon.install_records import (
     unwritten_history,
     what_is_missing,
 )
-from envsync.daemon.installer_runs import InstallerRun, InstallerRuns
+from envsync.daemon.installer_runs import SLACK_SECONDS, InstallerRun, InstallerRuns
 from envsync.daemon.rows import SourceRow
 from envsync.daemon.triggers import Observation
 from envsync.daemon.unclaimed_files import signs_of, unseen_signs
@@ -70,8 +70,8 @@ class InstallCheck:
         self._is_there = True
         self._at_work: _AtWork | None = None
         self._checks_spared = 0
-        self._looked_seconds = time.time()
-        self._unwatched_until_seconds = self._looked_seconds if earlier else 0.0
+        self._looked_seconds = time.time() - SLACK_SECONDS
+        self._unwatched_until_seconds = time.time() if earlier else 0.0
         self.accepted_seconds = earlier.accepted_seconds if earlier else self._looked_seconds
         """When, since 1970, the check began that last found everything complete."""
         self._look_for_installer()
@@ -118,7 +118,7 @@ class InstallCheck:
         if not self._is_still_at_work():
             # Before /proc: what an installer brings that begins after that look is not accepted by
             # this check.
-            self._looked_seconds = time.time()
+            self._looked_seconds = time.time() - SLACK_SECONDS
             self._is_there = os.path.isdir(self._path)
             self._at_work, self._checks_spared = self._look_for_installer(), CHECKS_SPARED_MAX
         if self._at_work is not None:
