@@ -367,6 +367,29 @@ def test_records_of_files_that_are_rewritten_are_true(tmp_path: Path) -> None:
     assert said == f"../../../bin/mine,sha256={digest},{len(now)}\n"
 
 
+def test_activation_scripts_that_conda_pack_added_are_removed_and_a_users_own_stay(
+    tmp_path: Path,
+) -> None:
+    import conda_pack
+
+    scripts = Path(conda_pack.__file__).parent / "scripts/posix"
+    added = [
+        file(f"bin/{name}", (scripts / name).read_bytes())
+        for name in ("activate", "deactivate", "activate.fish")
+    ]
+    (tmp_path / "packed").mkdir()
+    assert names(unpacked(tmp_path / "packed", tar(*added, script())) / "bin") == []
+    own = [file(member.name, b"# mine\n") for member, _ in added]
+    (tmp_path / "own").mkdir()
+    top = unpacked(tmp_path / "own", tar(*own, script()))
+    assert names(top / "bin") == ["activate", "activate.fish", "deactivate"]
+
+
+def test_what_follows_the_end_of_an_archive_is_left_out(tmp_path: Path) -> None:
+    data = gzip.compress(tar(entry("first"), script())) + gzip.compress(tar(entry("second")))
+    assert names(unpacked(tmp_path, data)) == ["bin", "first"]
+
+
 def test_conda_packs_own_script_may_be_in_its_list(tmp_path: Path) -> None:
     """As where somebody ran `conda-unpack`, which stays: the next archive's list names it."""
     names_itself = script((UNPACK, "/opt/x", "text"), ("share/x", "/opt/x", "text"))

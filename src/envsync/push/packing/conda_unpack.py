@@ -27,6 +27,12 @@ _NAMES_MAX = 8  # an environment has up to three; more, as in a made-up archive,
 _GROWTH_MAX_BYTES = 32 << 20
 _RECORDS_OF_FILE_MAX = 100  # conda-pack has one for each package that brought it, envsync some more
 _ITS_OWN = (UNPACK, "bin/conda_unpack_progress.py")
+_ACTIVATION = {
+    "bin/activate": b"_conda_pack_activate",
+    "bin/deactivate": b"_conda_pack_deactivate",
+    "bin/activate.fish": b"function _activate\n    set -l full_path_script_dir",
+}
+"""The scripts that conda-pack adds to every environment, each with how its own begins."""
 _RECORDS = re.compile(r"^_prefix_records = (\[.*?^\])$", re.MULTILINE | re.DOTALL)
 _ANY_PYTHON = re.compile(rb"\A#! ?/usr/bin/env (python[0-9.]*)(?=[ \t\r\n])")
 _PYTHON = re.compile(r"bin/python[0-9.]*")
@@ -59,7 +65,7 @@ def replace_earlier_prefix(top: Path, symlinks: Iterable[str]) -> tuple[bytes, .
     for path, of_file in _by_path(top, [*records, *_interpreters(top)]).items():
         rewriter.rewrite(path, of_file)
     files.correct_records()
-    for name in _ITS_OWN:
+    for name in (*_ITS_OWN, *_added_scripts(top)):
         (top / name).unlink(missing_ok=True)
     placeholders = {record.placeholder.rstrip("/") for record in records} - {""}
     _rewrite_links(top, symlinks, sorted(placeholders, key=len, reverse=True))
@@ -202,6 +208,15 @@ def _in_place(binary: bytes, move: Move) -> bytes:
         return Relocation([move]).rewrite(binary)
     except CannotRelocate:
         return binary
+
+
+def _added_scripts(top: Path) -> Iterator[str]:
+    """Yield the activation scripts that are conda-pack's, not the environment's own."""
+    for name, begins in _ACTIVATION.items():
+        if _is_own_file(top, name):
+            with (top / name).open("rb") as file:
+                if file.read(len(begins)) == begins:
+                    yield name
 
 
 def _rewrite_links(top: Path, links: Iterable[str], placeholders: Collection[str]) -> None:
