@@ -24,7 +24,12 @@ from tests.support.trees import file
 pytestmark = pytest.mark.usefixtures("each_way")
 
 BASE = environment(
-    {b"LICENSE.txt": file(b"l"), b"bin/python": file(b"python", 0o755), b"lib/x": file(b"x")}
+    {
+        b"LICENSE.txt": file(b"l"),
+        b"bin/python": file(b"python", 0o755),
+        b"conda-meta/python-3.13.1-0.json": file(b"{}"),
+        b"lib/x": file(b"x"),
+    }
 )
 
 
@@ -209,7 +214,7 @@ def test_a_prefix_that_is_a_mount_point_is_told(base: Base, tmp_path: Path) -> N
         (found,) = base.look().findings
         assert (found.kind, found.blocking) == ("mounted-prefix", True)
         (disk / "conda-meta").mkdir()
-        (disk / "conda-meta/history").touch()
+        (disk / "conda-meta/python-3.13.1-0.json").touch()
         assert base.look().findings == ()
 
     in_a_namespace(act)
@@ -224,7 +229,7 @@ def test_a_prefix_behind_a_link(holds: str, base: Base, tmp_path: Path) -> None:
         shutil.rmtree(real / "envs")
     elif holds == "conda":
         (real / "conda-meta").mkdir()
-        (real / "conda-meta/history").touch()
+        (real / "conda-meta/python-3.13.1-0.json").touch()
         assert base.look().exists
         return
     base.bring()

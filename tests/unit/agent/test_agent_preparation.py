@@ -11,6 +11,7 @@ import pytest
 from envsync.agent.places.layout import base_layout
 from envsync.agent.target.preparation import (
     base_obstacle,
+    place_findings,
     require_sound_link,
     user_site_findings,
 )
@@ -36,6 +37,24 @@ def test_obstacle_to_an_installation_is_the_one_bootstrap_names(
     assert base_obstacle(str(tmp_path / "link")).endswith("link is not a directory")
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert base_obstacle(str(prefix)).startswith(f"{tmp_path} is not writable by ")
+
+
+@pytest.mark.parametrize("brought", [["bin/bash"], ["bin/bash", "bin/python"]])
+def test_conda_whose_installer_was_killed_is_none_and_its_entries_are_named(
+    tmp_path: Path, brought: list[str]
+) -> None:
+    """The installer makes an empty history before it installs any package."""
+    for name in ["conda-meta/history", *brought]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ["envs", "pkgs"]:
+        (tmp_path / name).mkdir()
+    left = f"{tmp_path} has no conda, but contains other entries: bin, conda-meta"
+    assert base_obstacle(str(tmp_path)) == left
+    (finding,) = place_findings(str(tmp_path), base_layout(str(tmp_path)))
+    assert (finding.message, finding.blocking) == (left, True)
+    (tmp_path / "conda-meta/python-3.13.1-0.json").touch()
+    assert place_findings(str(tmp_path), base_layout(str(tmp_path))) == ()
 
 
 @pytest.mark.parametrize("name", ["python", "python3.11"])

@@ -67,10 +67,15 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
             "dmesg",
             True,
         ),
-        (_health(prefix=PREFIX._replace(has_conda=False)), "no conda-meta", "bootstrap", False),
+        (
+            _health(prefix=PREFIX._replace(has_conda=False)),
+            "no package",
+            "bootstrap",
+            False,
+        ),
         (
             _health(prefix=PREFIX._replace(has_conda=False, obstacle="/w is not writable")),
-            "no conda-meta",
+            "no package",
             "`prefix:` in the inventory: conda cannot be installed there, because /w is not wri",
             False,
         ),

@@ -15,12 +15,27 @@ OWN_ENTRIES = ("envs", "pkgs", ".envsync", "lost+found")
 nobody's way."""
 
 _SHOWN = 5
-_OF_CONDA = (HISTORY, os.path.join(b"bin", b"python"))
+
+
+def has_packages(prefix: bytes) -> bool:
+    """Return whether conda has packages in the prefix; True also if that cannot be read.
+
+    An installer that was killed leaves a history without any.
+    """
+    try:
+        names = os.listdir(os.path.join(prefix, b"conda-meta"))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return any(name.endswith(b".json") for name in names)
 
 
 def has_conda(prefix: bytes) -> bool:
-    """Return whether there is a conda in the prefix, which may be in use."""
-    return any(os.path.lexists(os.path.join(prefix, path)) for path in _OF_CONDA)
+    """Return whether there is a conda in the prefix, or another Python, which may be in use."""
+    is_python = os.path.lexists(os.path.join(prefix, b"bin/python"))
+    is_begun = os.path.lexists(os.path.join(prefix, HISTORY))
+    return has_packages(prefix) or (is_python and not is_begun)
 
 
 def obstacles(prefix: bytes) -> List[str]:

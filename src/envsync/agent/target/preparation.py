@@ -93,7 +93,7 @@ def _no_room(layout: Layout) -> PreflightRefused:
 def base_obstacle(prefix: str) -> str:
     """Return what keeps conda's base from being installed at the prefix; "" if nothing does.
 
-    The prefix has no `conda-meta`.
+    The prefix has no package of conda's.
     """
     layout = base_layout(prefix)
     try:

@@ -92,7 +92,7 @@ def _about_prefix(examination: Examination, health: HealthFacts) -> Iterator[Com
         complaint = f"{prefix.path}/envs belongs to {prefix.owner} and is not writable by {user}"
         yield Complaint(complaint, _let_write(examination, health, user), fails=True)
     elif not prefix.has_conda:
-        complaint = f"{prefix.path} has no conda-meta, so there is no conda"
+        complaint = f"{prefix.path} has no package in conda-meta, so there is no conda"
         yield Complaint(complaint, _bootstrap(examination, prefix))
 
 
