@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,10 @@ from envsync.agent.staging import scratch_files, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target import switches
+from envsync.agent.target.gc import Rules, sweep
 from envsync.errors import PreflightRefused
 from envsync.tree.environment_name import BASE
+from envsync.tree.sharing import WRITE, Share
 from tests.support.pushes import Server, environment
 from tests.support.trees import file
 
@@ -143,6 +148,39 @@ def test_a_removal_takes_nothing_from_elsewhere(server: Server, victim: Path) ->
 
 
 # --- links where files of envsync's own are -------------------------------------------------
+
+
+def _push(server: Server) -> None:
+    server.push(environment({b"x": file(b"2")}))
+
+
+def _push_shared(server: Server) -> None:
+    server.share = Share(grp.getgrgid(os.getegid()).gr_name, WRITE)
+    _push(server)
+
+
+def _collect(server: Server) -> None:
+    sweep(server.target(), Rules(0, True, False, time.time()))
+
+
+@pytest.mark.parametrize("command", [_push, _push_shared, _collect])
+@pytest.mark.parametrize("name", ["..", ".", "generations", "trees"])
+def test_directory_behind_a_link_is_neither_opened_nor_emptied(
+    name: str, command: Callable[[Server], None], server: Server, tmp_path: Path
+) -> None:
+    """In a group's directory, a member can put a link in the place of another directory."""
+    home = tmp_path / "home"
+    (home / "thesis").mkdir(parents=True, mode=0o700)
+    (home / "thesis/chapter").write_text("mine")
+    (home / "key").write_text("mine")
+    before = {path: path.stat().st_mode for path in (home, *home.rglob("*"))}
+    os.chmod(server.prefix / "envs", 0o2775)
+    planted = Path(os.path.normpath(server.state / name))
+    planted.rename(tmp_path / "moved")
+    planted.symlink_to(home)
+    with pytest.raises(PreflightRefused, match="there is a link, but must be a directory"):
+        command(server)
+    assert {path: path.stat().st_mode for path in (home, *home.rglob("*"))} == before
 
 
 @pytest.mark.parametrize("name", ["lock", "history.jsonl"])

@@ -31,6 +31,7 @@ from typing import Dict, List, NamedTuple, Optional
 from envsync.agent.places.state_files import group_writes
 from envsync.agent.server import posix_acl
 from envsync.agent.server.filesystem import exists, mount_of
+from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.errors import Hint, NotFound, PreflightRefused
 from envsync.tree.environment_name import BASE, is_environment_name
 
@@ -84,6 +85,7 @@ class Layout(NamedTuple):
 
     def create(self) -> None:
         """Make the state directory: private to the user, until a group is let in."""
+        self.require_own_directories()
         _make_envs(os.path.dirname(os.path.dirname(self.state)))
         for path in (self.state, self.generations, self.trees):
             os.makedirs(path, mode=0o700, exist_ok=True)
@@ -94,6 +96,19 @@ class Layout(NamedTuple):
             mode |= status.st_mode & _GROUP
         if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
             os.chmod(self.state, mode)
+
+    def require_own_directories(self) -> None:
+        """Raise `PreflightRefused` if one of the state's directories is a link.
+
+        A member of the group may have put it there, and what it leads to would be taken for
+        envsync's own: opened to the group, or removed.
+        """
+        for path in (os.path.dirname(self.state), self.state, self.generations, self.trees):
+            if os.path.islink(path):
+                raise PreflightRefused(
+                    f"{os.fsdecode(path)} there is a link, but must be a directory of envsync's",
+                    hint="see who made it (ls -l), then remove it there",
+                )
 
     def remove_unused(self) -> None:
         """Remove what `create` made if nothing was ever built or recorded there.
@@ -144,6 +159,7 @@ class Layout(NamedTuple):
 
     def other_trees(self) -> List[bytes]:
         """Return staging and earlier versions: all trees except the live one."""
+        self.require_own_directories()
         try:
             names = os.listdir(self.trees)
         except FileNotFoundError:
@@ -260,14 +276,19 @@ def _make_envs(directory: bytes) -> None:
 
 def _open_as_above(path: bytes) -> None:
     """Open `path`, if it is this user's, to a group that may write in the directory above."""
-    status, above = os.stat(path), os.stat(os.path.dirname(path))
-    if status.st_uid != os.geteuid() or not above.st_mode & stat.S_IWGRP:
+    above = os.stat(os.path.dirname(path))
+    if os.lstat(path).st_uid != os.geteuid() or not above.st_mode & stat.S_IWGRP:
         return
-    mode = stat.S_IMODE(status.st_mode) | above.st_mode & _GROUP
-    with contextlib.suppress(PermissionError):
-        if status.st_gid != above.st_gid:
-            os.chown(path, -1, above.st_gid)
-        if mode != stat.S_IMODE(status.st_mode):
-            os.chmod(path, mode)
-        if posix_acl.grants(os.path.dirname(path), 7):
-            posix_acl.grant(path, 7)
+    # Through a descriptor: whoever may write above can put a link in its place at any time.
+    with closing_fd(os.open(path, READ_FLAGS | os.O_DIRECTORY)) as fd:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid():
+            return
+        mode = stat.S_IMODE(status.st_mode) | above.st_mode & _GROUP
+        with contextlib.suppress(PermissionError):
+            if status.st_gid != above.st_gid:
+                os.fchown(fd, -1, above.st_gid)
+            if mode != stat.S_IMODE(status.st_mode):
+                os.fchmod(fd, mode)
+            if posix_acl.grants(os.path.dirname(path), 7):
+                posix_acl.grant(fd, 7)

@@ -221,6 +221,7 @@ def of_others(layout: Layout) -> Tuple[str, ...]:
 
 
 def _give_all(layout: Layout, gid: int, file_mode: int, mode: int) -> None:
+    layout.require_own_directories()
     search = 0 if layout.linked_tree() is None else SEARCH
     for directory in (layout.generations, layout.state):
         for name in sorted(os.listdir(directory)):

@@ -137,6 +137,7 @@ class Records:
 
         These are manifests without a record, and files that never got their final name.
         """
+        self._layout.require_own_directories()
         names = self._names()
         known = {name.partition(".")[0] for name in names if _FILE.match(name)}
         return [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
 
 from envsync.agent.places.kept_versions import beyond_keep
 from envsync.agent.places.locks import holder_at, under_way, writers_kept_out
@@ -20,6 +20,7 @@ from envsync.agent.places.members import (
 )
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging, forget_staging, note_path
+from envsync.agent.places.state_files import remove_file
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.processes import processes_below, processes_of_others
@@ -149,7 +150,7 @@ class _Sweep:
             self.stays.append("everything: a record is damaged (--drifted removes what it kept)")
             return
         for path in survey.damaged:
-            self._remove_file(path)
+            self._remove_file(path, remove_tree)  # a directory may be in its place
         self._drop_generations(survey.records)
         if survey.misses_kept(self._live | set(self._trees)) and not self._rules.drifted:
             self.stays.append(
@@ -276,10 +277,10 @@ class _Sweep:
         self._count(size_bytes)
         return True
 
-    def _remove_file(self, path: bytes) -> None:
+    def _remove_file(self, path: bytes, remove: Callable[[bytes], None] = remove_file) -> None:
         self._count(measure(path))
         if not self._rules.dry_run:
-            remove_tree(path)  # a directory may be in its place
+            remove(path)
 
     def _count(self, size_bytes: int) -> None:
         self._size_bytes += size_bytes
