@@ -242,6 +242,25 @@ def test_members_may_publish_where_root_shared_after_what_one_had_for_themselves
         members.require(uid, version)
 
 
+def test_record_that_root_left_closed_is_not_told_as_damaged(members: Members) -> None:
+    """Where nobody shared the environment, and root had it in between."""
+    server = members.server
+    server.name = "another"
+    assert members.run(ALICE, lambda: server.push(VERSIONS[0])) == 0
+    assert members.run(ALICE, server.remove) == 0
+    server.push(VERSIONS[1])
+    server.remove()
+    os.chown(server.state / "history.jsonl", ALICE, -1)  # as the message about that file says
+
+    def refused() -> None:
+        with pytest.raises(PreflightRefused, match=f"belong to root and are closed to {ALICE}"):
+            server.target().inspect(lock=True)
+        [stays] = sweep(server.target(), Rules(0, True, False, 0.0)).stays
+        assert "which is closed to" in stays
+
+    assert members.run(ALICE, refused) == 0
+
+
 def test_name_of_a_push_that_was_refused_is_free_for_others(members: Members) -> None:
     server = members.server
     server.name = "another"

@@ -88,7 +88,8 @@ def _require_open(layout: Layout, owner: str) -> None:
 
 
 def _closed(layout: Layout, mode: int) -> bytes:
-    """Return envsync's own directory that is closed to this user; empty if none is.
+    """Return envsync's own directory, or file of a record, that is closed to this user; empty if
+    none is.
 
     `mode` is the access to the state and its records that is needed. A missing directory is not
     closed: this user can make it. The one above comes first, because in a closed one, nothing is
@@ -97,7 +98,15 @@ def _closed(layout: Layout, mode: int) -> bytes:
     above = os.path.dirname(layout.state)
     needed = (above, os.X_OK), (layout.state, mode), (layout.generations, mode)
     closed = (path for path, mode in needed if os.path.isdir(path) and not os.access(path, mode))
-    return next(closed, b"")
+    return next(closed, b"") or next(_closed_files(layout.generations), b"")
+
+
+def _closed_files(directory: bytes) -> Iterator[bytes]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(os.listdir(directory)):
+            path = os.path.join(directory, name)
+            if os.path.isfile(path) and not os.access(path, os.R_OK):
+                yield path
 
 
 def closed_to_sweeps(layout: Layout) -> bytes:

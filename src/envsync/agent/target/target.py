@@ -19,7 +19,7 @@ from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, layout_of
 from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import PushLock
-from envsync.agent.places.members import shared_finding
+from envsync.agent.places.members import require_open_records, shared_finding
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.server.filesystem import existing_parent, space
@@ -164,6 +164,7 @@ class Target:
             found += [] if shared is None else [shared]
         damaged = self.records.damaged()
         if damaged:
+            require_open_records(self.layout)
             message = f"the record {os.fsdecode(damaged[0])} there is damaged"
             found.append(Finding(DAMAGED_RECORD, message))
         return found
