@@ -241,7 +241,7 @@ class TargetDrifted(EnvsyncError):
 class NotFastForward(EnvsyncError):
     code = "not-fast-forward"
     exit_code = 12
-    default_hint = Hint("{overwrite} replaces it and keeps it as a generation")
+    default_hint = Hint("{see_difference}{overwrite} replaces it and keeps it as a generation")
 
 
 class RevisionHeld(EnvsyncError):

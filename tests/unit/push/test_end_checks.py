@@ -9,11 +9,12 @@ from typing import cast
 
 import pytest
 
+from envsync.agent.wire.messages import TargetState
 from envsync.agent.wire.source_operations import OutsidePath
 from envsync.agent.wire.target_operations import DifferenceFacts
 from envsync.conda.outside import LeadsOutside
 from envsync.conda.platform_needs import Platform
-from envsync.errors import EnvsyncError, RevisionHeld, SourceShrunk
+from envsync.errors import EnvsyncError, NotFastForward, RevisionHeld, SourceShrunk, TargetDrifted
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
@@ -23,6 +24,7 @@ from envsync.push.request.settings import PushSettings
 from envsync.tree.manifest import Totals
 
 SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
+HERE = cast(Source, SimpleNamespace(is_here=True))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,16 @@ SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
     [
         (RevisionHeld, "or insist: `{} --retry-held`", "or insist with --retry-held"),
         (SourceShrunk, "that is what you want: {} --allow-shrink", "you want: --allow-shrink"),
+        (
+            NotFastForward,
+            "`{} --overwrite` replaces it and keeps it as a generation",
+            "--overwrite replaces it and keeps it as a generation",
+        ),
+        (
+            TargetDrifted,
+            "`{} --overwrite` keeps it as a generation",
+            "--overwrite keeps it as a generation",
+        ),
     ],
 )
 def test_a_refusal_names_the_command_that_insists(
@@ -71,7 +83,7 @@ def test_a_refusal_names_the_command_that_insists(
     monkeypatch.setattr(replacement, "missing_options", lambda *_: ())
     state = SimpleNamespace(record=None, exists=False)
     target = cast(TargetEnd, SimpleNamespace(server="server2", is_here=False))
-    look = EndChecks(BothEnds(settings, cast(Source, None), target))
+    look = EndChecks(BothEnds(settings, HERE, target))
     with pytest.raises(refusal) as caught:
         look.require_permission(state, state)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(with_command.format(command) if command else without)
@@ -82,7 +94,10 @@ def test_a_refusal_names_the_command_that_insists(
     [
         ({}, "or insist: `envsync push myenv server2 --overwrite --retry-held`"),
         ({"overwrite": True}, "or insist: `envsync push myenv server2 --overwrite --retry-held`"),
-        ({"retry_held": True}, "; --overwrite --retry-held keeps it as a generation"),
+        (
+            {"retry_held": True},
+            "; `envsync push myenv server2 --overwrite --retry-held` keeps it as a generation",
+        ),
         (
             {"archive": "a.tar", "allow_shrink": True},
             "or insist with --overwrite --allow-shrink --retry-held",
@@ -109,6 +124,14 @@ def test_hint_names_every_option_that_is_needed_at_once(
     with pytest.raises(EnvsyncError) as caught:
         look.require_permission(source, target)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)
+
+
+def test_hint_for_a_version_of_another_source_names_the_diff_with_it() -> None:
+    error = NotFastForward("it holds another source's version")
+    state = cast(TargetState, SimpleNamespace(record=None))
+    target = cast(TargetEnd, SimpleNamespace(server="server2", is_here=False))
+    refusal_hints.complete(error, BothEnds(SETTINGS, HERE, target), state)
+    assert error.hint.startswith("see what differs with `envsync diff myenv server2`; ")
 
 
 @pytest.mark.parametrize(

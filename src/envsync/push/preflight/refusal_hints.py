@@ -30,11 +30,12 @@ def complete(
     again = _push_command(ends)
     insist = _options(ends.settings, "--retry-held", missing)
     shrink = _options(ends.settings, "--allow-shrink", missing)
+    overwrite = _options(ends.settings, "--overwrite", missing)
     if again:
         error.fill(again=again)
     error.fill(
         insist=f"insist: `{again} {insist}`" if again else f"insist with {insist}",
-        overwrite=_options(ends.settings, "--overwrite", missing),
+        overwrite=f"`{again} {overwrite}`" if again else overwrite,
         allow_shrink=f"{again} {shrink}" if again else shrink,
     )
 
