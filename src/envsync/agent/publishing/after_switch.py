@@ -93,17 +93,19 @@ class Finalizer:
                 kept = (f"it was changed meanwhile, and is kept as generation {new.number}",)
             else:
                 self._records.forget(new)
-                if may_be_written_to(self._tree_or_trees(new)):
-                    # A job began in it. The next push builds on another tree, and this one goes
-                    # with the first push, or `gc`, after that job.
+                tree = self._tree_or_trees(new)
+                if may_be_written_to(tree):
+                    # The next push builds on another tree.
                     self._forget_staging(new)
+                    where = os.fsdecode(tree)
+                    kept = (f"a job may still write into it, in {where}: it goes after that job",)
         except OSError:
             # A full disk must not prevent switching back; but whoever worked there has to know.
-            tree = os.fsdecode(self._tree_or_trees(new))
+            tree = self._tree_or_trees(new)
             kept = (
                 (
                     "it was changed meanwhile, which could not be recorded: before the next push, "
-                    f"copy what you need from {tree}"
+                    f"copy what you need from {os.fsdecode(tree)}"
                 ),
             )
         with contextlib.suppress(OSError):  # else the next contact forgets the switch
