@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,25 @@ class Base(Server):
 @pytest.fixture
 def base(tmp_path: Path) -> Base:
     return Base(tmp_path)
+
+
+@pytest.mark.parametrize("holds", ["nothing", "environments"])
+@pytest.mark.parametrize("mode", [0o2770, 0o700, 0o755])
+def test_directory_that_was_prepared_keeps_its_mode_and_group(
+    holds: str, mode: int, base: Base
+) -> None:
+    """And the directories for environments and packages that come with the base have the same."""
+    if holds == "nothing":
+        shutil.rmtree(base.prefix / "envs")
+    group = 12345 if os.geteuid() == 0 else max(os.getgroups())
+    os.chown(base.prefix, -1, group)
+    base.prefix.chmod(mode)
+    inode = base.prefix.stat().st_ino
+    base.bring()
+    brought = ["", "pkgs"] + ["envs"] * (holds == "nothing")
+    for status in (os.stat(base.prefix / name) for name in brought):
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (mode, group)
+    assert base.prefix.stat().st_ino == inode
 
 
 def test_environments_stay_when_the_base_comes(base: Base) -> None:

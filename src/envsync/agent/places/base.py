@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from typing import List, Optional
 
 from envsync.agent.places.layout import Layout
@@ -66,9 +68,20 @@ def obstacle_finding(layout: Layout) -> Optional[Finding]:
     return None
 
 
-def make_room_for_environments(base: bytes) -> None:
-    """Make the directories in a base that will hold environments and packages."""
+def make_room_for_environments(base: bytes, prefix: bytes) -> None:
+    """Make the directories in a base that will hold environments and packages.
+
+    They are open to the same users as the prefix, if that exists: it was prepared for them.
+    """
+    mode, group = 0o755, -1  # as conda makes them
+    with contextlib.suppress(FileNotFoundError):
+        prepared = os.stat(prefix)
+        mode, group = stat.S_IMODE(prepared.st_mode), prepared.st_gid
     for name in (b"envs", b"pkgs"):
         path = os.path.join(base, name)
         os.makedirs(path, exist_ok=True)
-        os.chmod(path, 0o755)  # noqa: S103 - as conda makes them
+        try:
+            os.chown(path, -1, group)
+        except PermissionError:  # this user is not in the group, so its rights are not for theirs
+            mode &= 0o755
+        os.chmod(path, mode)

@@ -54,8 +54,7 @@ def require_prefix(prefix: str) -> None:
 def make_room(layout: Layout, *, touch: bool) -> None:
     """Make sure that a prefix can be created where there is none; `touch` makes its parents.
 
-    With `touch`, an empty directory in its place is removed. Raises `PreflightRefused` if this user
-    may not do that.
+    A directory in its place stays. Raises `PreflightRefused` if this user may not do that.
     """
     parent = os.path.dirname(layout.live)
     try:
@@ -65,8 +64,6 @@ def make_room(layout: Layout, *, touch: bool) -> None:
             while parent != nearest:
                 os.chmod(parent, 0o755)  # noqa: S103 - as `mkdir -p` would
                 parent = os.path.dirname(parent)
-        if touch and os.path.isdir(layout.live) and not os.listdir(layout.live):
-            os.rmdir(layout.live)
     except PermissionError as error:
         raise _no_room(layout) from error
     if not os.access(existing_parent(parent), os.W_OK | os.X_OK):

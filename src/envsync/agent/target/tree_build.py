@@ -176,7 +176,7 @@ class TreeBuild:
         else:
             staging.complete(wanted, target.layout.standing(), live.scan.local)
         if target.is_base:
-            make_room_for_environments(staging.path)
+            make_room_for_environments(staging.path, target.layout.live)
         self.access.regroup(staging)
         version = staging.verify(wanted, progress)
         wait_seconds = target.trees.seconds_to_settle(staging.path, version.scan)
