@@ -125,14 +125,19 @@ def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
     return tuple(path_bytes(path) for path in files if isinstance(path, str))
 
 
-def files_of_record(content: bytes, directory: bytes) -> Iterator[bytes]:
+def files_of_record(
+    content: bytes, directory: bytes, environment: Optional[bytes] = None
+) -> Iterator[bytes]:
     """Yield the paths in a pip package's list, which are relative to `directory`.
 
-    They become relative to the environment. Paths that lead out of the environment are left out.
+    They become relative to the environment, if that is given also those that are absolute, as
+    Poetry writes them. Paths that lead out of the environment are left out.
     """
     for row in record_rows(content):
         if row and row[0]:
             path = posixpath.normpath(posixpath.join(directory, path_bytes(row[0])))
+            if environment is not None and path.startswith(environment + b"/"):
+                path = path[len(environment) + 1 :]
             if not path.startswith((b"/", b"../")):
                 yield path
 

@@ -236,7 +236,8 @@ def _files_of(environment: str, record: str) -> Iterator[str]:
         return
     info = os.path.dirname(record)
     base = os.path.dirname(info) if record.endswith("RECORD") else info
-    for path in map(os.fsdecode, files_of_record(content, os.fsencode(base))):
+    paths = files_of_record(content, os.fsencode(base), os.fsencode(environment))
+    for path in map(os.fsdecode, paths):
         yield path
         if not path.startswith(f"{base}/"):  # with `--target`, pip moves scripts beside it
             yield os.path.join(base, "bin", os.path.basename(path))

@@ -220,6 +220,14 @@ def test_code_that_came_unwatched_may_be_an_installers(
     assert check.observe().unfinished == ()
 
 
+def test_absolute_paths_in_a_record_are_the_environments(top: Path) -> None:
+    """As Poetry writes them."""
+    check = first_check(top)
+    killed(top, check, "pip", f"{PACKAGES}/lab.pth")
+    install(top, "lab", [f"{top}/{PACKAGES}/lab.pth"])
+    assert check.observe().unfinished == ()
+
+
 def test_scripts_of_a_target_are_beside_its_packages(top: Path) -> None:
     """Where `pip install --target` puts them, its RECORD names another place."""
     check = first_check(top)
