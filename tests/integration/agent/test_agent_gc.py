@@ -369,11 +369,11 @@ def test_gc_reports_what_it_cannot_remove(server: Server, monkeypatch: pytest.Mo
     pushed(server, 3)
     top = tree(server, 1)
 
-    def refuse(path: bytes) -> None:
-        raise PermissionError(13, "Permission denied", path)
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr(collecting, "remove_tree", refuse)
+        patched.setattr(collecting, "remove_version", refuse)
         assert collect(server).problems == (f"{top}: Permission denied",)
     assert collect(server).unfinished == 1
 
@@ -601,7 +601,7 @@ def test_gc_goes_on_after_an_environment_whose_records_cannot_be_read(
     listed = os.listdir
 
     def listdir(path: Any) -> Any:
-        if os.fsdecode(path) == str(broken):
+        if not isinstance(path, int) and os.fsdecode(path) == str(broken):
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
         return listed(path)
 

@@ -26,12 +26,13 @@ import errno
 import os
 import shlex
 import stat
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from envsync.agent.places.state_files import group_writes
 from envsync.agent.server import posix_acl
 from envsync.agent.server.filesystem import exists, mount_of
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
+from envsync.agent.trees.directory_read import open_below, opened_directory
 from envsync.errors import Hint, NotFound, PreflightRefused
 from envsync.tree.environment_name import BASE, is_environment_name
 
@@ -90,12 +91,13 @@ class Layout(NamedTuple):
         for path in (self.state, self.generations, self.trees):
             os.makedirs(path, mode=0o700, exist_ok=True)
         _open_as_above(os.path.dirname(self.state))
-        status = os.stat(self.state)
+        status = os.lstat(self.state)
         mode = 0o700 if self.linked_tree() is None else 0o700 | SEARCH
         if group_writes(status):
             mode |= status.st_mode & _GROUP
         if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
-            os.chmod(self.state, mode)
+            with self.opened(self.state) as unread_fd, opened_directory(b"", unread_fd) as fd:
+                os.fchmod(fd, mode)
 
     def require_own_directories(self) -> None:
         """Raise `PreflightRefused` if one of the state's directories is a link.
@@ -109,6 +111,19 @@ class Layout(NamedTuple):
                     f"{os.fsdecode(path)} there is a link, but must be a directory of envsync's",
                     hint="see who made it (ls -l), then remove it there",
                 )
+
+    @contextlib.contextmanager
+    def opened(self, directory: bytes) -> Iterator[int]:
+        """Open one of the state's directories, or the one above, by name until the block ends.
+
+        What is done through the descriptor is done there, though anybody who may write above it can
+        put a link in the place of one of them at any time: none is followed.
+        """
+        envs = os.path.dirname(os.path.dirname(self.state))
+        with closing_fd(os.open(envs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as envs_fd:
+            fd = open_below(os.path.relpath(directory, envs), envs_fd)
+        with closing_fd(fd):
+            yield fd
 
     def remove_unused(self) -> None:
         """Remove what `create` made if nothing was ever built or recorded there.

@@ -20,7 +20,7 @@ from envsync.agent.server import posix_acl
 from envsync.agent.server.accounts import group_name, is_in_group, user_name
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
-from envsync.agent.trees.directory_read import walk
+from envsync.agent.trees.directory_read import opened_directory, walk
 from envsync.agent.wire.messages import FOREIGN_OWNER, GROUP_OWNED, SHARED, Finding
 from envsync.errors import PreflightRefused
 from envsync.tree.sharing import WRITE
@@ -232,23 +232,25 @@ def of_others(layout: Layout) -> Tuple[str, ...]:
 def _give_all(layout: Layout, gid: int, file_mode: int, mode: int) -> None:
     layout.require_own_directories()
     search = 0 if layout.linked_tree() is None else SEARCH
+    directories = (layout.generations, layout.trees, layout.state)
     for directory in (layout.generations, layout.state):
-        for name in sorted(os.listdir(directory)):
-            path = os.path.join(directory, name)
-            if path not in (layout.generations, layout.trees):
-                _give(path, gid, file_mode, mode)
-    for directory in (layout.generations, layout.trees, layout.state):
-        _give(directory, gid, file_mode, mode | search)
+        with layout.opened(directory) as unread_fd, opened_directory(b"", unread_fd) as fd:
+            for name in map(os.fsencode, sorted(os.listdir(fd))):
+                if os.path.join(directory, name) not in directories:
+                    _give(name, fd, gid, file_mode, mode)
+    for directory in directories:
+        with layout.opened(os.path.dirname(directory)) as fd:
+            _give(os.path.basename(directory), fd, gid, file_mode, mode | search)
 
 
-def _give(path: bytes, gid: int, file_mode: int, directory_mode: int) -> None:
-    """Change group and mode of a path that is this user's; with a `gid` of -1 only the mode.
+def _give(name: bytes, directory_fd: int, gid: int, file_mode: int, directory_mode: int) -> None:
+    """Change group and mode of an entry that is this user's; with a `gid` of -1 only the mode.
 
     This is done through a descriptor: in a group's directory, a name may become something else at
     any time. Links, special files and files with several names stay as they are.
     """
     try:
-        fd = os.open(path, READ_FLAGS)
+        fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
     except OSError:
         return
     with closing_fd(fd):

@@ -10,9 +10,9 @@ from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging
+from envsync.agent.places.version_removal import remove_version
 from envsync.agent.server.disk_failures import is_of_disk
 from envsync.agent.server.processes import may_be_written_to
-from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.errors import SourceRefused, StorageFailed
 
@@ -45,7 +45,7 @@ def _prune(environment: LocalEnvironment, record: Record) -> None:
             records.store(record._replace(kept_because=reason))
         else:
             records.forget(record)
-            remove_tree(tree)
+            remove_version(environment.layout, record.inode)
 
 
 def _why_kept(environment: LocalEnvironment, tree: bytes, record: Record) -> str:
@@ -77,7 +77,7 @@ def prune_duplicates(environment: LocalEnvironment, newest: Record) -> None:
                 continue
             if _is_as_recorded(environment, tree, record):
                 records.forget(record)
-                remove_tree(tree)
+                remove_version(environment.layout, record.inode)
 
 
 def remove_orphaned_trees(environment: LocalEnvironment, keep_inodes: Sequence[int]) -> None:
@@ -93,7 +93,7 @@ def remove_orphaned_trees(environment: LocalEnvironment, keep_inodes: Sequence[i
     for inode, tree in trees.items():
         with contextlib.suppress(OSError):
             if inode not in needed and _is_removable(tree):
-                remove_tree(tree)
+                remove_version(environment.layout, inode)
 
 
 def _is_removable(tree: bytes) -> bool:

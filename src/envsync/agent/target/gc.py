@@ -20,7 +20,7 @@ from envsync.agent.places.members import (
 )
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging, forget_staging, note_path
-from envsync.agent.places.state_files import remove_file
+from envsync.agent.places.version_removal import remove_version
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.filesystem import mount_of
 from envsync.agent.server.processes import processes_below, processes_of_others
@@ -105,6 +105,14 @@ def _dry_run(target: Target, sweeping: _Sweep) -> SweepFacts:
     target.recover_if_free()
     sweeping.run()
     return sweeping.facts()
+
+
+_Removal = Callable[[bytes, int], None]
+
+
+def _unlink(name: bytes, directory_fd: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory_fd)
 
 
 class _Sweep:
@@ -268,7 +276,7 @@ class _Sweep:
             try:
                 if record is not None:
                     self._target.records.forget(record)
-                remove_tree(tree)
+                remove_version(self._target.layout, status.st_ino)
             except OSError as error:
                 self._resisting.add(tree)
                 self._problems.append(f"{os.fsdecode(tree)}: {error.strerror}")
@@ -277,10 +285,12 @@ class _Sweep:
         self._count(size_bytes)
         return True
 
-    def _remove_file(self, path: bytes, remove: Callable[[bytes], None] = remove_file) -> None:
+    def _remove_file(self, path: bytes, remove: _Removal = _unlink) -> None:
+        """Remove a file of the state; through a descriptor, as `Layout.opened` says."""
         self._count(measure(path))
         if not self._rules.dry_run:
-            remove(path)
+            with self._target.layout.opened(os.path.dirname(path)) as fd:
+                remove(os.path.basename(path), fd)
 
     def _count(self, size_bytes: int) -> None:
         self._size_bytes += size_bytes
