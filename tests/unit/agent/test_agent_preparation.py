@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.places.base import is_conda_prefix
 from envsync.agent.places.layout import base_layout
 from envsync.agent.target.preparation import (
     base_obstacle,
@@ -37,6 +38,16 @@ def test_obstacle_to_an_installation_is_the_one_bootstrap_names(
     assert base_obstacle(str(tmp_path / "link")).endswith("link is not a directory")
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert base_obstacle(str(prefix)).startswith(f"{tmp_path} is not writable by ")
+
+
+@pytest.mark.parametrize("made", [[], ["history"]])
+def test_prefix_of_micromamba_without_packages_is_condas(tmp_path: Path, made: list[str]) -> None:
+    for name in ("conda-meta", "envs", "pkgs"):
+        (tmp_path / name).mkdir()
+    for name in made:
+        (tmp_path / "conda-meta" / name).touch()
+    assert is_conda_prefix(os.fsencode(tmp_path))
+    assert place_findings(str(tmp_path), base_layout(str(tmp_path))) == ()
 
 
 @pytest.mark.parametrize("brought", [["bin/bash"], ["bin/bash", "bin/python"]])

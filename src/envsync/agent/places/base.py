@@ -19,25 +19,27 @@ nobody's way."""
 _SHOWN = 5
 
 
-def has_packages(prefix: bytes) -> bool:
-    """Return whether conda has packages in the prefix; True also if that cannot be read.
+def is_conda_prefix(prefix: bytes) -> bool:
+    """Return whether it is one of conda, mamba or micromamba; True also if it cannot be read.
 
-    An installer that was killed leaves a history without any.
+    It has packages in `conda-meta`, or nothing beside that but environments, as micromamba makes
+    it. An installer that was killed may leave other entries, but no package.
     """
     try:
         names = os.listdir(os.path.join(prefix, b"conda-meta"))
+        has_packages = any(name.endswith(b".json") for name in names)
+        return has_packages or obstacles(prefix) == ["conda-meta"]
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True
-    return any(name.endswith(b".json") for name in names)
 
 
 def has_conda(prefix: bytes) -> bool:
     """Return whether there is a conda in the prefix, or another Python, which may be in use."""
     is_python = os.path.lexists(os.path.join(prefix, b"bin/python"))
     is_begun = os.path.lexists(os.path.join(prefix, HISTORY))
-    return has_packages(prefix) or (is_python and not is_begun)
+    return is_conda_prefix(prefix) or (is_python and not is_begun)
 
 
 def obstacles(prefix: bytes) -> List[str]:

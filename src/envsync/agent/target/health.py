@@ -7,7 +7,7 @@ import platform
 import shutil
 from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from envsync.agent.places.base import has_packages
+from envsync.agent.places.base import is_conda_prefix
 from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, Layout, environment_layout
 from envsync.agent.places.local_environment import LocalEnvironment, local_environment
@@ -62,7 +62,7 @@ def health(
 def _prefix(prefix: str) -> PrefixFacts:
     place = os.fsencode(prefix)
     exists = os.path.isdir(place)
-    has_conda = has_packages(place)
+    has_conda = is_conda_prefix(place)
     nearest = existing_parent(os.path.join(place, b"envs"))
     free = space(nearest)
     return PrefixFacts(
