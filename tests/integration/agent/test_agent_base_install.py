@@ -101,6 +101,15 @@ def test_directory_that_was_prepared_keeps_its_mode_and_group(
     assert base.prefix.stat().st_ino == inode
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o2777])
+def test_not_everybody_may_write_where_environments_will_be(mode: int, base: Base) -> None:
+    shutil.rmtree(base.prefix / "envs")
+    base.prefix.chmod(mode)
+    base.bring()
+    for name in ("envs", "pkgs"):
+        assert stat.S_IMODE((base.prefix / name).stat().st_mode) == mode & ~0o002
+
+
 def test_environments_stay_when_the_base_comes(base: Base) -> None:
     (base.prefix / "lost+found").mkdir()
     assert not base.target().inspect(lock=False).exists

@@ -73,12 +73,13 @@ def obstacle_finding(layout: Layout) -> Optional[Finding]:
 def make_room_for_environments(base: bytes, prefix: bytes) -> None:
     """Make the directories in a base that will hold environments and packages.
 
-    They are open to the same users as the prefix, if that exists: it was prepared for them.
+    They are open to the same users as the prefix, if that exists: it was prepared for them. But not
+    everybody may write in them, because others run what is there.
     """
     mode, group = 0o755, -1  # as conda makes them
     with contextlib.suppress(FileNotFoundError):
         prepared = os.stat(prefix)
-        mode, group = stat.S_IMODE(prepared.st_mode), prepared.st_gid
+        mode, group = stat.S_IMODE(prepared.st_mode) & ~stat.S_IWOTH, prepared.st_gid
     for name in (b"envs", b"pkgs"):
         path = os.path.join(base, name)
         os.makedirs(path, exist_ok=True)
