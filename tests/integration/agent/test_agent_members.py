@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share
 from tests.support import disk
 from tests.support.interference import refuse_exchange
+from tests.support.processes import wait_until
 from tests.support.pushes import Server, environment, transfer
 from tests.support.trees import Tree, file, manifest_of
 
@@ -336,6 +338,9 @@ def test_version_that_was_live_when_anothers_job_began_is_kept_by_gc_until_that_
     shell = {b"bin/sh": file(Path("/bin/sh").read_bytes(), 0o755)}
     monkeypatch.setattr(f"{__name__}.VERSIONS", [{**version, **shell} for version in VERSIONS])
     assert members.push(ALICE, 1) == 0
+    # A job that begins within the clock's exactness of a switch may be of either version.
+    switched_seconds = time.time()
+    wait_until(lambda: time.time() > switched_seconds + 0.1, "a beginning that is surely later")
     argv = [f"{os.fsdecode(server.live)}/bin/sh", "-c", "echo ready; read line"]
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=BOB, group=BOB
