@@ -121,9 +121,11 @@ NO_HELPERS = HelperProcesses()
 def _fork(work: Work) -> Optional[_Helper]:
     their_requests, requests = os.pipe()
     answers, their_answers = os.pipe()
-    # Blocked, because a signal that arrives during fork(), such as Ctrl-C, would be lost.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        # Blocked, because a signal that arrives during fork(), such as Ctrl-C, would be lost. One
+        # that arrives right before is handled in this call, which then raises.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             _serve(work, their_requests, their_answers, before)
