@@ -235,7 +235,7 @@ class InstallUnfinished(SourceRefused):
 class TargetDrifted(EnvsyncError):
     code = "drift"
     exit_code = 11
-    default_hint = Hint("{see_difference}{overwrite} keeps it as a generation")
+    default_hint = Hint("{see_difference}{overwrite} replaces it and keeps it as a generation")
 
 
 class NotFastForward(EnvsyncError):

@@ -72,7 +72,8 @@ class InstallCheck:
         self._checks_spared = 0
         self._looked_seconds = time.time() - SLACK_SECONDS
         self._unwatched_until_seconds = time.time() if earlier else 0.0
-        self.accepted_seconds = earlier.accepted_seconds if earlier else self._looked_seconds
+        accepted_seconds = earlier.accepted_seconds if earlier else 0.0
+        self.accepted_seconds = accepted_seconds or self._looked_seconds
         """When, since 1970, the check began that last found everything complete."""
         self._look_for_installer()
 

@@ -228,6 +228,13 @@ def test_absolute_paths_in_a_record_are_the_environments(top: Path) -> None:
     assert check.observe().unfinished == ()
 
 
+def test_what_stands_there_is_complete_for_a_daemon_that_knows_of_no_check(top: Path) -> None:
+    write(top / PACKAGES / "mine/__init__.py")
+    later()
+    check = InstallCheck(str(top), (), SourceRow(NAME))
+    assert check.observe().unfinished == ()
+
+
 def test_scripts_of_a_target_are_beside_its_packages(top: Path) -> None:
     """Where `pip install --target` puts them, its RECORD names another place."""
     check = first_check(top)

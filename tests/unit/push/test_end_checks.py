@@ -63,8 +63,8 @@ HERE = cast(Source, SimpleNamespace(is_here=True))
         ),
         (
             TargetDrifted,
-            "`{} --overwrite` keeps it as a generation",
-            "--overwrite keeps it as a generation",
+            "`{} --overwrite` replaces it and keeps it as a generation",
+            "--overwrite replaces it and keeps it as a generation",
         ),
     ],
 )
@@ -96,7 +96,10 @@ def test_a_refusal_names_the_command_that_insists(
         ({"overwrite": True}, "or insist: `envsync push myenv server2 --overwrite --retry-held`"),
         (
             {"retry_held": True},
-            "; `envsync push myenv server2 --overwrite --retry-held` keeps it as a generation",
+            (
+                "; `envsync push myenv server2 --overwrite --retry-held` replaces it and keeps it"
+                " as a generation"
+            ),
         ),
         (
             {"archive": "a.tar", "allow_shrink": True},

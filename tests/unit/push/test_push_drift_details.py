@@ -101,7 +101,7 @@ def test_change_during_the_push_is_named(
     assert "changed there during the push" in refused.message
     assert refused.details[0] == "1 file added, 0 removed, 0 changed"
     assert refused.details[-1] == "+ by-hand"
-    insist = f"`envsync push {NAME} there --overwrite` keeps it as a generation"
+    insist = f"`envsync push {NAME} there --overwrite` replaces it and keeps it as a generation"
     assert refused.hint.endswith(f"; {insist}")
     assert by_hand.read_text() == "precious"
 
