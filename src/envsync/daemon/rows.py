@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from envsync.daemon.installer_runs import InstallerRun
@@ -100,38 +100,3 @@ class DaemonState:
     def followed(self) -> dict[str, SourceRow]:
         """The sources that are in the inventory."""
         return {name: row for name, row in self.sources.items() if row.is_followed}
-
-
-def merged(stored: DaemonState, since: DaemonState) -> DaemonState:
-    """Return `stored` updated by `since`, which was found out before `stored` could be read.
-
-    Servers that `since` does not have any more stay dropped, and such sources are not followed.
-    """
-    sources, servers = dict(stored.sources), dict(stored.servers)
-    if since.sources:
-        sources = {name: replace(row, is_followed=False) for name, row in sources.items()}
-        sources |= {
-            name: _source_since(row, sources.get(name)) for name, row in since.sources.items()
-        }
-        servers = {
-            key: servers[key] if key in servers and _is_untried(row) else row
-            for key, row in since.servers.items()
-        }
-    return DaemonState(sources, servers, since.inventory or stored.inventory)
-
-
-def _source_since(row: SourceRow, stored: SourceRow | None) -> SourceRow:
-    if stored is None:
-        return row
-    return replace(
-        row,
-        revision=row.revision or stored.revision,
-        checked_seconds=max(row.checked_seconds, stored.checked_seconds),
-        paused=row.paused or stored.paused,
-        tolerated=tuple(sorted({*row.tolerated, *stored.tolerated})),
-    )
-
-
-def _is_untried(row: ServerRow) -> bool:
-    new = ServerRow(row.environment, row.server, place=row.place)
-    return row == replace(new, since_seconds=row.since_seconds)

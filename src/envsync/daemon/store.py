@@ -1,15 +1,17 @@
 """The database of what the daemon knows of each environment and server, which survives crashes.
 
-It is a small SQLite database in the user's state directory. The copy in memory is authoritative:
-if the database cannot be written (on a full disk), the service goes on and reports that.
+It is a small SQLite database in the user's state directory. It is read once, at the start; from
+then on, the copy in memory is authoritative: if the database cannot be written (on a full disk),
+the service goes on and reports that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,9 +25,8 @@ from envsync.daemon.rows import (
     ErrorFacts,
     ServerRow,
     SourceRow,
-    merged,
 )
-from envsync.errors import error_from_json
+from envsync.errors import StorageFailed, error_from_json
 
 _BUSY_SECONDS = 5.0
 
@@ -42,6 +43,8 @@ _DROP = "DELETE FROM state WHERE kind = ? AND environment = ? AND server = ?"
 _TROUBLES = (sqlite3.Error, ValueError, TypeError, KeyError)
 """Raised for a database that cannot be opened, or has contents that envsync did not write."""
 
+_Result = TypeVar("_Result")
+
 
 class Store:
     """The database, with the `state` of the daemon in memory.
@@ -54,34 +57,30 @@ class Store:
         """Open the database, or create it.
 
         A damaged database is set aside and a new one created, because its contents can be found
-        out again; a damaged row is skipped. If the database cannot be read now (it is locked, or
-        the disk is full), the first `write_again` that can reads it. Nothing is written before
-        that, so that pauses are not lost.
+        out again; a damaged row is skipped. Raises `StorageFailed` if the database cannot be read
+        now (it is locked, or the disk is full): the pauses and half installs in it hold.
         """
         self._file = file
         self._connection: sqlite3.Connection | None = None
-        self._is_read = False
-        self.state = DaemonState()
         self.trouble = ""
         self.lost: list[str] = []
         try:
-            self._connected()
+            self.state = self._in_sound_database(self._read, "; pauses are lost")
         except _TROUBLES as error:
-            self._failed(error)
+            self.close()
+            raise StorageFailed(
+                f"the daemon's state in {file} cannot be read: {error}",
+                hint=f"end what holds it (fuser -v {shlex.quote(str(file))}), free some space on "
+                "its disk, or let this user read it; a service then starts again by itself",
+            ) from error
 
-    def _connected(self) -> sqlite3.Connection:
-        """Return the connection; the first one merges the database into `state`."""
-        if self._connection is None:
-            stored = self._opened_or_new()
-            if not self._is_read:
-                self.state = merged(stored, self.state)
-                self._is_read = True
-        assert self._connection is not None
-        return self._connection
+    def _in_sound_database(self, do: Callable[[], _Result], lost: str = "") -> _Result:
+        """Return what `do` returns; if the database is damaged, it is set aside, and `do` repeated.
 
-    def _opened_or_new(self) -> DaemonState:
+        The line about that ends with what is `lost`.
+        """
         try:
-            return self._opened()
+            return do()
         except sqlite3.OperationalError:
             raise
         except _TROUBLES:
@@ -89,22 +88,23 @@ class Store:
             aside = self._file.with_suffix(".damaged")
             with contextlib.suppress(OSError):
                 self._file.replace(aside)
-            lost = "" if self._is_read else "; pauses are lost"
             self.lost = [f"{self._file} was damaged and is now {aside.name}{lost}"]
-            return self._opened()
+            return do()
 
-    def _opened(self) -> DaemonState:
+    def _open(self) -> sqlite3.Connection:
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A write is on disk before the next step begins, unless it is part of a `transaction`.
-        connection = sqlite3.connect(
+        self._connection = connection = sqlite3.connect(
             self._file, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=8
         )
-        self._connection = connection
         # With less, a deleted journal may reappear after a power cut and undo the last write.
         connection.execute("PRAGMA synchronous = EXTRA")
         connection.execute(_TABLE)
-        state, unreadable = _state(connection)
+        return connection
+
+    def _read(self) -> DaemonState:
+        state, unreadable = _state(self._open())
         self.lost += [f"{self._file}: the state of {name} is lost" for name in unreadable]
         return state
 
@@ -141,27 +141,32 @@ class Store:
         self._write(_DROP, (_SERVER, environment, server))
 
     def write_again(self) -> None:
-        """Write everything again, in one transaction, after a write failed."""
+        """Write everything again after a write failed, in a database opened anew.
+
+        It may be another one: somebody has removed or replaced the file.
+        """
         try:
-            connection = self._connected()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("DELETE FROM state")
-            connection.executemany(_PUT, _all_values(self.state))
-            connection.execute("COMMIT")
+            self._in_sound_database(self._write_all)
             self.trouble = ""
         except _TROUBLES as error:
             self._failed(error)
 
+    def _write_all(self) -> None:
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM state")
+        connection.executemany(_PUT, _all_values(self.state))
+        connection.execute("COMMIT")
+
     def _write(self, statement: str, values: tuple[str, ...] = ()) -> None:
-        if self.trouble:
+        if self._connection is None:
             return  # `write_again` writes all rows; each try here might wait for a lock
         try:
-            self._connected().execute(statement, values)
+            self._connection.execute(statement, values)
         except _TROUBLES as error:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        """Note a failure; the next try opens the database anew, because it may be another one."""
         self.trouble = f"{self._file}: {error}"
         self.close()
 

@@ -21,8 +21,8 @@ from envsync.errors import EnvsyncError
 class TrackedSource:
     """Applies to a source's state what happens to it, keeps its row in the store, and logs.
 
-    Only this object changes that row, until the source leaves the inventory. `clock` returns
-    monotonic seconds, `wall` wall-clock time.
+    Only this object changes its `state` and that row, until the source leaves the inventory.
+    `clock` returns monotonic seconds, `wall` wall-clock time.
     """
 
     def __init__(
@@ -46,28 +46,22 @@ class TrackedSource:
         if row is None:
             row = SourceRow(self.name, tolerated=self._install_check.unfinished(only_old=True))
         row = replace(row, path=self.path, is_followed=True)
-        self._state = self._with_installers(TrackedState(row))
-        store.put_source(self._state.row)
-        if self._state.is_in_doubt:
+        self.state = self._with_installers(TrackedState(row))
+        store.put_source(self.state.row)
+        if self.state.is_in_doubt:
             settle_seconds = assignment.settle_seconds
             self._set(activity=triggers.changed(NO_ACTIVITY, self._clock(), settle_seconds))
 
     @property
-    def state(self) -> TrackedState:
-        """What is known of it. The row is the store's, which may have been read only later."""
-        return replace(self._state, row=self.row)
-
-    @property
     def row(self) -> SourceRow:
-        return self._store.state.sources[self.name]
+        return self.state.row
 
     def _set(self, **changes: Any) -> None:
         self._apply(replace(self.state, **changes))
 
     def _apply(self, after: TrackedState) -> None:
         """Put a state in force, and log what is new in it."""
-        before = self.state
-        self._state = after
+        before, self.state = self.state, after
         self._store.put_source(after.row)
         if after.activity.busy and not before.activity.busy:
             self._log.info(f"waiting for {after.activity.busy}", environment=self.name)
@@ -114,7 +108,7 @@ class TrackedSource:
     @property
     def check_seconds(self) -> float:
         """When, by the clock, the next check is due."""
-        return self._state.activity.check_seconds
+        return self.state.activity.check_seconds
 
     @property
     def look_seconds(self) -> float:

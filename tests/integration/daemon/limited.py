@@ -5,14 +5,18 @@ python -m tests.integration.daemon.limited watches|instances|disk DIRECTORY
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from envsync.daemon.rows import ServerRow, SourceRow
 from envsync.daemon.store import Store, read
 from envsync.daemon.watcher import INVENTORY, Watcher
+from envsync.errors import StorageFailed
 
 _LIMIT = "/proc/sys/user/max_inotify_{}"
 _ENOUGH = 1000
@@ -73,6 +77,10 @@ def store_on_a_full_disk(top: Path) -> None:
     store.write_again()
     assert store.trouble
     assert read(file).sources["myenv"].revision == "a" * 64
+    with contextlib.closing(Store(file)) as later:
+        assert later.state.sources["myenv"].revision == "a" * 64
+    with pytest.raises(StorageFailed, match=r"full|unable to open"):
+        Store(top / "other/daemon.sqlite")
     filler.unlink()
     store.write_again()
     assert store.trouble == ""

@@ -124,6 +124,19 @@ def test_service_starts_once_the_inventory_is_mended(unit: ServiceUnit) -> None:
     unit.wait_active()
 
 
+_UNREADABLE = "cd ~/.local/state/envsync/on-*; mv daemon.sqlite kept; mkdir daemon.sqlite"
+_READABLE = "cd ~/.local/state/envsync/on-*; rmdir daemon.sqlite; mv kept daemon.sqlite"
+
+
+def test_service_starts_once_its_state_can_be_read(unit: ServiceUnit) -> None:
+    unit.machine.run(["sh", "-ec", _UNREADABLE], user=USER)
+    unit.systemctl("restart", check=False)
+    unit.wait_journal("cannot be read: unable to open database file")
+    unit.machine.run(["sh", "-ec", _READABLE], user=USER)
+    unit.wait_active()
+    unit.wait_status(IN_STEP)
+
+
 def test_a_loop_that_hangs_is_ended_by_the_watchdog(unit: ServiceUnit) -> None:
     unit.override(_IMPATIENT)
     unit.systemctl("restart")

@@ -160,9 +160,8 @@ class SimulatedDaemon:
         self.world = {"one": "r1", "two": "r1"}
         self.checks = checks
         self.store = Store(directory / "daemon.sqlite")
-        self.store._connected().execute(
-            "PRAGMA synchronous = OFF"
-        )  # the disk is not what is tested
+        assert self.store._connection is not None
+        self.store._connection.execute("PRAGMA synchronous = OFF")  # the disk is not tested here
         log = Log(self.lines.append, {})
         self.scheduler = Scheduler(
             self.store, log, self._start, self._clock, self._wall, self._jitter

@@ -61,7 +61,8 @@ def test_many_servers_that_are_off_are_tried_together(daemon: SimulatedDaemon) -
 
 def test_rows_of_many_servers_are_written_in_one_transaction(daemon: SimulatedDaemon) -> None:
     """Each write of its own would wait for the disk, and the loop with it."""
-    connection, alone, together = daemon.store._connected(), list[str](), list[str]()
+    connection, alone, together = daemon.store._connection, list[str](), list[str]()
+    assert connection is not None
 
     def trace(statement: str) -> None:
         if "'server'" in statement:

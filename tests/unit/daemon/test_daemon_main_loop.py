@@ -17,7 +17,7 @@ from envsync.daemon.main_loop import MainLoop, run_daemon
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.settings import DaemonSettings
 from envsync.daemon.systemd.notify import Notifier
-from envsync.errors import Locked
+from envsync.errors import Locked, StorageFailed
 
 
 @pytest.fixture
@@ -134,6 +134,18 @@ def test_daemon_that_ends_with_a_bug_leaves_neither_socket_nor_lock(
         run_daemon(settings, Log(lines.append, {}), Notifier(None))
     paths = DaemonPaths.of(settings.environ, settings.hostname)
     assert "stopping" in lines[-1]
+    assert not paths.socket.exists()
+    assert paths.running_pid() is None
+
+
+def test_daemon_that_cannot_read_its_state_ends_for_systemd_to_start_it_again(
+    settings: DaemonSettings,
+) -> None:
+    paths = DaemonPaths.of(settings.environ, settings.hostname)
+    paths.database.mkdir(parents=True)
+    with pytest.raises(StorageFailed, match="unable to open") as refused:
+        run_daemon(settings, Log(lambda _: None, {}), Notifier(None))
+    assert "a service then starts again by itself" in refused.value.hint
     assert not paths.socket.exists()
     assert paths.running_pid() is None
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envsync.daemon.rows import IN_STEP, ErrorFacts
+from envsync.daemon.rows import IN_STEP
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
 from envsync.errors import NotFound
@@ -64,7 +62,7 @@ def test_a_rescan_is_spared_where_nothing_changed(daemon: SimulatedDaemon) -> No
         glance for glance in daemon.workers[-1].task.digest_checks if glance.environment == "one"
     ]
     assert (before.path, before.digest) == ("/p/envs/one", "digest r1")
-    daemon.store.put_source(replace(daemon.store.state.sources["one"], error=ErrorFacts.of(GONE)))
+    daemon.scheduler.sources["one"].failed(GONE)
     daemon.now += RESCAN
     daemon.turn()
     assert [glance.digest for glance in daemon.workers[-1].task.digest_checks] == ["", "digest r1"]

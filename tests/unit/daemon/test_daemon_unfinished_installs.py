@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from envsync.daemon import store
 from envsync.daemon.log import Log
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.rows import LAGGING
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
+from envsync.errors import StorageFailed
 from tests.unit.daemon.simulation import (
     BUSY,
     FIRST_SCANS,
@@ -63,6 +71,31 @@ def test_a_restart_does_not_push_what_is_broken(
     check_of(again, "one").seen = Observation()
     assert again.later(600) == [Task(("one",), ("a", "b"))]
     assert again.store.state.sources["one"].error is None
+
+
+def test_a_start_at_which_the_state_cannot_be_read_forgets_nothing_that_is_broken(
+    start_daemon: StartDaemon,
+    daemon: SimulatedDaemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is no start: otherwise, what is there would be taken for complete, as at a first one."""
+    check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
+    daemon.world["one"] = "half"
+    daemon.scheduler.hint(["one"])
+    daemon.later(60)
+    before = daemon.store.state.sources["one"]
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
+    database = sqlite3.connect(tmp_path / "daemon.sqlite", isolation_level=None)
+    with contextlib.closing(database):
+        database.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageFailed, match="locked"):
+            start_daemon()
+    again = start_daemon("an installer left ~umpy")
+    again.world["one"] = "half"
+    assert check_of(again, "one").known == before
+    assert again.later(300) == FIRST_SCANS
+    assert again.store.state.sources["one"].is_unfinished
 
 
 def test_install_that_ended_with_the_daemon_is_checked_before_a_push(
