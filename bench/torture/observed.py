@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envsync.agent.places.layout import environment_layout
-from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.places.records import Record, Records
+from envsync.agent.wire.checked_json import from_json
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK
 from envsync.tree.manifest import Manifest
 from tests.integration.push.places import environment
@@ -142,7 +143,7 @@ def _digest(path: str, status: os.stat_result) -> bytes:
 
 def _intended(known: Records, state: Path, live_inode: int) -> dict[int, Fingerprint]:
     """Return the live version if an interrupted switch has not written its record yet."""
-    new = record_from_json(json.loads((state / "intent.json").read_text())["new"])
+    new = from_json(Record, json.loads((state / "intent.json").read_text())["new"])
     return {live_inode: of_manifest(known.manifest(new))} if new.inode == live_inode else {}
 
 

@@ -18,7 +18,7 @@ from envsync.agent.places import locks
 from envsync.agent.places.layout import Layout, environment_layout
 from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import PushLock, nonce_at
-from envsync.agent.places.records import Record, Records, record_from_json
+from envsync.agent.places.records import Record, Records
 from envsync.agent.places.state_files import read_json, write_whole
 from envsync.agent.publishing.recovery import Recovery
 from envsync.agent.publishing.switch_site import SwitchSite
@@ -28,7 +28,7 @@ from envsync.agent.trees.changes import Moment
 from envsync.agent.trees.content_cache import ContentCache, Summary
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import NO_ROWS
-from envsync.agent.wire.checked_json import to_json
+from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import Locked
 from envsync.transport.rsync_output import Output
@@ -99,7 +99,7 @@ def test_damaged_record_is_read_as_one_or_none(layout: Layout, data: st.DataObje
     records = Records(layout)
     for record in records.all():
         assert record.number == 3
-        assert record_from_json(json.loads(json.dumps(to_json(record)))) == record
+        assert from_json(Record, json.loads(json.dumps(to_json(record)))) == record
         json.dumps(to_json(record_facts(record)))
     assert bool(records.damaged()) == (not records.all())
     records.next_number()

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
-from typing import Any, Collection, List, NamedTuple, Optional, Tuple
+from typing import Collection, List, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.checksummed_json import verified
 from envsync.agent.places.event_history import EventHistory
@@ -70,17 +70,6 @@ class Record(NamedTuple):
         return self.kept_because == TAKEN_BACK
 
 
-def record_from_json(document: Any) -> Record:
-    """Return the record of a document. Raises ValueError if it is not one.
-
-    Fields that have a default may be missing: another release can have written it.
-    """
-    try:
-        return from_json(Record, {**to_json(Record._field_defaults), **document})
-    except (AgentFailed, TypeError) as error:
-        raise ValueError(f"not a record: {error}") from error
-
-
 class RecordSurvey(NamedTuple):
     """The readable records, oldest first, and the files of those that are damaged.
 
@@ -113,8 +102,8 @@ class Records:
         records: List[Record] = []
         damaged: List[bytes] = []
         for path in [self._file(name) for name in self._names() if _FILE.match(name)]:
-            with contextlib.suppress(ValueError):
-                record = record_from_json(read_if_undamaged(path))
+            with contextlib.suppress(AgentFailed):
+                record = from_json(Record, read_if_undamaged(path))
                 # A record with another number would lead to another version's files.
                 if self._path(record.number, "json") == path:
                     records.append(record)
@@ -172,8 +161,8 @@ class Records:
         return coming if coming is not None and coming.inode == inode else self.at(inode)
 
     def _coming(self) -> Optional[Record]:
-        with contextlib.suppress(KeyError, ValueError):
-            return record_from_json(verified(read_json(self._layout.file(INTENT)))["new"])
+        with contextlib.suppress(AgentFailed, KeyError, ValueError):
+            return from_json(Record, verified(read_json(self._layout.file(INTENT)))["new"])
         return None
 
     def keep_on_record(self) -> Optional[int]:

@@ -7,7 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import INTENT, Layout
-from envsync.agent.places.records import Record, record_from_json
+from envsync.agent.places.records import Record
 from envsync.agent.places.state_files import read_json, remove_file, write_json
 from envsync.agent.wire.build_operations import Check
 from envsync.agent.wire.checked_json import from_json, to_json
@@ -47,15 +47,10 @@ def find_intent(layout: Layout) -> Intent:
     Raises `DamagedIntent` if there is none or it is damaged.
     """
     try:
-        document = verified(read_json(layout.file(INTENT)))
-        return Intent(
-            record_from_json(document["new"]),
-            None if document["kept"] is None else record_from_json(document["kept"]),
-            from_json(Check, document["check"]),
-            dict(document["event"], recovered_seconds=time.time()),
-        )
-    except (AgentFailed, KeyError, TypeError, ValueError) as error:
+        intent = from_json(Intent, verified(read_json(layout.file(INTENT))))
+    except (AgentFailed, ValueError) as error:
         raise DamagedIntent from error
+    return intent._replace(event={**intent.event, "recovered_seconds": time.time()})
 
 
 def forget_intent(layout: Layout) -> None:

@@ -10,21 +10,21 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional
 
 from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import REMOVAL
 from envsync.agent.places.live_name import LiveName
-from envsync.agent.places.records import Record, record_from_json
+from envsync.agent.places.records import Record
 from envsync.agent.places.state_files import read_json, remove_file, write_json
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switch_failures import REMOVED, failure_after_switch
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.server.filesystem import exists
 from envsync.agent.trees.snapshot import Snapshot
-from envsync.agent.wire.checked_json import to_json
-from envsync.errors import SourceRefused, StorageFailed, TargetDrifted
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TargetDrifted
 
 
 class RemovalOrder(NamedTuple):
@@ -34,6 +34,15 @@ class RemovalOrder(NamedTuple):
     record: Record
     is_new_record: bool
     by: str
+
+
+class _Note(NamedTuple):
+    """What is needed to finish a removal: which of `trees` the version becomes, and what is said of
+    it."""
+
+    record: Record
+    event: Dict[str, Any]
+    token: str
 
 
 class Remover:
@@ -66,16 +75,15 @@ class Remover:
             "when_seconds": time.time(),
             "replaced_revision": removal.expected.revision,
         }
-        token = os.urandom(8).hex()
-        note = {"record": to_json(removal.record), "event": event, "token": token}
-        write_json(self._layout.file(REMOVAL), with_checksum(note))
+        note = _Note(removal.record, event, token=os.urandom(8).hex())
+        write_json(self._layout.file(REMOVAL), with_checksum(to_json(note)))
         try:
             self._lock.sync()
             self._on_step("switch")
-            tree = self._name.take_away(token)
+            tree = self._name.take_away(note.token)
             self._on_step("switched")
             self._compare(removal, tree)
-            return self._finish(removal.record, event)
+            return self._finish(note)
         except OSError as error:
             inode = self._layout.inode()
             if inode == removal.expected.scan.inode:
@@ -104,13 +112,14 @@ class Remover:
             hint="run the same command again",
         )
 
-    def _finish(self, record: Record, event: Dict[str, Any]) -> Record:
+    def _finish(self, note: _Note) -> Record:
         """Do everything that follows the rename. May be run again after a crash."""
+        record = note.record
         self._on_step("record")
         self._records.store(record)
-        self._records.history.log(event)
+        self._records.history.log(note.event)
         # What a person removed must not be brought back unasked.
-        reason = f"removed by {event.get('who')}"
+        reason = f"removed by {note.event.get('who')}"
         self._records.held.hold(record.source_revision, reason, there=record.revision)
         remove_file(self._layout.file(REMOVAL))
         return record
@@ -123,15 +132,16 @@ class Remover:
         """Finish or forget a removal that was interrupted; return what was done, or None."""
         document = read_json(self._layout.file(REMOVAL))
         try:
-            record, event, token = _read(document)
-            taken = self._layout.tree(token)
-        except (KeyError, TypeError, ValueError):
+            note = from_json(_Note, verified(document))
+            taken = self._layout.tree(note.token)
+        except (AgentFailed, ValueError):
             return self._without_note()
+        record = note.record
         if self._took_another(record, taken):
             done = "an interrupted removal was undone"
         elif self._records.tree(record) is not None:
             self._name.sync()
-            self._finish(record, event)
+            self._finish(note)
             return "an interrupted removal was completed"
         else:
             done = "an interrupted removal had not happened"
@@ -162,9 +172,3 @@ class Remover:
         with contextlib.suppress(OSError):
             remove_file(path)
         return "the note of an interrupted removal was damaged"
-
-
-def _read(document: Any) -> Tuple[Record, Dict[str, Any], str]:
-    """Return the content of a note. Raises ValueError, KeyError or TypeError if it is damaged."""
-    note = verified(document)
-    return record_from_json(note["record"]), dict(note["event"]), str(note["token"])

@@ -33,8 +33,8 @@ def to_json(value: Any) -> Any:
 def from_json(cls: Type[T], document: Any, name: str = "") -> T:
     """Return the value of that class that a document describes; `AgentFailed` if it does not fit.
 
-    Unknown members are ignored, because a later version may write more. The error contains `name`,
-    by default the class's.
+    Unknown members are ignored and members for fields with a default may be missing, because
+    another release may write more or less. The error contains `name`, by default the class's.
     """
     result: T = _parse(cls, document, name or cls.__name__)
     return result
@@ -56,12 +56,11 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
             _parse(str, key, where): _parse(kind.__args__[1], part, where)
             for key, part in value.items()
         }
-    if isinstance(kind, type) and hasattr(kind, "_fields") and isinstance(value, dict):
+    if isinstance(kind, type) and hasattr(kind, "_field_defaults") and isinstance(value, dict):
         hints = get_type_hints(kind)
+        given = [name for name in hints if name in value or name not in kind._field_defaults]
         try:
-            fields = {
-                name: _parse(hints[name], value[name], f"{where}.{name}") for name in kind._fields
-            }
+            fields = {name: _parse(hints[name], value[name], f"{where}.{name}") for name in given}
         except KeyError as error:
             raise AgentFailed(f"received a message without {error} in {where}") from error
         return kind(**fields)

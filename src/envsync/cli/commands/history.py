@@ -107,7 +107,7 @@ def events_of(lines: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
     """
     for line in lines:
         with contextlib.suppress(AgentFailed):
-            event = from_json(Event, {**to_json(Event()), **line})
+            event = from_json(Event, line)
             yield event._replace(revision=event.revision or event.source_revision)
 
 
