@@ -7,6 +7,7 @@ import os
 import stat
 from typing import Dict, List, NamedTuple, Set
 
+from envsync.agent.server.accounts import may_change
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.trees.directory_read import open_below, opened_below, path_of
 from envsync.tree.entry import WORLD_WRITE
@@ -40,7 +41,7 @@ class DirectoryStamps:
             return
         with opened_below(directory, self._top_fd) as fd:
             status = os.fstat(fd)
-            if status.st_uid != os.geteuid() != 0:
+            if not may_change(status):
                 # Its stamps could not be restored afterwards.
                 raise PermissionError(errno.EPERM, "its directory belongs to another user")
             mode = stat.S_IMODE(status.st_mode)
@@ -58,7 +59,7 @@ class DirectoryStamps:
 
     def wish(self, path: bytes, existing: os.stat_result, live: os.stat_result) -> None:
         """Note an existing directory of this user's; it will get the stamps of the `live` one."""
-        if existing.st_uid != os.geteuid() != 0:
+        if not may_change(existing):
             return
         mode = _mode(live, existing)
         if (stat.S_IMODE(existing.st_mode), existing.st_mtime_ns) != (mode, live.st_mtime_ns):

@@ -30,6 +30,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from envsync.agent.places.state_files import group_writes
 from envsync.agent.server import posix_acl
+from envsync.agent.server.accounts import is_own
 from envsync.agent.server.filesystem import exists, mount_of
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.directory_read import open_below, opened_directory
@@ -95,7 +96,7 @@ class Layout(NamedTuple):
         mode = 0o700 if self.linked_tree() is None else 0o700 | SEARCH
         if group_writes(status):
             mode |= status.st_mode & _GROUP
-        if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
+        if is_own(status) and stat.S_IMODE(status.st_mode) != mode:
             with self.opened(self.state) as unread_fd, opened_directory(b"", unread_fd) as fd:
                 os.fchmod(fd, mode)
 
@@ -292,12 +293,12 @@ def _make_envs(directory: bytes) -> None:
 def _open_as_above(path: bytes) -> None:
     """Open `path`, if it is this user's, to a group that may write in the directory above."""
     above = os.stat(os.path.dirname(path))
-    if os.lstat(path).st_uid != os.geteuid() or not above.st_mode & stat.S_IWGRP:
+    if not is_own(os.lstat(path)) or not above.st_mode & stat.S_IWGRP:
         return
     # Through a descriptor: whoever may write above can put a link in its place at any time.
     with closing_fd(os.open(path, READ_FLAGS | os.O_DIRECTORY)) as fd:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid():
+        if not is_own(status):
             return
         mode = stat.S_IMODE(status.st_mode) | above.st_mode & _GROUP
         with contextlib.suppress(PermissionError):

@@ -17,7 +17,7 @@ from envsync.agent.places.layout import SEARCH, Layout
 from envsync.agent.places.records import Record
 from envsync.agent.places.state_files import group_writes
 from envsync.agent.server import posix_acl
-from envsync.agent.server.accounts import group_name, is_in_group, user_name
+from envsync.agent.server.accounts import group_name, is_in_group, is_own, may_change, user_name
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.directory_read import opened_directory, walk
@@ -32,7 +32,7 @@ _OPEN, _CLOSED = (0o660, 0o2770), (0o600, 0o700)
 
 def is_foreign(path: bytes) -> bool:
     """Return whether a path belongs to another user; if this user is root, none does."""
-    return os.geteuid() not in (0, os.lstat(path).st_uid)
+    return not may_change(os.lstat(path))
 
 
 def owner_finding(layout: Layout) -> Optional[Finding]:
@@ -42,7 +42,7 @@ def owner_finding(layout: Layout) -> Optional[Finding]:
     or cannot switch versions or reach what envsync keeps.
     """
     status = os.stat(layout.standing())
-    if status.st_uid == os.geteuid():
+    if is_own(status):
         return None
     owner = user_name(status.st_uid)
     message = f"{os.fsdecode(layout.live)} belongs to {owner}, not to {user_name()}"
@@ -152,7 +152,7 @@ def closed_to_publishers(layout: Layout, gid: int) -> Tuple[str, ...]:
     is_open = group_writes(status) and status.st_gid == gid and not status.st_mode & stat.S_ISVTX
     if is_open and posix_acl.grants(parent, 7):
         return ()
-    sudo = "" if status.st_uid == os.geteuid() else "sudo "
+    sudo = "" if is_own(status) else "sudo "
     return (
         f"no other member of the group can publish in {os.fsdecode(parent)} there: "
         + _opening(parent, gid, sudo),
@@ -163,7 +163,7 @@ def require_same_group(layout: Layout, gid: int) -> None:
     """Raise `PreflightRefused` if the live version is another user's and has another group."""
     with contextlib.suppress(FileNotFoundError):
         status = os.stat(layout.standing())
-        if status.st_uid != os.geteuid() and status.st_gid != gid:
+        if not is_own(status) and status.st_gid != gid:
             owner, group = user_name(status.st_uid), group_name(status.st_gid)
             raise PreflightRefused(
                 f"{owner} shares it there with the group {group}",
@@ -203,7 +203,7 @@ def was_shared(layout: Layout, record: Optional[Record]) -> bool:
         return False
     with contextlib.suppress(FileNotFoundError):  # without the lock, it may have been removed
         status = os.stat(layout.standing())
-        return os.geteuid() in (0, status.st_uid) and bool(status.st_mode & stat.S_ISGID)
+        return may_change(status) and bool(status.st_mode & stat.S_ISGID)
     return False
 
 
@@ -257,7 +257,7 @@ def _give(name: bytes, directory_fd: int, gid: int, file_mode: int, directory_mo
         status = os.fstat(fd)
         is_directory = stat.S_ISDIR(status.st_mode)
         is_plain = is_directory or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
-        if os.geteuid() not in (0, status.st_uid) or not is_plain:
+        if not may_change(status) or not is_plain:
             return
         # Set the group before the mode, so that nobody else gets access in between.
         if gid not in (-1, status.st_gid):
@@ -301,5 +301,5 @@ def _of_others(tree: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
     if os.geteuid() == 0 or not group_writes(os.lstat(tree)):
         return
     for path, status in walk(tree):
-        if status.st_uid != os.geteuid():
+        if not is_own(status):
             yield path, status

@@ -11,7 +11,7 @@ from typing import Iterator, List, Tuple
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import how_to_join
 from envsync.agent.server import posix_acl
-from envsync.agent.server.accounts import is_in_group, user_name
+from envsync.agent.server.accounts import is_in_group, is_own, user_name
 from envsync.agent.trees.directory_read import walk
 from envsync.agent.trees.set_id import mode_for
 from envsync.errors import PreflightRefused
@@ -45,7 +45,7 @@ def closed_parents(layout: Layout, gid: int) -> Tuple[str, ...]:
         is_open = status.st_mode & 0o001 or (status.st_gid == gid and status.st_mode & 0o010)
         if not is_open:
             shown = shlex.quote(os.fsdecode(path))
-            sudo = "" if status.st_uid == os.geteuid() else "sudo "
+            sudo = "" if is_own(status) else "sudo "
             warnings.append(
                 f"members of the group have no access below {os.fsdecode(path)} there: "
                 f"{sudo}chmod o+x {shown}"

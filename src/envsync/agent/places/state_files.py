@@ -13,7 +13,7 @@ import shlex
 import stat
 from typing import Any, Optional
 
-from envsync.agent.server.accounts import user_name
+from envsync.agent.server.accounts import is_own, user_name
 from envsync.agent.server.filesystem import mount_of
 from envsync.errors import PreflightRefused
 from envsync.files.whole import sync_directory, whole_file
@@ -69,7 +69,7 @@ def open_state_file(path: bytes, flags: int) -> int:
 
 def _let_group(fd: int, directory: bytes) -> None:
     status = os.fstat(fd)
-    if status.st_uid == os.geteuid() and group_writes(os.stat(directory)):
+    if is_own(status) and group_writes(os.stat(directory)):
         os.fchmod(fd, 0o660)
 
 

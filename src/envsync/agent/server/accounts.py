@@ -34,6 +34,16 @@ def is_in_group(gid: int) -> bool:
     return gid in (os.getegid(), *os.getgroups())
 
 
+def is_own(status: os.stat_result) -> bool:
+    """Return whether a file is this user's."""
+    return status.st_uid == os.geteuid()
+
+
+def may_change(status: os.stat_result) -> bool:
+    """Return whether this user may set a file's mode and times: it is theirs, or they are root."""
+    return os.geteuid() == 0 or is_own(status)
+
+
 def login_shell() -> str:
     """Return the path of this user's login shell; empty if unknown."""
     try:

@@ -11,16 +11,17 @@ import stat
 import zlib
 from typing import Optional
 
+from envsync.agent.server.accounts import is_own
 from envsync.files.whole import whole_file
 
 _SUM_BYTES = 4
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def is_own(fd: int) -> bool:
+def only_user_writes(fd: int) -> bool:
     """Return whether only this user can have written an open file."""
     status = os.fstat(fd)
-    return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
+    return is_own(status) and not status.st_mode & _OTHERS_WRITE
 
 
 def load(path: Optional[str], magic: bytes) -> Optional[bytes]:
@@ -28,7 +29,7 @@ def load(path: Optional[str], magic: bytes) -> Optional[bytes]:
     if path is None:
         return None
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        if not is_own(file.fileno()):
+        if not only_user_writes(file.fileno()):
             return None
         data = file.read()
         start = len(magic) + _SUM_BYTES

@@ -8,7 +8,7 @@ import os
 from typing import Iterator, List, Optional, Tuple
 
 from envsync.agent.server.reading import closing_fd
-from envsync.agent.server.remembered_file import is_own
+from envsync.agent.server.remembered_file import only_user_writes
 from envsync.agent.trees.directory_read import open_directory, path_of
 from envsync.agent.trees.removal import measure, remove_tree
 
@@ -36,7 +36,7 @@ def sweep_unpacked(directory: Optional[str], *, dry_run: bool) -> Tuple[int, int
 def _opened_own(path: bytes, directory_fd: Optional[int] = None) -> Iterator[int]:
     """Open a directory that only this user can write; PermissionError for another."""
     with closing_fd(open_directory(path, directory_fd)) as fd:
-        if not is_own(fd):
+        if not only_user_writes(fd):
             raise PermissionError
         yield fd
 

@@ -9,7 +9,7 @@ import struct
 import zlib
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from envsync.agent.server.remembered_file import is_own
+from envsync.agent.server.remembered_file import only_user_writes
 from envsync.files.whole import whole_file
 from envsync.tree.listing import Listing
 
@@ -114,7 +114,7 @@ _KINDS = (str, str, list, list, str, int, int)
 
 def _read_head(file: IO[bytes]) -> Optional[Head]:
     """Read a file up to the end of its head; None if damaged, or if others could write it."""
-    if not is_own(file.fileno()):
+    if not only_user_writes(file.fileno()):
         return None
     start = file.read(_START_BYTES)
     if start[: len(MAGIC)] != MAGIC:

@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import List, Optional, Sequence
 
-from envsync.agent.server.accounts import is_in_group, user_name
+from envsync.agent.server.accounts import is_in_group, is_own, user_name
 from envsync.agent.server.disk_failures import DiskTrouble, disk_trouble
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.file_hash import hash_open_file
@@ -79,7 +79,7 @@ def _how_to_read(top_fd: int, path: bytes, below: bytes, belongs: str, command: 
     except OSError:  # it is gone, or there is no /proc
         return "make it readable for this user"
     full = shlex.quote(os.fsdecode(os.path.join(top, below).rstrip(b"/")))
-    if status.st_uid == os.geteuid():
+    if is_own(status):
         return _OPEN.format(who="u", path=full)
     who, effect = ("g", "") if is_in_group(status.st_gid) else ("a", " (which lets everybody read)")
     owner = user_name(status.st_uid)
