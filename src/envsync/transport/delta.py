@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from envsync.agent.server.reading import opened_file
 from envsync.agent.staging.blocks import (
     BLOCK_BYTES,
-    COPY,
-    DATA,
+    COPY_RUN,
+    DATA_RUN,
     LARGE_BYTES,
     RUN,
     Blocks,
@@ -19,7 +20,6 @@ from envsync.agent.staging.blocks import (
     runs,
 )
 from envsync.agent.trees.directory_read import opened_directory
-from envsync.agent.trees.file_copy import opened_file
 from envsync.agent.trees.outgoing import BLOCK_BYTES as PIECE_BYTES
 from envsync.agent.trees.outgoing import GONE, HEAD
 from envsync.agent.wire.transfer_operations import BLOCKS, AskBlocks
@@ -109,9 +109,9 @@ class Patches:
             yield HEAD.pack(number, size_bytes if fd >= 0 else GONE), 0
             for first, count, data in runs(fd, size_bytes, self._known[path]) if fd >= 0 else ():
                 if data:
-                    yield RUN.pack(DATA, 0, len(data)) + data, len(data)
+                    yield RUN.pack(DATA_RUN, 0, len(data)) + data, len(data)
                 else:
-                    yield RUN.pack(COPY, first, count), count * BLOCK_BYTES
+                    yield RUN.pack(COPY_RUN, first, count), count * BLOCK_BYTES
 
 
 def new_bytes(job: Job, known: Known) -> int:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from envsync.agent.staging import blocks as blocking
 from envsync.agent.staging.blocks import (
     BLOCK_BYTES,
-    COPY,
-    DATA,
+    COPY_RUN,
+    DATA_RUN,
     RUN,
     SAMPLE_BLOCKS,
     Bases,
@@ -51,7 +51,7 @@ def stream(new: bytes, known: Blocks) -> tuple[bytes, int]:
         sent_bytes = 0
         for first, count, data in runs(fd, len(new), known):
             sent_bytes += len(data)
-            head = RUN.pack(DATA, 0, len(data)) if data else RUN.pack(COPY, first, count)
+            head = RUN.pack(DATA_RUN, 0, len(data)) if data else RUN.pack(COPY_RUN, first, count)
             parts.append(head + data)
         os.close(fd)
     return b"".join(parts), sent_bytes
@@ -140,13 +140,13 @@ def test_a_damaged_stream_makes_no_other_file(at: int, damage: bytes, gone: int)
 
 
 BROKEN = {
-    "more blocks than the file has": RUN.pack(COPY, 0, 3),
-    "no blocks": RUN.pack(COPY, 0, 0),
-    "blocks beyond all numbers": RUN.pack(COPY, 0, (1 << 32) - 1),
-    "more bytes than the file has": RUN.pack(DATA, 0, 99),
-    "no bytes": RUN.pack(DATA, 0, 0),
+    "more blocks than the file has": RUN.pack(COPY_RUN, 0, 3),
+    "no blocks": RUN.pack(COPY_RUN, 0, 0),
+    "blocks beyond all numbers": RUN.pack(COPY_RUN, 0, (1 << 32) - 1),
+    "more bytes than the file has": RUN.pack(DATA_RUN, 0, 99),
+    "no bytes": RUN.pack(DATA_RUN, 0, 0),
     "neither": RUN.pack(7, 0, 1),
-    "an end": RUN.pack(DATA, 0, 5) + b"four",
+    "an end": RUN.pack(DATA_RUN, 0, 5) + b"four",
 }
 
 

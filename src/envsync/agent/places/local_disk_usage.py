@@ -9,8 +9,8 @@ import tempfile
 from typing import Collection, Iterator, NamedTuple, Tuple
 
 from envsync.agent.server.filesystem import clone
+from envsync.agent.server.reading import opened_file
 from envsync.agent.trees.directory_read import walk
-from envsync.agent.trees.file_copy import opened_file
 
 _ALLOCATED_BYTES = 512
 """The unit of `st_blocks`, whatever the filesystem's block size is."""

@@ -15,8 +15,9 @@ from typing import Collection, Iterator, List, NamedTuple, Optional, Set
 from envsync.agent.places.directory_stamps import DirectoryStamps, is_below
 from envsync.agent.server.disk_failures import is_of_disk
 from envsync.agent.server.filesystem import mounts_below
+from envsync.agent.server.reading import opened_file
 from envsync.agent.trees.directory_read import opened_below, opened_directory
-from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file, opened_file
+from envsync.agent.trees.file_copy import UNFINISHED, copied_mode, copy_file
 from envsync.agent.trees.removal import remove_free_of_mounts
 from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.entry import join, split

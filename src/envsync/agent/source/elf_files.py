@@ -11,7 +11,7 @@ import stat
 import struct
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.server.reading import opened_file
 from envsync.agent.server.remembered_file import load, store
 from envsync.conda import elf
 from envsync.tree.entry import FILE, Entry, join
@@ -81,16 +81,11 @@ class ElfFiles(NamedTuple):
 def _read(place: bytes, entry: Entry, answer: Callable[[elf.ReadAt], bytes]) -> Tuple[bytes, bool]:
     """Return a file's answer, and whether by size and mtime it is the file in the manifest."""
     try:
-        fd = os.open(place, READ_FLAGS)
+        with opened_file(place) as fd:
+            result = answer(lambda offset, size: os.pread(fd, size, offset))
+            status = os.fstat(fd)
     except OSError:
         return b"", False
-    try:
-        result = answer(lambda offset, size: os.pread(fd, size, offset))
-        status = os.fstat(fd)
-    except OSError:
-        return b"", False
-    finally:
-        os.close(fd)
     same = status.st_size, status.st_mtime_ns
     return result, stat.S_ISREG(status.st_mode) and same == (entry.size_bytes, entry.mtime_ns)
 

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Iterator, List, Sequence, Tuple
 
-from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.server.reading import opened_file
 from envsync.agent.trees.outgoing import BLOCK_BYTES
 from envsync.agent.wire import codec
 from envsync.agent.wire.source_operations import SampleFacts
@@ -75,11 +75,7 @@ def _parts(
         path, size_bytes = items[number]
         begin = ends[number] - size_bytes
         length = min(end, ends[number]) - start
-        with contextlib.suppress(OSError):
-            fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
-            try:
-                yield os.pread(fd, length, start - begin)
-            finally:
-                os.close(fd)
+        with contextlib.suppress(OSError), opened_file(path, top_fd) as fd:
+            yield os.pread(fd, length, start - begin)
         start += length
         number += 1

@@ -15,7 +15,7 @@ import stat
 import struct
 from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from envsync.agent.server.reading import READ_FLAGS
+from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.outgoing import GONE, HEAD
@@ -26,7 +26,7 @@ LARGE_BYTES = 8 << 20
 """Smaller files are sent in less time than asking for digests takes."""
 
 BLOCK_BYTES = 1 << 16
-DIGEST_BYTES = 16
+BLOCK_DIGEST_BYTES = 16
 SAMPLE_BLOCKS = 64
 """The number of blocks compared before all blocks of a file are hashed on both ends."""
 
@@ -36,11 +36,11 @@ COUNT = struct.Struct("<II")
 RUN = struct.Struct("<BII")
 """A run's kind, its first block, and the number of blocks to copy or of bytes that follow."""
 
-COPY, DATA = 0, 1
+COPY_RUN, DATA_RUN = 0, 1
 
 
 def block_digest(block: bytes) -> bytes:
-    return hashlib.sha256(block).digest()[:DIGEST_BYTES]
+    return hashlib.sha256(block).digest()[:BLOCK_DIGEST_BYTES]
 
 
 def read_block(fd: int, number: int) -> bytes:
@@ -84,13 +84,12 @@ class Bases:
         if fd < 0:
             return COUNT.pack(0, 0)
         try:
-            count = min(os.fstat(fd).st_size, 2 * size_bytes) // BLOCK_BYTES
-            which = numbers(count, is_sample)
-            digests = [block_digest(os.pread(fd, BLOCK_BYTES, n * BLOCK_BYTES)) for n in which]
+            with closing_fd(fd):
+                count = min(os.fstat(fd).st_size, 2 * size_bytes) // BLOCK_BYTES
+                which = numbers(count, is_sample)
+                digests = [block_digest(os.pread(fd, BLOCK_BYTES, n * BLOCK_BYTES)) for n in which]
         except OSError:
             return COUNT.pack(0, 0)  # unreadable here, so the source sends it
-        finally:
-            os.close(fd)
         return COUNT.pack(count, len(digests)) + b"".join(digests)
 
 
@@ -132,9 +131,9 @@ class Patching(Incoming):
         if len(view) < RUN.size:
             return 0
         kind, first, count = RUN.unpack_from(view)
-        if kind == DATA and 0 < count <= self._open.left:
+        if kind == DATA_RUN and 0 < count <= self._open.left:
             self._coming = count
-        elif kind == COPY and 0 < count * BLOCK_BYTES <= self._open.left:
+        elif kind == COPY_RUN and 0 < count * BLOCK_BYTES <= self._open.left:
             self._copy(first, count)
         else:
             raise TransferFailed("the stream has an invalid part of a file")
@@ -193,11 +192,11 @@ def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
             raise ValueError("incomplete digests")
         count, digests = COUNT.unpack_from(payload, position)
         position += COUNT.size
-        end = position + digests * DIGEST_BYTES
+        end = position + digests * BLOCK_DIGEST_BYTES
         if not digests <= count <= 2 * size_bytes // BLOCK_BYTES or end > len(payload):
             raise ValueError("incomplete digests")
-        marks = range(position, end, DIGEST_BYTES)
-        found.append(Blocks(count, [payload[at : at + DIGEST_BYTES] for at in marks]))
+        marks = range(position, end, BLOCK_DIGEST_BYTES)
+        found.append(Blocks(count, [payload[at : at + BLOCK_DIGEST_BYTES] for at in marks]))
         position = end
     if position != len(payload):
         raise ValueError("more digests than requested")

@@ -6,11 +6,11 @@ import contextlib
 import errno
 import os
 import stat
-from typing import ContextManager, Optional, Tuple
+from typing import Tuple
 
 from envsync.agent.server.disk_failures import is_of_disk
 from envsync.agent.server.filesystem import clone
-from envsync.agent.server.reading import READ_FLAGS, closing_fd
+from envsync.agent.server.reading import closing_fd, opened_file
 from envsync.agent.trees.file_hash import READ_BYTES
 from envsync.agent.trees.set_id import mode_for
 from envsync.tree.entry import WORLD_WRITE
@@ -22,11 +22,6 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_ATTEMPTS = 3
 
 
-def opened_file(path: bytes, directory_fd: Optional[int] = None) -> ContextManager[int]:
-    """Open a file for reading, without following symlinks, until the block ends."""
-    return closing_fd(os.open(path, READ_FLAGS, dir_fd=directory_fd))
-
-
 def copy_file(path: bytes, from_fd: int, to_fd: int) -> None:
     """Copy a file to the same path below another open directory, where nothing exists yet.
 
@@ -36,16 +31,14 @@ def copy_file(path: bytes, from_fd: int, to_fd: int) -> None:
     with opened_file(path, from_fd) as old:
         if not stat.S_ISREG(os.fstat(old).st_mode):
             return
-        new = os.open(path, _NEW_FILE, UNFINISHED, dir_fd=to_fd)
-        try:
-            _copy(old, new)
-        except BaseException:
-            # A part of a file would be worse than none.
-            with contextlib.suppress(OSError):
-                os.unlink(path, dir_fd=to_fd)
-            raise
-        finally:
-            os.close(new)
+        with closing_fd(os.open(path, _NEW_FILE, UNFINISHED, dir_fd=to_fd)) as new:
+            try:
+                _copy(old, new)
+            except BaseException:
+                # A part of a file would be worse than none.
+                with contextlib.suppress(OSError):
+                    os.unlink(path, dir_fd=to_fd)
+                raise
 
 
 def copied_mode(old: os.stat_result, new: os.stat_result) -> int:

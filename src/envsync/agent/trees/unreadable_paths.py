@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence
 
 from envsync.agent.server.accounts import is_in_group, is_own, user_name
 from envsync.agent.server.disk_failures import DiskTrouble, disk_trouble
-from envsync.agent.server.reading import READ_FLAGS, closing_fd
+from envsync.agent.server.reading import opened_file
 from envsync.agent.trees.file_hash import hash_open_file
 from envsync.errors import Hint, SourceRefused, StorageFailed
 
@@ -49,7 +49,7 @@ def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
 def _trouble_in_reading(top_fd: int, path: bytes) -> Optional[DiskTrouble]:
     """Return the disk's trouble when a file is read (now), or None."""
     try:
-        with closing_fd(os.open(path, READ_FLAGS, dir_fd=top_fd)) as fd:
+        with opened_file(path, top_fd) as fd:
             hash_open_file(fd)
     except OSError as error:
         return disk_trouble(error)
