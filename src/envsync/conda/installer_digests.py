@@ -28,7 +28,9 @@ def in_conda_record(content: bytes) -> Iterator[FileDigest]:
     document = json_object(content)
     paths_data = document.get("paths_data", document)
     noted = paths_data.get("paths") if isinstance(paths_data, dict) else None
-    for row in noted if isinstance(noted, list) else ():
+    if not isinstance(noted, list):
+        return
+    for row in noted:
         path, digest = _of_row(row)
         if path and b"\0" not in path and len(digest) == _DIGEST_BYTES:
             yield path, digest

@@ -92,7 +92,9 @@ def placeholders(content: bytes) -> Dict[bytes, Placeholder]:
 
 def declarations(content: bytes) -> Iterator[Declaration]:
     """Yield the files into which conda wrote the prefix according to a record."""
-    for match in _FLAT_OBJECT.finditer(content) if _DECLARED in content else ():
+    if _DECLARED not in content:
+        return
+    for match in _FLAT_OBJECT.finditer(content):
         if _DECLARED in match.group():
             yield from _declaration(match.group())
 

@@ -134,8 +134,10 @@ def _of_conda(record: Dict[str, Any]) -> CondaRequirement:
 def _metadata_of(record: Dict[str, Any]) -> Set[bytes]:
     """Return the Python metadata directories that a conda package installed, under any name."""
     files = record.get("files")
-    directories = set()
-    for path in files if isinstance(files, list) else ():
+    directories: Set[bytes] = set()
+    if not isinstance(files, list):
+        return directories
+    for path in files:
         match = _METADATA.match(path) if isinstance(path, str) else None
         if match:
             directories.add(path_bytes(match.group(1)))
@@ -226,12 +228,14 @@ def requested_specs(history: str) -> Tuple[str, ...]:
     specs: Dict[str, str] = {}
     for line in history.splitlines():
         match = _SPECS.match(line)
-        for spec in map(_spec_to_take, _listed(match.group(2)) if match else ()):
-            name = spec_name(spec)
-            if match is not None and match.group(1) in ("update", "install"):
-                specs[name] = spec
-            elif match is not None and match.group(1) == "remove":
-                specs.pop(name, None)
+        if match is None:
+            continue
+        kind, listed = match.groups()
+        for spec in map(_spec_to_take, _listed(listed)):
+            if kind in ("update", "install"):
+                specs[spec_name(spec)] = spec
+            elif kind == "remove":
+                specs.pop(spec_name(spec), None)
     return tuple(specs[name] for name in sorted(specs) if name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 FILE = 1
 DIRECTORY = 2
@@ -75,7 +75,7 @@ def join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-def split(path: bytes) -> tuple[bytes, bytes]:
+def split(path: bytes) -> Tuple[bytes, bytes]:
     """Return the directory and the name of a relative path."""
     directory, _, name = path.rpartition(b"/")
     return directory, name

@@ -136,7 +136,9 @@ def that_may_hold(
             return
         together = b"".join([listing for _, listing in some])
         near = [mark for mark in marks if mark in together]
-        for path, listing in some if near else ():
+        if not near:
+            continue
+        for path, listing in some:
             if any(mark in listing for mark in near):
                 yield path, listing
 

@@ -112,8 +112,8 @@ def _translate_component(token: str) -> bytes:
 
 def _translate_class(inner: str) -> bytes:
     """Translate the inside of `[...]`: a leading `!` negates, `a-z` is a range of ASCII."""
-    negated = inner.startswith("!")
-    rest = inner[negated:]
+    is_negated = inner.startswith("!")
+    rest = inner[1:] if is_negated else inner
     members: List[str] = []
     while rest:
         low, high = rest[0], rest[2:3]
@@ -125,4 +125,4 @@ def _translate_class(inner: str) -> bytes:
             rest = rest[1:]
     encoded = (char.encode("utf-8", "surrogateescape") for char in members if char != "/")
     either = b"|".join(map(re.escape, encoded)) or b"(?!)"
-    return b"(?!%s)%s" % (either, _ANY_CHARACTER) if negated else b"(?:%s)" % either
+    return b"(?!%s)%s" % (either, _ANY_CHARACTER) if is_negated else b"(?:%s)" % either

@@ -7,7 +7,7 @@ the staging tree into the source's.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, List, Mapping, Protocol, Sequence, Set, Tuple
+from typing import Collection, Dict, List, Mapping, Optional, Protocol, Sequence, Set, Tuple
 
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, Entry, join
 from envsync.tree.listing import decode, that_may_hold
@@ -92,7 +92,7 @@ class _Work:
         if needed:
             self._need(directory, needed)
 
-    def _is_needed(self, path: bytes, new: Entry, old: Entry | None) -> bool:
+    def _is_needed(self, path: bytes, new: Entry, old: Optional[Entry]) -> bool:
         """Return whether `new` is a file of no link group that must be made; plan other steps."""
         if new == old:
             return False
@@ -123,7 +123,9 @@ class _Work:
         for entry in files:
             # Only the hash is kept: two contents that collide cost some time and nothing else.
             mark = hash(entry.content)
-            (self._repeated if mark in self._contents else self._contents).add(mark)
+            if mark in self._contents:
+                self._repeated.add(mark)
+            self._contents.add(mark)
 
     def resolve_groups(self) -> None:
         """Plan to make each hard-link group that is not already right, from its first name."""
@@ -190,7 +192,7 @@ class _Work:
 
     def _held(
         self, path: bytes, entry: Entry, held: Sequence[Mapping[bytes, Collection[bytes]]]
-    ) -> Tuple[int, bytes] | None:
+    ) -> Optional[Tuple[int, bytes]]:
         for number, places in enumerate(held):
             paths = places.get(entry.content)
             if paths:

@@ -37,7 +37,7 @@ def main() -> None:
     Process(source, sink, helpers).serve()
 
 
-def _private_descriptors() -> tuple[int, int]:
+def _private_descriptors() -> Tuple[int, int]:
     """Return the session's two descriptors, out of reach of code that prints or reads."""
     source, sink = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)

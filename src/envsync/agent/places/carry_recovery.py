@@ -85,8 +85,8 @@ def _left_open(recorded: Manifest, present: Manifest) -> Iterator[bytes]:
 def _stamp(top_fd: int, recorded: Manifest, directories: Set[bytes]) -> None:
     """Restore the modes and mtimes of directories, children first."""
     for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
-        of = recorded.find(path) if path else recorded
-        if of is not None:
+        was = recorded.find(path) if path else recorded
+        if was is not None:
             with contextlib.suppress(OSError), opened_below(path, top_fd) as fd:
-                os.chmod(path_of(fd), of.mode)
-                os.utime(path_of(fd), ns=(of.mtime_ns, of.mtime_ns))
+                os.chmod(path_of(fd), was.mode)
+                os.utime(path_of(fd), ns=(was.mtime_ns, was.mtime_ns))

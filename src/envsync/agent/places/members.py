@@ -287,8 +287,9 @@ def why_unremovable(tree: bytes, kept_because: str = "") -> str:
         owner = user_name(os.lstat(tree).st_uid)
         option = " --drifted" if kept_because else ""
         return f"it belongs to {owner}, who can remove it with `envsync gc{option}`"
-    for mount in mounted_within(tree):
-        return f"something is mounted in it, at {os.fsdecode(mount)}: unmount it there"
+    mounts = mounted_within(tree)
+    if mounts:
+        return f"something is mounted in it, at {os.fsdecode(mounts[0])}: unmount it there"
     for path, status in _of_others(tree):
         full = os.path.join(tree, path)
         if stat.S_ISDIR(status.st_mode) and not os.access(full, _USE):

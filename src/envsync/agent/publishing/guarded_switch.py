@@ -132,7 +132,7 @@ class Publisher:
             is_live = self._is_live(switch.new)
             if is_live and isinstance(failure, OSError):
                 raise failure_despite(failure, switch.unrecorded()) from failure
-            if is_live is not False:
+            if is_live or is_live is None:
                 raise
             with contextlib.suppress(OSError):
                 if switch.expected is not None:

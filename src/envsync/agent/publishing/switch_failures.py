@@ -28,7 +28,9 @@ REMOVED = Unrecorded(
 def failure_after_switch(error: OSError, switch: Unrecorded) -> Optional[EnvsyncError]:
     """Return the error if a disk fails what follows a switch; None if something else does."""
     trouble = disk_trouble(error)
-    return trouble and trouble.failure(
+    if trouble is None:
+        return None
+    return trouble.failure(
         f"{switch.message}: {trouble.reason}", f"{switch.command} to complete it", error
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import Iterator, NamedTuple, Optional, Type, Union
+from typing import Iterator, NamedTuple, Optional, Tuple, Type, Union
 
 from envsync.agent.server.filesystem import Space
 from envsync.errors import EnvsyncError, Hint, NoSpace, StorageFailed
@@ -121,9 +121,10 @@ def error_text(error: Union[EnvsyncError, OSError]) -> str:
 def storage_failure(error: OSError) -> Optional[EnvsyncError]:
     """Return the error for people when nothing was switched; None if it is no disk trouble."""
     trouble = disk_trouble(error)
-    return trouble and trouble.failure(
-        f"{trouble.reason}; the live environment is untouched", "try again", error
-    )
+    if trouble is None:
+        return None
+    message = f"{trouble.reason}; the live environment is untouched"
+    return trouble.failure(message, "try again", error)
 
 
 @contextlib.contextmanager
@@ -141,7 +142,9 @@ def space_guard() -> Iterator[None]:
 def failure_here(error: OSError) -> Optional[EnvsyncError]:
     """Return the error for a disk of the machine that the command runs on; None as above."""
     trouble = disk_trouble(error)
-    return trouble and trouble.kind(
+    if trouble is None:
+        return None
+    return trouble.kind(
         f"a disk of this machine cannot be used: {error_text(error)}",
         hint="`df -h`, `df -i` and `dmesg` show which, and why",
     )
@@ -160,7 +163,7 @@ def failure_of(error: Union[EnvsyncError, OSError], server: str) -> EnvsyncError
     return failure
 
 
-def _paths(error: OSError) -> tuple[str, ...]:
+def _paths(error: OSError) -> Tuple[str, ...]:
     """Return the error's path; none if it is relative to an open directory, which helps nobody."""
     name = error.filename
     return (os.fsdecode(name),) if isinstance(name, (str, bytes)) and os.path.isabs(name) else ()

@@ -65,8 +65,10 @@ class HelperProcesses:
         if threading.active_count() > 1:
             return cls()
         count = min(PROCESSES_MAX, len(os.sched_getaffinity(0))) - 1
+        if not caller_shares:
+            count = max(1, count)
         helpers: List[_Helper] = []
-        for _ in range(count if caller_shares else max(1, count)):
+        for _ in range(count):
             helper = _fork(work)
             if helper is None:
                 break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.file_workers import WORKER_MARK
@@ -87,19 +87,17 @@ def _others_below(users: Dict[int, int], tops: Tuple[bytes, ...]) -> Iterator[Pr
 def processes_of_others(paths: Sequence[bytes]) -> Tuple[Tuple[ProcessUse, float], ...]:
     """Return other users' processes whose command lines name a path, and when each began."""
     tops = tuple(path + b"/" for path in paths)
-    return tuple(
-        (use, began)
-        for use in _others_below(_users_by_pid(), tops)
-        for began in _began_seconds(use.pid)
-    )
+    began = ((use, _began_seconds(use.pid)) for use in _others_below(_users_by_pid(), tops))
+    return tuple((use, seconds) for use, seconds in began if seconds is not None)
 
 
-def _began_seconds(pid: int) -> Iterator[float]:
-    """Yield when a process began, unless it has ended."""
+def _began_seconds(pid: int) -> Optional[float]:
+    """Return when a process began; None if it has ended."""
     with contextlib.suppress(OSError, IndexError):
         ticks = int(proc_content(pid, "stat").rpartition(b")")[2].split()[19])
         booted_seconds = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-        yield booted_seconds + ticks / os.sysconf("SC_CLK_TCK")
+        return booted_seconds + ticks / os.sysconf("SC_CLK_TCK")
+    return None
 
 
 def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...]]:
@@ -108,8 +106,10 @@ def processes_below(paths: Sequence[bytes]) -> Dict[bytes, Tuple[ProcessUse, ...
     Agents that run from a path are included, but not those that only read there.
     """
     tops = {path: os.path.realpath(path) + b"/" for path in paths}
+    if not paths:
+        return {}
     uses_below: Dict[bytes, List[ProcessUse]] = {path: [] for path in paths}
-    for seen in _own_processes(_own_pids(), with_readers=True) if paths else ():
+    for seen in _own_processes(_own_pids(), with_readers=True):
         for path, top in tops.items():
             if seen.is_below(top):
                 uses_below[path].append(seen.use)
@@ -197,11 +197,14 @@ def mapped_for_writing(path: bytes) -> Iterator[Tuple[int, bytes]]:
     top = os.path.realpath(path) + b"/"
     for pid in _own_pids():
         maps = _maps(pid)
-        for line in maps.splitlines() if top in maps else ():
+        if top not in maps:
+            continue
+        for line in maps.splitlines():
             fields = line.split(None, 5)
-            is_shared_and_writable = fields[1][1:4:2] == b"ws"
-            if is_shared_and_writable and len(fields) == 6 and fields[5].startswith(top):
-                yield pid, fields[5][len(top) :]
+            permissions, mapped = fields[1], b"".join(fields[5:])
+            is_shared_and_writable = b"s" in permissions and b"w" in permissions
+            if is_shared_and_writable and mapped.startswith(top):
+                yield pid, mapped[len(top) :]
 
 
 def _maps(pid: int) -> bytes:

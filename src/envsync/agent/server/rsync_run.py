@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import IO, Callable, Deque, Iterable, Iterator, List, Mapping, Sequence
+from typing import IO, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Sequence
 
 IO_TIMEOUT_SECONDS = 60
 """The value for rsync's own `--timeout`."""
@@ -31,7 +31,7 @@ if os.getppid() == int(sys.argv[1]):
 _PREFIX_OF_SETTINGS = "RSYNC_"
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
+def environment(environ: Mapping[str, str]) -> Dict[str, str]:
     """Return rsync's environment: with untranslated messages, without the user's settings."""
     kept = {
         name: value for name, value in environ.items() if not name.startswith(_PREFIX_OF_SETTINGS)

@@ -27,8 +27,10 @@ def installers_at_work(environment: Iterable[bytes]) -> Iterator[Tuple[str, int]
     """
     names = {name for path in environment for name in (path, os.path.realpath(path))}
     for process in _running_installers():
-        for at_work in {installer_at_work(process, name) for name in names} - {None}:
-            yield str(at_work), process.pid
+        found = (installer_at_work(process, name) for name in names)
+        at_work = next(filter(None, found), None)
+        if at_work is not None:
+            yield at_work, process.pid
 
 
 def _running_installers() -> Iterator[RunningInstaller]:

@@ -96,6 +96,8 @@ def _kernelspecs(source: SourceVersion) -> Iterator[OutsidePath]:
     here = source.known_as
     base, envs = os.path.split(os.path.dirname(os.fsdecode(here)))
     places = kernelspecs.directories(os.environ, home(os.environ), base)
-    for place in places if envs == "envs" else places[:1]:
+    if envs != "envs":
+        places = places[:1]
+    for place in places:
         for path, message in kernelspecs.outside(place, {here, source.stands_at}):
             yield OutsidePath(path, message)

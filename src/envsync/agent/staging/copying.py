@@ -89,7 +89,9 @@ class Copying:
                 self._helpers.begin(number, (COPY, self._order(busy[number])))
             if pending:
                 self._copy(_each(pending.pop(0)), fds)
-            for number in self._helpers.answered(busy, may_wait=not pending) if busy else ():
+            if not busy:
+                continue
+            for number in self._helpers.answered(busy, may_wait=not pending):
                 batch = busy.pop(number)
                 if self._collect(batch, self._helpers.finish(number)):
                     idle.append(number)

@@ -161,11 +161,13 @@ class Elsewhere:
 
     def _cached(self, packages: Collection[bytes], contents: Set[bytes]) -> Dict[bytes, bytes]:
         """Return paths below conda's package cache for the contents found there."""
+        if not contents:
+            return {}
         releases = [found.group(1) for found in map(_RELEASE.match, sorted(packages)) if found]
         return _first(
             (
                 (join(release, path), digest)
-                for release in (releases if contents else ())
+                for release in releases
                 for path, digest in installer_digests.in_conda_record(
                     _read(os.path.join(self._cache_path(release), b"info", b"paths.json"))
                 )

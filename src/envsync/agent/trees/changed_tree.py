@@ -47,10 +47,10 @@ class ChangedTree:
         """
         for directory, named in list(self._changed.items()):
             cached = join(directory, CACHE_DIRECTORY)
-            known = self._known.get(cached)
-            for entry in listings.decode(known.listing) if known else ():
-                source = source_of(entry.name)
-                if source in named and entry.kind == FILE:
+            if cached not in self._known:
+                continue
+            for entry in listings.decode(self._known[cached].listing):
+                if source_of(entry.name) in named and entry.kind == FILE:
                     self.change(join(cached, entry.name), None)
 
     def result(self) -> Changed:

@@ -67,7 +67,8 @@ class Moment(NamedTuple):
         was_set = abs(min(_readings())[1] - self.ahead_ns) > _CLOCK_TOLERANCE_NS
         age_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - self.read_ns
         is_young = 0 <= age_ns <= _READ_AGAIN_NS
-        return is_young and not was_set and self.boot == machine.boot_id() != ""
+        is_same_boot = self.boot != "" and self.boot == machine.boot_id()
+        return is_young and not was_set and is_same_boot
 
 
 def _readings() -> Iterator[Tuple[int, int]]:
@@ -147,9 +148,10 @@ def _shares(partition: Partition, count: int, top_fd: int) -> Iterator[_FindShar
 
     Directories that are gone are left out: their removal changed the directory they were in.
     """
-    parts = [partition.parts[number::count] for number in range(count)]
-    for part in parts if partition.parts else [((b"",),)]:
-        places = [place for pieces in part for place in pieces if _is_there(top_fd, place)]
+    parts = partition.parts or ((b"",),)
+    for number in range(count):
+        share = parts[number::count]
+        places = [place for pieces in share for place in pieces if _is_there(top_fd, place)]
         if places:
             yield places, []
     upper = [place for place in partition.upper if _is_there(top_fd, place)]

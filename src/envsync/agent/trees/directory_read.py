@@ -33,12 +33,12 @@ class ForeignDevice(Exception):
     """Raised for a directory on another filesystem than the tree."""
 
 
-def open_directory(path: bytes, top_fd: int | None = None) -> int:
+def open_directory(path: bytes, top_fd: Optional[int] = None) -> int:
     """Open a directory, but not a symlink to one; `path` is relative to `top_fd` if given."""
     return os.open(path or b".", _DIRECTORY_FLAGS, dir_fd=top_fd)
 
 
-def open_unread(path: bytes, top_fd: int | None = None) -> int:
+def open_unread(path: bytes, top_fd: Optional[int] = None) -> int:
     """Open a directory, though it may not be readable, to use what is in it by name."""
     return os.open(path or b".", _UNREAD_FLAGS, dir_fd=top_fd)
 
@@ -46,11 +46,9 @@ def open_unread(path: bytes, top_fd: int | None = None) -> int:
 def open_below(path: bytes, top_fd: int) -> int:
     """Open a directory of a tree like `open_unread`, following no symlink on the way there."""
     fd = open_unread(b"", top_fd)
-    for name in path.split(b"/") if path else ():
-        try:
+    for name in filter(None, path.split(b"/")):
+        with closing_fd(fd):
             below = open_unread(name, fd)
-        finally:
-            os.close(fd)
         fd = below
     return fd
 
@@ -65,7 +63,7 @@ def path_of(fd: int) -> bytes:
     return b"/proc/self/fd/%d" % fd
 
 
-def opened_directory(path: bytes, top_fd: int | None = None) -> ContextManager[int]:
+def opened_directory(path: bytes, top_fd: Optional[int] = None) -> ContextManager[int]:
     """Do `open_directory` until the block ends."""
     return closing_fd(open_directory(path, top_fd))
 

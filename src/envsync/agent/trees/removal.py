@@ -40,9 +40,9 @@ def remove_trees(paths: Sequence[bytes], directory_fd: int) -> None:
     with contextlib.suppress(OSError):  # without /proc, mounts are unknown
         top = os.readlink(path_of(directory_fd))
         mounts = mounted_within(top)
-    for path in paths if mounts else ():
-        above = os.path.join(top, path) + b"/"
-        _refuse(mount for mount in mounts if (mount + b"/").startswith(above))
+    if mounts:
+        tops = tuple(os.path.join(top, path) + b"/" for path in paths)
+        _refuse(mount for mount in mounts if (mount + b"/").startswith(tops))
     for path in paths:
         remove_free_of_mounts(path, directory_fd)
 
