@@ -20,8 +20,8 @@ class BusySign(NamedTuple):
     """A sign that an environment is busy; `blocking` if it forbids a push instead of warning."""
 
     message: str
-    blocking: bool
     path: bytes
+    blocking: bool
 
 
 def signs(paths: Iterable[Tuple[bytes, float]], now_seconds: float) -> Tuple[BusySign, ...]:
@@ -34,11 +34,11 @@ def signs(paths: Iterable[Tuple[bytes, float]], now_seconds: float) -> Tuple[Bus
     result = []
     leftovers, has_history = _leftovers(paths)
     for path, changed_seconds in leftovers:
-        young = abs(now_seconds - changed_seconds) < YOUNG_SECONDS
+        is_young = abs(now_seconds - changed_seconds) < YOUNG_SECONDS
         message = f"an installer left {path.decode('utf-8', 'backslashreplace')}"
-        result.append(BusySign(message, young, path))
+        result.append(BusySign(message, path, blocking=is_young))
     if not has_history:
-        result.append(BusySign("it has no conda-meta/history", True, HISTORY))
+        result.append(BusySign("it has no conda-meta/history", HISTORY, blocking=True))
     return tuple(result)
 
 

@@ -68,7 +68,7 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
     An older C library is a warning, given only if there is no refusal.
     """
     reasons = [
-        Mismatch(f"the source is for {noun} {mine}, the target is {its}", True)
+        Mismatch(f"the source is for {noun} {mine}, the target is {its}", refused=True)
         for noun, mine, its in (
             ("the system", source.system, target.system),
             ("the architecture", kernel_machine(source.machine), kernel_machine(target.machine)),
@@ -82,7 +82,7 @@ def mismatches(source: Platform, target: Platform) -> Tuple[Mismatch, ...]:
             f"the target's {target.libc or 'C library'} {its} is older than the source's {mine}: "
             "what was compiled on the source may not run there"
         )
-        reasons.append(Mismatch(message, False))
+        reasons.append(Mismatch(message, refused=False))
     return tuple(reasons)
 
 

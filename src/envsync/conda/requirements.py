@@ -216,7 +216,9 @@ def _egg_links(paths: Iterable[bytes], read: ReadFile, known: Set[str]) -> List[
         name = match.group(1).decode("utf-8", "backslashreplace")
         place = (read(path) or b"").split(b"\n")[0].decode("utf-8", "replace").strip()
         if place.startswith("/") and normalized(name) not in known:
-            requirements.append(PipRequirement(name, "", "file://" + place, True, True))
+            requirements.append(
+                PipRequirement(name, "", "file://" + place, editable=True, requested=True)
+            )
     return requirements
 
 

@@ -14,7 +14,7 @@ from envsync.errors import InventoryError, listed
 from envsync.inventory import names, ranges
 from envsync.inventory.identity import own_server_names
 from envsync.tree.environment_name import BASE
-from envsync.tree.sharing import Share
+from envsync.tree.sharing import WRITE, Share
 
 MethodName = Literal["auto", "mirror", "pack", "rebuild"]
 InUse = Literal["publish", "wait", "fail"]
@@ -145,7 +145,7 @@ class Inventory:
         """
         shares = [entry.share for entry in self.servers if entry.name == server]
         shares += [entry.share for entry in self.environments]
-        groups = (share.group for share in shares if share is not None and share.mode == "write")
+        groups = (share.group for share in shares if share is not None and share.access == WRITE)
         return next(groups, "")
 
     def targets(self, environment_name: str) -> tuple[Server, ...]:

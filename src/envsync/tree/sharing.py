@@ -18,29 +18,29 @@ READ, WRITE = "read", "write"
 
 
 class Share(NamedTuple):
-    """A group of the server, by name, and what its members may do: `read` or `write`."""
+    """A group of the server, by name, and its members' access: `READ` or `WRITE`."""
 
     group: str
-    mode: str
+    access: str
 
     def __str__(self) -> str:
-        return f"{self.group} may {self.mode}"
+        return f"{self.group} may {self.access}"
 
 
-def group_bits(what: str) -> int:
-    """Return which of the owner's bits (of 7) a group has that may do `what`."""
-    return 0o7 if what == WRITE else 0o5
+def group_bits(access: str) -> int:
+    """Return which of the owner's bits (of 7) a group with this access has."""
+    return 0o7 if access == WRITE else 0o5
 
 
-def shared_mode(mode: int, what: str, *, is_directory: bool) -> int:
-    """Return the mode of an entry whose group may do `what` (`READ` or `WRITE`)."""
-    mode |= ((mode >> 6) & group_bits(what)) << 3
-    if what == READ:
+def shared_mode(mode: int, access: str, *, is_directory: bool) -> int:
+    """Return the mode of an entry whose group has this access."""
+    mode |= ((mode >> 6) & group_bits(access)) << 3
+    if access == READ:
         mode &= ~stat.S_IWGRP
     return mode | stat.S_ISGID if is_directory else mode
 
 
-def shared(manifest: Manifest, what: str) -> Manifest:
+def shared(manifest: Manifest, access: str) -> Manifest:
     """Return the manifest with the modes of a shared environment."""
     directories: Dict[bytes, Listing] = {}
     for path, listing in manifest.directories.items():
@@ -48,10 +48,10 @@ def shared(manifest: Manifest, what: str) -> Manifest:
             entry
             if entry.kind == SYMLINK
             else entry._replace(
-                mode=shared_mode(entry.mode, what, is_directory=entry.kind == DIRECTORY)
+                mode=shared_mode(entry.mode, access, is_directory=entry.kind == DIRECTORY)
             )
             for entry in listings.decode(listing)
         ]
         directories[path] = listings.encode(entries)
-    top = shared_mode(manifest.mode, what, is_directory=True)
+    top = shared_mode(manifest.mode, access, is_directory=True)
     return Manifest(directories, top, manifest.mtime_ns)

@@ -61,12 +61,12 @@ def obstacle_finding(layout: Layout) -> Optional[Finding]:
     try:
         names = obstacles(layout.live)
     except PermissionError:
-        return Finding(READ_ONLY, f"{where} is not readable", True)
+        return Finding(READ_ONLY, f"{where} is not readable", blocking=True)
     if names:
         message = f"{where} has no conda, but contains other entries: {listed(names, _SHOWN)}"
-        return Finding(IN_THE_WAY, message, True)
+        return Finding(IN_THE_WAY, message, blocking=True)
     if not os.access(layout.live, os.W_OK | os.X_OK):
-        return Finding(READ_ONLY, f"{where} is not writable", True)
+        return Finding(READ_ONLY, f"{where} is not writable", blocking=True)
     return None
 
 

@@ -24,7 +24,7 @@ def busy_findings(scanned: Scan, layout: Layout) -> Tuple[Finding, ...]:
     candidates = ((path, time_ns / 1e9) for path, time_ns in busy_candidates_of(scanned))
     signs = busy.signs(candidates, time.time())
     left = tuple(
-        Finding(_NO_HISTORY if sign.path == HISTORY else BUSY, sign.message, sign.blocking)
+        Finding(_NO_HISTORY if sign.path == HISTORY else BUSY, sign.message, blocking=sign.blocking)
         for sign in signs
     )
     at_work = installer_findings(layout)
@@ -51,7 +51,7 @@ def live_busy_findings(
 def installer_findings(layout: Layout) -> Tuple[Finding, ...]:
     """Return this user's installers that change the environment now, under any of its names."""
     return tuple(
-        Finding(BUSY, f"{name} (process {pid}) is changing it", True)
+        Finding(BUSY, f"{name} (process {pid}) is changing it", blocking=True)
         for name, pid in installers_at_work({layout.path, layout.live, layout.standing()})
     )
 
@@ -62,7 +62,7 @@ def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:
         Finding(
             MAPPED,
             f"process {pid} has {file.decode('utf-8', 'replace')} mapped for writing",
-            True,
+            blocking=True,
         )
         for pid, file in sorted(set(mapped_for_writing(path)))
         if not file.endswith(_DELETED) and not local.matches(file)

@@ -49,7 +49,7 @@ def owner_finding(layout: Layout) -> Optional[Finding]:
     if not (group_writes(status) and os.access(layout.standing(), _USE)):
         if is_open(layout):
             require_member(status.st_gid, message)
-        return Finding(FOREIGN_OWNER, message, True)
+        return Finding(FOREIGN_OWNER, message, blocking=True)
     _require_open(layout, owner)
     return Finding(GROUP_OWNED, message)
 
@@ -171,13 +171,13 @@ def require_same_group(layout: Layout, gid: int) -> None:
             )
 
 
-def open_state(layout: Layout, gid: int, what: str) -> None:
-    """Let the group publish as well if `what` it may do is `WRITE`; otherwise only the owner.
+def open_state(layout: Layout, gid: int, access: str) -> None:
+    """Let the group publish as well if its access is `WRITE`; otherwise only the owner.
 
     Only what belongs to this user is changed, and everything belongs to root. The push lock must be
     held.
     """
-    _give_all(layout, gid, *(_OPEN if what == WRITE else _CLOSED))
+    _give_all(layout, gid, *(_OPEN if access == WRITE else _CLOSED))
 
 
 def close_state(layout: Layout) -> None:

@@ -54,34 +54,34 @@ def closed_parents(layout: Layout, gid: int) -> Tuple[str, ...]:
     return tuple(warnings)
 
 
-def is_shared(top: bytes, gid: int, what: str) -> bool:
-    """Return whether a tree's top directory is shared with the group to do `what`."""
+def is_shared(top: bytes, gid: int, access: str) -> bool:
+    """Return whether a tree's top directory is shared with the group, which has this access."""
     try:
         status = os.stat(top)
     except OSError:
         return False
     may_write = bool(status.st_mode & stat.S_IWGRP)
     is_handed_down = bool(status.st_mode & stat.S_ISGID)
-    is_so = is_handed_down and status.st_gid == gid and may_write is (what == WRITE)
-    return is_so and posix_acl.grants(top, group_bits(what))
+    has_mode = is_handed_down and status.st_gid == gid and may_write == (access == WRITE)
+    return has_mode and posix_acl.grants(top, group_bits(access))
 
 
-def hand_down(top_fd: int, gid: int, what: str) -> None:
-    """Let everything created in a staging tree belong to the group, which may do `what`."""
+def hand_down(top_fd: int, gid: int, access: str) -> None:
+    """Let everything created in a staging tree belong to the group, which has this access."""
     os.fchown(top_fd, -1, gid)
-    posix_acl.grant(top_fd, group_bits(what))
+    posix_acl.grant(top_fd, group_bits(access))
     os.fchmod(top_fd, 0o700 | stat.S_ISGID)
 
 
-def regroup(top: bytes, gid: int, what: str = "") -> Iterator[bytes]:
+def regroup(top: bytes, gid: int, access: str = "") -> Iterator[bytes]:
     """Give the group what has another group below the top; yield the paths.
 
-    To do `what`, it gets what an ACL withholds that was inherited.
+    For its `access`, it also gets what an inherited ACL withholds.
     """
-    has_acl = bool(what) and posix_acl.has_acl(top)
+    has_acl = bool(access) and posix_acl.has_acl(top)
     for path, status in walk(top):
         is_listed = has_acl and not stat.S_ISLNK(status.st_mode)
-        if is_listed and posix_acl.grant(os.path.join(top, path), group_bits(what)):
+        if is_listed and posix_acl.grant(os.path.join(top, path), group_bits(access)):
             yield path
         if status.st_gid != gid:
             full = os.path.join(top, path)
@@ -99,14 +99,14 @@ def unshared(top: bytes, local: LocalPaths) -> Tuple[bytes, ...]:
     status = os.stat(top)
     if not status.st_mode & stat.S_ISGID:
         return ()
-    what = WRITE if status.st_mode & stat.S_IWGRP else READ
+    access = WRITE if status.st_mode & stat.S_IWGRP else READ
     paths = []
     for path, entry in walk(top):
         is_left = b"__pycache__" in path.split(b"/") or local.matches(path)
         if stat.S_ISLNK(entry.st_mode) or is_left:
             continue
         mode = stat.S_IMODE(entry.st_mode)
-        wanted = shared_mode(mode, what, is_directory=stat.S_ISDIR(entry.st_mode))
+        wanted = shared_mode(mode, access, is_directory=stat.S_ISDIR(entry.st_mode))
         if entry.st_gid != status.st_gid or wanted != mode:
             paths.append(path)
     return tuple(sorted(paths))

@@ -57,7 +57,7 @@ def left_out(scanned: Scan) -> Tuple[Finding, ...]:
         for path in scanned.special
     ]
     foreign = [
-        Finding("foreign", f"another filesystem is mounted at {os.fsdecode(path)}", True)
+        Finding("foreign", f"another filesystem is mounted at {os.fsdecode(path)}", blocking=True)
         for path in scanned.foreign
     ]
     return tuple(special + foreign)

@@ -177,12 +177,12 @@ class Staging:
                 self._touched |= carry(live, local, self.path, rules, is_ours=True)
             stamp_directories(writer, work, self._touched, wanted)
 
-    def regroup(self, gid: int, what: str = "") -> None:
+    def regroup(self, gid: int, access: str = "") -> None:
         """Give to group `gid` the entries that an earlier version left in another group.
 
-        The group may do `what` (`tree.sharing`) with them; none for the user's own.
+        It gets this `access` (`tree.sharing`); none for the user's own.
         """
-        self._touched.update(split(path)[0] for path in regroup(self.path, gid, what))
+        self._touched.update(split(path)[0] for path in regroup(self.path, gid, access))
 
     def leave_group(self) -> None:
         """Take the tree back from a group that an earlier version or push shared it with."""

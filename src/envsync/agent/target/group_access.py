@@ -15,29 +15,29 @@ Warnings = Tuple[str, ...]
 
 
 class GroupAccess(NamedTuple):
-    """The group that new versions are for, and what its members may do (`Share.mode`).
+    """The group that new versions are for, and its members' `access` (`READ` or `WRITE`).
 
     `gid` is None for no group. `is_new` says that the live version, if any, is not shared like
     that.
     """
 
     gid: Optional[int] = None
-    mode: str = ""
+    access: str = ""
     is_new: bool = False
 
     def applied(self, wanted: Manifest) -> Manifest:
         """Return the manifest with the modes that the group needs."""
-        return wanted if self.gid is None else shared(wanted, self.mode)
+        return wanted if self.gid is None else shared(wanted, self.access)
 
     def hand_down(self, staging: Staging) -> None:
         """Let everything created in the staging tree belong to the group."""
         if self.gid is not None:
-            sharing.hand_down(staging.writer.top_fd, self.gid, self.mode)
+            sharing.hand_down(staging.writer.top_fd, self.gid, self.access)
 
     def regroup(self, staging: Staging) -> None:
         """Give what an earlier version left in the staging tree to the group, or take it back."""
         if self.gid is not None:
-            staging.regroup(self.gid, self.mode)
+            staging.regroup(self.gid, self.access)
         else:
             staging.leave_group()
 
@@ -55,12 +55,12 @@ def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Warnings]:
     gid = sharing.group_number(share)
     members.require_same_group(layout, gid)
     if target.lock.is_held:
-        members.open_state(layout, gid, share.mode)
-    is_so = sharing.is_shared(layout.standing(), gid, share.mode)
+        members.open_state(layout, gid, share.access)
+    is_shared = sharing.is_shared(layout.standing(), gid, share.access)
     warnings = sharing.closed_parents(layout, gid)
-    if share.mode == WRITE:
+    if share.access == WRITE:
         warnings += members.closed_to_publishers(layout, gid)
-    return GroupAccess(gid, share.mode, is_new=not is_so), warnings
+    return GroupAccess(gid, share.access, is_new=not is_shared), warnings
 
 
 def for_no_group(target: Target) -> Tuple[GroupAccess, Warnings]:

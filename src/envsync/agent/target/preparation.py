@@ -115,7 +115,7 @@ def place_findings(prefix: str, layout: Layout) -> Tuple[Finding, ...]:
         found += [] if owned is None else [owned]
     elif os.path.lexists(layout.live):
         message = f"{os.fsdecode(layout.live)} is not a directory"
-        found.append(Finding(NOT_A_DIRECTORY, message, True))
+        found.append(Finding(NOT_A_DIRECTORY, message, blocking=True))
     parent = existing_parent(layout.state)
     beside = existing_parent(os.path.dirname(layout.live))
     if os.stat(parent).st_dev != os.stat(beside).st_dev:
@@ -123,7 +123,7 @@ def place_findings(prefix: str, layout: Layout) -> Tuple[Finding, ...]:
             f"{os.fsdecode(parent)} is on another filesystem than {os.fsdecode(beside)}, "
             "so no switch is possible"
         )
-        found.append(Finding(STATE_ELSEWHERE, message, True))
+        found.append(Finding(STATE_ELSEWHERE, message, blocking=True))
     # A base that exists is not switched, and `make_room` looks above one that does not.
     written = [parent] if layout.name == BASE else [parent, beside]
     closed = [place for place in written if not os.access(place, os.W_OK | os.X_OK)]
@@ -143,8 +143,9 @@ def _base_findings(layout: Layout) -> Tuple[Finding, ...]:
     if not has_conda(layout.standing()):
         findings.append(None if layout.interrupted() else obstacle_finding(layout))
         if is_mount_point(layout.standing()):
-            message = "%s is a mount point: conda cannot be staged beside it"
-            findings.append(Finding(MOUNTED_PREFIX, message % os.fsdecode(layout.live), True))
+            live = os.fsdecode(layout.live)
+            message = f"{live} is a mount point: conda cannot be staged beside it"
+            findings.append(Finding(MOUNTED_PREFIX, message, blocking=True))
     return tuple(finding for finding in findings if finding is not None)
 
 
@@ -159,10 +160,10 @@ def mount_findings(tree: bytes, name: str) -> Tuple[Finding, ...]:
     """Return what is mounted in or on a version: it would move along, and must not be removed."""
     if is_mount_point(tree):
         message = f"{name} is a mount point and cannot be switched"
-        return (Finding(MOUNT_POINT, message, True),)
+        return (Finding(MOUNT_POINT, message, blocking=True),)
     message = "something is mounted inside %s, at %s"
     names = [(name, os.fsdecode(mount)) for mount in mounted_within(tree)]
-    return tuple(Finding(MOUNTED_INSIDE, message % name, True) for name in names)
+    return tuple(Finding(MOUNTED_INSIDE, message % name, blocking=True) for name in names)
 
 
 def require_no_mounts(layout: Layout) -> None:
@@ -188,15 +189,15 @@ def _unwritable(directory: bytes) -> Finding:
     """
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         message = f"the filesystem of {os.fsdecode(directory)} is mounted read-only"
-        return Finding(READ_ONLY_MOUNT, message, True)
+        return Finding(READ_ONLY_MOUNT, message, blocking=True)
     if is_foreign(directory):
         status, path = os.stat(directory), os.fsdecode(directory)
         owner = user_name(status.st_uid)
         message = f"{path} belongs to {owner} and is not writable by {user_name()}"
         if group_writes(status):
             require_member(status.st_gid, message)
-        return Finding(FOREIGN_OWNER, message, True)
-    return Finding(READ_ONLY, f"{os.fsdecode(directory)} is not writable", True)
+        return Finding(FOREIGN_OWNER, message, blocking=True)
+    return Finding(READ_ONLY, f"{os.fsdecode(directory)} is not writable", blocking=True)
 
 
 def require_sound_link(prefix: str, layout: Layout) -> None:

@@ -106,7 +106,7 @@ class TargetPush:
             access, warnings = group_access.for_no_group(self._target)
         else:
             access, warnings = group_access.for_group(self._target, share)
-        self._build.access = access
+        self._build.group_access = access
         return ShareFacts(not access.is_new, warnings)
 
     def refer_to(self, packages: FrozenSet[bytes]) -> bool:
@@ -131,7 +131,7 @@ class TargetPush:
         self._target.require_lock()
         if not build_ahead.has_to_come(self._target, outline):
             return None
-        outline = self._build.access.applied(outline)
+        outline = self._build.group_access.applied(outline)
         plan = build_ahead.by_outline(outline)
         if not self._build.adopt_new(plan):
             return None
@@ -157,7 +157,7 @@ class TargetPush:
         alike = self._alike
         if alike is None or not build_ahead.is_worth_copying(self._target, alike):
             return False
-        outline = self._build.access.applied(alike.manifest)
+        outline = self._build.group_access.applied(alike.manifest)
         plan = build_ahead.by_copy(alike, outline)
         try:
             if not self._build.adopt_new(plan):

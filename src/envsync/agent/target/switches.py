@@ -43,7 +43,7 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
             details=others,
         )
     publication = Publication(
-        record.source_revision, record.source, by, "rollback", "", Check(), True
+        record.source_revision, record.source, by, "rollback", "", Check(), retry_held=True
     )
     kept = kept_record(target, by)
     if kept is not None and not overwrite:

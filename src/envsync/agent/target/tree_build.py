@@ -43,7 +43,7 @@ class TreeBuild:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._staging: Optional[Staging] = None
-        self.access = NO_GROUP
+        self.group_access = NO_GROUP
 
     @property
     def is_begun(self) -> bool:
@@ -85,7 +85,7 @@ class TreeBuild:
 
         Contents are copied from the trees `beside` as well.
         """
-        wanted = self.access.applied(wanted)
+        wanted = self.group_access.applied(wanted)
         if finished is None:
             findings = switch_findings(self._target.layout)
             build = self._adopt_chosen(wanted, ahead, beside)
@@ -129,7 +129,7 @@ class TreeBuild:
             self._staging.close()
         target = self._target
         self._staging = Staging(target.environment, candidate)
-        self.access.hand_down(self._staging)
+        self.group_access.hand_down(self._staging)
 
     def _planned(
         self, built_on: StagingCandidate, wanted: Manifest, beside: Sequence[Holding]
@@ -146,7 +146,7 @@ class TreeBuild:
         It may be when it is published again, after a rollback or with other modes. Otherwise it is
         not computed, because that takes a pass over the manifest.
         """
-        is_possible = self.access.is_new or self._target.records.held.reasons()
+        is_possible = self.group_access.is_new or self._target.records.held.reasons()
         return revision_of(wanted) if is_possible else ""
 
     def complete(self, wanted: Manifest, progress: Optional[Progress]) -> VerifiedTree:
@@ -177,8 +177,8 @@ class TreeBuild:
             staging.complete(wanted, target.layout.standing(), live.scan.local)
         if target.is_base:
             make_room_for_environments(staging.path, target.layout.live)
-        self.access.regroup(staging)
+        self.group_access.regroup(staging)
         version = staging.verify(wanted, progress)
         wait_seconds = target.trees.seconds_to_settle(staging.path, version.scan)
         settled_seconds = time.monotonic() + wait_seconds
-        return VerifiedTree(staging.path, version, settled_seconds, self.access.mode)
+        return VerifiedTree(staging.path, version, settled_seconds, self.group_access.access)

@@ -73,7 +73,7 @@ def _sharing(top: str, share: Share | None) -> str:
     """Return the command by which an owner gives a tree to its group again."""
     from envsync.tree.sharing import WRITE
 
-    granted = "g=u" if share is not None and share.mode == WRITE else "g+rX,g-w"
+    granted = "g=u" if share is not None and share.access == WRITE else "g+rX,g-w"
     return (
         f"cd {shlex.quote(top)} && chgrp -R --reference=. . && chmod -R {granted} . && "
         "find . -type d -exec chmod g+s {} +"

@@ -97,7 +97,7 @@ def platform_findings(source: SourceState, target: TargetState) -> Iterator[Find
     """Yield what forbids a mirror. An older C library does not: see `EndChecks.warnings`."""
     for mismatch in mismatches(source.platform, target.platform):
         if mismatch.refused:
-            yield Finding("platform", mismatch.message, True)
+            yield Finding("platform", mismatch.message, blocking=True)
 
 
 def has_older_libc(source: SourceState, target: TargetState) -> bool:
@@ -162,7 +162,7 @@ def require_room(plan: PlanFacts, target: TargetState) -> None:
 
 def require_shared(target: TargetState, share: Share | None) -> None:
     """Refuse to replace another user's version, unless a group may publish here."""
-    if share is None or share.mode != WRITE:
+    if share is None or share.access != WRITE:
         refuse(
             finding._replace(kind=FOREIGN_OWNER, blocking=True)
             for finding in target.findings
