@@ -22,7 +22,8 @@ from envsync.agent.staging import scratch_files, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target import switches
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.tree.environment_name import BASE
 from envsync.tree.sharing import WRITE, Share

@@ -21,7 +21,8 @@ from envsync.agent.server.disk_failures import disk_trouble
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target import queries as target_questions
 from envsync.agent.target import switches
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, NotFound, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of

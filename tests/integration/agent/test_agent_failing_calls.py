@@ -21,7 +21,8 @@ from envsync.agent.publishing.base_install import INSTALLED_FROM, resume_base_in
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.server import filesystem
 from envsync.agent.target import switches
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.errors import TargetDrifted
 from tests.support import disk
 from tests.support.interference import refuse_exchange

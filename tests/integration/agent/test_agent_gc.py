@@ -24,7 +24,9 @@ from envsync.agent.server.filesystem import Mount
 from envsync.agent.server.processes import AGENT_MARK, SEARCH_OPTIONS
 from envsync.agent.staging import scratch_files, side_build
 from envsync.agent.target import gc as collecting
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target import gc_survey
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.wire.operation import encode
 from envsync.agent.wire.server_operations import COLLECT, Collect, GcFacts, SweepFacts
 from envsync.agent.wire.target_operations import Requester
@@ -349,7 +351,7 @@ def test_on_a_network_filesystem_a_version_stays_for_a_week(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushed(server, 3)
-    monkeypatch.setattr(collecting, "mount_of", lambda _: Mount("nfs4", b"/"))
+    monkeypatch.setattr(gc_survey, "mount_of", lambda _: Mount("nfs4", b"/"))
     [reason] = collect(server, later_seconds=WEEK_SECONDS - 60).stays
     assert "nfs4" in reason
     assert collect(server, later_seconds=WEEK_SECONDS + 60).generations == (1,)

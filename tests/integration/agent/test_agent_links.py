@@ -19,7 +19,8 @@ from envsync.agent.places.layout import environment_layout
 from envsync.agent.source.outside_paths import outside_paths
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.queries import verify
 from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
 from tests.integration.agent.versions import (

@@ -24,9 +24,9 @@ from envsync.agent.places.sharing import regroup
 from envsync.agent.publishing import guarded_switch, recovery, remove  # noqa: F401
 from envsync.agent.server.accounts import user_name
 from envsync.agent.staging import reuse  # noqa: F401
-from envsync.agent.target import gc as collecting
-from envsync.agent.target import switches
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target import gc_survey, switches
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.push import TargetPush
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import FOREIGN_OWNER
@@ -332,7 +332,7 @@ def test_version_that_was_live_when_anothers_job_began_is_kept_by_gc_until_that_
     members: Members, is_removed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of another user's process /proc shows when it began, and not which files it has open."""
-    monkeypatch.setattr(collecting, "BEGINNING_SECONDS", 0.0)
+    monkeypatch.setattr(gc_survey, "BEGINNING_SECONDS", 0.0)
     server = members.server
     rules = Rules(0, False, False, 0.0)
     shell = {b"bin/sh": file(Path("/bin/sh").read_bytes(), 0o755)}

@@ -17,7 +17,8 @@ import pytest
 
 from envsync.agent.server.filesystem import mounted_within
 from envsync.agent.target import switches
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_tree, remove_trees
 from envsync.errors import AgentFailed, PreflightRefused

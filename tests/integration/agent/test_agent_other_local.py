@@ -9,7 +9,8 @@ import pytest
 
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target.catalogue import environments
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.queries import differences, verify
 from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import PreflightRefused, TargetDrifted

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.target import switches
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.wire.messages import RecordFacts
 from envsync.errors import TargetDrifted
 from envsync.tree.revision import revision_of

@@ -23,7 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from envsync.agent.places.records import Record
 from envsync.agent.server import filesystem
 from envsync.agent.target import planning
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.errors import NotFound, PreflightRefused, SourceRefused
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of

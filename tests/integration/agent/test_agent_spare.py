@@ -22,7 +22,8 @@ from envsync.agent.staging import choice
 from envsync.agent.staging.staging import Staging
 from envsync.agent.target import health, spare
 from envsync.agent.target import target as targets
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.push import TargetPush
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import ORIGIN_NEW, Finding, PlanFacts

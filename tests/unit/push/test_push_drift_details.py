@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from envsync.agent.target import switches
-from envsync.agent.target.gc import Rules, sweep
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.target import Target
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import TargetDrifted

@@ -13,7 +13,8 @@ from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.prefix_environments import prefix_environments
 from envsync.agent.server.disk_failures import error_text
 from envsync.agent.server.progress import Progress
-from envsync.agent.target.gc import Rules, left_to_owner, sweep
+from envsync.agent.target.gc import left_to_owner, sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.preparation import require_prefix
 from envsync.agent.target.target import Target
 from envsync.agent.target.unpacked_remains import sweep_unpacked

@@ -121,14 +121,15 @@ class Records:
         """Return the files of damaged records: as long as there is one, any tree may be needed."""
         return self.survey().damaged
 
-    def orphans(self) -> List[bytes]:
-        """Return what a process left that died between two files.
+    def orphans(self, damaged: Collection[bytes]) -> List[bytes]:
+        """Return what a process left that died between two files, and what `damaged` records left.
 
         These are manifests without a record, and files that never got their final name.
         """
         self._layout.require_own_directories()
         names = self._names()
-        known = {name.partition(".")[0] for name in names if _FILE.match(name)}
+        records = [n for n in names if _FILE.match(n) and self._file(n) not in damaged]
+        known = {name.partition(".")[0] for name in records}
         return [
             self._file(name)
             for name in names
