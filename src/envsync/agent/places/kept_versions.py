@@ -12,11 +12,16 @@ from envsync.agent.wire.messages import KEPT
 from envsync.tree.manifest import Totals
 
 
+def ordinary_versions(records: Sequence[Record], live_inode: Optional[int]) -> List[Record]:
+    """Return the earlier versions that `keep` counts: those not kept for a reason of their own."""
+    return [r for r in records if not r.kept_because and r.inode != live_inode]
+
+
 def beyond_keep(
     earlier: Sequence[Record], keep: int, live: Optional[Record], replaced: Optional[int] = None
 ) -> List[Record]:
-    """Return the earlier versions, given oldest first, that `keep` does not cover, the first to go
-    first.
+    """Return the `ordinary_versions`, given oldest first, that `keep` does not cover, the first to
+    go first.
 
     One with the content of the `live` version goes before all others: going back to it would change
     nothing. The one with the inode `replaced`, which was live until now, goes last: after a
@@ -25,6 +30,22 @@ def beyond_keep(
     revision = None if live is None else live.revision
     in_order = sorted(earlier, key=lambda r: (r.revision != revision, r.inode == replaced))
     return in_order[: max(0, len(in_order) - keep)]
+
+
+def next_to_go(
+    records: Sequence[Record], live: Optional[Record], keep: int, wanted: str
+) -> List[Record]:
+    """Return the ordinary versions that `keep` would not cover after the next publish, in the order
+    in which they may be built on.
+
+    First comes one of the revision `wanted`, then the oldest. The live one counts as well unless it
+    will be kept for a reason of its own, or the same revision is published again: of two trees of
+    one revision, the earlier one is dropped.
+    """
+    earlier = ordinary_versions(records, None if live is None else live.inode)
+    counts = live is not None and not live.kept_because and live.revision != wanted
+    in_order = sorted(earlier, key=lambda record: record.revision != wanted)
+    return in_order[: max(0, len(earlier) + counts - keep)]
 
 
 def version_to_go_back_to(

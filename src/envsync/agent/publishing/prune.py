@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Optional, Sequence
 
-from envsync.agent.places.kept_versions import beyond_keep, found_record
+from envsync.agent.places.kept_versions import beyond_keep, found_record, ordinary_versions
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record
@@ -26,8 +26,7 @@ def prune_generations(
     from then on. What this user cannot remove stays, too, and so does a tree for as long as a job
     may write there. A record whose tree is gone is forgotten.
     """
-    records = environment.records.all()
-    earlier = [r for r in records if not r.kept_because and r.inode != live.inode]
+    earlier = ordinary_versions(environment.records.all(), live.inode)
     for record in beyond_keep(earlier, keep, live, replaced):
         # What cannot be removed is left for the next push or `gc`.
         with contextlib.suppress(OSError):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence
 
+from envsync.agent.places.kept_versions import next_to_go
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.members import may_build_on
 from envsync.agent.places.records import Record
@@ -112,7 +113,7 @@ class StagingChoice:
         noted = self._noted(records)
         if noted is not None:
             yield noted
-        for record in _next_to_go(records, live, self._keep, wanted):
+        for record in next_to_go(records, live, self._keep, wanted):
             surplus = self._surplus(record)
             if surplus is not None:
                 yield surplus
@@ -137,18 +138,3 @@ class StagingChoice:
             if tree and may_build_on(tree) and not may_be_written_to(tree):
                 return _Possible(tree, ORIGIN_SPARE, record)
         return None
-
-
-def _next_to_go(
-    records: Sequence[Record], live: Optional[Record], keep: int, wanted: str
-) -> List[Record]:
-    """Return the earlier versions that `keep` would drop after the next publish, in that order.
-
-    First comes one of the revision `wanted`, then the oldest. Versions that are kept for a reason
-    of their own, even the live one, do not count. The live one does not count either if the same
-    revision is published again: of two trees of one revision, the earlier one is dropped.
-    """
-    earlier = [r for r in records if not r.kept_because and (live is None or r.inode != live.inode)]
-    counts = live is not None and not live.kept_because and live.revision != wanted
-    in_order = sorted(earlier, key=lambda record: record.revision != wanted)
-    return in_order[: max(0, len(earlier) + counts - keep)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.agent.places.kept_versions import beyond_keep
+from envsync.agent.places.kept_versions import beyond_keep, ordinary_versions
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import require_open_records, why_unremovable
 from envsync.agent.places.records import Record
@@ -80,7 +80,7 @@ def survey(target: Target, rules: Rules, making: str = "") -> Survey:
     if damaged and not rules.drifted:
         return Survey(["everything: a record is damaged (--drifted removes what it kept)"])
     earlier = [r for r in records if r.inode in trees and r.inode != live]
-    ordinary = [record for record in earlier if not record.kept_because]
+    ordinary = ordinary_versions(earlier, live)
     # Of an environment that was removed, no version is kept to go back to.
     keep = 0 if not live and target.records.history.was_removed() else rules.keep
     surplus = beyond_keep(ordinary, keep, next((r for r in records if r.inode == live), None))

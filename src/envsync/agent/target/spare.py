@@ -13,6 +13,7 @@ import stat
 import time
 from typing import Optional
 
+from envsync.agent.places.kept_versions import ordinary_versions
 from envsync.agent.places.locks import PushLock, writers_kept_out
 from envsync.agent.places.sharing import hand_down
 from envsync.agent.places.staging_note import find_staging, forget_staging
@@ -47,7 +48,7 @@ def wants_spare(target: Target) -> bool:
     live = target.records.at(target.layout.inode() or 0)
     if live is None or target.is_base:
         return False
-    earlier = [r for r in target.records.all() if not r.kept_because and r.inode != live.inode]
+    earlier = ordinary_versions(target.records.all(), live.inode)
     is_building = find_staging(target.layout) is not None
     return len(earlier) < target.keep and not is_building
 
