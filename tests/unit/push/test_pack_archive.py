@@ -7,11 +7,11 @@ import os
 import tarfile
 from pathlib import Path
 
-import conda_pack
 import pytest
+from conda_pack.core import Packer
 
 from envsync.errors import PreflightRefused, SourceRefused
-from envsync.push.packing import pack_archive
+from envsync.push.packing import conda_pack_run
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import format_of, write_archive
 
@@ -65,14 +65,14 @@ def test_a_file_that_may_not_be_replaced_is_refused(
 ) -> None:
     """As another user's in /tmp."""
 
-    def pack(_: Path, output: str, *__: object) -> tuple[str, ...]:
-        Path(output).touch()
+    def pack(_: Path, output: Path, *__: object) -> tuple[str, ...]:
+        output.touch()
         return ()
 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(pack_archive, "run_conda_pack", pack)
+    monkeypatch.setattr(conda_pack_run, "run_conda_pack", pack)
     monkeypatch.setattr(Path, "replace", refuse)
     there = tmp_path / "myenv.tar"
     there.write_text("theirs")
@@ -153,7 +153,7 @@ def test_unreadable_file_is_named(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/env/share/tool")
 
-    monkeypatch.setattr(conda_pack.CondaEnv, "pack", refuse)
+    monkeypatch.setattr(Packer, "add", refuse)
     with pytest.raises(SourceRefused, match="/env/share/tool: Permission denied"):
         write_archive(environment, tmp_path / "env.tar", "tar", force=False)
 
@@ -174,11 +174,11 @@ def test_environment_with_a_record_that_conda_pack_cannot_read_is_refused(
 def test_archive_has_the_mode_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    def pack(_: Path, output: str, *__: object) -> tuple[str, ...]:
-        Path(output).touch()
+    def pack(_: Path, output: Path, *__: object) -> tuple[str, ...]:
+        output.touch()
         return ()
 
-    monkeypatch.setattr(pack_archive, "run_conda_pack", pack)
+    monkeypatch.setattr(conda_pack_run, "run_conda_pack", pack)
     there = tmp_path / "myenv.tar"
     there.touch(0o644)
     write_archive(tmp_path / "env", there, "tar", force=True, mode=mode)

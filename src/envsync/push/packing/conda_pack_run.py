@@ -5,15 +5,21 @@ Faults that it finds in an environment are reported in its words.
 
 from __future__ import annotations
 
-import contextlib
+import gzip
+import io
 import json
 import os
 import stat
+import tarfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
+
+import zstandard
+from conda_pack import CondaEnv, CondaPackException, File
+from conda_pack.core import Packer
+from conda_pack.formats import TarArchive
 
 from envsync.errors import SourceRefused
 from envsync.hint_commands import command_line
@@ -25,81 +31,45 @@ _COMPRESSION_LEVEL = 4
 _ZSTD_LEVEL = 9
 """The level that conda-pack uses for zstd, whatever it is told."""
 
+_HISTORY = "conda-meta/history"
 _KEYS_OF_A_RECORD = {"name", "version", "url", "files", "link"}
 
 OnPacked = Callable[[int, int], None]
 """Called with how many bytes of files are in the archive, and how many there will be."""
 
 
-class _Watched(list[Any]):
-    """conda-pack's files, which report progress as they are iterated over.
+class _TarWriter(TarArchive):  # type: ignore[misc]  # conda-pack has no types
+    """conda-pack's own, that writes a further name of a file as a separate file.
 
-    That is where conda-pack spends its time, and it reports nothing itself.
-    """
-
-    def __init__(self, files: Sequence[Any], tell: OnPacked) -> None:
-        super().__init__(files)
-        self._tell = tell
-
-    def __iter__(self) -> Iterator[Any]:
-        sizes = [os.lstat(file.source).st_size for file in super().__iter__()]
-        done, total = 0, sum(sizes)
-        for file, size_bytes in zip(super().__iter__(), sizes, strict=True):
-            yield file
-            done += size_bytes
-            self._tell(done, total)
-
-
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
-    """Replace a part of another library until the block ends; there is no other way to mend it."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-def _further_names_as_files() -> AbstractContextManager[None]:
-    """Let conda-pack write a further name of a file as a separate file.
-
-    Its own header says hard link but content follows, which ends the archive for every reader
+    conda-pack's header says hard link but content follows, which ends the archive for every reader
     (conda-pack 0.9).
     """
-    import tarfile
-    from io import BytesIO
 
-    from conda_pack.formats import TarArchive
-
-    def add_bytes(self: Any, source: str, content: bytes, target: str) -> None:
+    def _add_bytes(self, source: str, content: bytes, target: str) -> None:
         info = self.archive.gettarinfo(source, target)
         if info.islnk():
             info.type, info.linkname = tarfile.REGTYPE, ""
         info.size = len(content)
-        self.archive.addfile(info, BytesIO(content))
-
-    return replaced(TarArchive, "_add_bytes", add_bytes)
+        self.archive.addfile(info, io.BytesIO(content))
 
 
-def _proven() -> AbstractContextManager[None]:
-    """Give formats a checksum that lack one: conda-pack's zstd has none, and a tar has none."""
-    import zstandard
-    from conda_pack import formats
+def _tar(file: IO[bytes], form: str, mtime: float, *, proves: bool) -> _TarWriter:
+    """Return what writes an archive of this format into `file`.
 
-    before = formats.archive
-
-    def archive(fileobj: Any, path: str, arcroot: str, form: str, **rest: Any) -> Any:
-        output = Proving(fileobj) if form == "tar" else fileobj
-        writer = before(output, path, arcroot, form, **rest)
-        if form == "tar":
-            writer.close_file = True
-        elif form == "tar.zst":
-            compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=1, write_checksum=True)
-            writer.fileobj = compressor.stream_writer(fileobj, closefd=False)
-        return writer
-
-    return replaced(formats, "archive", archive)
+    With `proves`, it has a checksum: tar and zstd have none unless they are given one.
+    """
+    stream: Any
+    if form == "tar.gz":
+        stream = gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, cast("BinaryIO", file), mtime)
+    elif form == "tar.zst":
+        compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=proves)
+        stream = compressor.stream_writer(file, closefd=False)
+    elif form == "tar" and proves:
+        stream = Proving(file)
+    else:
+        mode = {"tar.bz2": "w:bz2", "tar.xz": "w:xz"}.get(form, "w")
+        return _TarWriter(file, "", mode=mode, compresslevel=_COMPRESSION_LEVEL, mtime=mtime)
+    return _TarWriter(stream, "", close_file=True, mtime=mtime)
 
 
 def _names(environment: Path) -> tuple[str, ...]:
@@ -114,7 +84,7 @@ def _naming(file: Any, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 
     For the history all names are recorded, present or not: that is how `unpack` learns them.
     """
-    if file.target == "conda-meta/history":
+    if file.target == _HISTORY:
         yield from ((file.target, name, "text") for name in names)
         return
     # conda-pack itself looks for the first name in files of unknown kind.
@@ -141,26 +111,25 @@ def _is_binary(file: Any) -> bool:
     return is_judged and b"\0" in Path(file.source).read_bytes()
 
 
-def _every_name_recorded(names: Sequence[str]) -> AbstractContextManager[None]:
-    """Let conda-pack record every name by which a text file may name the environment.
+class _Packer(Packer):  # type: ignore[misc]  # conda-pack has no types
+    """conda-pack's own, that records every name by which a text file may name the environment.
 
-    It looks for one path only, and an environment behind a link has more. A binary that conda did
-    not declare is packed as it is, because conda-unpack cannot rewrite one.
+    conda-pack looks for one path only, and an environment behind a link has more. A binary that
+    conda did not declare is packed as it is, because conda-unpack cannot rewrite one.
     """
-    from conda_pack.core import File, Packer
 
-    before = Packer.add
+    def __init__(self, prefix: str, archive: _TarWriter, names: Sequence[str]) -> None:
+        super().__init__(prefix, archive)
+        self._names = names
 
-    def add(self: Any, file: Any) -> None:
+    def add(self, file: File) -> None:
         if _is_binary(file):
             file = File(file.source, file.target)
         earlier = len(self.prefixes)
-        before(self, file)
-        records = [*self.prefixes[earlier:], *_naming(file, names)]
+        super().add(file)
+        records = [*self.prefixes[earlier:], *_naming(file, self._names)]
         # Longest first: one name may be part of another, and conda-unpack replaces all it finds.
         self.prefixes[earlier:] = sorted(records, key=lambda record: -len(record[1]))
-
-    return replaced(Packer, "add", add)
 
 
 def _readable(files: Sequence[Any], environment: Path) -> Iterator[Any]:
@@ -169,8 +138,6 @@ def _readable(files: Sequence[Any], environment: Path) -> Iterator[Any]:
 
     That is what conda-pack does for a package that is not in the cache.
     """
-    from conda_pack.core import File
-
     for file in files:
         own = environment.absolute() / file.target
         is_elsewhere = not file.source.startswith(f"{environment.absolute()}/")
@@ -182,7 +149,7 @@ def _readable(files: Sequence[Any], environment: Path) -> Iterator[Any]:
 
 def run_conda_pack(
     environment: Path,
-    output: str,
+    output: Path,
     form: str,
     local: LocalPaths,
     on_packed: OnPacked,
@@ -193,21 +160,19 @@ def run_conda_pack(
     Raises `SourceRefused` for what cannot be packed. With `proves`, the archive proves that it is
     whole.
     """
-    import conda_pack
-
     try:
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            _further_names_as_files(),
-            _proven() if proves else contextlib.nullcontext(),
-            _every_name_recorded(_names(environment)),
-        ):
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            packing = _as_read(environment)
-            files = [file for file in packing.files if not local.matches(os.fsencode(file.target))]
-            packing.files = _Watched([*_readable(files, environment)], on_packed)
-            packing.pack(output=output, format=form, force=True, compress_level=_COMPRESSION_LEVEL)
-    except conda_pack.CondaPackException as error:
+            read = _as_read(environment)
+            files = [file for file in read.files if not local.matches(os.fsencode(file.target))]
+            files = [*_readable(files, environment)]
+            # Written here, not by `CondaEnv.pack`, which tells no progress and writes to /tmp.
+            mtime = (environment / _HISTORY).lstat().st_mtime
+            with output.open("wb") as file, _tar(file, form, mtime, proves=proves) as archive:
+                packer = _Packer(read.prefix, archive, _names(environment))
+                _add_all(packer, files, on_packed)
+                packer.finish()
+    except CondaPackException as error:
         first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise _unpackable(environment, first, more[:20]) from error
     except PermissionError as error:
@@ -216,10 +181,17 @@ def run_conda_pack(
     return tuple(dict.fromkeys(" ".join(str(message).split()) for message in messages))
 
 
+def _add_all(packer: _Packer, files: Sequence[File], on_packed: OnPacked) -> None:
+    sizes = [os.lstat(file.source).st_size for file in files]
+    done, total = 0, sum(sizes)
+    for file, size_bytes in zip(files, sizes, strict=True):
+        packer.add(file)
+        done += size_bytes
+        on_packed(done, total)
+
+
 def _as_read(environment: Path) -> Any:
     """Return the environment as conda-pack reads it; `SourceRefused` if it cannot."""
-    from conda_pack import CondaEnv
-
     try:
         return CondaEnv.from_prefix(str(environment))
     except (AttributeError, LookupError, TypeError, ValueError) as error:

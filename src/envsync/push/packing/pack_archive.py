@@ -10,11 +10,14 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envsync.errors import PreflightRefused, UsageError
-from envsync.push.packing.conda_pack_run import OnPacked, replaced, run_conda_pack
 from envsync.push.packing.disk_here import OTHER_OUTPUT
 from envsync.tree.local import LocalPaths
+
+if TYPE_CHECKING:
+    from envsync.push.packing.conda_pack_run import OnPacked
 
 FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
 """The formats that `unpack` reads; the first is the default."""
@@ -53,6 +56,9 @@ def write_archive(
     packed, `UsageError` or `PreflightRefused` for a place where no archive can be made, and the
     OSError of a full disk.
     """
+    # Only whoever packs waits for conda-pack to be imported.
+    from envsync.push.packing.conda_pack_run import run_conda_pack
+
     existing = _mode(output)
     if existing is not None and stat.S_ISDIR(existing):
         raise UsageError(f"{output} is a directory", hint="name the file to create")
@@ -65,9 +71,7 @@ def write_archive(
         )
     with _workplace(parent) as workplace:
         archive = workplace / "archive"
-        messages = run_conda_pack(
-            environment, str(archive), form, LocalPaths(local), on_packed, proves
-        )
+        messages = run_conda_pack(environment, archive, form, LocalPaths(local), on_packed, proves)
         with archive.open("rb") as file:
             os.fsync(file.fileno())
         archive.chmod(mode)
@@ -94,17 +98,16 @@ def _impossible(path: Path, participle: str, error: OSError) -> PreflightRefused
 
 @contextlib.contextmanager
 def _workplace(beside: Path) -> Iterator[Path]:
-    """Make a directory beside the archive, also for conda-pack's temporary file, and remove it.
+    """Make a directory beside the archive to write it in, and remove it.
 
-    So the name has either the whole archive or what was there before, /tmp needs no room for it,
-    and Ctrl-C leaves nothing behind.
+    So the name has either the whole archive or what was there before, and Ctrl-C leaves nothing
+    behind.
     """
     try:
         workplace = Path(tempfile.mkdtemp(prefix=".envsync-", dir=beside))
     except OSError as error:
         raise _impossible(beside, "written", error) from error
     try:
-        with replaced(tempfile, "tempdir", str(workplace)):
-            yield workplace
+        yield workplace
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
