@@ -15,7 +15,7 @@ from envsync.agent.wire.figures import HASHED_BYTES
 from envsync.errors import SourceRefused
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.source_look import SourceLook
-from envsync.push.packing.packed_source import PackedLook
+from envsync.push.packing.packed_source import ArchiveFile, PackedLook
 from envsync.push.request.method import PACK
 from envsync.push.request.settings import PushSettings
 from tests.support import disk
@@ -84,12 +84,9 @@ def test_a_look_that_failed_leaves_nothing_to_be_outlined(
 
 def test_error_of_unpacking_names_the_server_of_the_source(prefix: Path, end: LocalEnd) -> None:
     """And not of the target that asks."""
-
-    def unpack(_: Path) -> NoReturn:
-        raise SourceRefused("the archive is damaged")
-
+    (prefix / "archive").write_text("of somebody")
     settings = PushSettings(NAME, end.server, "alice@here", PACK)
-    look = PackedLook(end, settings, unpack, origin=None)
+    look = PackedLook(end, settings, ArchiveFile(prefix / "archive"), origin=None)
     with contextlib.closing(look), pytest.raises(SourceRefused) as raised:
         look.state()
     assert raised.value.server == end.server

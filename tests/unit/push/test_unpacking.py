@@ -26,11 +26,11 @@ import pytest
 import zstandard
 
 from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed, UsageError
-from envsync.push.packing import archive_entries, conda_unpack, decompression, packed_source
+from envsync.push.packing import archive_entries, conda_unpack, decompression, unpack_place
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import write_archive
-from envsync.push.packing.packed_source import UnpackPlace
 from envsync.push.packing.record_correction import RewrittenFiles
+from envsync.push.packing.unpack_place import UnpackPlace
 from envsync.push.packing.unpacking import unpack
 from tests.support.disk import NOBODY
 
@@ -575,7 +575,7 @@ def test_long_names_and_what_else_tools_write_are_taken(tmp_path: Path) -> None:
 @pytest.fixture
 def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a user without a home unpacks: in a directory that everybody may write to."""
-    monkeypatch.setattr(packed_source, "unpacked_directory", lambda _: None)
+    monkeypatch.setattr(unpack_place, "unpacked_directory", lambda _: None)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path / f"envsync-{os.geteuid()}"
 

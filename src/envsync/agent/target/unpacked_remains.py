@@ -1,4 +1,4 @@
-"""Removes what processes that died had unpacked (see `push.packing.packed_source`)."""
+"""Removes what processes that died had unpacked (see `push.packing.unpack_place`)."""
 
 from __future__ import annotations
 

@@ -89,8 +89,7 @@ def _write(
     from envsync.cli.invocation.asking import progress_lines
     from envsync.push.ends.local_source import open_local
     from envsync.push.packing.disk_here import OTHER_OUTPUT, disk_here
-    from envsync.push.packing.pack_archive import PRIVATE, write_archive
-    from envsync.push.packing.packed_source import pack_unchanged
+    from envsync.push.packing.pack_archive import PRIVATE, pack_unchanged, write_archive
     from envsync.push.preflight.preflight import credential_warnings
     from envsync.push.steps.report import ServerProgress
 

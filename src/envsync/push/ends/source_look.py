@@ -83,7 +83,7 @@ class SourceLook:
         version = self._version
         if version is None:
             with self._lock:
-                version = self._version or self._inspect(on_progress)
+                version = self._version or self._new_version(on_progress)
         return version.state
 
     @property
@@ -124,7 +124,7 @@ class SourceLook:
         with self._lock:
             version = self._version
             if version is None or version.state is state:
-                version = self._inspect()
+                version = self._new_version()
             return version.state
 
     def look_again(self, *, is_changed: bool) -> None:
@@ -173,19 +173,15 @@ class SourceLook:
         """Return the answer about the version found last; it is asked once for each version."""
         self.state()
         with self._lock:
-            version = self._version or self._inspect()
+            version = self._version or self._new_version()
             key = operation.name, request
             if key not in version.answers:
                 answers = {**version.answers, key: self._end.ask(operation, request)}
                 self._version = version = replace(version, answers=answers)
             return cast("AnswerT", version.answers[key])
 
-    def _inspect(self, on_progress: OnFigure | None = None) -> _Version:
-        self._version = version = _Version(self._state_now(on_progress))
-        return version
-
-    def _state_now(self, on_progress: OnFigure | None) -> SourceState:
-        """Return what the source is now."""
+    def inspect(self, on_progress: OnFigure | None) -> SourceState:
+        """Look at the source now; called by this class alone, one call at a time."""
 
         def relay(figure: str, value: int) -> None:
             if figure == SOURCE_CHANGED:
@@ -200,3 +196,7 @@ class SourceLook:
         finally:
             self._is_hashing = False
             self._scanned.set()
+
+    def _new_version(self, on_progress: OnFigure | None = None) -> _Version:
+        self._version = version = _Version(self.inspect(on_progress))
+        return version

@@ -1,4 +1,4 @@
-"""Packs an environment into an archive, which is there whole or not at all."""
+"""Packs an environment into an archive, which is there whole or not at all, if it is at rest."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from envsync.errors import PreflightRefused, UsageError
+from envsync.errors import PreflightRefused, SourceRefused, UsageError
+from envsync.push.ends.source import Source
 from envsync.push.packing.disk_here import OTHER_OUTPUT
+from envsync.push.preflight import preflight
 from envsync.tree.local import LocalPaths
 
 if TYPE_CHECKING:
     from envsync.push.packing.conda_pack_run import OnPacked
+
+T = TypeVar("T")
 
 FORMATS = ("tar.zst", "tar.gz", "tar.bz2", "tar.xz", "tar")
 """The formats that `unpack` reads; the first is the default."""
@@ -36,6 +40,24 @@ def format_of(name: str) -> tuple[str, str] | None:
         return FORMATS[0], ""
     endings = {**{f".{form}": form for form in FORMATS}, **_SHORT}
     return next(((form, end) for end, form in endings.items() if name.endswith(end)), None)
+
+
+def pack_unchanged(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:
+    """Pack an environment; raises `SourceRefused` if it is busy, or differs afterwards.
+
+    `pack` is given the source as it was found before.
+    """
+    source = open_source()
+    before = source.look.state()
+    preflight.require_source(before)
+    packed = pack(source)
+    after = open_source().look.state()
+    preflight.require_source(after)
+    if after.revision != before.revision:
+        raise SourceRefused(
+            "the source changed while it was packed", hint="pack it again when it is at rest"
+        )
+    return packed
 
 
 def write_archive(
