@@ -463,7 +463,7 @@ def test_a_state_on_another_filesystem(tmp_path: Path) -> None:
     """As where `.envsync` was made a link to a larger disk: no version goes over in one step."""
     (tmp_path / "envs").mkdir()
     os.symlink("/proc", tmp_path / "envs" / ".envsync")
-    found = place_findings(str(tmp_path), environment_layout(str(tmp_path), "myenv"))
+    found = place_findings(environment_layout(str(tmp_path), "myenv"))
     elsewhere = [finding for finding in found if finding.kind == "state-elsewhere"]
     assert [finding.blocking for finding in elsewhere] == [True]
     assert "/envs/.envsync is on another filesystem than" in elsewhere[0].message

@@ -47,7 +47,7 @@ def test_prefix_of_micromamba_without_packages_is_condas(tmp_path: Path, made: l
     for name in made:
         (tmp_path / "conda-meta" / name).touch()
     assert is_conda_prefix(os.fsencode(tmp_path))
-    assert place_findings(str(tmp_path), base_layout(str(tmp_path))) == ()
+    assert place_findings(base_layout(str(tmp_path))) == ()
 
 
 @pytest.mark.parametrize("brought", [["bin/bash"], ["bin/bash", "bin/python"]])
@@ -62,10 +62,10 @@ def test_conda_whose_installer_was_killed_is_none_and_its_entries_are_named(
         (tmp_path / name).mkdir()
     left = f"{tmp_path} has no conda, but contains other entries: bin, conda-meta"
     assert base_obstacle(str(tmp_path)) == left
-    (finding,) = place_findings(str(tmp_path), base_layout(str(tmp_path)))
+    (finding,) = place_findings(base_layout(str(tmp_path)))
     assert (finding.message, finding.blocking) == (left, True)
     (tmp_path / "conda-meta/python-3.13.1-0.json").touch()
-    assert place_findings(str(tmp_path), base_layout(str(tmp_path))) == ()
+    assert place_findings(base_layout(str(tmp_path))) == ()
 
 
 @pytest.mark.parametrize("name", ["python", "python3.11"])
@@ -76,7 +76,7 @@ def test_hint_for_a_program_named_as_the_prefix_does_not_remove_it(
     (tmp_path / "python").symlink_to("python3.11")
     prefix = str(tmp_path / name)
     with pytest.raises(PreflightRefused, match="is not a directory") as caught:
-        require_sound_link(prefix, base_layout(prefix))
+        require_sound_link(base_layout(prefix))
     assert caught.value.hint == "correct the `prefix:` of SERVER in the inventory"
 
 

@@ -61,6 +61,11 @@ class Layout(NamedTuple):
     state: bytes
 
     @property
+    def prefix(self) -> bytes:
+        """conda's base directory: the path itself if this is the base."""
+        return self.path if self.name == BASE else os.path.dirname(os.path.dirname(self.path))
+
+    @property
     def generations(self) -> bytes:
         return os.path.join(self.state, b"generations")
 

@@ -74,8 +74,8 @@ class Alike(NamedTuple):
 class Elsewhere:
     """The other trees of a prefix, besides one live version; nothing is changed in them."""
 
-    def __init__(self, prefix: str, environment: LocalEnvironment) -> None:
-        self._prefix = os.fsencode(prefix)
+    def __init__(self, environment: LocalEnvironment) -> None:
+        self._prefix = environment.layout.prefix
         self._layout, _, self._trees = environment
         self._seen: Optional[Tuple[SearchableTree, ...]] = None
 

@@ -94,17 +94,17 @@ def base_obstacle(prefix: str) -> str:
     """
     layout = base_layout(prefix)
     try:
-        require_sound_link(prefix, layout)
+        require_sound_link(layout)
         make_room(layout, touch=False)
         if has_conda(layout.live) and not layout.interrupted():  # `bootstrap` leaves it as it is
             return f"{prefix} has another Python"
-        findings = place_findings(prefix, layout)
+        findings = place_findings(layout)
     except PreflightRefused as refused:
         return refused.message
     return next((finding.message for finding in findings if finding.blocking), "")
 
 
-def place_findings(prefix: str, layout: Layout) -> Tuple[Finding, ...]:
+def place_findings(layout: Layout) -> Tuple[Finding, ...]:
     """Return what is wrong with the environment's place. Each blocking finding forbids a push."""
     found: List[Finding] = []
     if os.path.isdir(layout.live) and layout.name == BASE:
@@ -128,8 +128,9 @@ def place_findings(prefix: str, layout: Layout) -> Tuple[Finding, ...]:
     written = [parent] if layout.name == BASE else [parent, beside]
     closed = [place for place in written if not os.access(place, os.W_OK | os.X_OK)]
     found += map(_unwritable, closed[:1])
-    if layout.name != BASE and not os.path.isdir(os.path.join(os.fsencode(prefix), b"conda-meta")):
-        found.append(Finding("no-conda", f"{prefix} has no conda-meta, so there is no conda"))
+    if layout.name != BASE and not os.path.isdir(os.path.join(layout.prefix, b"conda-meta")):
+        message = f"{os.fsdecode(layout.prefix)} has no conda-meta, so there is no conda"
+        found.append(Finding("no-conda", message))
     return tuple(found)
 
 
@@ -200,7 +201,7 @@ def _unwritable(directory: bytes) -> Finding:
     return Finding(READ_ONLY, f"{os.fsdecode(directory)} is not writable", blocking=True)
 
 
-def require_sound_link(prefix: str, layout: Layout) -> None:
+def require_sound_link(layout: Layout) -> None:
     """Raise `PreflightRefused` if the name is a link to something that must not be switched.
 
     A link of the user's own may lead to another disk, but not to something with another purpose.
@@ -211,7 +212,7 @@ def require_sound_link(prefix: str, layout: Layout) -> None:
             f"{os.fsdecode(layout.path)} is not a directory",
             hint=Hint("correct the `prefix:` of {server} in the inventory"),
         )
-    leads_to = _leads_to(prefix, layout)
+    leads_to = _leads_to(layout)
     if leads_to:
         raise PreflightRefused(
             f"{os.fsdecode(layout.path)} is a link to {leads_to}",
@@ -220,23 +221,19 @@ def require_sound_link(prefix: str, layout: Layout) -> None:
         )
 
 
-def _is_base(prefix: str, layout: Layout) -> bool:
-    base = os.path.realpath(os.fsencode(prefix))
-    return (base + b"/").startswith(layout.live.rstrip(b"/") + b"/")
-
-
-def _leads_to(prefix: str, layout: Layout) -> str:
+def _leads_to(layout: Layout) -> str:
     """Return what the link leads to, in words, if that is wrong; else ""."""
-    envs = os.path.join(os.path.realpath(os.fsencode(prefix)), b"envs")
-    parent, name = os.path.split(layout.live)
     if layout.live == layout.path:
         is_lost = os.path.islink(layout.path) and not os.path.isdir(layout.path)
         return "no directory" if is_lost else ""
-    if layout.name != BASE and _is_base(prefix, layout):
+    base = os.path.realpath(layout.prefix)
+    if layout.name != BASE and (base + b"/").startswith(layout.live.rstrip(b"/") + b"/"):
         return "conda itself"
     if STATE_DIRECTORY in layout.live.split(b"/"):
         return "a version that envsync keeps"
-    return f"another environment, {os.fsdecode(name)}" if parent == envs else ""
+    parent, name = os.path.split(layout.live)
+    is_another = parent == os.path.join(base, b"envs")
+    return f"another environment, {os.fsdecode(name)}" if is_another else ""
 
 
 def require_another_place(layout: Layout, source: DirectoryIdentity) -> None:

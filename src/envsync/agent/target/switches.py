@@ -12,9 +12,11 @@ from envsync.agent.places.records import Record
 from envsync.agent.publishing.guarded_switch import Switch
 from envsync.agent.publishing.remove import RemovalOrder, Remover
 from envsync.agent.target.preparation import (
+    place_findings,
     refuse_anothers,
     require_no_mounts,
     require_no_mounts_in,
+    require_sound_link,
 )
 from envsync.agent.target.publication import event_of, kept_record, read_back
 from envsync.agent.target.target import Target, record_facts
@@ -80,8 +82,8 @@ def _is_as_recorded(target: Target, tree: bytes, record: Record) -> bool:
 
 def _locked_look(target: Target) -> Optional[Snapshot]:
     """Return the live version, now that nobody else can change it through envsync."""
-    target.require_sound_link()
-    refuse_anothers(target.place_findings())
+    require_sound_link(target.layout)
+    refuse_anothers(place_findings(target.layout))
     target.lock.acquire()
     target.recover()
     require_no_mounts(target.layout)

@@ -68,7 +68,6 @@ class Target:
         self.is_base = name == BASE
         if not self.is_base:
             preparation.require_prefix(prefix)
-        self._prefix = prefix
         self._elsewhere: Optional[Elsewhere] = None
         self.environment = local_environment(
             layout_of(prefix, name), local, cache_directory, helpers
@@ -92,7 +91,7 @@ class Target:
         from envsync.agent.staging.reuse import Elsewhere
 
         if self._elsewhere is None:
-            self._elsewhere = Elsewhere(self._prefix, self.environment)
+            self._elsewhere = Elsewhere(self.environment)
         return self._elsewhere
 
     # Looking
@@ -110,13 +109,13 @@ class Target:
         Raises `PreflightRefused` if the directory is the `source` itself, and `Locked` if somebody
         else has the lock. `beside` is called once the look at the live version has begun.
         """
-        self.require_sound_link()
+        preparation.require_sound_link(self.layout)
         if source is not None:
             preparation.require_another_place(self.layout, source)
         recovered = None
         if self.is_base:
             preparation.make_room(self.layout, touch=lock)
-        findings = list(self.place_findings())
+        findings = list(preparation.place_findings(self.layout))
         if lock and not any(finding.blocking for finding in findings):
             self.lock.acquire()
             recovered = self.recover()
@@ -190,14 +189,6 @@ class Target:
             removal=self.records.history.removal() if live is None else None,
         )
 
-    def place_findings(self) -> Tuple[Finding, ...]:
-        """Return what is wrong with the environment's place (see `preparation`)."""
-        return preparation.place_findings(self._prefix, self.layout)
-
-    def require_sound_link(self) -> None:
-        """Raise `PreflightRefused` if the name is a link to something else."""
-        preparation.require_sound_link(self._prefix, self.layout)
-
     def recover(self) -> Optional[str]:
         """Finish or forget an interrupted switch or removal; return what was done, or None.
 
@@ -246,7 +237,7 @@ class Target:
     def snapshot(
         self, progress: Optional[Progress] = None, fresh: bool = False
     ) -> Optional[Snapshot]:
-        self.require_sound_link()
+        preparation.require_sound_link(self.layout)
         if not self._has_version():
             return None
         try:
