@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -86,33 +84,3 @@ def test_a_directory_that_can_be_no_environment_is_not_offered(home: Path) -> No
     for name in (b"\xff", b"two\nlines", b"base"):
         Path(home, "conda/envs", os.fsdecode(name), "conda-meta").mkdir(parents=True)
     assert offered(home, "envsync push ") == ["here", "myenv"]
-
-
-def asked(**variables: str) -> subprocess.CompletedProcess[str]:
-    """Return what the command answers to a shell."""
-    environ = {"PATH": os.environ["PATH"], **variables}
-    program = str(Path(sys.executable).with_name("envsync"))
-    return subprocess.run([program], env=environ, capture_output=True, text=True, check=False)
-
-
-def test_the_shell_is_answered() -> None:
-    assert "_ENVSYNC_COMPLETE=bash_complete" in asked(_ENVSYNC_COMPLETE="bash_source").stdout
-    answer = asked(_ENVSYNC_COMPLETE="bash_complete", COMP_WORDS="envsync ro", COMP_CWORD="1")
-    assert answer.stdout == "plain,rollback\n"
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"_ENVSYNC_COMPLETE": "nosuchshell_source"},
-        {"_ENVSYNC_COMPLETE": "bash_complete"},
-        {
-            "_ENVSYNC_COMPLETE": "bash_complete",
-            "COMP_WORDS": "envsync nosuchcommand ",
-            "COMP_CWORD": "2",
-        },
-    ],
-)
-def test_a_line_that_makes_no_sense_is_answered_by_nothing(variables: dict[str, str]) -> None:
-    answer = asked(**variables)
-    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", "")

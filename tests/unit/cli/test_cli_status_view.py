@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import io
-import os
-import pty
-import signal
 import socket
-import struct
-import subprocess
-import sys
-import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,14 +178,6 @@ def test_status_without_a_daemon_compares_no_version() -> None:
     assert not list(status_view.troubles(found))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -15)])
-def test_only_ctrl_c_is_the_normal_end_of_a_watch(
-    number: signal.Signals, status: int, tmp_path: Path
-) -> None:
-    ended, _ = watched(tmp_path, columns=80, end_with=number)
-    assert ended == status
-
-
 def test_verbose_shows_what_is_in_the_way() -> None:
     error = _error("2 processes use it", details=["41  python", "42  bash"])
     found = shown(ServerRow("myenv", "s", WAITING, error=error))
@@ -205,36 +188,6 @@ def test_verbose_shows_what_is_in_the_way() -> None:
         "  41  python",
         "  42  bash",
     ]
-
-
-def test_a_watch_fits_the_terminal(tmp_path: Path) -> None:
-    _, seen = watched(tmp_path, columns=25, end_with=signal.SIGTERM)
-    shown = b"no daemon runs here (start one"
-    assert shown[:25] + b"\x1b" in seen
-    _, seen = watched(tmp_path, columns=40, end_with=signal.SIGTERM)
-    assert b"envsync\x1b[K\r\n  daemon)" in seen, "folded, not cut"
-
-
-def watched(home: Path, *, columns: int, end_with: signal.Signals) -> tuple[int | None, bytes]:
-    """The exit status of a watch on a terminal of that width, and what it showed."""
-    mine, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-    environ = {"HOME": str(home), "TERM": "xterm", "PATH": os.environ["PATH"]}
-    argv = [sys.executable, "-m", "envsync", "status", "--watch"]
-    with subprocess.Popen(argv, stdout=its, stderr=its, env=environ) as process:
-        os.close(its)
-        try:
-            seen = b""
-            while b"\x1b[J" not in seen:  # the end of a drawing
-                seen += os.read(mine, 4096)
-            process.send_signal(end_with)
-            while process.poll() is None:
-                with contextlib.suppress(OSError):  # it has closed the terminal
-                    os.read(mine, 4096)
-        finally:
-            process.kill()
-    os.close(mine)
-    return process.returncode, seen
 
 
 @pytest.mark.parametrize(
