@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +14,14 @@ LAYERS = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffi
 MODULES = {path.stem for path in PACKAGE.rglob("*") if path.is_dir() or path.suffix == ".py"}
 
 
-def _definitions() -> Iterator[str]:
-    """Yield the names of all classes, functions and annotated fields of the package."""
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-                yield node.name
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                yield node.target.id
-
-
-DEFINITIONS = set(_definitions())
+_DEFINED = re.compile(r"^ *(?:class|(?:async )?def) (\w+)|^ *(\w+): ", re.MULTILINE)
+DEFINITIONS = {
+    name
+    for path in PACKAGE.rglob("*.py")
+    for names in _DEFINED.findall(path.read_text())
+    for name in names
+}
+"""The names of all classes, functions and annotated fields of the package."""
 
 
 def _named(pattern: str) -> list[str]:

@@ -29,15 +29,11 @@ from envsync.errors import (
 from envsync.hint_commands import command_line, published_diff, what_there_is, with_config
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
+from tests.streamed import nodes
 
 SOURCE = Path(__file__).parents[2] / "src" / "envsync"
 AGENT = ("agent", "conda", "tree", "files", "errors.py")
 _ANY_SLOT = re.compile(r"\{\w+\}")
-
-
-@functools.cache
-def nodes(path: Path) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(ast.parse(path.read_bytes())))
 
 
 @functools.cache

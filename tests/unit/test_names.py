@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,7 +13,6 @@ def test_no_two_modules_define_a_class_of_one_name() -> None:
     """Two of a name may meet in one call chain; the lesser one is qualified."""
     modules = defaultdict(list)
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef):
-                modules[node.name].append(str(path.relative_to(PACKAGE)))
+        for name in re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE):
+            modules[name].append(str(path.relative_to(PACKAGE)))
     assert {name: places for name, places in modules.items() if len(places) > 1} == {}

@@ -335,30 +335,30 @@ def test_a_url_shows_no_password(secret: str, before: str, after: str) -> None:
 
 
 LONG = (
-    "a://" * 12_000,
-    "token" * 12_000,
-    "x.co/t" * 10_000,
-    "--" + "a" * 50_000,
-    "curl -u a:" * 5_000,
-    "a" * 50_000 + ":",
-    "password: " * 5_000,
-    "password" + " " * 50_000,
-    "token :" * 7_000,
-    "%3A%2F%2F" * 5_000,
-    "%3A%2F%2F" + "a%40" * 12_000,
-    "curl -u a" * 5_000,
-    "curl -u " + "a:" * 25_000,
-    "1.2.3.4" * 7_000,
-    "a:1/t/" * 7_000,
-    '"' * 25_000 + "token" * 5_000,
-    "a =" * 15_000,
-    "password:a," * 8_000,
-    "password:/a/x," * 6_000,
-    "token=1," * 10_000,
-    "token = a(" * 8_000,
-    "token:'a\"" * 8_000,
-    "token=" + "1." * 30_000,
-    "token1" * 10_000 + ":",
+    "a://" * 3_000,
+    "token" * 3_000,
+    "x.co/t" * 2_500,
+    "--" + "a" * 12_500,
+    "curl -u a:" * 1_250,
+    "a" * 12_500 + ":",
+    "password: " * 1_250,
+    "password" + " " * 12_500,
+    "token :" * 1_750,
+    "%3A%2F%2F" * 1_250,
+    "%3A%2F%2F" + "a%40" * 3_000,
+    "curl -u a" * 1_250,
+    "curl -u " + "a:" * 6_250,
+    "1.2.3.4" * 1_750,
+    "a:1/t/" * 1_750,
+    '"' * 6_250 + "token" * 1_250,
+    "a =" * 3_750,
+    "password:a," * 2_000,
+    "password:/a/x," * 1_500,
+    "token=1," * 2_500,
+    "token = a(" * 2_000,
+    "token:'a\"" * 2_000,
+    "token=" + "1." * 7_500,
+    "token1" * 2_500 + ":",
 )
 
 
@@ -366,7 +366,7 @@ def test_long_texts_take_no_longer_than_they_are() -> None:
     for text in LONG:
         began = time.process_time()  # of this process alone, however busy the machine is
         redacted(text)
-        assert time.process_time() - began < 2.0
+        assert time.process_time() - began < 0.3
 
 
 @pytest.mark.parametrize(
