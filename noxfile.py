@@ -35,11 +35,10 @@ def which(default: str, options: list[str]) -> list[str]:
 
 
 def in_parts(session: nox.Session, directory: str, count: int, env: dict[str, str]) -> None:
-    """Run each part of a directory's test modules in a pytest of its own, so many at a time.
+    """Divide a directory's test modules among so many pytests, which run at the same time.
 
     Quick tests do not pay for xdist: a fifth of the processor time went into collecting every test
-    in each of its processes, and into their messages. There are twice as many parts, because some
-    take longer than others.
+    in each of its processes, and into their messages.
     """
     modules = sorted(Path(directory).rglob("test_*.py"), key=lambda module: module.stat().st_size)
     # The parts would overwrite each other's list of failures.
@@ -52,8 +51,7 @@ def in_parts(session: nox.Session, directory: str, count: int, env: dict[str, st
         )
 
     with ThreadPoolExecutor(count) as pool:
-        divided = [modules[number :: 2 * count] for number in range(2 * count)]
-        parts = list(pool.map(run, divided))
+        parts = list(pool.map(run, (modules[number::count] for number in range(count))))
     for part in parts:
         sys.stdout.write(part.stdout)
     if any(part.returncode for part in parts):
@@ -83,13 +81,13 @@ def unit(session: nox.Session) -> None:
     env = {"TMPDIR": MEMORY} if os.access(MEMORY, os.W_OK) else {}
     # Or each process would have to rewrite the tests' assertions itself.
     env["PYTHONDONTWRITEBYTECODE"] = ""
-    # One more process than processors, because they wait a third of the time.
-    processes = (os.cpu_count() or 1) + 1
+    # More processes than processors, because they wait a third of the time.
+    processors = os.cpu_count() or 1
     if session.posargs:
-        options = [f"--numprocesses={processes}", "--dist=worksteal"]
+        options = [f"--numprocesses={processors + 1}", "--dist=worksteal"]
         session.run("pytest", *options, *which("tests/unit", session.posargs), env=env)
     else:
-        in_parts(session, "tests/unit", processes, env)
+        in_parts(session, "tests/unit", 3 * processors, env)
 
 
 @nox.session

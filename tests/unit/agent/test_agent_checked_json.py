@@ -62,7 +62,7 @@ def values(cls: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_message_survives_a_round_trip_through_json(cls: Any) -> None:
-    @settings(max_examples=8)
+    @settings(max_examples=4)
     @given(values(cls).map(_plain))
     def check(message: Any) -> None:
         document, payload = encode(message)

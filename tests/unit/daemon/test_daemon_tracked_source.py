@@ -7,16 +7,16 @@ from tests.unit.daemon.simulation import BUSY, SETTLE, SimulatedDaemon, check_of
 
 
 def test_a_source_that_is_refused_for_days_is_asked_on(daemon: SimulatedDaemon) -> None:
-    """At a pause that is as long as it gets: thousands of times."""
+    """At a pause that is as long as it gets: more often than two can be raised to."""
     source, start = daemon.scheduler.sources["one"], daemon.now
-    for _ in range(3000):
+    for _ in range(1100):
         source.failed(BUSY)
         check_seconds = source.state.activity.check_seconds
         assert check_seconds - daemon.now <= REFUSED_MAX_SECONDS
         daemon.now = check_seconds
         source.check()
         assert source.state.activity.is_at_rest
-    assert daemon.now - start > 9 * 86400
+    assert daemon.now - start > 3 * 86400
 
 
 def test_installer_is_looked_for_at_each_hint_whatever_goes_on(daemon: SimulatedDaemon) -> None:

@@ -37,7 +37,7 @@ def test_rsync_ends_with_the_process_that_started_it(number: signal.Signals) -> 
 def test_rsync_that_closed_its_output_and_does_not_end_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rsync_run, "_STALL_SECONDS", 0.5)
+    monkeypatch.setattr(rsync_run, "_STALL_SECONDS", 0.2)
     run = rsync_run.RsyncRun([b"sh", b"-c", b"exec >&-; exec sleep 600"], lambda _: None)
     assert run.finish([]) == -signal.SIGKILL
 
