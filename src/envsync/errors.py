@@ -63,26 +63,29 @@ SLOTS: Mapping[str, str] = {
 """The slots that a hint may leave open, each with the text that stands in for it until it is
 filled."""
 _SLOT = re.compile("{(" + "|".join(SLOTS) + ")}")
+_BY_HAND = re.compile(r"\[\[(.*?)\]\]")
 
 
 class Hint(NamedTuple):
-    """A hint with open slots, raised where not everything that it names is known.
+    """A hint with open slots, or with parts for some readers only, raised where that is not known.
 
     The template has `{slots}`. `{server}` becomes the error's own server, quoted for a shell; the
     others are filled by a caller that knows the whole command (`EnvsyncError.fill`). Text put into
-    a slot is not searched for further slots. A hint that is a plain string has no slots, whatever
-    is in it.
+    a slot is not searched for further slots. A part in `[[double brackets]]` is for whoever runs
+    the command by hand; the daemon leaves it out, because it tries again by itself. A hint that is
+    a plain string has neither, whatever is in it.
     """
 
     template: str
     known: Mapping[str, str] = {}
 
-    def text(self, server: Optional[str]) -> str:
-        """Return the hint as a person reads it."""
+    def text(self, server: Optional[str], *, by_hand: bool = True) -> str:
+        """Return the hint as a person reads it, who runs the command `by_hand` or not."""
         known = {**SLOTS, **self.known}
         if server:
             known["server"] = shlex.quote(server)
-        return _SLOT.sub(lambda slot: known[slot.group(1)], self.template)
+        template = _BY_HAND.sub(r"\1" if by_hand else "", self.template)
+        return _SLOT.sub(lambda slot: known[slot.group(1)], template)
 
 
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
@@ -123,12 +126,15 @@ class EnvsyncError(Exception):
     @property
     def hint(self) -> str:
         """The hint as a person reads it, made from `advice`."""
-        advice = self.advice
-        return advice if isinstance(advice, str) else advice.text(self.server)
+        return self._hint(by_hand=True)
 
     @hint.setter
     def hint(self, hint: Union[str, Hint]) -> None:
         self.advice = hint
+
+    def _hint(self, *, by_hand: bool) -> str:
+        advice = self.advice
+        return advice if isinstance(advice, str) else advice.text(self.server, by_hand=by_hand)
 
     def leaves_open(self, slot: str) -> bool:
         """Return whether the hint has the slot `slot` and it is not filled yet."""
@@ -140,9 +146,9 @@ class EnvsyncError(Exception):
         if isinstance(self.advice, Hint):
             self.advice = self.advice._replace(known={**slots, **self.advice.known})
 
-    def to_json(self) -> Dict[str, Any]:
-        """Return the error as `--json` prints it."""
-        return self._document(self.hint)
+    def to_json(self, *, by_hand: bool = True) -> Dict[str, Any]:
+        """Return the error as `--json` prints it, or for who does not run the command `by_hand`."""
+        return self._document(self._hint(by_hand=by_hand))
 
     def to_wire(self) -> Dict[str, Any]:
         """Return the error for the other end of a link, with its open slots still open."""
@@ -200,7 +206,7 @@ class AuthenticationRefused(EnvsyncError):
 class ConnectionLost(EnvsyncError):
     code = "connection-lost"
     exit_code = 6
-    default_hint = "run the same command again: it resumes where it stopped"
+    default_hint = Hint("[[run the same command again: it resumes where it stopped]]")
 
 
 class AgentFailed(EnvsyncError):
@@ -253,7 +259,7 @@ class RevisionHeld(EnvsyncError):
 class Locked(EnvsyncError):
     code = "locked"
     exit_code = 14
-    default_hint = "try again when the other one is done"
+    default_hint = Hint("[[try again when the other one is done]]")
 
 
 class EnvironmentInUse(EnvsyncError):
@@ -269,7 +275,7 @@ class NoSpace(EnvsyncError):
 class TransferFailed(EnvsyncError):
     code = "transfer-failed"
     exit_code = 17
-    default_hint = "run the same command again: it resumes where it stopped"
+    default_hint = Hint("[[run the same command again: it resumes where it stopped]]")
 
 
 class VerificationFailed(EnvsyncError):

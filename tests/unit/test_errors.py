@@ -107,5 +107,5 @@ def test_a_document_of_another_version_becomes_the_root(document: dict[str, obje
 
 def test_default_hint_is_used_only_without_one() -> None:
     cls = next(cls for cls in ALL if cls.default_hint)
-    assert cls("x").hint == cls.default_hint
+    assert cls("x").advice == cls.default_hint
     assert cls("x", hint="").hint == ""

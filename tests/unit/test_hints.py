@@ -86,6 +86,23 @@ def test_the_agent_names_its_own_server_by_the_slot_alone() -> None:
             assert told == (["SERVER"] if name == "errors.py" else []), path
 
 
+def test_what_is_for_whoever_runs_a_command_by_hand_is_left_out_elsewhere() -> None:
+    error = TargetDrifted("x", hint=Hint("free some at {server}[[, then {again}]]"), server="a b")
+    assert error.hint == "free some at 'a b', then envsync push"
+    assert error.to_json(by_hand=False)["hint"] == "free some at 'a b'"
+    error.fill(again="[[envsync push x]]")
+    assert error.hint == "free some at 'a b', then [[envsync push x]]"
+
+
+def test_a_plain_hint_has_no_such_part() -> None:
+    for path in sorted(SOURCE.rglob("*.py")):
+        if b"[[" in path.read_bytes():
+            for node in nodes(path):
+                if isinstance(node, ast.keyword) and node.arg == "hint":
+                    is_hint = isinstance(node.value, ast.Call)
+                    assert is_hint or not any("[[" in text for text in texts(node.value)), path
+
+
 @pytest.mark.parametrize("server", [None, "server2", "an; odd {insist}"])
 def test_no_slot_reaches_a_person(server: str | None) -> None:
     every = Hint(" ".join(f"{{{slot}}}" for slot in SLOTS))

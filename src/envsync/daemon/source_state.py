@@ -19,8 +19,6 @@ it."""
 MEND_CHECK_SECONDS = 60.0
 """The longest pause from a hint to the next try of a source that was refused."""
 
-_AGAIN = ("push again", "try again")
-
 _SHOWN = 3
 """How many of the things that are half done are named in the message."""
 
@@ -168,10 +166,7 @@ def failed(
     """
     state = replace(state, pending_digest="")
     if not state.row.is_unfinished:
-        facts = ErrorFacts.of(error)
-        # Nobody is asked to push again: the daemon does that.
-        hint = "; ".join(part for part in facts.hint.split("; ") if not part.startswith(_AGAIN))
-        state = replace(state, row=replace(state.row, error=facts._replace(hint=hint)))
+        state = replace(state, row=replace(state.row, error=ErrorFacts.of(error)))
     if error.code == NotFound.code or not state.activity.is_at_rest:
         return state
     pause_seconds = triggers.pause_after_refusal(state.refusals, settle_seconds)

@@ -58,7 +58,6 @@ _JITTER = 0.2
 UNREACHABLE = frozenset({ConnectionFailed.code, ConnectionLost.code})
 _QUICK = UNREACHABLE | {Locked.code, TransferFailed.code}
 _ENDED_BY_A_PUSH = frozenset({TargetDrifted.code, NotFastForward.code, SourceShrunk.code})
-_TRIED_AGAIN = frozenset({ConnectionLost.code, TransferFailed.code, Locked.code})
 _HELD = frozenset({RevisionHeld.code, CheckFailed.code})
 _HALTED = frozenset(
     {
@@ -145,17 +144,12 @@ def _shown(error: EnvsyncError, environment: str, state: str) -> ErrorFacts:
     """Return the error with a hint for a person who did not start the push.
 
     Of what halted it, the hint goes on with how the daemon hears of the mend; a push by hand tells
-    the daemon itself. Nobody is asked to try again: the daemon does that.
+    the daemon itself.
     """
     facts = ErrorFacts.of(error)
-    if state == RETRYING and error.code in _TRIED_AGAIN and "again" in facts.hint:
-        return facts._replace(hint="")
-    if state == WAITING:
-        return facts._replace(hint=facts.hint.removeprefix("push again when nothing uses it, or "))
     if state == HALTED and facts.hint and error.code not in _ENDED_BY_A_PUSH:
-        mend = facts.hint.removesuffix(", then push again")
         sync = command_line("daemon", "sync", environment)
-        return facts._replace(hint=f"{mend}; then: {sync}")
+        return facts._replace(hint=f"{facts.hint}; then: {sync}")
     return facts
 
 

@@ -81,12 +81,16 @@ class _Envelope(NamedTuple):
 
 
 def to_document(message: Message) -> dict[str, Any]:
-    """Return a message as a JSON-ready document."""
+    """Return a message as a JSON-ready document.
+
+    The hint of an error asks nobody to try again: the daemon does that.
+    """
     if isinstance(message, Failure):
-        return {"environment": message.environment, "error": message.error.to_json()}
+        error = message.error.to_json(by_hand=False)
+        return {"environment": message.environment, "error": error}
     if isinstance(message, PushEnded):
-        error = None if message.error is None else message.error.to_json()
-        report = {**message.report._asdict(), "error": error}
+        failure = message.error and message.error.to_json(by_hand=False)
+        report = {**message.report._asdict(), "error": failure}
         return {"environment": message.environment, "report": report}
     return message._asdict()
 

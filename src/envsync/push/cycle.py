@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from envsync.agent.wire.build_operations import Check, Publication, PublishFacts
 from envsync.agent.wire.messages import SourceState, TargetState
-from envsync.errors import ConnectionLost, EnvsyncError, TargetDrifted, TransferFailed
+from envsync.errors import ConnectionLost, EnvsyncError, Hint, TargetDrifted, TransferFailed
 from envsync.push.dry_run import DryRun
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
@@ -86,7 +86,7 @@ class Push:
             source = self._look.renewed(source)
         raise TransferFailed(
             "the source keeps changing; nothing was published",
-            hint="push again when it is at rest",
+            hint=Hint("[[push again when it is at rest]]"),
         )
 
     def _push(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envsync.agent.staging.writer_guard import REFUSED
-from envsync.errors import ConnectionLost, EnvsyncError, Locked, NoSpace, TransferFailed
+from envsync.errors import ConnectionLost, EnvsyncError, Hint, Locked, NoSpace, TransferFailed
 from envsync.hint_commands import command_line
 
 PARTIAL_EXIT_CODES = frozenset({3, 23, 24})
@@ -28,13 +28,15 @@ def failure(exit_code: int, stderr: str, server: str, *, is_link_alive: bool) ->
     `is_link_alive` says whether envsync's own session with the server still answers.
     """
     kind: type[EnvsyncError] = TransferFailed
-    hint: str | None = None  # that of the class
+    hint: str | Hint | None = None  # that of the class
     if REFUSED in stderr:
         kind, message = Locked, "another push of it has begun there"
     elif is_full(stderr):
         kind, message = NoSpace, "its disk or quota is full; the live environment is untouched"
         gc = command_line("gc", server)
-        hint = f"free some space there (`{gc}` frees what no version needs), then push again"
+        hint = Hint(
+            f"free some space there (`{gc}` frees what no version needs)[[, then push again]]"
+        )
     elif not is_link_alive:
         kind, message = ConnectionLost, "the connection was lost"
     elif _NOT_CLEAN in stderr:
@@ -42,7 +44,7 @@ def failure(exit_code: int, stderr: str, server: str, *, is_link_alive: bool) ->
         hint = "`command -v rsync` there shows which one it is; or omit --transport"
     else:
         message = _what_failed(exit_code)
-        hint = "run the same command again: it resumes; or use --transport stream"
+        hint = Hint("[[run the same command again: it resumes; or use --transport stream]]")
     return kind(message, hint=hint, details=_lines(stderr), server=server)
 
 

@@ -15,7 +15,6 @@ from envsync.daemon.rows import ErrorFacts, SourceRow
 from envsync.daemon.source_state import MEND_CHECK_SECONDS, TrackedState
 from envsync.daemon.triggers import Observation
 from envsync.errors import InstallUnfinished, NotFound, SourceRefused
-from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
 
 NOW, SETTLE, WALL = 1000.0, 10.0, 5e8
 SIGN = "an installer left ~umpy"
@@ -87,13 +86,6 @@ def test_an_unfinished_install_stays_noted_through_scans_and_failures() -> None:
     state = source_state.failed(state, SourceRefused("busy"), NOW, SETTLE)
     assert (state.row.revision, state.row.error) == ("r2", error)
     assert source_state.accepted(checked(state)).row.error is None
-
-
-def test_nobody_is_asked_to_push_again_from_a_source_that_was_busy() -> None:
-    busy = SourceRefused("pip is at it", hint=AFTER_THE_INSTALLER)
-    error = source_state.failed(checked(CHANGED), busy, NOW, SETTLE).row.error
-    assert error is not None
-    assert error.hint == "if it died, remove what it left, or install again"
 
 
 def test_a_scan_clears_the_error_of_an_earlier_one() -> None:

@@ -149,17 +149,15 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
     ("code", "hint", "told"),
     [
         ("host-key-refused", "h", "h; then: envsync daemon sync myenv"),
-        ("preflight-refused", "h, then push again", "h; then: envsync daemon sync myenv"),
+        ("preflight-refused", "h", "h; then: envsync daemon sync myenv"),
         ("drift", "h", "h"),
-        ("in-use", "push again when nothing uses it, or set x", "set x"),
-        ("locked", "h", "h"),
-        ("connection-lost", "run the same command again: it resumes", ""),
+        ("in-use", "h", "h"),
         ("transfer-failed", "install rsync there", "install rsync there"),
-        ("no-space", "free some space, then try again", "free some space, then try again"),
     ],
 )
-def test_hints_are_for_a_person_who_did_not_start_the_push(code: str, hint: str, told: str) -> None:
-    """What halts a server says how the daemon hears of the mend; what it repeats asks nothing."""
+def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(
+    code: str, hint: str, told: str
+) -> None:
     error = error_from_json({"code": code, "message": "m", "hint": hint})
     failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
     assert failed is not None

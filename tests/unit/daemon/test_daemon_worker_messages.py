@@ -18,7 +18,15 @@ from envsync.daemon.worker_messages import (
     parse,
     to_document,
 )
-from envsync.errors import TargetDrifted, error_from_json
+from envsync.errors import (
+    ConnectionLost,
+    Locked,
+    SourceRefused,
+    TargetDrifted,
+    TransferFailed,
+    error_from_json,
+)
+from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
 from envsync.push.steps import report
 
 OUTCOME = PushOutcome("server2", "pushed", "ab" * 32, "ab" * 32, 2.5, wants_spare=True)
@@ -69,6 +77,18 @@ def test_the_members_are_those_that_other_versions_know() -> None:
         },
     }
     assert worker_messages.PUSHED == report.PUSHED
+
+
+def test_a_hint_asks_nobody_to_try_again() -> None:
+    busy = SourceRefused("pip is at it", hint=AFTER_THE_INSTALLER)
+    found = parse(to_document(Failure("myenv", busy)))
+    assert isinstance(found, Failure)
+    assert found.error.hint == "if it died, remove what it left, or install again"
+    for lost in (ConnectionLost("x"), TransferFailed("x"), Locked("x")):
+        ended = parse(to_document(PushEnded("myenv", OUTCOME, lost)))
+        assert isinstance(ended, PushEnded)
+        assert ended.error is not None
+        assert (ended.error.hint, lost.hint != "") == ("", True)
 
 
 def test_members_of_a_later_version_are_passed_over() -> None:

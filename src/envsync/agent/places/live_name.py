@@ -201,7 +201,7 @@ def cannot_switch(layout: Layout, reason: str) -> PreflightRefused:
     path = os.fsdecode(layout.live)
     return PreflightRefused(
         f"{path} cannot be replaced in one step: {reason}",
-        hint=f"{_move_away(path)}, then push again",
+        hint=_move_away(path),
     )
 
 

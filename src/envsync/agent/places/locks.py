@@ -17,7 +17,7 @@ from envsync.agent.server import filesystem
 from envsync.agent.server.processes import processes_holding
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.target_operations import Requester
-from envsync.errors import Locked, PreflightRefused
+from envsync.errors import Hint, Locked, PreflightRefused
 from envsync.files.json_object import json_object
 
 YIELD_SECONDS = 20.0
@@ -269,7 +269,8 @@ def writers_kept_out(layout: Layout) -> Iterator[None]:
             waited_seconds = time.monotonic() - began
             if waited_seconds > WRITERS_WAIT_SECONDS:
                 raise Locked(
-                    "an interrupted transfer is still writing there", hint="try again in a minute"
+                    "an interrupted transfer is still writing there",
+                    hint=Hint("[[try again in a minute]]"),
                 )
             if waited_seconds > WRITERS_GRACE_SECONDS:
                 _end(processes_holding(path))

@@ -80,7 +80,7 @@ class DiskTrouble(NamedTuple):
 
     def failure(self, message: str, then: str, error: OSError) -> EnvsyncError:
         """Return the error for people; `then` is what they do after the cure."""
-        return self.kind(message, hint=Hint(f"{self.cure}, then {then}"), details=_paths(error))
+        return self.kind(message, hint=Hint(f"{self.cure}[[, then {then}]]"), details=_paths(error))
 
 
 def disk_trouble(error: OSError) -> Optional[DiskTrouble]:

@@ -9,7 +9,7 @@ from typing import Iterable, Iterator
 
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.directory_read import open_directory
-from envsync.errors import SourceRefused
+from envsync.errors import Hint, SourceRefused
 from envsync.tree.entry import Entry
 
 
@@ -46,5 +46,5 @@ def source_changed(paths: Iterable[bytes]) -> SourceRefused:
     return SourceRefused(
         "it changed while it was read",
         details=[os.fsdecode(path) for path in sorted(paths)[:10]],
-        hint="push again when it is at rest",
+        hint=Hint("[[push again when it is at rest]]"),
     )

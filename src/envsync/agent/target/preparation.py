@@ -216,8 +216,7 @@ def require_sound_link(layout: Layout) -> None:
     if leads_to:
         raise PreflightRefused(
             f"{os.fsdecode(layout.path)} is a link to {leads_to}",
-            hint=f"remove the link there (`rm {shlex.quote(os.fsdecode(layout.path))}`), "
-            "then push again",
+            hint=f"remove the link there: rm {shlex.quote(os.fsdecode(layout.path))}",
         )
 
 

@@ -19,7 +19,7 @@ from envsync.agent.target.preparation import require_no_mounts, switch_findings
 from envsync.agent.target.publication import VerifiedTree
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import ORIGIN_NEW, Finding, PlanFacts
-from envsync.errors import AgentFailed, TransferFailed
+from envsync.errors import AgentFailed, Hint, TransferFailed
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
 from envsync.tree.steps import Files
@@ -163,7 +163,7 @@ class TreeBuild:
             self.staging.give_up()
             raise TransferFailed(
                 f"the earlier tree that was reused there cannot be changed: {error_text(error)}",
-                hint="run the same command again: it creates a new tree",
+                hint=Hint("[[run the same command again: it creates a new tree]]"),
             ) from error
 
     def _completed(self, wanted: Manifest, progress: Optional[Progress]) -> VerifiedTree:

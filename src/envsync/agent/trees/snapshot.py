@@ -8,7 +8,7 @@ from typing import Callable, Dict, NamedTuple
 from envsync.agent.trees.cache_file import Known
 from envsync.agent.trees.content_cache import ContentCache, StoredRows
 from envsync.agent.trees.scan_pass import Scan
-from envsync.errors import SourceRefused
+from envsync.errors import Hint, SourceRefused
 from envsync.tree.manifest import Manifest, Totals
 
 
@@ -52,7 +52,7 @@ def cached_directories(
         """Hash the tree again: the cache is damaged, or another process stored a later state."""
         snapshot = again()
         if snapshot.scan.signature != scanned.signature:
-            raise SourceRefused("it changed while it was read", hint="try again")
+            raise SourceRefused("it changed while it was read", hint=Hint("[[try again]]"))
         return snapshot.known()
 
     return known

@@ -19,7 +19,7 @@ from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import pack, unpack
 from envsync.agent.trees.unreadable_paths import require_readable
 from envsync.agent.trees.written_digests import NO_WRITTEN_DIGESTS, WrittenDigests
-from envsync.errors import SourceRefused
+from envsync.errors import Hint, SourceRefused
 from envsync.tree.entry import split
 from envsync.tree.manifest import Totals
 from envsync.tree.revision import combine
@@ -104,7 +104,7 @@ class StableHashing(NamedTuple):
             first = second
             hashed_bytes = hashed.snapshot.hashed_bytes
         raise SourceRefused(
-            "it keeps changing while it is read", hint="try again when it is at rest"
+            "it keeps changing while it is read", hint=Hint("[[try again when it is at rest]]")
         )
 
     def _second(self, first: Scan, hashed: Hashed, second_pass: SecondPass) -> Scan:

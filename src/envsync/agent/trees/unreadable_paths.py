@@ -41,7 +41,7 @@ def require_good_disk(top_fd: int, unreadable: Sequence[bytes]) -> None:
     if first is not None:
         raise StorageFailed(
             f"files cannot be read: {first.reason}",
-            hint=Hint(f"{first.cure}, then try again"),
+            hint=Hint(f"{first.cure}[[, then try again]]"),
             details=bad,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from envsync.agent.wire.messages import ProcessUse
-from envsync.errors import EnvironmentInUse
+from envsync.errors import EnvironmentInUse, Hint
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.request.settings import PushSettings
 
@@ -48,11 +48,16 @@ def require_unused(
         return
     raise used_there(
         processes,
-        "push again when nothing uses it, or set `in_use: publish`: open files do not change",
+        Hint(
+            "[[push again when nothing uses it, or ]]set `in_use: publish`: "
+            "open files do not change"
+        ),
     )
 
 
-def used_there(processes: Sequence[ProcessUse], hint: str, then: str = "") -> EnvironmentInUse:
+def used_there(
+    processes: Sequence[ProcessUse], hint: str | Hint, then: str = ""
+) -> EnvironmentInUse:
     """Return the error for processes in the way; `then` says what would become of them."""
     users = "a process uses" if len(processes) == 1 else f"{len(processes)} processes use"
     return EnvironmentInUse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from envsync.agent.server import disk_failures
 from envsync.agent.server.filesystem import Space
@@ -26,15 +26,15 @@ from envsync.agent.wire.messages import (
 )
 from envsync.conda import platform_needs
 from envsync.conda.platform_needs import mismatches
-from envsync.errors import PreflightRefused, SourceRefused, listed
+from envsync.errors import Hint, PreflightRefused, SourceRefused, listed
 from envsync.push.request.method import MIRROR, REBUILD
 from envsync.tree.sharing import WRITE, Share
 
 _CREDENTIALS_SHOWN = 5
-AFTER_THE_INSTALLER = (
-    "push again when the installer has ended; if it died, remove what it left, or install again"
+AFTER_THE_INSTALLER = Hint(
+    "[[push again when the installer has ended; ]]if it died, remove what it left, or install again"
 )
-_HINTS = {
+_HINTS: Mapping[str, str | Hint] = {
     **FINDING_HINTS,
     "archive-platform": "unpack it on a server of its own platform, or pack the environment on a "
     "machine of that server's platform",
@@ -50,7 +50,7 @@ _HINTS = {
     "and leave a link to it in `envs`",
 }
 _SOURCE_HINTS = {
-    MAPPED: "push again when it has ended; name files of this server alone in `local:`",
+    MAPPED: Hint("[[push again when it has ended; ]]name files of this server alone in `local:`"),
 }
 
 

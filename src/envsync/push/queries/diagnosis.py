@@ -221,7 +221,7 @@ def _command_for(standing: StandingFacts, server: str) -> str:
         "unreadable": command_line("verify", name, server),
         "published": command_line("history", name, server),
         "closed": _OPEN_RECORDS,
-        "busy": AFTER_THE_INSTALLER,
+        "busy": AFTER_THE_INSTALLER.text(server),
         "blocked": "move it away there",
     }.get(standing.state, "")
 

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from envsync.agent.wire.messages import ORIGIN_NEW, PlanFacts
-from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
+from envsync.errors import EnvsyncError, Hint, TransferFailed, VerificationFailed
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.target_answers import KnownThere, Staged
 from envsync.push.preflight.end_checks import DIFFERENCES_SHOWN
@@ -166,7 +166,7 @@ class SendStep:
         if has_changed or self._failed.issuperset(error.details):
             return TransferFailed(
                 "the source changed during the push; nothing was published",
-                hint="push again when it is at rest",
+                hint=Hint("[[push again when it is at rest]]"),
                 details=shown,
             )
         error.details = shown

@@ -36,7 +36,8 @@ Reopen = Callable[[], AbstractContextManager[TargetEnd]]
 class InDoubt(NamedTuple):
     """The words for when nobody can tell whether a switch happened.
 
-    `stands` says what may be on the target, and `then` what to do once a person has found out.
+    `stands` says what may be on the target, and `then`, the end of a hint's template, what to do
+    once a person has found out.
     """
 
     stands: str
@@ -45,7 +46,7 @@ class InDoubt(NamedTuple):
 
 _PUBLISHED = InDoubt(
     "the old or the new version is there, complete",
-    "; then run the same command again: it resumes",
+    "[[; then run the same command again: it resumes]]",
 )
 
 
