@@ -196,9 +196,13 @@ class HostKeyRefused(EnvsyncError):
 
 
 class AuthenticationRefused(EnvsyncError):
-    """`is_about_server`: not about a jump host, nor known before the server was contacted."""
+    """`is_about_server`: not about a jump host, nor known before the server was contacted.
+
+    `lacks_usable_key`: no key was tried, or there is one that needs a passphrase.
+    """
 
     is_about_server = False
+    lacks_usable_key = False
     code = "authentication-refused"
     exit_code = 5
 

@@ -133,13 +133,15 @@ def authentication_refused(
     details += [f"needs a passphrase, not tried: {name}" for name in locked]
     if allowed and "publickey" not in allowed:
         details.append(f"it accepts only: {', '.join(allowed)}")
-    return _refused(
+    error = _refused(
         AuthenticationRefused,
         place,
         f"{place.subject} does not let {settings.user!r} in",
         hint=hint,
         details=details,
     )
+    error.lacks_usable_key = bool(locked) or not tried
+    return error
 
 
 def _unlock(settings: HostSettings, key: str, *, has_agent: bool) -> str:

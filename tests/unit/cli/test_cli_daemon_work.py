@@ -134,8 +134,9 @@ def test_daemon_without_an_ssh_agent_is_not_advised_to_unlock_a_key(
     monkeypatch.setenv("SSH_AUTH_SOCK", agent)
     if not agent:
         monkeypatch.delenv("SSH_AUTH_SOCK")
-    details = ["needs a passphrase, not tried: /home/alice/.ssh/id_ed25519"]
-    *_, ended = report(AuthenticationRefused("no", details=details, hint="ssh-add"))
+    refused = AuthenticationRefused("no", hint="ssh-add")
+    refused.lacks_usable_key = True
+    *_, ended = report(refused)
     hint = ended["report"]["error"]["hint"]
     if agent:
         assert hint == "ssh-add"

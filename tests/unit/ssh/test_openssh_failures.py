@@ -139,6 +139,8 @@ def test_a_key_that_would_be_accepted_needs_a_passphrase(
     text = f"{offer}\n{accepted}\n{said}{denied}"
     refused = meaning([HopLog.of(SERVER, text.splitlines())], [])
     assert ("needs a passphrase, not tried: /home/alice/my key" in refused.details) is locked
+    assert isinstance(refused, AuthenticationRefused)
+    assert refused.lacks_usable_key is locked
     assert ("tried: /home/alice/my key" in refused.details) is not locked
 
 

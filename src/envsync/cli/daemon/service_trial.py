@@ -45,7 +45,7 @@ def trial(
         error.message = f"as {service.account.name}: {error.message}"
         raise error
     errors = {
-        outcome["server"]: _for_service(outcome["error"], by_name[outcome["server"]])
+        outcome["server"]: outcome["error"] and error_from_json(outcome["error"])
         for outcome in document["result"]["servers"]
     }
     return [(name, errors[name]) for name in by_name]
@@ -102,21 +102,9 @@ def process_options(service: ServiceSpec) -> dict[str, Any]:
     return options
 
 
-def _for_service(document: dict[str, Any] | None, server: Server) -> EnvsyncError | None:
-    if document is None:
-        return None
-    error = error_from_json(document)
-    error.server = server.name
-    advise_service(error, server)
-    return error
-
-
-def advise_service(error: EnvsyncError, server: Server) -> None:
-    """Give the error a hint that helps a service: unlocking a key in a session does not."""
-    unusable = ("needs a passphrase", "no usable key")
-    if isinstance(error, AuthenticationRefused) and any(
-        detail.startswith(unusable) for detail in error.details
-    ):
+def advise_service(error: EnvsyncError | None, server: Server) -> None:
+    """Give an error a hint that helps a service: unlocking a key in a session does not."""
+    if isinstance(error, AuthenticationRefused) and error.lacks_usable_key:
         host = f"{server.user}@{server.host}" if server.user else server.host
         copy = ["-p", str(server.port)] if server.port else []
         copy = ["ssh-copy-id", "-i", "~/.ssh/envsync.pub", *copy, shlex.quote(host)]
@@ -149,6 +137,8 @@ def try_servers(invocation: Invocation, servers: tuple[str, ...], as_name: str |
         del end, place
 
     outcomes = for_each_server(places, nothing_more, at_once=_PARALLEL_MAX)
+    for outcome in outcomes:
+        advise_service(outcome.error, site.inventory.server(outcome.server))
     invocation.result = {"servers": [outcome.document() for outcome in outcomes]}
     for outcome in outcomes:
         invocation.terminal.say(f"{outcome.server}: {outcome.error or 'the service can log in'}")

@@ -171,7 +171,7 @@ def _push(
     is_revision_sent = threading.Event()
 
     def send_report(pushed: PushReport) -> None:
-        if pushed.error is not None and "SSH_AUTH_SOCK" not in os.environ:
+        if "SSH_AUTH_SOCK" not in os.environ:
             advise_service(pushed.error, site.inventory.server(pushed.server))
         outcome = PushOutcome(
             server=pushed.server,
