@@ -17,6 +17,7 @@ from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.operations.python_gc import collect_rarely
 from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.server.progress import RECOVERED, SWITCH
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
@@ -95,11 +96,11 @@ class Process:
             os._exit(EXIT_LOST)
 
     def _on_step(self, step: str) -> None:
-        if step == "switch" and not self._is_switching:
+        if step == SWITCH and not self._is_switching:
             # From here to the record, nothing but the machine itself may stop this process.
             self._decisive.acquire()
             self._is_switching = self._has_switched = True
-        elif step == "recovered":
+        elif step == RECOVERED:
             self._end_switching()
             if self._gone is not None:
                 os._exit(EXIT_LOST)

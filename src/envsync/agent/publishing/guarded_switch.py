@@ -35,6 +35,7 @@ from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.publishing.switch_undo import SwitchUndo
 from envsync.agent.server.disk_failures import is_of_disk, require_room
 from envsync.agent.server.filesystem import exists, space
+from envsync.agent.server.progress import SWITCH
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
@@ -102,7 +103,7 @@ class Publisher:
             time.sleep(max(0.0, switch.not_before_seconds - time.monotonic()))
             self._carry_local_paths(switch, before)
             self._require_no_installer()
-            self._on_step("switch")
+            self._on_step(SWITCH)
             replaced = None
             if not switch.installs_base:
                 is_free = switch.expected is None

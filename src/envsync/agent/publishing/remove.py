@@ -22,6 +22,7 @@ from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switch_failures import REMOVED, failure_after_switch
 from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.server.filesystem import exists
+from envsync.agent.server.progress import SWITCH
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TargetDrifted
@@ -79,7 +80,7 @@ class Remover:
         write_json(self._layout.file(REMOVAL), with_checksum(to_json(note)))
         try:
             self._lock.sync()
-            self._on_step("switch")
+            self._on_step(SWITCH)
             tree = self._name.take_away(note.token)
             self._on_step("switched")
             self._compare(removal, tree)

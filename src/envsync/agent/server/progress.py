@@ -12,3 +12,7 @@ ContentsProgress = Callable[[int, int], None]
 
 OnStep = Callable[[str], None]
 """Is called with the name of a step that begins."""
+
+SWITCH, RECOVERED = "switch", "recovered"
+"""From the first of these steps until the second, or until the answer, a lost link does not end
+the agent."""

@@ -26,7 +26,7 @@ from envsync.agent.server.filesystem import existing_parent, space
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.machine import platform_facts
 from envsync.agent.server.processes import processes_using
-from envsync.agent.server.progress import OnStep, Progress
+from envsync.agent.server.progress import RECOVERED, SWITCH, OnStep, Progress
 from envsync.agent.target import preparation
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import (
@@ -197,11 +197,11 @@ class Target:
         interrupted = self.layout.interrupted()
         if not interrupted:
             return None
-        self.on_step("switch")
+        self.on_step(SWITCH)
         try:
             return self._recover(interrupted)
         finally:
-            self.on_step("recovered")
+            self.on_step(RECOVERED)
 
     def _recover(self, interrupted: str) -> Optional[str]:
         if interrupted == INTENT:
