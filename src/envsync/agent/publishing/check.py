@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from typing import Dict, Iterator, NamedTuple, Optional, Tuple
 
+from envsync.agent.server.tool_run import tail
 from envsync.agent.trees.removal import remove_tree
 
 CHECK_OUTPUT_LINES = 10
@@ -95,7 +96,10 @@ def _run(command: str, timeout_seconds: float, live: bytes, state: bytes) -> Opt
             # A set-user-ID program may not be killed, and one that waits for a disk does not end.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(KILLED_SECONDS)
-        return None if status == 0 else CheckFailure(summary, _tail(output.fileno()))
+        if status == 0:
+            return None
+        lines = tail(output.fileno(), CHECK_OUTPUT_BYTES).splitlines()
+        return CheckFailure(summary, tuple(lines[-CHECK_OUTPUT_LINES:]))
 
 
 def _environment(live: bytes) -> Dict[bytes, bytes]:
@@ -108,13 +112,3 @@ def _environment(live: bytes) -> Dict[bytes, bytes]:
     # .pyc files that a check writes are no change, but the next look would have to hash them.
     environment[b"PYTHONDONTWRITEBYTECODE"] = b"1"
     return environment
-
-
-def _tail(fd: int) -> Tuple[str, ...]:
-    size = os.fstat(fd).st_size
-    start = max(0, size - CHECK_OUTPUT_BYTES)
-    text = os.pread(fd, CHECK_OUTPUT_BYTES, start).decode("utf-8", "backslashreplace")
-    if start:
-        # In half a line nobody could tell what is a credential.
-        text = text.partition("\n")[2]
-    return tuple(text.splitlines()[-CHECK_OUTPUT_LINES:])

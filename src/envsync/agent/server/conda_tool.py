@@ -8,7 +8,7 @@ import shutil
 from typing import Dict, Iterator, List, Sequence, Tuple
 
 from envsync.agent.server.program_version import version_of
-from envsync.agent.server.tool_run import Ran, run, tool_environment
+from envsync.agent.server.tool_run import run, tool_environment
 from envsync.agent.wire.messages import ToolFacts
 from envsync.conda.packages import from_conda_meta_name
 from envsync.errors import PreflightRefused
@@ -30,7 +30,7 @@ def find_tool(prefix: str) -> ToolFacts:
         if ran.status == 0:
             version = next((word for word in ran.output.split() if word[:1].isdigit()), "")
             return ToolFacts(name, path, version[:40])
-        dead[path] = _why(ran)
+        dead[path] = ran.why(_VERSION_SECONDS)
     if dead:
         raise PreflightRefused(
             f"no conda tool there can be started: {', '.join(dead)}",
@@ -38,14 +38,6 @@ def find_tool(prefix: str) -> ToolFacts:
             hint="repair or remove it there, or use --method mirror",
         )
     return ToolFacts("", "", "")
-
-
-def _why(ran: Ran) -> str:
-    """Return why a tool did not start: its last line of output, or how it ended."""
-    if ran.status is None:
-        return f"no answer within {_VERSION_SECONDS:g} s"
-    lines = [line.strip() for line in ran.output.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else f"exit status {ran.status}"
 
 
 def tools(prefix: str) -> Iterator[ToolFacts]:

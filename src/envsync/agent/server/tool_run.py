@@ -9,6 +9,7 @@ import tempfile
 from typing import Dict, NamedTuple, Optional, Sequence
 
 OUTPUT_BYTES = 256 << 10
+_LINE_CHARACTERS_MAX = 300
 
 # Its stdin is a pipe that only this process holds open: when this process closes it, or dies for
 # whatever reason, everything in the tool's process group is killed.
@@ -27,6 +28,13 @@ class Ran(NamedTuple):
 
     status: Optional[int]
     output: str
+
+    def why(self, timeout_seconds: float) -> str:
+        """Return why it failed: its last line of output, or how it ended."""
+        if self.status is None:
+            return f"no answer in {timeout_seconds:g} s"
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return lines[-1][:_LINE_CHARACTERS_MAX] if lines else f"exit status {self.status}"
 
 
 def run(argv: Sequence[str], environment: Dict[str, str], timeout_seconds: float) -> Ran:
@@ -50,12 +58,17 @@ def run(argv: Sequence[str], environment: Dict[str, str], timeout_seconds: float
             with contextlib.suppress(OSError):
                 process.stdin.close()
             process.wait()
-        start = max(0, os.fstat(output.fileno()).st_size - OUTPUT_BYTES)
-        text = os.pread(output.fileno(), OUTPUT_BYTES, start)
-        if start:
-            # A partial line is dropped, as credentials could not be recognized in it.
-            text = text.partition(b"\n")[2]
-        return Ran(status, text.decode("utf-8", "backslashreplace"))
+        return Ran(status, tail(output.fileno(), OUTPUT_BYTES))
+
+
+def tail(output_fd: int, size_bytes: int) -> str:
+    """Return the end of a program's output, which is in a file."""
+    start = max(0, os.fstat(output_fd).st_size - size_bytes)
+    text = os.pread(output_fd, size_bytes, start)
+    if start:
+        # A partial line is dropped, as credentials could not be recognized in it.
+        text = text.partition(b"\n")[2]
+    return text.decode("utf-8", "backslashreplace")
 
 
 def tool_environment(extra: Dict[str, str]) -> Dict[str, str]:

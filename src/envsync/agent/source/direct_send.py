@@ -7,6 +7,7 @@ import subprocess
 from typing import Callable, Sequence
 
 from envsync.agent.server.rsync_run import RsyncRun
+from envsync.agent.server.tool_run import Ran
 from envsync.agent.wire.source_operations import ReachFacts, RsyncEnded
 
 _REACH_SECONDS = 25.0
@@ -14,31 +15,32 @@ _REACH_SECONDS = 25.0
 
 def reach(commands: Sequence[Sequence[str]]) -> ReachFacts:
     """Try each of these ssh commands, none of which may prompt, until one connects."""
-    message = "ssh was not found"
+    message = ""
     for number, argv in enumerate(commands):
         try:
-            done = subprocess.run(
-                [*argv, "true"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=_REACH_SECONDS,
-                check=False,
-            )
-        except FileNotFoundError:
-            break
+            ran = _try(argv)
         except OSError as error:
-            # For instance, this user may not execute it.
-            message = str(error)
-            break
-        except subprocess.TimeoutExpired:
-            message = f"no answer in {_REACH_SECONDS:g} s"
-            continue
-        if done.returncode == 0:
+            # There is no ssh, or this user may not execute it.
+            return ReachFacts(-1, f"{argv[0]}: {error.strerror}")
+        if ran.status == 0:
             return ReachFacts(number, "")
-        lines = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
-        message = lines[-1][:200] if lines else f"exit status {done.returncode}"
+        message = ran.why(_REACH_SECONDS)
     return ReachFacts(-1, message)
+
+
+def _try(argv: Sequence[str]) -> Ran:
+    try:
+        done = subprocess.run(
+            [*argv, "true"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_REACH_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Ran(None, "")
+    return Ran(done.returncode, done.stderr.decode("utf-8", "backslashreplace"))
 
 
 def run_rsync(argv: Sequence[str], paths: bytes, emit: Callable[[bytes], None]) -> RsyncEnded:
