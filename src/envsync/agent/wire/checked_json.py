@@ -6,11 +6,15 @@ edited or a crash may have truncated.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, List, Type, TypeVar, Union, get_type_hints
 
 from envsync.errors import AgentFailed
 
 T = TypeVar("T")
+
+_hints = lru_cache(maxsize=None)(get_type_hints)
+"""Evaluating a class's annotations takes ten times as long as all else for one value of it."""
 
 _SECONDS_MAX = float(1 << 33)
 """The year 2242. Functions that show a time as a date fail for numbers far beyond it."""
@@ -57,7 +61,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
             for key, part in value.items()
         }
     if isinstance(kind, type) and hasattr(kind, "_field_defaults") and isinstance(value, dict):
-        hints = get_type_hints(kind)
+        hints = _hints(kind)
         given = [name for name in hints if name in value or name not in kind._field_defaults]
         try:
             fields = {name: _parse(hints[name], value[name], f"{where}.{name}") for name in given}
