@@ -22,7 +22,7 @@ from envsync.conda.relocation import Placeholder
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import REFERENCE_BYTES
 
-_MAGIC = b"envsync relocation 5\n"
+_MAGIC = b"envsync relocation 6\n"
 KEY_BYTES = 16
 
 
@@ -101,7 +101,7 @@ class RelocationCache:
             return NO_REWRITES
         try:
             return _parsed(json.loads(body))
-        except (ValueError, KeyError, TypeError, RecursionError, AgentFailed):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AgentFailed):
             return NO_REWRITES
 
     def store_searched(self, searched: Searched) -> None:
@@ -109,64 +109,51 @@ class RelocationCache:
         store(self._searched, _MAGIC, b"".join([count, *searched.directories, *searched.contents]))
 
     def store_rewrites(self, rewrites: Rewrites) -> None:
-        document = {
-            "source_revision": rewrites.source_revision,
-            "facts": to_json(rewrites.facts),
-            "files": _rows(rewrites.files),
-            "problems": {digest.hex(): text for digest, text in rewrites.problems.items()},
-            "wide": [digest.hex() for digest in rewrites.wide],
-            "pip": [rewrites.pip.basis, _rows(rewrites.pip.files)],
-            "conda": [rewrites.conda.basis, _rows(rewrites.conda.files)],
-            "declared": [
-                rewrites.declared.basis,
-                {digest.hex(): room for digest, room in rewrites.declared.rooms.items()},
-            ],
-        }
+        document = _plain(rewrites._replace(facts=to_json(rewrites.facts)))
         store(self._rewrites, _MAGIC, json.dumps(document).encode())
 
 
-def _rows(files: Dict[bytes, Rewritten]) -> List[List[Any]]:
-    return [
-        [digest.hex(), file.old_size_bytes, file.digest.hex(), file.size_bytes]
-        for digest, file in files.items()
-    ]
+def _plain(value: Any) -> Any:
+    """Return a value for JSON: tuples and sets as lists, bytes as hexadecimal digits."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {_plain(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (tuple, set)):
+        return [_plain(part) for part in value]
+    return value
 
 
 def _parsed(document: Any) -> Rewrites:
-    facts = document["facts"]
+    """Return what `_plain` was given; `checked_json` would take too long for so many rows."""
+    revision, facts, files, problems, wide, pip, conda, declared = document
     return Rewrites(
-        document["source_revision"],
+        revision,
         None if facts is None else from_json(RelocationFacts, facts),
-        _files(document["files"]),
-        {bytes.fromhex(digest): text for digest, text in document["problems"].items()},
-        set(map(bytes.fromhex, document["wide"])),
-        _records(document["pip"]),
-        _records(document["conda"]),
-        _declared(document["declared"]),
+        _files(files),
+        _by_digest(problems),
+        set(map(bytes.fromhex, wide)),
+        RewrittenRecords(pip[0], _files(pip[1])),
+        RewrittenRecords(conda[0], _files(conda[1])),
+        Declared(
+            declared[0],
+            {
+                digest: None if room is None else Placeholder(*room)
+                for digest, room in _by_digest(declared[1]).items()
+            },
+        ),
     )
 
 
-def _records(document: Any) -> RewrittenRecords:
-    basis, rows = document
-    return RewrittenRecords(basis, _files(rows))
-
-
-def _declared(document: Any) -> Declared:
-    basis, rooms = document
-    return Declared(
-        basis,
-        {
-            bytes.fromhex(digest): None if room is None else Placeholder(*room)
-            for digest, room in rooms.items()
-        },
-    )
-
-
-def _files(rows: List[List[Any]]) -> Dict[bytes, Rewritten]:
+def _files(rows: Dict[str, List[Any]]) -> Dict[bytes, Rewritten]:
     return {
         bytes.fromhex(old): Rewritten(old_size_bytes, bytes.fromhex(new), size_bytes)
-        for old, old_size_bytes, new, size_bytes in rows
+        for old, (old_size_bytes, new, size_bytes) in rows.items()
     }
+
+
+def _by_digest(rows: Dict[str, Any]) -> Dict[bytes, Any]:
+    return {bytes.fromhex(digest): row for digest, row in rows.items()}
 
 
 def _cut(body: bytes, size_bytes: int) -> Set[bytes]:
