@@ -23,6 +23,7 @@ from envsync.agent.target import queries as target_questions
 from envsync.agent.target import switches
 from envsync.agent.target.gc import sweep
 from envsync.agent.target.gc_survey import Rules
+from envsync.agent.target.look import NOT_LOOKED
 from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, NotFound, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of
@@ -114,7 +115,7 @@ def test_environment_that_vanishes_before_it_is_hashed_is_not_found(
 ) -> None:
     server.push(ONE)
     target = server.target()
-    monkeypatch.setattr(target, "snapshot", lambda *_, **__: None)
+    monkeypatch.setattr(target, "look", lambda *_, **__: NOT_LOOKED)
     with pytest.raises(NotFound, match="vanished"):
         target_questions.verify(target)
 

@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from envsync.agent.target import gc_survey, switches
 from envsync.agent.target.gc import sweep
 from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.push import TargetPush
+from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import FOREIGN_OWNER
 from envsync.errors import PreflightRefused
@@ -283,14 +285,15 @@ def test_version_that_is_removed_during_a_look_without_the_lock_is_not_shared(
     shared: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared.push(VERSIONS[0])
-    target = shared.target()
-    findings = target._findings
+    target, snapshot = shared.target(), Trees.snapshot
 
-    def remove_before() -> object:
+    def remove_after(*arguments: Any, **options: Any) -> object:
+        found = snapshot(*arguments, **options)
+        monkeypatch.undo()
         shared.remove()
-        return findings()
+        return found
 
-    monkeypatch.setattr(target, "_findings", remove_before)
+    monkeypatch.setattr(Trees, "snapshot", remove_after)
     assert target.inspect(lock=False).findings == ()
 
 

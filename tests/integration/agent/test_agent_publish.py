@@ -150,7 +150,7 @@ def test_local_files_bar_no_removal_of_a_directory(
                 os.makedirs(os.path.dirname(real), exist_ok=True)
                 disk.write(real, node.data)
         server.push(nodes, local=("local", "lib/local"))
-        found = server.target(["local", "lib/local"]).snapshot()
+        found = server.target(["local", "lib/local"]).look().live
         assert found is not None
         assert found.revision == revision(nodes)
 

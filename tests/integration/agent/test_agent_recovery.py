@@ -64,8 +64,7 @@ def test_killed_in_a_push(before: Tree | None, step: str, server: Server) -> Non
     if server.revision():
         require_sound(server)
         target = server.target()
-        target.look()
-        current = target.live_record()
+        current = target.look().record
         assert current is not None
         assert current.revision == server.revision()
 

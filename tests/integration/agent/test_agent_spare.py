@@ -20,8 +20,7 @@ from envsync.agent.places.staging_note import find_staging
 from envsync.agent.server.filesystem import Space
 from envsync.agent.staging import choice
 from envsync.agent.staging.staging import Staging
-from envsync.agent.target import health, spare
-from envsync.agent.target import target as targets
+from envsync.agent.target import health, inspection, spare
 from envsync.agent.target.gc import sweep
 from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.push import TargetPush
@@ -174,7 +173,7 @@ def test_spare_tree_that_is_not_wanted_costs_no_look_and_no_lock(
 ) -> None:
     """The daemon asks so of every server after its start."""
     server.make_spare()
-    monkeypatch.setattr(Target, "snapshot", None)
+    monkeypatch.setattr(Target, "look", None)
     pushing = server.target()
     pushing.lock.acquire()
     assert not server.make_spare(keep=1), "there is one"
@@ -197,7 +196,7 @@ def test_an_installer_there_is_waited_for_by_nobody(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = (Finding("busy", "pip (process 12) is changing it", True),)
-    monkeypatch.setattr(targets, "live_busy_findings", lambda *_, **__: busy)
+    monkeypatch.setattr(inspection, "live_busy_findings", lambda *_, **__: busy)
     with pytest.raises(PreflightRefused, match="pip"):
         server.make_spare()
     assert server.earlier() == []

@@ -228,8 +228,7 @@ def contact(recorded: Recorded, *, is_done: bool) -> str:
     if stands in REVISIONS.values():
         require_sound(server)
         target = server.target()
-        target.look()
-        current = target.live_record()
+        current = target.look().record
         assert current is not None
         assert current.revision == stands
     known = [record.revision for record in records(server).all()]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.server.machine import platform_facts
-from envsync.agent.target import target
+from envsync.agent.target import inspection
 from envsync.errors import PreflightRefused, RebuildFailed, TargetDrifted
 from tests.conda.package import Package
 from tests.integration.rebuild.two_prefixes import TwoPrefixes
@@ -138,7 +138,7 @@ def test_on_another_platform_what_is_for_one_alone_is_left_out(
     prefixes: TwoPrefixes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = platform_facts()._replace(machine="sparc64")
-    monkeypatch.setattr(target, "platform_facts", lambda: there)
+    monkeypatch.setattr(inspection, "platform_facts", lambda: there)
     install_command(prefixes.target, "mamba")
     channel = tmp_path / "channel"
     prefixes.create(channel, [pin("1.0", "a_0"), pin("2", "0", name="lab-x86")])

@@ -22,7 +22,7 @@ from envsync.agent.places.records import Record, Records
 from envsync.agent.places.state_files import read_json, write_whole
 from envsync.agent.publishing.recovery import Recovery
 from envsync.agent.publishing.switch_site import SwitchSite
-from envsync.agent.target.target import record_facts
+from envsync.agent.target.inspection import record_facts
 from envsync.agent.trees.cache_file import MAGIC, Known
 from envsync.agent.trees.changes import Moment
 from envsync.agent.trees.content_cache import ContentCache, Summary

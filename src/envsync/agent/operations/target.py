@@ -11,8 +11,9 @@ from envsync.agent.places.layout import environment_layout, require_live
 from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
+from envsync.agent.target.inspection import record_facts
 from envsync.agent.target.preparation import require_prefix
-from envsync.agent.target.target import Target, record_facts
+from envsync.agent.target.target import Target
 from envsync.agent.wire.codec import decodable, decode_all
 from envsync.agent.wire.figures import HASHED_BYTES, VERIFIED_BYTES
 from envsync.agent.wire.frames import PAYLOAD_BYTES_MAX

@@ -13,8 +13,8 @@ from envsync.agent.places.prefix_environments import has_history, prefix_environ
 from envsync.agent.places.records import Records
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.disk_failures import error_text
+from envsync.agent.target.inspection import record_facts
 from envsync.agent.target.preparation import require_prefix
-from envsync.agent.target.target import record_facts
 from envsync.agent.wire.server_operations import EnvironmentFacts
 from envsync.conda.manifest_packages import package_paths
 from envsync.conda.packages import list_packages

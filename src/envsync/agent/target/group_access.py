@@ -69,7 +69,7 @@ def for_no_group(target: Target) -> Tuple[GroupAccess, Warnings]:
     The warnings name what stays another user's.
     """
     layout = target.layout
-    was_shared = members.was_shared(layout, target.live_record())
+    was_shared = members.was_shared(layout, target.last_look.record)
     warnings = members.of_others(layout)
     if target.lock.is_held:
         members.close_state(layout)

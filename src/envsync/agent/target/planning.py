@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional, Sequence
 
+from envsync.agent.places.records import Record
 from envsync.agent.staging.build_plan import OWN, BuildPlan, Holding
 from envsync.agent.staging.choice import StagingCandidate, StagingChoice
 from envsync.agent.staging.reuse import REUSE_BYTES_MIN
@@ -28,13 +29,15 @@ def staging_choice(target: Target) -> StagingChoice:
     return StagingChoice(target.environment, target.keep)
 
 
-def preview(target: Target, wanted: Manifest, published_before: str) -> Preview:
+def preview(
+    target: Target, wanted: Manifest, replaced: Optional[Record], published_before: str
+) -> Preview:
     """Return what a push of `wanted` would do. Nothing is changed.
 
-    For `published_before`, see `TreeBuild`.
+    `replaced` is the live version's record as it will be. For `published_before`, see `TreeBuild`.
     """
-    live = target.look()
-    built_on = staging_choice(target).preview(target.record_if_replaced(), published_before)
+    live = target.live
+    built_on = staging_choice(target).preview(replaced, published_before)
     build = build_plan(target, live, built_on, wanted)
     before = EMPTY if live is None else live.manifest()
     facts = build.facts(package_changes(before, wanted))

@@ -7,9 +7,12 @@ import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.kept_versions import found_record
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.guarded_switch import Switch
-from envsync.agent.target.target import Target, record_facts
+from envsync.agent.target.inspection import record_facts
+from envsync.agent.target.look import Look, with_local_off_record
+from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_operations import Publication
 from envsync.agent.wire.messages import RecordFacts
@@ -28,11 +31,15 @@ class VerifiedTree(NamedTuple):
     share: str
 
 
-def switch_to(target: Target, verified: VerifiedTree, publication: Publication) -> Switch:
-    """Return the switch from the live version to the one that was built."""
-    live, version = target.live, verified.version
-    target.record_without_local()
-    kept = kept_record(target, publication.who)
+def switch_to(
+    target: Target, verified: VerifiedTree, publication: Publication, *, keeps_live: bool
+) -> Switch:
+    """Return the switch from the live version to the one that was built.
+
+    With `keeps_live`, the live one stays for good: the source never had it.
+    """
+    look, version = with_local_off_record(target.environment, target.last_look), verified.version
+    kept = kept_record(target.environment, look, publication.who, keeps_live=keeps_live)
     number = target.records.next_number()
     if kept is not None and kept.number == number:
         number += 1
@@ -40,14 +47,14 @@ def switch_to(target: Target, verified: VerifiedTree, publication: Publication) 
     return Switch(
         staged=verified.tree,
         new=new_record(number, version, publication, local, target.keep, verified.share),
-        expected=live,
-        inspected_seconds=target.inspected_seconds,
+        expected=look.live,
+        inspected_seconds=look.began_seconds,
         kept=kept,
-        event=event_of("publish", publication, live),
+        event=event_of("publish", publication, look.live),
         manifest=version.manifest(),
         check=publication.check,
         not_before_seconds=verified.settled_seconds,
-        installs_base=target.is_base and live is None and os.path.isdir(target.layout.live),
+        installs_base=target.is_base and look.live is None and os.path.isdir(target.layout.live),
     )
 
 
@@ -99,22 +106,29 @@ def adopt(target: Target, publication: Publication) -> RecordFacts:
     return record_facts(record)
 
 
-def kept_record(target: Target, by: str, what: str = "overwritten") -> Optional[Record]:
+def kept_record(
+    environment: LocalEnvironment,
+    look: Look,
+    by: str,
+    what: str = "overwritten",
+    *,
+    keeps_live: bool = False,
+) -> Optional[Record]:
     """Return a record for a live version that has none or was changed, so that nothing is lost.
 
-    For one that `Target.keeps_live`, it is the existing record with the reason to keep it. None if
-    no new record is needed.
+    If the push `keeps_live`, an existing record gets the reason to keep it. None if no new record
+    is needed.
     """
-    live, current = target.live, target.live_record()
+    live, current = look.live, look.record
     if live is None:
         return None
     if current is not None and current.revision == live.revision:
-        if not target.keeps_live:
+        if not keeps_live:
             return None
         return current._replace(kept_because=f"{what} by {by}, whose source never had it")
     how = "it was never published" if current is None else "it had been changed by hand"
     because = f"{what} by {by}; {how}"
-    number, local = target.records.next_number(), target.trees.local.patterns
+    number, local = environment.records.next_number(), environment.trees.local.patterns
     record = found_record(number, live.scan.inode, live, because, local)
     if current is None:
         return record

@@ -53,6 +53,7 @@ class TargetPush:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._keeps_live = False
         self._ahead: Optional[StagingCandidate] = None
         self._alike: Optional[Alike] = None
         self._build = TreeBuild(target)
@@ -73,15 +74,19 @@ class TargetPush:
 
     def keep_live(self) -> None:
         """Keep the live version for good once it is replaced: the source never had it."""
-        self._target.keeps_live = True
+        self._keeps_live = True
         self._ahead = None  # it was chosen among what `keep` counts without that
+
+    def _replaced(self) -> Optional[Record]:
+        """Return the live version's record as it will be once it is replaced."""
+        return self._target.last_look.record_if_replaced(keeps_live=self._keeps_live)
 
     def prepare(self) -> None:
         """Read what `stage` will need, while the source is still being inspected."""
         target = self._target
         if target.live is not None:
             target.live.known()
-            self._ahead = staging_choice(target).ahead(target.record_if_replaced())
+            self._ahead = staging_choice(target).ahead(self._replaced())
 
     def prepare_beside(self) -> None:
         """Begin to search the tree to build on for changes, in the background, if the lock is held.
@@ -91,11 +96,11 @@ class TargetPush:
         target = self._target
         if not target.lock.is_held:
             return
-        standing = target.record_if_replaced()
+        replaced = self._replaced()
         if target.live is None:
-            standing = target.records.at(target.layout.inode() or 0)
-        if standing is not None:
-            staging_choice(target).begin(standing)
+            replaced = target.records.at(target.layout.inode() or 0)
+        if replaced is not None:
+            staging_choice(target).begin(replaced)
 
     def share(self, share: Optional[Share]) -> ShareFacts:
         """Share as `share` says whatever is built from now on; if it is None, with no group.
@@ -182,12 +187,15 @@ class TargetPush:
         self._target.require_lock()
         finished = self._phase if isinstance(self._phase, FinishedTree) else None
         ahead, self._phase, self._ahead = self._ahead, None, None
-        self._phase = staged = self._build.stage(wanted, finished, ahead, beside, progress)
+        self._phase = staged = self._build.stage(
+            wanted, self._replaced(), finished, ahead, beside, progress
+        )
         return staged
 
     def preview(self, wanted: Manifest) -> Preview:
         """Return what `stage` would do. Nothing is changed."""
-        self._phase = planned = preview(self._target, wanted, self._build.published_before(wanted))
+        before = self._build.published_before(wanted)
+        self._phase = planned = preview(self._target, wanted, self._replaced(), before)
         return planned
 
     @property
@@ -243,7 +251,7 @@ class TargetPush:
         verified = self._required(VerifiedTree, "the staged version was not verified")
         self._phase = None
         self.staging.close()
-        switch = switch_to(self._target, verified, publication)
+        switch = switch_to(self._target, verified, publication, keeps_live=self._keeps_live)
         try:
             record = self._target.publisher().publish(switch)
         except TargetDrifted:

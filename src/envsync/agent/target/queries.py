@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Tuple
 
 from envsync.agent.places.layout import require_live
 from envsync.agent.places.records import Record
@@ -11,7 +11,9 @@ from envsync.agent.places.sharing import unshared
 from envsync.agent.server.progress import Progress
 from envsync.agent.server.reading import read_start
 from envsync.agent.target.differences import describe
-from envsync.agent.target.target import Target, record_facts
+from envsync.agent.target.inspection import record_facts
+from envsync.agent.target.look import Look
+from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.target_operations import DifferenceFacts, VerifyFacts
 from envsync.errors import Hint, Locked, NotFound, VerificationFailed
@@ -28,10 +30,10 @@ def differences(
 
     `records` are those of packages that the live tree no longer has (see `describe`).
     """
-    live = _look(target)
+    look, live = _look(target)
     before = other
     if before is None:
-        record = target.live_record()
+        record = look.record
         if record is None and not target.records.damaged():
             raise NotFound(
                 "envsync never published it there: there is nothing to compare it with",
@@ -52,8 +54,8 @@ def differences(
 
 def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     """Hash every byte of the live tree again and compare it with the record."""
-    snapshot = _look(target, progress, fresh=True)
-    record = target.live_record()
+    look, snapshot = _look(target, progress, fresh=True)
+    record = look.record
     manifest = None if record is None else target.environment.published_manifest(record)
     if record is not None and manifest is None:
         raise _without_manifest(target, snapshot, record)
@@ -69,14 +71,20 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     )
 
 
-def _look(target: Target, progress: Optional[Progress] = None, *, fresh: bool = False) -> Snapshot:
-    """Return the live version; with `fresh`, hash it again. Raises `NotFound` if there is none."""
+def _look(
+    target: Target, progress: Optional[Progress] = None, *, fresh: bool = False
+) -> Tuple[Look, Snapshot]:
+    """Return the last look, or with `fresh` a new one that hashes every byte, and what it found.
+
+    Raises `NotFound` if nothing is live.
+    """
     require_live(target.layout)
-    if fresh or target.live is None:
-        target.live = target.snapshot(progress, fresh)
-    if target.live is None:
+    look = target.last_look
+    if fresh or look.live is None:
+        look = target.look(progress, fresh=fresh)
+    if look.live is None:
         raise NotFound("the environment vanished")
-    return target.live
+    return look, look.live
 
 
 def _without_manifest(target: Target, snapshot: Snapshot, record: Record) -> VerificationFailed:

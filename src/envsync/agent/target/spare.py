@@ -99,8 +99,7 @@ def _require_at_rest(target: Target, progress: Progress) -> None:
 
 def _make(target: Target, progress: Progress) -> bool:
     live = target.live
-    record = target.live_record()
-    if live is None or record is None or record.revision != live.revision:
+    if live is None or not target.last_look.is_as_published:
         return False
     if not wants_spare(target):
         return False  # somebody has pushed meanwhile

@@ -11,6 +11,8 @@ from envsync.agent.places.live_name import require_movable
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.guarded_switch import Switch
 from envsync.agent.publishing.remove import RemovalOrder, Remover
+from envsync.agent.target.inspection import record_facts
+from envsync.agent.target.look import Look, with_local_off_record
 from envsync.agent.target.preparation import (
     place_findings,
     refuse_anothers,
@@ -19,7 +21,7 @@ from envsync.agent.target.preparation import (
     require_sound_link,
 )
 from envsync.agent.target.publication import event_of, kept_record, read_back
-from envsync.agent.target.target import Target, record_facts
+from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
@@ -28,8 +30,8 @@ from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrif
 
 def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
     """Put an earlier version back; the live one becomes a generation and is held."""
-    live = _locked_look(target)
-    current = target.live_record()
+    look = _locked_look(target)
+    live, current = look.live, look.record
     record = _earlier(target, number, current, live)
     tree = target.records.tree(record)
     if tree is None:
@@ -47,10 +49,10 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
     publication = Publication(
         record.source_revision, record.source, by, "rollback", "", Check(), retry_held=True
     )
-    kept = kept_record(target, by)
+    kept = kept_record(target.environment, look, by)
     if kept is not None and not overwrite:
         raise TargetDrifted("it was changed by hand since it was published")
-    target.record_without_local()
+    with_local_off_record(target.environment, look)
     # In the event, so that whoever finishes an interrupted rollback holds it, too.
     event = {
         **event_of("rollback", publication, live),
@@ -61,7 +63,7 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
         staged=tree,
         new=record,
         expected=live,
-        inspected_seconds=target.inspected_seconds,
+        inspected_seconds=look.began_seconds,
         kept=kept,
         event=event,
     )
@@ -80,29 +82,28 @@ def _is_as_recorded(target: Target, tree: bytes, record: Record) -> bool:
     return False
 
 
-def _locked_look(target: Target) -> Optional[Snapshot]:
-    """Return the live version, now that nobody else can change it through envsync."""
+def _locked_look(target: Target) -> Look:
+    """Look at the live version, now that nobody else can change it through envsync."""
     require_sound_link(target.layout)
     refuse_anothers(place_findings(target.layout))
     target.lock.acquire()
     target.recover()
     require_no_mounts(target.layout)
-    return target.look_anew()
+    return target.look()
 
 
 def remove(target: Target, by: str, overwrite: bool) -> RecordFacts:
     """Remove the live version; it becomes a generation, and is held."""
-    live = _locked_look(target)
-    if live is None:
+    look = _locked_look(target)
+    if look.live is None:
         raise NotFound(f"there is no environment {target.name} there")
     require_movable(target.layout)
-    kept = kept_record(target, by, "removed")
+    kept = kept_record(target.environment, look, by, "removed")
     if kept is not None and not overwrite:
         raise TargetDrifted("it is not what was published there")
-    target.record_without_local()
-    record = kept or target.live_record()
+    record = kept or with_local_off_record(target.environment, look).record
     assert record is not None, "what needs no new record has one"
-    removal = RemovalOrder(live, record, kept is not None, by)
+    removal = RemovalOrder(look.live, record, kept is not None, by)
     return record_facts(Remover(target.switch_site()).run(removal))
 
 

@@ -5,42 +5,33 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import (
-    TYPE_CHECKING,
-    Callable,
-    List,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import TYPE_CHECKING, Callable, Optional, Sequence, Tuple
 
 from envsync.agent.places.base import has_conda
-from envsync.agent.places.busy_findings import live_busy_findings
 from envsync.agent.places.layout import INTENT, layout_of
 from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import PushLock
-from envsync.agent.places.members import require_open_records, shared_finding
-from envsync.agent.places.records import Record
 from envsync.agent.publishing.switch_site import SwitchSite
-from envsync.agent.server.filesystem import existing_parent, space
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
-from envsync.agent.server.machine import platform_facts
 from envsync.agent.server.processes import processes_using
 from envsync.agent.server.progress import RECOVERED, SWITCH, OnStep, Progress
 from envsync.agent.target import preparation
+from envsync.agent.target.inspection import live_findings, target_state
+from envsync.agent.target.look import (
+    NOT_LOOKED,
+    Look,
+    look_with_record,
+    with_inode_on_record,
+)
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import (
-    DAMAGED_RECORD,
     DirectoryIdentity,
-    Finding,
     ProcessUse,
-    RecordFacts,
     TargetState,
 )
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import AgentFailed, EnvsyncError, PreflightRefused, SourceRefused
 from envsync.tree.environment_name import BASE
-from envsync.tree.manifest import Totals
 
 if TYPE_CHECKING:
     from envsync.agent.publishing.guarded_switch import Publisher
@@ -74,12 +65,8 @@ class Target:
         )
         self.layout, self.records, self.trees = self.environment
         self.lock = PushLock(self.layout, requester)
-        self.live: Optional[Snapshot] = None
-        self.inspected_seconds = 0.0
+        self.last_look = NOT_LOOKED
         self.keep = keep
-        self.keeps_live = False
-        """Whether the live version stays for good once it is replaced, because the source of the
-        push never had it."""
         self.on_step = on_step
 
     @property
@@ -121,73 +108,35 @@ class Target:
             recovered = self.recover()
         elif not lock:
             recovered = self.recover_if_free()
-        self.inspected_seconds = time.monotonic()
         if self._has_version():
             self.trees.begin(self.layout.standing())
             beside()
         try:
-            self.live = self.snapshot(progress)
+            look = self.look(progress)
         except PreflightRefused:
             # Do not ask the owner to open files to a user who may not replace them anyway.
             preparation.refuse_anothers(findings)
             raise
+        findings += live_findings(self.layout, self.records, look)
+        return target_state(self.environment, look, self.lock, findings, recovered)
+
+    def look(self, progress: Optional[Progress] = None, *, fresh: bool = False) -> Look:
+        """Look at the live version; with `fresh`, hash every byte of it again."""
+        began_seconds = time.monotonic()
+        look = look_with_record(self.environment, began_seconds, self._snapshot(progress, fresh))
         if self.lock.is_held:
-            self._record_inode()
-        return self._state(findings + self._findings(), recovered)
+            look = with_inode_on_record(self.environment, look)
+        self.last_look = look
+        return look
 
-    def look(self) -> Optional[Snapshot]:
-        """Return the live version as it was found; look now if nothing was."""
-        if self.live is None:
-            self.live = self.snapshot()
-        return self.live
-
-    def look_anew(self) -> Optional[Snapshot]:
-        """Look at the live version, with the lock held; return what is found."""
-        self.inspected_seconds = time.monotonic()
-        self.live = self.snapshot()
-        self._record_inode()
-        return self.live
+    @property
+    def live(self) -> Optional[Snapshot]:
+        """The live version as the last look found it."""
+        return self.last_look.live
 
     def forget_look(self) -> None:
         """Have the next query look at the live version again."""
-        self.live = None
-
-    def _findings(self) -> List[Finding]:
-        """Return the findings about the live version and the records."""
-        found: List[Finding] = []
-        live, record = self.live, self.live_record()
-        if live is not None:
-            as_published = record is not None and record.revision == live.revision
-            found += live_busy_findings(live.scan, self.layout, is_as_published=as_published)
-            shared = shared_finding(self.layout, record)
-            found += [] if shared is None else [shared]
-        damaged = self.records.damaged()
-        if damaged:
-            require_open_records(self.layout)
-            message = f"the record {os.fsdecode(damaged[0])} there is damaged"
-            found.append(Finding(DAMAGED_RECORD, message))
-        return found
-
-    def _state(self, findings: Sequence[Finding], recovered: Optional[str]) -> TargetState:
-        live, record = self.live, self.live_record()
-        number = None if record is None else record.number
-        free = space(existing_parent(self.layout.state))
-        return TargetState(
-            exists=live is not None,
-            revision="" if live is None else live.revision,
-            totals=Totals() if live is None else live.totals,
-            record=None if record is None else record_facts(record),
-            generations=tuple(record_facts(r) for r in self.records.all() if r.number != number),
-            held=self.records.held.reasons(),
-            findings=tuple(findings),
-            platform=platform_facts(),
-            nonce=self.lock.nonce,
-            free_bytes=free.free_bytes,
-            free_inodes=free.free_inodes,
-            recovered=recovered,
-            same_place_as=self.lock.other_name,
-            removal=self.records.history.removal() if live is None else None,
-        )
+        self.last_look = NOT_LOOKED
 
     def recover(self) -> Optional[str]:
         """Finish or forget an interrupted switch or removal; return what was done, or None.
@@ -234,9 +183,7 @@ class Target:
         is_there = os.path.isdir(self.layout.live)
         return is_there and not (self.is_base and not has_conda(self.layout.standing()))
 
-    def snapshot(
-        self, progress: Optional[Progress] = None, fresh: bool = False
-    ) -> Optional[Snapshot]:
+    def _snapshot(self, progress: Optional[Progress], fresh: bool) -> Optional[Snapshot]:
         preparation.require_sound_link(self.layout)
         if not self._has_version():
             return None
@@ -252,60 +199,6 @@ class Target:
                 details=error.details,
                 hint=error.advice,
             ) from error
-
-    def live_record(self) -> Optional[Record]:
-        """Return the record of the live version, by the current local paths, or None.
-
-        It is found by the top directory's inode; after a restore from a backup, by the content.
-        """
-        record = self._recorded()
-        if self.live is None or record is None:
-            return None
-        return self.environment.published(record, self.live.revision)
-
-    def _recorded(self) -> Optional[Record]:
-        if self.live is None:
-            return None
-        record = self.records.at(self.live.scan.inode)
-        if record is not None:
-            return record
-        same = [r for r in self.records.all() if r.revision == self.live.revision]
-        return same[-1] if same else None
-
-    def record_if_replaced(self) -> Optional[Record]:
-        """Return the live version's record as it will be once replaced: if changed, it is kept."""
-        record = self.live_record()
-        if self.live is None or record is None:
-            return None
-        is_kept = self.keeps_live or record.revision != self.live.revision
-        return record._replace(kept_because="it stays") if is_kept else record
-
-    def _record_inode(self) -> None:
-        """Update the inode in the live version's record, if it was found by its content.
-
-        Otherwise, once replaced, the version would be a tree without a record.
-        """
-        live, record = self.live, self._recorded()
-        if live is None or record is None or record.inode == live.scan.inode:
-            return
-        if self.records.tree(record) is not None:
-            # The live version is a copy of an earlier one, which exists as well.
-            record = record._replace(number=self.records.next_number(), kept_because="")
-        local = self.trees.local.patterns
-        self.records.store(record._replace(inode=live.scan.inode, local=local), live.manifest())
-
-    def record_without_local(self) -> None:
-        """Take from the live version's record what is not its own any more because it is local now.
-
-        To be called right before it is replaced or removed: once kept, it is compared with its
-        record. Earlier would be too early: the pattern may be taken out of `local:` again.
-        """
-        live, record = self.live, self.live_record()
-        if live is None or record is None or record.revision != live.revision:
-            return
-        if record != self._recorded():
-            record = record._replace(local=self.trees.local.patterns, totals=live.totals)
-            self.records.store(record, live.manifest())
 
     def require_lock(self) -> None:
         """Raise `AgentFailed` if `inspect` has not taken the lock."""
@@ -330,7 +223,3 @@ class Target:
             return ()
         paths = (self.layout.path, self.layout.live, self.layout.trees)
         return processes_using(paths, self.layout.file("writers"))
-
-
-def record_facts(record: Record) -> RecordFacts:
-    return RecordFacts(**{name: getattr(record, name) for name in RecordFacts._fields})

@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 
 from envsync.agent.places.base import make_room_for_environments
 from envsync.agent.places.locks import writers_kept_out
+from envsync.agent.places.records import Record
 from envsync.agent.server.disk_failures import error_text, is_of_disk, is_of_entry
 from envsync.agent.server.progress import Progress
 from envsync.agent.staging.build_plan import BuildPlan, Holding, with_copied, with_failed
@@ -76,6 +77,7 @@ class TreeBuild:
     def stage(
         self,
         wanted: Manifest,
+        replaced: Optional[Record],
         finished: Optional[FinishedTree],
         ahead: Optional[StagingCandidate],
         beside: Sequence[Holding],
@@ -83,12 +85,13 @@ class TreeBuild:
     ) -> StagedTree:
         """Bring the `finished` tree forward, or else adopt one: `ahead` if that was chosen already.
 
-        Contents are copied from the trees `beside` as well.
+        `replaced` is the live version's record as it will be. Contents are copied from the trees
+        `beside` as well.
         """
         wanted = self.group_access.applied(wanted)
         if finished is None:
             findings = switch_findings(self._target.layout)
-            build = self._adopt_chosen(wanted, ahead, beside)
+            build = self._adopt_chosen(wanted, replaced, ahead, beside)
         else:
             findings, beside = (), (*beside, *finished.holdings)
             build = self._planned(self.staging.as_candidate(), wanted, beside)
@@ -107,17 +110,20 @@ class TreeBuild:
         return StagedTree(wanted, with_failed(facts, build.work, fetches), fetches, findings)
 
     def _adopt_chosen(
-        self, wanted: Manifest, ahead: Optional[StagingCandidate], beside: Sequence[Holding]
+        self,
+        wanted: Manifest,
+        replaced: Optional[Record],
+        ahead: Optional[StagingCandidate],
+        beside: Sequence[Holding],
     ) -> BuildPlan:
         """Adopt the tree to build on, and return the plan for it.
 
         Every refusal comes before a version is adopted that a rollback could have chosen.
         """
-        target = self._target
-        live, before = target.record_if_replaced(), self.published_before(wanted)
+        target, before = self._target, self.published_before(wanted)
         with writers_kept_out(target.layout):
             if ahead is None or before:
-                ahead = staging_choice(target).candidate(live, before)
+                ahead = staging_choice(target).candidate(replaced, before)
             build = self._planned(ahead, wanted, beside)
             self._adopt(ahead)
         return build
