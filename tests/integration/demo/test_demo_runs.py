@@ -101,8 +101,8 @@ def require_success(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def require_that_only_the_change_travelled(steps: list[dict[str, Any]]) -> None:
-    first = steps[1]["reports"]
-    planned, *second = steps[3]["reports"]
+    [first] = [answer["result"]["servers"] for answer in steps[1]["answers"]]
+    [planned], second = [answer["result"]["servers"] for answer in steps[3]["answers"]]
     assert planned["plan"]["packages"] == ["~ demo_package 1.0 -> 1.1"]
     for before, after in zip(first, second, strict=True):
         # What is in a package cache there is copied, and the rest is sent.

@@ -1,5 +1,6 @@
 """The demo's temporary directory, and the servers in it.
 
+envsync.yaml   the inventory
 home/          keys, known_hosts, ssh configuration and caches of the demo's user
 miniconda3/    the prefix on this machine
 server1/       that server's prefix, and its home
@@ -18,12 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from envsync.agent.server.accounts import user_name
 from envsync.cli.demo.server import USER, Order, make_key
 from envsync.errors import EnvsyncError
 from envsync.ssh.fabric_link import open_route
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
+
+HERE = "here"
+"""This machine's name in the demo's inventory."""
 
 _END_SECONDS = 15.0
 
@@ -66,7 +69,7 @@ def running(directory: Path, names: Sequence[str]) -> Iterator[list[Machine]]:
     key = ssh / "id_ecdsa"
     key.unlink(missing_ok=True)
     client_key = make_key(key)
-    environ = _environ(directory)
+    environ = surroundings(directory)
     orders = [_order(directory, name, client_key) for name in names]
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(_server_process(order)) for order in orders]
@@ -77,6 +80,8 @@ def running(directory: Path, names: Sequence[str]) -> Iterator[list[Machine]]:
             config += (
                 f"Host {order.name}\n  HostName 127.0.0.1\n  Port {port}\n  User {USER}\n"
                 "  IdentitiesOnly yes\n  IdentityFile ~/.ssh/id_ecdsa\n"
+                # Nothing of this machine's may ask for the system's ssh.
+                "  GSSAPIAuthentication no\n  GlobalKnownHostsFile none\n"
             )
             prefix, opener = str(directory / order.name), _opener(order.name, environ)
             machines.append(Machine(order.name, prefix, port, opener))
@@ -103,29 +108,29 @@ def make_prefix(path: Path) -> None:
     python.chmod(0o755)
 
 
-@contextlib.contextmanager
-def own_surroundings(directory: Path) -> Iterator[None]:
-    """Keep envsync's caches and state out of the user's own directories."""
-    wanted = {
-        "XDG_CACHE_HOME": str(directory / "home" / ".cache"),
-        "XDG_STATE_HOME": str(directory / "home" / ".local" / "state"),
-        # Python's getpass needs a name for a user who has only a number, as in a container.
-        "LOGNAME": user_name(),
+def surroundings(directory: Path) -> dict[str, str]:
+    """Return the environment variables of the demo's user.
+
+    It has a home of its own, with envsync's caches and state, and no ssh-agent.
+    """
+    others = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ENVSYNC_", "SSH_", "XDG_"))
     }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+    return {
+        **others,
+        "HOME": str(directory / "home"),
+        # The hostname may be that of one of the demo's servers.
+        "ENVSYNC_SELF": HERE,
+    }
 
 
-def _environ(directory: Path) -> Mapping[str, str]:
-    """Return the demo user's environment variables: its own HOME, and no ssh-agent."""
-    return {"HOME": str(directory / "home"), "PATH": os.environ.get("PATH", os.defpath)}
+def inventory(prefix: Path, machines: Sequence[Machine]) -> str:
+    """Return an inventory of these servers, and of this machine with its prefix."""
+    lines = [f"prefix: {json.dumps(str(prefix))}", "servers:", f"  {HERE}: {{}}"]
+    lines += [f"  {machine.name}: {{prefix: {json.dumps(machine.prefix)}}}" for machine in machines]
+    return "\n".join(lines) + "\n"
 
 
 def _opener(name: str, environ: Mapping[str, str]) -> Callable[[], Link]:
@@ -151,7 +156,7 @@ def _server_process(order: Order) -> Iterator[subprocess.Popen[str]]:
             process.stdin.flush()
         yield process
     finally:
-        _end(process)
+        end(process)
 
 
 def _hear(name: str, process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -164,7 +169,8 @@ def _hear(name: str, process: subprocess.Popen[str]) -> tuple[int, str]:
     return document["port"], document["host_key"]
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[str]) -> None:
+    """Close the process's pipes and wait for its end; it is killed if that takes too long."""
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):
             if pipe is not None:

@@ -20,6 +20,7 @@ class Narration:
         self._terminal = terminal
         self._is_bold = is_coloured and terminal.is_interactive
         self._alias = ""
+        self._warned: set[str] = set()
         self.steps: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
@@ -57,5 +58,15 @@ class Narration:
         self.command(f"D={path}")
         self._alias = path
 
+    def answer(self, document: dict[str, Any]) -> None:
+        """Add the document of a command that was run with `--json`."""
+        self.steps[-1].setdefault("answers", []).append(document)
+
     def say(self, line: str) -> None:
+        """Show a line, but a warning only the first time: every push has the same ones."""
+        if line.startswith("warning: "):
+            warning = line.rpartition(": ")[2]  # without the server's name
+            if warning in self._warned:
+                return
+            self._warned.add(warning)
         self._terminal.say(f"   {line}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
@@ -12,8 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from envsync.agent.server.accounts import user_name
 from envsync.cli.demo import environment as demo_environment
-from envsync.cli.demo.machines import Machine, make_prefix, own_surroundings, running
+from envsync.cli.demo.commands import Commands, ready
+from envsync.cli.demo.machines import (
+    Machine,
+    inventory,
+    make_prefix,
+    running,
+    surroundings,
+)
 from envsync.errors import NoSpace, UsageError
 from envsync.texts.sizes import size
 
@@ -34,6 +43,8 @@ class Stage:
     name: str
     what: str
     machines: tuple[Machine, ...]
+    inventory: str
+    commands: Commands
 
     @property
     def prefix(self) -> Path:
@@ -51,21 +62,25 @@ def stage(users: Path | None) -> Iterator[Stage]:
     `users` is an environment of the user's to copy (see `require_environment`), or None.
     """
     with contextlib.ExitStack() as stack:
+        # Python's getpass needs a name for a user who has only a number, as in a container.
+        os.environ.setdefault("LOGNAME", user_name())
         directory = Path(stack.enter_context(_temporary_directory()))
-        stack.enter_context(own_surroundings(directory))
         _require_space(directory, users)
         yield _set_up(stack, directory, users)
 
 
 def _set_up(stack: contextlib.ExitStack, directory: Path, users: Path | None) -> Stage:
     machines = stack.enter_context(running(directory, SERVERS))
+    commands = stack.enter_context(ready(directory, surroundings(directory)))
     prefix = directory / _PREFIX
     make_prefix(prefix)
     name = "demo" if users is None else users.name
     path = prefix / "envs" / name
     what = demo_environment.make(path) if users is None else demo_environment.copy(users, path)
     demo_environment.install(path, "1.0")
-    return Stage(directory, name, what, tuple(machines))
+    text = inventory(prefix, machines)
+    (directory / "envsync.yaml").write_text(text)
+    return Stage(directory, name, what, tuple(machines), text, commands)
 
 
 def require_environment(path: Path) -> Path:
