@@ -145,7 +145,7 @@ class Push:
         preflight.require_target(source, target, method.name, is_archive=is_archive)
         self._checks.refuse_the_same_place(target)
         if not method.is_rebuild:
-            source = self._source.answers.mirrored(source)
+            source = self._source.mirrored(source)
         if share_fits and replacement.is_in_step(source, target, method.name):
             return Decision(method, source, target, IN_STEP)
         if self._settings.dry_run:
@@ -178,7 +178,7 @@ class Push:
         from envsync.push.rebuilding.relaxation import PinPolicy
 
         self._progress.begin("rebuild")
-        target, requirements = self._target, self._source.answers.requirements()
+        target, requirements = self._target, self._source.requirements()
         other_platform = preflight.other_platform(decision.source, decision.target)
         policy = PinPolicy(other_platform, self._settings.from_history)
         rebuild = Rebuild(target.ask, target.prefix, requirements, policy, self._progress.relay)

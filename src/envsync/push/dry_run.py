@@ -39,7 +39,7 @@ class DryRun:
 
         other_platform = preflight.other_platform(decision.source, decision.target)
         tool = tool_label(find_tool(self._target.ask, self._target.prefix, other_platform))
-        requirements = self._source.answers.requirements()
+        requirements = self._source.requirements()
         self._notes.warn(About.STAGED, unsent(requirements, other_platform))
         refusal = self._refusal(decision, processes)
         return replace(self._notes.report(decision), tool=tool, error=refusal)

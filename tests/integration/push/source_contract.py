@@ -132,9 +132,9 @@ class SourceContract:
     def test_the_manifest_is_that_of_the_revision_that_it_has_there(self, source: Source) -> None:
         state = source.look.state()
         manifest = manifest_of(source)
-        assert source.answers.mirrored(state).revision_there == revision_of(manifest)
-        assert source.answers.revision_there() == revision_of(manifest)
-        assert source.answers.mirrored(state).revision == state.revision
+        assert source.mirrored(state).revision_there == revision_of(manifest)
+        assert source.revision_there() == revision_of(manifest)
+        assert source.mirrored(state).revision == state.revision
 
     def test_manifest_refers_to_directories_that_the_target_has(self, source: Source) -> None:
         manifest = manifest_of(source)
@@ -158,7 +158,7 @@ class SourceContract:
         contents = read(source, source.items([*digests]))
         hashed = {path: hashlib.sha256(content).digest() for path, content in contents.items()}
         assert hashed == digests
-        named = os.fsencode(source.answers.target_path or source.look.path_known_as)
+        named = os.fsencode(source.target_path or source.look.path_known_as)
         assert named in contents[b"bin/tool"]
 
     def test_files_below_the_supply_path_are_those_that_are_not_rewritten(
@@ -176,7 +176,7 @@ class SourceContract:
         def pushed(_: int) -> tuple[bytes, dict[bytes, bytes], tuple[OutsidePath, ...]]:
             manifest = source.manifest(b"")
             items = source.items([*files_of(manifests.decode(manifest))])
-            return manifest, read(source, items), source.answers.outside_paths()
+            return manifest, read(source, items), source.outside_paths()
 
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             first, *others = pool.map(pushed, range(ASKED_AT_ONCE))
@@ -185,19 +185,19 @@ class SourceContract:
     def test_source_at_its_own_path_is_sent_as_it_is(self, source: Source) -> None:
         stays = source.at(source.look.path_known_as)
         state = stays.look.state()
-        assert stays.answers.target_path == ""
-        assert stays.answers.mirrored(state) == state
+        assert stays.target_path == ""
+        assert stays.mirrored(state) == state
         assert stays.rewritten() == frozenset()
         moved = source.at(SHORTER)
-        assert moved.answers.target_path == SHORTER
-        assert moved.answers.mirrored(state).revision_there != state.revision_there
+        assert moved.target_path == SHORTER
+        assert moved.mirrored(state).revision_there != state.revision_there
         # Only what stands there as it has to be can another server send by itself.
         assert (stays.supply.direct is None) == source.is_here
         assert moved.supply.direct is None
 
     def test_a_path_that_a_file_has_no_room_for_is_refused(self, source: Source) -> None:
         with pytest.raises(PreflightRefused) as caught:
-            source.at(LONGER).answers.mirrored(source.look.state())
+            source.at(LONGER).mirrored(source.look.state())
         assert caught.value.details
         assert source.at(LONGER).outline() is None
 
@@ -217,31 +217,31 @@ class SourceContract:
             assert (place_of(source) / "bin/tool").read_bytes() in b"".join(contents(items))
 
     def test_source_reports_links_that_lead_outside_and_credentials(self, source: Source) -> None:
-        answers, known_as = source.answers, source.look.path_known_as
+        known_as = source.look.path_known_as
         source.look.state()
-        assert answers.outside_paths() == source.at(known_as).answers.outside_paths()
-        assert [outside.path for outside in answers.outside_paths()] == ["/srv/nowhere"]
-        assert answers.credentials() == ()
+        assert source.outside_paths() == source.at(known_as).outside_paths()
+        assert [outside.path for outside in source.outside_paths()] == ["/srv/nowhere"]
+        assert source.credentials() == ()
         (place_of(source) / "etc").mkdir()
         (place_of(source) / "etc/pip.conf").write_text("[global]\nindex-url = https://a:b@c/d\n")
         source.look.look_again(is_changed=True)
         source.look.state()
-        assert answers.credentials() == ("etc/pip.conf",)
-        assert answers.requirements() == source.at(SHORTER).answers.requirements()
-        assert answers.newest_glibc() == (b"", ())
+        assert source.credentials() == ("etc/pip.conf",)
+        assert source.requirements() == source.at(SHORTER).requirements()
+        assert source.newest_glibc() == (b"", ())
 
     def test_a_sample_has_one_figure_for_each_step(self, source: Source) -> None:
         items = source.items([b"lib/plain.py"])
-        sample = source.answers.sample(items, (codec.ZLIB,), ((codec.ZLIB, 1), (codec.ZLIB, 9)))
+        sample = source.sample(items, (codec.ZLIB,), ((codec.ZLIB, 1), (codec.ZLIB, 9)))
         assert sample.content_bytes == 1800
         assert len(sample.packed_bytes) == len(sample.seconds) == 2
-        own = source.answers.sample(items, (codec.ZLIB, codec.NONE), ())
+        own = source.sample(items, (codec.ZLIB, codec.NONE), ())
         assert 0 < own.packed_bytes[0] < 1800
 
     def test_files_of_a_sound_source_are_readable(self, source: Source) -> None:
         source.look.state()
-        source.answers.require_readable([])
-        source.answers.require_readable([b"lib/plain.py", b"bin/tool"])
+        source.require_readable([])
+        source.require_readable([b"lib/plain.py", b"bin/tool"])
 
     def test_revision_that_a_source_was_told_to_remember_is_known(self, source: Source) -> None:
         before = source.look.state()

@@ -193,10 +193,8 @@ def test_packages_that_differ_are_named_and_the_rest_is_counted(
 def test_every_file_with_credentials_is_named() -> None:
     """On a terminal only with -v: the first warning is about all, and stays among the first."""
     paths = tuple(f"etc/{number}.conf" for number in range(12))
-    answers = SimpleNamespace(
-        credentials=lambda: paths, outside_paths=lambda: (OutsidePath("y", "x leads to y"),)
-    )
-    source = cast(Source, SimpleNamespace(answers=answers))
+    outside = (OutsidePath("y", "x leads to y"),)
+    source = cast(Source, SimpleNamespace(credentials=lambda: paths, outside_paths=lambda: outside))
     target = cast(TargetEnd, SimpleNamespace(existing=lambda _: ()))
     state = SimpleNamespace(platform=Platform("Linux", "x86_64", "musl", "1.2"))
     look = EndChecks(BothEnds(SETTINGS, source, target))
@@ -219,8 +217,7 @@ def test_path_outside_is_looked_for_on_the_target_as_it_is(path: str) -> None:
         return [True] * len(paths)
 
     outside = (OutsidePath(path, str(lead)), OutsidePath("y", "x leads to y"))
-    answers = SimpleNamespace(credentials=tuple, outside_paths=lambda: outside)
-    source = cast(Source, SimpleNamespace(answers=answers))
+    source = cast(Source, SimpleNamespace(credentials=tuple, outside_paths=lambda: outside))
     target = cast(TargetEnd, SimpleNamespace(existing=existing))
     state = SimpleNamespace(platform=Platform("Linux", "x86_64", "musl", "1.2"))
     warnings = EndChecks(BothEnds(SETTINGS, source, target)).warnings(state, state)  # type: ignore[arg-type]

@@ -103,7 +103,7 @@ def _write(
             show(ServerProgress(site.own_name, "pack", done_bytes, total_bytes))
 
         def write(source: Source) -> tuple[str, ...]:
-            credentials = credential_warnings(source.answers.credentials(), "the archive")
+            credentials = credential_warnings(source.credentials(), "the archive")
             with disk_here(output.absolute().parent, OTHER_OUTPUT):
                 packed = write_archive(
                     where,

@@ -14,8 +14,7 @@ from envsync.agent.wire.source_operations import SOURCE_MANIFEST, AskManifest
 from envsync.errors import about
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.requested_files import requested_files
-from envsync.push.ends.source import Outlined
-from envsync.push.ends.source_answers import SourceAnswers
+from envsync.push.ends.source import Outlined, Source
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.request.places import Place
 from envsync.transport.job import Contents, Item, Supply
@@ -24,22 +23,21 @@ if TYPE_CHECKING:
     from envsync.agent.source.source_environment import SourceEnvironment
 
 
-class LocalSource:
-    """The environment being pushed, on this machine (see `Source`)."""
+class LocalSource(Source):
+    """The environment being pushed, on this machine."""
 
     is_here = True
 
     def __init__(self, look: SourceLook, agent: SourceEnvironment, target_path: str = "") -> None:
-        """`agent` answers for `look`; `target_path` is as for `SourceAnswers`."""
-        self.look = look
-        self.answers = SourceAnswers(look, target_path)
+        """`agent` answers for `look`."""
+        super().__init__(look, target_path)
         self._agent = agent
 
     def at(self, target_path: str) -> LocalSource:
         return LocalSource(self.look, self._agent, self.look.relocated_to(target_path))
 
     def outline(self) -> Outlined | None:
-        if len(os.fsencode(self.answers.target_path)) > len(os.fsencode(self.look.path_known_as)):
+        if len(os.fsencode(self.target_path)) > len(os.fsencode(self.look.path_known_as)):
             # A file without room for the longer path stops the push before anything is sent, and
             # which files those are is not known yet.
             return None
@@ -51,23 +49,23 @@ class LocalSource:
         if self.look.serves_several:
             yield self._named(self._agent.contents)
             return
-        with self._agent.hashing_while_sent(self.answers.target_path) as contents:
+        with self._agent.hashing_while_sent(self.target_path) as contents:
             yield self._named(contents)
 
     def manifest(self, known: bytes) -> bytes:
         self.look.state()
-        return self.look.ask(SOURCE_MANIFEST, AskManifest(self.answers.target_path, known))
+        return self.look.ask(SOURCE_MANIFEST, AskManifest(self.target_path, known))
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
         self.look.state()
-        return requested_files(self._agent.version.manifest(self.answers.target_path), paths)
+        return requested_files(self._agent.version.manifest(self.target_path), paths)
 
     def rewritten(self) -> Container[bytes]:
-        return self._agent.version.rewritten(self.answers.target_path)
+        return self._agent.version.rewritten(self.target_path)
 
     @property
     def supply(self) -> Supply:
-        contents = self._named(partial(self._agent.contents, target_path=self.answers.target_path))
+        contents = self._named(partial(self._agent.contents, target_path=self.target_path))
         return Supply(self._agent.path, contents)
 
     def _named(self, contents: Contents) -> Contents:

@@ -25,8 +25,7 @@ from envsync.agent.wire.source_operations import (
 from envsync.errors import AgentFailed
 from envsync.push.ends.remote_direct import RemoteDirect
 from envsync.push.ends.requested_files import requested_files
-from envsync.push.ends.source import Outlined
-from envsync.push.ends.source_answers import SourceAnswers
+from envsync.push.ends.source import Outlined, Source
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.source_server import SourceServer
 from envsync.push.request.places import Place
@@ -37,8 +36,8 @@ from envsync.tree.manifest import REFERENCE_BYTES, Manifest
 from envsync.tree.revision import revision_of
 
 
-class RemoteSource:
-    """The environment being pushed, on another server (see `Source`)."""
+class RemoteSource(Source):
+    """The environment being pushed, on another server."""
 
     is_here = False
 
@@ -49,9 +48,8 @@ class RemoteSource:
         checked: CheckedManifests,
         target_path: str = "",
     ) -> None:
-        """`server` is the one that `look` asks; `target_path` is as for `SourceAnswers`."""
-        self.look = look
-        self.answers = SourceAnswers(look, target_path)
+        """`server` is the one that `look` asks."""
+        super().__init__(look, target_path)
         self._server = server
         self._checked = checked
 
@@ -69,10 +67,10 @@ class RemoteSource:
         references = (
             known[at : at + REFERENCE_BYTES] for at in range(0, len(known), REFERENCE_BYTES)
         )
-        return manifests.encode(self._checked.of(self.answers), frozenset(references))
+        return manifests.encode(self._checked.of(self), frozenset(references))
 
     def items(self, paths: Sequence[bytes]) -> Collection[Item]:
-        return requested_files(self._checked.of(self.answers), paths)
+        return requested_files(self._checked.of(self), paths)
 
     def rewritten(self) -> Container[bytes]:
         """Return nothing: no file is on this machine, and the server sends the right contents."""
@@ -81,7 +79,7 @@ class RemoteSource:
     @property
     def supply(self) -> Supply:
         # Relocated files are not on the server's disk, so rsync there cannot send them.
-        direct = None if self.answers.target_path else RemoteDirect(self._server, self.look)
+        direct = None if self.target_path else RemoteDirect(self._server, self.look)
         return Supply(relayed=self._relayed, direct=direct)
 
     def _relayed(
@@ -90,11 +88,11 @@ class RemoteSource:
         """Yield encoded blocks from a separate agent, so that other pushes can ask meanwhile."""
         sizes = tuple(size for _, size in items)
         paths = b"\0".join(path for path, _ in items)
-        request = SendFiles(sizes, tuple(codecs), self.answers.target_path, paths)
+        request = SendFiles(sizes, tuple(codecs), self.target_path, paths)
         with self._server.sender() as end:
             end.ask(OPEN_SOURCE, self.look.open_request)
             state = self.look.state()
-            if self.answers.target_path or state.revision_there != state.revision:
+            if self.target_path or state.revision_there != state.revision:
                 end.ask(INSPECT_SOURCE, InspectSource())
             for block in end.receive(SEND_FILES, request):
                 yield block
@@ -114,12 +112,12 @@ class CheckedManifests:
         self._lock = threading.Lock()
         self._found: dict[str, Manifest] = {}
 
-    def of(self, answers: SourceAnswers) -> Manifest:
+    def of(self, source: RemoteSource) -> Manifest:
         """Return the manifest. Raises `AgentFailed` if it is not of the stated revision."""
-        revision = answers.revision_there()
+        revision = source.revision_there()
         with self._lock:
             if revision not in self._found:
-                encoded = answers.look.ask(SOURCE_MANIFEST, AskManifest(answers.target_path))
+                encoded = source.look.ask(SOURCE_MANIFEST, AskManifest(source.target_path))
                 self._found[revision] = _checked(encoded, revision)
             return self._found[revision]
 

@@ -42,7 +42,7 @@ class EndChecks:
 
     def require_inside(self) -> None:
         """Refuse paths that lead out of the environment if `outside: fail` is set."""
-        if self._ends.settings.outside == "fail" and self._ends.source.answers.outside_paths():
+        if self._ends.settings.outside == "fail" and self._ends.source.outside_paths():
             lines = self._outside()
             lead = "path leads" if len(lines) == 1 else "paths lead"
             raise PreflightRefused(
@@ -92,13 +92,13 @@ class EndChecks:
 
         To be called before the switch: after it the version is live, even if the links are lost.
         """
-        credentials = preflight.credential_warnings(self._ends.source.answers.credentials())
+        credentials = preflight.credential_warnings(self._ends.source.credentials())
         others = credentials[1:]  # A terminal shows only the first few warnings.
         return (*self._glibc(source, target), *credentials[:1], *self._outside(), *others)
 
     def _outside(self) -> tuple[str, ...]:
         """Return what leads out of the environment, and whether it exists on the target."""
-        outside = self._ends.source.answers.outside_paths()
+        outside = self._ends.source.outside_paths()
         absolute = [path for path, _ in outside if path.startswith("/")]
         exists = dict(zip(absolute, self._ends.target.existing(absolute), strict=True))
         remarks = {True: ", which is there", False: ", which is not there", None: ""}
@@ -108,7 +108,7 @@ class EndChecks:
         """Return a warning if what is sent needs a newer C library than the target has."""
         if not preflight.has_older_libc(source, target):
             return ()
-        path, needed = self._ends.source.answers.newest_glibc()
+        path, needed = self._ends.source.newest_glibc()
         message = glibc_mismatch(path, needed, target.platform.libc_version)
         return () if message is None else (message,)
 

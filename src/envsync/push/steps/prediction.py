@@ -14,7 +14,7 @@ from envsync.transport.rsync import RsyncTransport
 from envsync.transport.stream import StreamTransport, steps, workers_for
 
 Sample = Callable[[Collection[Item], Sequence[str], Sequence[tuple[str, int]]], SampleFacts]
-"""See `SourceAnswers.sample`."""
+"""See `Source.sample`."""
 
 
 def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | None:

@@ -55,7 +55,7 @@ class SendStep:
 
         staged = self._target.dry_plan(self._manifest(is_new=is_new))
         task = self._task(staged, self._named(), is_new=is_new)
-        return task, predicted_wire_bytes(task.job, task.choice, self._source.answers.sample)
+        return task, predicted_wire_bytes(task.job, task.choice, self._source.sample)
 
     def stage(self, *, is_new: bool) -> SendTask:
         """Have a staging tree brought forward by a plan; return how to send what it still lacks.
@@ -78,17 +78,17 @@ class SendStep:
 
     def _look_closer(self) -> None:
         """Ask the source, while the target builds, what will be needed later."""
-        look, answers = self._source.look, self._source.answers
+        look = self._source.look
         look.confirmed(look.state())
-        answers.outside_paths()
-        answers.credentials()
+        self._source.outside_paths()
+        self._source.credentials()
 
     def _manifest(self, *, is_new: bool) -> bytes:
         """Return the source's manifest for this target."""
         if self._known is None:
             self._known = self._ahead.known
         if self._known is None:
-            packages = self._source.answers.packages() if is_new else frozenset()
+            packages = self._source.packages() if is_new else frozenset()
             self._known = self._target.known_there(packages, looks_ahead=True)
         return self._source.manifest(self._known.references)
 
@@ -159,7 +159,7 @@ class SendStep:
         The usual cause is a source that changed meanwhile: what it sent was not what it had, even
         if it is the same again by now.
         """
-        self._source.answers.require_readable(wrong)
+        self._source.require_readable(wrong)
         self._progress.begin("inspect")
         has_changed = self._source.look.changed(self._progress.relay)
         shown = error.details[:DIFFERENCES_SHOWN]
