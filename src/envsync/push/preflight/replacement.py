@@ -23,8 +23,6 @@ from envsync.tree.environment_name import BASE
 from envsync.tree.revision import short
 from envsync.tree.safety import shrinkage
 
-_Require = Callable[[PushSettings, SourceState, TargetState], None]
-
 ANOTHER_BASE = "there is another conda at the prefix already; it is not changed"
 
 
@@ -60,9 +58,9 @@ def require_permission(settings: PushSettings, source: SourceState, target: Targ
         raise PreflightRefused(ANOTHER_BASE, hint="update it with conda there")
     if settings.unattended:
         _require_not_removed(settings, source, target)
-    _require_not_held(settings, source, target)
-    _require_not_shrunk(settings, source, target)
-    _require_nothing_else(settings, source, target)
+    for refusal in _REFUSALS.values():
+        if error := refusal(settings, source, target):
+            raise error
 
 
 def missing_options(
@@ -72,69 +70,66 @@ def missing_options(
 
     All are named at once: given only one of them, the push would be refused for the next.
     """
-    needed = {
-        "--overwrite": _require_nothing_else,
-        "--allow-shrink": _require_not_shrunk,
-        "--retry-held": _require_not_held,
-    }
     return tuple(
-        option for option, require in needed.items() if _refuses(require, settings, source, target)
+        option for option, refusal in _REFUSALS.items() if refusal(settings, source, target)
     )
 
 
-def _refuses(
-    require: _Require, settings: PushSettings, source: SourceState, target: TargetState
-) -> bool:
-    try:
-        require(settings, source, target)
-    except EnvsyncError:
-        return True
-    return False
-
-
-def _require_nothing_else(settings: PushSettings, source: SourceState, target: TargetState) -> None:
-    # The same content in another form, such as not shared yet: nothing can be lost. An earlier
-    # version of the source's may have been put back by hand, because the newer one broke something.
-    is_same = target.exists and target.revision == source.revision_there
-    if not settings.overwrite and not is_same:
-        require_no_drift(target)
-        _require_fast_forward(source, target)
-
-
-def _require_not_held(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+def _held(settings: PushSettings, source: SourceState, target: TargetState) -> RevisionHeld | None:
     # Also as it would be on the target: what was rolled back may have come from another prefix.
     names = source.source_revision, source.revision, source.revision_there
     held = next((name for name in names if name in target.held), None)
-    if held is not None and not settings.retry_held:
-        raise RevisionHeld(f"revision {short(held)} is held there: {target.held[held]}")
+    if held is None or settings.retry_held:
+        return None
+    return RevisionHeld(f"revision {short(held)} is held there: {target.held[held]}")
 
 
-def _require_not_shrunk(settings: PushSettings, source: SourceState, target: TargetState) -> None:
+def _shrunk(
+    settings: PushSettings, source: SourceState, target: TargetState
+) -> SourceShrunk | None:
     if settings.allow_shrink or not target.exists:
-        return
+        return None
     loss = shrinkage(source.totals, target.totals)
-    if loss:
-        raise SourceShrunk(f"the source looks ruined: {loss}")
+    return SourceShrunk(f"the source looks ruined: {loss}") if loss else None
 
 
-def require_no_drift(target: TargetState) -> None:
-    """Refuse to replace a version that is not the one that was published."""
+def _other_version(
+    settings: PushSettings, source: SourceState, target: TargetState
+) -> TargetDrifted | NotFastForward | None:
+    # The same content in another form, such as not shared yet: nothing can be lost. An earlier
+    # version of the source's may have been put back by hand, because the newer one broke something.
+    is_same = target.exists and target.revision == source.revision_there
+    if settings.overwrite or is_same:
+        return None
+    return drift(target) or _no_fast_forward(source, target)
+
+
+_REFUSALS: dict[str, Callable[[PushSettings, SourceState, TargetState], EnvsyncError | None]] = {
+    "--retry-held": _held,
+    "--allow-shrink": _shrunk,
+    "--overwrite": _other_version,
+}
+"""What stops a push, by the option that allows it, in the order in which it is told."""
+
+
+def drift(target: TargetState) -> TargetDrifted | None:
+    """Return why the live version, which is not the one that was published, is not replaced."""
     if not has_drifted(target):
-        return
+        return None
     if target.record is None:
         damaged = [found.message for found in target.findings if found.kind == DAMAGED_RECORD]
-        raise TargetDrifted(
+        return TargetDrifted(
             f"{damaged[0]}: it is unknown what was published"
             if damaged
             else "what stands there was never published by envsync"
         )
-    raise TargetDrifted(f"it was changed there since {published(target.record)}")
+    return TargetDrifted(f"it was changed there since {published(target.record)}")
 
 
 def _require_not_removed(settings: PushSettings, source: SourceState, target: TargetState) -> None:
     gone = removed(target)
     if gone:
-        is_held = _refuses(_require_not_held, settings, source, target)
+        is_held = _held(settings, source, target) is not None
         restore = "{insist}" if is_held else "restore it with `{again}`"
         raise TargetDrifted(gone, hint=Hint(restore + ", or remove the server from `push_to`"))
 
@@ -164,17 +159,18 @@ def is_foreign(source: SourceState, target: TargetState) -> bool:
     return record.source_revision not in (*source.had, source.revision, source.source_revision)
 
 
-def _require_fast_forward(source: SourceState, target: TargetState) -> None:
+def _no_fast_forward(source: SourceState, target: TargetState) -> NotFastForward | None:
     record = target.record
-    if record is not None and is_foreign(source, target):
-        origin = f"from {record.source} ({published(record)})"
-        if record.method == KEPT:
-            # It was overwritten once, and has been put back since.
-            origin = "that was made by hand there"
-        raise NotFastForward(
-            f"it holds revision {short(record.source_revision)} {origin}, "
-            "which this source is not known to have had"
-        )
+    if record is None or not is_foreign(source, target):
+        return None
+    origin = f"from {record.source} ({published(record)})"
+    if record.method == KEPT:
+        # It was overwritten once, and has been put back since.
+        origin = "that was made by hand there"
+    return NotFastForward(
+        f"it holds revision {short(record.source_revision)} {origin}, "
+        "which this source is not known to have had"
+    )
 
 
 def published(record: RecordFacts) -> str:

@@ -108,8 +108,8 @@ def _require_permission(
     state: TargetState, processes: tuple[ProcessUse, ...], removal: Removal
 ) -> None:
     preflight.refuse(state.findings)
-    if not removal.overwrite:
-        replacement.require_no_drift(state)
+    if not removal.overwrite and (error := replacement.drift(state)):
+        raise error
     if processes and not removal.used:
         raise used_there(
             processes,
