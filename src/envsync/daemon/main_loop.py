@@ -187,10 +187,8 @@ class MainLoop:
             self._selector.unregister(fd)
 
     def _start(self, task: Task) -> WorkerProcess:
-        argv = self._settings.argv(
-            task, self._inventory.in_force(), self._scheduler.sync_state.assignments.own
-        )
-        return WorkerProcess(argv, self._settings.environ)
+        own = self._scheduler.sync_state.assignments.own
+        return WorkerProcess(task.argv(self._inventory.in_force(), own), self._settings.environ)
 
     def _retry_store(self, now: float) -> None:
         trouble = self._store.trouble

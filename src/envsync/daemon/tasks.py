@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import sys
+from pathlib import Path
 from typing import NamedTuple
+
+from envsync.agent.wire.checked_json import from_json, to_json
 
 START = b"begin"
 START_CHANGED = b"begin, it has changed since"
@@ -18,19 +22,29 @@ class DigestCheck(NamedTuple):
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """Scan environments, push one to servers, or make spare trees of it on servers."""
 
     environments: tuple[str, ...]
     servers: tuple[str, ...] = ()
     is_settled: bool = False
     """Whether a scanned source was at rest, so that a change found in it need not settle."""
-    digest_checks: tuple[DigestCheck, ...] = field(default=(), compare=False)
-    awaits_start: bool = field(default=False, compare=False)
+    digest_checks: tuple[DigestCheck, ...] = ()
+    awaits_start: bool = False
     """Whether the worker only gets ready, and waits for `START` or `START_CHANGED`."""
     makes_spare: bool = False
     """Whether to push nothing, but make spare trees for the next push."""
+
+    def argv(self, inventory: Path, own: str) -> list[str]:
+        """Return the command line of a worker with this task, on the machine of that name."""
+        argv = [sys.executable, "-m", "envsync", "--config", str(inventory), "daemon", "work"]
+        return [*argv, "--as", own, "--task", json.dumps(to_json(self))]
+
+    @classmethod
+    def parse(cls, text: str) -> Task:
+        """Return the task in a worker's command line; a daemon of an older version may lack some
+        members."""
+        return from_json(cls, {**to_json(cls(())), **json.loads(text)})
 
     @property
     def is_push(self) -> bool:

@@ -112,11 +112,10 @@ class WorkerPool:
 
         Return whether one was started; there may be no room.
         """
-        task = Task((environment,), servers)
         standby = self._standby.get(environment)
-        if standby is None or not standby.is_ready or standby.task != task:
+        if standby is None or not standby.is_ready or standby.task.servers != servers:
             self.dismiss_standby(environment)
-            return self._has_room() and self.start(task) is not None
+            return self._has_room() and self.start(Task((environment,), servers)) is not None
         del self._standby[environment]
         self._set_start_number(standby)
         standby.process.send(START_CHANGED if standby.is_source_changed else START)

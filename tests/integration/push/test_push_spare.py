@@ -15,7 +15,8 @@ from tests.lab.lab import Lab, LabHost
 from tests.support.processes import wait_until
 
 SERVER = "server2"
-WORK = ("daemon", "work", "--as", "server1", "--environment", "myenv")
+WORK = ("daemon", "work", "--as", "server1", "--task")
+PUSH = {"environments": ["myenv"], "servers": [SERVER]}
 
 
 def test_the_daemon_is_told_where_the_next_push_has_nothing_to_build_on(
@@ -34,7 +35,7 @@ def test_the_daemon_is_told_where_the_next_push_has_nothing_to_build_on(
 
 def _wants_spare(envsync: Envsync) -> bool:
     """By what a child of the daemon says of its push."""
-    pushing = envsync.start(*WORK, SERVER, stdin=subprocess.PIPE)
+    pushing = envsync.start(*WORK, json.dumps(PUSH), stdin=subprocess.PIPE)
     pushing.wait(30)  # the end of its stdin would end it
     said = pushing.communicate()[0].decode().splitlines()
     [report] = [json.loads(line)["report"] for line in said if '"report": {' in line]
@@ -49,7 +50,8 @@ def test_a_push_by_hand_goes_on_with_what_was_made(source: Stamped, fresh_lab: L
     envsync.push(SERVER)
     newest = source.change()
     stop = Stop(target, "copying")
-    making = envsync.start(*WORK, "--make-spare", SERVER, stdin=subprocess.PIPE)
+    task = json.dumps({**PUSH, "makes_spare": True})
+    making = envsync.start(*WORK, task, stdin=subprocess.PIPE)
     stop.wait()
     pushing = envsync.start("push", "myenv", SERVER)
     wait_until(lambda: _is_waited_for(target), "the push waits", timeout_seconds=20)

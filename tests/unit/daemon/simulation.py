@@ -138,6 +138,11 @@ FIRST_SCANS = [Task(("one",)), Task(("two",))]
 """What a daemon does first: each environment is scanned by a worker of its own."""
 
 
+def _plain(task: Task) -> Task:
+    """Return the task without how it is carried out."""
+    return task._replace(digest_checks=(), awaits_start=False)
+
+
 class SimulatedDaemon:
     """`one` and `two`, each on `a` and `b`; `world` is what a push would find at a source."""
 
@@ -207,7 +212,7 @@ class SimulatedDaemon:
         before = [worker for worker in self.workers if worker.has_begun]
         self.next_turn_seconds = self.scheduler.turn()
         began = [worker for worker in self.workers if worker.has_begun and worker not in before]
-        return [worker.task for worker in began if not worker.task.makes_spare]
+        return [_plain(worker.task) for worker in began if not worker.task.makes_spare]
 
     def work(self) -> list[Task]:
         """Turns, each worker doing what it is to do, until there is nothing left for now."""
@@ -219,7 +224,7 @@ class SimulatedDaemon:
             if not (at_work or is_ended):
                 return done
             for worker in at_work:
-                (self.spares if worker.task.makes_spare else done).append(worker.task)
+                (self.spares if worker.task.makes_spare else done).append(_plain(worker.task))
                 self.finish(worker)
 
     def at_work(self) -> list[FakeProcess]:

@@ -288,7 +288,7 @@ def test_a_first_scan_that_hangs_holds_back_no_other_source(
             again.finish(worker)
         again.now += 1 if others else again.next_turn_seconds - again.now
     assert again.row("two", "b").state == IN_STEP
-    assert [worker.task for worker in again.at_work()] == [Task(("one",))]
+    assert [worker.task.environments for worker in again.at_work()] == [("one",)]
 
 
 def test_number_of_workers_is_limited(

@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def inventory_file(file: Path) -> WatchedInventory:
-    settings = DaemonSettings(file, None, "server1", {}, lambda *_: [])
+    settings = DaemonSettings(file, None, "server1", {})
     copy = file.parent / "state/copy.yaml"
     inventory = WatchedInventory(settings, copy, Log(lambda _: None, {}))
     inventory.read()

@@ -26,7 +26,7 @@ def settings(tmp_path: Path) -> DaemonSettings:
     file.write_text("prefix: /p\nservers:\n  server1: {}\n")
     environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
     (tmp_path / "run").mkdir()
-    return DaemonSettings(file, None, "server1", environ, lambda *_: ["false"])
+    return DaemonSettings(file, None, "server1", environ)
 
 
 @pytest.fixture

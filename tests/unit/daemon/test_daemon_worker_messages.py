@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from envsync.daemon import worker_messages
+from envsync.daemon.tasks import DigestCheck, Task
 from envsync.daemon.worker_messages import (
     DigestTaken,
     Failure,
@@ -89,6 +91,12 @@ def test_a_hint_asks_nobody_to_try_again() -> None:
         assert isinstance(ended, PushEnded)
         assert ended.error is not None
         assert (ended.error.hint, lost.hint != "") == ("", True)
+
+
+def test_a_task_arrives_also_from_an_older_version() -> None:
+    task = Task(("e",), ("s",), digest_checks=(DigestCheck("e", "/p/e", "d"),), awaits_start=True)
+    assert Task.parse(task.argv(Path("/x.yaml"), "me")[-1]) == task
+    assert Task.parse('{"environments": ["e"]}') == Task(("e",))
 
 
 def test_members_of_a_later_version_are_passed_over() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +13,6 @@ from envsync.cli.invocation.lazy_group import LazyCommand, LazyGroup
 from envsync.cli.invocation.options import common_options
 from envsync.errors import InventoryError
 from envsync.hint_commands import with_config
-
-if TYPE_CHECKING:
-    from envsync.daemon.tasks import Task
-
 
 COMMANDS = {
     "install": LazyCommand("envsync.cli.daemon.install:install", "Run it as a systemd service."),
@@ -74,19 +68,5 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
         as_name=as_name,
         hostname=socket.gethostname(),
         environ=environ,
-        argv=_argv,
     )
     run_daemon(settings, Log(say, environ), Notifier.from_environ(environ))
-
-
-def _argv(task: Task, inventory: Path, own: str) -> list[str]:
-    """Return the command line of the process that carries out a task."""
-    argv = [sys.executable, "-m", "envsync", "--config", str(inventory), "daemon", "work"]
-    argv += ["--as", own]
-    for environment in task.environments:
-        argv += ["--environment", environment]
-    for check in task.digest_checks:
-        argv += ["--digest-check", *check]
-    argv += ["--await-start"] if task.awaits_start else []
-    argv += ["--make-spare"] if task.makes_spare else []
-    return [*argv, *task.servers]

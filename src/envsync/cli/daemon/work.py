@@ -20,7 +20,7 @@ import click
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.daemon import change_digest
-from envsync.daemon.tasks import START_CHANGED
+from envsync.daemon.tasks import START_CHANGED, DigestCheck, Task
 from envsync.daemon.worker_messages import (
     DigestTaken,
     Failure,
@@ -50,42 +50,29 @@ END_SECONDS = 3.0
 
 @click.command(hidden=True)
 @click.option("--as", "as_name", required=True)
-@click.option("--environment", "environments", required=True, multiple=True)
-@click.option("--digest-check", "digest_checks", nargs=3, multiple=True, metavar="NAME PATH DIGEST")
-@click.option("--await-start", "awaits_start", is_flag=True)
-@click.option("--make-spare", is_flag=True)
-@click.argument("servers", nargs=-1)
+@click.option("--task", "text", required=True)
 @common_options
 @click.pass_obj
-def work(
-    invocation: Invocation,
-    as_name: str,
-    environments: tuple[str, ...],
-    digest_checks: tuple[tuple[str, str, str], ...],
-    awaits_start: bool,
-    make_spare: bool,
-    servers: tuple[str, ...],
-) -> None:
-    """Scan the environments, or push the one to the servers.
+def work(invocation: Invocation, as_name: str, text: str) -> None:
+    """Scan the environments, or push the one to the servers, as the task says.
 
-    One for which `--digest-check` is given is scanned only if its digest is another one. With
-    `--await-start` the push is made ready, and begins with a line on stdin. With `--make-spare`
-    nothing is pushed, but the next push gets a tree to build on.
+    A source with a digest check is scanned only if its digest is another one.
     """
+    task = Task.parse(text)
     start_signal = SimpleQueue[bool]()
     listen = functools.partial(_end_with_the_daemon, start_signal)
-    await_start = start_signal.get if awaits_start else None
-    if make_spare or not servers:
+    await_start = start_signal.get if task.awaits_start else None
+    if not task.is_push:
         listen()
     site = functools.cache(lambda: invocation.site(as_name))
-    checks = {name: (path, digest) for name, path, digest in digest_checks}
-    for environment in environments:
+    checks = {check.environment: check for check in task.digest_checks}
+    for environment in task.environments:
         try:
-            if make_spare:
-                _make_spares(site(), environment, servers)
-            elif servers:
-                _push(site(), environment, servers, listen, await_start)
-            elif not _is_unchanged(environment, *checks.get(environment, ("", ""))):
+            if task.makes_spare:
+                _make_spares(site(), environment, task.servers)
+            elif task.is_push:
+                _push(site(), environment, task.servers, listen, await_start)
+            elif environment not in checks or not _is_unchanged(checks[environment]):
                 _scan(site(), environment)
         except EnvsyncError as error:
             _send(Failure(environment, error))
@@ -105,16 +92,11 @@ def _send(message: Message) -> None:
         sys.stdout.flush()
 
 
-def _is_unchanged(environment: str, path: str, before: str) -> bool:
-    """Return whether the digest is `before`, and send it for the next comparison.
-
-    Without a `path` there is nothing to compare: return False.
-    """
-    if not path:
-        return False
-    digest = change_digest.digest(path)
-    is_unchanged = bool(digest) and digest == before
-    _send(DigestTaken(environment, digest, is_unchanged))
+def _is_unchanged(check: DigestCheck) -> bool:
+    """Return whether the digest is what it was, and send it for the next comparison."""
+    digest = change_digest.digest(check.path)
+    is_unchanged = bool(digest) and digest == check.digest
+    _send(DigestTaken(check.environment, digest, is_unchanged))
     return is_unchanged
 
 
