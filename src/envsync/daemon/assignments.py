@@ -51,7 +51,7 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
             details=[f"servers: {listed}"] if listed else [],
             hint="say which server it is: envsync daemon --as NAME",
         )
-    prefix = inventory.server(own).prefix or inventory.prefix
+    prefix = inventory.server(own).prefix
     if prefix is None:
         raise InventoryError(
             f"{inventory.path} does not say where conda is on {own}",
@@ -65,10 +65,7 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
             entry.name: Assignment(
                 entry.name,
                 f"{prefix}/envs/{entry.name}",
-                {
-                    server.name: _place(server, inventory.prefix)
-                    for server in inventory.targets(entry.name)
-                },
+                {server.name: _place(server) for server in inventory.targets(entry.name)},
                 inventory.watch.settle_seconds,
                 entry.local,
             )
@@ -78,8 +75,8 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
     )
 
 
-def _place(server: Server, prefix: str | None) -> str:
+def _place(server: Server) -> str:
     """Return account, host, port and prefix of a server, as far as the inventory gives them."""
     user = "" if server.user is None else f"{server.user}@"
     port = "" if server.port in (None, 22) else f":{server.port}"
-    return f"{user}{server.host}{port} {server.prefix or prefix or ''}"
+    return f"{user}{server.host}{port} {server.prefix or ''}"

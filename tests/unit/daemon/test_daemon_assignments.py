@@ -17,8 +17,8 @@ SERVERS = (
 )
 
 
-def inventory(*environments: Environment, prefix: str | None = None) -> Inventory:
-    return Inventory(Path("/x.yaml"), prefix, SERVERS, environments)
+def inventory(*environments: Environment) -> Inventory:
+    return Inventory(Path("/x.yaml"), None, SERVERS, environments)
 
 
 def test_only_watched_environments_of_this_machine_are_assigned() -> None:
@@ -42,23 +42,22 @@ def test_place_of_a_server_depends_on_what_a_push_depends_on() -> None:
     """By what a push to it depends on; a jump host or a key leads to the same place."""
     entry = Environment("mine", source="server1", push_to=("x",), watch=True, local=("logs/**",))
 
-    def place(server: Server, prefix: str = "/p") -> str:
+    def place(server: Server) -> str:
         found = find_assignments(
-            Inventory(Path("/x"), prefix, (SERVERS[0], server), (entry,)), "server1", ""
+            Inventory(Path("/x"), None, (SERVERS[0], server), (entry,)), "server1", ""
         )
         assert found.by_name["mine"].local == ("logs/**",)
         return found.by_name["mine"].places["x"]
 
-    same = [Server("x", "h"), Server("x", "h", jump="j"), Server("x", "h", prefix="/p")]
+    same = [Server("x", "h", prefix="/p"), Server("x", "h", prefix="/p", jump="j")]
     assert len({place(server) for server in same}) == 1
     others = [
-        Server("x", "other"),
-        Server("x", "h", port=23),
-        Server("x", "h", user="u"),
+        Server("x", "other", prefix="/p"),
+        Server("x", "h", prefix="/p", port=23),
+        Server("x", "h", prefix="/p", user="u"),
         Server("x", "h", prefix="/q"),
     ]
     assert len({place(server) for server in (*same, *others)}) == 5
-    assert place(Server("x", "h"), "/q") == place(others[3])
 
 
 def test_a_machine_without_a_name() -> None:
@@ -71,4 +70,3 @@ def test_a_machine_without_a_name() -> None:
 def test_a_machine_whose_conda_is_nowhere() -> None:
     with pytest.raises(InventoryError, match="does not say where conda is on odd"):
         find_assignments(inventory(), "odd", "host")
-    assert find_assignments(inventory(prefix="/q"), "odd", "host").by_name == {}
