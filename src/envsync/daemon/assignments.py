@@ -36,6 +36,12 @@ class Assignments:
     rescan_seconds: float
     by_name: dict[str, Assignment] = field(default_factory=dict)
 
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Every server that one of them is pushed to, each once."""
+        named = (server for found in self.by_name.values() for server in found.servers)
+        return tuple(dict.fromkeys(named))
+
 
 def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> Assignments:
     """Return the environments with `watch: true` whose source is this machine.
@@ -49,7 +55,7 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
         raise UsageError(
             f"this machine is not in the inventory: its hostname is {hostname!r}",
             details=[f"servers: {listed}"] if listed else [],
-            hint="say which server it is: envsync daemon --as NAME",
+            hint="say which server it is: --as NAME",
         )
     prefix = inventory.server(own).prefix
     if prefix is None:

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from envsync.daemon.assignments import Assignments, find_assignments
 from envsync.daemon.log import Log
 from envsync.daemon.rows import ErrorFacts
 from envsync.daemon.settings import DaemonSettings
-from envsync.errors import EnvsyncError
+from envsync.errors import EnvsyncError, InventoryError
 from envsync.files.whole import whole_file
-from envsync.inventory import load_content, read
+from envsync.inventory import find, load_content, read
 
 RELOAD_SETTLE_SECONDS = 0.3
 """An editor writes, renames and sets mtimes in turn; one reload follows them all."""
+
+
+def required_file(given: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the inventory's path, absolute; raises `InventoryError` if there is none."""
+    file = find(given, environ)
+    if file is None:
+        raise InventoryError(
+            "the daemon needs an inventory, and there is none",
+            hint="name it: --config FILE; or write one (see config.example.yaml): "
+            "`envsync config path` says where",
+        )
+    return file.absolute()
 
 
 class WatchedInventory:

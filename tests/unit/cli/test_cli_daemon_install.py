@@ -40,7 +40,7 @@ def test_empty_own_name_is_refused_as_an_option_but_not_as_a_variable(
     file.write_text(f"prefix: {tmp_path}\nservers: {{server2: {{}}}}\n")
     install = ("daemon", "install", "--dry-run", "--config", str(file))
     assert "expected a server name" in envsync(*install, "--as", "", ENVSYNC_SELF="server2").err
-    assert f"has no server {socket.gethostname()!r}" in envsync(*install, ENVSYNC_SELF="").err
+    assert f"its hostname is {socket.gethostname()!r}" in envsync(*install, ENVSYNC_SELF="").err
 
 
 def service_of(tmp_path: Path) -> ServiceSpec:

@@ -63,7 +63,7 @@ def test_place_of_a_server_depends_on_what_a_push_depends_on() -> None:
 def test_a_machine_without_a_name() -> None:
     with pytest.raises(UsageError, match="not in the inventory: its hostname is 'host'") as raised:
         find_assignments(inventory(), None, "host")
-    assert raised.value.hint == "say which server it is: envsync daemon --as NAME"
+    assert raised.value.hint == "say which server it is: --as NAME"
     assert raised.value.details == ("servers: server1, server2, odd",)
 
 

@@ -11,7 +11,6 @@ import click
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.lazy_group import LazyCommand, LazyGroup
 from envsync.cli.invocation.options import common_options
-from envsync.errors import InventoryError
 from envsync.hint_commands import with_config
 
 COMMANDS = {
@@ -41,19 +40,12 @@ def daemon(context: click.Context, as_name: str | None) -> None:
 
 
 def _run(invocation: Invocation, as_name: str | None) -> None:
+    from envsync.daemon.inventory_file import required_file
     from envsync.daemon.log import Log
     from envsync.daemon.main_loop import run_daemon
     from envsync.daemon.settings import DaemonSettings
     from envsync.daemon.systemd.notify import Notifier
-    from envsync.inventory import find
     from envsync.texts.redaction import escaped
-
-    file = find(invocation.config, invocation.environ)
-    if file is None:
-        raise InventoryError(
-            "the daemon needs an inventory, and there is none",
-            hint="write one (see config.example.yaml); `envsync config path` says where",
-        )
 
     def say(line: str) -> None:
         if invocation.json:
@@ -64,7 +56,7 @@ def _run(invocation: Invocation, as_name: str | None) -> None:
 
     environ = dict(invocation.environ)
     settings = DaemonSettings(
-        file=file.absolute(),
+        file=required_file(invocation.config, environ),
         as_name=as_name,
         hostname=socket.gethostname(),
         environ=environ,

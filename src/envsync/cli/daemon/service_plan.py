@@ -16,14 +16,15 @@ from pathlib import Path
 from envsync.cli.daemon.service_trial import CLOSED_PATH, process_options
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
+from envsync.daemon.assignments import find_assignments
+from envsync.daemon.inventory_file import required_file
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.systemd import units
 from envsync.daemon.systemd.known_units import KnownUnit, unit_of
 from envsync.daemon.systemd.systemctl import Systemctl
 from envsync.daemon.systemd.units import Account, ServiceSpec, Unit
-from envsync.errors import InventoryError, Locked, StorageFailed, UsageError
-from envsync.inventory import Inventory, Server, load
-from envsync.inventory import find as find_inventory
+from envsync.errors import Locked, StorageFailed, UsageError
+from envsync.inventory import Server, load
 
 _KEPT_VARIABLES = ("XDG_STATE_HOME", "XDG_CACHE_HOME")
 
@@ -115,12 +116,13 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
             hint="run it as the user who owns the environments; or without --user",
         )
     environ = _user_environ(invocation.environ)
-    path, inventory = _inventory(invocation.config, environ)
+    path = required_file(invocation.config, environ)
+    # Without the cache: under sudo, root's files would be left in the user's cache.
+    inventory = load(path, None)
     given = environ.get("ENVSYNC_SELF") or None if as_name is None else as_name
     # The shell's active conda is left out: the service starts without it.
     site = Site.here(inventory, given, {"HOME": environ.get("HOME", "")})
-    if site.own is None:
-        raise _nameless(path, site.hostname)
+    assignments = find_assignments(inventory, site.own, site.hostname)
     service = ServiceSpec(
         account=_account(site.own_prefix),
         program=_program(),
@@ -135,7 +137,8 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
     else:
         unit = units.system_unit(service)
     systemctl = Systemctl(invocation.environ, of_user=of_user)
-    return ServicePlan(service, unit, site.own, _targets(inventory, site.own), systemctl)
+    targets = tuple(map(inventory.server, assignments.servers))
+    return ServicePlan(service, unit, assignments.own, targets, systemctl)
 
 
 def _user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -149,27 +152,6 @@ def _user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
         return environ
     others = {name: value for name, value in environ.items() if not name.startswith("XDG_")}
     return {**others, "HOME": home}
-
-
-def _inventory(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, Inventory]:
-    path = find_inventory(given, environ)
-    if path is None:
-        raise InventoryError(
-            "the daemon needs an inventory, and there is none",
-            hint="name it: envsync daemon install --config FILE"
-            if os.geteuid() == 0
-            else "write one (see config.example.yaml); `envsync config path` says where",
-        )
-    path = path.absolute()
-    # Without the cache: under sudo, root's files would be left in the user's cache.
-    return path, load(path, None)
-
-
-def _nameless(path: Path, hostname: str) -> InventoryError:
-    return InventoryError(
-        f"{path} has no server {hostname!r}, which is this machine's name",
-        hint="say which one it is: envsync daemon install --as NAME",
-    )
 
 
 def _account(prefix: str) -> Account:
@@ -212,16 +194,6 @@ def _program_directories() -> tuple[Path, ...]:
     """Return the directories of this program, its interpreter and its modules."""
     paths = (Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path))
     return tuple(dict.fromkeys(path for path in paths if path.is_absolute() and path.is_dir()))
-
-
-def _targets(inventory: Inventory, own: str) -> tuple[Server, ...]:
-    """Return every server that this machine's daemon pushes to, each once."""
-    servers: dict[str, Server] = {}
-    for environment in inventory.environments:
-        if environment.watch and environment.source == own and environment.push_to:
-            for server in inventory.targets(environment.name):
-                servers.setdefault(server.name, server)
-    return tuple(servers.values())
 
 
 def _is_path(value: str | None) -> bool:
