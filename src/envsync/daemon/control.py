@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from envsync.daemon.paths import DaemonPaths
 from envsync.errors import (
     EnvsyncError,
     Locked,
@@ -92,6 +93,14 @@ class ControlSocket:
         self._socket.close()
         with contextlib.suppress(OSError):  # somebody has removed it, or its directory
             self._path.unlink()
+
+
+def ask_daemon(
+    environ: Mapping[str, str], request: Request, *, within_seconds: float = ANSWER_SECONDS
+) -> Answer | None:
+    """Ask this user's daemon on this machine; see `ask`."""
+    path = DaemonPaths.of(environ, socket.gethostname()).announced_socket()
+    return ask(path, request, within_seconds=within_seconds)
 
 
 def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS) -> Answer | None:

@@ -10,7 +10,6 @@ import time
 
 import click
 
-from envsync.agent.server.accounts import user_name
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.stop_signals import Stopped
@@ -87,24 +86,20 @@ def _answered(invocation: Invocation) -> StatusDocument:
     import socket
 
     from envsync.daemon import store
-    from envsync.daemon.control import ask
+    from envsync.daemon.control import ask_daemon
     from envsync.daemon.paths import DaemonPaths
     from envsync.daemon.status import DaemonFacts, document
-    from envsync.daemon.systemd.known_units import failing_unit
+    from envsync.daemon.systemd.known_units import service_trouble
 
-    paths = DaemonPaths.of(invocation.environ, socket.gethostname())
-    answer = ask(paths.announced_socket(), {"verb": "status"})
+    answer = ask_daemon(invocation.environ, {"verb": "status"})
     if answer is not None:
         known = answer["status"]
         assert isinstance(known, dict)
         known["daemon"].setdefault("version", None)  # an older daemon does not send it
         return known
-    state = store.read(paths.database)
-    unit = failing_unit(invocation.environ, user_name())
-    facts = DaemonFacts(
-        inventory=state.inventory,
-        service_trouble="" if unit is None else unit.trouble,
-    )
+    state = store.read(DaemonPaths.of(invocation.environ, socket.gethostname()).database)
+    trouble = service_trouble(invocation.environ)
+    facts = DaemonFacts(inventory=state.inventory, service_trouble=trouble)
     return document(state, {}, facts)
 
 

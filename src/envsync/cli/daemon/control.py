@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from envsync.agent.server.accounts import user_name
 from envsync.cli.invocation.arguments import environments_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
@@ -57,17 +56,13 @@ def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
 
 
 def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> list[str]:
-    import socket
+    from envsync.daemon.control import ask_daemon
+    from envsync.daemon.systemd.known_units import service_trouble
 
-    from envsync.daemon.control import ask
-    from envsync.daemon.paths import DaemonPaths
-    from envsync.daemon.systemd.known_units import failing_unit
-
-    places = DaemonPaths.of(invocation.environ, socket.gethostname())
-    answer = ask(places.announced_socket(), {"verb": verb, "environments": list(environments)})
+    request = {"verb": verb, "environments": list(environments)}
+    answer = ask_daemon(invocation.environ, request)
     if answer is None:
-        unit = failing_unit(invocation.environ, user_name())
-        hint = "start one: envsync daemon" if unit is None else unit.trouble
+        hint = service_trouble(invocation.environ) or "start one: envsync daemon"
         raise NotFound("no daemon of this user runs here", hint=hint)
     names = [str(name) for name in answer["environments"]]
     invocation.result = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +53,8 @@ def _asked(
     if not environment.watch:
         return {}
     # Imported here because most commands do not need the daemon.
-    from envsync.daemon.control import ask
-    from envsync.daemon.paths import DaemonPaths
+    from envsync.daemon.control import ask_daemon
 
     with contextlib.suppress(EnvsyncError):
-        path = DaemonPaths.of(environ, socket.gethostname()).announced_socket()
-        return ask(path, request, within_seconds=_WITHIN_SECONDS) or {}
+        return ask_daemon(environ, request, within_seconds=_WITHIN_SECONDS) or {}
     return {}

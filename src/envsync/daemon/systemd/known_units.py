@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from envsync.agent.server.accounts import user_name
 from envsync.daemon.systemd.systemctl import Systemctl
 from envsync.daemon.systemd.units import USER_UNIT, system_unit_name
 from envsync.errors import EnvsyncError
@@ -51,6 +52,12 @@ def failing_unit(environ: Mapping[str, str], user: str) -> KnownUnit | None:
             if systemctl.runs() and _is_failing(systemctl, unit.name):
                 return unit
     return None
+
+
+def service_trouble(environ: Mapping[str, str]) -> str:
+    """Return why no daemon of this user runs, if systemd cannot start it; else empty."""
+    unit = failing_unit(environ, user_name())
+    return "" if unit is None else unit.trouble
 
 
 def _is_failing(systemctl: Systemctl, unit: str) -> bool:
