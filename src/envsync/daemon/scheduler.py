@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.message_handler import MessageHandler
 from envsync.daemon.rows import IN_STEP
-from envsync.daemon.source_state import DUE, DUE_SETTLED, NOT_DUE
+from envsync.daemon.source_state import DUE_SETTLED, NOT_DUE
 from envsync.daemon.spare_trees import SpareTrees
 from envsync.daemon.store import Store
 from envsync.daemon.sync_state import SyncState
@@ -253,22 +253,16 @@ class Scheduler:
             for source in self.sources.values()
             if source.state.scan != NOT_DUE and not self._pool.is_scanned(source.name)
         ]
-        if not waiting:
-            return math.inf
-        if now < self._pool.scan_seconds():
-            return self._pool.scan_seconds()
-        for kind in (DUE_SETTLED, DUE):
-            due = [source for source in waiting if source.state.scan == kind]
-            # Pushes wait for a first scan, so one that hangs must not hold up other sources.
-            due = [source for source in due if not source.state.known_by][:1] or due
-            if due:
-                names, is_settled = tuple(source.name for source in due), kind == DUE_SETTLED
-                checks = () if is_settled else tuple(source.digest_check() for source in due)
-                if self._pool.start(Task(names, is_settled=is_settled, digest_checks=checks)):
-                    for source in due:
-                        source.scan_started()
-                break
-        return self._pool.scan_seconds() if len(waiting) > len(due) else math.inf
+        together = _scanned_together(waiting)
+        if together and now >= self._pool.scan_seconds():
+            names = tuple(source.name for source in together)
+            is_settled = together[0].state.scan == DUE_SETTLED
+            checks = () if is_settled else tuple(source.digest_check() for source in together)
+            if self._pool.start(Task(names, is_settled=is_settled, digest_checks=checks)):
+                for source in together:
+                    source.scan_started()
+                    waiting.remove(source)
+        return self._pool.scan_seconds() if waiting else math.inf
 
     # Preparing the next push
 
@@ -306,3 +300,13 @@ class Scheduler:
     def stop(self, within_seconds: float) -> None:
         """End every worker; unfinished work is done again after the next start."""
         self._pool.stop(within_seconds)
+
+
+def _scanned_together(waiting: Sequence[TrackedSource]) -> list[TrackedSource]:
+    """Return those of the sources that one worker scans next.
+
+    A first scan is a worker's own: pushes wait for it, so one that hangs must not hold up others.
+    """
+    settled = [source for source in waiting if source.state.scan == DUE_SETTLED]
+    first = [source for source in settled or waiting if not source.state.known_by]
+    return first[:1] or settled or [*waiting]
