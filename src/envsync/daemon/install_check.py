@@ -28,7 +28,7 @@ from envsync.daemon.unclaimed_files import signs_of, unseen_signs
 from envsync.daemon.watch_points import names_in, site_packages, watched_directories
 from envsync.tree.local import DEFAULT_LOCAL, LocalPaths
 
-CHECKS_SPARED_MAX = 4
+FULL_CHECK_EVERY = 4
 """While an installer runs, one check in so many is full; the others only test whether it runs."""
 
 LOOK_SECONDS = 0.05
@@ -116,22 +116,16 @@ class InstallCheck:
 
     def observe(self) -> Observation:
         """Check the source now."""
-        if not self._is_still_at_work():
+        self._checks_spared += 1
+        if self._checks_spared == FULL_CHECK_EVERY or not _runs(self._at_work):
             # Before /proc: what an installer brings that begins after that look is not accepted by
             # this check.
             self._looked_seconds = time.time() - SLACK_SECONDS
             self._is_there = os.path.isdir(self._path)
-            self._at_work, self._checks_spared = self._look_for_installer(), CHECKS_SPARED_MAX
+            self._at_work, self._checks_spared = self._look_for_installer(), 0
         if self._at_work is not None:
             return Observation(busy=str(self._at_work))
         return Observation(unfinished=self.unfinished(), is_there=self._is_there)
-
-    def _is_still_at_work(self) -> bool:
-        """Return whether the installer seen last still runs; now and then False, to check fully."""
-        self._checks_spared -= 1
-        if self._at_work is None or self._checks_spared <= 0:
-            return False
-        return os.path.exists(f"/proc/{self._at_work.pid}")
 
     def accept(self) -> None:
         """Take all that the last check saw for complete.
@@ -146,19 +140,24 @@ class InstallCheck:
         self._unwatched_until_seconds = now if is_long else 0.0
         self._runs.forget_ended()
 
-    def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
-        """Return a line for each thing that is half done.
-
-        With `only_old`, only those so old (`busy.YOUNG_SECONDS`) that no installer will finish
-        them.
-        """
-        before = time.time() - busy.YOUNG_SECONDS if only_old else math.inf
-        signs = {*self._remains(before), *self._half_done(before)}
-        if not only_old:
-            signs.update(signs_of(self._path, self._runs.ended, self._local))
-            until = math.inf if self.is_polled else self._unwatched_until_seconds
-            signs.update(unseen_signs(self._path, self.accepted_seconds, until, self._local))
+    def unfinished(self) -> tuple[str, ...]:
+        """Return a line for each thing that is half done."""
+        signs = {*self._leftovers(before=math.inf)}
+        if package := unwritten_history(self._path):
+            signs.add(f"conda-meta/history does not mention {package}")
+        signs.update(signs_of(self._path, self._runs.ended, self._local))
+        until = math.inf if self.is_polled else self._unwatched_until_seconds
+        signs.update(unseen_signs(self._path, self.accepted_seconds, until, self._local))
         return tuple(sorted(signs))
+
+    def old_leftovers(self) -> tuple[str, ...]:
+        """Return those of them that are so old that no installer will finish them."""
+        return tuple(sorted({*self._leftovers(before=time.time() - busy.YOUNG_SECONDS)}))
+
+    def _leftovers(self, before: float) -> Iterator[str]:
+        """Yield what is half done whoever did it, and last changed before that time."""
+        yield from self._remains(before)
+        yield from self._distributions(before)
 
     def _remains(self, before: float) -> Iterator[str]:
         """Yield what installers leave behind while they work, or when they die."""
@@ -173,10 +172,8 @@ class InstallCheck:
         for sign in busy.signs([(path, now) for path in paths], now):
             yield sign.message
 
-    def _half_done(self, before: float) -> Iterator[str]:
-        lagging = unwritten_history(self._path)
-        if lagging and before == math.inf:
-            yield f"conda-meta/history does not mention {lagging}"
+    def _distributions(self, before: float) -> Iterator[str]:
+        """Yield what pip, uv and others have installed in part."""
         for directory in site_packages(self._path):
             for name in names_in(directory):
                 path = os.path.join(directory, name)
@@ -202,3 +199,8 @@ class InstallCheck:
         else:
             name = os.path.basename(dist_info).removesuffix(".dist-info")
             yield f"{name} is installed in part: {missing}"
+
+
+def _runs(at_work: _AtWork | None) -> bool:
+    """Return whether an installer that was seen still runs."""
+    return at_work is not None and os.path.exists(f"/proc/{at_work.pid}")

@@ -9,9 +9,12 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Iterable, Iterator
 
 from envsync.conda.metadata import record_rows
+from envsync.conda.ownership import files_of_conda_meta, files_of_record
 from envsync.daemon.watch_points import names_in
+from envsync.errors import listed
 
 HISTORY_SECONDS = 60.0
 """How long a package with a new record that the history does not mention counts as half done."""
@@ -70,12 +73,10 @@ def what_is_missing(dist_info: str) -> str | None:
     if not installer:
         return "it has no INSTALLER"
     above = os.path.dirname(dist_info)
-    named = [path for path in paths if _counts(path)]
-    gone = [path for path in named if not _is_there(above, path)]
-    if not gone:
-        return None
-    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-    return f"{gone[0]}{more} of its RECORD are missing" if more else f"{gone[0]} is missing"
+    gone = [path for path in paths if _counts(path) and not _is_there(above, path)]
+    if len(gone) > 1:
+        return f"{listed(gone, 1)} of its RECORD are missing"
+    return f"{gone[0]} is missing" if gone else None
 
 
 def _is_there(above: str, path: str) -> bool:
@@ -106,10 +107,10 @@ def unwritten_history(environment: str) -> str:
     is younger than `HISTORY_SECONDS`.
     """
     records = conda_records(environment)
-    unmentioned = sorted(records - mentioned(records, installed_by_history(environment)))
-    if len(unmentioned) == len(records):
+    names = unmentioned(records, installed_by_history(environment))
+    if len(names) == len(records):
         return ""
-    for name in unmentioned:
+    for name in names:
         path = os.path.join(environment, "conda-meta", f"{name}.json")
         if abs(time.time() - changed_seconds(path)) < HISTORY_SECONDS:
             return name
@@ -133,9 +134,45 @@ def installed_by_history(environment: str) -> set[str]:
     return installed
 
 
-def mentioned(packages: set[str], others: set[str]) -> set[str]:
-    """Return those of the packages that are among others, of which some may lack the build."""
-    return {name for name in packages if name in others or name.rpartition("-")[0] in others}
+def unmentioned(records: set[str], installed: set[str]) -> list[str]:
+    """Return the recorded packages that are not among those installed as the history says."""
+    return sorted(name for name in records if not {name, name.rpartition("-")[0]} & installed)
+
+
+def all_records(environment: str, packages: Iterable[str]) -> Iterator[str]:
+    """Yield the paths below the environment of all that records which files a package has.
+
+    `packages` are its directories of Python packages.
+    """
+    for name in names_in(os.path.join(environment, "conda-meta")):
+        if name.endswith(".json"):
+            yield f"conda-meta/{name}"
+    for top in packages:
+        for name in names_in(os.path.join(environment, top)):
+            if name.endswith(".dist-info"):
+                yield f"{top}{name}/RECORD"
+            elif name.endswith(".egg-info"):
+                yield f"{top}{name}/installed-files.txt"
+
+
+def recorded_files(environment: str, record: str) -> Iterator[str]:
+    """Yield the paths below the environment that a record names; none if it cannot be read."""
+    try:
+        with open(os.path.join(environment, record), "rb") as file:
+            is_small = os.fstat(file.fileno()).st_size <= _RECORD_BYTES_MAX
+            content = file.read() if is_small else b""
+    except OSError:
+        return
+    if record.endswith(".json"):
+        yield from map(os.fsdecode, files_of_conda_meta(content))
+        return
+    info = os.path.dirname(record)
+    base = os.path.dirname(info) if record.endswith("RECORD") else info
+    paths = files_of_record(content, os.fsencode(base), os.fsencode(environment))
+    for path in map(os.fsdecode, paths):
+        yield path
+        if not path.startswith(f"{base}/"):  # with `--target`, pip moves scripts beside it
+            yield os.path.join(base, "bin", os.path.basename(path))
 
 
 def changed_seconds(path: str) -> float:

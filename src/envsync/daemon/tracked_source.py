@@ -44,7 +44,7 @@ class TrackedSource:
         earlier = row if row is not None and row.path == self.path else None
         self._install_check = InstallCheck(self.path, assignment.local, earlier)
         if row is None:
-            row = SourceRow(self.name, tolerated=self._install_check.unfinished(only_old=True))
+            row = SourceRow(self.name, tolerated=self._install_check.old_leftovers())
         row = replace(row, path=self.path, is_followed=True)
         self.state = self._with_installers(TrackedState(row))
         store.put_source(self.state.row)

@@ -11,18 +11,18 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from envsync.conda.ownership import files_of_conda_meta, files_of_record
 from envsync.daemon.install_records import (
+    all_records,
     changed_seconds,
     conda_records,
     installed_by_history,
-    mentioned,
+    recorded_files,
+    unmentioned,
 )
 from envsync.daemon.installer_runs import SLACK_SECONDS, InstallerRun
 from envsync.daemon.watch_points import names_in, site_packages
 from envsync.tree.local import NFS_REMAINS, LocalPaths
 
-_RECORD_BYTES_MAX = 64 << 20
 _OTHERS = frozenset(("conda-meta", "envs", "pkgs", "tmp", "var"))
 """Directories at the top in which nothing is an installer's, or conda-meta itself."""
 
@@ -65,7 +65,7 @@ def _unwritten_history(environment: str, condas: Collection[InstallerRun]) -> It
     last."""
     meta = os.path.join(environment, "conda-meta")
     records, installed = conda_records(environment), installed_by_history(environment)
-    for name in sorted(records - mentioned(records, installed)):
+    for name in unmentioned(records, installed):
         if _is_of(condas, changed_seconds(os.path.join(meta, f"{name}.json"))):
             yield f"conda-meta/history does not mention {name}"
     with contextlib.suppress(OSError):
@@ -193,12 +193,13 @@ def _is_of_no_installer(path: str, name: str) -> bool:
 def _unclaimed(environment: str, paths: set[str], packages: tuple[str, ...]) -> list[str]:
     """Return those of the paths that no record names; a whole directory that none names as one."""
     records = {path for path in paths if path.endswith(".dist-info/RECORD")}
+    records.update(all_records(environment, packages))
     paths = {path for path in paths if ".dist-info/" not in path and ".egg-info/" not in path}
     claimed = set[str]()
-    for record in _newest_first(environment, {*_records(environment, packages), *records}):
+    for record in _newest_first(environment, records):
         if paths <= claimed:
             return []
-        claimed.update(_files_of(environment, record))
+        claimed.update(recorded_files(environment, record))
     above = set[str]()
     for path in claimed:
         while (path := os.path.dirname(path)) and path not in above:
@@ -206,41 +207,9 @@ def _unclaimed(environment: str, paths: set[str], packages: tuple[str, ...]) -> 
     return sorted({_highest(path, above, packages) for path in paths - claimed})
 
 
-def _records(environment: str, packages: tuple[str, ...]) -> Iterator[str]:
-    for name in names_in(os.path.join(environment, "conda-meta")):
-        if name.endswith(".json"):
-            yield f"conda-meta/{name}"
-    for top in packages:
-        for name in names_in(os.path.join(environment, top)):
-            if name.endswith(".dist-info"):
-                yield f"{top}{name}/RECORD"
-            elif name.endswith(".egg-info"):
-                yield f"{top}{name}/installed-files.txt"
-
-
 def _newest_first(environment: str, records: Iterable[str]) -> list[str]:
     """Sort records so that those of the last installation come first, as they name what is new."""
     return sorted(records, key=lambda path: -changed_seconds(os.path.join(environment, path)))
-
-
-def _files_of(environment: str, record: str) -> Iterator[str]:
-    """Yield the paths below the environment that a record names; none if it cannot be read."""
-    try:
-        with open(os.path.join(environment, record), "rb") as file:
-            is_small = os.fstat(file.fileno()).st_size <= _RECORD_BYTES_MAX
-            content = file.read() if is_small else b""
-    except OSError:
-        return
-    if record.endswith(".json"):
-        yield from map(os.fsdecode, files_of_conda_meta(content))
-        return
-    info = os.path.dirname(record)
-    base = os.path.dirname(info) if record.endswith("RECORD") else info
-    paths = files_of_record(content, os.fsencode(base), os.fsencode(environment))
-    for path in map(os.fsdecode, paths):
-        yield path
-        if not path.startswith(f"{base}/"):  # with `--target`, pip moves scripts beside it
-            yield os.path.join(base, "bin", os.path.basename(path))
 
 
 def _highest(path: str, above: set[str], packages: tuple[str, ...]) -> str:

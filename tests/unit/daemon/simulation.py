@@ -130,7 +130,7 @@ class FakeInstallCheck:
     def observe(self) -> Observation:
         return self.seen
 
-    def unfinished(self, *, only_old: bool = False) -> tuple[str, ...]:
+    def old_leftovers(self) -> tuple[str, ...]:
         return self.old
 
 

@@ -82,7 +82,7 @@ def unfinished(top: Path) -> list[str]:
 
 def test_complete_install_shows_nothing(top: Path) -> None:
     assert unfinished(top) == []
-    assert first_check(top).unfinished(only_old=True) == ()
+    assert first_check(top).old_leftovers() == ()
     assert unfinished(top.parent / "none") == []
 
 
@@ -289,10 +289,10 @@ def test_remains_that_are_old_are_named_once_they_are(
 ) -> None:
     (top / PACKAGES / "~umpy").mkdir()
     check = first_check(top)
-    assert check.unfinished(only_old=True) == ()
+    assert check.old_leftovers() == ()
     later = time.time() + YOUNG_SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
-    assert check.unfinished(only_old=True) == (f"an installer left {PACKAGES}/~umpy",)
+    assert check.old_leftovers() == (f"an installer left {PACKAGES}/~umpy",)
 
 
 def later() -> None:
@@ -444,7 +444,7 @@ def test_package_of_an_installer_that_is_at_work_at_the_first_look_is_not_accept
     with running(top, "pip") as pid:
         write(top / PACKAGES / "half/__init__.py")
         check = first_check(top)
-        assert check.unfinished(only_old=True) == ()
+        assert check.old_leftovers() == ()
         assert check.observe().busy == f"pip (process {pid})"
     ended(check)
     assert check.observe().unfinished == (HALF,)
