@@ -194,6 +194,20 @@ class Job:
         return b"" if self.all_fetches else b"\0".join(path for path, _ in self.items)
 
 
+class Increase:
+    """Reports by how much a total has grown since its last report."""
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
+        self._reported = 0
+
+    def up_to(self, total: int) -> None:
+        """Report what exceeds the largest total so far, if anything does."""
+        if total > self._reported:
+            self._report(total - self._reported)
+            self._reported = total
+
+
 class Transport(Protocol):
     """One way to send.
 

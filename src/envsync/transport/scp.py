@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -25,7 +26,7 @@ from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.files.directories import cache_directory
 from envsync.texts.sizes import size
 from envsync.transport.effort import Effort
-from envsync.transport.job import Job, Sent
+from envsync.transport.job import Increase, Job, Sent
 from envsync.transport.names import SCP
 from envsync.transport.stream import encoded, failed_paths, steps
 
@@ -55,11 +56,11 @@ class ScpTransport:
             remote = job.target.ask(LOCATE_BUNDLE, None)
             offset = _arrived_bytes(bundle, remote)
             _require_room(job, size_bytes - offset, remote.free_bytes)
-            progress = _Progress(job, size_bytes)
-            progress.add(offset)
+            count = _counting(job, size_bytes)
+            count(offset)
             bundle.seek(offset)
             try:
-                job.target.link.upload(bundle, os.fsencode(remote.path), progress.add)
+                job.target.link.upload(bundle, os.fsencode(remote.path), count)
             except TransferFailed as error:
                 raise _explained(job, error) from error
             received = job.target.ask(UNPACK_BUNDLE, job.selection())
@@ -141,17 +142,13 @@ def _no_space(reason: str) -> NoSpace:
     )
 
 
-class _Progress:
-    """Reports bytes of the bundle as the corresponding bytes of content."""
+def _counting(job: Job, size_bytes: int) -> Callable[[int], None]:
+    """Return what counts bytes of the bundle, and reports the corresponding bytes of content."""
+    content, done_bytes = Increase(job.on_sent), 0
 
-    def __init__(self, job: Job, size_bytes: int) -> None:
-        self._job = job
-        self._size_bytes = max(1, size_bytes)
-        self._content_bytes = job.size_bytes
-        self._sent_bytes = self._reported_bytes = 0
+    def count(more_bytes: int) -> None:
+        nonlocal done_bytes
+        done_bytes += more_bytes
+        content.up_to(job.size_bytes * done_bytes // max(1, size_bytes))
 
-    def add(self, size_bytes: int) -> None:
-        self._sent_bytes += size_bytes
-        content_bytes = self._content_bytes * self._sent_bytes // self._size_bytes
-        self._job.on_sent(content_bytes - self._reported_bytes)
-        self._reported_bytes = content_bytes
+    return count

@@ -23,7 +23,7 @@ from envsync.agent.wire.operation import Operation
 from envsync.agent.wire.transfer_operations import PATCH, RECEIVE, ReceiveFacts
 from envsync.transport import delta
 from envsync.transport.effort import CRAWLING_BYTES_PER_SECOND, BlockTiming, Effort, Step
-from envsync.transport.job import Job, Sent
+from envsync.transport.job import Increase, Job, Sent
 from envsync.transport.names import STREAM
 
 _BLOCKS_AHEAD = 8
@@ -71,11 +71,16 @@ class StreamTransport:
 
         `ask` returns the target's answer.
         """
-        counter, arrivals = _Counter(job.limit_bits_per_second), _Arrivals(job.on_files)
+        counter, files = _Counter(job.limit_bits_per_second), Increase(job.on_files)
+
+        def hear(figure: str, value: int) -> None:
+            if figure == RECEIVED_FILES:
+                files.up_to(value)
+
         # Closed even if the target stops half-way, to end the threads that make the blocks.
         with contextlib.closing(_blocks(job)) as blocks:
-            received = ask(counter.counted(blocks), arrivals.hear)
-        arrivals.end(received)
+            received = ask(counter.counted(blocks), hear)
+        files.up_to(received.files)  # the last ones are in the answer only
         return Sent(counter.wire_bytes, failed_paths(received))
 
 
@@ -205,27 +210,6 @@ class _ReadAhead:
                 return
             except queue.Full:
                 continue
-
-
-class _Arrivals:
-    """Reports to `on_files` how many files have arrived, from the target's progress."""
-
-    def __init__(self, on_files: Callable[[int], None]) -> None:
-        self._on_files = on_files
-        self._files = 0
-
-    def hear(self, figure: str, value: int) -> None:
-        if figure == RECEIVED_FILES:
-            self._report(value)
-
-    def end(self, received: ReceiveFacts) -> None:
-        """Report the last files, which only the answer includes."""
-        self._report(received.files)
-
-    def _report(self, files: int) -> None:
-        if files > self._files:
-            self._on_files(files - self._files)
-            self._files = files
 
 
 class _Counter:
