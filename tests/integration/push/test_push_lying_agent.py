@@ -13,6 +13,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, cast
 
@@ -333,6 +334,16 @@ def test_damaged_start_of_an_agent_is_refused(said: list[bytes], told: str, scen
     with pytest.raises(EnvsyncError, match=told) as caught:
         scene.push(say(*said), scene.target())
     assert caught.value.server == "server2"
+
+
+def test_output_between_the_agents_words_is_refused(scene: Scene) -> None:
+    """As of a program that a login file started, and that goes on."""
+
+    def serve(far: socket.socket) -> None:
+        far.sendall(b"\n" + take_token(far) + b"\n" + MAGIC_NUMBER.hex().encode() + b"\nmore")
+
+    with pytest.raises(AgentFailed, match="something else prints"):
+        scene.push(serve, scene.target())
 
 
 def test_slow_noise_is_no_reason_to_wait_for_ever(

@@ -21,6 +21,7 @@ something now and then. Silent, they may take `Timeouts.silence_seconds`."""
 # The exit statuses of a forced command that succeeds, of nologin, and of a shell for git only.
 _LOGIN_STATUS = (0, 1, 128)
 _LINES_SHOWN = 8
+_READ_BYTES = 4096
 # Shows whether a link is alive: the server grants it before any login file runs.
 _NOTHING = "exec /bin/sh -c 'exit 0'"
 
@@ -35,31 +36,34 @@ class AgentStart:
         self._server = link.server
         self._began = time.monotonic()
 
-    def await_token(self, token: bytes) -> bytes:
-        """Skip and return what login files print. The agent's output begins after its token."""
-        seen = b""
+    def greeting(self, token: bytes) -> tuple[bytes, bytes]:
+        """Return what login files print, and the interpreter's magic, which follows the token.
+
+        The agent sends no more before it has its modules.
+        """
         mark = b"\n" + token + b"\n"
-        while not seen.endswith(mark):
-            # Never read beyond the mark: the next byte is the agent's.
-            seen += self._read(_missing(seen, mark), seen)
-            if len(seen) > NOISE_BYTES_MAX + len(mark):
+        seen = magic = b""
+        while len(magic) < bootstrap.MAGIC_LINE_BYTES:
+            seen += self._read(seen)
+            noise, _, magic = seen.partition(mark)
+            if len(noise) > NOISE_BYTES_MAX + len(mark):
                 raise AgentFailed(
                     f"its login files print more than {NOISE_BYTES_MAX >> 10} KiB",
                     hint="make them (such as ~/.bashrc) print only on a terminal",
                     server=self._server,
                 )
-        return seen[: -len(mark)]
+        if len(magic) > bootstrap.MAGIC_LINE_BYTES:
+            raise AgentFailed(
+                "something else prints there while the agent starts",
+                hint="let login files (such as ~/.bashrc) start no program that goes on printing",
+                server=self._server,
+            )
+        return noise, magic.strip()
 
-    def exactly(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            data += self._read(size - len(data), data)
-        return data
-
-    def _read(self, size: int, seen: bytes) -> bytes:
+    def _read(self, seen: bytes) -> bytes:
         self._require_time()
         try:
-            part = self._session.read(size)
+            part = self._session.read(_READ_BYTES)
         except ConnectionLost:
             if self._is_link_alive():
                 raise self._too_slow() from None
@@ -140,18 +144,10 @@ class AgentStart:
         """Return what a command that is not the agent printed since."""
         stdout = b""
         with contextlib.suppress(ConnectionLost, AgentFailed):
-            while len(stdout) < NOISE_BYTES_MAX and (part := self._session.read(4096)):
+            while len(stdout) < NOISE_BYTES_MAX and (part := self._session.read(_READ_BYTES)):
                 stdout += part
                 self._require_time()
         return stdout
-
-
-def _missing(seen: bytes, mark: bytes) -> int:
-    """Return how many bytes, at least 1, can be read without going beyond the mark."""
-    for length in range(min(len(mark), len(seen)), 0, -1):
-        if seen.endswith(mark[:length]):
-            return len(mark) - length
-    return len(mark)
 
 
 def _lines(printed: bytes) -> list[str]:

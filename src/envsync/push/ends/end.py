@@ -111,9 +111,8 @@ class RemoteEnd:
             python = f"{prefix}/bin/python"
             self._session.write(bootstrap.preamble(python, token))
             bundle.modules(bundle.OUR_MAGIC)  # while the interpreter there starts
-            self.noise = start.await_token(token.encode())
-            magic = start.exactly(bootstrap.MAGIC_LINE_BYTES)
-            self._session.write(bundle.modules(magic.strip()))
+            self.noise, magic = start.greeting(token.encode())
+            self._session.write(bundle.modules(magic))
         except ConnectionLost as error:
             raise start.explain(error) from error
         except BaseException:
