@@ -40,6 +40,16 @@ class End(Protocol):
     @property
     def server(self) -> str: ...
 
+    @property
+    def link(self) -> Link | None:
+        """The link to its server; None for this machine."""
+        ...
+
+    @property
+    def noise(self) -> bytes:
+        """What the server's login files printed before the agent's first byte."""
+        ...
+
     def ask(
         self,
         operation: Operation[RequestT, AnswerT],
@@ -62,6 +72,9 @@ def _ignore(_figure: str, _value: int) -> None:
 
 class LocalEnd:
     """This machine's environments, through the agent's own code in this process."""
+
+    link = None
+    noise = b""
 
     def __init__(self, server: str, helpers: HelperProcesses = NO_HELPERS) -> None:
         """`helpers` take part in its scans and copies."""
@@ -94,10 +107,7 @@ class LocalEnd:
 
 
 class RemoteEnd:
-    """A server's environments, through an agent that lives as long as this object.
-
-    `noise` is what the server's login files printed before the agent's first byte.
-    """
+    """A server's environments, through an agent that lives as long as this object."""
 
     def __init__(self, link: Link, prefix: str, command: str = bootstrap.COMMAND) -> None:
         """`command` is one of those in `agent.operations.bootstrap`."""
@@ -135,9 +145,7 @@ class RemoteEnd:
             self._request(operation, request)
         message = None if stream is None else self._send(stream, progress)
         with self._speaking():
-            while message is None:
-                message = self._message(progress)
-            return operation.decode_answer(*message)
+            return operation.decode_answer(*(message or self._answer(progress)))
 
     def receive(
         self, operation: Operation[RequestT, AnswerT], request: RequestT
@@ -154,10 +162,7 @@ class RemoteEnd:
                 if data is None:
                     break
                 yield data
-            message = self._message(_ignore)
-            while message is None:
-                message = self._message(_ignore)
-            return operation.decode_answer(*message)
+            return operation.decode_answer(*self._answer(_ignore))
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -197,6 +202,12 @@ class RemoteEnd:
             if message is not None:
                 return message
         return None
+
+    def _answer(self, progress: OnFigure) -> _Message:
+        """Wait for the answer, undecoded, and report progress meanwhile."""
+        while (message := self._message(progress)) is None:
+            pass
+        return message
 
     def _message(self, progress: OnFigure) -> _Message | None:
         """Return the next answer, undecoded; None after a message of progress."""

@@ -50,7 +50,7 @@ from envsync.agent.wire.target_operations import (
 )
 from envsync.agent.wire.transfer_operations import BEGIN, ReceiveFacts
 from envsync.push.ends import target_answers
-from envsync.push.ends.end import End, RemoteEnd
+from envsync.push.ends.end import End
 from envsync.push.ends.target_answers import KnownThere, Staged
 from envsync.push.request.settings import PushSettings
 from envsync.tree.sharing import Share
@@ -77,10 +77,9 @@ class TargetEnd:
         self.name = request.name
         self.before_switch = before_switch
         self._codecs: tuple[str, ...] | None = None
-        remote = end if isinstance(end, RemoteEnd) else None
-        self.link = None if remote is None else remote.link
+        self.link = end.link
         """The link to the target's server; None if the target is on this machine."""
-        self.prints_at_login = remote is not None and bool(remote.noise)
+        self.prints_at_login = bool(end.noise)
         """Whether login files there print something."""
         requester = request.requester._replace(server=end.server)
         self.python = end.ask(OPEN_TARGET, request._replace(requester=requester))
