@@ -15,9 +15,9 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
 from envsync.errors import EnvsyncError, SomeServersFailed
-from envsync.push.ends.end import End
+from envsync.push.ends.end import End, open_end
 from envsync.push.ends.target_end import TargetEnd
-from envsync.push.queries.servers import Outcome, for_each_server, open_end
+from envsync.push.queries.servers import Outcome, for_each_server
 from envsync.push.request.places import Place
 from envsync.push.steps.report import ServerProgress
 from envsync.tree.local import DEFAULT_LOCAL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from envsync.agent.operations import bootstrap, bundle
@@ -16,6 +17,7 @@ from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, about, error_from_json
 from envsync.push.ends.agent_start import AgentStart
+from envsync.push.request.places import Place
 from envsync.ssh.session import Link
 
 _Message = tuple[Any, bytes]
@@ -227,3 +229,17 @@ class RemoteEnd:
     def close(self) -> None:
         self._channel.close()
         self._session.close()
+
+
+@contextlib.contextmanager
+def opened(link: Link, prefix: str, command: str = bootstrap.COMMAND) -> Iterator[RemoteEnd]:
+    """Start an agent over a link; the link is closed with it when the block ends."""
+    with contextlib.closing(link), contextlib.closing(RemoteEnd(link, prefix, command)) as end:
+        yield end
+
+
+def open_end(place: Place) -> AbstractContextManager[End]:
+    """Open the end of a place, until the block ends."""
+    if place.open_link is None:
+        return contextlib.closing(LocalEnd(place.server))
+    return opened(place.open_link(), place.prefix)

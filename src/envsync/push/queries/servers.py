@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
 from envsync.agent.server.disk_failures import failure_of
 from envsync.errors import EnvsyncError
-from envsync.push.ends.end import End, LocalEnd, RemoteEnd
+from envsync.push.ends.end import End, open_end
 from envsync.push.request.places import Place
 from envsync.push.server_pool import SERVERS_AT_ONCE, Answered, ServerPool
 
@@ -38,20 +37,6 @@ class Outcome(Generic[T]):
             "server": self.server,
             "error": None if self.error is None else self.error.to_json(),
         }
-
-
-@contextlib.contextmanager
-def open_end(place: Place) -> Iterator[End]:
-    """Open the end of a place, until the block ends."""
-    if place.open_link is None:
-        with contextlib.closing(LocalEnd(place.server)) as here:
-            yield here
-        return
-    with (
-        contextlib.closing(place.open_link()) as link,
-        contextlib.closing(RemoteEnd(link, place.prefix)) as end,
-    ):
-        yield end
 
 
 def for_each_server(
