@@ -12,7 +12,7 @@ from dataclasses import replace
 from envsync.agent.wire.build_operations import Check, Publication, PublishFacts
 from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.errors import ConnectionLost, EnvsyncError, Hint, TargetDrifted, TransferFailed
-from envsync.push.dry_run import DryRun
+from envsync.push.dry_run import planned
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.preflight import preflight, refusal_hints, replacement
@@ -37,8 +37,8 @@ class Push:
         self,
         ends: BothEnds,
         reopen: Reopen,
-        progress: ProgressTracker | None = None,
-        command_locks: CommandLocks | None = None,
+        progress: ProgressTracker,
+        command_locks: CommandLocks,
     ) -> None:
         """`reopen` connects to the target again after an answer was lost.
 
@@ -49,8 +49,8 @@ class Push:
         self._settings, self._source, self._target = ends
         self._look = ends.source.look
         self._reopen = reopen
-        self._command_locks = command_locks or CommandLocks(())
-        self._progress = progress = progress or ProgressTracker(ends.target.server)
+        self._command_locks = command_locks
+        self._progress = progress
         self._target.on_progress = progress.relay
         self._checks = EndChecks(ends)
         # Asks the source ahead of need. Whoever needs the answer asks again, and meets the errors.
@@ -58,7 +58,6 @@ class Push:
         self._ahead = SendAhead(ends, progress, self._askers)
         self._send_step = SendStep(ends, progress, self._ahead, self._askers)
         self._notes = Reporting(ends, progress)
-        self._dry_run = DryRun(ends, self._checks, self._send_step, self._notes)
 
     def run(self) -> PushReport:
         """Push and report. Raises the `EnvsyncError` that ended it, with `server` filled in."""
@@ -259,7 +258,7 @@ class Push:
 
     def _plan(self, decision: Decision) -> PushReport:
         self._progress.begin("plan")
-        return self._dry_run.report(decision)
+        return planned(self._ends, self._checks, self._send_step, self._notes, decision)
 
     def _in_step(self, decision: Decision) -> PushReport:
         """Report that the target has the content already. Write a record if none says so."""

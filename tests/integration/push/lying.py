@@ -30,8 +30,6 @@ from envsync.agent.wire.frames import (
     read_frame,
 )
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
-from envsync.push.cycle import Push
-from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd, RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.remote_source import open_remote
@@ -40,6 +38,7 @@ from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from envsync.ssh.session import Link
+from tests.support.one_push import one_push
 from tests.support.processes import wait_until
 
 NAME = "myenv"
@@ -274,7 +273,7 @@ class Scene:
             contextlib.closing(LocalEnd("server1")) as end,
         ):
             target = TargetEnd(end, open_request(settings, str(prefix)))
-            return Push(BothEnds(settings, source, target), _no_way_back).run()
+            return one_push(settings, source, target, _no_way_back)
 
     def push(self, serve: Callable[[socket.socket], None], prefix: Path) -> PushReport:
         """Push `myenv` to whoever serves."""
@@ -284,7 +283,7 @@ class Scene:
         seen = cast("Link", link)
         with contextlib.closing(link), opened(seen, prefix) as end:
             target = TargetEnd(end, open_request(settings, str(prefix)))
-            return Push(BothEnds(settings, source, target), _no_way_back).run()
+            return one_push(settings, source, target, _no_way_back)
 
     def push_ahead(
         self, serve: Callable[[socket.socket], None], prefix: Path, may_hash: threading.Event
@@ -309,7 +308,7 @@ class Scene:
             looking = pool.submit(source.look.state)
             wait_until(lambda: source.look.is_being_hashed() or looking.done(), "it is hashed")
             target = TargetEnd(end, open_request(settings, str(prefix)))
-            report = Push(BothEnds(settings, source, target), _no_way_back).run()
+            report = one_push(settings, source, target, _no_way_back)
             looking.result()
             return report
 

@@ -14,14 +14,13 @@ from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.messages import TargetState
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT
 from envsync.errors import ConnectionLost
-from envsync.push.cycle import Push
-from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import source_of
 from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import ADOPTED, PUSHED, PushReport
 from tests.support import disk
+from tests.support.one_push import one_push
 from tests.support.pushes import NAME, environment
 from tests.support.trees import file, symlink
 
@@ -69,9 +68,9 @@ class Scene:
 
     def push(self) -> PushReport:
         source = source_of(self.source, str(self.here), NAME, self.settings.local)
-        ends = BothEnds(self.settings, source, self._opened(self.target))
+        target = self._opened(self.target)
         try:
-            return Push(ends, self._again).run()
+            return one_push(self.settings, source, target, self._again)
         finally:
             self.source.close()
             self.target.close()

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from envsync.errors import ConnectionLost
-from envsync.push.cycle import Push
-from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd, open_request
@@ -20,6 +18,7 @@ from tests.conda import ENVIRONMENT
 from tests.conda.environments import create
 from tests.conda.package import Package
 from tests.rebuild.servers import remake_channel
+from tests.support.one_push import one_push
 
 
 class TwoPrefixes:
@@ -61,7 +60,7 @@ class TwoPrefixes:
         )
         source = open_local(Place("server1", str(self.source)), ENVIRONMENT, order.local)
         with self.end(order) as target:
-            return Push(BothEnds(order, source, target), _no_way_back).run()
+            return one_push(order, source, target, _no_way_back)
 
     def rollback(self) -> None:
         order = PushSettings(ENVIRONMENT, "server1", "alice@server1")

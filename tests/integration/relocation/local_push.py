@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from envsync.push.cycle import Push
-from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
+from tests.support.one_push import one_push
 
 NAME = "myenv"
 
@@ -42,7 +41,7 @@ def push(
     there = TargetEnd(end, open_request(settings, str(target)))
     seen = origin.at(f"{seen_at or target}/envs/{name_there}")
     try:
-        return Push(BothEnds(settings, seen, there), no_reopening).run()
+        return one_push(settings, seen, there, no_reopening)
     finally:
         end.service.target.lock.release()
 

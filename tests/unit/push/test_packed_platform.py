@@ -15,8 +15,6 @@ from envsync.agent.server.helper_processes import NO_HELPERS
 from envsync.agent.server.machine import platform_facts
 from envsync.conda.platform_needs import Platform
 from envsync.errors import PreflightRefused
-from envsync.push.cycle import Push
-from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.packing.conda_unpack import UNPACK
@@ -25,6 +23,7 @@ from envsync.push.packing.packed_source import packed_source
 from envsync.push.request.method import PACK
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
+from tests.support.one_push import one_push
 
 AARCH64 = PackedPlatform("Linux", "aarch64")
 
@@ -119,7 +118,7 @@ def test_archive_for_another_platform_is_refused_with_a_usable_hint(here: Path) 
     target = TargetEnd(end, open_request(order, str(here)))
     try:
         with pytest.raises(PreflightRefused, match="the architecture s390x") as refused:
-            Push(BothEnds(order, source, target), lambda: nullcontext(target)).run()
+            one_push(order, source, target, lambda: nullcontext(target))
     finally:
         source.close()
         end.service.target.lock.release()
