@@ -88,6 +88,7 @@ class Hint(NamedTuple):
         return _SLOT.sub(lambda slot: known[slot.group(1)], template)
 
 
+_DIFFERS = Hint("{see_difference}{overwrite} replaces it and keeps it as a generation")
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
 
 
@@ -135,11 +136,6 @@ class EnvsyncError(Exception):
     def _hint(self, *, by_hand: bool) -> str:
         advice = self.advice
         return advice if isinstance(advice, str) else advice.text(self.server, by_hand=by_hand)
-
-    def leaves_open(self, slot: str) -> bool:
-        """Return whether the hint has the slot `slot` and it is not filled yet."""
-        hint = self.advice
-        return isinstance(hint, Hint) and slot not in hint.known and f"{{{slot}}}" in hint.template
 
     def fill(self, **slots: str) -> None:
         """Fill these slots of the hint, except those that are filled already."""
@@ -245,13 +241,13 @@ class InstallUnfinished(SourceRefused):
 class TargetDrifted(EnvsyncError):
     code = "drift"
     exit_code = 11
-    default_hint = Hint("{see_difference}{overwrite} replaces it and keeps it as a generation")
+    default_hint = _DIFFERS
 
 
 class NotFastForward(EnvsyncError):
     code = "not-fast-forward"
     exit_code = 12
-    default_hint = Hint("{see_difference}{overwrite} replaces it and keeps it as a generation")
+    default_hint = _DIFFERS
 
 
 class RevisionHeld(EnvsyncError):

@@ -25,8 +25,6 @@ def complete(
     `state` is the target's at the refusal; None if that has changed since. The options to insist
     with are those that are `missing` and those that were given.
     """
-    if error.leaves_open("see_difference"):
-        error.fill(see_difference=_see_difference(_diff(ends, state)))
     again = _push_command(ends)
     insist = _options(ends.settings, "--retry-held", missing)
     shrink = _options(ends.settings, "--allow-shrink", missing)
@@ -34,6 +32,7 @@ def complete(
     if again:
         error.fill(again=again)
     error.fill(
+        see_difference=_see_difference(_diff(ends, state)),
         insist=f"insist: `{again} {insist}`" if again else f"insist with {insist}",
         overwrite=f"`{again} {overwrite}`" if again else overwrite,
         allow_shrink=f"{again} {shrink}" if again else shrink,
