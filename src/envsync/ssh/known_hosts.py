@@ -27,12 +27,13 @@ REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """One line of a known_hosts file that names the host."""
+    """One line of a known_hosts file that names the host; `line` is its number, if known."""
 
     algorithm: str
     blob: bytes
     marker: str
-    where: str
+    file: str
+    line: str = ""
     # The line names the host, but not the port.
     by_host_only: bool = False
 
@@ -42,10 +43,9 @@ class KnownKey:
         return f"SHA256:{digest}"
 
     @property
-    def file(self) -> str:
-        """The file name, without the line number."""
-        name, _, number = self.where.rpartition(":")
-        return name if number.isdecimal() else self.where
+    def where(self) -> str:
+        """The line as an editor opens it: `file:line`."""
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +125,14 @@ def _lines_about(name: str, file: Path, config: UserConfig) -> Iterator[KnownKey
         numbered = _matching(name, file)
     else:
         numbered = _found_by_keygen(config.keygen_command, name, file)
-    for where, line in numbered:
-        key = _parse(line, where)
+    for number, line in numbered:
+        key = _parse(line, str(file), number)
         if key is not None:
             yield key
 
 
 def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str, str]]:
+    """Yield each line about the host, with its number."""
     try:
         done = ask_program([command, "-F", name, "-f", str(file)])
     except OSError as error:
@@ -139,13 +140,13 @@ def _found_by_keygen(command: str, name: str, file: Path) -> Iterator[tuple[str,
     # Status 1 is "not found". Any other is an error, because the unread file may hold a revocation.
     if done.returncode not in (0, 1):
         raise refusals.known_hosts_unreadable(str(file), done.stderr.decode(errors="replace"))
-    where = str(file)
+    number = ""
     for line in _lines(done.stdout):
         if line.startswith("#"):
-            number = line.rpartition("line ")[2].split()
-            where = f"{file}:{number[0]}" if number else str(file)
+            after = line.rpartition("line ")[2].split()
+            number = after[0] if after else ""
         else:
-            yield where, line
+            yield number, line
 
 
 def _lines(content: bytes) -> list[str]:
@@ -159,7 +160,7 @@ def _matching(name: str, file: Path) -> Iterator[tuple[str, str]]:
         if fields and fields[0].startswith("@"):
             del fields[0]
         if len(fields) >= 3 and not line.startswith("#") and _is_about(name, fields[0]):
-            yield f"{file}:{number}", line
+            yield str(number), line
 
 
 def _is_about(name: str, patterns: str) -> bool:
@@ -181,12 +182,13 @@ def _is_about(name: str, patterns: str) -> bool:
     return matched
 
 
-def _parse(line: str, where: str) -> KnownKey | None:
+def _parse(line: str, file: str, number: str) -> KnownKey | None:
     fields = line.split()
     marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
     if len(fields) < 3:
         return None
     try:
-        return KnownKey(fields[1], base64.b64decode(fields[2], validate=True), marker, where)
+        blob = base64.b64decode(fields[2], validate=True)
     except binascii.Error:
         return None
+    return KnownKey(fields[1], blob, marker, file, number)

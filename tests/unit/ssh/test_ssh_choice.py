@@ -14,7 +14,7 @@ from envsync.ssh.known_hosts import KnownHosts, KnownKey
 from envsync.ssh.resolved_route import ResolvedRoute
 from envsync.ssh.session import Address
 
-KNOWN = KnownKey("ssh-ed25519", b"key", "", "f:1")
+KNOWN = KnownKey("ssh-ed25519", b"key", "", "f", "1")
 
 
 def way(
@@ -139,8 +139,8 @@ def test_klist_decides_where_it_exists(tmp_path: Path) -> None:
 
 
 def test_an_authority_and_a_key(tmp_path: Path) -> None:
-    authority = KnownKey("ssh-ed25519", b"ca", "@cert-authority", "f:1")
-    revoked = KnownKey("ssh-ed25519", b"old", "@revoked", "f:2")
+    authority = KnownKey("ssh-ed25519", b"ca", "@cert-authority", "f", "1")
+    revoked = KnownKey("ssh-ed25519", b"old", "@revoked", "f", "2")
     for keys, has in (((authority,), True), ((authority, revoked), True),
                       ((authority, KNOWN), True), ((revoked, KNOWN), False)):  # fmt: skip
         told = reason_for_ssh(way("", tmp_path, known=keys))
