@@ -85,10 +85,7 @@ class FabricLink:
         channel = self._channel(lambda channel: channel.invoke_subsystem("sftp"))
         channel.settimeout(self._timeouts.silence_seconds)
         try:
-            sftp_upload.send_file(
-                channel, self.server, source, destination, progress,
-                is_openssh="OpenSSH" in channel.get_transport().remote_version,
-            )  # fmt: skip
+            sftp_upload.send_file(channel, self.server, source, destination, progress)
         finally:
             close_quietly(channel)
 

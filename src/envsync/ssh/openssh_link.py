@@ -94,10 +94,8 @@ class OpensshLink:
     ) -> None:
         session = self._session(SessionRequest("sftp", is_subsystem=True))
         try:
-            sftp_upload.send_file(
-                sftp_upload.SftpChannel(session), self.server, source, destination, progress,
-                is_openssh=self._is_openssh(),
-            )  # fmt: skip
+            channel = sftp_upload.SftpChannel(session)
+            sftp_upload.send_file(channel, self.server, source, destination, progress)
         except ConnectionLost as error:
             if "request failed" in session.stderr_tail():
                 reason = error.__cause__ or error
@@ -208,14 +206,4 @@ class OpensshLink:
             return None
         if ssh.master is None:
             return "the ssh that held the connection (ControlMaster) ended"
-        return ssh.master.last_words(self._last_log)
-
-    @property
-    def _last_log(self) -> str:
-        return system_ssh.log_name(len(self._route.hops) - 1)
-
-    def _is_openssh(self) -> bool:
-        """Return whether the server is known to be OpenSSH; never for the user's own master."""
-        master = self._running[0].master
-        lines = [] if master is None else master.log(self._last_log)
-        return any("remote software version OpenSSH" in line for line in lines)
+        return ssh.master.last_words(system_ssh.log_name(len(self._route.hops) - 1))

@@ -16,9 +16,6 @@ from envsync.ssh import connection_errors
 from envsync.ssh.openssh_session import OpensshSession
 
 _READ_BYTES = 1 << 20
-# paramiko uses requests of 32 KiB, which every server must accept. OpenSSH accepts 256 KiB; with
-# 128 KiB a file arrives half as fast again.
-_OPENSSH_REQUEST_BYTES = 128 << 10
 
 
 class SftpChannel:
@@ -52,8 +49,6 @@ def send_file(
     source: IO[bytes],
     destination: bytes,
     progress: Callable[[int], None],
-    *,
-    is_openssh: bool,
 ) -> None:
     """Send the rest of `source` over `channel`, on which sftp was granted.
 
@@ -63,7 +58,7 @@ def send_file(
     try:
         with SFTPClient(channel) as sftp:  # type: ignore[arg-type]
             try:
-                _write(sftp, source, destination, progress, is_openssh=is_openssh)
+                _write(sftp, source, destination, progress)
             except (OSError, SFTPError, SSHException, EOFError) as error:
                 raise _translated(error, sftp, server, destination) from error
     except SFTPError as error:
@@ -77,8 +72,6 @@ def _write(
     source: IO[bytes],
     destination: bytes,
     progress: Callable[[int], None],
-    *,
-    is_openssh: bool,
 ) -> None:
     """Write the rest of `source` there, in order."""
     offset = source.tell()
@@ -87,8 +80,6 @@ def _write(
     with sftp.open(destination, "r+b" if offset else "wb") as remote:
         # Set before the first byte, so that the content never has another mode.
         remote.chmod(0o600)
-        if is_openssh:
-            remote.MAX_REQUEST_SIZE = _OPENSSH_REQUEST_BYTES
         remote.set_pipelined(True)
         remote.seek(offset)
         while data := source.read(_READ_BYTES):
