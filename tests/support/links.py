@@ -8,7 +8,7 @@ from pathlib import Path
 
 from envsync.ssh.fabric_link import FabricLink, open_route
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 
 _ANSWER_SECONDS = 5.0
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from envsync.ssh import identities
 from envsync.ssh.programs import ask_program
-from envsync.ssh.resolved_route import Hop, ResolvedRoute
+from envsync.ssh.route import Hop, ResolvedRoute
 
 FABRIC, OPENSSH = "fabric", "ssh"
 DEFAULT_REASON = "no host on the route needs the system's ssh"

@@ -16,7 +16,7 @@ from envsync.ssh.choice import DEFAULT_REASON, FABRIC
 from envsync.ssh.fabric_session import FabricSession, close_quietly
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.hop_opener import WINDOW_BYTES, HopOpener
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Link, LinkChoice, Reached, Timeouts
 
 if TYPE_CHECKING:

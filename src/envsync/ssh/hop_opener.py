@@ -24,7 +24,7 @@ from envsync.ssh.hop_place import HopPlace
 from envsync.ssh.host_keys import RefuseUnlessKnown
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.proxy_command import ProxyCommandSocket
-from envsync.ssh.resolved_route import Hop
+from envsync.ssh.route import Hop
 from envsync.ssh.session import Timeouts
 from envsync.ssh.ssh_config import UserConfig
 

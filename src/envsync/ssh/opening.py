@@ -16,7 +16,7 @@ from envsync.errors import (
 )
 from envsync.ssh import choice
 from envsync.ssh.account import how_to_get_ssh
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
 
 

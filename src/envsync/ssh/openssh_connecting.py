@@ -10,7 +10,7 @@ from envsync.ssh import openssh_failures, system_ssh
 from envsync.ssh.handshakes import Dropped, HandshakeLimiter
 from envsync.ssh.openssh_failures import HopLog
 from envsync.ssh.openssh_master import Master, MasterEnded, MasterSilent
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Timeouts
 
 

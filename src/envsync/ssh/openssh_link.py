@@ -19,7 +19,7 @@ from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
 from envsync.ssh.mux import SessionRefused, SessionRequest
 from envsync.ssh.openssh_connecting import RunningSsh, connect
 from envsync.ssh.openssh_session import OpensshSession
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import LinkChoice, Reached, Timeouts
 
 _ALIVE_SECONDS = 5.0

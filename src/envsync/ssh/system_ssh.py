@@ -10,7 +10,7 @@ from pathlib import Path
 from envsync.errors import ConnectionFailed
 from envsync.ssh import identities
 from envsync.ssh.account import how_to_get_ssh
-from envsync.ssh.resolved_route import Hop, ResolvedRoute
+from envsync.ssh.route import Hop, ResolvedRoute
 from envsync.ssh.session import Timeouts
 from envsync.ssh.ssh_config import UserConfig
 

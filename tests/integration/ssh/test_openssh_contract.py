@@ -18,7 +18,7 @@ import pytest
 from envsync.errors import ConnectionFailed, ConnectionLost
 from envsync.ssh import mux
 from envsync.ssh.openssh_link import OpensshLink, open_route
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.masters import UsersMaster, descendants
 from tests.integration.ssh.session_contract import (
@@ -190,7 +190,7 @@ def test_nothing_is_left_behind_by_who_is_killed(sshd: LoopbackSshd) -> None:
         "import os, sys, time\n"
         "from envsync.ssh.openssh_link import open_route\n"
         "from envsync.ssh.session import Address, Timeouts\n"
-        "from envsync.ssh.resolved_route import ResolvedRoute\n"
+        "from envsync.ssh.route import ResolvedRoute\n"
         "link = open_route(ResolvedRoute.find(Address('s', sys.argv[1]), os.environ), Timeouts())\n"
         "session = link.run(\"exec /bin/sh -c 'exec cat'\")\n"
         "print(link.ssh_argv()[link.ssh_argv().index('-S') + 1], flush=True)\n"

@@ -17,7 +17,7 @@ from envsync.ssh import fabric_link, openssh_link
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.opening import open_link
 from envsync.ssh.openssh_link import OpensshLink, open_route
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.test_ssh_timeouts import home, stalling_server

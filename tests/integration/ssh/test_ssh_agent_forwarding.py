@@ -13,7 +13,7 @@ import pytest
 from envsync.ssh.choice import FABRIC
 from envsync.ssh.opening import open_link
 from envsync.ssh.openssh_link import open_route
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add

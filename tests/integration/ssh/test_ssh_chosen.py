@@ -15,7 +15,7 @@ import pytest
 from envsync.errors import AuthenticationRefused, ConnectionFailed, EnvsyncError, HostKeyRefused
 from envsync.ssh import fabric_link, openssh_link
 from envsync.ssh.opening import open_link
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
 from tests.integration.ssh.agents import agent, ssh_add
 from tests.integration.ssh.masters import UsersMaster

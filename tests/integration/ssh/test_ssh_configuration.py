@@ -17,8 +17,7 @@ from envsync.errors import ConnectionFailed
 from envsync.ssh import programs
 from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.host_settings import HostSettings
-from envsync.ssh.resolved_route import ResolvedRoute
-from envsync.ssh.route import find_route
+from envsync.ssh.route import ResolvedRoute, find_route
 from envsync.ssh.session import Address, Timeouts
 from envsync.ssh.ssh_config import UserConfig
 from envsync.ssh.system_ssh import ssh_argv

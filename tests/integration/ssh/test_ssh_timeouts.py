@@ -18,7 +18,7 @@ from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
 from envsync.ssh import fabric_link, openssh_link, sftp_upload
 from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.handshakes import HandshakeLimiter
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh.paramiko_server import paramiko_server, server
 from tests.integration.ssh.session_contract import sh

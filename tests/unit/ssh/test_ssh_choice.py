@@ -11,7 +11,7 @@ import pytest
 
 from envsync.ssh.choice import reason_for_ssh
 from envsync.ssh.known_hosts import KnownHosts, KnownKey
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address
 
 KNOWN = KnownKey("ssh-ed25519", b"key", "", "f", "1")

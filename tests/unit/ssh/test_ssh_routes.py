@@ -18,8 +18,7 @@ from envsync.ssh import tcp_connection
 from envsync.ssh.bounded_socket import BoundedSocket
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.known_hosts import KnownHosts, KnownKey, known_hosts
-from envsync.ssh.resolved_route import ResolvedRoute
-from envsync.ssh.route import find_route, parse_jump
+from envsync.ssh.route import ResolvedRoute, find_route, parse_jump
 from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
 from envsync.ssh.system_ssh import ssh_argv

@@ -22,7 +22,7 @@ from typing import Any
 from envsync.cli.demo.server import USER, Order, make_key
 from envsync.errors import EnvsyncError
 from envsync.ssh.fabric_link import open_route
-from envsync.ssh.resolved_route import ResolvedRoute
+from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 
 HERE = "here"
