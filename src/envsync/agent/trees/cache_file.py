@@ -7,13 +7,17 @@ import json
 import os
 import struct
 import zlib
-from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import IO, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from envsync.agent.server.remembered_file import only_user_writes
+from envsync.agent.trees.changes import Moment
+from envsync.agent.wire.checked_json import from_json, to_json
+from envsync.errors import AgentFailed
 from envsync.files.whole import whole_file
 from envsync.tree.listing import Listing
+from envsync.tree.manifest import Totals
 
-MAGIC = b"envsync content cache 5\n"
+MAGIC = b"envsync content cache 6\n"
 _SUMS = struct.Struct("<II")
 _START_BYTES = len(MAGIC) + _SUMS.size
 _ROW = struct.Struct("<HIIBIQ")
@@ -33,6 +37,26 @@ class Known(NamedTuple):
     size_bytes: int
 
 
+class Seen(NamedTuple):
+    """What a scan has besides its rows and signature (see `Scan` and `StoredRows`).
+
+    Paths are texts, because they are stored as JSON.
+    """
+
+    mode: int
+    mtime_ns: int
+    entries: int
+    newest_ns: int
+    moment: Moment
+    local: Tuple[str, ...]
+    special: Tuple[str, ...]
+    foreign: Tuple[str, ...]
+    busy_paths: Tuple[str, ...]
+    busy_times_ns: Tuple[int, ...]
+    parts: Tuple[Tuple[str, ...], ...]
+    upper: Tuple[str, ...]
+
+
 class Head(NamedTuple):
     """What is known of the whole tree.
 
@@ -41,8 +65,8 @@ class Head(NamedTuple):
 
     signature: str
     revision: str
-    totals: List[int]
-    seen: List[Any]
+    totals: Totals
+    seen: Seen
     boot: str
     body_bytes: int = 0
     body_crc: int = 0
@@ -109,9 +133,6 @@ class CacheFile:
             os.unlink(self._path)
 
 
-_KINDS = (str, str, list, list, str, int, int)
-
-
 def _read_head(file: IO[bytes]) -> Optional[Head]:
     """Read a file up to the end of its head; None if damaged, or if others could write it."""
     if not only_user_writes(file.fileno()):
@@ -122,13 +143,9 @@ def _read_head(file: IO[bytes]) -> Optional[Head]:
     try:
         size, crc = _SUMS.unpack_from(start, len(MAGIC))
         packed = file.read(size)
-        fields = json.loads(packed) if zlib.crc32(packed) == crc else None
-    except (ValueError, RecursionError, struct.error):
+        return from_json(Head, json.loads(packed)) if zlib.crc32(packed) == crc else None
+    except (AgentFailed, ValueError, RecursionError, struct.error):
         return None
-    if type(fields) is not dict or fields.keys() != set(Head._fields):
-        return None
-    head = Head(**fields)
-    return head if tuple(map(type, head)) == _KINDS else None
 
 
 def _packed_head(head: Head, room_bytes: int = 0) -> bytes:
@@ -136,7 +153,7 @@ def _packed_head(head: Head, room_bytes: int = 0) -> bytes:
 
     Without `room_bytes`, some blanks are added, because a later head may be longer.
     """
-    text = json.dumps(head._asdict()).encode()
+    text = json.dumps(to_json(head)).encode()
     text = text.ljust(room_bytes - _START_BYTES if room_bytes else len(text) + _SPARE_BYTES)
     return MAGIC + _SUMS.pack(len(text), zlib.crc32(text)) + text
 

@@ -53,15 +53,6 @@ class Moment(NamedTuple):
         now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
         return cls(now_ns, min(_readings())[1], machine.boot_id(), now_ns)
 
-    @classmethod
-    def from_fields(cls, fields: Sequence[object]) -> Moment:
-        """Return a moment that was stored as a list; TypeError or ValueError if it is malformed."""
-        time_ns, ahead_ns, boot_id, read_ns = fields
-        numbers = time_ns, ahead_ns, read_ns
-        if any(type(number) is not int for number in numbers) or type(boot_id) is not str:
-            raise TypeError("no moment")
-        return cls(*fields)  # type: ignore[arg-type]
-
     def may_be_continued_from(self) -> bool:
         """Return whether timestamps since then are comparable, and the last full read is recent."""
         was_set = abs(min(_readings())[1] - self.ahead_ns) > _CLOCK_TOLERANCE_NS

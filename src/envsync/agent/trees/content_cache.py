@@ -15,24 +15,21 @@ import contextlib
 import hashlib
 import os
 from typing import (
-    Any,
     Callable,
     Dict,
     ItemsView,
     Iterable,
     Iterator,
-    List,
     Mapping,
     NamedTuple,
     Optional,
-    Sequence,
     Tuple,
     ValuesView,
 )
 
 from envsync.agent.server import machine
-from envsync.agent.trees.cache_file import CacheFile, Head, Known
-from envsync.agent.trees.changes import Moment, processes
+from envsync.agent.trees.cache_file import CacheFile, Head, Known, Seen
+from envsync.agent.trees.changes import processes
 from envsync.agent.trees.partition import Partition, partition
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import row_names, unpack
@@ -126,11 +123,10 @@ class ContentCache:
             return None
         try:
             scan = _scan(head, lambda: self._known(head.signature))
-            totals = Totals(*_integers(head.totals))
-        except (TypeError, ValueError):
+        except ValueError:
             return None
         scan = scan._replace(device=self._device, inode=self._inode)
-        return Summary(head.revision, totals, scan)
+        return Summary(head.revision, head.totals, scan)
 
     def _known(self, signature: str) -> Dict[bytes, Known]:
         directories = self._of_tree(signature)
@@ -164,7 +160,7 @@ class ContentCache:
         head = Head(
             "" if is_racy else summary.scan.signature.hex(),
             summary.revision,
-            list(summary.totals),
+            summary.totals,
             _seen(summary.scan),
             machine.boot_id() or _UNKNOWN_BOOT,
         )
@@ -194,37 +190,42 @@ def _counts(head: Head) -> bool:
     return head.boot in (_ANY_BOOT, machine.boot_id())
 
 
-def _seen(scan: Scan) -> List[Any]:
-    """Return what a scan has besides its rows and signature, as JSON values."""
-    left_out = [_texts(scan.local), _texts(scan.special), _texts(scan.foreign)]
-    numbers = [scan.mode, scan.mtime_ns, scan.entries, scan.newest_ns]
-    candidates = busy_candidates_of(scan)
-    paths, times = _texts(path for path, _ in candidates), [time_ns for _, time_ns in candidates]
-    parts, upper = partition_of(scan)
-    divided = [[_texts(part) for part in parts], _texts(upper)]
-    return [*left_out, numbers, list(scan.moment), paths, times, divided]
+def _seen(scan: Scan) -> Seen:
+    candidates, divided = busy_candidates_of(scan), partition_of(scan)
+    return Seen(
+        mode=scan.mode,
+        mtime_ns=scan.mtime_ns,
+        entries=scan.entries,
+        newest_ns=scan.newest_ns,
+        moment=scan.moment,
+        local=_texts(scan.local),
+        special=_texts(scan.special),
+        foreign=_texts(scan.foreign),
+        busy_paths=_texts(path for path, _ in candidates),
+        busy_times_ns=tuple(time_ns for _, time_ns in candidates),
+        parts=tuple(map(_texts, divided.parts)),
+        upper=_texts(divided.upper),
+    )
 
 
 def _scan(head: Head, known: Callable[[], Dict[bytes, Known]]) -> Scan:
-    """Return the scan that a head was written for; TypeError or ValueError if it is malformed."""
-    local, special, foreign, numbers, moment, paths, times, divided = head.seen
-    mode, mtime_ns, entries, newest_ns = _integers(numbers)
-    parts, upper = divided
-    by_processes = Partition(tuple(_paths(part) for part in parts), _paths(upper))
-    suspected = tuple(zip(_paths(paths), _integers(times)))
+    """Return the scan that a head was written for; ValueError if its texts are malformed."""
+    seen = head.seen
+    candidates = tuple(zip(_paths(seen.busy_paths), seen.busy_times_ns))
+    divided = Partition(tuple(map(_paths, seen.parts)), _paths(seen.upper))
     return Scan(
-        directories=StoredRows(known, suspected, by_processes),
-        mode=mode,
-        mtime_ns=mtime_ns,
+        directories=StoredRows(known, candidates, divided),
+        mode=seen.mode,
+        mtime_ns=seen.mtime_ns,
         device=0,
         inode=0,
-        local=_paths(local),
-        special=_paths(special),
-        foreign=_paths(foreign),
-        entries=entries,
-        newest_ns=newest_ns,
+        local=_paths(seen.local),
+        special=_paths(seen.special),
+        foreign=_paths(seen.foreign),
+        entries=seen.entries,
+        newest_ns=seen.newest_ns,
         signature=bytes.fromhex(head.signature),
-        moment=Moment.from_fields(moment),
+        moment=seen.moment,
     )
 
 
@@ -253,16 +254,9 @@ def partition_of(scan: Scan) -> Partition:
     return partition(rows) if processes(is_urgent=True) > 1 else Partition()
 
 
-def _integers(values: Sequence[object]) -> Tuple[int, ...]:
-    integers = tuple(value for value in values if type(value) is int)
-    if len(integers) != len(values):
-        raise TypeError("no integers")
-    return integers
-
-
-def _texts(paths: Iterable[bytes]) -> List[str]:
-    return [os.fsdecode(path) for path in paths]
+def _texts(paths: Iterable[bytes]) -> Tuple[str, ...]:
+    return tuple(map(os.fsdecode, paths))
 
 
 def _paths(texts: Iterable[str]) -> Tuple[bytes, ...]:
-    return tuple(os.fsencode(text) for text in texts)
+    return tuple(map(os.fsencode, texts))
