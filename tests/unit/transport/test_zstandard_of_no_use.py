@@ -27,7 +27,7 @@ def _found_out_anew() -> Iterator[None]:
     """What was found out of the module is forgotten before each test, and after it."""
 
     def forget() -> None:
-        for known in (codec._zstandard, codec._module_undoes, codec._module_makes):
+        for known in (codec._zstandard, codec._works):
             known.cache_clear()
 
     forget()

@@ -37,11 +37,6 @@ _WINDOW_LOG = 20
 anyway."""
 _WINDOW_BYTES_MAX = 1 << _WINDOW_LOG
 _TRIED = b"tried " * 20
-_TRIED_STREAM = (
-    b"(\xb5/\xfd\x00Pl\x00\x000tried \x01\x00/i)\x02",
-    b"<\x00\x00\x08t\x01\x004\x05B",
-)
-"""`_TRIED` compressed as two streamed blocks, the second continuing the first."""
 _TRIED_LEVEL = -5
 """The lowest level in use, which modules that are too old do not support."""
 
@@ -53,7 +48,7 @@ def decodable() -> Tuple[str, ...]:
     functions used here. The first call loads the module, which takes some milliseconds, so make it
     only when contents are about to be sent.
     """
-    names = [name for name in (STREAMED, ZSTD) if _module_undoes(name)]
+    names = [name for name in (STREAMED, ZSTD) if _works(name)]
     if ZSTD not in names and is_there():
         names.append(ZSTD)
     return (*names, ZLIB, NONE)
@@ -61,7 +56,7 @@ def decodable() -> Tuple[str, ...]:
 
 def encodable() -> Tuple[str, ...]:
     """Return the codecs that this interpreter can encode, the best first; the module is tried."""
-    return (*(name for name in (STREAMED, ZSTD) if _module_makes(name)), ZLIB, NONE)
+    return (*(name for name in (STREAMED, ZSTD) if _works(name)), ZLIB, NONE)
 
 
 @functools.lru_cache(maxsize=None)
@@ -87,29 +82,22 @@ def _zstandard() -> Any:
 
 
 @functools.lru_cache(maxsize=None)
-def _module_undoes(name: str) -> bool:
+def _works(name: str) -> bool:
+    """Return whether the module makes blocks of this codec and undoes them."""
     module = _zstandard()
     if module is None:
         return False
     try:
-        if name == ZSTD:
-            machine = module.ZstdDecompressor()
-            return _whole(module, machine, raw_frame(_TRIED), len(_TRIED)) == _TRIED
-        streamed = _Streamed(module)
-        return all(streamed.block(packed, len(_TRIED)) == _TRIED for packed in _TRIED_STREAM)
+        encoder = Encoder(name, _TRIED_LEVEL)
+        # Two, because the second streamed block continues the first.
+        blocks = [encoder.block(_TRIED)[_HEAD.size :] for _ in range(2)]
+        if name == STREAMED:
+            streamed = _Streamed(module)
+            return all(streamed.block(block, len(_TRIED)) == _TRIED for block in blocks)
+        machine = module.ZstdDecompressor()
+        return all(_whole(module, machine, block, len(_TRIED)) == _TRIED for block in blocks)
     except Exception:  # noqa: BLE001  (however it fails, it cannot be relied on)
         return False
-
-
-@functools.lru_cache(maxsize=None)
-def _module_makes(name: str) -> bool:
-    if _zstandard() is None:
-        return False
-    try:
-        Encoder(name, _TRIED_LEVEL).block(_TRIED)
-    except Exception:  # noqa: BLE001  (as above)
-        return False
-    return True
 
 
 def encode(name: str, level: int, data: bytes) -> bytes:
@@ -153,10 +141,10 @@ def content_bytes(block: bytes) -> int:
     return int(_HEAD.unpack_from(block)[2]) if len(block) >= _HEAD.size else 0
 
 
-def encode_all(name: str, level: int, data: bytes) -> bytes:
-    """Encode all data as blocks."""
+def encode_all(level: int, data: bytes) -> bytes:
+    """Encode all data as blocks of zstd."""
     starts = range(0, len(data), BLOCK_BYTES_MAX)
-    return b"".join(encode(name, level, data[at : at + BLOCK_BYTES_MAX]) for at in starts)
+    return b"".join(encode(ZSTD, level, data[at : at + BLOCK_BYTES_MAX]) for at in starts)
 
 
 def decode_all(data: bytes, size_bytes_max: int) -> bytes:
@@ -180,11 +168,10 @@ class Decoder:
     Methods raise `TransferFailed` if the stream is damaged or malformed.
     """
 
-    def __init__(self, use_module: bool = True) -> None:
-        """Without `use_module`, or without a usable module, the command decodes zstd."""
+    def __init__(self) -> None:
+        """Without a usable module, the command decodes zstd."""
         self._rest = b""
-        has_module = use_module and _module_undoes(ZSTD)
-        self._zstd: Any = _zstandard().ZstdDecompressor() if has_module else None
+        self._zstd: Any = _zstandard().ZstdDecompressor() if _works(ZSTD) else None
         self._streamed: Optional[_Streamed] = None
         self._command: Optional[ZstdCommand] = None
 

@@ -224,7 +224,7 @@ class TargetEnd:
         well."""
         is_worth_it = not self.is_here and len(manifest) > _PACKED_FROM_BYTES
         if is_worth_it and codec.ZSTD in self.codecs and codec.ZSTD in codec.encodable():
-            return SentManifest(codec.encode_all(codec.ZSTD, _PACKED_LEVEL, manifest), packed=True)
+            return SentManifest(codec.encode_all(_PACKED_LEVEL, manifest), packed=True)
         return SentManifest(manifest)
 
     def complete(self) -> None:
