@@ -20,6 +20,7 @@ from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.staging import side_build
 from envsync.agent.trees.file_hash import hash_open_file
+from envsync.agent.trees.removal import remove_tree
 
 PARTIAL = b"rsync-partial"
 TEMPORARY = b"rsync-temporary"
@@ -79,28 +80,18 @@ def _copy(old: BinaryIO, path: bytes) -> int:
         return os.fstat(new.fileno()).st_size
 
 
+def _of_rsync(layout: Layout) -> List[bytes]:
+    paths = [os.path.join(layout.state, name) for name in (PARTIAL, TEMPORARY)]
+    return [path for path in paths if os.path.lexists(path)]
+
+
 def unfinished(layout: Layout) -> List[bytes]:
     """Return the paths, if they exist, of rsync's directories and of what a build left."""
-    paths = [os.path.join(layout.state, name) for name in (PARTIAL, TEMPORARY)]
-    return [path for path in paths if os.path.lexists(path)] + side_build.unfinished(layout)
+    return _of_rsync(layout) + side_build.unfinished(layout)
 
 
 def discard(layout: Layout) -> None:
     """Remove all temporary files; a version was published, so nobody needs them."""
-    for path in bundles(layout.state):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-    for name in (PARTIAL, TEMPORARY):
-        with contextlib.suppress(FileNotFoundError):
-            _remove(os.path.join(layout.state, name))
+    for path in bundles(layout.state) + _of_rsync(layout):
+        remove_tree(path)
     side_build.discard(layout)
-
-
-def _remove(directory: bytes) -> None:
-    """Remove a directory; if it is a symlink, only the link."""
-    if os.path.islink(directory):
-        os.unlink(directory)
-    else:
-        import shutil  # rarely needed
-
-        shutil.rmtree(directory)

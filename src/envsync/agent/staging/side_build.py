@@ -18,11 +18,12 @@ import os
 import re
 import secrets
 import stat
-from typing import Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.members import is_foreign
 from envsync.agent.places.state_files import read_json, remove_file, write_json
+from envsync.agent.trees.directory_read import walk
 from envsync.agent.trees.removal import remove_tree
 from envsync.conda.metadata import is_conda_record, is_pip_record
 from envsync.conda.relocated_records import Rewritten, with_new_digests
@@ -130,55 +131,52 @@ class SideBuild:
         Raises `VerificationFailed` if some file still names this path in another spelling.
         """
         changed: Dict[bytes, Rewritten] = {}
-        files = sorted(_files(self.path), key=self._records_last)
-        for path in files:
-            is_record = self._records_last(path) > 0
+        entries = list(walk(self.path))
+        files = [path for path, status in entries if stat.S_ISREG(status.st_mode)]
+        for path in sorted(files, key=_records_last):
+            is_record = _records_last(path) > 0
             content = self._content(path, has_digests=bool(changed) and is_record)
             if content is None:
                 continue
             after = content.replace(self.path, self._final)
             if is_record:
-                after = with_new_digests(self._below(path), after, changed)
+                after = with_new_digests(path, after, changed)
             if after != content:
                 before, now = (hashlib.sha256(data).digest() for data in (content, after))
                 changed[before] = Rewritten(len(content), now, len(after))
-                _replace(path, after)
-        self._relink()
+                _replace(self._full(path), after)
+        for path, status in entries:
+            if stat.S_ISLNK(status.st_mode):
+                self._relink(self._full(path))
         self._require_unnamed(files)
         os.chmod(self.path, 0o755)  # noqa: S103  (as conda makes them)
 
-    def _below(self, path: bytes) -> bytes:
-        return path[len(self.path) + 1 :]
-
-    def _records_last(self, path: bytes) -> int:
-        """Sort key: other files, then pip's records, then conda's, which have digests of both."""
-        below = self._below(path)
-        return 2 if is_conda_record(below) else int(is_pip_record(below))
+    def _full(self, path: bytes) -> bytes:
+        return os.path.join(self.path, path)
 
     def _content(self, path: bytes, *, has_digests: bool) -> Optional[bytes]:
         """Return the content of a file that names this path or may have digests, else None."""
-        if not has_digests and not _holds(path, self.path):
+        if not has_digests and not _holds(self._full(path), self.path):
             return None
-        with open(path, "rb") as file:
+        with open(self._full(path), "rb") as file:
             return file.read()
 
-    def _relink(self) -> None:
-        for path in _entries(self.path):
-            if os.path.islink(path) and self.path in os.readlink(path):
-                target = os.readlink(path).replace(self.path, self._final)
-                os.unlink(path)
-                os.symlink(target, path)
+    def _relink(self, path: bytes) -> None:
+        target = os.readlink(path)
+        if self.path in target:
+            os.unlink(path)
+            os.symlink(target.replace(self.path, self._final), path)
 
-    def _require_unnamed(self, files: List[bytes]) -> None:
+    def _require_unnamed(self, files: Sequence[bytes]) -> None:
         real = os.path.realpath(self.path)
         if real == self.path:
             return
         for path in files:
-            if _holds(path, real):
+            if _holds(self._full(path), real):
                 raise VerificationFailed(
                     f"the tool there wrote the real path {os.fsdecode(real)} into the "
                     "environment; the prefix is a link",
-                    details=[os.fsdecode(os.path.relpath(path, self.path))],
+                    details=[os.fsdecode(path)],
                     hint="set `prefix:` of that server to the real path of the prefix",
                 )
 
@@ -216,16 +214,9 @@ def _parents(final: bytes) -> Tuple[Tuple[bytes, int], Tuple[bytes, int]]:
     return (prefix, len(final) - len(prefix) - 1), (envs, len(name))
 
 
-def _entries(top: bytes) -> Iterator[bytes]:
-    for directory, directories, names in os.walk(top):
-        for name in (*directories, *names):
-            yield os.path.join(directory, name)
-
-
-def _files(top: bytes) -> Iterator[bytes]:
-    for path in _entries(top):
-        if stat.S_ISREG(os.lstat(path).st_mode):
-            yield path
+def _records_last(path: bytes) -> int:
+    """Sort key: other files, then pip's records, then conda's, which have digests of both."""
+    return 2 if is_conda_record(path) else int(is_pip_record(path))
 
 
 def _holds(path: bytes, text: bytes) -> bool:
