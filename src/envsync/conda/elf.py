@@ -84,18 +84,12 @@ def _run_paths(read: ReadAt) -> Tuple[bytes, ...]:
 
 
 def _segments(read: ReadAt, head: bytes) -> List[_Segment]:
-    order, is_wide = _layout(head)
-    (start,) = struct.unpack_from(order + ("Q" if is_wide else "I"), head, 32 if is_wide else 28)
-    size, count = struct.unpack_from(order + "HH", head, 54 if is_wide else 42)
-    form = struct.Struct(order + ("IIQQQQQQ" if is_wide else "8I"))
-    table = read(start, size * min(count, _SECTIONS_MAX))
-    segments = []
-    for at in range(0, len(table) - form.size + 1, size or form.size):
-        fields = form.unpack_from(table, at)
-        # The 32-bit form has the flags elsewhere.
-        offset, address, _, length = fields[2:6] if is_wide else fields[1:5]
-        segments.append(_Segment(fields[0], offset, address, length))
-    return segments
+    _, is_wide = _layout(head)
+    if is_wide:
+        rows = _table(read, head, 32, 54, "IIQQQQQQ")
+        return [_Segment(kind, at, address, size) for kind, _, at, address, _, size, _, _ in rows]
+    rows = _table(read, head, 28, 42, "8I")  # the flags are elsewhere
+    return [_Segment(kind, at, address, size) for kind, at, address, _, size, _, _, _ in rows]
 
 
 def _offset_of(address: int, segments: List[_Segment]) -> int:
@@ -133,17 +127,26 @@ def _needed(read: ReadAt) -> Iterator[Version]:
                     yield tuple(int(part) for part in match.groups() if part is not None)
 
 
-def _sections(read: ReadAt, head: bytes) -> Tuple[_Section, ...]:
+def _sections(read: ReadAt, head: bytes) -> List[_Section]:
+    _, is_wide = _layout(head)
+    places = (40, 58, "IIQQQQIIQQ") if is_wide else (32, 46, "10I")
+    return [
+        _Section(kind, at, size, link, entries)
+        for _, kind, _, _, at, size, link, entries, _, _ in _table(read, head, *places)
+    ]
+
+
+def _table(
+    read: ReadAt, head: bytes, start_at: int, sizes_at: int, form: str
+) -> Iterator[Tuple[int, ...]]:
+    """Yield the rows of a table; the head has its offset, its rows' size and their number there."""
     order, is_wide = _layout(head)
-    (start,) = struct.unpack_from(order + ("Q" if is_wide else "I"), head, 40 if is_wide else 32)
-    size, count = struct.unpack_from(order + "HH", head, 58 if is_wide else 46)
+    row = struct.Struct(order + form)
+    (start,) = struct.unpack_from(order + ("Q" if is_wide else "I"), head, start_at)
+    size, count = struct.unpack_from(order + "HH", head, sizes_at)
     table = read(start, size * min(count, _SECTIONS_MAX))
-    form = struct.Struct(order + ("IIQQQQIIQQ" if is_wide else "10I"))
-    sections = []
-    for at in range(0, len(table) - form.size + 1, size or form.size):
-        _, kind, _, _, offset, length, link, entries, _, _ = form.unpack_from(table, at)
-        sections.append(_Section(kind, offset, length, link, entries))
-    return tuple(sections)
+    for at in range(0, len(table) - row.size + 1, size or row.size):
+        yield row.unpack_from(table, at)
 
 
 def _names(rows: bytes, strings: bytes, count: int, order: str) -> Iterator[bytes]:
