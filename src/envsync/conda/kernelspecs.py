@@ -1,4 +1,4 @@
-"""Finds Jupyter's kernelspecs outside an environment that start its Python.
+"""Jupyter's kernelspecs outside an environment: where they are, and which start its Python.
 
 `ipython kernel install --user` writes one into the user's home. It is not sent with the
 environment, so a notebook on another server does not find its kernel.
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import Collection, Iterator, List, Mapping, Tuple
+from typing import Collection, List, Mapping
 
 from envsync.files.json_object import json_object
-
-_FILE_MAX_BYTES = 1024 * 1024
 
 
 def directories(environ: Mapping[str, str], home: str, base: str) -> List[str]:
@@ -42,22 +40,3 @@ def starts(content: bytes, environments: Collection[bytes]) -> bool:
         program.startswith(path + b"/") and not program.startswith(path + b"/envs/")
         for path in environments
     )
-
-
-def outside(directory: str, environments: Collection[bytes]) -> Iterator[Tuple[str, str]]:
-    """Yield the path of each kernelspec below `directory` that starts the environment, and a line
-    about it.
-    """
-    try:
-        names = sorted(os.listdir(directory))
-    except OSError:
-        return
-    for name in names:
-        path = os.path.join(directory, name, "kernel.json")
-        try:
-            with open(path, "rb") as file:
-                content = file.read(_FILE_MAX_BYTES)
-        except OSError:
-            continue
-        if starts(content, environments):
-            yield path, f"kernelspec {name} (not sent) is outside, at {path}"

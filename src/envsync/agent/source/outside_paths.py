@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Set, Tuple
 
 from envsync.agent.source.elf_files import Question
 from envsync.agent.trees.stat_rows import modes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Moved = Callable[[bytes], bytes]
 """Maps an absolute path to what it becomes on the target."""
 
+_KERNELSPEC_BYTES_MAX = 1 << 20
 _RUN_PATHS = Question(b"envsync run paths 1\n", "4a7b", lambda read: b":".join(elf.run_paths(read)))
 
 
@@ -99,5 +101,19 @@ def _kernelspecs(source: SourceVersion) -> Iterator[OutsidePath]:
     if envs != "envs":
         places = places[:1]
     for place in places:
-        for path, message in kernelspecs.outside(place, {here, source.stands_at}):
-            yield OutsidePath(path, message)
+        for name in _names_in(place):
+            path = os.path.join(place, name, "kernel.json")
+            try:
+                with open(path, "rb") as file:
+                    content = file.read(_KERNELSPEC_BYTES_MAX)
+            except OSError:
+                continue
+            if kernelspecs.starts(content, {here, source.stands_at}):
+                yield OutsidePath(path, f"kernelspec {name} (not sent) is outside, at {path}")
+
+
+def _names_in(directory: str) -> List[str]:
+    """Return the sorted names; none if the directory cannot be read."""
+    with contextlib.suppress(OSError):
+        return sorted(os.listdir(directory))
+    return []
