@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import re
-from typing import Iterator, List
+from typing import Any, Iterator, List, Mapping, Tuple
 
 HISTORY = b"conda-meta/history"
 
@@ -17,7 +17,9 @@ SITE_PACKAGES = rb"lib/" + PYTHON + rb"/site-packages"
 """A pattern for the relative path of `site-packages`, such as `lib/python3.12/site-packages`."""
 
 _PYTHON = re.compile(PYTHON)
-_CONDA_RECORD = re.compile(rb"conda-meta/[^/]+\.json\Z")
+CONDA_RECORD = re.compile(rb"conda-meta/([^/]+)\.json\Z")
+"""Matches the path of conda's record of a package; the group is NAME-VERSION-BUILD."""
+
 _PIP_RECORD = re.compile(rb"(?:.*/)?[^/]+\.dist-info/RECORD\Z")
 
 
@@ -27,11 +29,25 @@ def is_python(name: bytes) -> bool:
 
 
 def is_conda_record(path: bytes) -> bool:
-    return _CONDA_RECORD.match(path) is not None
+    return CONDA_RECORD.match(path) is not None
 
 
 def is_pip_record(path: bytes) -> bool:
     return _PIP_RECORD.match(path) is not None
+
+
+def files_of_conda(record: Mapping[str, Any]) -> Tuple[bytes, ...]:
+    """Return the relative paths of a package's files by its record; empty if it is damaged."""
+    files = record.get("files")
+    if not isinstance(files, list):
+        return ()
+    return tuple(path_bytes(path) for path in files if isinstance(path, str))
+
+
+def is_editable(direct_url: Mapping[str, Any]) -> bool:
+    """Return whether a `direct_url.json` (PEP 610) is of an editable install."""
+    directory = direct_url.get("dir_info")
+    return isinstance(directory, dict) and directory.get("editable") is True
 
 
 def record_rows(content: bytes) -> Iterator[List[str]]:

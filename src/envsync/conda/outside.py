@@ -14,7 +14,7 @@ from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Option
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from envsync.conda.base_prefix import base_of, is_condas, is_named_for_conda
-from envsync.conda.metadata import SITE_PACKAGES
+from envsync.conda.metadata import SITE_PACKAGES, is_editable
 from envsync.files.json_object import json_object
 
 LEAD_FILE_MAX_BYTES = 1024 * 1024
@@ -154,11 +154,8 @@ def _pth(content: bytes) -> Iterator[bytes]:
 def _direct_url(content: bytes) -> Iterator[bytes]:
     """Yield the project directory of an editable install from its `direct_url.json` (PEP 610)."""
     document = json_object(content)
-    directory = document.get("dir_info")
-    if not isinstance(directory, dict) or directory.get("editable") is not True:
-        return
     path = _path_of_url(document.get("url"))
-    if path is not None:
+    if is_editable(document) and path is not None:
         yield path
 
 

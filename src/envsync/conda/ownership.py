@@ -8,7 +8,7 @@ import posixpath
 import re
 from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-from envsync.conda.metadata import path_bytes, record_rows
+from envsync.conda.metadata import files_of_conda, path_bytes, record_rows
 from envsync.conda.packages import (
     CONDA,
     RECORD_MAX_BYTES,
@@ -119,10 +119,7 @@ class _Unclaimed:
 
 def files_of_conda_meta(content: bytes) -> Tuple[bytes, ...]:
     """Return the relative paths in a `conda-meta/*.json`; empty if it is damaged."""
-    files = json_object(content).get("files")
-    if not isinstance(files, list):
-        return ()
-    return tuple(path_bytes(path) for path in files if isinstance(path, str))
+    return files_of_conda(json_object(content))
 
 
 def files_of_record(

@@ -26,7 +26,7 @@ from typing import (
 )
 from urllib.parse import urlsplit, urlunsplit
 
-from envsync.conda.metadata import HISTORY, SITE_PACKAGES, path_bytes
+from envsync.conda.metadata import HISTORY, SITE_PACKAGES, files_of_conda, is_editable
 from envsync.conda.packages import CONDA, Installed, ReadFile, find_installed, normalized
 from envsync.errors import SourceRefused
 from envsync.files.json_object import json_object
@@ -35,7 +35,7 @@ from envsync.texts.credential_patterns import user_that_may_stay
 NOARCH = "noarch"
 
 _EGG_LINK = re.compile(SITE_PACKAGES + rb"/([^/]+)\.egg-link")
-_METADATA = re.compile(r"(.*\.(?:dist|egg)-info)(?:/|\Z)")
+_METADATA = re.compile(rb"(.*\.(?:dist|egg)-info)(?:/|\Z)")
 _TOKEN = re.compile(r"/t/[^/]+(?=/)")
 _SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?\Z")
 _SPECS = re.compile(r"#\s*(update|install|remove|neutered) specs:\s*(\[.*\])\s*\Z")
@@ -133,15 +133,7 @@ def _of_conda(record: Dict[str, Any]) -> CondaRequirement:
 
 def _metadata_of(record: Dict[str, Any]) -> Set[bytes]:
     """Return the Python metadata directories that a conda package installed, under any name."""
-    files = record.get("files")
-    directories: Set[bytes] = set()
-    if not isinstance(files, list):
-        return directories
-    for path in files:
-        match = _METADATA.match(path) if isinstance(path, str) else None
-        if match:
-            directories.add(path_bytes(match.group(1)))
-    return directories
+    return {match.group(1) for match in map(_METADATA.match, files_of_conda(record)) if match}
 
 
 def channels_of(records: Iterable[Dict[str, Any]]) -> Tuple[str, ...]:
@@ -195,7 +187,7 @@ def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
         return "", False
     url, _, fragment = document["url"].partition("#")
     url = without_credentials(url)
-    directory, vcs = document.get("dir_info"), document.get("vcs_info")
+    vcs = document.get("vcs_info")
     if isinstance(vcs, dict) and isinstance(vcs.get("vcs"), str):
         commit = vcs.get("commit_id")
         at = "@" + commit if isinstance(commit, str) and commit else ""
@@ -203,7 +195,7 @@ def direct_url(content: Optional[bytes]) -> Tuple[str, bool]:
     below = document.get("subdirectory") or "".join(_SUBDIRECTORY.findall(fragment)[:1])
     if url and isinstance(below, str) and below:
         url = f"{url}#subdirectory={below}"
-    return url, isinstance(directory, dict) and directory.get("editable") is True
+    return url, is_editable(document)
 
 
 def _egg_links(paths: Iterable[bytes], read: ReadFile, known: Set[str]) -> List[PipRequirement]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from envsync.conda.metadata import record_rows
 from envsync.conda.ownership import files_of_conda_meta, files_of_record
+from envsync.conda.packages import normalized
 from envsync.daemon.watch_points import names_in
 from envsync.errors import listed
 
@@ -45,12 +46,8 @@ def is_of_conda(environment: str, dist_info: str) -> bool:
 
 def _likely_first(records: list[str], name: str) -> list[str]:
     """Sort records named like a distribution first, as one of them most likely mentions it."""
-    likely = _normalized(name.partition("-")[0])
-    return sorted(records, key=lambda record: not _normalized(record).startswith(likely))
-
-
-def _normalized(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    likely = normalized(name.partition("-")[0])
+    return sorted(records, key=lambda record: not normalized(record).startswith(likely))
 
 
 def what_is_missing(dist_info: str) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from typing import (
     Collection,
     Dict,
@@ -29,7 +28,7 @@ from envsync.agent.server.reading import read_start
 from envsync.agent.staging.build_plan import Holding
 from envsync.conda import installer_digests
 from envsync.conda.manifest_packages import metadata_paths
-from envsync.conda.metadata import is_python
+from envsync.conda.metadata import CONDA_RECORD, is_python
 from envsync.errors import PreflightRefused
 from envsync.tree.entry import join, split
 from envsync.tree.environment_name import is_environment_name
@@ -42,7 +41,6 @@ CANDIDATES_MAX = 6
 """The number of trees to search, those with the most packages in common first."""
 
 _NOTE_BYTES_MAX = 64 << 20
-_RELEASE = re.compile(rb"conda-meta/([^/]+)\.json\Z")
 
 
 class ContentPaths(NamedTuple):
@@ -153,7 +151,7 @@ class Elsewhere:
         return None
 
     def _is_cached(self, package: bytes) -> bool:
-        release = _RELEASE.match(package)
+        release = CONDA_RECORD.match(package)
         return release is not None and _is_directory(self._cache_path(release.group(1)))
 
     def _cache_path(self, release: bytes) -> bytes:
@@ -163,7 +161,7 @@ class Elsewhere:
         """Return paths below conda's package cache for the contents found there."""
         if not contents:
             return {}
-        releases = [found.group(1) for found in map(_RELEASE.match, sorted(packages)) if found]
+        releases = [found.group(1) for found in map(CONDA_RECORD.match, sorted(packages)) if found]
         return _first(
             (
                 (join(release, path), digest)
