@@ -61,10 +61,6 @@ class StagingChoice:
         self.layout, self.records, self.trees = environment
         self._keep = keep
 
-    def preview(self, live: Optional[Record], wanted: str) -> StagingCandidate:
-        """Return the tree that would be built on; see `candidate`."""
-        return self.candidate(live, wanted) if os.path.isdir(self.layout.trees) else NOTHING
-
     def begin(self, live: Optional[Record]) -> None:
         """Start to search the first tree to be tried for changes, in the background.
 

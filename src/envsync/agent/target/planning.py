@@ -37,7 +37,7 @@ def preview(
     `replaced` is the live version's record as it will be. For `published_before`, see `TreeBuild`.
     """
     live = target.live
-    built_on = staging_choice(target).preview(replaced, published_before)
+    built_on = staging_choice(target).candidate(replaced, published_before)
     build = build_plan(target, live, built_on, wanted)
     before = EMPTY if live is None else live.manifest()
     facts = build.facts(package_changes(before, wanted))
