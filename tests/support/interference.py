@@ -40,11 +40,11 @@ def written_to(path: bytes) -> Iterator[None]:
 
         for module, name in (
             (trees, "scan"),
-            (trees, "rescan"),
+            (trees, "scan_touched"),
             (trees, "are_directories_unchanged"),
-            (trees, "scan_again"),
-            (stable_hashing, "scan_again"),
-            (stable_hashing, "glance_again"),
+            (trees, "scan_since"),
+            (stable_hashing, "scan_since"),
+            (stable_hashing, "scan_only"),
         ):
             look = after_a_write(getattr(module, name))
             stack.enter_context(mock.patch.object(module, name, look))

@@ -28,7 +28,7 @@ STAGED = -1
 """The number that stands for the staging tree as a holding, once the transfer is done."""
 
 
-class Held(Protocol):
+class ContentPlaces(Protocol):
     """A tree of the target with the contents it is believed to hold.
 
     Whoever copies from it hashes what it copies.
@@ -39,7 +39,7 @@ class Held(Protocol):
         ...
 
 
-def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Held] = ()) -> Plan:
+def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[ContentPlaces] = ()) -> Plan:
     """Return the steps from `staged` to `wanted`, copying from `holdings` what they have.
 
     An earlier holding is preferred over a later one, and in one holding the same path over others.
@@ -55,7 +55,9 @@ def plan(wanted: Manifest, staged: Manifest, holdings: Sequence[Held] = ()) -> P
 class _Work:
     """A plan in the making."""
 
-    def __init__(self, wanted: Manifest, staged: Manifest, holdings: Sequence[Held]) -> None:
+    def __init__(
+        self, wanted: Manifest, staged: Manifest, holdings: Sequence[ContentPlaces]
+    ) -> None:
         self._wanted = wanted
         self._staged = staged
         self._holdings = holdings
@@ -115,9 +117,9 @@ class _Work:
         if listing == self._wanted.directories[directory]:
             alike, files = files, ()
         elif listing:
-            held = {(e.name, e.content) for e in self._first.entries(directory) if e.kind == FILE}
-            alike = [entry for entry in files if (entry.name, entry.content) in held]
-            files = [entry for entry in files if (entry.name, entry.content) not in held]
+            found = {(e.name, e.content) for e in self._first.entries(directory) if e.kind == FILE}
+            alike = [entry for entry in files if (entry.name, entry.content) in found]
+            files = [entry for entry in files if (entry.name, entry.content) not in found]
         self._copies += copies_alike(0, directory, alike)
         self._needed.add(directory, files)
         for entry in files:
@@ -163,7 +165,7 @@ class _Work:
 
     def _distribute(self) -> Tuple[List[Copy], Files, List[Copy]]:
         """Decide for each needed file where its bytes come from."""
-        held = self._held_places()
+        places = self._places()
         copies: List[Copy] = []
         fetches = Files()
         repeats: List[Copy] = []
@@ -172,7 +174,7 @@ class _Work:
             here: List[Entry] = []
             for entry in entries:
                 path = join(directory, entry.name)
-                holder = self._held(path, entry, held)
+                holder = self._holder(path, entry, places)
                 if holder is not None:
                     copies.append(Copy(path, entry, *holder))
                 elif entry.content in fetched:
@@ -184,17 +186,17 @@ class _Work:
             fetches.add(directory, here)
         return copies, fetches, repeats
 
-    def _held_places(self) -> List[Mapping[bytes, Collection[bytes]]]:
+    def _places(self) -> List[Mapping[bytes, Collection[bytes]]]:
         if not self._holdings:
             return []
         contents = {make.entry.content for make in self._needed}
         return [holding.places(contents) for holding in self._holdings]
 
-    def _held(
-        self, path: bytes, entry: Entry, held: Sequence[Mapping[bytes, Collection[bytes]]]
+    def _holder(
+        self, path: bytes, entry: Entry, places: Sequence[Mapping[bytes, Collection[bytes]]]
     ) -> Optional[Tuple[int, bytes]]:
-        for number, places in enumerate(held):
-            paths = places.get(entry.content)
+        for number, by_content in enumerate(places):
+            paths = by_content.get(entry.content)
             if paths:
                 return number, path if path in paths else min(paths)
         return None

@@ -83,7 +83,7 @@ def whole(top: bytes) -> Scan:
 
 def again(top: bytes, before: Scan) -> Scan:
     with opened_directory(top) as top_fd:
-        return scan.scan_again(OpenTree(top_fd, LOCAL, top), before)
+        return scan.scan_since(OpenTree(top_fd, LOCAL, top), before)
 
 
 def touched(top: bytes, moment: Moment) -> set[bytes] | None:

@@ -16,7 +16,7 @@ from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.trees.directory_read import open_directory, walk
 from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.removal import remove_tree
-from envsync.agent.trees.scan import are_directories_unchanged, rescan, scan
+from envsync.agent.trees.scan import are_directories_unchanged, scan, scan_touched
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import has_names_elsewhere, unpack
 from envsync.errors import SourceRefused
@@ -76,7 +76,7 @@ def test_a_deep_tree_that_is_renamed_away_is_forgotten(top: bytes) -> None:
         os.rename(top + b"/d", top + b"-moved")
         fd = open_directory(top)
         try:
-            now = rescan(OpenTree(fd, LocalPaths()), before, [b""])
+            now = scan_touched(OpenTree(fd, LocalPaths()), before, [b""])
         finally:
             os.close(fd)
         assert now.signature == look(top).signature

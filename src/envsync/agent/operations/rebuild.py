@@ -120,8 +120,8 @@ def _take_built(service: Service, _: None) -> RebuiltFacts:
     progress = service.counted(HASHED_BYTES)
     snapshot = service.target.trees.snapshot(build.path, progress=progress)
     wanted = snapshot.manifest()
-    beside = [Holding(build.path, wanted, OWN)]
-    staged = service.push.stage(wanted, service.counted(COPIED_BYTES), beside)
+    further = [Holding(build.path, wanted, OWN)]
+    staged = service.push.stage(wanted, service.counted(COPIED_BYTES), further)
     if staged.fetches:
         raise TransferFailed(f"{len(staged.fetches)} files changed while they were copied there")
     side_build.discard(service.target.layout)

@@ -70,10 +70,10 @@ def _open(service: Service, request: OpenTarget) -> str:
 
 @handles(INSPECT_TARGET)
 def _inspect(service: Service, request: InspectTarget) -> TargetState:
-    def beside() -> None:
+    def meanwhile() -> None:
         # The source has changed: it is about to be pushed.
         if request.looks_ahead:
-            service.push.prepare_beside()
+            service.push.search_ahead()
             service.target.trees.read_ahead()
 
     with service.target.trees.storing_later():
@@ -81,7 +81,7 @@ def _inspect(service: Service, request: InspectTarget) -> TargetState:
             lock=request.lock,
             source=request.source,
             progress=service.counted(HASHED_BYTES),
-            beside=beside,
+            meanwhile=meanwhile,
         )
 
 
@@ -103,7 +103,7 @@ def _references(service: Service, request: AskReferences) -> ReferencesFacts:
     will be built on.
     """
     if request.looks_ahead:
-        service.push.prepare_beside()
+        service.push.search_ahead()
     packages = frozenset(request.payload.split(b"\0")) if request.payload else frozenset()
     has_most = bool(packages) and service.push.refer_to(packages)
     references = b"".join(manifests.references(service.base_manifest()))

@@ -13,7 +13,7 @@ from envsync.agent.staging.choice import StagingCandidate
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import PlanFacts
 from envsync.tree.entry import FILE
-from envsync.tree.plan import Held
+from envsync.tree.plan import ContentPlaces
 from envsync.tree.steps import Files, Plan
 
 OWN = ""
@@ -24,7 +24,7 @@ class Holding(NamedTuple):
     """A tree on the target from which contents may be copied."""
 
     path: bytes
-    contents: Held
+    contents: ContentPlaces
     name: str
 
 

@@ -10,9 +10,6 @@ from envsync.agent.target.target import Target
 from envsync.tree.manifest import Manifest
 from envsync.tree.sharing import WRITE, Share, shared
 
-Warnings = Tuple[str, ...]
-"""What a person should know."""
-
 
 class GroupAccess(NamedTuple):
     """The group that new versions are for, and its members' `access` (`READ` or `WRITE`).
@@ -45,7 +42,7 @@ class GroupAccess(NamedTuple):
 NO_GROUP = GroupAccess()
 
 
-def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Warnings]:
+def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Tuple[str, ...]]:
     """Return the access of the group in `share`, and warnings.
 
     With the lock held, the state is opened to a group that may write, else closed to all groups.
@@ -63,7 +60,7 @@ def for_group(target: Target, share: Share) -> Tuple[GroupAccess, Warnings]:
     return GroupAccess(gid, share.access, is_new=not is_shared), warnings
 
 
-def for_no_group(target: Target) -> Tuple[GroupAccess, Warnings]:
+def for_no_group(target: Target) -> Tuple[GroupAccess, Tuple[str, ...]]:
     """Return the access of no group, and warnings; with the lock held, close the state to groups.
 
     The warnings name what stays another user's.

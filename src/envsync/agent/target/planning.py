@@ -38,22 +38,22 @@ def preview(
     """
     live = target.live
     built_on = staging_choice(target).candidate(replaced, published_before)
-    build = build_plan(target, live, built_on, wanted)
+    build = plan_build(target, live, built_on, wanted)
     before = EMPTY if live is None else live.manifest()
     facts = build.facts(package_changes(before, wanted))
     return Preview(facts, build.work.fetches, built_on)
 
 
-def build_plan(
+def plan_build(
     target: Target,
     live: Optional[Snapshot],
     built_on: StagingCandidate,
     wanted: Manifest,
-    beside: Sequence[Holding] = (),
+    further: Sequence[Holding] = (),
 ) -> BuildPlan:
     """Return the plan that makes `wanted` of a tree, with what this server has of its contents.
 
-    Trees other than the live one and those in `beside` are used only if there is enough to gain.
+    Trees other than the live one and the `further` ones are used only if there is enough to gain.
     """
     staged = built_on.manifest()
 
@@ -62,7 +62,7 @@ def build_plan(
         return BuildPlan(built_on, work, holdings)
 
     own = [] if live is None else [Holding(target.layout.standing(), live.manifest(), OWN)]
-    build = with_copies_from([*own, *beside])
+    build = with_copies_from([*own, *further])
     if build.work.fetch_bytes() < REUSE_BYTES_MIN:
         return build
     lacking = {fetch.entry.content for fetch in build.work.fetches}

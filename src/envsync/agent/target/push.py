@@ -88,7 +88,7 @@ class TargetPush:
             target.live.known()
             self._ahead = staging_choice(target).ahead(self._replaced())
 
-    def prepare_beside(self) -> None:
+    def search_ahead(self) -> None:
         """Begin to search the tree to build on for changes, in the background, if the lock is held.
 
         `live` need not be inspected yet.
@@ -178,17 +178,17 @@ class TargetPush:
         self,
         wanted: Manifest,
         progress: Optional[Progress] = None,
-        beside: Sequence[Holding] = (),
+        further: Sequence[Holding] = (),
     ) -> StagedTree:
         """Bring a staging tree forward: the finished one, or else one that is adopted for it.
 
-        `beside` are further trees of this server that contents may be copied from.
+        `further` are other trees of this server that contents may be copied from.
         """
         self._target.require_lock()
         finished = self._phase if isinstance(self._phase, FinishedTree) else None
         ahead, self._phase, self._ahead = self._ahead, None, None
         self._phase = staged = self._build.stage(
-            wanted, self._replaced(), finished, ahead, beside, progress
+            wanted, self._replaced(), finished, ahead, further, progress
         )
         return staged
 

@@ -89,12 +89,12 @@ class Target:
         lock: bool,
         source: Optional[DirectoryIdentity] = None,
         progress: Optional[Progress] = None,
-        beside: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> TargetState:
         """Return the target's state. With `lock`, take the push lock, unless a finding blocks.
 
         Raises `PreflightRefused` if the directory is the `source` itself, and `Locked` if somebody
-        else has the lock. `beside` is called once the look at the live version has begun.
+        else has the lock. `meanwhile` is called once the look at the live version has begun.
         """
         preparation.require_sound_link(self.layout)
         if source is not None:
@@ -110,7 +110,7 @@ class Target:
             recovered = self.recover_if_free()
         if self._has_version():
             self.trees.begin(self.layout.standing())
-            beside()
+            meanwhile()
         try:
             look = self.look(progress)
         except PreflightRefused:

@@ -15,7 +15,7 @@ from envsync.agent.staging.choice import NOTHING, StagingCandidate
 from envsync.agent.staging.staging import Staging
 from envsync.agent.target.build_ahead import FinishedTree
 from envsync.agent.target.group_access import NO_GROUP
-from envsync.agent.target.planning import build_plan, staging_choice
+from envsync.agent.target.planning import plan_build, staging_choice
 from envsync.agent.target.preparation import require_no_mounts, switch_findings
 from envsync.agent.target.publication import VerifiedTree
 from envsync.agent.target.target import Target
@@ -80,28 +80,28 @@ class TreeBuild:
         replaced: Optional[Record],
         finished: Optional[FinishedTree],
         ahead: Optional[StagingCandidate],
-        beside: Sequence[Holding],
+        further: Sequence[Holding],
         progress: Optional[Progress],
     ) -> StagedTree:
         """Bring the `finished` tree forward, or else adopt one: `ahead` if that was chosen already.
 
-        `replaced` is the live version's record as it will be. Contents are copied from the trees
-        `beside` as well.
+        `replaced` is the live version's record as it will be. Contents are copied from the
+        `further` holdings as well.
         """
         wanted = self.group_access.applied(wanted)
         if finished is None:
             findings = switch_findings(self._target.layout)
-            build = self._adopt_chosen(wanted, replaced, ahead, beside)
+            build = self._adopt_chosen(wanted, replaced, ahead, further)
         else:
-            findings, beside = (), (*beside, *finished.holdings)
-            build = self._planned(self.staging.as_candidate(), wanted, beside)
+            findings, further = (), (*further, *finished.holdings)
+            build = self._planned(self.staging.as_candidate(), wanted, further)
         try:
             fetches = self.staging.bring_forward(build, progress)
         except OSError as error:
             if build.built_on.origin == ORIGIN_NEW or not is_of_entry(error):
                 raise
             # This user cannot change something in that tree, and could not the next time either.
-            build = self._planned(NOTHING, wanted, beside)
+            build = self._planned(NOTHING, wanted, further)
             self._adopt(NOTHING)
             fetches = self.staging.bring_forward(build, progress)
         facts = build.facts()
@@ -114,7 +114,7 @@ class TreeBuild:
         wanted: Manifest,
         replaced: Optional[Record],
         ahead: Optional[StagingCandidate],
-        beside: Sequence[Holding],
+        further: Sequence[Holding],
     ) -> BuildPlan:
         """Adopt the tree to build on, and return the plan for it.
 
@@ -124,7 +124,7 @@ class TreeBuild:
         with writers_kept_out(target.layout):
             if ahead is None or before:
                 ahead = staging_choice(target).candidate(replaced, before)
-            build = self._planned(ahead, wanted, beside)
+            build = self._planned(ahead, wanted, further)
             self._adopt(ahead)
         return build
 
@@ -138,11 +138,11 @@ class TreeBuild:
         self.group_access.hand_down(self._staging)
 
     def _planned(
-        self, built_on: StagingCandidate, wanted: Manifest, beside: Sequence[Holding]
+        self, built_on: StagingCandidate, wanted: Manifest, further: Sequence[Holding]
     ) -> BuildPlan:
         """Return the plan for a tree. Raises `NoSpace` if it does not fit."""
         live = self._target.live
-        build = build_plan(self._target, live, built_on, wanted, beside)
+        build = plan_build(self._target, live, built_on, wanted, further)
         build.require_space(self._target.layout, live)
         return build
 

@@ -121,7 +121,7 @@ def scan_share(share: ScanShare) -> Optional[Tuple[object, ...]]:
         return None
 
 
-def scan_again(
+def scan_since(
     tree: OpenTree, before: Scan, search: Optional[ChangeSearch] = None, *, is_urgent: bool = False
 ) -> Scan:
     """Scan a tree again, taking over from the scan `before` what has not changed since.
@@ -139,20 +139,20 @@ def scan_again(
         return scan(tree)
     if not touched:
         return before._replace(moment=search.moment)
-    return glance_again(tree, before, touched, search.moment)
+    return scan_only(tree, before, touched, search.moment)
 
 
-def rescan(tree: OpenTree, before: Scan, touched: Collection[bytes]) -> Scan:
+def scan_touched(tree: OpenTree, before: Scan, touched: Collection[bytes]) -> Scan:
     """Scan again only the directories that were `touched` in a tree that nobody else writes to.
 
     A directory is touched if an entry in it was created, removed or given another status.
     """
     # A directory's own status is in its parent's rows.
     parents = {split(_nearest(path, before.directories))[0] for path in touched}
-    return glance_again(tree, before, {*touched, *parents})
+    return scan_only(tree, before, {*touched, *parents})
 
 
-def glance_again(
+def scan_only(
     tree: OpenTree, before: Scan, some: Collection[bytes], moment: Optional[Moment] = None
 ) -> Scan:
     """Scan again the contents of some directories and of new ones below, and nothing else.

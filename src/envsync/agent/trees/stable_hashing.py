@@ -13,7 +13,7 @@ from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import ListingBuild
 from envsync.agent.trees.open_tree import OpenTree
 from envsync.agent.trees.racy_timestamps import let_stamps_settle, without_racy
-from envsync.agent.trees.scan import glance_again, scan_again
+from envsync.agent.trees.scan import scan_only, scan_since
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import pack, unpack
@@ -109,11 +109,11 @@ class StableHashing(NamedTuple):
 
     def _second(self, first: Scan, hashed: Hashed, second_pass: SecondPass) -> Scan:
         if second_pass is SecondPass.CHANGED:
-            second = glance_again(self.tree, first, hashed.changed)
+            second = scan_only(self.tree, first, hashed.changed)
             if second.signature == first.signature:
                 return second
             # The directory itself may be gone, which only its parent shows.
-        return scan_again(self.tree, first)
+        return scan_since(self.tree, first)
 
     def _attempt(self, scanned: Scan, known: Dict[bytes, Known], hashed_bytes: int) -> Hashed:
         """Hash the tree once; earlier attempts hashed `hashed_bytes`."""

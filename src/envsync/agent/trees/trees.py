@@ -18,9 +18,9 @@ from envsync.agent.trees.racy_timestamps import seconds_to_settle
 from envsync.agent.trees.running_search import RunningSearch, begin
 from envsync.agent.trees.scan import (
     are_directories_unchanged,
-    rescan,
     scan,
-    scan_again,
+    scan_since,
+    scan_touched,
 )
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot, cached_directories
@@ -83,7 +83,7 @@ class Trees:
         If `is_urgent`, it uses more processors where the tree is large enough.
         """
         with self._opened(path) as tree:
-            return scan_again(tree, before, is_urgent=is_urgent)
+            return scan_since(tree, before, is_urgent=is_urgent)
 
     def are_directories_unchanged(self, path: bytes, before: Scan) -> bool:
         """Return whether nothing was created, removed or renamed in the tree since a scan of it."""
@@ -162,7 +162,7 @@ class Trees:
         if ahead:
             running.read_ahead()
         try:
-            return scan_again(tree, running.before, running.search)
+            return scan_since(tree, running.before, running.search)
         except CacheLost:
             return None
 
@@ -261,7 +261,7 @@ class Trees:
         """
         with self._opened(path) as opened:
             tree = opened._replace(directories_of=lambda _: of_version)
-            scanned = scan(tree) if before is None else rescan(tree, before.scan, touched)
+            scanned = scan(tree) if before is None else scan_touched(tree, before.scan, touched)
             cache = self.cache(scanned.device, scanned.inode)
             known = before.known() if before is not None else known or {}
             hashing = StableHashing(tree, cache, 0.0, progress, written=written)
