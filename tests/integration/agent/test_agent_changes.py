@@ -396,13 +396,13 @@ def test_search_that_was_begun_is_used_or_ended(top: bytes, looks: Trees) -> Non
     open_before = len(os.listdir("/proc/self/fd"))
     looks.begin(top)
     looks.begin(top)
-    assert len(looks._searches) == 1
+    assert len(looks.searches._running) == 1
     disk.shift_content(top + b"/lib/m.py")
     let_rest(top)
     # What changes after it was begun is found by who looks again, or by the next look.
     found = looks.snapshot(top)
     assert looks.scan_again(top, found.scan).signature == whole(top).signature
-    assert not looks._searches
+    assert not looks.searches._running
     looks.begin(top)
     looks.begin(top + b"/nowhere")
     looks.close()
@@ -416,7 +416,7 @@ def test_cache_file_that_was_read_ahead_is_not_read_again(
 ) -> None:
     before = looks.snapshot(top).manifest()
     looks.begin(top)
-    looks.read_ahead()
+    looks.searches.read_ahead()
     monkeypatch.setattr(CacheFile, "whole", lambda _: pytest.fail("it is read once"))
     assert looks.snapshot(top).manifest() == before
 
@@ -442,7 +442,7 @@ def test_search_that_was_begun_long_ago_is_begun_anew(
     """So that what changed since is in what is built on."""
     first = looks.snapshot(top)
     looks.begin(top)
-    [running] = looks._searches.values()
+    [running] = looks.searches._running.values()
     for find in running.search._running or ():
         os.waitid(os.P_PID, find._pid, os.WEXITED | os.WNOWAIT)
     disk.shift_content(top + b"/lib/m.py")

@@ -74,7 +74,7 @@ def _inspect(service: Service, request: InspectTarget) -> TargetState:
         # The source has changed: it is about to be pushed.
         if request.looks_ahead:
             service.push.search_ahead()
-            service.target.trees.read_ahead()
+            service.target.trees.searches.read_ahead()
 
     with service.target.trees.storing_later():
         return service.target.inspect(

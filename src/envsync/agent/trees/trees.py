@@ -15,7 +15,7 @@ from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.open_tree import NO_VERSIONS, OpenTree, Versions
 from envsync.agent.trees.racy_timestamps import seconds_to_settle
-from envsync.agent.trees.running_search import RunningSearch, begin
+from envsync.agent.trees.running_search import RunningSearch, Searches, begin
 from envsync.agent.trees.scan import (
     are_directories_unchanged,
     scan,
@@ -44,7 +44,7 @@ class Trees:
         self.versions = versions
         self._cache_directory = cache_directory
         self.helpers = helpers
-        self._searches: Dict[Tuple[int, int], RunningSearch] = {}
+        self.searches = Searches()
         self._unstored: Dict[Tuple[int, int], Hashed] = {}
         self._stores_later = False
 
@@ -142,15 +142,9 @@ class Trees:
         With `ahead`, the cache is read while changes are searched for. If there are none, that
         was for nothing, but the caller would only have waited.
         """
-        running = self._searches.pop(_identity(tree.top_fd), None)
-        if running is not None and running.is_too_old():
-            running.search.give_up()
-            running = None
-        if running is None:
-            cache = self._cache_of(tree)
-            running = begin(tree.top_fd, tree.path, cache)
-        else:
-            cache = running.cache
+        running = self.searches.take(_identity(tree.top_fd))
+        cache = self._cache_of(tree) if running is None else running.cache
+        running = running or begin(tree.top_fd, tree.path, cache)
         continued = None if running is None else self._continued(tree, running, ahead=ahead)
         return cache, scan(tree) if continued is None else continued
 
@@ -183,19 +177,13 @@ class Trees:
         """Start to search for changes in a tree, in the background, for a later look at it."""
         with contextlib.suppress(OSError), opened_directory(path) as top_fd:
             key = _identity(top_fd)
-            running = None if key in self._searches else begin(top_fd, path, self.cache(*key))
+            running = None if key in self.searches else begin(top_fd, path, self.cache(*key))
             if running is not None:
-                self._searches[key] = running
-
-    def read_ahead(self) -> None:
-        """Read the content caches of the trees being searched, in case something changed."""
-        for running in self._searches.values():
-            running.read_ahead()
+                self.searches.add(key, running)
 
     def close(self) -> None:
         """End searches that nobody asked for, and store what is still to be stored."""
-        while self._searches:
-            self._searches.popitem()[1].search.give_up()
+        self.searches.give_up()
         self._store()
 
     def _unchanged(self, path: bytes, now: Scan, cache: ContentCache) -> Optional[Snapshot]:
