@@ -362,9 +362,12 @@ def test_beside_a_damaged_record_everything_stays(server: Server) -> None:
     (server.state / "generations/000002.json").write_text("{ torn")
     assert collect(server).stays[0].startswith("everything: a record is damaged")
     assert len(list((server.state / "trees").iterdir())) == 3
+    told = collect(server, drifted=True, dry_run=True)
     swept = collect(server, drifted=True)
+    assert told == swept
     assert (swept.generations, swept.unfinished) == ((1,), 1)
     assert numbers(server) == [3, 4]
+    assert not list((server.state / "generations").glob("000002.*"))
 
 
 def test_gc_reports_what_it_cannot_remove(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
