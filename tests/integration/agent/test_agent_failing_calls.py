@@ -17,7 +17,7 @@ import pytest
 
 from envsync.agent.places import state_files
 from envsync.agent.places.live_name import LiveName
-from envsync.agent.publishing.base_install import INSTALLED_FROM, resume_base_install
+from envsync.agent.publishing.base_install import resume_base_install
 from envsync.agent.publishing.prune import prune_generations, remove_orphaned_trees
 from envsync.agent.server import filesystem
 from envsync.agent.target import switches
@@ -199,7 +199,7 @@ def test_base_is_not_taken_for_installed_though_a_look_at_its_tree_fails(server:
     layout = server.target().layout
     tree = layout.tree("half")
     with failing(os, "lstat", tree), pytest.raises(OSError, match="Stale"):
-        resume_base_install(layout, {INSTALLED_FROM: "half"})
+        resume_base_install(layout, "half")
 
 
 def test_file_is_not_replaced_though_a_look_at_it_fails(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from envsync.agent.places import layout as layouts
 from envsync.agent.places import locks, state_files
+from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import Layout, environment_layout
 from envsync.agent.places.locks import PushLock, nonce_at, writers_kept_out
 from envsync.agent.places.records import Record, Records
@@ -161,7 +162,7 @@ def test_a_tree_has_one_record(records: Records) -> None:
 
 def test_a_number_is_never_given_twice(records: Records) -> None:
     records.store(RECORD)
-    records.history.log({"number": 3})
+    records.history.log(HistoryEvent("publish", "alice", 1.0, number=3))
     records.forget(RECORD)
     assert records.next_number() == 4
 
@@ -214,10 +215,10 @@ def test_a_record_of_another_release_may_lack_what_has_a_default() -> None:
 
 
 def test_the_history_survives_torn_and_strange_lines(layout: Layout, records: Records) -> None:
-    records.history.log({"number": 1, "event": "publish"})
+    records.history.log(HistoryEvent("publish", "alice", 1.0, number=1))
     with open(layout.file("history.jsonl"), "ab") as file_:
         file_.write(b'{"torn\n[]\n\xff\n{"number": "x"}\n{"number": null}\n{"number": 7}\n')
-    records.history.log({"number": 2})
+    records.history.log(HistoryEvent("publish", "alice", 1.0, number=2))
     assert [event.get("number") for event in records.history.events()] == [1, "x", None, 7, 2]
     assert records.next_number() == 8
 
@@ -233,7 +234,8 @@ def test_held_and_released(records: Records) -> None:
     assert sorted(records.held.reasons()) == ["b", "c", "c at its prefix"]
     records.held.release("another", "c at its prefix")
     assert sorted(records.held.reasons()) == ["b", "c"]
-    records.history.log({"event": "publish", "revision": "c at its prefix", "source_revision": "c"})
+    event = HistoryEvent("publish", "alice", 1.0, source_revision="c", revision="c at its prefix")
+    records.history.log(event)
     records.held.release("another", "c at its prefix")
     assert records.held.reasons() == {"b": "rolled back"}
 

@@ -17,6 +17,9 @@ import pytest
 
 from envsync.agent.places import records as recording
 from envsync.agent.places import staging_note
+from envsync.agent.places.checksummed_json import verified, with_checksum
+from envsync.agent.places.layout import INTENT
+from envsync.agent.places.state_files import read_json, write_json
 from envsync.agent.publishing import after_switch
 from envsync.agent.publishing.recovery import Recovery
 from envsync.agent.wire.messages import KEPT
@@ -71,6 +74,20 @@ def test_killed_in_a_push(before: Tree | None, step: str, server: Server) -> Non
     server.push(THREE)
     assert server.manifest() == manifest_of(THREE)
     require_sound(server)
+
+
+def test_note_of_another_release_is_read(server: Server) -> None:
+    """It may lack what has a default, and say more."""
+    server.push(ONE)
+    assert die_in(lambda die: server.push(TWO, on_step=kill_at("switched", die))) == signal.SIGKILL
+    path = server.target().layout.file(INTENT)
+    note = verified(read_json(path))
+    for name in ("holds", "holds_there", "laid_in_from", "recovered_seconds"):
+        del note["event"][name]
+    note["event"]["from_the_future"] = 1
+    write_json(path, with_checksum(note))
+    assert server.target().inspect(lock=False).recovered == "an interrupted switch was completed"
+    assert [event["number"] for event in records(server).history.events()] == [1, 2]
 
 
 def test_a_question_that_finishes_a_switch_still_knows_its_own_command(server: Server) -> None:
@@ -129,7 +146,7 @@ def test_killed_in_a_rollback(step: str, server: Server) -> None:
     ("call", "modules"),
     [
         pytest.param("write_json", [recording], id="at each record"),
-        pytest.param("remove", [recording, staging_note], id="at each file that goes"),
+        pytest.param("remove_file", [recording, staging_note], id="at each file that goes"),
         pytest.param("run_check", [after_switch], id="in the check"),
     ],
 )

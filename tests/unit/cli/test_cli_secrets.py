@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.records import Records
 from envsync.agent.publishing.check import CHECK_OUTPUT_BYTES, run_check
@@ -92,7 +93,7 @@ def _records(text: str, directory: Path, *_: object) -> str:
     layout = environment_layout(str(directory), "myenv")
     layout.create()
     records = Records(layout)
-    records.history.log({"event": "publish", "changes": [text]})
+    records.history.log(HistoryEvent("publish", "alice", 1.0, changes=(text,)))
     records.held.hold("0" * 64, f"its check failed: {text}")
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert len(files) == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, List, Mapping, Sequence
+from typing import List, Sequence
 
 from envsync.agent.places.base import OWN_ENTRIES
 from envsync.agent.places.layout import Layout
@@ -19,8 +19,6 @@ from envsync.agent.server.disk_failures import error_text
 from envsync.errors import PreflightRefused, StorageFailed
 from envsync.files import whole
 
-INSTALLED_FROM = "laid_in_from"
-"""The key of a switch's event: which of `trees` is being installed."""
 _LAST = b"conda-meta"
 
 
@@ -48,13 +46,12 @@ def install_base(layout: Layout, token: str) -> None:
     _forget(layout, tree)
 
 
-def resume_base_install(layout: Layout, event: Mapping[str, Any]) -> None:
-    """Continue the installation that a crash interrupted, if the switch's `event` names one.
+def resume_base_install(layout: Layout, token: str) -> None:
+    """Continue the installation of one of `trees` that a crash interrupted, if it is still there.
 
     Raises `PreflightRefused` if something has appeared in its way.
     """
-    token = event.get(INSTALLED_FROM)
-    if not isinstance(token, str) or not filesystem.exists(layout.tree(token)):
+    if not filesystem.exists(layout.tree(token)):
         return
     try:
         install_base(layout, token)

@@ -7,6 +7,7 @@ from typing import Optional, Tuple
 
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.records import TAKEN_BACK, Record
+from envsync.agent.publishing.intent import Intent
 from envsync.agent.publishing.prune import prune_duplicates
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.trees import Trees
@@ -19,13 +20,13 @@ from envsync.tree.manifest import Manifest
 _Contents = Tuple[Snapshot, Manifest]
 
 
-def keep_if_changed(environment: LocalEnvironment, new: Record, *, is_recovered: bool) -> bool:
+def keep_if_changed(environment: LocalEnvironment, switch: Intent) -> bool:
     """Keep the version that was switched out again, if it was changed; return whether it is kept.
 
-    It was live for as long as its check took, or for days if `is_recovered`. The next push would
-    build over the changes made in it. Decision 1 says which changes count.
+    It was live for as long as its check took, or for days if the switch `is_recovered`. The next
+    push would build over the changes made in it. Decision 1 says which changes count.
     """
-    records = environment.records
+    new, records = switch.new, environment.records
     tree = records.tree(new)
     if tree is None:
         return False
@@ -41,7 +42,7 @@ def keep_if_changed(environment: LocalEnvironment, new: Record, *, is_recovered:
     changes = ""
     if published is not None:
         differing = difference(published, manifest)
-        is_work = is_recovered or any(map(may_be_of_package, differing.paths))
+        is_work = switch.is_recovered or any(map(may_be_of_package, differing.paths))
         if not is_work:
             return False
         changes = digest_of_changes(manifest, differing)

@@ -12,17 +12,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Collection, Dict, Iterator, NamedTuple, Optional, Type
+from typing import Collection, Iterator, NamedTuple, Optional, Type
 
 from envsync.agent.places.base import can_take_conda
 from envsync.agent.places.busy_findings import installer_findings
+from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_disk_usage import can_share_blocks, missing_usage
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import forget_staging
 from envsync.agent.publishing.after_switch import Finalizer
-from envsync.agent.publishing.base_install import INSTALLED_FROM, install_base
+from envsync.agent.publishing.base_install import install_base
 from envsync.agent.publishing.intent import Intent
 from envsync.agent.publishing.switch_failures import (
     PUBLISHED,
@@ -62,7 +63,7 @@ class Switch(NamedTuple):
     expected: Optional[Snapshot]
     inspected_seconds: float
     kept: Optional[Record]
-    event: Dict[str, Any]
+    event: HistoryEvent
     manifest: Optional[Manifest] = None
     check: Check = Check()
     not_before_seconds: float = 0.0
@@ -254,7 +255,7 @@ class Publisher:
         """
         token = os.fsdecode(os.path.basename(switch.staged))
         new = switch.new._replace(inode=self._layout.inode() or 0)
-        switch = switch._replace(new=new, event={**switch.event, INSTALLED_FROM: token})
+        switch = switch._replace(new=new, event=switch.event._replace(laid_in_from=token))
         switch.intent().store(self._layout)
         install_base(self._layout, token)
         return switch

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from envsync.agent.places.checksummed_json import verified, with_checksum
+from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import INTENT, Layout
 from envsync.agent.places.records import Record
 from envsync.agent.places.state_files import read_json, remove_file, write_json
@@ -22,19 +23,18 @@ class Intent(NamedTuple):
     """The note of a switch.
 
     `new` is being published; `kept` is the record that the replaced version gets, if any. `event`
-    is the line for the history.
+    becomes the line in the history, which gets the number and revision of `new`.
     """
 
     new: Record
     kept: Optional[Record]
     check: Check
-    event: Dict[str, Any]
+    event: HistoryEvent
 
     @property
-    def replaced_inode(self) -> Optional[int]:
-        """The inode of the version that was live before, or None."""
-        inode: Optional[int] = self.event.get("replaced_inode")
-        return inode
+    def is_recovered(self) -> bool:
+        """Whether it was found after an interruption, so `new` may have been live for long."""
+        return self.event.recovered_seconds is not None
 
     def store(self, layout: Layout) -> None:
         """Write the note durably."""
@@ -50,7 +50,7 @@ def find_intent(layout: Layout) -> Intent:
         intent = from_json(Intent, verified(read_json(layout.file(INTENT))))
     except (AgentFailed, ValueError) as error:
         raise DamagedIntent from error
-    return intent._replace(event={**intent.event, "recovered_seconds": time.time()})
+    return intent._replace(event=intent.event._replace(recovered_seconds=time.time()))
 
 
 def forget_intent(layout: Layout) -> None:

@@ -45,7 +45,7 @@ class Recovery:
             forget_intent(self._layout)
             return "the note of an interrupted switch was damaged"
         new, kept = intent.new, intent.kept
-        if self._name.mend(intent.replaced_inode, new.inode):
+        if self._name.mend(intent.event.replaced_inode, new.inode):
             self._undo.abandon()
             return "an interrupted switch was undone"
         if self._layout.inode() != new.inode:
@@ -54,10 +54,11 @@ class Recovery:
             if is_replaced:
                 return "an interrupted switch had happened, and was undone by hand since"
             return "an interrupted switch had not happened"
-        resume_base_install(self._layout, intent.event)
+        if intent.event.laid_in_from:
+            resume_base_install(self._layout, intent.event.laid_in_from)
         whole.sync_directory(os.path.dirname(self._layout.live))
         self._protect_changed(intent)
-        self._finalizer.finalize(intent, is_recovered=True)
+        self._finalizer.finalize(intent)
         return "an interrupted switch was completed"
 
     def _protect_changed(self, switch: Intent) -> None:
@@ -85,6 +86,6 @@ class Recovery:
             self._records.store(changed)
             return
         revision = replaced.revision
-        if revision != switch.event.get("replaced_revision"):
+        if revision != switch.event.replaced_revision:
             changed = changed._replace(revision=revision, source_revision=revision)
             self._records.store(changed._replace(totals=replaced.totals), replaced.manifest())

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Dict, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.checksummed_json import verified, with_checksum
+from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import REMOVAL
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.records import Record
@@ -42,7 +43,7 @@ class _Note(NamedTuple):
     it."""
 
     record: Record
-    event: Dict[str, Any]
+    event: HistoryEvent
     token: str
 
 
@@ -66,16 +67,16 @@ class Remover:
             )
         if removal.is_new_record:
             self._records.store_manifest(removal.record.number, removal.expected.manifest())
-        event = {
-            "event": "remove",
-            "who": removal.by,
-            "source": removal.record.source,
-            "source_revision": removal.record.source_revision,
-            "revision": removal.record.revision,
-            "number": removal.record.number,
-            "when_seconds": time.time(),
-            "replaced_revision": removal.expected.revision,
-        }
+        event = HistoryEvent(
+            event="remove",
+            who=removal.by,
+            when_seconds=time.time(),
+            source=removal.record.source,
+            source_revision=removal.record.source_revision,
+            number=removal.record.number,
+            revision=removal.record.revision,
+            replaced_revision=removal.expected.revision,
+        )
         note = _Note(removal.record, event, token=os.urandom(8).hex())
         write_json(self._layout.file(REMOVAL), with_checksum(to_json(note)))
         try:
@@ -120,7 +121,7 @@ class Remover:
         self._records.store(record)
         self._records.history.log(note.event)
         # What a person removed must not be brought back unasked.
-        reason = f"removed by {note.event.get('who')}"
+        reason = f"removed by {note.event.who}"
         self._records.held.hold(record.source_revision, reason, there=record.revision)
         remove_file(self._layout.file(REMOVAL))
         return record

@@ -37,7 +37,7 @@ class SwitchUndo:
 
     def other_tree(self, switch: Intent) -> Optional[bytes]:
         """Return where the version that was switched out is, or None."""
-        inode = switch.replaced_inode
+        inode = switch.event.replaced_inode
         if inode is None or inode == switch.new.inode:
             return None
         return self._layout.trees_by_inode().get(inode)

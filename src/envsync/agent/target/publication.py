@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
+from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.kept_versions import found_record
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.records import Record
@@ -102,7 +103,7 @@ def adopt(target: Target, publication: Publication) -> RecordFacts:
     local = target.trees.local.patterns
     record = new_record(target.records.next_number(), live, adopted, local, target.keep)
     target.records.store(record, live.manifest())
-    target.records.history.log({"number": record.number, **event_of("adopt", publication, live)})
+    target.records.history.log(event_of("adopt", publication, live)._replace(number=record.number))
     return record_facts(record)
 
 
@@ -143,18 +144,18 @@ def read_back(target: Target, record: Record) -> RecordFacts:
     return record_facts(stands)
 
 
-def event_of(what: str, publication: Publication, live: Optional[Snapshot]) -> Dict[str, Any]:
+def event_of(what: str, publication: Publication, live: Optional[Snapshot]) -> HistoryEvent:
     """Return the line for the history, which recovery also uses to finish an interrupted switch."""
-    return {
-        "event": what,
-        "who": publication.who,
-        "source": publication.source,
-        "source_revision": publication.source_revision,
-        "method": publication.method,
-        "transport": publication.transport,
-        "when_seconds": time.time(),
-        "retry_held": publication.retry_held,
-        "changes": list(publication.changes),
-        "replaced_inode": None if live is None else live.scan.inode,
-        "replaced_revision": "" if live is None else live.revision,
-    }
+    return HistoryEvent(
+        event=what,
+        who=publication.who,
+        when_seconds=time.time(),
+        source=publication.source,
+        source_revision=publication.source_revision,
+        method=publication.method,
+        transport=publication.transport,
+        changes=publication.changes,
+        replaced_inode=None if live is None else live.scan.inode,
+        replaced_revision="" if live is None else live.revision,
+        retry_held=publication.retry_held,
+    )

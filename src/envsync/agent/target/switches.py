@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Dict, Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 from envsync.agent.places.carry_recovery import undo_interrupted_carry
 from envsync.agent.places.kept_versions import version_to_go_back_to
@@ -54,18 +54,15 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
         raise TargetDrifted("it was changed by hand since it was published")
     with_local_off_record(target.environment, look)
     # In the event, so that whoever finishes an interrupted rollback holds it, too.
-    event = {
-        **event_of("rollback", publication, live),
-        "to": record.number,
-        **_held_for(record, current),
-    }
+    holds, holds_there = _held_for(record, current)
+    event = event_of("rollback", publication, live)
     switch = Switch(
         staged=tree,
         new=record,
         expected=live,
         inspected_seconds=look.began_seconds,
         kept=kept,
-        event=event,
+        event=event._replace(holds=holds, holds_there=holds_there),
     )
     target.publisher().publish(switch)
     return read_back(target, record)
@@ -142,10 +139,13 @@ def _missing(name: str, number: Optional[int], current: Optional[Record]) -> str
     return f"number {number} of {name} is not a version that is kept"
 
 
-def _held_for(record: Record, current: Optional[Record]) -> Dict[str, str]:
-    """Return what is held when `record` replaces `current`: nothing for one source revision."""
+def _held_for(record: Record, current: Optional[Record]) -> Tuple[str, str]:
+    """Return what is held when `record` replaces `current`: nothing for one source revision.
+
+    That is the source's revision and this server's.
+    """
     if current is None or current.source_revision == record.source_revision:
-        return {"holds": "", "holds_there": ""}
+        return "", ""
     # Going back to the same bytes, published from elsewhere, must not refuse those to anybody.
     there = "" if current.revision == record.revision else current.revision
-    return {"holds": current.source_revision, "holds_there": there}
+    return current.source_revision, there
