@@ -20,8 +20,7 @@ from envsync.agent.places import staging_note
 from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import INTENT
 from envsync.agent.places.state_files import read_json, write_json
-from envsync.agent.publishing import after_switch
-from envsync.agent.publishing.recovery import Recovery
+from envsync.agent.publishing import after_switch, recovery
 from envsync.agent.wire.messages import KEPT
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import CheckFailed
@@ -47,7 +46,7 @@ def test_look_without_the_lock_hides_what_the_next_holder_reports_but_no_bug(
 ) -> None:
     assert die_in(lambda die: server.push(ONE, on_step=kill_at("switched", die)))
     expected = pytest.raises(TypeError) if isinstance(error, TypeError) else nullcontext()
-    with mock.patch.object(Recovery, "run", side_effect=error), expected:
+    with mock.patch.object(recovery, "recover_switch", side_effect=error), expected:
         assert server.target().inspect(lock=False).recovered is None
 
 

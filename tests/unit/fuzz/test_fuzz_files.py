@@ -20,8 +20,7 @@ from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import PushLock, nonce_at
 from envsync.agent.places.records import Record, Records
 from envsync.agent.places.state_files import read_json, write_whole
-from envsync.agent.publishing.recovery import Recovery
-from envsync.agent.publishing.switch_site import SwitchSite
+from envsync.agent.publishing.recovery import recover_switch
 from envsync.agent.target.inspection import record_facts
 from envsync.agent.trees.cache_file import MAGIC, Known
 from envsync.agent.trees.changes import Moment
@@ -118,9 +117,7 @@ def test_recovery_from_a_damaged_intent_switches_nothing(
         "event": {"event": "publish", "who": "x", "replaced_inode": 5, "replaced_revision": ""},
     }
     write_whole(layout.file("intent.json"), damaged(intent, data))
-    lock = PushLock(layout, Requester("alice@here"))
-    site = SwitchSite(local_environment(layout, LOCAL.patterns, None), lock, lambda _: None)
-    Recovery(site).run()
+    recover_switch(local_environment(layout, LOCAL.patterns, None), lambda _: None)
     assert not Path(os.fsdecode(layout.file("intent.json"))).exists()
     assert Records(layout).all() == []
 

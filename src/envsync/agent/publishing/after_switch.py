@@ -1,31 +1,36 @@
-"""Finalizes a switch: check -> record -> forget the intent; or switches back."""
+"""What follows a switch: check -> record -> forget the intent; or it is undone."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import NoReturn, Optional, Union
+from typing import NoReturn, Optional, Tuple, Union
 
+from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
 from envsync.agent.publishing.failed_version import keep_if_changed, taken_back
-from envsync.agent.publishing.intent import Intent, forget_intent
-from envsync.agent.publishing.switch_site import SwitchSite
-from envsync.agent.publishing.switch_undo import SwitchUndo
+from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
 from envsync.agent.server.processes import may_be_written_to
+from envsync.agent.server.progress import OnStep
 from envsync.errors import HELD_THERE, CheckFailed, Hint
 
 _COMMAND_CHARACTERS_MAX = 1000
 
 
-class Finalizer:
-    """Finalizes the switches of one environment. The push lock must be held."""
+class AfterSwitch:
+    """Finalizes or undoes the switch of one environment, whose intent is on disk.
 
-    def __init__(self, site: SwitchSite, undo: SwitchUndo) -> None:
-        self._environment, _, self._on_step = site
-        self._layout, self._records, _ = site.environment
-        self._undo = undo
+    The push lock must be held.
+    """
+
+    def __init__(self, environment: LocalEnvironment, on_step: OnStep) -> None:
+        self._environment = environment
+        self._layout, self._records, _ = environment
+        self._on_step = on_step
+        self._name = LiveName(self._layout, on_step)
 
     def finalize(self, switch: Intent) -> Record:
         """Check the live version and record it. May be run again after a crash.
@@ -92,11 +97,16 @@ class Finalizer:
             # It was live for long. After a crash from here on, nobody may build over it.
             with contextlib.suppress(OSError):
                 self._records.store(taken_back(new))
-        is_there_again = self._undo.take_back(switch)
+        previous = self.other_tree(switch)
+        if previous is None:
+            self._name.take_away()
+            stands = "nothing was published"
+        else:
+            self.give_back_to(previous)
+            stands = "the previous version is live again"
         kept = self._keep_work(switch)
         with contextlib.suppress(OSError):  # else the next contact forgets the switch
-            self._undo.abandon()
-        stands = "the previous version is live again" if is_there_again else "nothing was published"
+            self.abandon()
         command = switch.check.command[:_COMMAND_CHARACTERS_MAX]
         raise CheckFailed(
             f"the check `{command}` failed ({failure.summary}); {stands}",
@@ -142,3 +152,31 @@ class Finalizer:
             "that could not be recorded: free some space there, change the environment, "
             "then push again"
         )
+
+    def give_back_to(self, tree: bytes) -> None:
+        """Make the version that was switched out live again."""
+        self._name.give_to(tree)
+        self._name.sync()
+
+    def other_tree(self, switch: Intent) -> Optional[bytes]:
+        """Return where the version that was switched out is, or None."""
+        inode = switch.event.replaced_inode
+        if inode is None or inode == switch.new.inode:
+            return None
+        return self._layout.trees_by_inode().get(inode)
+
+    def abandon(self) -> None:
+        """Forget a switch that did not happen, or was undone; staging stays for the next try.
+
+        A version that was switched out and is not live again gets the record noted for it.
+        """
+        records: Tuple[Optional[Record], ...] = ()
+        with contextlib.suppress(DamagedIntent):
+            intent = find_intent(self._layout)
+            records = intent.new, intent.kept
+            if intent.kept is not None and self._records.tree(intent.kept) is not None:
+                self._records.store(intent.kept)
+        forget_intent(self._layout)
+        for record in records:
+            if record is not None:
+                self._records.forget_unwritten(record)

@@ -19,10 +19,12 @@ from envsync.agent.places.busy_findings import installer_findings
 from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_disk_usage import can_share_blocks, missing_usage
+from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.local_paths import carry
+from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import forget_staging
-from envsync.agent.publishing.after_switch import Finalizer
+from envsync.agent.publishing.after_switch import AfterSwitch
 from envsync.agent.publishing.base_install import install_base
 from envsync.agent.publishing.intent import Intent
 from envsync.agent.publishing.switch_failures import (
@@ -32,11 +34,9 @@ from envsync.agent.publishing.switch_failures import (
     failure_despite,
     unrecorded_guard,
 )
-from envsync.agent.publishing.switch_site import SwitchSite
-from envsync.agent.publishing.switch_undo import SwitchUndo
 from envsync.agent.server.disk_failures import is_of_disk, require_room
 from envsync.agent.server.filesystem import exists, space
-from envsync.agent.server.progress import SWITCH
+from envsync.agent.server.progress import SWITCH, OnStep
 from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
@@ -81,12 +81,11 @@ class Switch(NamedTuple):
 class Publisher:
     """Switches versions of one environment. The push lock must be held."""
 
-    def __init__(self, site: SwitchSite) -> None:
-        environment, self._lock, self._on_step = site
+    def __init__(self, environment: LocalEnvironment, lock: PushLock, on_step: OnStep) -> None:
         self._layout, self._records, self._trees = environment
-        self._name = LiveName(self._layout, site.on_step)
-        self._undo = SwitchUndo(environment, self._name)
-        self._finalizer = Finalizer(site, self._undo)
+        self._lock, self._on_step = lock, on_step
+        self._name = LiveName(self._layout, on_step)
+        self._after = AfterSwitch(environment, on_step)
 
     def publish(self, switch: Switch) -> Record:
         """Make `switch.staged` the live tree and return its record.
@@ -117,7 +116,7 @@ class Publisher:
             self._name.sync()
             self._on_step("switched")
             self._compare(switch, before, replaced)
-            return self._finalizer.finalize(switch.intent())
+            return self._after.finalize(switch.intent())
 
     @contextlib.contextmanager
     def _abandoned_after(self, switch: Switch, *failures: Type[Exception]) -> Iterator[None]:
@@ -139,7 +138,7 @@ class Publisher:
             with contextlib.suppress(OSError):
                 if switch.expected is not None:
                     self._name.mend(switch.expected.scan.inode, switch.new.inode)
-                self._undo.abandon()
+                self._after.abandon()
             if isinstance(failure, FileExistsError):
                 raise _appeared() from failure
             raise
@@ -276,9 +275,9 @@ class Publisher:
             # The tree keeps changing, or its changes cannot be read: either way it is not what it
             # was.
             pass
-        self._undo.give_back_to(replaced)
+        self._after.give_back_to(replaced)
         with contextlib.suppress(OSError):  # else the next contact forgets the switch
-            self._undo.abandon()
+            self._after.abandon()
         raise TargetDrifted(
             "the environment was changed there during the switch, which was undone",
             hint="push again when the installer there has ended",

@@ -2,7 +2,7 @@
 
 A note is on disk before the one rename, and is removed when everything after it is done. If a crash
 comes between, `recover` asks whether the version is among the earlier ones: if so, what follows the
-rename is done then; otherwise nothing happened. The push lock must be held.
+rename is done then; otherwise nothing happened.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import REMOVAL
 from envsync.agent.places.live_name import LiveName
+from envsync.agent.places.local_environment import LocalEnvironment
+from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record
 from envsync.agent.places.state_files import read_json, remove_file, write_json
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switch_failures import REMOVED, failure_after_switch
-from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.server.filesystem import exists
-from envsync.agent.server.progress import SWITCH
+from envsync.agent.server.progress import SWITCH, OnStep
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TargetDrifted
@@ -48,9 +49,11 @@ class _Note(NamedTuple):
 
 
 class Remover:
-    def __init__(self, site: SwitchSite) -> None:
-        self._environment, self._lock, self._on_step = site
-        self._layout, self._records, self._trees = site.environment
+    """Removes one environment. The push lock must be held."""
+
+    def __init__(self, environment: LocalEnvironment, lock: PushLock, on_step: OnStep) -> None:
+        self._environment, self._lock, self._on_step = environment, lock, on_step
+        self._layout, self._records, self._trees = environment
         self._name = LiveName(self._layout)
 
     def run(self, removal: RemovalOrder) -> Record:

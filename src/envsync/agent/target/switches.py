@@ -101,7 +101,8 @@ def remove(target: Target, by: str, overwrite: bool) -> RecordFacts:
     record = kept or with_local_off_record(target.environment, look).record
     assert record is not None, "what needs no new record has one"
     removal = RemovalOrder(look.live, record, kept is not None, by)
-    return record_facts(Remover(target.switch_site()).run(removal))
+    remover = Remover(target.environment, target.lock, target.on_step)
+    return record_facts(remover.run(removal))
 
 
 def _earlier(

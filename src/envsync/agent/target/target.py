@@ -11,7 +11,6 @@ from envsync.agent.places.base import has_conda
 from envsync.agent.places.layout import INTENT, layout_of
 from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import PushLock
-from envsync.agent.publishing.switch_site import SwitchSite
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.processes import processes_using
 from envsync.agent.server.progress import RECOVERED, SWITCH, OnStep, Progress
@@ -154,12 +153,12 @@ class Target:
 
     def _recover(self, interrupted: str) -> Optional[str]:
         if interrupted == INTENT:
-            from envsync.agent.publishing.recovery import Recovery
+            from envsync.agent.publishing.recovery import recover_switch
 
-            return Recovery(self.switch_site()).run()
+            return recover_switch(self.environment, self.on_step)
         from envsync.agent.publishing.remove import Remover
 
-        return Remover(self.switch_site()).recover()
+        return Remover(self.environment, self.lock, self.on_step).recover()
 
     def recover_if_free(self) -> Optional[str]:
         """Finish or forget what was interrupted if the lock is free; return what was done or None.
@@ -205,14 +204,11 @@ class Target:
         if not self.lock.is_held:
             raise AgentFailed("the environment was not locked")
 
-    def switch_site(self) -> SwitchSite:
-        return SwitchSite(self.environment, self.lock, self.on_step)
-
     def publisher(self) -> Publisher:
         # Imported only to publish: most contacts find nothing to do.
         from envsync.agent.publishing.guarded_switch import Publisher
 
-        return Publisher(self.switch_site())
+        return Publisher(self.environment, self.lock, self.on_step)
 
     def using(self) -> Tuple[ProcessUse, ...]:
         """Return the processes that use the environment; none if nothing stands there.
