@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import REMOVAL, Layout, base_layout, environment_layout
 from envsync.agent.places.staging_note import note_staging
-from envsync.agent.places.state_files import read_json, write_json
+from envsync.agent.places.state_files import read_checked, write_checked, write_json
 from envsync.agent.staging import scratch_files, side_build, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
@@ -138,9 +137,9 @@ def test_a_removal_takes_nothing_from_elsewhere(server: Server, victim: Path) ->
     with pytest.raises(KeyboardInterrupt):
         switches.remove(target, "alice", overwrite=False)
     path = target.layout.file(REMOVAL)
-    note = verified(read_json(path))
+    note = read_checked(path)
     aimed = os.path.relpath(victim, os.fsdecode(target.layout.trees))
-    write_json(path, with_checksum({**note, "token": aimed}))
+    write_checked(path, {**note, "token": aimed})
     target.lock.release()
     again = server.target()
     again.inspect(lock=True)

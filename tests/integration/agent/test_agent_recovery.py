@@ -17,9 +17,8 @@ import pytest
 
 from envsync.agent.places import records as recording
 from envsync.agent.places import staging_note
-from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.layout import INTENT
-from envsync.agent.places.state_files import read_json, write_json
+from envsync.agent.places.state_files import read_checked, write_checked
 from envsync.agent.publishing import after_switch, recovery
 from envsync.agent.wire.messages import KEPT
 from envsync.agent.wire.target_operations import Requester
@@ -80,11 +79,11 @@ def test_note_of_another_release_is_read(server: Server) -> None:
     server.push(ONE)
     assert die_in(lambda die: server.push(TWO, on_step=kill_at("switched", die))) == signal.SIGKILL
     path = server.target().layout.file(INTENT)
-    note = verified(read_json(path))
+    note = read_checked(path)
     for name in ("holds", "holds_there", "laid_in_from", "recovered_seconds"):
         del note["event"][name]
     note["event"]["from_the_future"] = 1
-    write_json(path, with_checksum(note))
+    write_checked(path, note)
     assert server.target().inspect(lock=False).recovered == "an interrupted switch was completed"
     assert [event["number"] for event in records(server).history.events()] == [1, 2]
 

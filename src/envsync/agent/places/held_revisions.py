@@ -6,10 +6,9 @@ import contextlib
 import os
 from typing import Dict
 
-from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.event_history import EventHistory
 from envsync.agent.places.layout import Layout
-from envsync.agent.places.state_files import read_if_undamaged, write_json
+from envsync.agent.places.state_files import read_if_undamaged, verified, write_checked
 from envsync.agent.server.filesystem import exists
 from envsync.texts.redaction import redacted
 
@@ -81,4 +80,4 @@ class HeldRevisions:
         return reasons
 
     def _store(self, reasons: Dict[str, str]) -> None:
-        write_json(self._path, with_checksum(reasons))
+        write_checked(self._path, reasons)

@@ -8,14 +8,13 @@ import os
 import re
 from typing import Collection, List, NamedTuple, Optional, Tuple
 
-from envsync.agent.places.checksummed_json import verified
 from envsync.agent.places.event_history import EventHistory
 from envsync.agent.places.held_revisions import HeldRevisions
 from envsync.agent.places.layout import INTENT, Layout
 from envsync.agent.places.state_files import (
     NONE_FOR_THIS_USER,
+    read_checked,
     read_if_undamaged,
-    read_json,
     remove_file,
     write_json,
     write_whole,
@@ -163,7 +162,7 @@ class Records:
 
     def _coming(self) -> Optional[Record]:
         with contextlib.suppress(AgentFailed, KeyError, ValueError):
-            return from_json(Record, verified(read_json(self._layout.file(INTENT)))["new"])
+            return from_json(Record, read_checked(self._layout.file(INTENT))["new"])
         return None
 
     def keep_on_record(self) -> Optional[int]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shlex
 import stat
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from envsync.agent.server.accounts import is_own, user_name
 from envsync.agent.server.filesystem import mount_of
@@ -23,6 +24,7 @@ NONE_FOR_THIS_USER = FileNotFoundError, NotADirectoryError, PermissionError
 _DAMAGE = frozenset((errno.EIO, errno.EISDIR, errno.ELOOP, errno.EUCLEAN, errno.EBADMSG))
 """What makes a file count as damaged: a bad block, or something else in its place. After any other
 OSError, a later try may return it."""
+_DIGEST = "digest"
 
 
 def group_writes(status: os.stat_result) -> bool:
@@ -119,6 +121,38 @@ def read_if_undamaged(path: bytes) -> Optional[Any]:
         if error.errno not in _DAMAGE or (error.errno == errno.EIO and mount_of(path).is_network):
             raise
         return None
+
+
+def write_checked(path: bytes, document: Dict[str, Any]) -> None:
+    """Write a document with a checksum of its content, so that damage on the disk is noticed.
+
+    One wrong digit in an inode would make a switch look as if it had never happened; one in a
+    revision would hold another version.
+    """
+    write_json(path, {**document, _DIGEST: _digest(document)})
+
+
+def read_checked(path: bytes) -> Dict[str, Any]:
+    """Return the content of a document that `write_checked` wrote.
+
+    Raises ValueError if there is none, it is damaged, or this user may not read it, and OSError
+    like `read_json`.
+    """
+    return verified(read_json(path))
+
+
+def verified(document: Any) -> Dict[str, Any]:
+    """Return the content of a document. Raises ValueError if its checksum is wrong or missing."""
+    if not isinstance(document, dict):
+        raise ValueError("no document")  # noqa: TRY004 - it came from a file
+    content = {name: value for name, value in document.items() if name != _DIGEST}
+    if document.get(_DIGEST) != _digest(content):
+        raise ValueError("a damaged document")
+    return content
+
+
+def _digest(content: Dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def remove_file(path: bytes) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, Optional
 
-from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import INTENT, Layout
 from envsync.agent.places.records import Record
-from envsync.agent.places.state_files import read_json, remove_file, write_json
+from envsync.agent.places.state_files import read_checked, remove_file, write_checked
 from envsync.agent.wire.build_operations import Check
 from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed
@@ -38,7 +37,7 @@ class Intent(NamedTuple):
 
     def store(self, layout: Layout) -> None:
         """Write the note durably."""
-        write_json(layout.file(INTENT), with_checksum(to_json(self)))
+        write_checked(layout.file(INTENT), to_json(self))
 
 
 def find_intent(layout: Layout) -> Intent:
@@ -47,7 +46,7 @@ def find_intent(layout: Layout) -> Intent:
     Raises `DamagedIntent` if there is none or it is damaged.
     """
     try:
-        intent = from_json(Intent, verified(read_json(layout.file(INTENT))))
+        intent = from_json(Intent, read_checked(layout.file(INTENT)))
     except (AgentFailed, ValueError) as error:
         raise DamagedIntent from error
     return intent._replace(event=intent.event._replace(recovered_seconds=time.time()))

@@ -13,14 +13,13 @@ import time
 from typing import NamedTuple, Optional
 
 from envsync.agent.places.busy_findings import installer_findings
-from envsync.agent.places.checksummed_json import verified, with_checksum
 from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import REMOVAL
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.locks import PushLock
 from envsync.agent.places.records import Record
-from envsync.agent.places.state_files import read_json, remove_file, write_json
+from envsync.agent.places.state_files import read_checked, remove_file, write_checked
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.publishing.switch_failures import REMOVED, failure_after_switch
 from envsync.agent.server.filesystem import exists
@@ -81,7 +80,7 @@ class Remover:
             replaced_revision=removal.expected.revision,
         )
         note = _Note(removal.record, event, token=os.urandom(8).hex())
-        write_json(self._layout.file(REMOVAL), with_checksum(to_json(note)))
+        write_checked(self._layout.file(REMOVAL), to_json(note))
         try:
             self._lock.sync()
             self._on_step(SWITCH)
@@ -135,9 +134,8 @@ class Remover:
 
     def recover(self) -> Optional[str]:
         """Finish or forget a removal that was interrupted; return what was done, or None."""
-        document = read_json(self._layout.file(REMOVAL))
         try:
-            note = from_json(_Note, verified(document))
+            note = from_json(_Note, read_checked(self._layout.file(REMOVAL)))
             taken = self._layout.tree(note.token)
         except (AgentFailed, ValueError):
             return self._without_note()
