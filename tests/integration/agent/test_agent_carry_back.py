@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.places import carry_recovery, local_paths
+from envsync.agent.places import carry_recovery, local_disk_usage, local_paths
 from envsync.agent.places.local_disk_usage import DiskUsage, missing_usage
 from envsync.agent.places.local_paths import carry
 from envsync.agent.server import filesystem
@@ -72,7 +72,10 @@ def require_old(server: Server) -> None:
 # --- room -------------------------------------------------------------------------------
 
 
-def test_carrying_back_needs_room_only_for_missing_and_older_files(tmp_path: Path) -> None:
+def test_carrying_back_needs_room_only_for_missing_and_older_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_disk_usage, "can_share_blocks", lambda *_: False)
     live, tree = (os.fsencode(tmp_path / name) for name in ("live", "tree"))
     for path, times in ((b"same", (1, 1)), (b"older", (2, 1)), (b"newer", (1, 2))):
         for top, seconds in zip((live, tree), times, strict=True):
@@ -95,7 +98,7 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
         (filesystem.Space(1 << 30, 100), "remove some files there"),
     ):
         monkeypatch.setattr(f"{PUBLISH}.space", lambda _, free=free: free)
-        monkeypatch.setattr(f"{PUBLISH}.can_share_blocks", lambda *_: False)
+        monkeypatch.setattr(local_disk_usage, "can_share_blocks", lambda *_: False)
         with pytest.raises(NoSpace, match="the rollback needs") as told:
             rollback(server)
         assert hint in told.value.hint
@@ -103,7 +106,7 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
         assert disk.read(earlier) == before
         require_sound(server, LOCAL.patterns)
     monkeypatch.setattr(f"{PUBLISH}.space", lambda _: filesystem.Space(10 << 20, None))
-    monkeypatch.setattr(f"{PUBLISH}.can_share_blocks", lambda *_: True)
+    monkeypatch.setattr(local_disk_usage, "can_share_blocks", lambda *_: True)
     rollback(server)
     require_old(server)
 

@@ -31,6 +31,7 @@ from envsync.errors import (
     Locked,
     NoSpace,
     PreflightRefused,
+    SourceRefused,
     StorageFailed,
     TargetDrifted,
     VerificationFailed,
@@ -245,6 +246,23 @@ def test_change_at_the_moment_of_the_switch_undoes_it(server: Server) -> None:
     server.push(TWO)
     assert server.revision() == revision(TWO)
     require_sound(server)
+
+
+@pytest.mark.parametrize("failure", [SourceRefused("it keeps changing"), StorageFailed("broken")])
+def test_what_cannot_be_compared_after_the_switch_counts_as_changed(
+    failure: EnvsyncError, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    def switch(step: str) -> None:
+        if step == "switch":
+            monkeypatch.setattr(Trees, "scan_again", fail)
+
+    server.push(ONE)
+    with pytest.raises(TargetDrifted, match="undone"):
+        server.push(TWO, on_step=switch)
+    assert server.revision() == revision(ONE)
 
 
 def test_an_environment_that_appears_during_the_push(server: Server) -> None:

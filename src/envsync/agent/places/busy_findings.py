@@ -13,6 +13,7 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.wire.messages import BUSY, MAPPED, Finding
 from envsync.conda import busy
 from envsync.conda.metadata import HISTORY
+from envsync.errors import TargetDrifted
 from envsync.tree.local import LocalPaths
 
 _NO_HISTORY = "no-history"
@@ -54,6 +55,13 @@ def installer_findings(layout: Layout) -> Tuple[Finding, ...]:
         Finding(BUSY, f"{name} (process {pid}) is changing it", blocking=True)
         for name, pid in installers_at_work({layout.path, layout.live, layout.standing()})
     )
+
+
+def require_no_installer(layout: Layout, outcome: str, hint: str) -> None:
+    """Raise `TargetDrifted` with that outcome and hint while an installer changes it."""
+    at_work = installer_findings(layout)
+    if at_work:
+        raise TargetDrifted(f"{at_work[0].message}; {outcome}", hint=hint)
 
 
 def mapping_findings(path: bytes, local: LocalPaths) -> Tuple[Finding, ...]:

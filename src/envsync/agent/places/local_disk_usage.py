@@ -38,9 +38,8 @@ def added_usage(
     """Return what copies in `beside` of the live tree's local paths need, once `freed` is free."""
     needed = disk_usage(live, local)
     size_bytes = max(0, needed.size_bytes - freed.size_bytes)
-    if size_bytes and can_share_blocks(live, local, beside):
-        size_bytes = 0
-    return DiskUsage(size_bytes, max(0, needed.inodes - freed.inodes))
+    inodes = max(0, needed.inodes - freed.inodes)
+    return _unless_shared(DiskUsage(size_bytes, inodes), live, local, beside)
 
 
 def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsage:
@@ -56,7 +55,16 @@ def missing_usage(live: bytes, local: Collection[bytes], tree: bytes) -> DiskUsa
         if stat.S_ISREG(status.st_mode) and existing.st_mtime_ns < status.st_mtime_ns:
             more = max(0, status.st_blocks - existing.st_blocks)
             size_bytes += more * _ALLOCATED_BYTES
-    return DiskUsage(size_bytes, inodes)
+    return _unless_shared(DiskUsage(size_bytes, inodes), live, local, os.path.dirname(tree))
+
+
+def _unless_shared(
+    needed: DiskUsage, live: bytes, local: Collection[bytes], beside: bytes
+) -> DiskUsage:
+    """Return what is needed for copies made in `beside`: no bytes if they can share blocks."""
+    if needed.size_bytes and can_share_blocks(live, local, beside):
+        return needed._replace(size_bytes=0)
+    return needed
 
 
 def can_share_blocks(tree: bytes, local: Collection[bytes], beside: bytes) -> bool:

@@ -15,10 +15,10 @@ import time
 from typing import Collection, Iterator, NamedTuple, Optional, Type
 
 from envsync.agent.places.base import can_take_conda
-from envsync.agent.places.busy_findings import installer_findings
+from envsync.agent.places.busy_findings import require_no_installer
 from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.live_name import LiveName
-from envsync.agent.places.local_disk_usage import can_share_blocks, missing_usage
+from envsync.agent.places.local_disk_usage import missing_usage
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.locks import PushLock
@@ -41,7 +41,7 @@ from envsync.agent.trees.content_cache import ContentCache
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_operations import Check
-from envsync.errors import EnvsyncError, SourceRefused, StorageFailed, TargetDrifted
+from envsync.errors import EnvsyncError, SourceRefused, TargetDrifted
 from envsync.tree.manifest import Manifest
 
 RECENT_SECONDS = 10.0
@@ -102,7 +102,10 @@ class Publisher:
             before = self._look_again(switch)
             time.sleep(max(0.0, switch.not_before_seconds - time.monotonic()))
             self._carry_local_paths(switch, before)
-            self._require_no_installer()
+            # It would continue in the other version.
+            require_no_installer(
+                self._layout, "nothing was switched", hint="push again when it has ended there"
+            )
             self._on_step(SWITCH)
             replaced = None
             if not switch.installs_base:
@@ -231,21 +234,9 @@ class Publisher:
         For a new version, `BuildPlan.require_space` did before it was built.
         """
         needed = missing_usage(live, local, tree)
-        if not needed.inodes and not needed.size_bytes:
-            return
-        size_bytes = needed.size_bytes
-        if size_bytes and can_share_blocks(live, local, self._layout.trees):
-            size_bytes = 0
-        require_room(space(self._layout.trees), size_bytes, needed.inodes, is_rollback=True)
-
-    def _require_no_installer(self) -> None:
-        """Refuse to switch while an installer runs, which would continue in the other version."""
-        at_work = installer_findings(self._layout)
-        if at_work:
-            raise TargetDrifted(
-                f"{at_work[0].message}; nothing was switched",
-                hint="push again when it has ended there",
-            )
+        if any(needed):
+            free = space(self._layout.trees)
+            require_room(free, needed.size_bytes, needed.inodes, is_rollback=True)
 
     def _lay_in(self, switch: Switch) -> Switch:
         """Install the staged base into the directory at the name; return the resulting switch.
@@ -266,15 +257,8 @@ class Publisher:
         """
         if before is None or switch.expected is None or replaced is None:
             return
-        seen = switch.expected._replace(scan=before)
-        try:
-            now = self._trees.scan_again(replaced, before, is_urgent=True)
-            if self._trees.is_still(replaced, now, seen):
-                return
-        except (SourceRefused, StorageFailed):
-            # The tree keeps changing, or its changes cannot be read: either way it is not what it
-            # was.
-            pass
+        if self._trees.is_unchanged(replaced, switch.expected._replace(scan=before)):
+            return
         self._after.give_back_to(replaced)
         with contextlib.suppress(OSError):  # else the next contact forgets the switch
             self._after.abandon()

@@ -12,7 +12,7 @@ import os
 import time
 from typing import NamedTuple, Optional
 
-from envsync.agent.places.busy_findings import installer_findings
+from envsync.agent.places.busy_findings import require_no_installer
 from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import REMOVAL
 from envsync.agent.places.live_name import LiveName
@@ -26,7 +26,7 @@ from envsync.agent.server.filesystem import exists
 from envsync.agent.server.progress import SWITCH, OnStep
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.checked_json import from_json, to_json
-from envsync.errors import AgentFailed, SourceRefused, StorageFailed, TargetDrifted
+from envsync.errors import AgentFailed, TargetDrifted
 
 
 class RemovalOrder(NamedTuple):
@@ -61,12 +61,9 @@ class Remover:
         It is left live as well if it cannot be moved. If the disk fails afterwards, the error says
         that it is removed.
         """
-        at_work = installer_findings(self._layout)
-        if at_work:
-            raise TargetDrifted(
-                f"{at_work[0].message}; nothing was removed",
-                hint="remove it when the installer has ended there",
-            )
+        require_no_installer(
+            self._layout, "nothing was removed", hint="remove it when the installer has ended there"
+        )
         if removal.is_new_record:
             self._records.store_manifest(removal.record.number, removal.expected.manifest())
         event = HistoryEvent(
@@ -100,14 +97,8 @@ class Remover:
 
     def _compare(self, removal: RemovalOrder, tree: bytes) -> None:
         """Require that what was taken away is what was inspected; else give its name back."""
-        try:
-            if self._trees.is_still(
-                tree, self._trees.scan_again(tree, removal.expected.scan), removal.expected
-            ):
-                return
-        except (SourceRefused, StorageFailed):
-            # It keeps changing, or its changes cannot be read: either way it is not what it was.
-            pass
+        if self._trees.is_unchanged(tree, removal.expected):
+            return
         self._name.give_to(tree, is_free=True)
         self._name.sync()
         self._give_up(removal.record)

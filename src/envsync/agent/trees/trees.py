@@ -26,6 +26,7 @@ from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot, cached_directories
 from envsync.agent.trees.stable_hashing import Hashed, SecondPass, StableHashing
 from envsync.agent.trees.written_digests import WrittenDigests
+from envsync.errors import SourceRefused, StorageFailed
 from envsync.tree.local import LocalPaths
 
 
@@ -97,6 +98,17 @@ class Trees:
         return now.signature == seen.scan.signature or (
             self.snapshot(path).revision == seen.revision
         )
+
+    def is_unchanged(self, path: bytes, seen: Snapshot) -> bool:
+        """Return whether a tree is, right after a switch, still what was `seen`.
+
+        One that keeps changing, or whose changes cannot be read, is not what it was.
+        """
+        try:
+            now = self.scan_again(path, seen.scan, is_urgent=True)
+            return self.is_still(path, now, seen)
+        except (SourceRefused, StorageFailed):
+            return False
 
     def snapshot(
         self,
