@@ -42,6 +42,7 @@ from envsync.agent.wire.source_operations import (
 )
 from envsync.errors import AgentFailed
 from envsync.files.directories import content_directory, state_directory
+from envsync.tree import manifest as manifests
 from envsync.tree.manifest import REFERENCE_BYTES
 
 
@@ -75,7 +76,7 @@ def _confirm(service: Service, _: None) -> bool:
 def _manifest(service: Service, request: AskManifest) -> bytes:
     """Return the manifest, with references for the directories that the payload refers to."""
     known = frozenset(_references(request.payload))
-    return service.source.version.encoded_manifest(known, request.target_path)
+    return manifests.encode(service.source.version.manifest(request.target_path), known)
 
 
 def _references(payload: bytes) -> List[bytes]:

@@ -15,8 +15,8 @@ from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.machine import platform_facts
 from envsync.agent.server.progress import ContentsProgress, Progress
-from envsync.agent.source.relocations import SourcePaths, relocation_to
 from envsync.agent.source.softlinks import finding, softlinks
+from envsync.agent.source.source_paths import SourcePaths
 from envsync.agent.source.source_state import (
     left_out,
     source_revision,
@@ -273,7 +273,7 @@ class SourceEnvironment:
         """
         self._search = None
         if target_path:
-            self._search = NeedleSearch(relocation_to(self._paths(), target_path).needles)
+            self._search = NeedleSearch(self._paths().relocation(target_path).needles)
         with self._hashing.reading() as on_read, contextlib.ExitStack() as preparing:
             preparing.enter_context(self._hashing.going_first())
 
