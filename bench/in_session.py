@@ -16,7 +16,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
-from envsync.agent.operations.python_gc import collect_rarely
+from envsync.agent.operations.fewer_collections import collect_rarely
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.pushing.request import PushOptions, PushRequest, resolve_push
 from envsync.push.fan_out.fan_out import FanOut

@@ -13,8 +13,8 @@ import signal
 import threading
 from typing import Any, Dict, Optional, Tuple
 
+from envsync.agent.operations.fewer_collections import collect_rarely
 from envsync.agent.operations.helper_work import carry_out
-from envsync.agent.operations.python_gc import collect_rarely
 from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.server.progress import RECOVERED, SWITCH

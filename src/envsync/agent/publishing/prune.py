@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Optional, Sequence
 
 from envsync.agent.places.kept_versions import beyond_keep, found_record, ordinary_versions
+from envsync.agent.places.layout import Layout
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.members import why_unremovable
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging
-from envsync.agent.places.version_removal import remove_version
 from envsync.agent.server.disk_failures import is_of_disk
 from envsync.agent.server.processes import may_be_written_to
+from envsync.agent.trees.directory_read import opened_directory
+from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.errors import SourceRefused, StorageFailed
 
@@ -93,6 +96,17 @@ def remove_orphaned_trees(environment: LocalEnvironment, keep_inodes: Sequence[i
         with contextlib.suppress(OSError):
             if inode not in needed and _is_removable(tree):
                 remove_version(environment.layout, inode)
+
+
+def remove_version(layout: Layout, inode: int) -> None:
+    """Remove the tree with this inode, if it is still one of `trees`; see `remove_tree`.
+
+    Nothing that a member of the group puts in its place is removed.
+    """
+    with layout.opened(layout.trees) as unread_fd, opened_directory(b"", unread_fd) as fd:
+        for name in map(os.fsencode, os.listdir(fd)):
+            if os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino == inode:
+                remove_tree(name, fd)
 
 
 def _is_removable(tree: bytes) -> bool:

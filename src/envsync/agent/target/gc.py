@@ -15,7 +15,7 @@ from typing import List, Sequence
 from envsync.agent.places.locks import holder_at, under_way, writers_kept_out
 from envsync.agent.places.members import closed_to_sweeps
 from envsync.agent.places.staging_note import forget_staging
-from envsync.agent.places.version_removal import remove_version
+from envsync.agent.publishing.prune import remove_version
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.progress import Progress
 from envsync.agent.staging import scratch_files

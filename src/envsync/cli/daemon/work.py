@@ -132,7 +132,7 @@ def _push(
     await_start: AwaitStart | None = None,
 ) -> None:
     """Push as `envsync push` does, unattended; call `listen` once helper processes are forked."""
-    from envsync.agent.operations.python_gc import collect_rarely
+    from envsync.agent.operations.fewer_collections import collect_rarely
 
     collect_rarely()
     from envsync.cli.daemon.service_trial import advise_service

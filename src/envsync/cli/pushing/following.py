@@ -52,7 +52,7 @@ def push_and_show(
     the push is stopped; then this also prints the errors known so far. Each report without an
     error has `warnings` before its own.
     """
-    from envsync.agent.operations.python_gc import collect_rarely
+    from envsync.agent.operations.fewer_collections import collect_rarely
 
     collect_rarely()  # before the imports, which make many objects and no garbage
     from envsync.cli.pushing.view import PushView
