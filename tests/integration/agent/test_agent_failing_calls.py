@@ -191,7 +191,7 @@ def test_removal_that_was_interrupted_is_completed_though_a_look_fails(
     with failing(os, call, path), pytest.raises(OSError, match="Stale"):
         contact(server)
     contact(server)
-    assert records(server).history.was_removed()
+    assert records(server).history.removal()
     assert list(trees(server)) == [1]
 
 

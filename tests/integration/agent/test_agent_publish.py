@@ -465,7 +465,7 @@ def test_on_a_full_disk_a_removal_says_whether_it_was_done(
         assert is_there == ("rename" in calls)
         assert str(failed.value).startswith("it was removed there") != is_there
     assert recovered == "an interrupted removal was completed"
-    assert records(server).history.was_removed()
+    assert records(server).history.removal()
 
 
 def test_a_removal_that_the_system_refuses_leaves_nothing_to_finish(

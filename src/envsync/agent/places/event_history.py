@@ -11,7 +11,6 @@ from envsync.agent.places.layout import Layout
 from envsync.agent.places.state_files import append_line, open_state_file
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.wire.checked_json import from_json, to_json
-from envsync.agent.wire.messages import RemovalFacts
 from envsync.errors import AgentFailed
 from envsync.files.json_object import json_object
 from envsync.texts.redaction import redacted_json
@@ -67,17 +66,10 @@ class EventHistory:
             events.extend(filter(None, map(json_object, file)))
         return events
 
-    def was_removed(self) -> bool:
-        """Return whether the last event is that a person removed the environment."""
-        return bool(self.last_removal())
-
-    def last_removal(self) -> Dict[str, Any]:
-        """Return the last event if the environment `was_removed`; else an empty one."""
+    def removal(self) -> Optional[HistoryEvent]:
+        """Return the last event if it is that a person removed the environment; else None."""
         last: Dict[str, Any] = next(reversed(self.events()), {})
-        return last if last.get("event") == "remove" else {}
-
-    def removal(self) -> Optional[RemovalFacts]:
-        """Return by whom and when the environment `was_removed`; None if it was not."""
-        with contextlib.suppress(AgentFailed):
-            return from_json(RemovalFacts, self.last_removal())
+        if last.get("event") == "remove":
+            with contextlib.suppress(AgentFailed):
+                return from_json(HistoryEvent, last)
         return None

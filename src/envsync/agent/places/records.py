@@ -229,7 +229,8 @@ class Records:
 
     def removed(self) -> Optional[Record]:
         """Return the record of the version that a person removed; None if there is none."""
-        number = self.history.last_removal().get("number")
+        removal = self.history.removal()
+        number = None if removal is None else removal.number
         return next((record for record in self.all() if record.number == number), None)
 
     def _path(self, number: int, kind: str) -> bytes:

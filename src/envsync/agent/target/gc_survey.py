@@ -82,7 +82,7 @@ def survey(target: Target, rules: Rules, making: str = "") -> Survey:
     earlier = [r for r in records if r.inode in trees and r.inode != live]
     ordinary = ordinary_versions(earlier, live)
     # Of an environment that was removed, no version is kept to go back to.
-    keep = 0 if not live and target.records.history.was_removed() else rules.keep
+    keep = 0 if not live and target.records.history.removal() else rules.keep
     surplus = beyond_keep(ordinary, keep, next((r for r in records if r.inode == live), None))
     surplus += [record for record in earlier if record.kept_because]
     versions, stays = _removable(target, rules, [(trees[r.inode], r) for r in surplus])

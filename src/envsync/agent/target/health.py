@@ -140,7 +140,7 @@ def _state(environment: LocalEnvironment) -> Tuple[str, str]:
     if inode is None:
         # Only versions that a plain rollback may choose.
         kept = sum(not record.was_taken_back for record in records.earlier())
-        return ("removed" if records.history.was_removed() else "missing"), _counted(kept)
+        return ("removed" if records.history.removal() else "missing"), _counted(kept)
     record = records.at(inode)
     if record is None:
         damaged = records.damaged()

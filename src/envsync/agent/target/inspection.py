@@ -14,7 +14,13 @@ from envsync.agent.places.records import Record, Records
 from envsync.agent.server.filesystem import existing_parent, space
 from envsync.agent.server.machine import platform_facts
 from envsync.agent.target.look import Look
-from envsync.agent.wire.messages import DAMAGED_RECORD, Finding, RecordFacts, TargetState
+from envsync.agent.wire.messages import (
+    DAMAGED_RECORD,
+    Finding,
+    RecordFacts,
+    RemovalFacts,
+    TargetState,
+)
 from envsync.tree.manifest import Totals
 
 
@@ -43,6 +49,7 @@ def target_state(
     layout, records, _ = environment
     live, record = look.live, look.record
     number = None if record is None else record.number
+    removal = records.history.removal() if live is None else None
     free = space(existing_parent(layout.state))
     return TargetState(
         exists=live is not None,
@@ -58,7 +65,7 @@ def target_state(
         free_inodes=free.free_inodes,
         recovered=recovered,
         same_place_as=lock.other_name,
-        removal=records.history.removal() if live is None else None,
+        removal=None if removal is None else RemovalFacts(removal.who, removal.when_seconds),
     )
 
 
