@@ -54,7 +54,8 @@ def carry(
             carrying.run(local)
             carrying.require_all()
         except (EnvsyncError, OSError):
-            carrying.take_back()
+            if not is_ours:
+                carrying.take_back()
             raise
         finally:
             carrying.stamp_directories()
@@ -126,8 +127,8 @@ class _Carrying:
             self._leave(path, error.strerror or str(error))
 
     def take_back(self) -> None:
-        """Remove what was made in an earlier version; what replaced something older stays."""
-        for path in reversed([] if self._is_ours else self._made):
+        """Remove what was made; what replaced something older stays."""
+        for path in reversed(self._made):
             # Others may have put something into a directory made here.
             directory, name = split(path)
             with contextlib.suppress(OSError), opened_below(directory, self._tree_fd) as fd:
@@ -186,71 +187,82 @@ class _Carrying:
 
     def _carry(self, what: _Pending) -> List[_Pending]:
         """Carry one path; for a directory, return what to carry next."""
-        path, is_local = what
-        live, existing = _status(path, self._live_fd), _status(path, self._tree_fd)
+        live, existing = _status(what.path, self._live_fd), _status(what.path, self._tree_fd)
         if live is None:
-            if existing is not None and is_local and self._is_ours:
-                self._clear(path)
-            return []
-        is_directory = stat.S_ISDIR(live.st_mode)
-        # For a file in an overlay, st_dev may be that of a layer.
-        if path in self._mounts or (is_directory and live.st_dev != self._device):
+            if existing is not None and what.is_local and self._is_ours:
+                self._clear(what.path)
+        elif self._is_mounted(what.path, live):
             raise OSError(errno.EXDEV, _MOUNTED)
-        if is_directory:
+        elif stat.S_ISDIR(live.st_mode):
             return self._carry_directory(what, live, existing)
-        is_nothing = split(path)[1].startswith(NFS_REMAINS)
-        if is_nothing or not (stat.S_ISREG(live.st_mode) or stat.S_ISLNK(live.st_mode)):
-            return []
-        if existing is None:
-            self._made.append(path)
-        elif self._stays(what, live, existing):
-            return []
-        else:
-            if stat.S_ISREG(live.st_mode):
-                with opened_file(path, self._live_fd):
-                    pass  # a file that cannot be read replaces nothing
-            self._clear(path)
-        self._stamps.open_up(split(path)[0])
-        self._copy(path, live)
+        elif _is_carried(what.path, live):
+            self._carry_file(what, live, existing)
         return []
+
+    def _is_mounted(self, path: bytes, live: os.stat_result) -> bool:
+        # For a file in an overlay, st_dev may be that of a layer.
+        is_elsewhere = stat.S_ISDIR(live.st_mode) and live.st_dev != self._device
+        return is_elsewhere or path in self._mounts
 
     def _carry_directory(
         self, what: _Pending, live: os.stat_result, existing: Optional[os.stat_result]
     ) -> List[_Pending]:
         path, is_local = what
-        if existing is not None and not stat.S_ISDIR(existing.st_mode):
-            if self._stays(what, live, existing):
-                return []
-            _names(path, self._live_fd)  # what cannot be read replaces nothing
-            self._clear(path)
-            existing = None
-        if existing is None:
-            self._make_directory(path, live)
-        names = set(_names(path, self._live_fd))
-        if is_local:
-            if existing is not None:
+        names = set(_names(path, self._live_fd))  # what cannot be read replaces nothing
+        if existing is not None and stat.S_ISDIR(existing.st_mode):
+            if is_local:
                 self._stamps.wish(path, existing, live)
                 if self._is_ours:
                     names.update(_names(path, self._tree_fd))
-            return [_Pending(join(path, name), True) for name in names]
+        elif existing is None or self._make_room(what, live, existing):
+            self._make_directory(path, live)
+        else:
+            return []
         local = self._rules.names(path)
         return [
-            _Pending(join(path, name), local is not None and local.fullmatch(name) is not None)
+            _Pending(
+                join(path, name),
+                is_local or (local is not None and local.fullmatch(name) is not None),
+            )
             for name in names
         ]
 
-    def _stays(self, what: _Pending, live: os.stat_result, existing: os.stat_result) -> bool:
-        """Return whether what the tree has is kept. Raises OSError if it must not be replaced."""
-        if self._is_same(what.path, live, existing):
-            return True
-        if not self._may_replace(what.is_local, existing):
-            raise OSError(errno.EEXIST, _IN_THE_WAY)
-        is_older = not self._is_ours and live.st_mtime_ns < existing.st_mtime_ns
-        return is_older and stat.S_IMODE(existing.st_mode) != UNFINISHED
+    def _carry_file(
+        self, what: _Pending, live: os.stat_result, existing: Optional[os.stat_result]
+    ) -> None:
+        if existing is None:
+            self._made.append(what.path)
+        elif not self._make_room(what, live, existing):
+            return
+        self._stamps.open_up(split(what.path)[0])
+        self._copy(what.path, live)
 
-    def _may_replace(self, is_local: bool, existing: os.stat_result) -> bool:
-        """Return False for what the version brings, and for an earlier version's directories."""
-        return is_local and (self._is_ours or not stat.S_ISDIR(existing.st_mode))
+    def _make_room(self, what: _Pending, live: os.stat_result, existing: os.stat_result) -> bool:
+        """Remove what the tree has at a path; return False if that stays.
+
+        Raises OSError if it must not be replaced, or if the live tree's cannot be read.
+        """
+        if not self._is_replaced(what, live, existing):
+            return False
+        if stat.S_ISREG(live.st_mode):
+            with opened_file(what.path, self._live_fd):
+                pass  # a file that cannot be read replaces nothing
+        self._clear(what.path)
+        return True
+
+    def _is_replaced(self, what: _Pending, live: os.stat_result, existing: os.stat_result) -> bool:
+        """Return whether what the tree has is replaced. Raises OSError if it must not be.
+
+        What the version brings must not, nor a directory in an earlier version, in which what is
+        newer stays.
+        """
+        if self._is_same(what.path, live, existing):
+            return False
+        is_directory = stat.S_ISDIR(existing.st_mode)
+        if not what.is_local or (is_directory and not self._is_ours):
+            raise OSError(errno.EEXIST, _IN_THE_WAY)
+        is_torn = stat.S_IMODE(existing.st_mode) == UNFINISHED
+        return self._is_ours or is_torn or live.st_mtime_ns >= existing.st_mtime_ns
 
     def _is_same(self, path: bytes, live: os.stat_result, existing: os.stat_result) -> bool:
         is_kind = stat.S_IFMT(live.st_mode) == stat.S_IFMT(existing.st_mode)
@@ -303,6 +315,12 @@ def _copy(path: bytes, live: os.stat_result, live_fd: int, tree_fd: int) -> None
     with contextlib.suppress(NotImplementedError):
         times = live.st_atime_ns, live.st_mtime_ns
         os.utime(path, ns=times, dir_fd=tree_fd, follow_symlinks=False)
+
+
+def _is_carried(path: bytes, live: os.stat_result) -> bool:
+    """Return False for what NFS leaves of a deleted file, and for sockets, pipes and devices."""
+    is_nothing = split(path)[1].startswith(NFS_REMAINS)
+    return not is_nothing and (stat.S_ISREG(live.st_mode) or stat.S_ISLNK(live.st_mode))
 
 
 def _status(path: bytes, top_fd: int) -> Optional[os.stat_result]:
