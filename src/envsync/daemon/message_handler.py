@@ -8,7 +8,7 @@ from envsync.daemon.spare_trees import SpareTrees
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tracked_source import TrackedSource
 from envsync.daemon.worker import Worker
-from envsync.daemon.worker_messages import DigestTaken, Failure, Message, PushEnded
+from envsync.daemon.worker_messages import Failure, Message, PushEnded
 from envsync.errors import EnvsyncError
 
 
@@ -36,8 +36,6 @@ class MessageHandler:
             self._push_ended(source, worker, message)
         elif source.name in worker.outdated_sources:
             return
-        elif isinstance(message, DigestTaken):
-            source.digest_taken(message.digest, unchanged=message.unchanged)
         elif isinstance(message, Failure):
             self._failed(source, worker, message.error)
         else:
@@ -60,7 +58,7 @@ class MessageHandler:
 
     def _source_scanned(self, source: TrackedSource, worker: Worker, revision: str) -> None:
         before, task = source.row.revision, worker.task
-        if source.scanned(revision, worker.start_number, by_push=task.is_push):
+        if source.scanned(revision, worker.start_number):
             self._sync_state.source_scanned(source.name, revision)
             if revision != before and task.is_scan and not task.is_settled:
                 self._hint([source.name])

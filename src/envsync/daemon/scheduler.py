@@ -257,8 +257,7 @@ class Scheduler:
         if together and now >= self._pool.scan_seconds():
             names = tuple(source.name for source in together)
             is_settled = together[0].state.scan == DUE_SETTLED
-            checks = () if is_settled else tuple(source.digest_check() for source in together)
-            if self._pool.start(Task(names, is_settled=is_settled, digest_checks=checks)):
+            if self._pool.start(Task(names, is_settled=is_settled)):
                 for source in together:
                     source.scan_started()
                     waiting.remove(source)

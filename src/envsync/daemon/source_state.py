@@ -35,10 +35,6 @@ class TrackedState:
     """Whether it came to rest after a change, and has not been pushed or scanned since."""
     scan: str = DUE
     """`NOT_DUE`, `DUE` or `DUE_SETTLED`."""
-    digest: str = ""
-    """The change digest taken before the last successful scan."""
-    pending_digest: str = ""
-    """The change digest taken before a scan that has not ended yet."""
     known_by: int = 0
     """The start number of the worker that reported the current revision; 0 before the first."""
     refusals: int = 0
@@ -66,11 +62,6 @@ class TrackedState:
         row, activity = self.row, self.activity
         is_settling = not (activity.is_at_rest or activity.busy or row.is_unfinished)
         return is_settling and bool(row.revision) and not row.paused
-
-    @property
-    def sparing_digest(self) -> str:
-        """The change digest with which a scan is not needed; empty if one is in any case."""
-        return self.digest if self.row.revision and self.row.error is None else ""
 
 
 # Hints and checks
@@ -136,7 +127,7 @@ def accepted(state: TrackedState) -> TrackedState:
 
 
 def scanned(
-    state: TrackedState, revision: str, start_number: int, *, by_push: bool, checked_seconds: float
+    state: TrackedState, revision: str, start_number: int, checked_seconds: float
 ) -> TrackedState:
     """Return the state after a worker has reported the revision.
 
@@ -144,10 +135,6 @@ def scanned(
     one at its start. What was half done remains so, because a scan says nothing about that.
     """
     state = replace(state, refusals=0)
-    if not by_push:
-        # If another scan is due by now, that is by other local paths, and nothing must spare it.
-        digest = state.pending_digest if state.scan == NOT_DUE else ""
-        state = replace(state, digest=digest, pending_digest="")
     if start_number < state.known_by:
         return state
     error = state.row.error if state.row.is_unfinished else None
@@ -164,7 +151,6 @@ def failed(
     after a pause, which doubles with each failure in a row. One that is gone is not: the watcher
     notices when it comes back.
     """
-    state = replace(state, pending_digest="")
     if not state.row.is_unfinished:
         state = replace(state, row=replace(state.row, error=ErrorFacts.of(error)))
     if error.code == NotFound.code or not state.activity.is_at_rest:

@@ -14,14 +14,6 @@ START_CHANGED = b"begin, it has changed since"
 """Sent instead of `START` if the source has changed since the worker looked at it."""
 
 
-class DigestCheck(NamedTuple):
-    """The change digest with which an environment at `path` need not be scanned."""
-
-    environment: str
-    path: str
-    digest: str
-
-
 class Task(NamedTuple):
     """Scan environments, push one to servers, or make spare trees of it on servers."""
 
@@ -29,7 +21,6 @@ class Task(NamedTuple):
     servers: tuple[str, ...] = ()
     is_settled: bool = False
     """Whether a scanned source was at rest, so that a change found in it need not settle."""
-    digest_checks: tuple[DigestCheck, ...] = ()
     awaits_start: bool = False
     """Whether the worker only gets ready, and waits for `START` or `START_CHANGED`."""
     makes_spare: bool = False

@@ -13,7 +13,6 @@ from envsync.daemon.log import Log
 from envsync.daemon.rows import SourceRow
 from envsync.daemon.source_state import DUE, DUE_SETTLED, NOT_DUE, TrackedState
 from envsync.daemon.store import Store
-from envsync.daemon.tasks import DigestCheck
 from envsync.daemon.triggers import NO_ACTIVITY
 from envsync.errors import EnvsyncError
 
@@ -78,7 +77,7 @@ class TrackedSource:
         earlier, self.assignment = self.assignment, assignment
         if assignment.local != earlier.local:
             self._install_check.set_local(assignment.local)
-            self._set(digest="", pending_digest="", scan=DUE)
+            self._set(scan=DUE)
 
     def set_paused(self, paused: bool) -> None:
         self._set(row=replace(self.row, paused=paused))
@@ -152,27 +151,15 @@ class TrackedSource:
     def push_started(self) -> None:
         self._set(is_changed=False)
 
-    def digest_check(self) -> DigestCheck:
-        """Return the check that may spare a rescan."""
-        return DigestCheck(self.name, self.path, self.state.sparing_digest)
-
     # Workers' reports
 
     def push_terminated(self) -> None:
         """Have it pushed again, because a push was ended before it reported its revision."""
         self._set(is_changed=True)
 
-    def digest_taken(self, digest: str, *, unchanged: bool) -> None:
-        """Note its change digest; if that is not as it was before, a scan follows."""
-        row = replace(self.row, checked_seconds=self._wall()) if unchanged else self.row
-        self._set(row=row, pending_digest=digest)
-
-    def scanned(self, revision: str, start_number: int, *, by_push: bool) -> bool:
+    def scanned(self, revision: str, start_number: int) -> bool:
         """Note the revision that a scan or push reports; return whether it is the latest known."""
-        after = source_state.scanned(
-            self.state, revision, start_number, by_push=by_push, checked_seconds=self._wall()
-        )
-        self._apply(after)
+        self._apply(source_state.scanned(self.state, revision, start_number, self._wall()))
         return start_number >= self.state.known_by
 
     def failed(self, error: EnvsyncError) -> None:

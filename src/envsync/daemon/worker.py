@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from envsync.daemon.tasks import Task
-from envsync.daemon.worker_messages import DigestTaken, Failure, Message, PushEnded
+from envsync.daemon.worker_messages import Failure, Message, PushEnded
 from envsync.daemon.worker_process import WorkerProcess
 from envsync.errors import EnvsyncError
 
@@ -62,8 +62,7 @@ class Worker:
 
     def note(self, message: Message) -> None:
         """Note that it has sent this message."""
-        if not isinstance(message, DigestTaken) or message.unchanged:
-            self.answered.add(message.environment)
+        self.answered.add(message.environment)
         if isinstance(message, Failure):
             self.source_failed = True
         elif isinstance(message, PushEnded):

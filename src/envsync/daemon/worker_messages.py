@@ -23,14 +23,6 @@ class Failure(NamedTuple):
     error: EnvsyncError
 
 
-class DigestTaken(NamedTuple):
-    """A change digest taken before a scan; `unchanged` if no scan is needed."""
-
-    environment: str
-    digest: str
-    unchanged: bool
-
-
 class SourceScanned(NamedTuple):
     """The revision of the source, found by a scan or a push."""
 
@@ -73,7 +65,7 @@ class PushEnded(NamedTuple):
         return error if is_gone else None
 
 
-Message: TypeAlias = "Failure | DigestTaken | SourceScanned | PushEnded"
+Message: TypeAlias = "Failure | SourceScanned | PushEnded"
 
 
 class _Envelope(NamedTuple):
@@ -98,8 +90,6 @@ def to_document(message: Message) -> dict[str, Any]:
 def parse(document: Mapping[str, Any]) -> Message | None:
     """Return the message in a document; None if it is not a valid one."""
     try:
-        if "digest" in document:
-            return from_json(DigestTaken, document)
         if "revision" in document:
             return from_json(SourceScanned, document)
         environment = from_json(_Envelope, document).environment

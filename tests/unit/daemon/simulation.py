@@ -23,7 +23,6 @@ from envsync.daemon.store import Store
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
 from envsync.daemon.worker_messages import (
-    DigestTaken,
     Failure,
     Message,
     PushEnded,
@@ -140,7 +139,7 @@ FIRST_SCANS = [Task(("one",)), Task(("two",))]
 
 def _plain(task: Task) -> Task:
     """Return the task without how it is carried out."""
-    return task._replace(digest_checks=(), awaits_start=False)
+    return task._replace(awaits_start=False)
 
 
 class SimulatedDaemon:
@@ -245,13 +244,6 @@ class SimulatedDaemon:
                     error.server = server
                     worker.report_failure(error)
         for name in () if worker.task.makes_spare else worker.task.environments:
-            digest = f"digest {self.world[name]}"
-            known = [one.digest for one in worker.task.digest_checks if one.environment == name]
-            if known:
-                unchanged = known == [digest]
-                worker.report(DigestTaken(name, digest, unchanged))
-                if unchanged:
-                    continue
             worker.report(SourceScanned(name, self.world[name]))
             for server in worker.task.servers:
                 self.report_push(worker, server)

@@ -11,7 +11,7 @@ from envsync.daemon.rows import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYIN
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import REFUSED_MAX_SECONDS
 from envsync.daemon.worker_limits import PUSHING_MAX, SLOW_SECONDS
-from envsync.daemon.worker_messages import DigestTaken
+from envsync.daemon.worker_messages import SourceScanned
 from envsync.errors import RevisionHeld, TargetDrifted, TransferFailed
 from tests.unit.daemon.simulation import (
     BUSY,
@@ -189,7 +189,7 @@ def test_worker_that_always_breaks_down_is_started_ever_more_rarely(
         for worker in daemon.at_work():
             worker.exit_status = -9
             if worker.task.is_scan:
-                worker.report(DigestTaken("two", "digest r1", unchanged=True))
+                worker.report(SourceScanned("two", "r1"))
             daemon.end(worker)
             pauses.append(daemon.now - before)
             before = daemon.now

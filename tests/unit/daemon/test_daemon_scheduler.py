@@ -56,18 +56,6 @@ def test_an_installer_is_waited_for(daemon: SimulatedDaemon) -> None:
     assert daemon.later(1) == [Task(("one",), ("a", "b"))]
 
 
-def test_a_rescan_is_spared_where_nothing_changed(daemon: SimulatedDaemon) -> None:
-    daemon.later(RESCAN)
-    [before] = [
-        glance for glance in daemon.workers[-1].task.digest_checks if glance.environment == "one"
-    ]
-    assert (before.path, before.digest) == ("/p/envs/one", "digest r1")
-    daemon.scheduler.sources["one"].failed(GONE)
-    daemon.now += RESCAN
-    daemon.turn()
-    assert [glance.digest for glance in daemon.workers[-1].task.digest_checks] == ["", "digest r1"]
-
-
 def test_an_environment_that_is_gone_and_comes_back(daemon: SimulatedDaemon) -> None:
     daemon.scheduler.hint(["one"])
     daemon.now += SETTLE

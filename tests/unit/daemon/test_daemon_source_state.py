@@ -82,7 +82,7 @@ def test_an_unfinished_install_stays_noted_through_scans_and_failures() -> None:
     error = state.row.error
     assert error is not None
     assert SIGN in error.message
-    state = source_state.scanned(state, "r2", 2, by_push=False, checked_seconds=WALL)
+    state = source_state.scanned(state, "r2", 2, WALL)
     state = source_state.failed(state, SourceRefused("busy"), NOW, SETTLE)
     assert (state.row.revision, state.row.error) == ("r2", error)
     assert source_state.accepted(checked(state)).row.error is None
@@ -91,27 +91,18 @@ def test_an_unfinished_install_stays_noted_through_scans_and_failures() -> None:
 def test_a_scan_clears_the_error_of_an_earlier_one() -> None:
     state = source_state.failed(KNOWN, SourceRefused("busy"), NOW, SETTLE)
     assert state.row.error is not None
-    state = source_state.scanned(state, "r1", 2, by_push=False, checked_seconds=WALL)
+    state = source_state.scanned(state, "r1", 2, WALL)
     assert (state.row.error, state.refusals) == (None, 0)
 
 
 def test_an_older_report_does_not_replace_the_revision() -> None:
-    state = source_state.scanned(KNOWN, "r3", 3, by_push=False, checked_seconds=WALL)
-    assert source_state.scanned(state, "r2", 2, by_push=True, checked_seconds=WALL) == state
+    state = source_state.scanned(KNOWN, "r3", 3, WALL)
+    assert source_state.scanned(state, "r2", 2, WALL) == state
 
 
 def test_a_source_that_is_gone_is_not_checked_again() -> None:
     assert source_state.failed(KNOWN, NotFound("gone"), NOW, SETTLE).activity.is_at_rest
     assert not source_state.failed(KNOWN, SourceRefused("x"), NOW, SETTLE).activity.is_at_rest
-
-
-def test_a_digest_spares_a_scan_only_after_one_that_succeeded() -> None:
-    state = replace(KNOWN, pending_digest="d", scan=source_state.NOT_DUE)
-    by_push = source_state.scanned(state, "r1", 2, by_push=True, checked_seconds=WALL)
-    assert by_push.sparing_digest == ""
-    scanned = source_state.scanned(by_push, "r1", 3, by_push=False, checked_seconds=WALL)
-    assert scanned.sparing_digest == "d"
-    assert with_row(scanned, error=REFUSED).sparing_digest == ""
 
 
 def test_a_change_shortens_the_pause_after_refusals() -> None:
@@ -133,7 +124,7 @@ EVENTS: list[Callable[[TrackedState], TrackedState]] = [
     lambda state: checked(state, SIGN),
     lambda state: checked(state, busy="pip (process 7)"),
     lambda state: source_state.demanded(state, (SIGN,), NOW),
-    lambda state: source_state.scanned(state, "r2", 2, by_push=False, checked_seconds=WALL),
+    lambda state: source_state.scanned(state, "r2", 2, WALL),
     lambda state: source_state.failed(state, SourceRefused("busy"), NOW, SETTLE),
     lambda state: source_state.failed(state, NotFound("gone"), NOW, SETTLE),
 ]

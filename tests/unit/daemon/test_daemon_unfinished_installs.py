@@ -105,7 +105,7 @@ def test_install_that_ended_with_the_daemon_is_checked_before_a_push(
     check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
     daemon.world["one"] = "half"
     daemon.scheduler.hint(["one"])
-    daemon.scheduler.sources["one"].scanned("half", len(daemon.workers), by_push=False)
+    daemon.scheduler.sources["one"].scanned("half", len(daemon.workers))
     daemon.scheduler.sync_state.source_scanned("one", "half")
     assert daemon.row("one", "a").state == LAGGING
     signs = ("half is in no installed distribution",)

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from envsync.daemon import worker_messages
-from envsync.daemon.tasks import DigestCheck, Task
+from envsync.daemon.tasks import Task
 from envsync.daemon.worker_messages import (
-    DigestTaken,
     Failure,
     Message,
     PushEnded,
@@ -45,8 +44,6 @@ def shown(message: Message | None) -> Any:
     "message",
     [
         Failure("myenv", DRIFTED),
-        DigestTaken("myenv", "", unchanged=False),
-        DigestTaken("myenv", "cd" * 32, unchanged=True),
         SourceScanned("myenv", "ab" * 32),
         PushEnded("myenv", OUTCOME, None),
         PushEnded("myenv", OUTCOME._replace(outcome="failed", revision=""), DRIFTED),
@@ -59,11 +56,6 @@ def test_each_message_arrives(message: Message) -> None:
 
 def test_the_members_are_those_that_other_versions_know() -> None:
     """A daemon that was not started again after an upgrade starts workers of the new version."""
-    assert to_document(DigestTaken("e", "d", unchanged=True)) == {
-        "environment": "e",
-        "digest": "d",
-        "unchanged": True,
-    }
     assert to_document(SourceScanned("e", "r")) == {"environment": "e", "revision": "r"}
     assert to_document(Failure("e", DRIFTED)) == {"environment": "e", "error": DRIFTED.to_json()}
     assert to_document(PushEnded("e", OUTCOME, DRIFTED)) == {
@@ -94,7 +86,7 @@ def test_a_hint_asks_nobody_to_try_again() -> None:
 
 
 def test_a_task_arrives_also_from_an_older_version() -> None:
-    task = Task(("e",), ("s",), digest_checks=(DigestCheck("e", "/p/e", "d"),), awaits_start=True)
+    task = Task(("e",), ("s",), awaits_start=True)
     assert Task.parse(task.argv(Path("/x.yaml"), "me")[-1]) == task
     assert Task.parse('{"environments": ["e"]}') == Task(("e",))
 
@@ -112,8 +104,6 @@ def test_members_of_a_later_version_are_passed_over() -> None:
         {"environment": 1, "revision": "r"},
         {"revision": "r"},
         {"environment": "e", "revision": None},
-        {"environment": "e", "digest": "d"},
-        {"environment": "e", "digest": "d", "unchanged": "no"},
         {"environment": "e", "report": None},
         {"environment": "e", "report": []},
         {"environment": "e", "report": {**REPORT, "server": None}},

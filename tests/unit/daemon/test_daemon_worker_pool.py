@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from envsync.daemon import scheduler
 from envsync.daemon.rows import IN_STEP, RETRYING
 from envsync.daemon.tasks import START, START_CHANGED, Task
 from envsync.daemon.triggers import Observation
 from envsync.daemon.worker_limits import END_MAX_SECONDS, SILENCE_MAX_SECONDS
-from envsync.daemon.worker_messages import DigestTaken
+from envsync.daemon.worker_messages import SourceScanned
 from envsync.daemon.worker_pool import START_AGAIN_SECONDS
 from tests.unit.daemon.simulation import RESCAN, SETTLE, SimulatedDaemon, check_of
 
@@ -119,19 +117,13 @@ def test_a_report_that_is_none_is_passed_over(daemon: SimulatedDaemon) -> None:
     assert daemon.states() == [IN_STEP] * 4
 
 
-@pytest.mark.parametrize("digest_checks", [True, False])
-def test_a_scan_that_breaks_down_is_told_and_made_up_for(
-    daemon: SimulatedDaemon, digest_checks: bool
-) -> None:
-    """Also one whose worker had found that there is something to scan."""
+def test_a_scan_that_breaks_down_is_told_and_made_up_for(daemon: SimulatedDaemon) -> None:
     daemon.world["one"] = "r2"
     daemon.now += RESCAN
     daemon.turn()
     [worker] = daemon.at_work()
     worker.exit_status, worker.stderr_tail = -9, ""
-    if digest_checks:
-        worker.report(DigestTaken("one", "another", unchanged=False))
-    worker.report(DigestTaken("two", "digest r1", unchanged=True))
+    worker.report(SourceScanned("two", "r1"))
     daemon.end(worker)
     [line] = [line for line in daemon.lines if "ended unexpectedly" in line]
     assert "one: the process that scans ended unexpectedly (signal 9)" in line

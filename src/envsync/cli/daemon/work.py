@@ -19,10 +19,8 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.daemon import change_digest
-from envsync.daemon.tasks import START_CHANGED, DigestCheck, Task
+from envsync.daemon.tasks import START_CHANGED, Task
 from envsync.daemon.worker_messages import (
-    DigestTaken,
     Failure,
     Message,
     PushEnded,
@@ -54,10 +52,7 @@ END_SECONDS = 3.0
 @common_options
 @click.pass_obj
 def work(invocation: Invocation, as_name: str, text: str) -> None:
-    """Scan the environments, or push the one to the servers, as the task says.
-
-    A source with a digest check is scanned only if its digest is another one.
-    """
+    """Scan the environments, or push the one to the servers, as the task says."""
     task = Task.parse(text)
     start_signal = SimpleQueue[bool]()
     listen = functools.partial(_end_with_the_daemon, start_signal)
@@ -65,14 +60,13 @@ def work(invocation: Invocation, as_name: str, text: str) -> None:
     if not task.is_push:
         listen()
     site = functools.cache(lambda: invocation.site(as_name))
-    checks = {check.environment: check for check in task.digest_checks}
     for environment in task.environments:
         try:
             if task.makes_spare:
                 _make_spares(site(), environment, task.servers)
             elif task.is_push:
                 _push(site(), environment, task.servers, listen, await_start)
-            elif environment not in checks or not _is_unchanged(checks[environment]):
+            else:
                 _scan(site(), environment)
         except EnvsyncError as error:
             _send(Failure(environment, error))
@@ -90,14 +84,6 @@ def _send(message: Message) -> None:
     with _SENDING:
         sys.stdout.write(line)
         sys.stdout.flush()
-
-
-def _is_unchanged(check: DigestCheck) -> bool:
-    """Return whether the digest is what it was, and send it for the next comparison."""
-    digest = change_digest.digest(check.path)
-    is_unchanged = bool(digest) and digest == check.digest
-    _send(DigestTaken(check.environment, digest, is_unchanged))
-    return is_unchanged
 
 
 def _scan(site: Site, environment: str) -> None:
