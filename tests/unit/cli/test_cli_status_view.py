@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import socket
 import time
 from collections.abc import Sequence
@@ -12,9 +11,7 @@ from typing import Any
 import pytest
 
 from envsync import __version__
-from envsync.cli.commands.status import show
 from envsync.cli.output import status_view
-from envsync.cli.output.terminal import Terminal
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.rows import (
     HALTED,
@@ -88,13 +85,18 @@ def test_installer_that_is_waited_for_is_shown_although_servers_are_in_step() ->
     assert [row[5] for row in status_view.rows(state)] == [conda, "-"]
 
 
+def below_the_table(status: Any, columns: int, *, verbose: bool = False) -> list[str]:
+    lines = status_view.lines(status, columns, verbose=verbose)
+    return lines[lines.index("") + 1 :]
+
+
 def test_server_that_is_not_in_step_is_shown_with_its_hint() -> None:
     status = shown(
         ServerRow("myenv", "server2", HALTED, error=DRIFTED),
         ServerRow("myenv", "server3", RETRYING, error=REFUSED),
         ServerRow("myenv", "server4", IN_STEP, REVISION),
     )
-    assert list(status_view.reasons(status, 80)) == [
+    assert below_the_table(status, 80) == [
         "myenv on server2: it was changed there",
         "  → see what differs",
         "myenv on server3: server3 refuses connections",
@@ -108,23 +110,15 @@ def test_no_line_is_wider_than_the_terminal() -> None:
         ServerRow("myenv", "server2", HALTED, error=error),
         source=SourceRow("myenv", error=_error("it is gone " * 20)),
     )
-    lines = list(status_view.reasons(status, 60))
+    lines = below_the_table(status, 60)
     assert max(map(len, lines)) <= 60
     assert "".join(lines).count("word") == 40
 
 
-class _Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:
-    screen = _Screen()
-    terminal = Terminal(screen, screen, {"NO_COLOR": "1", "COLUMNS": "60"})
     name, now = "gpu03.cluster.example.org", time.time()
     server = ServerRow("myenv", name, HALTED, REVISION, since_seconds=now, error=DRIFTED)
-    show(terminal, shown(server), 60)
-    titles, row, *below = screen.getvalue().splitlines()
+    titles, row, *below = status_view.lines(shown(server), 60)
     assert row.split() == ["myenv", name, REVISION[:12], "halted", "just", "now", "-"]
     assert titles.index("STATE") == row.index("halted")
     assert below == ["", f"myenv on {name}: it was changed there", "  → see what differs"]
@@ -153,7 +147,7 @@ def test_troubles_of_the_daemon_itself_are_shown() -> None:
     facts = DaemonFacts(
         pid=7, inventory_error=refused, trouble="the disk is full", polled={"myenv": "NFS"}
     )
-    assert [text for text, _ in status_view.troubles(shown(facts=facts))] == [
+    assert [trouble.message for trouble in status_view.troubles(shown(facts=facts))] == [
         "the inventory is refused, the old one stays in use: line 3: unknown key; servers.x",
         "the daemon cannot save its state: the disk is full",
         "myenv is checked every 10 s: NFS",
@@ -167,9 +161,9 @@ def test_a_daemon_of_another_version_is_named_with_its_restart(
     found = shown()
     assert found["daemon"]["version"] == __version__
     found["daemon"]["version"] = version
-    [(told, hint)] = status_view.troubles(found)
-    assert told == f"the running daemon is envsync {named}, this is {__version__}"
-    assert "systemctl restart envsync@USER" in hint
+    [trouble] = status_view.troubles(found)
+    assert trouble.message == f"the running daemon is envsync {named}, this is {__version__}"
+    assert "systemctl restart envsync@USER" in trouble.hint
 
 
 def test_status_without_a_daemon_compares_no_version() -> None:
@@ -182,8 +176,8 @@ def test_verbose_shows_what_is_in_the_way() -> None:
     error = _error("2 processes use it", details=["41  python", "42  bash"])
     found = shown(ServerRow("myenv", "s", WAITING, error=error))
     line = "myenv on s: 2 processes use it"
-    assert list(status_view.reasons(found, 80)) == [line]
-    assert list(status_view.reasons(found, 80, verbose=True)) == [
+    assert below_the_table(found, 80) == [line]
+    assert below_the_table(found, 80, verbose=True) == [
         line,
         "  41  python",
         "  42  bash",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import shutil
 import sys
 import time
@@ -39,8 +38,7 @@ def status(invocation: Invocation, watch: bool) -> None:
     document = _document(invocation)
     invocation.result = dict(document)
     if terminal.is_interactive:
-        columns = shutil.get_terminal_size().columns
-        show(terminal, document, columns, verbose=invocation.verbose)
+        terminal.drawn(_lines(invocation, document, is_styled=terminal.is_styled))
     else:
         _print(terminal, document, verbose=invocation.verbose)
 
@@ -49,7 +47,7 @@ def _watch(invocation: Invocation) -> None:
     try:
         with Screen(sys.stdout) as screen:
             while True:
-                screen.show(_lines(_document(invocation), invocation))
+                screen.show(_lines(invocation, _document(invocation)))
                 time.sleep(REFRESH_SECONDS)
     except Stopped:
         raise
@@ -103,37 +101,16 @@ def _answered(invocation: Invocation) -> StatusDocument:
     return document(state, {}, facts)
 
 
-class _Drawn(io.StringIO):
-    """What a terminal would show."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def _lines(document: StatusDocument, invocation: Invocation) -> list[str]:
-    """Return the lines for a screen; those of the table may still be wider than it."""
-    drawn, columns = _Drawn(), shutil.get_terminal_size().columns
-    environ = {"COLUMNS": str(columns), "NO_COLOR": "1"}
-    terminal = Terminal(drawn, drawn, environ, config=invocation.given_config)
-    show(terminal, document, columns, verbose=invocation.verbose)
-    return drawn.getvalue().splitlines()
-
-
-def show(
-    terminal: Terminal, document: StatusDocument, columns: int, *, verbose: bool = False
-) -> None:
-    """Print the table, whose rows are never folded, and below it the reasons and hints."""
-    whereabouts = list(status_view.whereabouts(document))
-    rows = [row[:-1] for row in status_view.rows(document)]
-    reasons = list(status_view.reasons(document, columns, verbose=verbose))
-    for line in whereabouts:
-        terminal.say(line)
-    if rows:
-        terminal.table(status_view.TITLES, rows)
-    if reasons and (whereabouts or rows):
-        terminal.say()
-    for line in reasons:
-        terminal.say(line)
+def _lines(
+    invocation: Invocation, document: StatusDocument, *, is_styled: bool = False
+) -> list[str]:
+    return status_view.lines(
+        document,
+        shutil.get_terminal_size().columns,
+        config=invocation.given_config,
+        verbose=invocation.verbose,
+        is_styled=is_styled,
+    )
 
 
 def _print(terminal: Terminal, document: StatusDocument, *, verbose: bool) -> None:
@@ -143,15 +120,16 @@ def _print(terminal: Terminal, document: StatusDocument, *, verbose: bool) -> No
     rows = status_view.rows(document)
     if rows:
         terminal.table((*status_view.TITLES, ""), rows)
-    for text, hint in status_view.troubles(document):
-        terminal.warning(text)
-        terminal.hint(hint)
-    for where, lines in status_view.details(document).items() if verbose else ():
-        for line in lines:
-            terminal.note(f"{where}: {line}")
     alike: dict[str, list[str]] = {}
-    for where, hint in status_view.hints(document).items():
-        alike.setdefault(hint, []).append(where)
+    for trouble in status_view.troubles(document):
+        if not trouble.where:
+            terminal.warning(trouble.message)
+            terminal.hint(trouble.hint)
+            continue
+        for line in trouble.details if verbose else ():
+            terminal.note(f"{trouble.where}: {line}")
+        if trouble.hint:
+            alike.setdefault(trouble.hint, []).append(trouble.where)
     for hint, places in alike.items():
         terminal.note(listed(places))
         terminal.hint(hint)

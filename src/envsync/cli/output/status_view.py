@@ -5,10 +5,12 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from envsync import __version__
 from envsync.cli.output.wording import age, duration, moment
+from envsync.hint_commands import with_config
+from envsync.texts.redaction import escaped
 
 TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
 _WIDTH_MIN = 40
@@ -18,6 +20,54 @@ _RESTART = (
 )
 
 StatusDocument = Mapping[str, Any]
+
+
+class Trouble(NamedTuple):
+    """What is wrong on a server, or with the daemon or a source; `where` is then ""."""
+
+    where: str
+    message: str
+    details: Sequence[str] = ()
+    hint: str = ""
+
+
+def lines(
+    document: StatusDocument,
+    columns: int,
+    *,
+    config: str = "",
+    verbose: bool = False,
+    is_styled: bool = False,
+) -> list[str]:
+    """Return what a terminal shows, escaped; text is folded, rows of the table never are.
+
+    `config` is the inventory that `--config` named.
+    """
+    from envsync.cli.output.table import Table
+
+    width = max(columns, _WIDTH_MIN)
+    drawn: list[str] = []
+    for line in whereabouts(document, config):
+        drawn += _folded(line, width, then="  ")
+    shown = [[escaped(cell) for cell in row[:-1]] for row in rows(document)]
+    if shown:
+        table, _ = Table(TITLES, shown, is_styled=is_styled).lines(columns)
+        drawn += table
+    found = list(troubles(document))
+    if found and drawn:
+        drawn.append("")
+    for trouble in found:
+        where = f"{trouble.where}: " if trouble.where else ""
+        drawn += _folded(f"{where}{trouble.message}", width, then="  ")
+        drawn += (f"  {escaped(line)}" for line in trouble.details if verbose)
+        drawn += _folded(trouble.hint, width, first="  → ", then="    ")
+    return drawn
+
+
+def _folded(text: str, width: int, *, first: str = "", then: str) -> list[str]:
+    return textwrap.wrap(
+        escaped(text), width, initial_indent=first, subsequent_indent=then, break_on_hyphens=False
+    )
 
 
 def rows(document: StatusDocument) -> list[tuple[str, ...]]:
@@ -33,6 +83,7 @@ def rows(document: StatusDocument) -> list[tuple[str, ...]]:
 def _row(source: StatusDocument, server: StatusDocument, *, is_running: bool) -> tuple[str, ...]:
     from envsync.tree.revision import short
 
+    error = server["error"]
     return (
         source["environment"],
         server["server"],
@@ -40,7 +91,7 @@ def _row(source: StatusDocument, server: StatusDocument, *, is_running: bool) ->
         server["state"],
         age(server["since_seconds"]),
         _next_try(server, source, is_running=is_running),
-        _why(server),
+        "" if error is None else error["message"],
     )
 
 
@@ -60,91 +111,50 @@ def _next_try(server: StatusDocument, source: StatusDocument, *, is_running: boo
     return f"in {seconds} s" if seconds < 100 else f"in {duration(seconds)}"
 
 
-def _why(server: StatusDocument) -> str:
-    error = server["error"]
-    return "" if error is None else str(error["message"])
-
-
-def whereabouts(document: StatusDocument) -> Iterator[str]:
+def whereabouts(document: StatusDocument, config: str = "") -> Iterator[str]:
     """Yield a line if no daemon runs, or if it has nothing to do."""
     daemon, sources = document["daemon"], document["environments"]
     if not daemon["running"]:
         known = "; this is what the last one knew" if sources else ""
-        why = daemon["service_trouble"] or "start one: envsync daemon"
+        start = with_config("start one: envsync daemon", config)
+        why = daemon["service_trouble"] or start
         yield f"no daemon runs here ({why}){known}"
     elif not sources:
         yield (f"nothing is kept in step: {daemon['inventory']} has no environment with "
                "`watch: true` and `push_to:` whose source is this machine")  # fmt: skip
 
 
-def troubles(document: StatusDocument) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the daemon or a source, each with a hint or ""."""
-    daemon = document["daemon"]
+def troubles(document: StatusDocument) -> Iterator[Trouble]:
+    """Yield what is wrong with the daemon, then with sources, then on servers.
+
+    A server has a hint if a person may have to correct something. It may be tried again all the
+    same: one that is off needs no correction, but a key that it refuses does.
+    """
+    yield from _of_daemon(document["daemon"])
+    for source in document["environments"]:
+        name, error, checked = source["environment"], source["error"], source["checked_seconds"]
+        if error is not None:
+            last = f" (last at rest {moment(checked)})" if checked else ""
+            yield Trouble("", f"{name}: {error['message']}{last}", hint=error["hint"])
+        if source["polled"]:
+            yield Trouble("", f"{name} is checked every 10 s: {source['polled']}")
+    for source in document["environments"]:
+        for server in source["servers"]:
+            if (error := server["error"]) is not None:
+                where = f"{source['environment']} on {server['server']}"
+                may_need = server["state"] in ("halted", "held", "retrying")
+                hint = error["hint"] if may_need else ""
+                yield Trouble(where, error["message"], error["details"], hint)
+
+
+def _of_daemon(daemon: StatusDocument) -> Iterator[Trouble]:
     if daemon["running"] and daemon["version"] != __version__:
         version = daemon["version"] or "of an older version"
-        yield f"the running daemon is envsync {version}, this is {__version__}", _RESTART
+        told = f"the running daemon is envsync {version}, this is {__version__}"
+        yield Trouble("", told, hint=_RESTART)
     refused = daemon["inventory_error"]
     if refused is not None:
         details = "; ".join([refused["message"], *refused["details"]])
-        yield f"the inventory is refused, the old one stays in use: {details}", ""
+        yield Trouble("", f"the inventory is refused, the old one stays in use: {details}")
     if daemon["trouble"]:
-        yield f"the daemon cannot save its state: {daemon['trouble']}", ""
-    for source in document["environments"]:
-        if source["error"] is not None:
-            checked = source["checked_seconds"]
-            last = f" (last at rest {moment(checked)})" if checked else ""
-            message = f"{source['environment']}: {source['error']['message']}{last}"
-            yield message, str(source["error"]["hint"])
-        if source["polled"]:
-            yield f"{source['environment']} is checked every 10 s: {source['polled']}", ""
-
-
-def hints(document: StatusDocument) -> dict[str, str]:
-    """Return the hints for what a person may have to correct, by environment and server.
-
-    Servers that are tried again are included: one that is off needs no correction, but a key that
-    it refuses does.
-    """
-    return {
-        f"{source['environment']} on {server['server']}": str(server["error"]["hint"])
-        for source in document["environments"]
-        for server in source["servers"]
-        if server["error"] is not None
-        and server["state"] in ("halted", "held", "retrying")
-        and server["error"]["hint"]
-    }
-
-
-def details(document: StatusDocument) -> dict[str, Sequence[str]]:
-    """Return the details of errors, such as processes in the way, by environment and server."""
-    return {
-        f"{source['environment']} on {server['server']}": server["error"]["details"]
-        for source in document["environments"]
-        for server in source["servers"]
-        if server["error"] is not None and server["error"]["details"]
-    }
-
-
-def reasons(document: StatusDocument, width: int, *, verbose: bool = False) -> Iterator[str]:
-    """Yield the lines below the table, for a terminal of `width` columns."""
-    width = max(width, _WIDTH_MIN)
-    ways_out, more = hints(document), details(document) if verbose else {}
-    entries: list[tuple[str, Sequence[str], str]] = [
-        (text, (), hint) for text, hint in troubles(document)
-    ]
-    for source in document["environments"]:
-        for server in source["servers"]:
-            if _why(server):
-                where = f"{source['environment']} on {server['server']}"
-                text = f"{where}: {_why(server)}"
-                entries.append((text, more.get(where, ()), ways_out.get(where, "")))
-    for text, lines, hint in entries:
-        yield from textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
-        yield from (f"  {line}" for line in lines)
-        yield from textwrap.wrap(
-            hint,
-            width,
-            initial_indent="  → ",
-            subsequent_indent="    ",
-            break_on_hyphens=False,
-        )
+        yield Trouble("", f"the daemon cannot save its state: {daemon['trouble']}")

@@ -84,6 +84,11 @@ class Terminal:
         """Whether a person watches stdout, on a terminal whose lines can be rewritten."""
         return not self._quiet and self._can_move and self._stdout.isatty()
 
+    @property
+    def is_styled(self) -> bool:
+        """Whether stdout is a terminal that shows bold letters and colours."""
+        return self._has_colour and self._stdout.isatty()
+
     def say(self, line: str = "") -> None:
         """Print a line of the answer."""
         if not self._quiet:
@@ -167,15 +172,19 @@ class Terminal:
             return
         from envsync.cli.output.table import Table
 
-        is_styled = self._has_colour and self._stdout.isatty()
         cells = [[escaped(cell) for cell in row] for row in rows]
-        table = Table(titles, cells, right, is_styled=is_styled)
+        table = Table(titles, cells, right, is_styled=self.is_styled)
         columns = self._columns(self._stdout)
         lines, left_out = table.lines(columns, turns=turns, optional=optional)
         if left_out:
             lines.append(self._folded(f"left out here: {', '.join(left_out)}", self._stdout))
-        self._stdout.write("".join(f"{line}\n" for line in lines))
-        self._stdout.flush()  # so that in a common file, later lines of stderr come after it
+        self.drawn(lines)
+
+    def drawn(self, lines: Sequence[str]) -> None:
+        """Print lines as they are: escaped and styled already, and not folded."""
+        if not self._quiet:
+            self._stdout.write("".join(f"{line}\n" for line in lines))
+            self._stdout.flush()  # so that in a common file, later lines of stderr come after it
 
     def live_console(self) -> Console:
         """Return a console for progress lines on stdout; from now on, other lines go above them."""
