@@ -14,6 +14,9 @@ _TO_COPY = re.compile(
     rf"(?:^|(?<=`)|(?<=[→>:] )|(?<=sudo ))envsync (?=(?:{'|'.join(_COMMANDS)})\b)"
 )
 
+_ADVICE = ("hint", "warnings", "complaints.command")
+"""The keys of a JSON document whose texts say what to do; a complaint is one of `doctor`."""
+
 
 def command_line(*words: str) -> str:
     """Return an `envsync` command line quoted for a shell, such as `envsync gc 'gpu[03-08]'`."""
@@ -41,12 +44,16 @@ def with_config(text: str, config: str) -> str:
     return _TO_COPY.sub(lambda _: f"envsync --config {shlex.quote(config)} ", text)
 
 
-def json_with_config(value: Any, config: str) -> Any:
-    """Return a JSON-ready value in which every text is as `with_config` returns it."""
+def json_with_config(value: Any, config: str, key: str = "") -> Any:
+    """Return a JSON-ready value with `--config` in the commands of its advice, and only there.
+
+    Any other text may come from elsewhere, such as the command line of somebody's process.
+    """
     if isinstance(value, str):
-        return with_config(value, config)
+        return with_config(value, config) if key in _ADVICE else value
     if isinstance(value, (list, tuple)):
-        return [json_with_config(part, config) for part in value]
+        return [json_with_config(part, config, key) for part in value]
     if isinstance(value, dict):
-        return {key: json_with_config(part, config) for key, part in value.items()}
+        within = f"{key}." if key == "complaints" else ""
+        return {name: json_with_config(part, config, within + name) for name, part in value.items()}
     return value

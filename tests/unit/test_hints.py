@@ -26,7 +26,13 @@ from envsync.errors import (
     all_errors,
     error_from_json,
 )
-from envsync.hint_commands import command_line, published_diff, what_there_is, with_config
+from envsync.hint_commands import (
+    command_line,
+    json_with_config,
+    published_diff,
+    what_there_is,
+    with_config,
+)
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.target_end import TargetEnd
 from tests.streamed import nodes
@@ -182,6 +188,22 @@ def test_an_inventory_that_was_given_is_named_in_every_command() -> None:
         shown = with_config(f"envsync {name}", "my lab.yaml")
         assert shown == f"envsync --config 'my lab.yaml' {name}"
         assert with_config(shown, "other.yaml") == shown
+
+
+def test_an_inventory_is_named_in_advice_and_not_in_data() -> None:
+    """A foreign process, a path or a server's message may read like a command to copy."""
+    command, complete = "envsync push myenv s", "envsync --config lab.yaml push myenv s"
+    data = {
+        "error": {"message": command, "details": [command]},
+        "in_use": [{"pid": 7, "command": command}],
+    }
+    advice = {"hint": command, "warnings": [command], "complaints": [{"command": command}]}
+    assert json_with_config({**data, "servers": [advice]}, "lab.yaml") == {
+        **data,
+        "servers": [
+            {"hint": complete, "warnings": [complete], "complaints": [{"command": complete}]}
+        ],
+    }
 
 
 @pytest.mark.parametrize(

@@ -229,15 +229,24 @@ def test_a_number_and_its_unit_stay_together(columns: int) -> None:
     assert "\xa0" not in out.getvalue()
 
 
+def test_a_process_that_is_told_of_has_the_command_line_that_it_has() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    terminal = Terminal(out, err, {}, config="lab.yaml")
+    terminal.say("  in use by process 7: envsync push myenv server2")
+    terminal.error(EnvsyncError("2 processes use it", details=["7: envsync push myenv server2"]))
+    assert "--config" not in out.getvalue() + err.getvalue()
+
+
 def test_commands_to_be_copied_name_the_inventory_that_was_given() -> None:
     out, err = io.StringIO(), io.StringIO()
     terminal = Terminal(out, err, {}, config="my lab.yaml")
     terminal.error(EnvsyncError("it differs", hint="envsync push myenv server2 --overwrite"))
-    terminal.say("kept until `envsync gc server2`; another envsync push goes on")
-    terminal.note("  → envsync doctor server2")
+    terminal.warning("it ends soon: envsync daemon install")
+    kept = terminal.copyable("kept until `envsync gc server2`; another envsync push goes on")
+    terminal.say(kept)
     assert err.getvalue() == (
         "envsync: it differs\n  → envsync --config 'my lab.yaml' push myenv server2 --overwrite\n"
-        "envsync:   → envsync --config 'my lab.yaml' doctor server2\n"
+        "warning: it ends soon: envsync --config 'my lab.yaml' daemon install\n"
     )
     assert out.getvalue() == (
         "kept until `envsync --config 'my lab.yaml' gc server2`; another envsync push goes on\n"

@@ -12,7 +12,7 @@ from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.in_order import InOrder, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.terminal import listed
+from envsync.cli.output.terminal import Terminal, listed
 from envsync.cli.output.wording import count, offset
 from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
 from envsync.texts.sizes import size
@@ -54,8 +54,7 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     errors, remarks = errors_and_remarks(
         [(examination, _complaints(examination)) for examination in examinations]
     )
-    for line in _remark_lines(remarks):
-        terminal.say(line)
+    _show_remarks(terminal, remarks)
     if not errors and not remarks:
         terminal.say(f"no problems on {count(len(examinations), 'server')}")
     _raise(invocation, errors, len(examinations))
@@ -158,16 +157,16 @@ def errors_and_remarks(
     return errors, remarks
 
 
-def _remark_lines(remarks: Sequence[tuple[str, Complaint]]) -> Iterator[str]:
-    """Yield each distinct complaint once, with its servers and the first one's command."""
+def _show_remarks(terminal: Terminal, remarks: Sequence[tuple[str, Complaint]]) -> None:
+    """Print each distinct complaint once, with its servers and the first one's command."""
     servers: dict[str, list[str]] = {}
     commands: dict[str, str] = {}
     for server, complaint in remarks:
         servers.setdefault(complaint.what, []).append(server)
         commands.setdefault(complaint.what, complaint.command)
     for what, command in commands.items():
-        yield f"{listed(servers[what])}: {what}"
-        yield f"  → {command}"
+        terminal.say(f"{listed(servers[what])}: {what}")
+        terminal.say(terminal.copyable(f"  → {command}"))
 
 
 def _raise(invocation: Invocation, errors: Sequence[EnvsyncError], servers: int) -> None:

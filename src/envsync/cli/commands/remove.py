@@ -76,7 +76,7 @@ def remove(
         outcomes = ask_servers(invocation, "remove", places, ask, _document, _refusal)
     for outcome in outcomes:
         for line in _lines(removal, outcome):
-            invocation.terminal.say(line)
+            invocation.terminal.say(invocation.terminal.copyable(line))
     raise_failures(invocation.terminal, outcomes)
 
 

@@ -15,7 +15,7 @@ from envsync.cli.invocation.stop_signals import Stopped
 from envsync.cli.output import status_view
 from envsync.cli.output.screen import Screen
 from envsync.cli.output.status_view import StatusDocument
-from envsync.cli.output.terminal import Terminal, listed
+from envsync.cli.output.terminal import listed
 from envsync.errors import InventoryError
 from envsync.hint_commands import json_with_config
 
@@ -40,7 +40,7 @@ def status(invocation: Invocation, watch: bool) -> None:
     if terminal.is_interactive:
         terminal.drawn(_lines(invocation, document, is_styled=terminal.is_styled))
     else:
-        _print(terminal, document, verbose=invocation.verbose)
+        _print(invocation, document)
 
 
 def _watch(invocation: Invocation) -> None:
@@ -113,9 +113,10 @@ def _lines(
     )
 
 
-def _print(terminal: Terminal, document: StatusDocument, *, verbose: bool) -> None:
+def _print(invocation: Invocation, document: StatusDocument) -> None:
     """Print for a pipe: one line for each row, with the reason at its end; each hint once."""
-    for line in status_view.whereabouts(document):
+    terminal = invocation.terminal
+    for line in status_view.whereabouts(document, invocation.given_config):
         terminal.note(line)
     rows = status_view.rows(document)
     if rows:
@@ -126,7 +127,7 @@ def _print(terminal: Terminal, document: StatusDocument, *, verbose: bool) -> No
             terminal.warning(trouble.message)
             terminal.hint(trouble.hint)
             continue
-        for line in trouble.details if verbose else ():
+        for line in trouble.details if invocation.verbose else ():
             terminal.note(f"{trouble.where}: {line}")
         if trouble.hint:
             alike.setdefault(trouble.hint, []).append(trouble.where)

@@ -52,7 +52,8 @@ def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
     names = _ask(invocation, "sync", environments)
     for sign in (invocation.result or {})["accepted"]:
         invocation.terminal.warning(f"accepted as it is: {sign}")
-    invocation.terminal.say(f"requested: {', '.join(names)}; `envsync status` shows the result")
+    shown = invocation.terminal.copyable("`envsync status` shows the result")
+    invocation.terminal.say(f"requested: {', '.join(names)}; {shown}")
 
 
 def _ask(invocation: Invocation, verb: str, environments: tuple[str, ...]) -> list[str]:

@@ -57,8 +57,8 @@ def _without_name(error: EnvsyncError) -> str:
 class Terminal:
     """stdout and stderr of one run; a quiet one (`--json`) prints nothing.
 
-    `config` is the inventory that `--config` named, or "". Commands that are printed to be copied
-    then have the same `--config`.
+    `config` is the inventory that `--config` named, or "". Commands in warnings and hints then
+    have the same `--config`; in other lines, the caller sees to that with `copyable`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Terminal:
     def say(self, line: str = "") -> None:
         """Print a line of the answer."""
         if not self._quiet:
-            shown = self._folded(escaped(self._copyable(line)), self._stdout)
+            shown = self._folded(escaped(line), self._stdout)
             if self._console is not None:
                 self._console.print(shown, markup=False, soft_wrap=True)
                 return
@@ -102,12 +102,11 @@ class Terminal:
     def note(self, line: str) -> None:
         """Print a line that is not part of the answer."""
         if not self._quiet:
-            shown = escaped(self._copyable(line))
-            self._stderr.write(self._folded(f"envsync: {shown}", self._stderr) + "\n")
+            self._stderr.write(self._folded(f"envsync: {escaped(line)}", self._stderr) + "\n")
 
     def warning(self, text: str) -> None:
         if not self._quiet:
-            shown = escaped(self._copyable(text))
+            shown = escaped(self.copyable(text))
             shown = self._folded(f"warning: {shown}", self._stderr)
             head, rest = shown[: len("warning:")], shown[len("warning:") :]
             self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
@@ -115,9 +114,10 @@ class Terminal:
     def hint(self, text: str) -> None:
         """Print what to do about what was told before it; not folded, because it is copied."""
         if text and not self._quiet:
-            self._stderr.write(f"  → {_shortened(self._copyable(text))}\n")
+            self._stderr.write(f"  → {_shortened(self.copyable(text))}\n")
 
-    def _copyable(self, line: str) -> str:
+    def copyable(self, line: str) -> str:
+        """Return a line with the `--config` that was given in the commands that it shows."""
         return with_config(line, self._config)
 
     def errors(self, errors: Sequence[EnvsyncError]) -> None:
@@ -144,13 +144,11 @@ class Terminal:
             return
         names = listed(servers)
         where = f"{escaped(names)}: " if names else ""
-        message = self._folded(
-            f"envsync: {where}{_shortened(self._copyable(_without_name(error)))}", self._stderr
-        )
+        message = self._folded(f"envsync: {where}{_shortened(_without_name(error))}", self._stderr)
         head, rest = message[: len("envsync:")], message[len("envsync:") :]
         lines = [f"{self._styled(head, 'red')}{rest}"]
         lines += [
-            self._folded(f"  {_shortened(self._copyable(detail))}", self._stderr)
+            self._folded(f"  {_shortened(detail)}", self._stderr)
             for detail in error.details[:DETAILS_SHOWN]
         ]
         if len(error.details) > DETAILS_SHOWN:

@@ -256,7 +256,7 @@ def _conclude(invocation: Invocation, error: EnvsyncError | Interruption | None)
         if invocation.command or error is not None:  # --help and --version print their own output
             invocation.print_document(status, None if error is None else error.to_json())
     elif isinstance(error, Interruption):
-        invocation.terminal.note(error.message)
+        invocation.terminal.note(invocation.terminal.copyable(error.message))
     elif error is not None:
         invocation.terminal.error(error)
     sys.stdout.flush()
