@@ -8,54 +8,29 @@ from envsync import __version__
 from envsync.cli.invocation.lazy_group import LazyCommand, LazyGroup
 from envsync.cli.invocation.options import config_option, json_option, verbose_option
 
+_SUMMARIES = {
+    "push": "Bring an environment to other servers.",
+    "pull": "Bring an environment of another server here.",
+    "pack": "Pack an environment into a file.",
+    "unpack": "Bring an environment from an archive to servers.",
+    "diff": "Show how an environment differs on a server.",
+    "verify": "Check every byte on a server against what was published.",
+    "list": "Show which environments are on which server.",
+    "history": "Show what was published, and by whom.",
+    "rollback": "Put the previous version back.",
+    "remove": "Remove an environment from servers.",
+    "gc": "Free disk space that is no longer needed.",
+    "bootstrap": "Give a new server conda and its environments.",
+    "doctor": "Find problems on servers, and how to solve them.",
+    "daemon": "Push environments after each change.",
+    "status": "Show what the daemon keeps in step.",
+    "config": "Check or find the inventory file.",
+    "demo": "Try envsync on two throwaway servers on this machine.",
+}
+_FUNCTIONS = {"list": "list_"}  # others have the name of their command
 COMMANDS = {
-    "push": LazyCommand("envsync.cli.commands.push:push", "Bring an environment to other servers."),
-    "pull": LazyCommand(
-        "envsync.cli.commands.pull:pull", "Bring an environment of another server here."
-    ),
-    "pack": LazyCommand("envsync.cli.commands.pack:pack", "Pack an environment into a file."),
-    "unpack": LazyCommand(
-        "envsync.cli.commands.unpack:unpack", "Bring an environment from an archive to servers."
-    ),
-    "diff": LazyCommand(
-        "envsync.cli.commands.diff:diff", "Show how an environment differs on a server."
-    ),
-    "verify": LazyCommand(
-        "envsync.cli.commands.verify:verify",
-        "Check every byte on a server against what was published.",
-    ),
-    "list": LazyCommand(
-        "envsync.cli.commands.list:list_", "Show which environments are on which server."
-    ),
-    "history": LazyCommand(
-        "envsync.cli.commands.history:history", "Show what was published, and by whom."
-    ),
-    "rollback": LazyCommand(
-        "envsync.cli.commands.rollback:rollback", "Put the previous version back."
-    ),
-    "remove": LazyCommand(
-        "envsync.cli.commands.remove:remove", "Remove an environment from servers."
-    ),
-    "gc": LazyCommand("envsync.cli.commands.gc:gc", "Free disk space that is no longer needed."),
-    "bootstrap": LazyCommand(
-        "envsync.cli.commands.bootstrap:bootstrap", "Give a new server conda and its environments."
-    ),
-    "doctor": LazyCommand(
-        "envsync.cli.commands.doctor:doctor", "Find problems on servers, and how to solve them."
-    ),
-    "daemon": LazyCommand(
-        "envsync.cli.commands.daemon:daemon", "Push environments after each change."
-    ),
-    "status": LazyCommand(
-        "envsync.cli.commands.status:status", "Show what the daemon keeps in step."
-    ),
-    "config": LazyCommand(
-        "envsync.cli.commands.config:config", "Check or find the inventory file."
-    ),
-    "demo": LazyCommand(
-        "envsync.cli.commands.demo:demo",
-        "Try envsync on two throwaway servers on this machine.",
-    ),
+    name: LazyCommand(f"envsync.cli.commands.{name}:{_FUNCTIONS.get(name, name)}", summary)
+    for name, summary in _SUMMARIES.items()
 }
 
 
