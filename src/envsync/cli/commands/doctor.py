@@ -14,7 +14,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.output.terminal import Terminal, listed
 from envsync.cli.output.wording import count, offset
-from envsync.errors import EnvsyncError, PreflightRefused, SomeServersFailed
+from envsync.errors import EnvsyncError, PreflightRefused
 from envsync.texts.sizes import size
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from envsync.push.queries.examination import Examination
     from envsync.push.request.places import Place
     from envsync.push.server_pool import Answered
+
+    Examined = tuple[Examination, Sequence[Complaint]]
 
 TITLES = (
     "SERVER", "REACHED", "KEY", "PREFIX", "PYTHON", "RSYNC", "ZSTD", "CONDA", "NOISE",
@@ -44,48 +46,43 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
     site = invocation.site()
     places = site.places_or_all(servers)
     known = servers_in(invocation, places, _document)
-    examinations = _examined(invocation, site, places, known)
+    examined = _examined(invocation, site, places, known)
+    examinations = [examination for examination, _ in examined]
     terminal = invocation.terminal
     rows = [_row(examination) for examination in examinations]
     terminal.table(TITLES, rows, right="FREE CLOCK", turns=True)
     if invocation.verbose:
         for line in _environment_lines(examinations):
             terminal.say(line)
-    errors, remarks = errors_and_remarks(
-        [(examination, _complaints(examination)) for examination in examinations]
-    )
+    errors, remarks = errors_and_remarks(examined)
     _show_remarks(terminal, remarks)
     if not errors and not remarks:
         terminal.say(f"no problems on {count(len(examinations), 'server')}")
-    _raise(invocation, errors, len(examinations))
+    terminal.raise_all(errors, len(examined), "servers cannot be pushed to")
 
 
 def _examined(
-    invocation: Invocation, site: Site, places: Sequence[Place], known: InOrder[Examination]
-) -> list[Examination]:
+    invocation: Invocation, site: Site, places: Sequence[Place], known: InOrder[Examined]
+) -> list[Examined]:
+    from envsync.agent.server.machine import platform_facts
     from envsync.cli.invocation.asking import environments_at, progress_lines
+    from envsync.push.queries.diagnosis import complaints
     from envsync.push.queries.examination import examine
     from envsync.push.queries.servers import for_each_place
     from envsync.push.steps.report import ServerProgress
 
     with progress_lines(invocation.terminal, places) as (show, forget):
 
-        def visit(place: Place, _: Answered) -> Examination:
+        def visit(place: Place, _: Answered) -> Examined:
             show(ServerProgress(place.server, "examine"))
             publishers = site.inventory.publishers(place.server)
             examination = examine(place, environments_at(site, place), publishers)
-            known.add(place.server, examination)
-            return examination
+            examined = (examination, complaints(examination, platform_facts()))
+            known.add(place.server, examined)
+            return examined
 
         outcomes = for_each_place(places, visit, lambda outcome: forget(outcome.server))
     return [outcome.answer() for outcome in outcomes]
-
-
-def _complaints(examination: Examination) -> tuple[Complaint, ...]:
-    from envsync.agent.server.machine import platform_facts
-    from envsync.push.queries.diagnosis import complaints
-
-    return complaints(examination, platform_facts())
 
 
 def _row(examination: Examination) -> tuple[str, ...]:
@@ -139,7 +136,7 @@ def _environment_lines(examinations: Sequence[Examination]) -> Iterator[str]:
 
 
 def errors_and_remarks(
-    examined: Iterable[tuple[Examination, Sequence[Complaint]]],
+    examined: Iterable[Examined],
 ) -> tuple[list[EnvsyncError], list[tuple[str, Complaint]]]:
     """Return an error for each server that cannot be pushed to, and all other complaints.
 
@@ -169,17 +166,8 @@ def _show_remarks(terminal: Terminal, remarks: Sequence[tuple[str, Complaint]]) 
         terminal.say(terminal.copyable(f"  → {command}"))
 
 
-def _raise(invocation: Invocation, errors: Sequence[EnvsyncError], servers: int) -> None:
-    """Raise the error of the only server; for several, show each and raise one with the count."""
-    if not errors:
-        return
-    if servers == 1:
-        raise errors[0]
-    invocation.terminal.errors(errors)
-    raise SomeServersFailed(f"{len(errors)} of {servers} servers cannot be pushed to")
-
-
-def _document(examination: Examination) -> dict[str, Any]:
+def _document(examined: Examined) -> dict[str, Any]:
+    examination, complaints = examined
     health = examination.health
     return {
         "server": examination.server,
@@ -198,6 +186,6 @@ def _document(examination: Examination) -> dict[str, Any]:
         "place": None if health is None else to_json(health.prefix),
         "tools": [] if health is None else to_json(health.tools),
         "environments": [] if health is None else to_json(health.environments),
-        "complaints": [complaint._asdict() for complaint in _complaints(examination)],
+        "complaints": [complaint._asdict() for complaint in complaints],
         "error": None if examination.error is None else examination.error.to_json(),
     }

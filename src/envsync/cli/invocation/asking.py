@@ -14,7 +14,7 @@ from envsync.cli.invocation.in_order import ServerDocument, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.site import Site
 from envsync.cli.output.terminal import Terminal
-from envsync.errors import EnvsyncError, SomeServersFailed
+from envsync.errors import EnvsyncError
 from envsync.push.ends.end import End, open_end
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.queries.servers import Outcome, for_each_server
@@ -105,11 +105,6 @@ def target_again(site: Site, environment: str, place: Place) -> Iterator[TargetE
 
 
 def raise_failures(terminal: Terminal, outcomes: Sequence[Outcome[Any]]) -> None:
-    """Raise the error of the only server; for several, show each and raise one with the count."""
+    """Raise what went wrong, if anything; see `Terminal.raise_all`."""
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    if not errors:
-        return
-    if len(outcomes) == 1:
-        raise errors[0]
-    terminal.errors(errors)
-    raise SomeServersFailed(f"{len(errors)} of {len(outcomes)} servers failed")
+    terminal.raise_all(errors, len(outcomes))

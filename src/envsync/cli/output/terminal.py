@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from envsync.errors import EnvsyncError, SomeServersFailed
 from envsync.hint_commands import with_config
 from envsync.texts.redaction import escaped, redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from envsync.errors import EnvsyncError
 
 NAMES_SHOWN = 8
 DETAILS_SHOWN = 50
@@ -138,6 +137,19 @@ class Terminal:
         """Print `envsync: server2: what happened`, the details indented, and the hint."""
         self._error(error, [error.server] if error.server else [])
         self.hint(error.hint)
+
+    def raise_all(
+        self, errors: Sequence[EnvsyncError], of: int, what: str = "servers failed"
+    ) -> None:
+        """Raise the error of the only server; of several, print each and raise one with the count.
+
+        `of` is the number of servers, including those without an error.
+        """
+        if errors and of == 1:
+            raise errors[0]
+        if errors:
+            self.errors(errors)
+            raise SomeServersFailed(f"{len(errors)} of {of} {what}")
 
     def _error(self, error: EnvsyncError, servers: Sequence[str]) -> None:
         if self._quiet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from envsync.cli.invocation.in_order import InOrder, OnKnown, ServerDocument
 from envsync.cli.invocation.running_daemon import tell_daemon_after
-from envsync.errors import EnvsyncError, NotFound, SomeServersFailed, SourceRefused, SourceShrunk
+from envsync.errors import EnvsyncError, NotFound, SourceRefused, SourceShrunk
 
 if TYPE_CHECKING:
     from envsync.cli.invocation.invocation import Invocation
@@ -94,18 +94,12 @@ def _errors(reports: Sequence[PushReport]) -> list[EnvsyncError]:
 
 def _raise_failures(invocation: Invocation, reports: Sequence[PushReport], source: str) -> None:
     errors = _errors(reports)
-    if not errors:
-        return
-    if len(reports) == 1:
-        if _is_about_source(errors[0]):
-            errors[0].server = source
-        raise errors[0]
-    common = _common_error(errors)
-    if common is not None and len(errors) == len(reports):
-        common.server = source
-        raise common
-    invocation.terminal.errors(errors)
-    raise SomeServersFailed(f"{len(errors)} of {len(reports)} servers failed")
+    if errors and len(errors) == len(reports):
+        common = _common_error(errors)
+        if common is not None:
+            common.server = source
+            raise common
+    invocation.terminal.raise_all(errors, len(reports))
 
 
 def _is_about_source(error: EnvsyncError) -> bool:
@@ -119,6 +113,7 @@ def _is_about_source(error: EnvsyncError) -> bool:
 def _common_error(errors: Sequence[EnvsyncError]) -> EnvsyncError | None:
     """Return the error if it is about the source and all of `errors` are the same, else None."""
     first = errors[0]
-    about_source = _is_about_source(first) or isinstance(first, NotFound)
+    # What is missing for several servers alike is missing at the source.
+    about_source = _is_about_source(first) or (len(errors) > 1 and isinstance(first, NotFound))
     alike = {(error.code, error.message, error.details) for error in errors}
     return first if about_source and len(alike) == 1 else None
