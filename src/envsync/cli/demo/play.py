@@ -6,15 +6,17 @@ import contextlib
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
 from envsync.cli.demo import environment as demo_environment
 from envsync.cli.demo.machines import Machine
-from envsync.cli.demo.narration import Narration
 from envsync.cli.demo.stage import Stage, require_environment, stage
 from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.output.terminal import Terminal
 from envsync.cli.output.wording import count, duration
 from envsync.errors import EnvsyncError, SomeServersFailed
 from envsync.hint_commands import command_line
@@ -27,7 +29,7 @@ def play(invocation: Invocation, users: Path | None) -> None:
     if users is not None:
         users = require_environment(users)
     terminal = invocation.terminal
-    narration = Narration(terminal, is_coloured=not invocation.environ.get("NO_COLOR"))
+    narration = _Narration(terminal, is_coloured=not invocation.environ.get("NO_COLOR"))
     invocation.result = result = {"steps": narration.steps, "seconds": 0.0}
     terminal.say("envsync demo: the main job on two throwaway servers on this machine")
     with contextlib.ExitStack() as stack:
@@ -50,7 +52,7 @@ def play(invocation: Invocation, users: Path | None) -> None:
     terminal.say(f"Everything worked, in {duration(seconds)}.")
 
 
-def _show_stage(the_stage: Stage, narration: Narration, step: dict[str, Any]) -> None:
+def _show_stage(the_stage: Stage, narration: _Narration, step: dict[str, Any]) -> None:
     environment = demo_environment.measure(the_stage.environment)
     narration.call_it_d(str(the_stage.directory))
     narration.say(
@@ -73,10 +75,69 @@ def _show_stage(the_stage: Stage, narration: Narration, step: dict[str, Any]) ->
     )
 
 
+class _Narration:
+    """Prints lines for a person, and collects the steps as values for `--json`."""
+
+    def __init__(self, terminal: Terminal, *, is_coloured: bool) -> None:
+        self._terminal = terminal
+        self._is_bold = is_coloured and terminal.is_interactive
+        self._alias = ""
+        self._warned: set[str] = set()
+        self.steps: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[dict[str, Any]]:
+        """Narrate one step; an error that ends it names the step in its details.
+
+        Values put into the dictionary become the step's in `--json`.
+        """
+        number = len(self.steps) + 1
+        document: dict[str, Any] = {"title": title, "commands": [], "done": False}
+        self.steps.append(document)
+        self._terminal.say()
+        if self._is_bold:
+            click.secho(f"{number}  {title}", bold=True)
+        else:
+            self._terminal.say(f"{number}  {title}")
+        started = time.monotonic()
+        try:
+            yield document
+        except EnvsyncError as error:
+            error.details = (*error.details, f"in step {number} of the demo: {title}")
+            raise
+        finally:
+            document["seconds"] = round(time.monotonic() - started, 3)
+        document["done"] = True
+
+    def command(self, line: str) -> None:
+        """Show the command line for what comes next."""
+        self.steps[-1]["commands"].append(line)
+        shown = line.replace(self._alias, "$D") if self._alias else line
+        self._terminal.say(f"   $ {shown}")
+
+    def call_it_d(self, path: str) -> None:
+        """Show a long path as `$D` in the command lines from here on, as a shell would."""
+        self.command(f"D={path}")
+        self._alias = path
+
+    def answer(self, document: dict[str, Any]) -> None:
+        """Add the document of a command that was run with `--json`."""
+        self.steps[-1].setdefault("answers", []).append(document)
+
+    def say(self, line: str) -> None:
+        """Show a line, but a warning only the first time: every push has the same ones."""
+        if line.startswith("warning: "):
+            warning = line.rpartition(": ")[2]  # without the server's name
+            if warning in self._warned:
+                return
+            self._warned.add(warning)
+        self._terminal.say(f"   {line}")
+
+
 class _Play:
     """The steps, on a stage that is ready."""
 
-    def __init__(self, the_stage: Stage, narration: Narration, *, is_json: bool) -> None:
+    def __init__(self, the_stage: Stage, narration: _Narration, *, is_json: bool) -> None:
         self._stage = the_stage
         self._narration = narration
         self._is_json = is_json
@@ -116,8 +177,8 @@ class _Play:
 
     def _envsync(self, *words: str, status: int = 0) -> str:
         """Run a command as a person would and show what it says; require its exit status."""
-        line = command_line(*words)
-        self._narration.command(line)
+        as_typed = command_line(*words)
+        self._narration.command(as_typed)
         said: list[str] = []
 
         def on_line(part: str) -> None:
@@ -129,7 +190,7 @@ class _Play:
         output = "\n".join(said)
         if ended != status:
             details = said if self._is_json else ()  # on a terminal, they were shown
-            raise _broken(f"`{line}` ended with exit status {ended}, not {status}", details)
+            raise _broken(f"`{as_typed}` ended with exit status {ended}, not {status}", details)
         if self._is_json:
             self._narration.answer(json.loads(output))
         return output

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from rich.console import Console, ConsoleOptions
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress_bar import ProgressBar
 from rich.table import Column
@@ -20,6 +21,7 @@ from envsync.texts.sizes import size
 
 _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish", "waiting", "done")
 
+_CTRL_C_ROOM = len("^C" * 3)
 _SPINNER_WIDTH = 1
 _STEP_WIDTH = len("preflight")
 
@@ -54,6 +56,19 @@ class Rate:
         (began, before), (_, now_bytes) = self._samples[0], self._samples[-1]
         seconds = self._clock() - began
         return (now_bytes - before) / seconds if seconds >= _RATE_SECONDS_MIN else None
+
+
+class LiveConsole(Console):
+    """Leaves room for the `^C` that a terminal writes at its cursor.
+
+    Behind a line as wide as the screen, the `^C` would start another line, and the clean-up at the
+    end would remove one line too few.
+    """
+
+    @property
+    def options(self) -> ConsoleOptions:
+        options = super().options
+        return options.update_width(max(1, options.max_width - _CTRL_C_ROOM))
 
 
 class LiveProgress:

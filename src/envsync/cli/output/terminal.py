@@ -198,7 +198,7 @@ class Terminal:
 
     def live_console(self) -> Console:
         """Return a console for progress lines on stdout; from now on, other lines go above them."""
-        from envsync.cli.output.live_console import LiveConsole
+        from envsync.cli.output.progress import LiveConsole
 
         console = LiveConsole(
             file=self._stdout, no_color=not self._has_colour, highlight=False, emoji=False
