@@ -92,10 +92,11 @@ _DIFFERS = Hint("{see_difference}{overwrite} replaces it and keeps it as a gener
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
 
 
-def listed(names: Sequence[str], shown: int) -> str:
+def listed(names: Sequence[str], shown: int = 8) -> str:
     """Return names as text for a message: `a, b and 3 more`."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    if len(names) <= shown + 1:  # one more name is no longer than "and 1 more"
+        return ", ".join(names)
+    return f"{', '.join(names[:shown])} and {len(names) - shown} more"
 
 
 class EnvsyncError(Exception):

@@ -34,11 +34,11 @@ def test_many_warnings_are_cut_where_that_saves_lines(count: int, shown: int) ->
 def test_waiting_push_says_for_which_processes_and_how_long() -> None:
     told = io.StringIO()
     view = PushView(Terminal(told, io.StringIO(), {}), REQUEST, verbose=False)
-    uses = [ProcessUse(number, f"python {number}") for number in range(4)]
+    uses = [ProcessUse(number, f"python {number}") for number in range(5)]
     uses[0] = ProcessUse(0, "python --index https://u:secret@host/" + "x" * 99)
     view.on_progress(ServerProgress("server2", WAITING))
     view.on_progress(ServerProgress("server2", WAITING, waits_for=tuple(uses), wait_seconds=600.0))
     (line,) = told.getvalue().splitlines()
-    assert line.startswith("myenv -> server2: 4 processes use it; waiting, 10 min 0 s at most: 0 ")
-    assert line.endswith(" ..., 1 python 1, 2 python 2 and 1 more")
+    assert line.startswith("myenv -> server2: 5 processes use it; waiting, 10 min 0 s at most: 0 ")
+    assert line.endswith(" ..., 1 python 1, 2 python 2 and 2 more")
     assert "secret" not in line

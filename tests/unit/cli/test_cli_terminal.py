@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envsync.cli.output.terminal import Terminal, listed
-from envsync.errors import ConnectionFailed, EnvsyncError
+from envsync.cli.output.terminal import Terminal
+from envsync.errors import ConnectionFailed, EnvsyncError, listed
 from envsync.texts.redaction import escaped
 
 

@@ -110,7 +110,7 @@ def test_a_distribution_of_which_files_are_missing(top: Path) -> None:
     assert check.observe().unfinished == ("half-1.0 is installed in part: half.py is missing",)
     (top / PACKAGES / "other.py").unlink()
     [sign] = check.observe().unfinished
-    assert sign == "half-1.0 is installed in part: half.py and 1 more of its RECORD are missing"
+    assert sign == "half-1.0 is installed in part: half.py, other.py of its RECORD are missing"
     shutil.rmtree(info)
     assert check.observe().unfinished == ()
 

@@ -12,9 +12,9 @@ from envsync.cli.invocation.arguments import servers_argument
 from envsync.cli.invocation.in_order import InOrder, servers_in
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.terminal import Terminal, listed
+from envsync.cli.output.terminal import Terminal
 from envsync.cli.output.wording import count, offset
-from envsync.errors import EnvsyncError, PreflightRefused
+from envsync.errors import EnvsyncError, PreflightRefused, listed
 from envsync.texts.sizes import size
 
 if TYPE_CHECKING:

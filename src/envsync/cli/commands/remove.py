@@ -13,10 +13,9 @@ from envsync.cli.invocation.arguments import environment_argument, servers_argum
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import tell_daemon_after
-from envsync.cli.output.wording import count
+from envsync.cli.output.wording import contents
 from envsync.errors import EnvsyncError, UsageError
 from envsync.hint_commands import command_line
-from envsync.texts.sizes import size
 
 if TYPE_CHECKING:
     from envsync.agent.wire.figures import OnFigure
@@ -105,12 +104,12 @@ def _lines(removal: Removal, outcome: Outcome[Removed]) -> Iterator[str]:
         yield f"{removal.environment} on {outcome.server}: removed; {place}"
         return
     totals = removed.state.totals
-    contents = f"{count(totals.files, 'file')}, {size(totals.size_bytes)}"
+    what = contents(totals.files, totals.size_bytes)
     if removed.record is None:
         verb = "would be removed" if removed.refused is None else "would be refused"
-        yield f"{removal.environment} on {outcome.server}: {verb} ({contents})"
+        yield f"{removal.environment} on {outcome.server}: {verb} ({what})"
         return
-    yield f"{removal.environment} on {outcome.server}: removed ({contents})"
+    yield f"{removal.environment} on {outcome.server}: removed ({what})"
     is_odd = bool(removed.record.kept_because)
     free = command_line("gc", outcome.server, *(("--drifted",) if is_odd else ()))
     back = command_line("rollback", removal.environment, outcome.server)

@@ -12,8 +12,7 @@ from envsync.cli.invocation.arguments import environment_argument, server_argume
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import tell_daemon_after
-from envsync.cli.output.wording import count, moment
-from envsync.texts.sizes import size
+from envsync.cli.output.wording import contents, moment
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:
@@ -68,9 +67,9 @@ def rollback(
         "server": place.server,
         "record": to_json(record),
     }
-    contents = f"{count(record.totals.files, 'file')}, {size(record.totals.size_bytes)}"
+    put_back = contents(record.totals.files, record.totals.size_bytes)
     invocation.terminal.say(
-        f"{environment} on {place.server}: back at {short(record.source_revision)} ({contents})"
+        f"{environment} on {place.server}: back at {short(record.source_revision)} ({put_back})"
     )
     how = f"published by {record.who}"
     if record.method == KEPT:

@@ -15,8 +15,7 @@ from envsync.cli.invocation.stop_signals import Stopped
 from envsync.cli.output import status_view
 from envsync.cli.output.screen import Screen
 from envsync.cli.output.status_view import StatusDocument
-from envsync.cli.output.terminal import listed
-from envsync.errors import InventoryError
+from envsync.errors import InventoryError, listed
 from envsync.hint_commands import json_with_config
 
 REFRESH_SECONDS = 1.0

@@ -12,10 +12,9 @@ from envsync.agent.wire.checked_json import to_json
 from envsync.cli.invocation.arguments import environment_argument, servers_argument
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.wording import count, moment
+from envsync.cli.output.wording import contents, count, moment
 from envsync.errors import EnvsyncError, NotFound, VerificationFailed
 from envsync.hint_commands import command_line, published_diff
-from envsync.texts.sizes import size
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:
@@ -139,10 +138,10 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
         for kind, paths in _differing(facts).items():
             yield from (f"  {kind:<12}{path}" for path in paths)
         return
-    contents = f"{count(facts.totals.files, 'file')}, {size(facts.totals.size_bytes)}"
     # The source's revision, because the server's own differs if its prefix does.
     revision = short(facts.record.source_revision)
-    yield f"{where}: {contents}, as published ({revision})"
+    found = contents(facts.totals.files, facts.totals.size_bytes)
+    yield f"{where}: {found}, as published ({revision})"
     if verbose:
         yield f"  published by {facts.record.who}, {moment(facts.record.when_seconds)}"
 

@@ -10,8 +10,8 @@ import click
 
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
-from envsync.cli.output.terminal import Terminal, listed
-from envsync.errors import EnvsyncError, ServiceFailed, SomeServersFailed, UsageError
+from envsync.cli.output.terminal import Terminal
+from envsync.errors import EnvsyncError, ServiceFailed, SomeServersFailed, UsageError, listed
 
 if TYPE_CHECKING:
     from envsync.cli.daemon.service_plan import ServicePlan

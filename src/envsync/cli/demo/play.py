@@ -17,10 +17,9 @@ from envsync.cli.demo.machines import Machine
 from envsync.cli.demo.stage import Stage, require_environment, stage
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.output.terminal import Terminal
-from envsync.cli.output.wording import count, duration
+from envsync.cli.output.wording import contents, duration
 from envsync.errors import EnvsyncError, SomeServersFailed
 from envsync.hint_commands import command_line
-from envsync.texts.sizes import size
 
 
 def play(invocation: Invocation, users: Path | None) -> None:
@@ -42,10 +41,7 @@ def play(invocation: Invocation, users: Path | None) -> None:
         with narration.step("Clean up"):
             usage = demo_environment.measure(the_stage.directory)
             stack.close()
-            narration.say(
-                f"servers stopped, {the_stage.directory} removed: "
-                f"{count(usage.files, 'file')}, {size(usage.size_bytes)}"
-            )
+            narration.say(f"servers stopped, {the_stage.directory} removed: {contents(*usage)}")
     seconds = time.monotonic() - started
     result["seconds"] = round(seconds, 3)
     terminal.say()
@@ -55,9 +51,7 @@ def play(invocation: Invocation, users: Path | None) -> None:
 def _show_stage(the_stage: Stage, narration: _Narration, step: dict[str, Any]) -> None:
     environment = demo_environment.measure(the_stage.environment)
     narration.call_it_d(str(the_stage.directory))
-    narration.say(
-        f"{the_stage.what}: {count(environment.files, 'file')}, {size(environment.size_bytes)}"
-    )
+    narration.say(f"{the_stage.what}: {contents(*environment)}")
     narration.say(f"in it a small package to change: {demo_environment.PACKAGE} 1.0")
     for machine in the_stage.machines:
         narration.say(

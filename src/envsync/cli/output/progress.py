@@ -14,7 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from envsync.cli.output.terminal import Terminal
-from envsync.cli.output.wording import count, duration
+from envsync.cli.output.wording import count, rounded
 from envsync.push.steps.report import ServerProgress
 from envsync.texts.redaction import escaped
 from envsync.texts.sizes import size
@@ -174,15 +174,10 @@ class _Figures(ProgressColumn):
         if per_second:
             rate = f"{size(per_second)}/s"
             if task.total:
-                left = f"{_time((task.total - task.completed) / per_second)} left"
+                left = f"{rounded((task.total - task.completed) / per_second)} left"
         room = self._room()
         for parts in ((files, done, rate, left), (files, done, left), (done, left), (left,)):
             shown = ", ".join(part for part in parts if part)
             if len(shown) <= room:
                 return Text(shown, style="dim")
         return Text(done if len(done) <= room else "", style="dim")
-
-
-def _time(seconds: float) -> str:
-    """Return `41 s` or `4 min 10 s`."""
-    return f"{seconds:.0f} s" if seconds < 99.5 else duration(seconds)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from envsync import __version__
-from envsync.cli.output.wording import age, duration, moment
+from envsync.cli.output.wording import age, moment, rounded
 from envsync.hint_commands import with_config
 from envsync.texts.redaction import escaped
 
@@ -106,9 +106,7 @@ def _next_try(server: StatusDocument, source: StatusDocument, *, is_running: boo
     if when is None or server["state"] in ("in-step", "pushing"):
         return "-"
     seconds = round(when - time.time())
-    if seconds <= 0:
-        return "now"
-    return f"in {seconds} s" if seconds < 100 else f"in {duration(seconds)}"
+    return "now" if seconds <= 0 else f"in {rounded(seconds)}"
 
 
 def whereabouts(document: StatusDocument, config: str = "") -> Iterator[str]:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from envsync.errors import EnvsyncError, SomeServersFailed
+from envsync.errors import EnvsyncError, SomeServersFailed, listed
 from envsync.hint_commands import with_config
 from envsync.texts.redaction import escaped, redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-NAMES_SHOWN = 8
 DETAILS_SHOWN = 50
 LINE_CHARACTERS_MAX = 5000
 _WIDE = 10_000
@@ -29,13 +28,6 @@ _COLUMNS_MIN = 30
 _NO_BREAK = "\xa0"  # never in escaped text
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|s|min|h)\b)")
 """The space between a number and its unit, which stay on one line."""
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return `server1, server2 and 14 more`."""
-    if len(names) <= NAMES_SHOWN + 1:  # one more name is no longer than "and 1 more"
-        return ", ".join(names)
-    return f"{', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN} more"
 
 
 def _shortened(text: str) -> str:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
+from envsync.texts.sizes import size
+
 
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return `1 file` or `61,204 files`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def contents(files: int, size_bytes: int) -> str:
+    """Return `1,268 files, 65.7 MB`."""
+    return f"{count(files, 'file')}, {size(size_bytes)}"
 
 
 def duration(seconds: float) -> str:
@@ -19,6 +26,11 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def rounded(seconds: float) -> str:
+    """Return `41 s` or `4 min 10 s`."""
+    return f"{seconds:.0f} s" if seconds < 99.5 else duration(seconds)
 
 
 def offset(seconds: float) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from envsync.agent.wire.messages import PlanFacts
-from envsync.cli.output.terminal import listed
-from envsync.cli.output.wording import count, duration
+from envsync.cli.output.wording import contents, count, duration
 from envsync.cli.pushing.request import PushRequest
+from envsync.errors import listed
 from envsync.push.request.method import ASKED_FOR, MIRROR, REBUILD
 from envsync.push.steps.report import (
     ADOPTED,
@@ -44,9 +44,8 @@ def wait_line(environment: str, progress: ServerProgress) -> str:
     """Return a line that names the processes a push waits for, and the longest wait."""
     uses = progress.waits_for
     users = count(len(uses), "process uses it", "processes use it")
-    names = [f"{use.label} {_shortened(use.command)}" for use in uses[:PROCESSES_SHOWN]]
-    more = len(uses) - len(names)
-    shown = ", ".join(names) + (f" and {more} more" if more else "")
+    names = [f"{use.label} {_shortened(use.command)}" for use in uses]
+    shown = listed(names, PROCESSES_SHOWN)
     most = duration(progress.wait_seconds)
     return f"{environment} -> {progress.server}: {users}; waiting, {most} at most: {shown}"
 
@@ -104,7 +103,7 @@ def _revision(report: PushReport) -> str:
 def _contents(report: PushReport) -> str:
     if report.totals is None:
         return _revision(report)
-    return f"{count(report.totals.files, 'file')}, {size(report.totals.size_bytes)}"
+    return contents(report.totals.files, report.totals.size_bytes)
 
 
 def _sending(report: PushReport) -> str:
@@ -114,16 +113,16 @@ def _sending(report: PushReport) -> str:
         return f"{'would be ' if is_planned else ''}rebuilt there with {report.tool}"
     if plan is None or not plan.fetch_files:
         return "nothing to send" + ("" if plan is None else _reused(plan))
-    files, contents = count(plan.fetch_files, "file"), size(plan.fetch_bytes)
+    files, sent = count(plan.fetch_files, "file"), size(plan.fetch_bytes)
     wire_bytes = report.predicted_wire_bytes if is_planned else report.wire_bytes
     wire = "" if wire_bytes is None else f"{size(wire_bytes)} on the wire"
     if is_planned:
         about = f", about {wire}" if wire else ""
-        return f"{files} to send ({contents}{about}){_reused(plan)}"
+        return f"{files} to send ({sent}{about}){_reused(plan)}"
     # What goes directly from server to server has no choice of transport.
     is_told = report.route and report.transport == DIRECT
     transport = "" if is_told else report.transport
-    how = ", ".join(part for part in (contents, wire, transport, report.route) if part)
+    how = ", ".join(part for part in (sent, wire, transport, report.route) if part)
     return f"{files} sent ({how}){_reused(plan)}"
 
 

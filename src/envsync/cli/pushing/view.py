@@ -6,9 +6,10 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from envsync.cli.output.terminal import Terminal, listed
+from envsync.cli.output.terminal import Terminal
 from envsync.cli.pushing import report_text as push_text
 from envsync.cli.pushing.request import PushRequest
+from envsync.errors import listed
 from envsync.push.steps.report import FAILED, PushReport, ServerProgress
 
 if TYPE_CHECKING:
