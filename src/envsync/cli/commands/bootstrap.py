@@ -17,7 +17,7 @@ from envsync.errors import EnvsyncError, InventoryError, SomeServersFailed, Usag
 from envsync.hint_commands import command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from envsync.cli.invocation.in_order import OnKnown, ServerDocument
     from envsync.cli.invocation.site import Site
@@ -46,7 +46,6 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     again to continue after a failure.
     """
     from envsync.cli.pushing.following import push_and_show
-    from envsync.cli.pushing.request import PushOptions
 
     site = invocation.site()
     base = base_request(site, server, from_server, dry_run=dry_run)
@@ -73,16 +72,8 @@ def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_
     # If the target is this machine, environments without a source of their own come from the server
     # that conda came from.
     else_from = base.source.server if target.open_link is None else site.own_name
-    reports: list[PushReport] = []
-
-    def know(under_way: Sequence[ServerDocument] = ()) -> None:
-        result["environments"] = [*(report.to_json() for report in reports), *under_way]
-
-    for name in names:
-        source = site.inventory.environment(name).source or else_from
-        options = PushOptions(name, (server,), from_server=source)
-        reports.append(_push_one(invocation, site, options, know))
-        know()
+    sources = {name: site.inventory.environment(name).source or else_from for name in names}
+    reports = _push_each(invocation, site, sources, server, result)
     _raise_failures(invocation, reports, server)
     invocation.terminal.say(f"{server} is ready{_for_shells(base.source, target.prefix)}")
 
@@ -149,6 +140,28 @@ def _subscribed(site: Site, server: str) -> Iterator[str]:
             continue  # it is pushed nowhere
         if server in targets:
             yield environment.name
+
+
+def _push_each(
+    invocation: Invocation,
+    site: Site,
+    sources: Mapping[str, str],
+    server: str,
+    result: dict[str, Any],
+) -> list[PushReport]:
+    """Push the environments, each from its source; `result` has the reports so far."""
+    from envsync.cli.pushing.request import PushOptions
+
+    reports: list[PushReport] = []
+
+    def know(under_way: Sequence[ServerDocument] = ()) -> None:
+        result["environments"] = [*(report.to_json() for report in reports), *under_way]
+
+    for name, source in sources.items():
+        options = PushOptions(name, (server,), from_server=source)
+        reports.append(_push_one(invocation, site, options, know))
+        know()
+    return reports
 
 
 def _push_one(

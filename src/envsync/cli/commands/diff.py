@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from envsync.agent.wire.target_operations import DifferenceFacts
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.end import End
+    from envsync.push.ends.target_end import TargetEnd
     from envsync.push.request.places import Place
 
 PATHS_MAX = 4000
@@ -51,23 +52,19 @@ def diff(
     from envsync.agent.source.package_records import record_at
     from envsync.cli.invocation.asking import ask_servers, target_of
     from envsync.cli.pushing.request import require_environment
-    from envsync.push.ends.target_end import TargetEnd
 
     site = invocation.site()
     environment = site.inventory.environment(environment).name  # refuses base
-    target_name = site.inventory.environment(name_there or environment).name
+    there = site.inventory.environment(name_there or environment).name
     if not published:
         require_environment(site.own_prefix, environment)
 
     def ask(end: End, place: Place, _: OnFigure) -> DifferenceFacts:
-        manifest = b"" if published else _own_manifest(site, environment, place, target_name)
-        record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
         if published:
-            target = target_of(site, target_name, end, place)
+            target, manifest = target_of(site, there, end, place), b""
         else:
-            requester = Requester(site.who)
-            request = OpenTarget(place.prefix, target_name, site.local(environment), requester)
-            target = TargetEnd(end, request)
+            target, manifest = _as_pushed(site, environment, there, end, place)
+        record_here = partial(record_at, f"{site.own_prefix}/envs/{environment}")
         return target.differences(manifest, PATHS_MAX if files else 0, record_here)
 
     place = site.place(site.server(server))
@@ -75,23 +72,28 @@ def diff(
     difference = outcome.answer()
     invocation.result = {
         "environment": environment,
-        "name_there": target_name,
+        "name_there": there,
         "server": place.server,
         "compared_with": "published" if published else "source",
         "difference": difference._asdict(),
     }
     reference = "what was published there" if published else site.own_name
-    headline = f"{target_name} on {place.server}, compared with {reference}"
+    headline = f"{there} on {place.server}, compared with {reference}"
     for line in _lines(headline, difference, files):
         invocation.terminal.say(line)
 
 
-def _own_manifest(site: Site, environment: str, place: Place, target_name: str) -> bytes:
+def _as_pushed(
+    site: Site, environment: str, there: str, end: End, place: Place
+) -> tuple[TargetEnd, bytes]:
+    """Return the environment there, and the manifest that a push of the one here would give it."""
     from envsync.push.ends.local_source import open_local
+    from envsync.push.ends.target_end import TargetEnd
 
     local = site.local(environment)
+    target = TargetEnd(end, OpenTarget(place.prefix, there, local, Requester(site.who)))
     source = open_local(site.here_place(), environment, local)
-    return source.at(f"{place.prefix}/envs/{target_name}").manifest(b"")
+    return target, source.at(f"{place.prefix}/envs/{there}").manifest(b"")
 
 
 def _lines(headline: str, difference: DifferenceFacts, files: bool) -> Iterator[str]:

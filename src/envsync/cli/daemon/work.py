@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from envsync.cli.invocation.site import Site
+    from envsync.cli.pushing.request import PushRequest
     from envsync.push.ends.end import End
     from envsync.push.fan_out.fan_out import AwaitStart
     from envsync.push.request.places import Place
@@ -121,48 +122,71 @@ def _push(
     from envsync.agent.operations.fewer_collections import collect_rarely
 
     collect_rarely()
-    from envsync.cli.daemon.service_trial import advise_service
-    from envsync.cli.pushing.request import PushOptions, resolve_push
     from envsync.push.fan_out.fan_out import FanOut
+
+    request = _unattended(site, environment, servers)
+    sent = _SentReports(site, environment)
+
+    def on_report(report: PushReport) -> None:
+        sent.send(report, fan_out.source_revision)
+
+    fan_out = FanOut(request.settings, request.source, request.destinations, on_report=on_report)
+    listen()
+    fan_out.run(await_start)
+    # Every server may have failed before it was found.
+    sent.send_revision(fan_out.source_revision)
+
+
+def _unattended(site: Site, environment: str, servers: tuple[str, ...]) -> PushRequest:
+    """Return the push as nobody watches it: the daemon waits for jobs by trying again."""
+    from envsync.cli.pushing.request import PushOptions, resolve_push
     from envsync.push.request.method import PACK
 
     request = resolve_push(site, PushOptions(environment, servers=servers))
-    settings = replace(request.settings, unattended=True)
+    settings = request.settings
     if settings.method == PACK:
         raise UsageError(
             f"the daemon does not pack: every change would send all of {environment} again",
             hint=f"give {environment} `method: auto`, or push it by hand",
         )
-    if settings.in_use == "wait":
-        settings = replace(settings, in_use="fail")  # the daemon waits by trying again
+    in_use = "fail" if settings.in_use == "wait" else settings.in_use
+    return replace(request, settings=replace(settings, unattended=True, in_use=in_use))
 
-    is_revision_sent = threading.Event()
 
-    def send_report(pushed: PushReport) -> None:
+class _SentReports:
+    """Sends how a push ended on each server, and the source's revision once it is known."""
+
+    def __init__(self, site: Site, environment: str) -> None:
+        self._site = site
+        self._environment = environment
+        self._is_revision_sent = threading.Event()
+
+    def send(self, report: PushReport, source_revision: str) -> None:
+        """Send a server's report; may be called from any thread."""
+        from envsync.cli.daemon.service_trial import advise_service
+
         if "SSH_AUTH_SOCK" not in os.environ:
-            advise_service(pushed.error, site.inventory.server(pushed.server))
+            advise_service(report.error, self._site.inventory.server(report.server))
         outcome = PushOutcome(
-            server=pushed.server,
-            outcome=pushed.outcome,
-            revision=pushed.revision,
-            source_revision=pushed.revision or fan_out.source_revision,
-            seconds=pushed.seconds,
-            wants_spare=pushed.wants_spare,
+            server=report.server,
+            outcome=report.outcome,
+            revision=report.revision,
+            source_revision=report.revision or source_revision,
+            seconds=report.seconds,
+            wants_spare=report.wants_spare,
         )
-        ended = PushEnded(environment, outcome, pushed.error)
+        ended = PushEnded(self._environment, outcome, report.error)
         if ended.source_error is not None:
-            is_revision_sent.set()  # of a source that was refused, a revision says nothing
+            self._is_revision_sent.set()  # of a source that was refused, a revision says nothing
         elif outcome.source_revision:
-            is_revision_sent.set()
-            _send(SourceScanned(environment, outcome.source_revision))
+            self._is_revision_sent.set()
+            _send(SourceScanned(self._environment, outcome.source_revision))
         _send(ended)
 
-    fan_out = FanOut(settings, request.source, request.destinations, on_report=send_report)
-    listen()
-    fan_out.run(await_start)
-    # Every server may have failed before it was found.
-    if fan_out.source_revision and not is_revision_sent.is_set():
-        _send(SourceScanned(environment, fan_out.source_revision))
+    def send_revision(self, revision: str) -> None:
+        """Send the source's revision, if it is known and no report has told it."""
+        if revision and not self._is_revision_sent.is_set():
+            _send(SourceScanned(self._environment, revision))
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:
