@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +16,15 @@ from tests.support.changes import TREE
 from tests.support.disk import memory
 from tests.support.pushes import Server
 
+_CLOCK_REALTIME_COARSE = 5
+TICK_SECONDS = time.clock_getres(_CLOCK_REALTIME_COARSE)
+"""The kernel's, by which filesystems stamp: 1 to 10 ms."""
+
 
 @pytest.fixture(autouse=True)
 def short_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the timestamp margin to two kernel ticks, enough for test machines' filesystems."""
-    monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.02)
+    monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 2 * TICK_SECONDS)
 
 
 @pytest.fixture

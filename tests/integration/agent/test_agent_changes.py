@@ -57,12 +57,6 @@ def made() -> Iterator[bytes]:
         yield path
 
 
-@pytest.fixture(autouse=True)
-def _tick(short_margin: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One kernel tick: each test here waits for it."""
-    monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.01)
-
-
 @pytest.fixture(params=["by one process", "by three"], autouse=True)
 def _divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "by three":

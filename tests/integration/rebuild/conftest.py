@@ -8,22 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.server import filesystem
 from tests.conda import ENVIRONMENT, Template
 from tests.conda.environments import create
 from tests.integration.rebuild.two_prefixes import TwoPrefixes
 from tests.rebuild.servers import install_command, pip_package, write_channel, write_wheel
+from tests.support.agent_fixtures import short_margin
+
+__all__ = ["home", "prefixes", "python_channel", "short_margin", "with_pip"]
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A new home. Sets the timestamp margin to two kernel ticks, enough for local filesystems."""
+    """A new home."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
-    monkeypatch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.02)
     return home
 
 
