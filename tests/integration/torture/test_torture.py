@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,19 @@ from bench.torture.tally import text
 from tests.lab.fixtures import demand_lab
 from tests.lab.host import CHECKOUT
 
-ROUNDS = 300
+LANES, ROUNDS = 2, 120
 SECONDS_MAX = 600
-"""Usually 150 s on two processors; what is asserted is not how long it takes."""
+"""Usually 60 s on two processors; what is asserted is not how long it takes."""
 
 
 @pytest.mark.timeout(SECONDS_MAX + 60)
-def test_three_hundred_rounds(tmp_path: Path) -> None:
+def test_rounds_that_are_others_every_day(tmp_path: Path) -> None:
     demand_lab()
     counts = tmp_path / "counts.json"
-    program = [sys.executable, "-m", "bench.torture", "--rounds", str(ROUNDS), "--seed", "1"]
-    with subprocess.Popen(
-        [*program, "--json", str(counts)], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
-    ) as running:
+    seed = LANES * (int(time.time()) // 86400)  # a failure prints that of its lane
+    drawn = [f"--seed={seed}", f"--rounds={ROUNDS}", f"--lanes={LANES}"]
+    program = [sys.executable, "-m", "bench.torture", *drawn, f"--json={counts}"]
+    with subprocess.Popen(program, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as running:
         try:
             told, _ = running.communicate(timeout=SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -39,5 +40,5 @@ def test_three_hundred_rounds(tmp_path: Path) -> None:
     assert found["rounds"] == ROUNDS, text(found)
     assert sum(found["kills"].values()) > ROUNDS / 4, text(found)
     assert {"command", "agent", "sshd"} <= set(found["kills"]), text(found)
-    assert found["phases"]["within it"] > 3, text(found)
+    assert found["phases"].get("within it", 0) > 0, text(found)
     assert found["samples"] > 10 * ROUNDS, text(found)
