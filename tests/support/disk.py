@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterator
 
 from envsync.agent.trees.trees import Trees
 from envsync.tree.entry import DIRECTORY, FILE, SYMLINK, join
@@ -14,7 +12,6 @@ from envsync.tree.manifest import Manifest
 from tests.support.trees import Node, Tree
 
 KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
-NOBODY = 65534
 
 
 def build(top: bytes, nodes: Tree) -> None:
@@ -94,18 +91,6 @@ def shift_content(path: bytes) -> None:
         file.seek(0)
         file.write(bytes([byte[0] ^ 1]))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-@contextlib.contextmanager
-def ordinary_user() -> Iterator[None]:
-    """Give up root's privileges within the block, so that permissions count."""
-    was = os.geteuid()
-    if was == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(was)
 
 
 def memory() -> str | None:

@@ -8,19 +8,26 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_NOBODY = 65534
+NOBODY = 65534
+
+
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Give up root's privileges within the block, so that permissions count."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
 
 
 @contextlib.contextmanager
 def home_of_ordinary_user() -> Iterator[Path]:
     """Yield a directory of an ordinary user, as whom this process runs until the block ends."""
     with tempfile.TemporaryDirectory() as name:
-        is_root = os.geteuid() == 0
-        if is_root:
-            os.chown(name, _NOBODY, _NOBODY)
-            os.seteuid(_NOBODY)
-        try:
+        if os.geteuid() == 0:
+            os.chown(name, NOBODY, NOBODY)
+        with ordinary_user():
             yield Path(name)
-        finally:
-            if is_root:
-                os.seteuid(0)

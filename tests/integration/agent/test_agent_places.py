@@ -31,7 +31,7 @@ from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import AgentFailed, Locked, NotFound, PreflightRefused
 from envsync.tree.manifest import Totals
-from tests.support import disk
+from tests.support.ordinary_user import ordinary_user
 from tests.support.pushes import die_in
 from tests.support.trees import file, manifest_of, symlink, with_parents
 
@@ -452,7 +452,7 @@ def test_a_prefix_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "envs").mkdir(mode=0o555)
     os.chmod(tmp_path, 0o755)
     fd = os.open(tmp_path, os.O_RDONLY)
-    with disk.ordinary_user():
+    with ordinary_user():
         lock = PushLock(
             environment_layout(f"/proc/self/fd/{fd}", "myenv"), Requester("alice@server1")
         )

@@ -48,6 +48,7 @@ from tests.integration.agent.versions import (
 from tests.support import disk
 from tests.support import trees as trees_
 from tests.support.disk import memory
+from tests.support.ordinary_user import ordinary_user
 from tests.support.pushes import Server, die_in, environment, records, require_sound
 from tests.support.trees import (
     Node,
@@ -213,7 +214,7 @@ def test_directories_without_write_permission(server: Server) -> None:
 def test_a_top_without_write_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     """What its owner may not write to cannot be moved to another directory: of an ordinary user."""
     monkeypatch.setattr(trees_, "TOP_MODE", 0o555)
-    with disk.ordinary_user(), tempfile.TemporaryDirectory(dir=memory()) as root:
+    with ordinary_user(), tempfile.TemporaryDirectory(dir=memory()) as root:
         server = Server(Path(root))
         server.push(ONE)
         for version in (TWO, THREE, ONE):

@@ -115,7 +115,7 @@ def test_pip_that_is_killed_before_an_earlier_change_has_settled_is_not_pushed(
     conda_lab: Lab,
 ) -> None:
     controller, target = conda_lab.controller, conda_lab[TARGET]
-    text = inventory(controller.prefix, push_to="[server2]", settle="10s")
+    text = inventory(controller.prefix, push_to="[server2]", settle="5s")
     with Daemon(controller, text) as daemon:
         daemon.wait_state(TARGET, "in-step")
         (environment(controller) / "bin/tool").write_text("#!/bin/sh\n")

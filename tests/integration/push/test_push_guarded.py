@@ -178,14 +178,6 @@ def test_push_verify_and_rollback_work_on_a_real_filesystem(
         target.wipe()
 
 
-def test_login_files_may_print(source: Stamped, fresh_lab: Lab) -> None:
-    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
-    noise = "printf 'Welcome to server2\\n%s' \"$(head -c 20000 /dev/zero | tr '\\0' x)\"\n"
-    target.write_file(f"{target.home()}/.bashrc", noise)
-    assert envsync.push(TARGET).server["outcome"] == "pushed"
-    assert version_at(target) == source.version
-
-
 def test_staging_tree_is_closed_to_other_users(source: Stamped, fresh_lab: Lab) -> None:
     target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
     envsync.push(TARGET)

@@ -6,8 +6,7 @@ import fcntl
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +17,9 @@ from envsync.errors import EnvsyncError, Locked, TransferFailed
 from envsync.transport.job import Job, Sent
 from envsync.transport.rsync import RsyncTransport
 from tests.integration.transport.two_ends import StagedPush, TwoEnds
+from tests.support.processes import wait_until
 
 WAIT_SECONDS = 30.0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 class Sending(threading.Thread):
@@ -91,7 +84,11 @@ def slow_transfer(ends: TwoEnds) -> Iterator[tuple[StagedPush, Sending]]:
     push = ends.begin()
     sending = Sending(push.limited(1_000_000))
     try:
-        wait_until(lambda: any((ends.state / "rsync-temporary").glob("*")))
+        wait_until(
+            lambda: any((ends.state / "rsync-temporary").glob("*")),
+            "bytes arrive",
+            timeout_seconds=WAIT_SECONDS,
+        )
         yield push, sending
     finally:
         kill(rsyncs(str(ends.state)))
@@ -142,7 +139,7 @@ def test_the_lock_lives_as_long_as_the_receiver(ends: TwoEnds) -> None:
         error = sending.ended()
         assert isinstance(error, TransferFailed)
         assert "killed" in error.message
-        wait_until(lambda: not is_locked(ends))
+        wait_until(lambda: not is_locked(ends), "no receiver is left", timeout_seconds=WAIT_SECONDS)
 
 
 def test_the_receiver_is_killed(ends: TwoEnds) -> None:
@@ -175,7 +172,7 @@ def test_no_rsync_is_left_when_the_sender_stops(ends: TwoEnds) -> None:
     with pytest.raises(Stop):
         RsyncTransport().send(job)
     assert rsyncs("--files-from", str(ends.state)) == []
-    wait_until(lambda: not is_locked(ends))
+    wait_until(lambda: not is_locked(ends), "no receiver is left", timeout_seconds=WAIT_SECONDS)
 
 
 def test_rsync_is_refused_where_it_cannot_work(

@@ -15,6 +15,7 @@ import pytest
 from envsync.agent.publishing import check as checks
 from envsync.agent.publishing.check import CHECK_OUTPUT_LINES, CheckFailure, run_check
 from envsync.agent.trees.removal import remove_tree
+from tests.support.processes import is_running, wait_until
 
 
 def check(command: str, live: Path, timeout_seconds: float = 20.0) -> CheckFailure | None:
@@ -140,16 +141,7 @@ def test_process_that_a_check_leaves_behind_is_killed(tmp_path: Path) -> None:
 
 def require_gone(pid: int) -> None:
     """The process ends within seconds; a dead one that nobody waited for counts as gone."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return
-        if state == "Z":
-            return
-        time.sleep(0.01)
-    pytest.fail(f"process {pid} is still alive")
+    wait_until(lambda: not is_running(pid), f"process {pid} has ended")
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")

@@ -26,6 +26,7 @@ from envsync.tree.local import LocalPaths
 from tests.support import disk
 from tests.support.changes import CHANGES, TREE, Change
 from tests.support.disk import memory
+from tests.support.ordinary_user import ordinary_user
 from tests.support.processes import wait_until_alone
 from tests.support.trees import file, with_parents
 
@@ -179,7 +180,7 @@ def test_a_directory_that_may_not_be_read_is_refused_by_name(mode: int, top: byt
     fd = open_directory(top)
     os.chmod(top + b"/bin", mode)
     try:
-        with disk.ordinary_user(), pytest.raises(SourceRefused, match="bin") as refused:
+        with ordinary_user(), pytest.raises(SourceRefused, match="bin") as refused:
             scan(OpenTree(fd, LocalPaths()))
         assert "chmod" in refused.value.hint
     finally:

@@ -17,6 +17,7 @@ from envsync.errors import SourceRefused
 from tests.support import disk
 from tests.support.changes import CHANGES, TREE, TREE_BYTES, Change
 from tests.support.disk import truth
+from tests.support.ordinary_user import ordinary_user
 
 
 def once(change: Callable[[], object]) -> Callable[[int], None]:
@@ -160,7 +161,7 @@ def test_files_that_may_not_be_read_are_named(tmp_path: Path, top: bytes) -> Non
     os.chmod(tmp_path, 0o755)
     # The directories above are not this test's alone: it goes past them.
     fd = os.open(tmp_path, os.O_RDONLY)
-    with disk.ordinary_user(), pytest.raises(SourceRefused) as refused:
+    with ordinary_user(), pytest.raises(SourceRefused) as refused:
         disk.uncached().snapshot(b"/proc/self/fd/%d/" % fd + os.path.basename(top))
     os.close(fd)
     assert refused.value.details == ("lib/m.py",)

@@ -10,7 +10,7 @@ import pytest
 
 from envsync.agent.target import unpacked_remains
 from envsync.agent.target.unpacked_remains import sweep_unpacked
-from tests.support.disk import NOBODY
+from tests.support.ordinary_user import NOBODY
 
 
 def unpacked(place: Path) -> Path:

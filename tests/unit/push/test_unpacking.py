@@ -32,7 +32,7 @@ from envsync.push.packing.pack_archive import write_archive
 from envsync.push.packing.record_correction import RewrittenFiles
 from envsync.push.packing.unpack_place import UnpackPlace
 from envsync.push.packing.unpacking import unpack
-from tests.support.disk import NOBODY
+from tests.support.ordinary_user import NOBODY
 
 Entry = tuple[tarfile.TarInfo, bytes]
 OLD = "/opt/old/envs/myenv"
