@@ -63,8 +63,12 @@ def parallel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
 
 
+def inodes_of(top_fd: int) -> dict[bytes, int]:
+    return {path: os.stat(path, dir_fd=top_fd).st_ino for path in CONTENTS}
+
+
 def parts(paths: Iterable[bytes], inodes: Mapping[bytes, int] = MappingProxyType({})) -> Parts:
-    """These paths as what is to be hashed, each file given a size of 1."""
+    """These paths as what is to be hashed: each file has a size of 1, and inode 1 if not given."""
     names: dict[bytes, list[bytes]] = {}
     for path in sorted(paths):
         directory, name = split(path)
@@ -74,7 +78,7 @@ def parts(paths: Iterable[bytes], inodes: Mapping[bytes, int] = MappingProxyType
 
 def _part(directory: bytes, names: list[bytes], inodes: Mapping[bytes, int]) -> Unhashed:
     """With a row of a directory before them, and one of a file that has its digest."""
-    mode, numbers = stat.S_IFREG | 0o644, [inodes.get(join(directory, name), 0) for name in names]
+    mode, numbers = stat.S_IFREG | 0o644, [inodes.get(join(directory, name), 1) for name in names]
     rows = [Row(b"\1", stat.S_IFDIR, 1, 1, 0, 0, 1), Row(b"\2", mode, 1, 1, 0, 0, 1)]
     rows += [Row(name, mode, inode, 1, 0, 0, 1) for name, inode in zip(names, numbers, strict=True)]
     digests = bytearray(MISSING + KNOWN + MISSING * len(names))
@@ -94,7 +98,7 @@ def found_in(hashed: Parts) -> dict[bytes, bytes]:
 def hashed(
     top_fd: int, paths: Iterable[bytes], inodes: Mapping[bytes, int] = MappingProxyType({})
 ) -> dict[bytes, bytes]:
-    wanted = parts(paths, inodes)
+    wanted = parts(paths, {**inodes_of(top_fd), **inodes})
     Hashing().files(top_fd, wanted)
     return found_in(wanted)
 
@@ -102,7 +106,7 @@ def hashed(
 @pytest.mark.usefixtures("parallel")
 def test_digests_are_sha256(top_fd: int) -> None:
     told: list[int] = []
-    wanted = parts(CONTENTS)
+    wanted = parts(CONTENTS, inodes_of(top_fd))
     Hashing().files(top_fd, wanted, told.append)
     assert found_in(wanted) == DIGESTS
     assert sum(told) == len(CONTENTS), "bytes as they are in the rows"
@@ -130,7 +134,6 @@ def test_file_of_another_inode_has_no_digest(top_fd: int, tmp_path: Path) -> Non
     ("inode", "read_inode", "is_taken"),
     [
         pytest.param(7, 7, True, id="the file"),
-        pytest.param(0, 7, True, id="any file"),
         pytest.param(8, 7, False, id="another file"),
     ],
 )
@@ -142,7 +145,7 @@ def test_file_that_was_read_meanwhile_is_not_read_again(
     with hashing.reading() as on_read:
         on_read(path, read_inode, expected)
         on_read(b"123/other", 1, bytes(32))
-    wanted = parts([b"small", path], {path: inode})
+    wanted = parts([b"small", path], {**inodes_of(top_fd), path: inode})
     hashing.files(top_fd, wanted)
     assert found_in(wanted) == {b"small": DIGESTS[b"small"], path: expected}
 
@@ -195,7 +198,7 @@ def test_a_worker_is_no_process_that_uses_the_environment(
     def look(_: int) -> None:
         found.append(processes_using([os.fsencode(tmp_path)], os.fsencode(tmp_path / "writers")))
 
-    Hashing().files(top_fd, parts(CONTENTS), look)
+    Hashing().files(top_fd, parts(CONTENTS, inodes_of(top_fd)), look)
     assert found
     assert not any(found)
 
@@ -218,7 +221,8 @@ def test_preparation_waits_for_all_that_go_first() -> None:
 
 def test_a_directory_that_was_read_through_is_given_at_once(top_fd: int) -> None:
     """While others are still being read; what was not read is hashed at the end."""
-    work, wanted = Hashing(), parts([b"123/2", b"empty", b"small", b"\xff\xfe\n odd/1"])
+    paths, small = [b"123/2", b"empty", b"small", b"\xff\xfe\n odd/1"], inodes_of(top_fd)[b"small"]
+    work, wanted = Hashing(), parts(paths, {b"small": small})
     given = work.each(top_fd, wanted)
     with work.reading() as on_read:
         on_read(b"123/2", 1, b"%-32s" % b"read")

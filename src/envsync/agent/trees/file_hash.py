@@ -27,7 +27,7 @@ def answer(request):
     except OSError:
         return bytes(32)
     try:
-        if int(inode) and os.fstat(fd).st_ino != int(inode):
+        if os.fstat(fd).st_ino != int(inode):
             return bytes(32)
         state = hashlib.sha256()
         while True:
@@ -67,17 +67,17 @@ def _hash_rest(fd: int, state: _Hash) -> bytes:
         state.update(view[:count])
 
 
-def hash_file(top_fd: int, path: bytes, inode: int = 0) -> Optional[bytes]:
-    """Return the SHA-256 of a file below an open directory, or None if it cannot be read.
+def hash_file(top_fd: int, path: bytes, inode: int) -> Optional[bytes]:
+    """Return the SHA-256 of a file below an open directory; None if it cannot be read.
 
-    None also if `inode` is given and the file has another one.
+    None also if the file at the path has another inode.
     """
     try:
         fd = os.open(path, READ_FLAGS, dir_fd=top_fd)
     except OSError:
         return None
     try:
-        if inode and os.fstat(fd).st_ino != inode:
+        if os.fstat(fd).st_ino != inode:
             return None
         return hash_open_file(fd)
     except OSError:

@@ -151,7 +151,7 @@ class Hashing:
             read = self._read_in(part.directory)
             for item in part.items(read):
                 inode, digest = read.get(item.name, (-1, b""))
-                if inode >= 0 and item.inode in (0, inode):
+                if inode == item.inode:
                     item.take(digest)
                     continue
                 batch.append(item)

@@ -15,14 +15,12 @@ _NOTHING_READ: Mapping[bytes, Tuple[int, bytes]] = {}
 class UnhashedFile:
     """A file to hash: its path relative to the top, its size, and the number of its row.
 
-    If `inode` is given, a file with another inode at the path counts as missing.
+    A file with another `inode` at the path counts as missing.
     """
 
     __slots__ = ("digests", "inode", "name", "path", "row", "size_bytes")
 
-    def __init__(
-        self, part: Unhashed, row: int, name: bytes, size_bytes: int, inode: int = 0
-    ) -> None:
+    def __init__(self, part: Unhashed, row: int, name: bytes, size_bytes: int, inode: int) -> None:
         self.path = join(part.directory, name)
         self.digests = part.digests
         self.row = row
@@ -59,7 +57,7 @@ class Unhashed(NamedTuple):
                 continue
             wanted = row.inode & INODE_MASK
             inode, digest = read.get(row.name, (-1, b""))
-            if inode >= 0 and wanted in (0, inode):
+            if inode == wanted:
                 digests[at : at + size] = digest
             else:
                 files.append(UnhashedFile(self, number, row.name, row.size_bytes, wanted))
