@@ -20,7 +20,9 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from envsync.agent.server.remembered_file import load, store
 from envsync.files.directories import cache_directory
 
-STREAMED = ("errors", "files", "texts", "tree", "conda", "agent")
+_FILES = ("__init__.py", "errors.py")
+_PACKAGES = ("files", "texts", "tree", "conda", "agent")
+"""Those of envsync's top directory that are streamed."""
 
 OUR_MAGIC = MAGIC_NUMBER.hex().encode()
 """The bytecode magic of this interpreter, which most servers' interpreters have, too."""
@@ -110,25 +112,16 @@ def _code(name: str, path: str) -> bytes:
 
 def _modules() -> Iterator[Tuple[str, Tuple[bool, str]]]:
     """Yield the name of each streamed module, whether it is a package, and its file."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    top = os.path.dirname(os.path.dirname(here))
-    yield "envsync", (True, os.path.join(top, "__init__.py"))
-    for name in STREAMED:
-        yield from _module("envsync." + name, os.path.join(top, name))
-
-
-def _module(name: str, path: str) -> Iterator[Tuple[str, Tuple[bool, str]]]:
-    """Yield a module, or a package with its modules; `path` has no suffix."""
-    if not os.path.isdir(path):
-        yield name, (False, path + ".py")
-        return
-    yield name, (True, os.path.join(path, "__init__.py"))
-    for entry in sorted(os.listdir(path)):
-        stem, suffix = os.path.splitext(entry)
-        inside = os.path.join(path, stem)
-        is_module = suffix == ".py" and stem != "__init__"
-        if is_module or os.path.isfile(os.path.join(inside, "__init__.py")):
-            yield from _module(f"{name}.{stem}", inside)
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = [os.path.join(top, name) for name in _FILES]
+    for package in _PACKAGES:
+        for directory, _, names in os.walk(os.path.join(top, package)):
+            paths += [os.path.join(directory, name) for name in names if name.endswith(".py")]
+    start = len(os.path.dirname(top)) + 1
+    for path in sorted(paths):
+        package, _, name = path[start : -len(".py")].replace(os.sep, ".").rpartition(".")
+        is_package = name == "__init__"
+        yield package if is_package else f"{package}.{name}", (is_package, path)
 
 
 def _text(path: str) -> str:
