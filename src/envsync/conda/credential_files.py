@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from envsync.conda.metadata import is_conda_record
-from envsync.texts.credential_patterns import GLUED, SECRETS, without_parameters
+from envsync.texts.assigned_secrets import GLUED, SECRETS, without_parameters
 
 CREDENTIAL_FILE_MAX_BYTES = 64 << 20
 """Far above the largest of these files: a conda record that lists many files has some MB."""
