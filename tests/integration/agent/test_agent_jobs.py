@@ -182,15 +182,12 @@ def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(
     log.write_bytes(b"of a job")
     listdir = os.listdir
 
-    def with_one_that_is_gone(path: bytes) -> list[bytes]:
+    def with_one_that_is_gone(path: Any) -> Any:
         found = listdir(path)
-        return [b"99999", *found] if path.endswith(b"/fd") else found
-
-    def listed(path: Any) -> Any:
-        return with_one_that_is_gone(path) if isinstance(path, bytes) else listdir(path)
+        return ["99999", *found] if str(path).endswith("/fd") else found
 
     with _job(os.fsencode(log), "open"):
-        monkeypatch.setattr(os, "listdir", listed)
+        monkeypatch.setattr(os, "listdir", with_one_that_is_gone)
         assert processes.may_be_written_to(os.fsencode(tmp_path / "tree"))
 
 

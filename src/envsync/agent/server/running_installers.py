@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import Dict, Iterable, Iterator, Tuple
+from typing import Iterable, Iterator, Tuple
 
-from envsync.agent.server.processes import pids, proc_content, proc_link, process_user
+from envsync.agent.server.processes import ServerProcess, processes
 from envsync.agent.server.reading import read_start
 from envsync.conda.installers import (
     RunningInstaller,
@@ -35,28 +34,26 @@ def installers_at_work(environment: Iterable[bytes]) -> Iterator[Tuple[str, int]
 
 def _running_installers() -> Iterator[RunningInstaller]:
     # For most processes, only the command line is read: the daemon calls this often.
-    for pid in pids():
-        with contextlib.suppress(OSError):
-            argv = tuple(proc_content(pid, "cmdline").split(b"\0")[:-1])
-            if is_installer(argv) and process_user(pid) == os.geteuid():
-                yield _running_installer(pid, argv)
+    for process in processes():
+        argv = tuple(process.content("cmdline").split(b"\0")[:-1])
+        if is_installer(argv) and process.is_own:
+            yield _running_installer(process, argv)
 
 
-def _running_installer(pid: int, argv: Tuple[bytes, ...]) -> RunningInstaller:
-    environ: Dict[bytes, bytes] = {}
-    with contextlib.suppress(OSError):
-        items = (item.partition(b"=") for item in proc_content(pid, "environ").split(b"\0"))
-        environ = {name: value for name, separator, value in items if separator}
-    process = RunningInstaller(pid, argv, environ, proc_link(pid, "exe"), proc_link(pid, "cwd"))
-    process = process._replace(real_paths={path: _leads_to(path) for path in named_paths(process)})
-    program = argv_program(process)
+def _running_installer(process: ServerProcess, argv: Tuple[bytes, ...]) -> RunningInstaller:
+    items = (item.partition(b"=") for item in process.content("environ").split(b"\0"))
+    environ = {name: value for name, separator, value in items if separator}
+    installer = RunningInstaller(process.pid, argv, environ, process.exe, process.cwd)
+    real_paths = {path: _leads_to(path) for path in named_paths(installer)}
+    installer = installer._replace(real_paths=real_paths)
+    program = argv_program(installer)
     if program and _is_virtual(os.path.dirname(program)):
-        process = process._replace(program=b"")
-    path = environment_file(process)
+        installer = installer._replace(program=b"")
+    path = environment_file(installer)
     if os.path.isabs(path):
         content = read_start(path, _ENVIRONMENT_FILE_BYTES_MAX)
-        process = process._replace(environment_file=content)
-    return process
+        installer = installer._replace(environment_file=content)
+    return installer
 
 
 def _leads_to(path: bytes) -> Tuple[bytes, ...]:
