@@ -82,7 +82,7 @@ def test_changed_version_stays_though_a_look_for_its_tree_fails(call: str, serve
     [live] = [record for record in target.records.all() if record.number == 3]
     for path in os.listdir(target.layout.trees) if call == "lstat" else [b""]:
         with failing(os, call, os.path.join(target.layout.trees, path).rstrip(b"/")):
-            prune_generations(target.environment, live, 0)
+            prune_generations(target.environment, live, 0, None)
         remove_orphaned_trees(target.environment, [live.inode])
     assert Path(os.fsdecode(tree), "bin/tool").read_bytes() == b"work"
 

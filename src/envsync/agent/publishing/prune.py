@@ -21,7 +21,7 @@ from envsync.errors import SourceRefused, StorageFailed
 
 
 def prune_generations(
-    environment: LocalEnvironment, live: Record, keep: int, replaced: Optional[int] = None
+    environment: LocalEnvironment, live: Record, keep: int, replaced: Optional[int]
 ) -> None:
     """Remove earlier versions beyond `keep`, but none with changes of its own.
 

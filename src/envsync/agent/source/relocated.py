@@ -15,7 +15,6 @@ from typing import (
     List,
     Mapping,
     NamedTuple,
-    Optional,
     Set,
     Tuple,
 )
@@ -63,8 +62,8 @@ class Relocator:
         snapshot: Snapshot,
         relocation: Relocation,
         cache: RelocationCache,
-        clean: Collection[bytes] = (),
-        softlinks: Optional[Mapping[bytes, Softlink]] = None,
+        clean: Collection[bytes],
+        softlinks: Mapping[bytes, Softlink],
     ) -> None:
         """`clean` are keys of contents that are known not to contain the prefix.
 
@@ -74,7 +73,7 @@ class Relocator:
         self._snapshot = snapshot
         self._relocation = relocation
         self._cache = cache
-        self._softlinks = softlinks or {}
+        self._softlinks = softlinks
         self._before = cache.rewrites()
         searched = cache.searched()
         searched.contents.update(clean)

@@ -72,10 +72,15 @@ class SourceEnvironment:
         self._hashed: Optional[Hashed] = None
         self._scanned: Optional[Scan] = None
         self._hashing = Hashing()
-        self.earlier: Tuple[bytes, ...] = ()
-        """The paths where it was before it was packed; set before `inspect`."""
-        self.platform: Optional[Platform] = None
-        """The platform it was made for, if not this machine's; set before `inspect`."""
+        self._earlier: Tuple[bytes, ...] = ()
+        self._packed_for: Optional[Platform] = None
+
+    def was_packed(self, earlier: Tuple[bytes, ...], platform: Optional[Platform]) -> None:
+        """Say, before `inspect`, at which paths it was before it was packed.
+
+        `platform` is the one it was made for, if not this machine's.
+        """
+        self._earlier, self._packed_for = earlier, platform
 
     @property
     def path(self) -> bytes:
@@ -133,7 +138,7 @@ class SourceEnvironment:
 
     def _paths(self) -> SourcePaths:
         return SourcePaths(
-            self._layout.path, self.stands_at, self.path, self._cache_directory, self.earlier
+            self._layout.path, self.stands_at, self.path, self._cache_directory, self._earlier
         )
 
     def _require_environment(self) -> None:
@@ -177,7 +182,7 @@ class SourceEnvironment:
         return snapshot
 
     def _platform(self) -> Platform:
-        return self.platform or platform_facts()
+        return self._packed_for or platform_facts()
 
     def outline(self) -> Optional[Tuple[SourceState, Manifest]]:
         """Return what is known before the files are hashed; None when no hashing is under way.

@@ -118,7 +118,7 @@ class PackedLook(SourceLook):
         self._place.environment.parent.mkdir(exist_ok=True)
         make_directory(self._place.environment)
         filled = self._packed.fill(self._place.environment)
-        self._agent.earlier, self._agent.platform = filled.earlier, filled.platform
+        self._agent.was_packed(filled.earlier, filled.platform)
         return filled
 
     def close(self) -> None:
