@@ -248,7 +248,9 @@ class Relocation:
         """Yield edits that do as conda does: NULs fill the rest of the placeholder's length."""
         for old, new in self._environment:
             room, room_there = placeholder.size_bytes - len(old), placeholder.size_bytes - len(new)
-            for match in re.finditer(re.escape(old) + rb"[^\0]*", content) if room >= 0 else ():
+            if room < 0:
+                continue
+            for match in re.finditer(re.escape(old) + rb"[^\0]*", content):
                 before = content[max(0, match.start() - _BEFORE_BYTES) : match.start()]
                 if _LONGER_PATH.search(before):
                     continue  # another name of the environment, which only ends like this one

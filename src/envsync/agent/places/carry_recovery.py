@@ -78,7 +78,8 @@ def _left_open(recorded: Manifest, present: Manifest) -> Iterator[bytes]:
         modes = {entry.name: entry.mode for entry in listings.decode(now)}
         for entry in listings.decode(listing):
             opened = entry.mode | stat.S_IRWXU
-            if entry.kind == DIRECTORY and entry.mode != opened == modes.get(entry.name):
+            was_opened = entry.mode != opened and modes.get(entry.name) == opened
+            if entry.kind == DIRECTORY and was_opened:
                 yield join(parent, entry.name)
 
 
