@@ -23,7 +23,7 @@ from tests.integration.ssh.test_ssh_authentication import add_config, make_key
 from tests.lab.loopback_sshd import LoopbackSshd
 from tests.support.processes import wait_until
 
-LIST = "echo [${SSH_AUTH_SOCK:+agent}]; ssh-add -l 2>/dev/null | grep -c SHA256"
+LIST = 'echo "[${SSH_AUTH_SOCK:+agent}]"; ssh-add -l 2>/dev/null | grep -c SHA256'
 ASKED = "auth-agent-req@openssh.com"
 """In sshd's log at LogLevel DEBUG."""
 NONE, LENT = "[]\n0\n", "[agent]\n1\n"

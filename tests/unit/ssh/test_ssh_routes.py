@@ -209,6 +209,14 @@ def test_a_hashed_line_with_a_marker(tmp_path: Path) -> None:
     assert known.has_authority
 
 
+def test_a_file_whose_name_ends_like_a_lines_number(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts:12"
+    file.write_text(f"\ngpu02 ssh-ed25519 {BLOB}\n")
+    settings = HostSettings("x", "gpu02", "alice", 22, user_known_hosts=(file,))
+    [key] = known_hosts(settings, config_in(tmp_path, "")).trusted
+    assert (key.file, key.where) == (str(file), f"{file}:2")
+
+
 def test_known_algorithms_come_first() -> None:
     known = KnownHosts("h", (KnownKey("ssh-rsa", b"", "", ""), KnownKey("x", b"", "", "")))
     offered = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
