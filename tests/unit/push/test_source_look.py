@@ -12,7 +12,7 @@ import pytest
 
 from envsync.agent.trees.stable_hashing import StableHashing
 from envsync.agent.wire.figures import HASHED_BYTES
-from envsync.errors import SourceRefused
+from envsync.errors import EnvsyncError, SourceRefused
 from envsync.push.ends.end import LocalEnd
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.packing.packed_source import ArchiveFile, PackedLook
@@ -90,3 +90,14 @@ def test_error_of_unpacking_names_the_server_of_the_source(prefix: Path, end: Lo
     with contextlib.closing(look), pytest.raises(SourceRefused) as raised:
         look.state()
     assert raised.value.server == end.server
+
+
+def test_nothing_is_unpacked_once_the_look_is_closed(prefix: Path, end: LocalEnd) -> None:
+    """As by a push that is still under way when Ctrl-C ends the command."""
+    (prefix / "archive").write_text("of somebody")
+    settings = PushSettings(NAME, end.server, "alice@here", PACK)
+    look = PackedLook(end, settings, ArchiveFile(prefix / "archive"), origin=None)
+    look.close()
+    with pytest.raises(EnvsyncError, match="stopped"):
+        look.state()
+    assert [path.name for path in Path(look.open_request.prefix).iterdir()] == ["lock"]

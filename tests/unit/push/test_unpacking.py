@@ -693,6 +693,34 @@ def test_closing_removes_all_of_a_tree_that_is_still_being_unpacked(
     assert [path.name for path in place.prefix.iterdir()] == ["lock"]
 
 
+def test_closing_lets_another_thread_finish_what_it_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that remove one tree would each miss what the other has removed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = UnpackPlace("myenv")
+    is_at_work, may_go_on, at_work, overlaps = threading.Event(), threading.Event(), [], []
+
+    def remove(tree: bytes) -> None:
+        at_work.append(tree)
+        overlaps.append(len(at_work) > 1)
+        is_at_work.set()
+        may_go_on.wait()
+        at_work.pop()
+
+    monkeypatch.setattr(unpack_place, "remove_tree", remove)
+    beginning = threading.Thread(target=place.begin)
+    beginning.start()
+    is_at_work.wait()
+    closing = threading.Thread(target=place.close)
+    closing.start()
+    closing.join(0.1)
+    may_go_on.set()
+    beginning.join()
+    closing.join()
+    assert not any(overlaps)
+
+
 def test_unpacking_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         unpack(tmp_path / "nothing", tmp_path)

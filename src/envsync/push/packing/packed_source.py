@@ -18,7 +18,6 @@ from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.packing.disk_here import LARGER_CACHE, disk_here
-from envsync.push.packing.extraction import make_directory
 from envsync.push.packing.pack_archive import pack_unchanged, write_archive
 from envsync.push.packing.packed_platform import packed_platform
 from envsync.push.packing.unpack_place import UnpackPlace
@@ -114,9 +113,7 @@ class PackedLook(SourceLook):
         )
 
     def _unpack(self) -> Filled:
-        self._place.clear()
-        self._place.environment.parent.mkdir(exist_ok=True)
-        make_directory(self._place.environment)
+        self._place.begin()
         filled = self._packed.fill(self._place.environment)
         self._agent.was_packed(filled.earlier, filled.platform)
         return filled

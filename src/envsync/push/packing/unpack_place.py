@@ -13,21 +13,29 @@ import os
 import shlex
 import stat
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from envsync.agent.trees.removal import remove_tree
-from envsync.errors import Locked, SourceRefused, StorageFailed
+from envsync.errors import EnvsyncError, Locked, SourceRefused, StorageFailed
 from envsync.files.directories import unpacked_directory
+from envsync.push.packing.extraction import make_directory
 
 _WAIT_SECONDS = 5.0
 _ASK_SECONDS = 0.05
+_UNDER_WAY = (errno.ENOTEMPTY, errno.ENOENT)
+"""Why a tree cannot be removed in which one more entry is made, or replaced."""
 
 
 class UnpackPlace:
-    """A directory `prefix` for the one unpacked environment; nobody else unpacks that name now."""
+    """A directory `prefix` for the one unpacked environment; nobody else unpacks that name now.
+
+    It may be closed from any thread, at any time.
+    """
 
     def __init__(self, name: str) -> None:
+        self._clearing = threading.Lock()
         above = Path(unpacked_directory(os.environ) or _temporary() / "unpacked")
         self.prefix = above / name
         self.environment = self.prefix / "envs" / name
@@ -64,11 +72,27 @@ class UnpackPlace:
                     raise
             time.sleep(_ASK_SECONDS)
 
-    def clear(self) -> None:
+    def begin(self) -> None:
+        """Remove all that is unpacked, and make `environment`, empty; a closed place refuses."""
+        with self._clearing:
+            if self._lock.closed:
+                raise EnvsyncError("the push was stopped while its source was unpacked")
+            self._clear()
+            self.environment.parent.mkdir()
+            make_directory(self.environment)
+
+    def close(self) -> None:
         """Remove all that is unpacked, even if it is still being unpacked: Ctrl-C waits for nobody.
 
-        It is renamed first, so that unpacking cannot go on, except for the entry that is under way.
+        Nothing can be unpacked here from then on.
         """
+        with self._clearing:
+            if not self._lock.closed:
+                self._clear()
+                self._lock.close()
+
+    def _clear(self) -> None:
+        # It is renamed first, so that unpacking cannot go on, but for the entry that is under way.
         going = self.prefix / "going"
         self._remove(going)
         with contextlib.suppress(FileNotFoundError):
@@ -79,14 +103,9 @@ class UnpackPlace:
         try:
             remove_tree(os.fsencode(going))
         except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
+            if error.errno not in _UNDER_WAY:
                 raise
             remove_tree(os.fsencode(going))
-
-    def close(self) -> None:
-        if not self._lock.closed:
-            self.clear()
-            self._lock.close()
 
 
 def _temporary() -> Path:
