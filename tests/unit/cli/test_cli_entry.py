@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from envsync.cli.invocation import asking
 from envsync.cli.invocation.lazy_group import LazyGroup
 from envsync.cli.invocation.stop_signals import Stopped, Stopper
 from envsync.cli.run.entry import Interruption
@@ -142,16 +144,37 @@ def test_a_bug_where_nothing_can_be_written(envsync: Envsync, failing: type[Exce
     assert "the details could not be saved" in ended.err
 
 
+def test_interrupted_push_is_told_to_resume() -> None:
+    stopped = Interruption(KeyboardInterrupt(), "push").message
+    assert stopped == "stopped; run the same command again to resume"
+
+
 @pytest.mark.parametrize(
-    ("command", "then"),
+    ("line", "then"),
     [
-        ("push", "run the same command again to resume"),
-        ("rollback", "`envsync history` shows whether it happened"),
-        ("remove", "`envsync history` shows whether it happened"),
+        (
+            "rollback myenv server2",
+            "; `envsync history myenv server2` shows whether it happened",
+        ),
+        (
+            "remove myenv server2 server3",
+            "; `envsync history myenv server2 server3` shows whether it happened",
+        ),
+        ("remove myenv server2 --dry-run", ""),
     ],
 )
-def test_interruption_says_what_to_do_next(command: str, then: str) -> None:
-    assert Interruption(KeyboardInterrupt(), command).message == f"stopped; {then}"
+def test_interrupted_switch_names_the_command_that_shows_whether_it_happened(
+    envsync: Envsync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, then: str
+) -> None:
+    for name in ("envs", "pkgs"):
+        (tmp_path / "conda" / name).mkdir(parents=True)
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asking, "ask_servers", interrupt)
+    ended = envsync(*line.split(), CONDA_PREFIX=str(tmp_path / "conda"))
+    assert (ended.status, ended.err) == (130, f"envsync: stopped{then}\n")
 
 
 def test_interrupted_command_exits_with_130(envsync: Envsync, failing: type[Exception]) -> None:

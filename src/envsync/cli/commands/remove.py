@@ -70,6 +70,8 @@ def remove(
         finally:
             command_locks.over(place.server)
 
+    if not dry_run:
+        invocation.shown_by = command_line("history", removal.environment, *servers)
     invocation.result = {"environment": removal.environment, "dry_run": dry_run}
     with tell_daemon_after(known, () if dry_run else names, invocation.environ):
         outcomes = ask_servers(invocation, "remove", places, ask, _document, _refusal)

@@ -13,6 +13,7 @@ from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import tell_daemon_after
 from envsync.cli.output.wording import contents, moment
+from envsync.hint_commands import command_line
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def rollback(
         return roll_back(target, reopen, number, site.who, overwrite=overwrite)
 
     place = site.place(site.server(server))
+    invocation.shown_by = command_line("history", environment, server)
     with tell_daemon_after(known, [place.server], invocation.environ):
         [outcome] = ask_servers(invocation, "roll back", [place], ask)
         record = outcome.answer()

@@ -25,7 +25,9 @@ SCHEMA = 1
 class Invocation:
     """One run. `result` is its part of the JSON document, also if an error ended the command.
 
-    `umask` is the user's, for files that are not envsync's own.
+    `umask` is the user's, for files that are not envsync's own. `shown_by` is the command that
+    shows what became of a switch, set before one is asked for: a server that was asked switches,
+    even if this command is stopped.
     """
 
     def __init__(self, environ: Mapping[str, str], umask: int = 0o077) -> None:
@@ -35,6 +37,7 @@ class Invocation:
         self.verbose = False
         self.json = False
         self.command = ""
+        self.shown_by = ""
         self.result: dict[str, Any] | None = None
 
     @classmethod

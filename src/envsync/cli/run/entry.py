@@ -36,19 +36,16 @@ _COMPLETE = "_ENVSYNC_COMPLETE"
 _RESUMABLE = ("push", "pull", "unpack", "bootstrap")
 """Commands that resume where they stopped; the others start again."""
 
-_SWITCHING = ("rollback", "remove")
-"""Commands that must not be repeated blindly: a server that was asked to switch does so."""
-
 
 class Interruption:
     """Ctrl-C and similar: an end that is not a failure, and therefore no class of errors.py."""
 
-    def __init__(self, how: KeyboardInterrupt, command: str) -> None:
+    def __init__(self, how: KeyboardInterrupt, command: str, shown_by: str = "") -> None:
         self.message = "stopped"
         if command in _RESUMABLE:
             self.message = "stopped; run the same command again to resume"
-        if command in _SWITCHING:
-            self.message = "stopped; `envsync history` shows whether it happened"
+        if shown_by:
+            self.message = f"stopped; `{shown_by}` shows whether it happened"
         number = how.number if isinstance(how, Stopped) else 0
         self.exit_code = 128 + number if number else INTERRUPTED_EXIT_CODE
 
@@ -191,7 +188,7 @@ def _carry_out(
         invocation.command = invocation.command or path.partition(" ")[2]
         return _usage_error(error, path)
     except KeyboardInterrupt as how:
-        return Interruption(how, invocation.command)
+        return Interruption(how, invocation.command, invocation.shown_by)
     except OutputFailed:
         raise
     except OSError as error:
