@@ -13,8 +13,9 @@ from hypothesis import settings
 
 from tests.conda.fixtures import conda_prefix, conda_template
 from tests.disk import requirements as disk_requirements
+from tests.lab import requirements as lab_requirements
 from tests.lab.fixtures import conda_lab, fresh_lab, fuse, lab, lab_template
-from tests.lab.fixtures import pytest_report_header as lab_report_header
+from tests.support.prerequisites import report_line
 from tests.systemd import requirements as systemd_requirements
 
 __all__ = [
@@ -72,9 +73,9 @@ _LONGEST = {
 
 def pytest_report_header() -> list[str]:
     return [
-        lab_report_header(),
-        disk_requirements.report_header(),
-        systemd_requirements.report_header(),
+        report_line("lab", lab_requirements.missing()),
+        report_line("disk", disk_requirements.missing()),
+        report_line("systemd", systemd_requirements.missing()),
     ]
 
 

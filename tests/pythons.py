@@ -11,9 +11,6 @@ from pathlib import Path
 OLDEST = (3, 8)
 NEWEST = (3, 13)
 
-REQUIRED = "pythons" in os.environ.get("ENVSYNC_REQUIRE", "").split(",")
-"""Whether OLDEST and NEWEST have to be among those found."""
-
 _REPORT = "import sys; print('%d.%d.%d' % sys.version_info[:3], sys.executable)"
 
 

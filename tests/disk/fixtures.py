@@ -13,6 +13,7 @@ import pytest
 
 from tests.disk import requirements
 from tests.disk.disk import Disk
+from tests.support.prerequisites import demand
 
 DISK_BYTES = 96 << 20
 """Large enough for a push, which requires 64 MiB free in addition to what it needs."""
@@ -56,8 +57,4 @@ def make_disk(private_mounts: None, tmp_path: Path) -> Iterator[MakeDisk]:
 
 def demand_disk() -> None:
     """If there can be no disk, skip the test with the reason, or fail it if disks are required."""
-    missing = requirements.missing()
-    if missing and requirements.required():
-        pytest.fail(f"the disk is required and cannot be had: {missing}", pytrace=False)
-    if missing:
-        pytest.skip(f"no disk: {missing}")
+    demand("disk", requirements.missing())

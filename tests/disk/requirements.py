@@ -11,11 +11,6 @@ INSTALL = "apt-get install -y e2fsprogs btrfs-progs"
 _DEVICES = ("/dev/fuse", "/dev/loop-control")
 
 
-def required() -> bool:
-    """Return whether a missing part is a failure, that is, ENVSYNC_REQUIRE names "disk"."""
-    return "disk" in os.environ.get("ENVSYNC_REQUIRE", "").replace(",", " ").split()
-
-
 def missing() -> str:
     """Return why there can be no disk here, and what to do; empty if there can."""
     if os.geteuid() != 0:
@@ -25,9 +20,3 @@ def missing() -> str:
         return f"{', '.join(absent)} missing; as root: {INSTALL}"
     devices = [device for device in _DEVICES if not Path(device).exists()]
     return f"no {', '.join(devices)} (modprobe fuse loop)" if devices else ""
-
-
-def report_header() -> str:
-    why = missing()
-    suffix = ", required" if required() else ""
-    return f"disk: off{suffix} ({why})" if why else f"disk: on{suffix}"

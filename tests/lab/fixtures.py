@@ -16,6 +16,7 @@ import pytest
 from tests.conda import Template
 from tests.lab import requirements
 from tests.lab.lab import Lab
+from tests.support.prerequisites import demand, is_required
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +56,7 @@ def conda_lab(fresh_lab: Lab, lab_template: Template) -> Lab:
 def fuse() -> None:
     """FUSE, which `Host.refuse_exchange` and `Host.mount_from` need."""
     missing = requirements.missing_fuse()
-    if missing and requirements.required() and os.geteuid() == 0:
+    if missing and is_required("lab") and os.geteuid() == 0:
         pytest.fail(f"FUSE is required: {missing}", pytrace=False)
     if missing:
         pytest.skip(f"no FUSE: {missing}")
@@ -63,14 +64,4 @@ def fuse() -> None:
 
 def demand_lab() -> None:
     """If the lab cannot run, skip the test with the reason, or fail it if the lab is required."""
-    missing = requirements.missing()
-    if missing and requirements.required():
-        pytest.fail(f"the lab is required and cannot start: {missing}", pytrace=False)
-    if missing:
-        pytest.skip(f"no lab: {missing}")
-
-
-def pytest_report_header() -> str:
-    missing = requirements.missing()
-    required = ", required" if requirements.required() else ""
-    return f"lab: off{required} ({missing})" if missing else f"lab: on{required}"
+    demand("lab", requirements.missing())

@@ -30,11 +30,6 @@ _TRIAL = (
 )
 
 
-def required() -> bool:
-    """Return whether a missing part is a failure, that is, ENVSYNC_REQUIRE names "lab"."""
-    return "lab" in os.environ.get("ENVSYNC_REQUIRE", "").replace(",", " ").split()
-
-
 @functools.cache
 def missing() -> str:
     """Return why the lab cannot run here, and what to do; empty if it can."""

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conda import ENVIRONMENT
 from tests.lab.lab import Lab
+from tests.support.prerequisites import demand
 from tests.systemd import requirements
 from tests.systemd.machine import USER, Machine
 
@@ -15,7 +16,7 @@ from tests.systemd.machine import USER, Machine
 @pytest.fixture(scope="module")
 def machine(lab: Lab) -> Iterator[Machine]:
     """A machine with systemd on server1, with alice's prefix on all hosts and a tiny `myenv`."""
-    demand_systemd()
+    demand("systemd", requirements.missing())
     lab.reset()
     for host in lab.hosts.values():
         for directory in ("conda-meta", "envs"):
@@ -28,12 +29,3 @@ def machine(lab: Lab) -> Iterator[Machine]:
         host.namespaces.set_up("chown", "-R", f"{USER}:", host.prefix)
     with Machine(lab.controller) as booted:
         yield booted
-
-
-def demand_systemd() -> None:
-    """If systemd cannot be booted, skip the test with the reason, or fail it if required."""
-    missing = requirements.missing()
-    if missing and requirements.required():
-        pytest.fail(f"systemd is required and cannot be booted: {missing}", pytrace=False)
-    if missing:
-        pytest.skip(f"no systemd: {missing}")

@@ -20,11 +20,6 @@ _TRIAL = (
 )
 
 
-def required() -> bool:
-    """Return whether a missing part is a failure, that is, ENVSYNC_REQUIRE names "systemd"."""
-    return "systemd" in os.environ.get("ENVSYNC_REQUIRE", "").replace(",", " ").split()
-
-
 @functools.cache
 def missing() -> str:
     """Return why systemd cannot be booted here, and what to do; empty if it can."""
@@ -37,9 +32,3 @@ def missing() -> str:
     trial = ["unshare", "-m", "sh", "-c", _TRIAL]
     done = subprocess.run(trial, capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else f"no overlay or cgroup2: {done.stderr.strip()}"
-
-
-def report_header() -> str:
-    why = missing()
-    suffix = ", required" if required() else ""
-    return f"systemd: off{suffix} ({why})" if why else f"systemd: on{suffix}"

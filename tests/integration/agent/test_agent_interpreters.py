@@ -7,8 +7,9 @@ import subprocess
 
 import pytest
 
-from tests.pythons import NEWEST, OLDEST, REQUIRED, interpreters
+from tests.pythons import NEWEST, OLDEST, interpreters
 from tests.streamed import SOURCES, libraries, module_name, streamed_files
+from tests.support.prerequisites import is_required
 
 PROGRAM = """
 import importlib, importlib.util, json, sys
@@ -40,5 +41,5 @@ def test_oldest_and_newest_python_are_here() -> None:
     """In CI (ENVSYNC_REQUIRE=pythons) the range of versions has to be covered."""
     found = {tuple(int(part) for part in version.split(".")[:2]) for version in interpreters()}
     assert found, "no Python at all"
-    if REQUIRED:
+    if is_required("pythons"):
         assert {OLDEST, NEWEST} <= found, f"found only {', '.join(interpreters())}"

@@ -22,7 +22,7 @@ from envsync.agent.target.gc_survey import Rules
 from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.removal import remove_tree, remove_trees
 from envsync.errors import AgentFailed, PreflightRefused
-from tests.lab import requirements
+from tests.support.prerequisites import is_required
 from tests.support.pushes import Server, environment
 from tests.support.trees import file
 
@@ -49,7 +49,7 @@ def in_a_namespace(action: Callable[[], None]) -> None:
         finally:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status == _REFUSED and not requirements.required():
+    if status == _REFUSED and not is_required("lab"):
         pytest.skip("no namespaces (root or user namespaces are needed)")
     assert status == 0, "see stderr"
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import requirements
-from tests.lab.fixtures import demand_lab, pytest_report_header
+from tests.lab.fixtures import demand_lab
+from tests.support.prerequisites import is_required, report_line
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_required(monkeypatch: pytest.MonkeyPatch, value: str, required: bool) -> None:
     monkeypatch.setenv("ENVSYNC_REQUIRE", value)
-    assert requirements.required() is required
+    assert is_required("lab") is required
 
 
 def test_missing_programs_skip_with_the_line_to_install(
@@ -37,7 +38,7 @@ def test_missing_programs_skip_with_the_line_to_install(
     monkeypatch.delenv("ENVSYNC_REQUIRE", raising=False)
     with pytest.raises(pytest.skip.Exception, match=requirements.INSTALL):
         demand_lab()
-    assert pytest_report_header().startswith("lab: off (sshd, ")
+    assert report_line("lab", requirements.missing()).startswith("lab: off (sshd, ")
 
 
 def test_missing_programs_fail_where_the_lab_is_required(
@@ -46,4 +47,4 @@ def test_missing_programs_fail_where_the_lab_is_required(
     monkeypatch.setenv("ENVSYNC_REQUIRE", "lab")
     with pytest.raises(pytest.fail.Exception, match="required"):
         demand_lab()
-    assert "off, required" in pytest_report_header()
+    assert "off, required" in report_line("lab", requirements.missing())

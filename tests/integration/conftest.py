@@ -1,4 +1,4 @@
-"""Shows in pytest's header which Pythons the unit tests found on this machine."""
+"""Shows in pytest's header which Pythons these tests found on this machine."""
 
 from __future__ import annotations
 
