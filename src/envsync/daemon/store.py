@@ -71,7 +71,8 @@ class Store:
             raise StorageFailed(
                 f"the daemon's state in {file} cannot be read: {error}",
                 hint=f"end what holds it (fuser -v {shlex.quote(str(file))}), free some space on "
-                "its disk, or let this user read it; a service then starts again by itself",
+                "its disk, or let this user read it; if the disk fails, move it away, which loses "
+                "the pauses; a service then starts again by itself",
             ) from error
 
     def _in_sound_database(self, do: Callable[[], _Result], lost: str = "") -> _Result:
