@@ -33,6 +33,7 @@ from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import FOREIGN_OWNER
 from envsync.errors import PreflightRefused
+from envsync.texts import credential_patterns  # noqa: F401
 from envsync.tree.revision import revision_of
 from envsync.tree.sharing import WRITE, Share
 from tests.support import disk
