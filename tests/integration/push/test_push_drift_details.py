@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,12 +16,9 @@ from envsync.agent.target.target import Target
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import TargetDrifted
 from envsync.push import cycle
-from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.request.places import Destination, Place
-from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import FAILED, PLANNED, PUSHED, PushReport
-from tests.support import disk
-from tests.support.pushes import NAME, environment
+from tests.integration.push.local_pair import LocalPair
+from tests.support.pushes import NAME
 from tests.support.trees import file
 
 SITE = "lib/python3.11/site-packages"
@@ -34,32 +29,23 @@ NODES = {
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
-    (tmp_path / "here" / "envs" / NAME).mkdir(parents=True)
-    disk.build(os.fsencode(tmp_path / "here" / "envs" / NAME), environment(NODES))
-    return tmp_path / "here"
+def pair(own_homes: None, tmp_path: Path) -> LocalPair:
+    return LocalPair(tmp_path, NODES)
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Path:
-    (tmp_path / "there" / "envs").mkdir(parents=True)
-    return tmp_path / "there"
+def here(pair: LocalPair) -> Path:
+    return pair.here
 
 
 @pytest.fixture
-def push(
-    here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., PushReport]:
-    for name in ("cache", "state"):
-        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
+def there(pair: LocalPair) -> Path:
+    return pair.there
 
-    def push(**options: Any) -> PushReport:
-        settings = PushSettings(NAME, f"here:{here}", "test@here", **options)
-        destinations = [Destination("there", str(there), None)]
-        [report] = FanOut(settings, Place("here", str(here)), destinations).run()
-        return report
 
-    return push
+@pytest.fixture
+def push(pair: LocalPair) -> Callable[..., PushReport]:
+    return pair.push
 
 
 def test_the_files_of_a_package_removed_there_are_its_own(

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from envsync.agent.server import machine
 from envsync.errors import NotFastForward
-from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.request.places import Destination, Place
-from envsync.push.request.settings import PushSettings
-from envsync.push.steps.report import IN_STEP, PUSHED, PushReport
-from tests.support import disk
-from tests.support.pushes import NAME, environment
+from envsync.push.steps.report import IN_STEP, PUSHED
+from tests.integration.push.local_pair import LocalPair
 from tests.support.trees import file
 
 
-class Scene:
+class Scene(LocalPair):
     def __init__(self, directory: Path) -> None:
-        self._here, self._there = directory / "here", directory / "there"
-        self._source = self._here / "envs" / NAME
-        (self._there / "envs").mkdir(parents=True)
-        self._source.mkdir(parents=True)
-        disk.build(os.fsencode(self._source), environment({b"lib/m.py": file(b"1")}))
+        super().__init__(directory, {b"lib/m.py": file(b"1")})
         self.log = directory / "state/envsync/had"
         self.log.parent.mkdir(parents=True)
+        self.log.touch()  # like a full disk: no log can be written
 
     def change(self) -> None:
-        (self._source / "lib/m.py").write_text("a = 2")
-
-    def push(self) -> PushReport:
-        settings = PushSettings(NAME, f"here:{self._here}", "test")
-        here, there = Place("here", str(self._here)), Destination("there", str(self._there))
-        [report] = FanOut(settings, here, [there]).run()
-        return report
+        (self.source / "lib/m.py").write_text("a = 2")
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    for name in ("cache", "state"):
-        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
-    scene = Scene(tmp_path)
-    scene.log.touch()  # like a full disk: no log can be written
-    return scene
+def scene(own_homes: None, tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
 def test_published_revision_is_noted_by_a_later_push(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,32 +10,25 @@ import pytest
 from envsync.agent.server.filesystem import Space
 from envsync.agent.staging import build_plan
 from envsync.errors import NoSpace, TransferFailed
-from envsync.push.fan_out.fan_out import FanOut
-from envsync.push.request.places import Destination, Place
-from envsync.push.request.settings import PushSettings
-from envsync.push.steps.report import PUSHED, PushReport
+from envsync.push.steps.report import PUSHED
+from tests.integration.push.local_pair import LocalPair
 from tests.support import disk
-from tests.support.pushes import NAME, environment
+from tests.support.pushes import NAME
 from tests.support.trees import file
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A source and a target, both of this machine."""
+class Scene(LocalPair):
+    """Two versions were pushed, and the source has a third."""
 
-    here: Path
-    there: Path
-    settings: PushSettings
-
-    def push(self, transport: str = "auto") -> PushReport:
-        settings = replace(self.settings, transport=transport)
-        source = Place("here", str(self.here))
-        there = Destination("there", str(self.there), None)
-        [report] = FanOut(settings, source, [there]).run()
-        return report
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, {b"of": file(b"0")})
+        for number in (1, 2):
+            self.change(number)
+            assert self.push().outcome == PUSHED
+        self.change(3)
 
     def change(self, number: int) -> None:
-        path = self.here / "envs" / NAME / "of"
+        path = self.source / "of"
         path.unlink()
         disk.write(os.fsencode(path), b"%d" % number)
 
@@ -48,23 +40,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """Two versions were pushed, and the source has a third."""
-    for name in ("cache", "state"):
-        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
-    for prefix in ("here", "there"):
-        for name in ("envs", "conda-meta"):
-            (tmp_path / prefix / name).mkdir(parents=True)
-    top = tmp_path / "here/envs" / NAME
-    top.mkdir()
-    disk.build(os.fsencode(top), environment({b"of": file(b"0")}))
-    settings = PushSettings(NAME, "here", "alice@here")
-    scene = Scene(tmp_path / "here", tmp_path / "there", settings)
-    for number in (1, 2):
-        scene.change(number)
-        assert scene.push().outcome == PUSHED
-    scene.change(3)
-    return scene
+def scene(own_homes: None, tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
 @pytest.mark.parametrize("transport", ["rsync", "scp"])
@@ -72,7 +49,7 @@ def test_transport_that_cannot_be_used_is_refused_before_anything_is_staged(
     scene: Scene, transport: str
 ) -> None:
     before = scene.state()
-    refused = scene.push(transport)
+    refused = scene.push(transport=transport)
     assert isinstance(refused.error, TransferFailed)
     assert "cannot be used: the target is this machine" in refused.error.message
     assert scene.state() == before
