@@ -7,13 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
 from envsync.agent.operations.service import Service
+from envsync.agent.places.locks import PushLock, holder_at
 from envsync.agent.server.helper_processes import NO_HELPERS
+from envsync.agent.server.progress import SWITCH
+from envsync.agent.target.target import Target
 from envsync.agent.trees.cache_file import CacheFile
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import COMPLETE
@@ -33,6 +38,7 @@ from envsync.agent.wire.target_operations import (
     OpenTarget,
     Requester,
 )
+from envsync.errors import ConnectionLost, Locked
 from envsync.files.directories import content_directory
 from envsync.tree.local import LocalPaths
 from tests.support import disk
@@ -72,6 +78,24 @@ def test_hint_of_an_unexpected_error_says_what_became_of_the_switch(
     monkeypatch.setattr(service, "_operation", lambda _: (COMPLETE, break_down))
     message, _ = process._carry_out({"operation": COMPLETE.name, "request": None}, b"")
     assert said in message["error"]["hint"]
+
+
+def test_a_lock_says_that_the_command_is_gone_whose_switch_is_finished(
+    process: Process, server: Server
+) -> None:
+    """So whoever was stopped in the switch, and runs the command again, learns what to wait for."""
+    layout = server.target().layout
+    lock = PushLock(layout, Requester("alice@server1"))
+    lock.acquire()
+    process._service.opened_target = cast("Target", SimpleNamespace(lock=lock))
+    process._on_step(SWITCH)
+    process._lost(ConnectionLost("the connection was closed"))
+    with pytest.raises(Locked, match=r"alice@server1, .*; its command is gone") as refused:
+        PushLock(layout, Requester("alice@server1")).acquire()
+    assert "until its check has ended" in refused.value.hint
+    lock.release()
+    process._lost(ConnectionLost("the connection was closed"))
+    assert holder_at(layout) is None
 
 
 class Session:

@@ -94,6 +94,7 @@ class Process:
             return  # `serve` notices it, too
         if self._decisive.acquire(blocking=False):
             os._exit(EXIT_LOST)
+        self._service.say_alone()
 
     def _on_step(self, step: str) -> None:
         if step == SWITCH and not self._is_switching:

@@ -131,6 +131,11 @@ class Service:
         live = self.target.live
         return self.push.base_manifest if live is None else live.manifest()
 
+    def say_alone(self) -> None:
+        """Tell whoever meets the lock that nobody waits for the answer. Safe in any thread."""
+        if self.opened_target is not None:
+            self.opened_target.lock.say_alone()
+
     def leave(self) -> None:
         """Close, because nothing more will be asked, unless a push has begun.
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import signal
+import threading
 import time
 from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional
 
@@ -33,6 +34,7 @@ _SAID_SECONDS = 1.0
 machine."""
 WRITERS_GRACE_SECONDS = 1.0
 WRITERS_WAIT_SECONDS = 5.0
+_WHEN_ALONE = Hint("[[wait until its check has ended, then run the same command again]]")
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -48,6 +50,8 @@ class PushLock:
         self.other_name = ""
         """The name of this server in a push of the same command that had the lock last."""
         self._fd: Optional[int] = None
+        self._said: Dict[str, Any] = {}
+        self._saying = threading.Lock()
         self.nonce = ""
         self.yields = False
         """Whether the lock will be given up when somebody asks (`is_wanted`); set before
@@ -88,7 +92,7 @@ class PushLock:
         name = self._name_in(fd)
         if name != self._server:
             self.other_name = name
-        document = {
+        self._said = {
             "command": self._command,
             "server": self._server,
             "holder": self._who,
@@ -98,7 +102,13 @@ class PushLock:
             "yields": self.yields,
         }
         os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(document).encode(), 0)
+        os.pwrite(fd, json.dumps(self._said).encode(), 0)
+
+    def say_alone(self) -> None:
+        """Write that the command for which the lock is held has gone. Safe in any thread."""
+        with self._saying, contextlib.suppress(OSError):
+            if self._fd is not None:
+                os.pwrite(self._fd, json.dumps({**self._said, "is_alone": True}).encode(), 0)
 
     def _take(self, fd: int) -> None:
         deadline = time.monotonic() + YIELD_SECONDS
@@ -112,7 +122,8 @@ class PushLock:
                     if glances <= _GLANCES_MAX:
                         time.sleep(_ASK_SECONDS)
                         continue
-                    raise Locked(under_way(self._layout, holder.who))
+                    hint = _WHEN_ALONE if holder.is_alone else None
+                    raise Locked(under_way(self._layout, holder.who), hint=hint)
                 if time.monotonic() > deadline:
                     raise Locked(
                         f"the preparation of the next push of {self._layout.name} there did not "
@@ -169,10 +180,11 @@ class PushLock:
 
     def release(self) -> None:
         """Give the lock up, and the place if nothing was ever built or recorded there."""
-        if self._fd is not None:
-            self._layout.remove_unused()
-            os.close(self._fd)
-            self._fd = None
+        with self._saying:
+            if self._fd is not None:
+                self._layout.remove_unused()
+                os.close(self._fd)
+                self._fd = None
 
 
 def _open(layout: Layout) -> int:
@@ -227,11 +239,13 @@ class Holder(NamedTuple):
     """The holder of a push lock.
 
     One that `yields` makes a tree for the next push, changes nothing live, and gives the lock up at
-    once.
+    once. One that `is_alone` finishes a switch, with its check, for a command that was stopped or
+    lost its link.
     """
 
     who: str
     yields: bool
+    is_alone: bool
 
 
 def holder_at(layout: Layout) -> Optional[Holder]:
@@ -307,11 +321,14 @@ def under_way(layout: Layout, who: str) -> str:
 def _holder(fd: int) -> Holder:
     """Return the holder by what it wrote."""
     document, who = _document(fd), "holder unknown"
+    is_alone = document.get("is_alone") is True
     with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
         minutes = (time.time() - float(document["since_seconds"])) / 60
         since = f"for {minutes:.0f} min" if minutes >= 1 else "for less than a minute"
         who = f"{document['holder']}, process {document['pid']:d}, {since}"
-    return Holder(who, document.get("yields") is True)
+        if is_alone:
+            who += "; its command is gone, but its switch and check go on"
+    return Holder(who, document.get("yields") is True, is_alone)
 
 
 def _document(fd: int) -> Dict[str, Any]:

@@ -120,7 +120,7 @@ def stopped_in_switch(server: str) -> ConnectionLost:
     """Return the error for a command that was stopped before a server answered to a publish."""
     return ConnectionLost(
         f"the command was stopped during the switch: {_PUBLISHED.stands}",
-        hint=Hint("`envsync list {server}` shows which" + _PUBLISHED.then),
+        hint=Hint("`envsync list {server}` shows which, once its check is over" + _PUBLISHED.then),
         server=server,
     )
 
