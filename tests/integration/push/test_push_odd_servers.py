@@ -172,6 +172,16 @@ def test_server_that_runs_another_command_is_reported(
     assert nothing_stands_there(target)
 
 
+@pytest.mark.parametrize("status", ["0", "1", "3"])
+def test_hint_leads_to_login_files_that_exit(
+    envsync: Envsync, source: Stamped, target: LabHost, status: str
+) -> None:
+    set_login_shell(target, "/bin/bash")
+    target.write_file(f"{target.home()}/.bashrc", f'[ -n "$PS1" ] || exit {status}\n')
+    hint = envsync.push("server2", expect=7).error["hint"]
+    assert 0 < hint.index("login files") < hint.index("ForceCommand")
+
+
 def test_server_that_changes_the_command_is_reported_with_one_to_try(
     envsync: Envsync, source: Stamped, target: LabHost
 ) -> None:

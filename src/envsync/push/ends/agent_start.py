@@ -120,8 +120,9 @@ class AgentStart:
         if status in _LOGIN_STATUS and "Traceback" not in stderr:
             return AgentFailed(
                 "it runs something else instead of the command that it was sent",
-                hint="look for command= in authorized_keys there, ForceCommand in its sshd_config, "
-                "and a login shell such as nologin",
+                hint="look for an exit in the login files there (such as ~/.bashrc), command= in "
+                "authorized_keys, ForceCommand in its sshd_config, and a login shell such as "
+                "nologin",
                 server=self._server,
                 details=details,
             )
@@ -136,7 +137,8 @@ class AgentStart:
         """Return the hint with a command that starts the same Python in the same way."""
         command = f'exec env PATH={shlex.quote(self._prefix)}/bin:"$PATH" python3 --version'
         return (
-            "check Python, the PATH and any ForceCommand there until this works: "
+            "check the login files (such as ~/.bashrc), Python, the PATH and any ForceCommand "
+            "there until this works: "
             f"{ssh_command(self._link.reached)} {shlex.quote(command)}"
         )
 
