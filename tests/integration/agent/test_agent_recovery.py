@@ -18,11 +18,14 @@ import pytest
 from envsync.agent.places import records as recording
 from envsync.agent.places import staging_note
 from envsync.agent.places.layout import INTENT
+from envsync.agent.places.locks import PushLock
 from envsync.agent.places.state_files import read_checked, write_checked
 from envsync.agent.publishing import after_switch, recovery
+from envsync.agent.target.catalogue import environments
 from envsync.agent.wire.messages import KEPT
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import CheckFailed
+from envsync.tree.revision import short
 from tests.integration.agent.versions import (
     ONE,
     STEPS,
@@ -72,6 +75,26 @@ def test_killed_in_a_push(before: Tree | None, step: str, server: Server) -> Non
     server.push(THREE)
     assert server.manifest() == manifest_of(THREE)
     require_sound(server)
+
+
+def test_a_version_that_is_not_on_record_yet_is_listed_with_its_publication(server: Server) -> None:
+    def problem() -> str:
+        [listed] = environments(str(server.prefix), ("local",), {}, server.cache)
+        return listed.problem
+
+    server.push(ONE)
+    assert problem() == ""
+    assert die_in(lambda die: server.push(TWO, on_step=kill_at("switched", die))) == signal.SIGKILL
+    version = short(revision(TWO))
+    assert problem() == (
+        f"the publication of {version} was interrupted; the next push there finishes it"
+    )
+    lock = PushLock(server.target().layout, Requester("alice@here"))
+    lock.acquire()
+    assert problem() == f"{version} is being published; its check is not over"
+    lock.release()
+    server.target().inspect(lock=False)
+    assert problem() == ""
 
 
 def test_note_of_another_release_is_read(server: Server) -> None:
