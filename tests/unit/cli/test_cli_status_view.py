@@ -229,7 +229,9 @@ def test_hints_name_the_daemons_inventory_where_another_users_is_refused(
     assert "→ envsync --config /etc/lab.yaml list here" in envsync("status").err
 
 
-def test_each_hint_is_printed_once_and_without_a_prefix(envsync: Envsync, tmp_path: Path) -> None:
+def test_each_hint_is_printed_once_below_its_reason_and_without_a_prefix(
+    envsync: Envsync, tmp_path: Path
+) -> None:
     home = {"HOME": str(tmp_path / "home")}
     store = Store(DaemonPaths.of(home, socket.gethostname()).database)
     store.put_source(SourceRow("myenv", error=_error("gone", "envsync list here")))
@@ -240,6 +242,6 @@ def test_each_hint_is_printed_once_and_without_a_prefix(envsync: Envsync, tmp_pa
     assert lines[-4:] == [
         "warning: myenv: gone",
         "  → envsync list here",
-        "envsync: myenv on server2, myenv on server3",
+        "envsync: myenv on server2, myenv on server3: server3 refuses connections",
         "  → check that sshd runs there",
     ]

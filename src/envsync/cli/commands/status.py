@@ -120,7 +120,7 @@ def _print(invocation: Invocation, document: StatusDocument) -> None:
     rows = status_view.rows(document)
     if rows:
         terminal.table((*status_view.TITLES, ""), rows)
-    alike: dict[str, list[str]] = {}
+    alike: dict[str, dict[str, list[str]]] = {}
     for trouble in status_view.troubles(document):
         if not trouble.where:
             terminal.warning(trouble.message)
@@ -129,7 +129,9 @@ def _print(invocation: Invocation, document: StatusDocument) -> None:
         for line in trouble.details if invocation.verbose else ():
             terminal.note(f"{trouble.where}: {line}")
         if trouble.hint:
-            alike.setdefault(trouble.hint, []).append(trouble.where)
-    for hint, places in alike.items():
-        terminal.note(listed(places))
+            reasons = alike.setdefault(trouble.hint, {})
+            reasons.setdefault(trouble.message, []).append(trouble.where)
+    for hint, reasons in alike.items():
+        for message, places in reasons.items():
+            terminal.note(f"{listed(places)}: {message}")
         terminal.hint(hint)
