@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
-from envsync.cli.daemon import service_plan
+from envsync.cli.daemon import service_plan, service_trial
 from envsync.cli.daemon.service_plan import ServicePlan
 from envsync.cli.daemon.service_trial import trial
 from envsync.daemon.systemd import units
@@ -64,6 +65,24 @@ def test_a_service_that_could_not_work_replaces_none(
     ended = envsync("daemon", "install", "--user")
     assert ended.err == "envsync: as alice: lab.yaml: it cannot be read\n"
     assert old.read_text() == "the one that works"
+
+
+def test_dry_run_shows_the_lines_of_a_unit_as_they_would_be_written(
+    envsync: Envsync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = (
+        f"ExecStart={tmp_path}/envsync --config {tmp_path}/lab.yaml daemon --as here " + "x " * 60
+    )
+    service = service_of(tmp_path)
+    service.program.write_text("#!/bin/sh\nexit 1\n")
+    service.program.chmod(0o755)
+    unit = Unit("envsync.service", (UnitFile(tmp_path / "unit", f"[Service]\n{line}"),))
+    plan = ServicePlan(service, unit, "here", (), Systemctl({}, of_user=True))
+    monkeypatch.setattr(service_plan, "find", lambda *_, **__: plan)
+    monkeypatch.setattr(service_trial, "trial", lambda *_: [])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = envsync("daemon", "install", "--dry-run", COLUMNS="60").out
+    assert f"  [Service]\n  {line}\n" in shown
 
 
 def test_unit_of_the_other_systemd_that_is_enabled_is_named(

@@ -88,7 +88,7 @@ def _show(terminal: Terminal, unit: Unit) -> None:
     for file in unit.files:
         terminal.say(f"{file.path}:")
         for line in file.content.splitlines():
-            terminal.say(f"  {line}" if line else "")
+            terminal.say_unfolded(f"  {line}" if line else "")
         terminal.say()
 
 

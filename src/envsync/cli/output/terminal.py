@@ -82,8 +82,14 @@ class Terminal:
 
     def say(self, line: str = "") -> None:
         """Print a line of the answer."""
+        self._print(self._folded(escaped(line), self._stdout))
+
+    def say_unfolded(self, line: str) -> None:
+        """Print a line of the answer as it is in a file, because it is copied."""
+        self._print(escaped(line))
+
+    def _print(self, shown: str) -> None:
         if not self._quiet:
-            shown = self._folded(escaped(line), self._stdout)
             if self._console is not None:
                 self._console.print(shown, markup=False, soft_wrap=True)
                 return
