@@ -8,13 +8,13 @@ import click
 
 from envsync.cli.invocation.arguments import environment_argument, server_argument
 from envsync.cli.invocation.invocation import Invocation
-from envsync.cli.invocation.options import common_options, copy_options
+from envsync.cli.invocation.options import common_options, pull_options
 
 
 @click.command()
 @environment_argument
 @server_argument("from_server")
-@copy_options
+@pull_options
 @common_options
 @click.pass_obj
 def pull(invocation: Invocation, /, **options: Any) -> None:

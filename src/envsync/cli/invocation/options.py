@@ -18,8 +18,10 @@ def common_options(command: F) -> F:
     return config_option(hidden=True)(verbose_option()(json_option()(command)))
 
 
-def push_options(command: F) -> F:
+def push_options(command: F, *, is_pull: bool = False) -> F:
     """Add the options that push, pull and unpack share; `PushOptions` has a field for each."""
+    do, there = ("Pull", "here") if is_pull else ("Push", "there")
+    at_most = "Receive at most" if is_pull else "Send each server at most"
     options = [
         click.option(
             "-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing."
@@ -27,17 +29,21 @@ def push_options(command: F) -> F:
         click.option(
             "--overwrite",
             is_flag=True,
-            help="Replace a version that was changed there or came from elsewhere; "
+            help=f"Replace a version that was changed {there} or came from elsewhere; "
             "it is kept as a generation.",
         ),
         click.option(
-            "--allow-shrink", is_flag=True, help="Push even if the source lost most of its content."
+            "--allow-shrink",
+            is_flag=True,
+            help=f"{do} even if the source lost most of its content.",
         ),
-        click.option("--retry-held", is_flag=True, help="Push a version even if it is held there."),
+        click.option(
+            "--retry-held", is_flag=True, help=f"{do} a version even if it is held {there}."
+        ),
         click.option(
             "--limit",
             metavar="RATE",
-            help="Send each server at most this much a second: 200Mbit, 25MB.",
+            help=f"{at_most} this much a second: 200Mbit, 25MB.",
         ),
     ]
     for option in reversed(options):
@@ -45,13 +51,18 @@ def push_options(command: F) -> F:
     return command
 
 
-def copy_options(command: F) -> F:
+def copy_options(command: F, *, is_pull: bool = False) -> F:
     """Add the options that push and pull share: `push_options` and more."""
     text = "Copy it even if the platforms differ; it may not run."
     force = click.option("--force-platform", is_flag=True, help=text)
     text = "Accepted for scripts; nothing is asked anyway."
     yes = click.option("-y", "--yes", is_flag=True, expose_value=False, help=text)
-    return force(push_options(yes(command)))
+    return force(push_options(yes(command), is_pull=is_pull))
+
+
+def pull_options(command: F) -> F:
+    """Add the options that push and pull share, in the words of a pull: its target is here."""
+    return copy_options(command, is_pull=True)
 
 
 def config_option(*, hidden: bool = False) -> Callable[[F], F]:
