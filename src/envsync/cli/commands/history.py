@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TITLES = ("WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY", "KEPT")
 VERBOSE_TITLES = (*TITLES, "FROM", "TRANSPORT")
+OPTIONAL = "TRANSPORT FROM BY REVISION"
+"""The columns that a narrow terminal goes without: by its number, a version can be put back."""
 MADE_THERE = ("rebuild",)
 _WHAT = {
     "publish": "published",
@@ -86,11 +88,11 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
     invocation.result = {"environment": environment}
     outcomes = ask_servers(invocation, "history", places, ask, _document)
     answers = [(outcome.server, outcome.value) for outcome in outcomes if outcome.value is not None]
-    rows = [row for server, past in answers for row in _rows(server, past)]
+    rows = [row for server, past in answers for row in rows_of(server, past)]
     if rows:
         titles = VERBOSE_TITLES if invocation.verbose else TITLES
         shown = [row[: len(titles)] for _, row in sorted(rows, key=operator.itemgetter(0))]
-        invocation.terminal.table(titles, shown, right="NUMBER", optional="TRANSPORT FROM BY")
+        invocation.terminal.table(titles, shown, right="NUMBER", optional=OPTIONAL)
     for server, past in answers:
         for line in _remarks(server, past, invocation.verbose):
             invocation.terminal.say(line)
@@ -111,7 +113,7 @@ def events_of(lines: Sequence[Mapping[str, Any]]) -> Iterator[Event]:
             yield event._replace(revision=event.revision or event.source_revision)
 
 
-def _rows(server: str, past: Past) -> Iterator[tuple[float, tuple[str, ...]]]:
+def rows_of(server: str, past: Past) -> Iterator[tuple[float, tuple[str, ...]]]:
     """Yield each line of the table, and when it happened."""
     kept = {record.number for record in past.kept}
     for event in past.events:
