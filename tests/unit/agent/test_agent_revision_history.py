@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places import revision_history
+from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import environment_layout
+from envsync.agent.places.records import Records
 from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.server import filesystem, machine
 
@@ -72,6 +74,18 @@ def test_reason_why_nothing_could_be_noted_is_returned(home: Path, tmp_path: Pat
     assert history.remember(R1) == f"{log}: File exists"
     log.unlink()
     assert (history.remember(R1), history.revisions()) == ("", [R1])
+
+
+def test_versions_that_were_received_are_known_after_their_records_went(
+    home: Path, tmp_path: Path
+) -> None:
+    history = had(tmp_path / "conda", home)
+    layout = environment_layout(str(tmp_path / "conda"), "myenv")
+    Path(os.fsdecode(layout.state)).mkdir(parents=True)
+    events = Records(layout).history
+    events.log(HistoryEvent("publish", "alice", 1.0, revision=R1, source_revision=R3))
+    events.log(HistoryEvent("rollback", "alice", 2.0, revision="5" * 64))
+    assert history.revisions() == [R1, R3]
 
 
 def test_a_disk_that_is_mounted_in_a_home_is_the_machine_s_own(

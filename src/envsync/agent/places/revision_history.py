@@ -25,7 +25,8 @@ _KEPT_MAX = 5000
 class RevisionHistory:
     """The source revisions that an environment has had.
 
-    Those pushed from here are in the user's own log, those received here in the records.
+    Those pushed from here are in the user's own log, those received here in the records and in the
+    history of what was published.
     """
 
     def __init__(self, layout: Layout, state_directory: Optional[str]) -> None:
@@ -34,12 +35,17 @@ class RevisionHistory:
         self._directory = None if state_directory is None else os.path.join(state_directory, "had")
 
     def revisions(self) -> List[str]:
-        """Return the revisions, each once; of a record also the revision as published here."""
+        """Return the revisions, each once; of what was published here also the revision here."""
         revisions: List[str] = []
         if self._directory is not None:
             revisions += _lines(os.path.join(self._directory, self._name()))
-        for record in Records(self._layout).all():
+        records = Records(self._layout)
+        for record in records.all():
             revisions += [record.revision, record.source_revision]
+        # Of most versions that were received, nothing else is left.
+        published = [e for e in records.history.events() if e.get("event") == "publish"]
+        for event in published[-_KEPT_MAX:]:
+            revisions += [str(event.get("revision")), str(event.get("source_revision"))]
         return list(dict.fromkeys(revisions))
 
     def remember(self, revision: str) -> str:
