@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from envsync.agent.places.layout import environment_layout
+from envsync.agent.places.records import Records
+from envsync.errors import CheckFailed, RevisionHeld
 from tests.integration.push.places import environment
 from tests.lab.envsync_command import Envsync
 from tests.lab.lab import Lab
@@ -99,6 +104,38 @@ def test_a_held_version_is_named_until_another_was_published(served: Lab, envsyn
             envsync("rollback", "myenv", "server2")
             assert is_named()
     package.unlink()
+
+
+def test_a_first_version_that_is_refused_is_named_by_doctor_and_history(
+    served: Lab, envsync: Envsync
+) -> None:
+    inventory = "/run/lab/checked.yaml"
+    served.controller.write_file(
+        inventory,
+        f"prefix: {served.controller.prefix}\nservers: {{server2: , server3: }}\n"
+        "environments: {new: {check: 'exit 3'}}\n",
+    )
+    config = {"ENVSYNC_CONFIG": inventory}
+    environments = f"{served.controller.prefix}/envs"
+    served.controller.run(["cp", "-a", f"{environments}/myenv", f"{environments}/new"])
+    for status in (CheckFailed.exit_code, RevisionHeld.exit_code):
+        envsync("push", "new", "server3", status=status, env=config)
+    told = envsync("doctor", "server3", env=config).stdout
+    assert "server3: new: a version is held: its check failed: exit status 3" in told
+    assert "→ envsync history new server3" in told
+    told = envsync("history", "new", "server3", env=config).stdout
+    assert "its check failed: exit status 3" in told
+
+
+def test_all_reasons_why_versions_are_held_are_named(served: Lab, envsync: Envsync) -> None:
+    layout = environment_layout(str(served["server2"].path(served["server2"].prefix)), "myenv")
+    envsync("push", "myenv", "server2", "--overwrite")
+    held = Records(layout).held
+    held.hold("1" * 64, "removed by alice@server1")
+    held.hold("2" * 64, "its check failed: exit status 1")
+    Path(os.fsdecode(layout.file("held.json"))).chmod(0o644)
+    told = envsync("doctor", "server2").stdout
+    assert "versions are held: its check failed: exit status 1; removed by alice@server1" in told
 
 
 def test_a_server_without_conda(served: Lab, envsync: Envsync) -> None:

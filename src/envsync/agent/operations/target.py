@@ -145,10 +145,10 @@ def _verify(service: Service, _: None) -> VerifyFacts:
 def _history(service: Service, _: None) -> History:
     require_open_records(service.target.layout)
     records = service.target.records
-    events, kept = records.history.events(), records.earlier()
-    if not events and not kept:
+    events, kept, held = records.history.events(), records.earlier(), records.held.reasons()
+    if not events and not kept and not held:
         require_live(service.target.layout)
-    return History(tuple(events), tuple(map(record_facts, kept)))
+    return History(tuple(events), tuple(map(record_facts, kept)), held)
 
 
 def manifest_of(service: Service, sent: SentManifest) -> Manifest:

@@ -15,6 +15,7 @@ from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.locks import holder_at
 from envsync.agent.places.members import closed_records
 from envsync.agent.places.prefix_environments import has_history, prefix_environments
+from envsync.agent.places.records import Records
 from envsync.agent.server.accounts import login_shell, user_name
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
@@ -104,7 +105,7 @@ def _standing(
                 continue
             standing = StandingFacts(name, *_state(environment_at(layout)))
             # If nothing is live and no version is kept, there is only the state that a push left.
-            if standing.state not in ("removed", "missing") or standing.reason:
+            if standing.state not in ("removed", "held") or standing.reason:
                 yield standing
         except (EnvsyncError, OSError) as error:
             yield StandingFacts(name, "unreadable", error_text(error))
@@ -140,7 +141,10 @@ def _state(environment: LocalEnvironment) -> Tuple[str, str]:
     if inode is None:
         # Only versions that a plain rollback may choose.
         kept = sum(not record.was_taken_back for record in records.earlier())
-        return ("removed" if records.history.removal() else "missing"), _counted(kept)
+        if records.history.removal():
+            return "removed", _counted(kept) or _held(records)
+        # A first version that failed its check leaves nothing that one could go back to.
+        return ("missing", _counted(kept)) if kept else ("held", _held(records))
     record = records.at(inode)
     if record is None:
         damaged = records.damaged()
@@ -155,10 +159,15 @@ def _state(environment: LocalEnvironment) -> Tuple[str, str]:
             return "busy", found.message
     if not is_as_published:
         return "changed", "it was changed there since it was published"
-    reasons = records.held.reasons() if records.held.changed_since(record.when_seconds) else {}
-    if reasons:
-        return "published", f"a version is held: {max(reasons.values())}"
-    return "published", ""
+    return "published", _held(records) if records.held.changed_since(record.when_seconds) else ""
+
+
+def _held(records: Records) -> str:
+    """Return why pushes of some versions are refused, as far as it is known; empty if none is."""
+    reasons = sorted({*records.held.reasons().values()})
+    if not reasons:
+        return ""
+    return f"{'a version is' if len(reasons) == 1 else 'versions are'} held: {'; '.join(reasons)}"
 
 
 def _counted(kept: int) -> str:

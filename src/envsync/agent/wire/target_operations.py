@@ -100,11 +100,12 @@ class ReferencesFacts(NamedTuple):
 class History(NamedTuple):
     """What happened to an environment, as its file tells it, and the earlier versions kept of it.
 
-    Both are oldest first.
+    Both are oldest first. `held` are the revisions that are refused there, each with the reason.
     """
 
     events: Tuple[Dict[str, Any], ...]
     generations: Tuple[RecordFacts, ...]
+    held: Dict[str, str]
 
 
 class DifferenceFacts(NamedTuple):

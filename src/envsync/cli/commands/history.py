@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -54,10 +55,14 @@ class Event(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What happened on a server, and the earlier versions that are kept there, oldest first."""
+    """What happened on a server, and the earlier versions that are kept there, oldest first.
 
-    events: tuple[Event, ...]
-    kept: tuple[RecordFacts, ...]
+    `held` are the revisions that are refused there, each with the reason.
+    """
+
+    events: tuple[Event, ...] = ()
+    kept: tuple[RecordFacts, ...] = ()
+    held: Mapping[str, str] = MappingProxyType({})
 
 
 @click.command()
@@ -82,8 +87,8 @@ def history(invocation: Invocation, environment: str, servers: tuple[str, ...]) 
         except NotFound:
             if servers:
                 raise
-            return Past((), ())  # the inventory names the server; the environment is not there yet
-        return Past(tuple(events_of(answer.events)), answer.generations)
+            return Past()  # the inventory names the server; the environment is not there yet
+        return Past(tuple(events_of(answer.events)), answer.generations, answer.held)
 
     invocation.result = {"environment": environment}
     outcomes = ask_servers(invocation, "history", places, ask, _document)
@@ -142,19 +147,22 @@ def rows_of(server: str, past: Past) -> Iterator[tuple[float, tuple[str, ...]]]:
 
 
 def _remarks(server: str, past: Past, verbose: bool) -> Iterator[str]:
-    """Yield why versions are kept in any case, and the pins that were relaxed in a rebuild."""
+    """Yield why versions are kept in any case, what is held, and what a rebuild relaxed."""
     for record in past.kept:
         if record.kept_because:
             yield f"{server} {record.number} kept: {record.kept_because}"
+    for revision, reason in past.held.items():
+        yield f"{server} held {short(revision)}: {reason}"
     for event in past.events if verbose else ():
         for change in event.changes:
             yield f"{server} {event.number} relaxed: {change}"
 
 
 def _document(outcome: Outcome[Past]) -> dict[str, object]:
-    past = outcome.value or Past((), ())
+    past = outcome.value or Past()
     return {
         **outcome.document(),
         "events": [event._asdict() for event in past.events],
         "generations": to_json(past.kept),
+        "held": [{"revision": name, "reason": reason} for name, reason in past.held.items()],
     }

@@ -220,6 +220,7 @@ def _command_for(standing: StandingFacts, server: str) -> str:
         "missing": command_line("rollback", name, server),
         "unreadable": command_line("verify", name, server),
         "published": command_line("history", name, server),
+        "held": command_line("history", name, server),
         "closed": _OPEN_RECORDS,
         "busy": AFTER_THE_INSTALLER.text(server),
         "blocked": "move it away there",
