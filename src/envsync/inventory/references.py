@@ -58,7 +58,7 @@ def find_problems(document: Document) -> list[Problem]:
         problems.append(Problem(("servers",), "expected at least one server, got nothing"))
     if sum(len(_expanded(key)) for key in servers) > MAX_SERVERS:
         return [Problem(("servers",), f"expected at most {MAX_SERVERS} servers in all ranges")]
-    problems += [*_duplicates(servers, document), *_shared_hosts(servers)]
+    problems += [*_duplicates(servers, document), *_shared_hosts(servers), *_own_jumps(servers)]
     if not all(map(_expanded, servers)):
         return problems  # a name that is refused may be one that the environments refer to
     known = _Known(
@@ -114,6 +114,20 @@ def _shared_hosts(servers: Mapping[str, Value]) -> Iterator[Problem]:
             several = f"a range of {len(members)} hosts, one for each server"
             expected = "one host" if len(members) == 1 else several
             yield Problem(("servers", key, "host"), f"expected {expected}, got {shown(host)}")
+
+
+def _own_jumps(servers: Mapping[str, Value]) -> Iterator[Problem]:
+    """Yield a problem for each entry with a server that would be its own jump host.
+
+    As in ssh, a hop with a port or user of its own is no loop.
+    """
+    for key, entry in servers.items():
+        jump, host = _mapping(entry).get("jump"), _mapping(entry).get("host")
+        hops = [hop.strip() for hop in jump.split(",")] if isinstance(jump, str) else []
+        looped = set(hops).intersection(_expanded(host if isinstance(host, str) else key))
+        if looped:
+            text = f"expected another host than the server's own, got {min(looped)!r}"
+            yield Problem(("servers", key, "jump"), f"{text}: give it an entry of its own")
 
 
 def _environment_problems(

@@ -282,6 +282,14 @@ SERVER_ENTRIES = {
         "5: servers.gpu[03-08].host: expected a host name, an address or a host of ~/.ssh/config,"
         " got '-oProxyCommand=id'",
     ),
+    "a jump through itself": Malformed(
+        _server("jump: bastion, gpu05"),
+        "5: servers.gpu[03-08].jump: expected another host than the server's own, got 'gpu05'",
+    ),
+    "a host as its own jump": Malformed(
+        "servers:\n  server1: {host: gpu05, jump: gpu05}\n",
+        "2: servers.server1.jump: expected another host than the server's own, got 'gpu05'",
+    ),
     "one host for six": Malformed(
         _server("host: gpu03"),
         "5: servers.gpu[03-08].host: expected a range of 6 hosts, one for each server, got 'gpu03'",
