@@ -44,7 +44,8 @@ def rollback(
     """Put the previous version of ENV back on SERVER, in one step.
 
     The present version is kept, and is held: it is not pushed there again, except with
-    `envsync push --retry-held`. The source's next version is.
+    `envsync push --retry-held`. The source's next version is, unless what was put back was made
+    there by hand.
     """
     from envsync.agent.wire.messages import KEPT
     from envsync.cli.invocation.asking import ask_servers, target_again, target_of
