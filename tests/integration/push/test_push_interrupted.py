@@ -168,6 +168,33 @@ def test_a_command_stopped_during_the_switch_says_what_may_be_there(
     assert envsync.push(TARGET).server["outcome"] == "in-step"
 
 
+def test_whoever_is_stopped_in_a_long_check_is_told_of_it_until_it_is_over(
+    source: Stamped, fresh_lab: Lab
+) -> None:
+    target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
+    envsync.configure(
+        f"prefix: {target.prefix}\nservers: {{server1: {{}}, {TARGET}: {{}}}}\n"
+        "environments: {myenv: {check: 'touch /run/lab/checking; "
+        "while [ ! -e /run/lab/go ]; do sleep 0.05; done'}}\n"
+    )
+    process = envsync.start("push", "myenv", TARGET)
+    wait_until(target.path("/run/lab/checking").exists, "it is checked", timeout_seconds=30)
+    process.send_signal(signal.SIGINT)
+    assert finish(process).exit_code == 130
+    again = envsync.push(TARGET, expect=14)
+    told = again.server["error"]
+    assert "its command is gone, but its switch and check go on" in told["message"]
+    assert "until its check has ended" in told["hint"]
+    [listed] = envsync.ok("list", TARGET).server["environments"]
+    assert listed["problem"].endswith("is being published; its check is not over")
+    target.write_file("/run/lab/go", "")
+    wait_quiet(target)
+    assert envsync.push(TARGET).server["outcome"] == "in-step"
+    [listed] = envsync.ok("list", TARGET).server["environments"]
+    assert listed["problem"] == ""
+    assert version_at(target) == source.version
+
+
 def test_the_link_is_cut_and_comes_back(source: Stamped, fresh_lab: Lab) -> None:
     target = fresh_lab[TARGET]
     envsync = plant(fresh_lab.controller, silence_seconds=SILENCE_SECONDS)
