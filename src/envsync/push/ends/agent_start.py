@@ -46,7 +46,7 @@ class AgentStart:
         while len(magic) < bootstrap.MAGIC_LINE_BYTES:
             seen += self._read(seen)
             noise, _, magic = seen.partition(mark)
-            if len(noise) > NOISE_BYTES_MAX + len(mark):
+            if len(seen) - len(magic) > NOISE_BYTES_MAX + len(mark):
                 raise AgentFailed(
                     f"its login files print more than {NOISE_BYTES_MAX >> 10} KiB",
                     hint="make them (such as ~/.bashrc) print only on a terminal",
