@@ -48,13 +48,14 @@ def test_environment_removed_behind_a_link_is_reported_as_removed(server: Server
 
 
 def test_version_that_no_rollback_would_put_back_is_not_mentioned(server: Server) -> None:
-    """Not what the check of the first push refused: `rollback` asks for its number."""
+    """What the check of the first push refused is held, but `rollback` asks for its number."""
     with pytest.raises(CheckFailed):
         server.push(ONE, check="touch $CONDA_PREFIX/conda-meta/six-9-0.json; false")
     assert len(records(server).earlier()) == 1
     with pytest.raises(NotFound):
         server.rollback()
-    assert standing(server) == []
+    (found,) = standing(server)
+    assert (found.state, "kept" in found.reason) == ("held", False)
 
 
 def test_doctor_finds_what_refuses_a_push(server: Server) -> None:

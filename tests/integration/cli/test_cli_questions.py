@@ -149,7 +149,8 @@ def test_history_and_rollback(conda_lab: Lab, envsync: Envsync) -> None:
     lines = envsync("history", "myenv", "server2").stdout.splitlines()
     assert lines[0].split() == ["WHEN", "SERVER", "NUMBER", "WHAT", "REVISION", "BY", "KEPT"]
     assert "rolled back" in lines[3]
-    assert [line.split()[-1] for line in lines[1:]] == ["-", "yes", "-"]
+    assert [line.split()[-1] for line in lines[1:4]] == ["-", "yes", "-"]
+    assert lines[4].startswith("server2 held ")
     document = envsync.json("rollback", "myenv", "server2", "--to", "2")
     assert document["result"]["record"]["number"] == 2
     envsync("push", "myenv", "server2")
