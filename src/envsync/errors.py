@@ -63,7 +63,8 @@ SLOTS: Mapping[str, str] = {
 """The slots that a hint may leave open, each with the text that stands in for it until it is
 filled."""
 _SLOT = re.compile("{(" + "|".join(SLOTS) + ")}")
-_BY_HAND = re.compile(r"\[\[(.*?)\]\]")
+# No bracket within: a server's hint may have a million that nothing closes.
+_BY_HAND = re.compile(r"\[\[([^\[\]]*)\]\]")
 
 
 class Hint(NamedTuple):

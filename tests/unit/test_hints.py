@@ -92,6 +92,11 @@ def test_the_agent_names_its_own_server_by_the_slot_alone() -> None:
             assert told == (["SERVER"] if name == "errors.py" else []), path
 
 
+def test_a_hint_of_brackets_takes_no_longer_than_it_is_long() -> None:
+    for brackets in ("[" * 1_000_000, "[[a" * 300_000, "[[" * 500_000 + "]]"):
+        assert len(Hint(brackets).text(None)) >= 900_000
+
+
 def test_what_is_for_whoever_runs_a_command_by_hand_is_left_out_elsewhere() -> None:
     error = TargetDrifted("x", hint=Hint("free some at {server}[[, then {again}]]"), server="a b")
     assert error.hint == "free some at 'a b', then envsync push"
