@@ -119,9 +119,11 @@ def _shared_hosts(servers: Mapping[str, Value]) -> Iterator[Problem]:
 def _own_jumps(servers: Mapping[str, Value]) -> Iterator[Problem]:
     """Yield a problem for each entry with a server that would be its own jump host.
 
-    As in ssh, a hop with a port or user of its own is no loop.
+    As in ssh, it is no loop if the ports differ: a container behind its own host's port.
     """
     for key, entry in servers.items():
+        if _mapping(entry).get("port", 22) != 22:
+            continue
         jump, host = _mapping(entry).get("jump"), _mapping(entry).get("host")
         hops = [hop.strip() for hop in jump.split(",")] if isinstance(jump, str) else []
         looped = set(hops).intersection(_expanded(host if isinstance(host, str) else key))

@@ -355,6 +355,11 @@ def test_without_a_file_neither_yaml_nor_pydantic_is_imported() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_a_container_is_reached_through_its_own_host(tmp_path: Path) -> None:
+    inventory = _load_text(tmp_path, "servers: {box: {host: gw, port: 2222, jump: gw}}\n")
+    assert inventory.server("box").jump == "gw"
+
+
 def test_a_bastion_may_be_called_jump(tmp_path: Path) -> None:
     inventory = _load_text(tmp_path, "servers: {jump: bastion.lab.example, gpu01: {jump: jump}}\n")
     assert inventory.server("jump").host == "bastion.lab.example"
