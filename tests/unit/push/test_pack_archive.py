@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,16 @@ def test_file_unreadable_in_the_cache_is_read_in_the_environment(
         packed = archive.extractfile("share/tool")
         assert packed is not None
         assert packed.read().decode() == f"the {whose}'s"
+
+
+def test_nothing_is_written_where_temporary_files_are(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be full, or another disk than the archive's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+    write_archive(environment, tmp_path / "env.tar", "tar", force=False)
+    with tarfile.open(tmp_path / "env.tar") as archive:
+        assert archive.getmember("bin/conda-unpack").mode == 0o755
 
 
 def test_what_is_local_is_not_packed(environment: Path, tmp_path: Path) -> None:

@@ -118,9 +118,12 @@ class _Packer(Packer):  # type: ignore[misc]  # conda-pack has no types
     conda did not declare is packed as it is, because conda-unpack cannot rewrite one.
     """
 
-    def __init__(self, prefix: str, archive: _TarWriter, names: Sequence[str]) -> None:
+    def __init__(
+        self, prefix: str, archive: _TarWriter, names: Sequence[str], workplace: Path
+    ) -> None:
         super().__init__(prefix, archive)
         self._names = names
+        self._workplace = workplace
 
     def add(self, file: File) -> None:
         if _is_binary(file):
@@ -130,6 +133,13 @@ class _Packer(Packer):  # type: ignore[misc]  # conda-pack has no types
         records = [*self.prefixes[earlier:], *_naming(file, self._names)]
         # Longest first: one name may be part of another, and conda-unpack replaces all it finds.
         self.prefixes[earlier:] = sorted(records, key=lambda record: -len(record[1]))
+
+    def _write_text_file(self, fpath: str, ftext: str, executable: bool = False) -> None:
+        """Add a script of conda-pack's; its own method writes it to /tmp, which may be full."""
+        file = self._workplace / "script"
+        file.write_text(ftext, encoding="utf-8")
+        file.chmod(0o755 if executable else 0o644)
+        self.archive.add(str(file), fpath)
 
 
 def _readable(files: Sequence[Any], environment: Path) -> Iterator[Any]:
@@ -157,6 +167,8 @@ def run_conda_pack(
 ) -> tuple[str, ...]:
     """Pack `environment` without what is `local` into the file `output`; return the warnings.
 
+    Its directory is used for nothing else meanwhile.
+
     Raises `SourceRefused` for what cannot be packed. With `proves`, the archive proves that it is
     whole.
     """
@@ -169,7 +181,7 @@ def run_conda_pack(
             # Written here, not by `CondaEnv.pack`, which tells no progress and writes to /tmp.
             mtime = (environment / _HISTORY).lstat().st_mtime
             with output.open("wb") as file, _tar(file, form, mtime, proves=proves) as archive:
-                packer = _Packer(read.prefix, archive, _names(environment))
+                packer = _Packer(read.prefix, archive, _names(environment), output.parent)
                 _add_all(packer, files, on_packed)
                 packer.finish()
     except CondaPackException as error:
