@@ -144,11 +144,11 @@ def _no_space(reason: str) -> NoSpace:
 
 def _counting(job: Job, size_bytes: int) -> Callable[[int], None]:
     """Return what counts bytes of the bundle, and reports the corresponding bytes of content."""
-    content, done_bytes = Increase(job.on_sent), 0
+    content, content_bytes, done_bytes = Increase(job.on_sent), job.size_bytes, 0
 
     def count(more_bytes: int) -> None:
         nonlocal done_bytes
         done_bytes += more_bytes
-        content.up_to(job.size_bytes * done_bytes // max(1, size_bytes))
+        content.up_to(content_bytes * done_bytes // max(1, size_bytes))
 
     return count
