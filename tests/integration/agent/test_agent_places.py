@@ -238,6 +238,10 @@ def test_held_and_released(records: Records) -> None:
     records.history.log(event)
     records.held.release("another", "c at its prefix")
     assert records.held.reasons() == {"b": "rolled back"}
+    # A version made by hand came from no source, and an older line of the history tells no more.
+    records.history.log(HistoryEvent("adopt", "alice", 1.0, source_revision="b"))
+    records.held.release("", "another")
+    assert records.held.reasons() == {"b": "rolled back"}
 
 
 # --- locks ------------------------------------------------------------------------------

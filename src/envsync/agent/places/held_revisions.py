@@ -53,13 +53,17 @@ class HeldRevisions:
         self._store({**self.reasons(), **reasons})
 
     def release(self, *revisions: str) -> None:
-        """Stop refusing these revisions, and the source revisions that they were published from."""
+        """Stop refusing these revisions, and the source revisions that they were published from.
+
+        An empty one is none: a version that was made there by hand came from no source.
+        """
         reasons = self.reasons()
         if not reasons:
             return
-        names = {*revisions}
+        released = {*filter(None, revisions)}
+        names = {*released}
         for event in self._history.events():
-            if event.get("revision") in revisions:
+            if event.get("revision") in released:
                 names.add(str(event.get("source_revision")))
         left = {name: reason for name, reason in reasons.items() if name not in names}
         if left != reasons:

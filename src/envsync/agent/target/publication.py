@@ -103,7 +103,8 @@ def adopt(target: Target, publication: Publication) -> RecordFacts:
     local = target.trees.local.patterns
     record = new_record(target.records.next_number(), live, adopted, local, target.keep)
     target.records.store(record, live.manifest())
-    target.records.history.log(event_of("adopt", publication, live)._replace(number=record.number))
+    event = event_of("adopt", publication, live)
+    target.records.history.log(event._replace(number=record.number, revision=record.revision))
     return record_facts(record)
 
 
