@@ -21,6 +21,7 @@ from envsync.tree.manifest import Manifest
 
 SHOWN_DIGITS = 12
 CACHE_DIRECTORY = b"__pycache__"
+_REVISION = re.compile("[0-9a-f]{64}")
 _TAG = re.compile(
     rb"(?!opt-)[a-z]+-?[0-9]+[a-z]*(?:-[0-9]+[a-z]*)?"  # cpython-311, pypy310, graalpy240-311
 )
@@ -34,6 +35,11 @@ _CACHED = re.compile(
 def short(revision: str) -> str:
     """Return the revision as people see it."""
     return revision[:SHOWN_DIGITS]
+
+
+def is_revision(text: str) -> bool:
+    """Return whether a text, from a file that others may write, can be a revision."""
+    return _REVISION.fullmatch(text) is not None
 
 
 def source_of(name: bytes) -> Optional[bytes]:

@@ -85,6 +85,8 @@ def test_versions_that_were_received_are_known_after_their_records_went(
     events = Records(layout).history
     events.log(HistoryEvent("publish", "alice", 1.0, revision=R1, source_revision=R3))
     events.log(HistoryEvent("rollback", "alice", 2.0, revision="5" * 64))
+    with open(layout.file("history.jsonl"), "ab") as file:
+        file.write(b'{"event": "publish", "revision": "\\ud800"}\n{"event": "publish"}\n')
     assert history.revisions() == [R1, R3]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import deque
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.layout import Layout
@@ -59,11 +60,14 @@ class EventHistory:
             line = json.dumps(redacted_json(to_json(event)), sort_keys=True)
             append_line(fd, line.encode())
 
-    def events(self) -> List[Dict[str, Any]]:
-        """Return the events, oldest first; what is damaged or unreadable is left out."""
+    def events(self, last: Optional[int] = None) -> List[Dict[str, Any]]:
+        """Return the events, oldest first; what is damaged or unreadable is left out.
+
+        With `last`, only those of so many lines.
+        """
         events: List[Dict[str, Any]] = []
         with contextlib.suppress(OSError), open(self._path, "rb") as file:
-            events.extend(filter(None, map(json_object, file)))
+            events.extend(filter(None, map(json_object, deque(file, last))))
         return events
 
     def removal(self) -> Optional[HistoryEvent]:

@@ -18,8 +18,11 @@ from envsync.agent.places.state_files import append_line
 from envsync.agent.server import machine
 from envsync.agent.server.filesystem import FINE_STAMPS, mount_of
 from envsync.files.directories import home
+from envsync.tree.revision import is_revision
 
 _KEPT_MAX = 5000
+_RECEIVED_LINES_MAX = 500
+"""Each push of the environment reads and sends these."""
 
 
 class RevisionHistory:
@@ -43,9 +46,10 @@ class RevisionHistory:
         for record in records.all():
             revisions += [record.revision, record.source_revision]
         # Of most versions that were received, nothing else is left.
-        published = [e for e in records.history.events() if e.get("event") == "publish"]
-        for event in published[-_KEPT_MAX:]:
-            revisions += [str(event.get("revision")), str(event.get("source_revision"))]
+        for event in records.history.events(_RECEIVED_LINES_MAX):
+            if event.get("event") == "publish":
+                names = (str(event.get("revision")), str(event.get("source_revision")))
+                revisions += filter(is_revision, names)
         return list(dict.fromkeys(revisions))
 
     def remember(self, revision: str) -> str:
