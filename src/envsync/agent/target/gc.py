@@ -80,7 +80,6 @@ def _carry_out(target: Target, rules: Rules, freed: Progress) -> SweepFacts:
     found, layout = survey(target, rules), target.layout
     stays = list(found.stays)
     removal = _Removal(target, freed)
-    removal.remove_files(found.files)
     removal.remove_trees(found.versions)
     for record in found.treeless:
         target.records.forget(record)
@@ -97,6 +96,7 @@ def _carry_out(target: Target, rules: Rules, freed: Progress) -> SweepFacts:
                     forget_staging(layout)
         except Locked as error:
             stays.append(f"an unfinished push: {error.message}")
+    removal.remove_files(found.files)
     facts = _facts(target, removal.removed, removal.size_bytes, stays)
     return facts._replace(problems=tuple(removal.problems))
 
