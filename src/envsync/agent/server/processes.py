@@ -162,8 +162,9 @@ class ServerProcess:
 
     def use(self) -> ProcessUse:
         """Return what a person is told of it: with its user, if that is another."""
-        user = "" if self.is_own else user_name(self.user)
-        return ProcessUse(self.pid, shown_command(self.argv), user)
+        user = self.user
+        other = "" if user is None or user == os.geteuid() else user_name(user)
+        return ProcessUse(self.pid, shown_command(self.argv), other)
 
 
 def processes() -> Iterator[ServerProcess]:
