@@ -10,7 +10,8 @@ import subprocess
 
 import pytest
 
-from envsync.errors import CheckFailed, NotFound, PreflightRefused, TargetDrifted
+from envsync.agent.places.local_environment import LocalEnvironment
+from envsync.errors import CheckFailed, NotFound, PreflightRefused, SourceRefused, TargetDrifted
 from envsync.tree.sharing import READ, WRITE, Share
 from tests.integration.agent.versions import (
     ONE,
@@ -55,6 +56,25 @@ def test_rollback_after_a_push_skips_versions_that_were_rolled_back(server: Serv
     assert server.rollback().revision == revision(ONE)
     assert server.rollback(2).revision == revision(TWO), "but by its number"
     require_sound(server)
+
+
+def test_a_version_that_may_not_be_read_is_not_called_changed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is from before the environment was shared, and bob's rollback cannot read it."""
+    for version in (ONE, TWO):
+        server.push(version)
+    closed = SourceRefused("some files are not readable", hint="alice has to open them")
+
+    def refuse(*_: object) -> bool:
+        raise closed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalEnvironment, "is_as_published", refuse)
+        with pytest.raises(PreflightRefused, match="some files are not readable") as told:
+            server.rollback()
+    assert told.value.hint == "alice has to open them"
+    assert server.rollback().revision == revision(ONE)
 
 
 def test_the_version_that_a_push_replaces_stays_also_after_a_rollback(server: Server) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Optional, Sequence, Tuple
 
 from envsync.agent.places.carry_recovery import undo_interrupted_carry
@@ -69,14 +68,23 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
 
 
 def _is_as_recorded(target: Target, tree: bytes, record: Record) -> bool:
-    """Return whether a version is what was published, once an interrupted carry is undone."""
+    """Return whether a version is what was published, once an interrupted carry is undone.
+
+    Raises `PreflightRefused` if this user may not read it, or it does not stay as it is.
+    """
     trees, recorded = target.trees, target.records.manifest(record)
-    with contextlib.suppress(SourceRefused):
+    try:
         if recorded is not None:
             back = trees.snapshot(tree)
             undo_interrupted_carry(tree, back.scan.local, recorded, back.manifest())
         return target.environment.is_as_published(tree, record)
-    return False
+    except SourceRefused as error:
+        raise PreflightRefused(
+            f"generation {record.number} cannot be compared with what was published: "
+            f"{error.message}",
+            details=error.details,
+            hint=error.hint,
+        ) from error
 
 
 def _locked_look(target: Target) -> Look:
