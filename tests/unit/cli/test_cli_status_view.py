@@ -65,6 +65,12 @@ def test_row_shows_state_and_revision(row: ServerRow, cells: tuple[str, ...]) ->
     assert (revision, state, next_try) == cells
 
 
+def test_what_failed_before_is_not_told_while_it_is_tried_again() -> None:
+    row = ServerRow("myenv", "s", PUSHING, error=_error("s refuses connections"))
+    assert status_view.rows(shown(row))[0][-1] == ""
+    assert "refuses" not in "".join(status_view.lines(shown(row), 100))
+
+
 def test_next_try_is_shown() -> None:
     soon = ServerRow("myenv", "s2", RETRYING, next_try_seconds=time.time() + 60)
     late = ServerRow("myenv", "s3", RETRYING, next_try_seconds=time.time() + 7200)

@@ -83,7 +83,7 @@ def rows(document: StatusDocument) -> list[tuple[str, ...]]:
 def _row(source: StatusDocument, server: StatusDocument, *, is_running: bool) -> tuple[str, ...]:
     from envsync.tree.revision import short
 
-    error = server["error"]
+    error = _error_now(server)
     return (
         source["environment"],
         server["server"],
@@ -93,6 +93,11 @@ def _row(source: StatusDocument, server: StatusDocument, *, is_running: bool) ->
         _next_try(server, source, is_running=is_running),
         "" if error is None else error["message"],
     )
+
+
+def _error_now(server: StatusDocument) -> Any:
+    """Return the error that counts: while it is tried again, the last try's does not."""
+    return None if server["state"] == "pushing" else server["error"]
 
 
 def _next_try(server: StatusDocument, source: StatusDocument, *, is_running: bool) -> str:
@@ -138,7 +143,7 @@ def troubles(document: StatusDocument) -> Iterator[Trouble]:
             yield Trouble("", f"{name} is checked every 10 s: {source['polled']}")
     for source in document["environments"]:
         for server in source["servers"]:
-            if (error := server["error"]) is not None:
+            if (error := _error_now(server)) is not None:
                 where = f"{source['environment']} on {server['server']}"
                 may_need = server["state"] in ("halted", "held", "retrying")
                 hint = error["hint"] if may_need else ""
