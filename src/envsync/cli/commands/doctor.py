@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     Examined = tuple[Examination, Sequence[Complaint]]
 
+_COMMANDS_SHOWN = 3
 TITLES = (
     "SERVER", "REACHED", "KEY", "PREFIX", "PYTHON", "RSYNC", "ZSTD", "CONDA", "NOISE",
     "PLATFORM", "LIBC", "CUDA", "FREE", "CLOCK", "ENVIRONMENTS",
@@ -155,15 +156,19 @@ def errors_and_remarks(
 
 
 def _show_remarks(terminal: Terminal, remarks: Sequence[tuple[str, Complaint]]) -> None:
-    """Print each distinct complaint once, with its servers and the first one's command."""
+    """Print each distinct complaint once, with its servers and the first few commands for them."""
     servers: dict[str, list[str]] = {}
-    commands: dict[str, str] = {}
+    commands: dict[str, dict[str, None]] = {}
     for server, complaint in remarks:
         servers.setdefault(complaint.what, []).append(server)
-        commands.setdefault(complaint.what, complaint.command)
-    for what, command in commands.items():
+        commands.setdefault(complaint.what, {})[complaint.command] = None
+    for what, several in commands.items():
         terminal.say(f"{listed(servers[what])}: {what}")
-        terminal.say(terminal.copyable(f"  → {command}"))
+        shown = [*several][:_COMMANDS_SHOWN]
+        for command in shown:
+            terminal.say(terminal.copyable(f"  → {command}"))
+        if len(several) > len(shown):
+            terminal.say(f"  and likewise on {count(len(several) - len(shown), 'more server')}")
 
 
 def _document(examined: Examined) -> dict[str, Any]:
