@@ -236,7 +236,7 @@ class InstallUnfinished(SourceRefused):
     code = "unfinished"
     default_hint = (
         "repeat the installation, and remove what it has left after that (such as pip's `~NAME`); "
-        "`envsync daemon sync` pushes it anyway"
+        "`envsync daemon sync` pushes it anyway (with a `~NAME`, once that is 10 minutes old)"
     )
 
 

@@ -77,7 +77,7 @@ def test_a_hint_asks_nobody_to_try_again() -> None:
     busy = SourceRefused("pip is at it", hint=AFTER_THE_INSTALLER)
     found = parse(to_document(Failure("myenv", busy)))
     assert isinstance(found, Failure)
-    assert found.error.hint == "if it died, remove what it left, or install again"
+    assert found.error.hint == "if it died, install again, and remove what it left"
     for lost in (ConnectionLost("x"), TransferFailed("x"), Locked("x")):
         ended = parse(to_document(PushEnded("myenv", OUTCOME, lost)))
         assert isinstance(ended, PushEnded)

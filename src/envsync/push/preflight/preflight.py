@@ -32,7 +32,8 @@ from envsync.tree.sharing import WRITE, Share
 
 _CREDENTIALS_SHOWN = 5
 AFTER_THE_INSTALLER = Hint(
-    "[[push again when the installer has ended; ]]if it died, remove what it left, or install again"
+    "[[push again when the installer has ended; ]]"
+    "if it died, install again, and remove what it left"
 )
 _HINTS: Mapping[str, str | Hint] = {
     **FINDING_HINTS,
