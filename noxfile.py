@@ -83,13 +83,13 @@ def unit(session: nox.Session) -> None:
     env = {"TMPDIR": MEMORY} if os.access(MEMORY, os.W_OK) else {}
     # Or each process would have to rewrite the tests' assertions itself.
     env["PYTHONDONTWRITEBYTECODE"] = ""
-    # More processes than processors, because they wait a third of the time.
-    processors = os.cpu_count() or 1
+    # One more process than processors, because they wait a third of the time.
+    processes = (os.cpu_count() or 1) + 1
     if session.posargs:
-        options = [f"--numprocesses={processors + 1}", "--dist=worksteal"]
+        options = [f"--numprocesses={processes}", "--dist=worksteal"]
         session.run("pytest", *options, *which("tests/unit", session.posargs), env=env)
     else:
-        in_parts(session, "tests/unit", 2 * processors, env)
+        in_parts(session, "tests/unit", processes, env)
 
 
 @nox.session
