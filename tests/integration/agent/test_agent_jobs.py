@@ -277,7 +277,7 @@ def test_an_earlier_version_that_goes_on_changing_is_not_gone_back_to(server: Se
     server.push(VERSIONS[1])
     with written_to(earlier(server) + b"/var/log"):
         target = server.target()
-        with pytest.raises(PreflightRefused, match="was changed since"):
+        with pytest.raises(PreflightRefused, match="keeps changing while it is read"):
             switches.rollback(target, None, "bob@here", overwrite=False)
         target.lock.release()
     assert server.revision() == REVISIONS[1]
