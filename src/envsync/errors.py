@@ -14,14 +14,14 @@
     │   └── InstallUnfinished           9   an installation in it was not completed
     ├── TargetDrifted                  11   the target was changed by hand
     ├── NotFastForward                 12   the target holds a version this source never had
-    ├── RevisionHeld                   13   that revision was rolled back or failed there
+    ├── RevisionHeld                   13   it was rolled back, removed or failed there
     ├── Locked                         14   another envsync works on that environment
-    ├── EnvironmentInUse               15   processes use the environment (`in_use: fail`)
+    ├── EnvironmentInUse               15   processes use the environment (`in_use`)
     ├── NoSpace                        16   not enough bytes, inodes or quota
     ├── TransferFailed                 17   the contents did not arrive
     ├── VerificationFailed             18   bytes on disk are not what the manifest says
     ├── CheckFailed                    19   the environment's own check failed
-    ├── NotFound                       21   no such environment, generation or record
+    ├── NotFound                       21   no such environment, generation, record ...
     ├── StorageFailed                  22   a disk fails, or the output cannot be written
     ├── ServiceFailed                  23   systemd or the daemon did not do what it was asked to
     ├── RebuildFailed                  24   the target's own tools cannot make the environment
