@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from envsync.agent.operations import bootstrap
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment, state
 from tests.integration.push.stamped import Stamped, version_at
@@ -152,6 +153,26 @@ def test_a_banner_of_many_lines(envsync: Envsync, source: Stamped, target: LabHo
         ran = envsync.push("server2", "--transport", transport)
         assert version_at(target) == version
         assert "trespassing" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (
+            bootstrap.EXIT_NO_PYTHON,
+            "there is no Python: neither in the prefix nor `python3` on the PATH",
+        ),
+        (bootstrap.EXIT_OLD_PYTHON, "its Python is too old: 3.8 or newer is needed"),
+    ],
+    ids=["no Python", "an old Python"],
+)
+def test_server_without_a_usable_python_is_reported(
+    envsync: Envsync, source: Stamped, target: LabHost, status: int, message: str
+) -> None:
+    """The agent's own tests show that its command ends so on such a server."""
+    target.start_sshd(f"ForceCommand exit {status}\n")
+    assert envsync.push("server2", expect=7).error["message"] == message
+    assert nothing_stands_there(target)
 
 
 @pytest.mark.parametrize("means", ["command=", "ForceCommand", "nologin"])
