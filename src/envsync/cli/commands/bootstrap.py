@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     shell_complete=server_names,
     help="The server to take conda from.  [this machine]",
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be done.")
 @common_options
 @click.pass_obj
 def bootstrap(invocation: Invocation, server: str, from_server: str | None, dry_run: bool) -> None:
     """Give SERVER conda's base directory, then every environment that is pushed to it.
 
-    The base is sent without its environments and package cache, whole or not at all. If SERVER
-    has one already, it is not changed. Each environment then comes from its own source. Run it
-    again to continue after a failure.
+    The base is sent without its environments and package cache. If SERVER has one already, it is
+    not changed. Each environment then comes from its own source. Run it again to continue after a
+    failure.
     """
     from envsync.cli.pushing.following import push_and_show
 

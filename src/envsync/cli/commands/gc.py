@@ -27,18 +27,23 @@ if TYPE_CHECKING:
 
 @click.command()
 @servers_argument()
-@click.option("--drifted", is_flag=True, help="Also remove versions that --overwrite replaced.")
+@click.option(
+    "--drifted",
+    is_flag=True,
+    help="Also remove versions that were changed by hand or came from another source, "
+    "and what damaged records kept.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Only show what would be freed.")
 @common_options
 @click.pass_obj
 def gc(invocation: Invocation, servers: tuple[str, ...], drifted: bool, dry_run: bool) -> None:
-    """Free disk space on each SERVER: earlier versions beyond `keep`, the remains of interrupted
-    pushes, and caches of trees that no longer exist.
+    """Free disk space on each SERVER: earlier versions beyond `keep` (all, of an environment that
+    was removed), the remains of interrupted pushes, and caches of trees that no longer exist.
 
     Without SERVER, on all servers of the inventory and this machine. The present version of an
-    environment is never removed, nor one that a process has open, nor, without --drifted, one
-    that was changed by hand or came from another source.
-    The exit status is 14 if an environment was skipped because of a running push.
+    environment is never removed, nor one that a process has open.
+    The exit status is 14 if an environment was skipped because of a running push
+    (of several servers, 20).
     """
     from envsync.agent.wire.server_operations import COLLECT
     from envsync.cli.invocation.asking import ask_servers, raise_failures

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.command()
 @environment_argument
 @servers_argument(required=True)
-@click.option("-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option(
     "--overwrite", is_flag=True, help="Even if it was changed there or never published by envsync."
 )

@@ -22,7 +22,9 @@ REFRESH_SECONDS = 1.0
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Show it until Ctrl-C, updated each second.")
+@click.option(
+    "--watch", is_flag=True, help="On a terminal, show it until Ctrl-C, updated each second."
+)
 @common_options
 @click.pass_obj
 def status(invocation: Invocation, watch: bool) -> None:

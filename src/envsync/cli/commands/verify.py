@@ -35,7 +35,8 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     """Hash every file of ENV on each SERVER again and compare with what was published there.
 
     Without SERVER, check the servers in its `push_to` in the inventory. Every path that is
-    damaged, missing or unexpected is listed, and the exit status is then 18.
+    damaged, missing, unexpected or not shared with its group is listed, and the exit status is
+    then 18 (of several servers, 20).
     """
     from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 

@@ -46,8 +46,9 @@ def sync(invocation: Invocation, environments: tuple[str, ...]) -> None:
     """Have the daemon push ENV now; by default, everything that is not paused.
 
     It waits neither for the environment to settle nor for a server's next try, and accepts
-    an unfinished installation. It does not overwrite what was changed on a server, or push
-    again what is held there: for that, use `envsync push`.
+    an unfinished installation once no installer runs (and pip's `~NAME` is 10 minutes old). It
+    does not overwrite what was changed on a server, or push again what is held there: for that,
+    use `envsync push`.
     """
     names = _ask(invocation, "sync", environments)
     for sign in (invocation.result or {})["accepted"]:

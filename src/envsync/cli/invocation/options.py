@@ -23,9 +23,7 @@ def push_options(command: F, *, is_pull: bool = False) -> F:
     do, there = ("Pull", "here") if is_pull else ("Push", "there")
     at_most = "Receive at most" if is_pull else "Send each server at most"
     options = [
-        click.option(
-            "-n", "--dry-run", is_flag=True, help="Show what would be done; change nothing."
-        ),
+        click.option("-n", "--dry-run", is_flag=True, help="Only show what would be done."),
         click.option(
             "--overwrite",
             is_flag=True,
