@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from envsync.agent.places import event_history, state_files
+from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.publishing.prune import remove_orphaned_trees
 from envsync.agent.server.disk_failures import disk_trouble
 from envsync.agent.source.source_environment import SourceEnvironment
@@ -24,6 +25,7 @@ from envsync.agent.target import switches
 from envsync.agent.target.gc import sweep
 from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.look import NOT_LOOKED
+from envsync.agent.wire.checked_json import to_json
 from envsync.agent.wire.messages import DAMAGED_RECORD
 from envsync.errors import EnvsyncError, NoSpace, NotFound, StorageFailed, VerificationFailed
 from envsync.tree.revision import revision_of
@@ -302,6 +304,17 @@ def test_removed_revision_stays_held_where_the_note_is_empty(server: Server) -> 
     target.lock.release()
     (server.state / "held.json").write_bytes(b"")
     assert records(server).held.reasons() == {REVISIONS[0]: "removed by bob@here"}
+
+
+def test_lines_of_the_history_that_are_none_hold_nothing(server: Server) -> None:
+    server.push(ONE)
+    history, held = server.state / "history.jsonl", server.state / "held.json"
+    known = HistoryEvent("remove", "bob@here", 1.0, revision=REVISIONS[1])
+    odd = [{"event": "remove"}, {"event": "remove", "who": 7, "revision": REVISIONS[2]}]
+    lines = [json.dumps(line) for line in (to_json(known), *odd)]
+    history.write_text("\n".join(lines) + "\n")
+    held.write_bytes(b"")
+    assert records(server).held.reasons() == {REVISIONS[1]: "removed by bob@here"}
 
 
 @pytest.mark.parametrize("left", [b"ab12", b"\xff\xfe\n", b"\0" * 300, b""])

@@ -242,6 +242,8 @@ def test_held_and_released(records: Records) -> None:
     records.history.log(HistoryEvent("adopt", "alice", 1.0, source_revision="b"))
     records.held.release("", "another")
     assert records.held.reasons() == {"b": "rolled back"}
+    records.held.hold("", "removed", there="made by hand")
+    assert records.held.reasons() == {"b": "rolled back", "made by hand": "removed"}
 
 
 # --- locks ------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections import deque
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.state_files import append_line, open_state_file
@@ -69,6 +69,12 @@ class EventHistory:
         with contextlib.suppress(OSError), open(self._path, "rb") as file:
             events.extend(filter(None, map(json_object, deque(file, last))))
         return events
+
+    def parsed(self) -> Iterator[HistoryEvent]:
+        """Yield the events, oldest first; a line that is none is left out."""
+        for line in self.events():
+            with contextlib.suppress(AgentFailed):
+                yield from_json(HistoryEvent, line)
 
     def removal(self) -> Optional[HistoryEvent]:
         """Return the last event if it is that a person removed the environment; else None."""

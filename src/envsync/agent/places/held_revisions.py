@@ -12,8 +12,6 @@ from envsync.agent.places.state_files import read_if_undamaged, verified, write_
 from envsync.agent.server.filesystem import exists
 from envsync.texts.redaction import redacted
 
-_REVISIONS = ("source_revision", "revision")
-
 
 class HeldRevisions:
     """The held revisions of one environment, on disk."""
@@ -47,40 +45,42 @@ class HeldRevisions:
     def hold(self, revision: str, reason: str, *, there: str = "") -> None:
         """Refuse a version from now on: by its source's revision, and by its own on this server.
 
-        From a server with another prefix, the same version has another revision.
+        From a server with another prefix, the same version has another revision. An empty one is
+        none: a version that was made there by hand came from no source.
         """
-        reasons = dict.fromkeys((revision, there or revision), redacted(reason))
+        reasons = dict.fromkeys(filter(None, (revision, there)), redacted(reason))
         self._store({**self.reasons(), **reasons})
 
     def release(self, *revisions: str) -> None:
         """Stop refusing these revisions, and the source revisions that they were published from.
 
-        An empty one is none: a version that was made there by hand came from no source.
+        An empty one is none.
         """
         reasons = self.reasons()
         if not reasons:
             return
         released = {*filter(None, revisions)}
         names = {*released}
-        for event in self._history.events():
-            if event.get("revision") in released:
-                names.add(str(event.get("source_revision")))
+        for event in self._history.parsed():
+            if event.revision in released:
+                names.add(event.source_revision)
         left = {name: reason for name, reason in reasons.items() if name not in names}
         if left != reasons:
             self._store(left)
 
     def _by_history(self) -> Dict[str, str]:
         reasons: Dict[str, str] = {}
-        for event in self._history.events():
-            kind, who = event.get("event"), event.get("who")
-            if kind in ("publish", "rollback"):
-                for name in _REVISIONS:
-                    reasons.pop(str(event.get(name)), None)
-            if kind == "remove":
-                reasons.update((str(event.get(name)), f"removed by {who}") for name in _REVISIONS)
-            elif event.get("holds"):
-                names = [str(event[name]) for name in ("holds", "holds_there") if event.get(name)]
-                reasons.update((name, f"rolled back by {who}") for name in names)
+        for event in self._history.parsed():
+            revisions = (event.source_revision, event.revision)
+            if event.event in ("publish", "rollback"):
+                for name in revisions:
+                    reasons.pop(name, None)
+            if event.event == "remove":
+                reasons.update(dict.fromkeys(revisions, f"removed by {event.who}"))
+            elif event.holds:
+                names = (event.holds, event.holds_there)
+                reasons.update(dict.fromkeys(names, f"rolled back by {event.who}"))
+        reasons.pop("", None)  # of a version that came from no source
         return reasons
 
     def _store(self, reasons: Dict[str, str]) -> None:
