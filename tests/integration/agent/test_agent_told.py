@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
 from envsync.agent.target import health, switches
 from envsync.agent.target.catalogue import environments
+from envsync.agent.target.gc import sweep
+from envsync.agent.target.gc_survey import Rules
 from envsync.agent.wire.server_operations import EnvironmentFacts, StandingFacts
 from envsync.errors import CheckFailed, NotFound
 from tests.integration.agent.versions import ONE, TWO
@@ -45,6 +48,18 @@ def test_environment_removed_behind_a_link_is_reported_as_removed(server: Server
     target.lock.release()
     (found,) = standing(server)
     assert (found.name, found.state) == (NAME, "removed")
+
+
+def test_what_was_removed_on_purpose_is_told_while_versions_are_kept(server: Server) -> None:
+    """Its versions stay held, but nobody misses them."""
+    server.push(ONE)
+    target = server.target()
+    switches.remove(target, "bob@here", overwrite=False)
+    target.lock.release()
+    assert standing(server) == [StandingFacts(NAME, "removed", "1 earlier version is kept")]
+    sweep(server.target(), Rules(0, False, False, time.time()))
+    assert records(server).held.reasons()
+    assert standing(server) == []
 
 
 def test_version_that_no_rollback_would_put_back_is_not_mentioned(server: Server) -> None:

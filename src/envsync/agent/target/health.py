@@ -105,6 +105,7 @@ def _standing(
                 continue
             standing = StandingFacts(name, *_state(environment_at(layout)))
             # If nothing is live and no version is kept, there is only the state that a push left.
+            # What a person removed is not missed there, so it does not matter what is held of it.
             if standing.state not in ("removed", "held") or standing.reason:
                 yield standing
         except (EnvsyncError, OSError) as error:
@@ -142,7 +143,7 @@ def _state(environment: LocalEnvironment) -> Tuple[str, str]:
         # Only versions that a plain rollback may choose.
         kept = sum(not record.was_taken_back for record in records.earlier())
         if records.history.removal():
-            return "removed", _counted(kept) or _held(records)
+            return "removed", _counted(kept)
         # A first version that failed its check leaves nothing that one could go back to.
         return ("missing", _counted(kept)) if kept else ("held", _held(records))
     record = records.at(inode)

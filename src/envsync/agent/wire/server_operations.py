@@ -122,11 +122,11 @@ class StandingFacts(NamedTuple):
 
     `unpublished` (envsync never published it), `published`, `changed` (by hand, since it was
     published), `interrupted` (a switch or its removal was cut short), `locked` (a push is under
-    way), `missing` (nothing is live, but versions are kept), `removed` (nothing is live, on
-    purpose), `held` (nothing is live or kept, and some versions are refused), `closed` (its records
-    are another user's), `busy` (published, and an installer is at work or left signs of it),
-    `blocked` (something other than a directory is at the name), `unreadable` (it or its record). A
-    push is refused if it is `busy` or `blocked`.
+    way), `missing` (nothing is live, but versions are kept), `removed` (the same, on purpose),
+    `held` (nothing is live or kept, and some versions are refused), `closed` (its records are
+    another user's), `busy` (published, and an installer is at work or left signs of it), `blocked`
+    (something other than a directory is at the name), `unreadable` (it or its record). A push is
+    refused if it is `busy` or `blocked`.
     """
 
     name: str
