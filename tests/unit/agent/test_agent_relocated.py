@@ -6,15 +6,20 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from envsync.agent.source import files_with_prefix
+from envsync.agent.source.prefix_search import FileToSearch, SearchResult
 from envsync.agent.source.relocated_contents import RelocatedContents
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.source.verified_read import read_verified
 from envsync.agent.source.version import SourceVersion
+from envsync.agent.trees import hashing
 from envsync.agent.trees.directory_read import opened_directory
+from envsync.conda.needles import Needles
 from envsync.conda.relocation import between
 from envsync.errors import SourceRefused
 from envsync.tree.entry import Entry
@@ -42,6 +47,25 @@ def inspected(base: Path) -> SourceVersion:
     source = SourceEnvironment(str(base), NAME, (), str(base.parent / "cache"), None)
     source.inspect()
     return source.version
+
+
+def test_contents_that_were_searched_while_they_were_hashed_are_not_searched_again(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[bytes] = []
+
+    def search(_: int, __: Needles, candidates: Sequence[FileToSearch]) -> SearchResult:
+        searched.extend(candidate.path for candidate in candidates)
+        return SearchResult(set(), set(), set())
+
+    monkeypatch.setattr(files_with_prefix, "search", search)
+    monkeypatch.setattr(hashing, "processors", lambda: 2)
+    monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
+    (base / "envs" / NAME / "lib/names-none").write_text("x")
+    source = SourceEnvironment(str(base), NAME, (), None, None)
+    source.inspect(target_path=LONGER)
+    source.version.relocation_facts(LONGER)
+    assert searched == [b"lib/names-base.so"]
 
 
 def test_a_file_without_room_at_one_place_is_rewritten_for_a_shorter_one(base: Path) -> None:

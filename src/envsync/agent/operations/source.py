@@ -64,7 +64,10 @@ def _inspect(service: Service, request: InspectSource) -> SourceState:
     def changed() -> None:
         service.tell(SOURCE_CHANGED, 1)
 
-    return service.source.inspect(service.counted(HASHED_BYTES), changed, fresh=request.fresh)
+    counted = service.counted(HASHED_BYTES)
+    return service.source.inspect(
+        counted, changed, fresh=request.fresh, target_path=request.target_path
+    )
 
 
 @handles(CONFIRM_SOURCE)

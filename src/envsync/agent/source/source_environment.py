@@ -26,7 +26,8 @@ from envsync.agent.source.verified_read import opened_source
 from envsync.agent.source.version import SourceVersion
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.trees.listing_build import ListingBuild
-from envsync.agent.trees.outgoing import NeedleSearch, outgoing
+from envsync.agent.trees.needle_search import NeedleSearch
+from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stable_hashing import Hashed
@@ -109,15 +110,18 @@ class SourceEnvironment:
         on_change: Callable[[], None] = lambda: None,
         *,
         fresh: bool = False,
+        target_path: str = "",
     ) -> SourceState:
         """Return the source's state, which is provisional until `confirm` returns True.
 
         `on_change` is called as soon as it is clear that something has to be hashed. With `fresh`,
-        all earlier hashes are ignored, and `on_change` is not called.
+        all earlier hashes are ignored, and `on_change` is not called. If the environment will be
+        at `target_path` somewhere, contents are searched for its present path as they are hashed.
         Raises `NotFound` if there is no such environment, and `SourceRefused` if it is no conda
         environment, keeps changing, or cannot be read.
         """
         self._require_environment()
+        self._search_for(target_path)
         busy_before = installer_findings(self._layout) + self._mapped()
         snapshot = self._looked(progress, on_change, fresh=fresh)
         paths = self._paths()
@@ -135,6 +139,12 @@ class SourceEnvironment:
             findings + left_out(snapshot.scan) + finding(links),
             self._platform(),
         )
+
+    def _search_for(self, target_path: str) -> None:
+        if target_path:
+            needles = self._paths().relocation(target_path).needles
+            if self._search is None or self._search.needles != needles:
+                self._search = NeedleSearch(needles)
 
     def _paths(self) -> SourcePaths:
         return SourcePaths(
@@ -159,7 +169,7 @@ class SourceEnvironment:
         fresh: bool,
     ) -> Snapshot:
         """Return a snapshot; unless `fresh`, its hashes are stored only by `confirm`."""
-        self._hashing = Hashing()
+        self._hashing = Hashing(self._search)
         if fresh:
             snapshot = self._trees.snapshot(self.path, fresh=True, progress=progress)
             self._hashed = None
@@ -266,19 +276,15 @@ class SourceEnvironment:
             return sampled(top_fd, items, steps)
 
     @contextlib.contextmanager
-    def hashing_while_sent(self, target_path: str = "") -> Iterator[ReadContents]:
+    def hashing_while_sent(self) -> Iterator[ReadContents]:
         """Within the block, provide a `contents` that hashes each file as it is read.
 
         An `inspect` under way starts no hashing of its own until the block ends, and waits
         altogether until the contents are first read, while the sender is still preparing. So no
         file is read twice, and nothing competes with the sender for processors.
 
-        If the environment will be at `target_path`, the files that contain its present path are
-        found on the way; the contents are sent unchanged all the same.
+        Contents are sent unchanged, whatever the environment's path will be there.
         """
-        self._search = None
-        if target_path:
-            self._search = NeedleSearch(self._paths().relocation(target_path).needles)
         with self._hashing.reading() as on_read, contextlib.ExitStack() as preparing:
             preparing.enter_context(self._hashing.going_first())
 
@@ -287,7 +293,8 @@ class SourceEnvironment:
             ) -> Iterator[bytes]:
                 preparing.close()
                 with opened_source(self.path) as top_fd:
-                    yield from outgoing(top_fd, items, progress, on_read, search=self._search)
+                    search = self._hashing.search
+                    yield from outgoing(top_fd, items, progress, on_read, search=search)
 
             yield contents
 

@@ -10,7 +10,7 @@ from envsync.agent.source.elf_files import ElfFiles, newest_glibc
 from envsync.agent.source.softlinks import Softlink
 from envsync.agent.source.source_paths import SourcePaths
 from envsync.agent.source.verified_read import opened_source
-from envsync.agent.trees.outgoing import NeedleSearch
+from envsync.agent.trees.needle_search import NeedleSearch
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.trees.stat_rows import may_hold_programs
 from envsync.agent.trees.tree_caches import cache_start
@@ -36,7 +36,7 @@ class SourceVersion:
         softlinks: Mapping[bytes, Softlink],
         search: Optional[NeedleSearch],
     ) -> None:
-        """`search` has what was learned about the contents when they were sent ahead."""
+        """`search` has what was learned about the contents when they were hashed."""
         self._paths = paths
         self.snapshot = snapshot
         self.softlinks = softlinks
@@ -130,7 +130,7 @@ class SourceVersion:
         return self._made[target_path]
 
     def _known_without(self, needles: Needles) -> List[bytes]:
-        """Return the keys of contents that were found, when they were sent, to have no needle."""
+        """Return the keys of contents that were found, when they were hashed, to have no needle."""
         if self._search is None or self._search.needles != needles:
             return []
         from envsync.agent.source.relocation_cache import KEY_BYTES

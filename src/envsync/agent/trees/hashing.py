@@ -11,6 +11,7 @@ from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tu
 from envsync.agent.server.file_workers import WorkerJob, is_full, processors, run_in_workers
 from envsync.agent.server.progress import Progress
 from envsync.agent.trees.file_hash import MISSING, READ_BYTES, WORKER_CODE, hash_file
+from envsync.agent.trees.needle_search import NeedleSearch
 from envsync.agent.trees.unhashed import Unhashed, UnhashedFile
 from envsync.tree.entry import split
 
@@ -24,7 +25,9 @@ OnRead = Callable[[bytes, int, bytes], None]
 class Hashing:
     """Hashes files, and takes digests from threads that read them for another reason."""
 
-    def __init__(self) -> None:
+    def __init__(self, search: Optional[NeedleSearch] = None) -> None:
+        """`search` learns which contents have none of its strings, where that costs little."""
+        self.search = search
         self._changed = threading.Condition()
         self._readers = 0
         self._first = 0
@@ -179,13 +182,17 @@ class Hashing:
                     return
                 yield batch
 
+        search = self.search
+        job = WorkerJob(WORKER_CODE, len(MISSING), READ_BYTES)
+        if search is not None:
+            job = search.hashing_job()
+
         def take(batch: List[UnhashedFile], answers: List[bytes]) -> None:
-            for item, answer in zip(batch, answers):
-                item.take(answer)
+            for item, digest in zip(batch, search.digests(answers) if search else answers):
+                item.take(digest)
             if progress:
                 progress(sum(item.size_bytes for item in batch))
 
-        job = WorkerJob(WORKER_CODE, len(MISSING), READ_BYTES)
         run_in_workers(job, top_fd, count, while_nobody_reads(), _request, take)
 
 

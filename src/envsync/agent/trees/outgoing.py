@@ -10,20 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, Optional, Tuple
 
 from envsync.agent.server.progress import ContentsProgress
 from envsync.agent.server.reading import READ_FLAGS
 from envsync.agent.trees.directory_read import ParentDirectory
 from envsync.agent.trees.hashing import OnRead
+from envsync.agent.trees.needle_search import NeedleSearch
 from envsync.agent.wire import codec
 from envsync.tree.entry import split
 
 if TYPE_CHECKING:
     from hashlib import _Hash
-
-    # Needed only for a push to another prefix.
-    from envsync.conda.needles import Needles
 
 HEAD = struct.Struct("<IQ")
 GONE = (1 << 64) - 1
@@ -61,18 +59,6 @@ def outgoing(
         yield from gathered.take(progress)
     finally:
         reader.close()
-
-
-class NeedleSearch:
-    """Strings to look for in what is read anyway, and the digests of contents without any."""
-
-    def __init__(self, needles: Needles) -> None:
-        self.needles = needles
-        self.overlap_bytes = needles.longest_bytes()
-        self.without: Set[bytes] = set()
-
-    def is_in(self, content: bytes) -> bool:
-        return bool(self.needles.found_in(content))
 
 
 class _Gathered:

@@ -21,9 +21,13 @@ class OpenSource(NamedTuple):
 
 
 class InspectSource(NamedTuple):
-    """Asks for the source's state; with `fresh`, every byte is hashed anew."""
+    """Asks for the source's state; with `fresh`, every byte is hashed anew.
+
+    `target_path` is where the environment will be on a target, if that is another path than here.
+    """
 
     fresh: bool = False
+    target_path: str = ""
 
 
 class AskManifest(NamedTuple):

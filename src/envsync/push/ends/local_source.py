@@ -49,7 +49,7 @@ class LocalSource(Source):
         if self.look.serves_several:
             yield self._named(self._agent.contents)
             return
-        with self._agent.hashing_while_sent(self.target_path) as contents:
+        with self._agent.hashing_while_sent() as contents:
             yield self._named(contents)
 
     def manifest(self, known: bytes) -> bytes:

@@ -60,6 +60,8 @@ class SourceLook:
         self._scanned.set()
         self.serves_several = False
         """Whether several pushes read this source; set before they begin."""
+        self.relocates_to = ""
+        """Another path that the environment will have on a target; set before pushes begin."""
         self.path_known_as = path_known_as(prefix, name)
         """The path by which conda knows the environment, and which is written into its files."""
         self.open_request = OpenSource(prefix, name, tuple(local))
@@ -192,7 +194,8 @@ class SourceLook:
 
         self._scanned.clear()
         try:
-            return self._end.ask(INSPECT_SOURCE, InspectSource(), on_progress=relay)
+            request = InspectSource(target_path=self.relocates_to)
+            return self._end.ask(INSPECT_SOURCE, request, on_progress=relay)
         finally:
             self._is_hashing = False
             self._scanned.set()

@@ -75,7 +75,9 @@ class FanOut:
         except BaseException:
             self._helpers.close()
             raise
-        self._source.look.serves_several = len(destinations) > 1
+        look = self._source.look
+        look.serves_several = len(destinations) > 1
+        look.relocates_to = next(filter(None, map(self._relocated_to, destinations)), "")
         self._route = "" if source.open_link is None else THROUGH_HERE
         self._command_locks = CommandLocks([destination.server for destination in destinations])
         self._targets = Targets(settings, self._command_locks.command)
@@ -201,10 +203,16 @@ class FanOut:
         from envsync.push.cycle import Push
 
         settings = self._settings_for(destination)
-        source = self._source.at(path_known_as(destination.prefix, settings.name_there))
+        source = self._source.at(self._path_at(destination))
         ends = BothEnds(settings, source, target)
         reopen = partial(self._targets.opened, destination)
         return Push(ends, reopen, progress, self._command_locks).run()
+
+    def _path_at(self, destination: Destination) -> str:
+        return path_known_as(destination.prefix, self._settings.name_there)
+
+    def _relocated_to(self, destination: Destination) -> str:
+        return self._source.look.relocated_to(self._path_at(destination))
 
     def _settings_for(self, destination: Destination) -> PushSettings:
         settings = self._settings
