@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 _COMMANDS = (
@@ -13,6 +14,16 @@ _COMMANDS = (
 _TO_COPY = re.compile(
     rf"(?:^|(?<=`)|(?<=[→>:] )|(?<=sudo ))envsync (?=(?:{'|'.join(_COMMANDS)})\b)"
 )
+
+_OF_SEVERAL_SERVERS = (
+    "push", "unpack", "verify", "list", "history", "remove", "gc", "doctor",
+)  # fmt: skip
+_FOR_SEVERAL = re.compile(
+    rf"(?:^|(?<=`)|(?<=[→>:] ))envsync (?:{'|'.join(_OF_SEVERAL_SERVERS)})\b[^`]*"
+)
+
+A_SERVER = "\0"
+"""Stands for a server's name in a text for `for_servers`; in no text for people."""
 
 _ADVICE = ("hint", "warnings", "complaints.command")
 """The keys of a JSON document whose texts say what to do; a complaint is one of `doctor`."""
@@ -31,6 +42,17 @@ def published_diff(environment: str, server: str) -> str:
 def what_there_is(server: str) -> str:
     """Return a hint with the command that lists what is on `server`."""
     return f"`{command_line('list', server)}` shows its environments"
+
+
+def for_servers(text: str, servers: Sequence[str]) -> str:
+    """Return a hint for all of `servers`; "" if none of its commands takes more than one.
+
+    `A_SERVER` stands in it for the name of each. Beside a command for all of them there may be one
+    for a single server: `SERVER` is left in that.
+    """
+    names = shlex.join(servers)
+    told = _FOR_SEVERAL.sub(lambda command: command[0].replace(A_SERVER, names), text)
+    return "" if told == text and A_SERVER in text else told.replace(A_SERVER, "SERVER")
 
 
 def with_config(text: str, config: str) -> str:

@@ -27,7 +27,9 @@ from envsync.errors import (
     error_from_json,
 )
 from envsync.hint_commands import (
+    A_SERVER,
     command_line,
+    for_servers,
     json_with_config,
     published_diff,
     what_there_is,
@@ -269,6 +271,16 @@ def test_every_command_is_shown_where_the_inventory_is_added_to_it() -> None:
             found += commands
             assert with_config(text, "x").count("envsync --config x ") == commands, (path, text)
     assert found > 50
+
+
+def test_a_command_names_several_servers_where_it_takes_them() -> None:
+    for name, module in COMMANDS.items():
+        command = program.get_command(click.Context(program), name)
+        assert command is not None, module
+        takes_many = any(param.name == "servers" and param.nargs == -1 for param in command.params)
+        one = f"as it is: envsync {name} {A_SERVER}"
+        many = f"as it is: envsync {name} a 'b c'"
+        assert for_servers(one, ["a", "b c"]) == (many if takes_many else ""), name
 
 
 def _told() -> Iterator[tuple[Path, list[str]]]:

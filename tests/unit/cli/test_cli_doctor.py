@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from envsync.cli.commands.doctor import errors_and_remarks
+import io
+
+import pytest
+
+from envsync.cli.commands.doctor import errors_and_remarks, show_remarks
+from envsync.cli.output.terminal import Terminal
 from envsync.errors import ConnectionFailed, PreflightRefused
 from envsync.push.queries.diagnosis import Complaint
 from envsync.push.queries.examination import Examination
@@ -26,3 +31,32 @@ def test_error_that_ended_an_examination_is_the_servers() -> None:
     examination = Examination("server2", "/conda", error=ended)
     complaint = Complaint(ended.message, ended.hint, fails=True)
     assert errors_and_remarks([(examination, (complaint,))]) == ([ended], [])
+
+
+@pytest.mark.parametrize(
+    ("command", "solutions"),
+    [
+        ("envsync gc {}", ["→ envsync gc gpu1 gpu2 gpu3 gpu4 gpu5"]),
+        (
+            "envsync diff myenv {} --published",
+            [
+                *(f"→ envsync diff myenv gpu{number} --published" for number in (1, 2, 3)),
+                "and likewise on 2 more servers",
+            ],
+        ),
+        ("install one there", ["→ install one there"]),
+    ],
+)
+def test_one_complaint_of_several_servers_is_solved_for_each(
+    command: str, solutions: list[str]
+) -> None:
+    out = io.StringIO()
+    servers = [f"gpu{number}" for number in range(1, 6)]
+    remarks = [
+        (server, Complaint("something is odd", command.format(server))) for server in servers
+    ]
+    show_remarks(Terminal(out, out, {}), remarks)
+    assert out.getvalue().splitlines() == [
+        f"{', '.join(servers)}: something is odd",
+        *(f"  {line}" for line in solutions),
+    ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shlex
+from collections.abc import Sequence
 
 import click
 import pytest
@@ -10,8 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.cli.output.terminal import Terminal
-from envsync.errors import ConnectionFailed, EnvsyncError, listed
+from envsync.errors import (
+    CheckFailed,
+    ConnectionFailed,
+    EnvsyncError,
+    HostKeyRefused,
+    NotFound,
+    RevisionHeld,
+    TargetDrifted,
+    listed,
+)
 from envsync.texts.redaction import escaped
+
+DRIFTED = (
+    "see what with `envsync diff myenv server2 --published`; "
+    "`envsync push myenv server2 --overwrite` replaces it"
+)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +194,74 @@ def test_a_server_and_a_hint_are_named_once() -> None:
         "envsync: gpu1, gpu2: refuses connections\n"
         "envsync: edge: 192.0.2.7 refuses connections\n  → look there\n"
     )
+
+
+def _told(errors: Sequence[EnvsyncError]) -> str:
+    terminal, _, err = _terminal()
+    terminal.errors(errors)
+    return err.getvalue()
+
+
+def test_what_differs_in_the_name_alone_is_told_once_and_solved_for_all() -> None:
+    names = [f"gpu{number:02}" for number in range(1, 13)]
+    failed: list[EnvsyncError] = []
+    for name in names:
+        hint = f"change it, or insist: `envsync push myenv {name} --retry-held`"
+        error = CheckFailed("the check failed", details=["no numpy", f"on {name}.lab"], hint=hint)
+        error.server = name
+        failed.append(error)
+    assert _told(failed) == (
+        f"envsync: {', '.join(names[:8])} and 4 more: the check failed\n"
+        "  no numpy\n"
+        "  on SERVER.lab\n"
+        f"  → change it, or insist: `envsync push myenv {' '.join(names)} --retry-held`\n"
+    )
+    failed[3].message = "another reason"
+    told = _told(failed)
+    assert told.count("→") == 1
+    assert "envsync: gpu04: another reason\n  no numpy\n  on gpu04.lab\n  → change it" in told
+
+
+def test_what_is_solved_server_by_server_is_told_once_and_solved_for_the_first() -> None:
+    def unknown(name: str) -> EnvsyncError:
+        return HostKeyRefused(f"the key of {name} is new", hint=f"ssh {name}", server=name)
+
+    assert _told([unknown(f"gpu{number}") for number in range(5)]) == (
+        "envsync: gpu0, gpu1, gpu2, gpu3, gpu4: the key of SERVER is new\n"
+        "  → ssh gpu0\n  → ssh gpu1\n  → ssh gpu2\n  and likewise on 2 more servers\n"
+    )
+    assert _told([unknown("gpu0"), NotFound("x", hint="ssh gpu1", server="gpu1")]) == (
+        "envsync: gpu0: the key of gpu0 is new\n  → ssh gpu0\nenvsync: gpu1: x\n  → ssh gpu1\n"
+    )
+
+
+def test_a_command_for_one_server_beside_one_for_all_leaves_the_name_open() -> None:
+    drifted = [
+        TargetDrifted("it was changed", hint=DRIFTED.replace("server2", name), server=name)
+        for name in ("server2", "server3")
+    ]
+    assert _told(drifted) == (
+        "envsync: server2, server3: it was changed\n"
+        "  → see what with `envsync diff myenv SERVER --published`; "
+        "`envsync push myenv server2 server3 --overwrite` replaces it\n"
+    )
+    assert _told(drifted[:1]).endswith(f"→ {DRIFTED}\n")
+
+
+def test_a_word_that_looks_like_a_name_is_no_name() -> None:
+    """Servers called as the environment, the command, or with the name of another in it."""
+    names = ("myenv", "push", "gpu", "gpu-1", "overwrite")
+    held = [
+        RevisionHeld("held", hint=f"envsync push myenv {name} --overwrite", server=name)
+        for name in names
+    ]
+    told = _told(held)
+    commands = [line for line in told.splitlines() if "→" in line]
+    for name in names:
+        assert any(name in shlex.split(command)[4:-1] for command in commands), told
+    for command in commands:
+        assert command.startswith("  → envsync push myenv "), told
+        assert command.endswith(" --overwrite"), told
 
 
 def test_a_table_is_aligned_and_its_cells_escaped() -> None:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     Examined = tuple[Examination, Sequence[Complaint]]
 
-_COMMANDS_SHOWN = 3
 TITLES = (
     "SERVER", "REACHED", "KEY", "PREFIX", "PYTHON", "RSYNC", "ZSTD", "CONDA", "NOISE",
     "PLATFORM", "LIBC", "CUDA", "FREE", "CLOCK", "ENVIRONMENTS",
@@ -56,7 +55,7 @@ def doctor(invocation: Invocation, servers: tuple[str, ...]) -> None:
         for line in _environment_lines(examinations):
             terminal.say(line)
     errors, remarks = errors_and_remarks(examined)
-    _show_remarks(terminal, remarks)
+    show_remarks(terminal, remarks)
     if not errors and not remarks:
         terminal.say(f"no problems on {count(len(examinations), 'server')}")
     terminal.raise_all(errors, len(examined), "servers cannot be pushed to")
@@ -155,20 +154,17 @@ def errors_and_remarks(
     return errors, remarks
 
 
-def _show_remarks(terminal: Terminal, remarks: Sequence[tuple[str, Complaint]]) -> None:
-    """Print each distinct complaint once, with its servers and the first few commands for them."""
-    servers: dict[str, list[str]] = {}
-    commands: dict[str, dict[str, None]] = {}
+def show_remarks(terminal: Terminal, remarks: Sequence[tuple[str, Complaint]]) -> None:
+    """Print each distinct complaint once, with its servers and what solves it for them."""
+    from envsync.cli.output.alike import solutions
+
+    told: dict[str, list[tuple[str, str]]] = {}
     for server, complaint in remarks:
-        servers.setdefault(complaint.what, []).append(server)
-        commands.setdefault(complaint.what, {})[complaint.command] = None
-    for what, several in commands.items():
-        terminal.say(f"{listed(servers[what])}: {what}")
-        shown = [*several][:_COMMANDS_SHOWN]
-        for command in shown:
-            terminal.say(terminal.copyable(f"  → {command}"))
-        if len(several) > len(shown):
-            terminal.say(f"  and likewise on {count(len(several) - len(shown), 'more server')}")
+        told.setdefault(complaint.what, []).append((server, complaint.command))
+    for what, commands in told.items():
+        terminal.say(f"{listed([server for server, _ in commands])}: {what}")
+        for line in solutions(commands):
+            terminal.say(terminal.copyable(f"  {line}"))
 
 
 def _document(examined: Examined) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from envsync.texts.redaction import escaped, redacted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from envsync.cli.output.alike import CommonError
+
 DETAILS_SHOWN = 50
 LINE_CHARACTERS_MAX = 5000
 _WIDE = 10_000
@@ -38,11 +40,6 @@ def _shortened(text: str) -> str:
     whole = redacted(text[: 2 * LINE_CHARACTERS_MAX])
     shown = escaped(whole[:LINE_CHARACTERS_MAX])
     return shown if len(text) <= LINE_CHARACTERS_MAX else f"{shown} ..."
-
-
-def _without_name(error: EnvsyncError) -> str:
-    """Return the message without the server's name at its start, which is shown before it."""
-    return error.message.removeprefix(f"{error.server} ")
 
 
 class Terminal:
@@ -120,21 +117,21 @@ class Terminal:
     def errors(self, errors: Sequence[EnvsyncError]) -> None:
         """Print each distinct error once, with all the servers that it happened on.
 
-        A hint that several errors have is printed once, after the last of them.
+        Errors are the same if they differ in nothing but the server's name. A hint that several
+        errors have is printed once, after the last of them.
         """
-        alike: dict[str, dict[tuple[object, ...], list[EnvsyncError]]] = {}
-        for error in errors:
-            key = (error.code, _without_name(error), error.details)
-            alike.setdefault(error.hint, {}).setdefault(key, []).append(error)
-        for hint, distinct in alike.items():
-            for same in distinct.values():
-                self._error(same[0], [error.server for error in same if error.server])
-            self.hint(hint)
+        from envsync.cli.output.alike import grouped, solutions
+
+        for distinct in grouped(errors):
+            for alike in distinct:
+                self._error(alike)
+            hints = [hint for alike in distinct for hint in alike.hints]
+            for line in () if self._quiet else solutions(hints):
+                self._stderr.write(f"  {_shortened(self.copyable(line))}\n")
 
     def error(self, error: EnvsyncError) -> None:
         """Print `envsync: server2: what happened`, the details indented, and the hint."""
-        self._error(error, [error.server] if error.server else [])
-        self.hint(error.hint)
+        self.errors([error])
 
     def raise_all(
         self, errors: Sequence[EnvsyncError], of: int, what: str = "servers failed"
@@ -149,12 +146,12 @@ class Terminal:
             self.errors(errors)
             raise SomeServersFailed(f"{len(errors)} of {of} {what}")
 
-    def _error(self, error: EnvsyncError, servers: Sequence[str]) -> None:
+    def _error(self, error: CommonError) -> None:
         if self._quiet:
             return
-        names = listed(servers)
+        names = listed(error.servers)
         where = f"{escaped(names)}: " if names else ""
-        message = self._folded(f"envsync: {where}{_shortened(_without_name(error))}", self._stderr)
+        message = self._folded(f"envsync: {where}{_shortened(error.message)}", self._stderr)
         head, rest = message[: len("envsync:")], message[len("envsync:") :]
         lines = [f"{self._styled(head, 'red')}{rest}"]
         lines += [
