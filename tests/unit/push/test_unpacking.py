@@ -72,7 +72,12 @@ def unpacked(place: Path, data: bytes) -> Path:
     archive, top = place / "archive", place / "there/envs/myenv"
     archive.write_bytes(data)
     top.mkdir(parents=True)
-    unpack(archive, top)
+    try:
+        unpack(archive, top)
+    except SourceRefused as refused:
+        if not refused.hint:
+            pytest.fail(f"refused without a hint: {refused}")
+        raise
     return top
 
 

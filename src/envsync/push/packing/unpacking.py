@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from envsync.errors import SourceRefused, listed
@@ -13,6 +15,17 @@ from envsync.push.packing.recorded_digests import differing
 _NAMES_SHOWN = 5
 
 
+@contextmanager
+def _hinted() -> Iterator[None]:
+    """Let each refusal say what helps; most are of what conda-pack never writes."""
+    try:
+        yield
+    except SourceRefused as error:
+        error.hint = error.hint or "make one with `envsync pack`, or with `conda pack`"
+        raise
+
+
+@_hinted()
 def unpack(archive: Path, top: Path, *, is_own: bool = False) -> tuple[bytes, ...]:
     """Unpack into the empty directory `top`, and replace the archive's prefix by it.
 
