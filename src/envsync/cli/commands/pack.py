@@ -49,6 +49,8 @@ def pack(invocation: Invocation, environment: str, output: Path, force: bool) ->
     environment = site.inventory.environment(environment).name  # refuses base
     require_environment(site.own_prefix, environment)
     form = _format(output)
+    if not invocation.terminal.is_interactive:  # there, progress is shown
+        invocation.terminal.say(f"{environment} -> {output} ...")
     began = time.monotonic()
     warnings = _write(invocation, site, environment, output, form, force=force)
     seconds = time.monotonic() - began
