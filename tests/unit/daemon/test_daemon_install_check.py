@@ -751,12 +751,14 @@ def test_directory_that_is_linked_into_an_environment_is_not_looked_at(
     assert check.observe().unfinished == ()
 
 
-def test_directory_in_a_package_that_has_modules_is_a_programs(top: Path) -> None:
+def test_code_below_a_package_that_has_modules_is_a_persons_or_a_programs(top: Path) -> None:
     install(top, "google", ["google/__init__.py", "google/a.py"])
-    (top / PACKAGES / "by_hand").mkdir()
+    write(top / PACKAGES / "by_hand/a.py")
+    later()
     check = first_check(top)
+    later()
     for package in ("google/made_as_it_ran", "by_hand/inner"):
-        (top / PACKAGES / package).mkdir()
+        write(top / PACKAGES / package / "b.py")
     assert check.observe().unfinished == ()
 
 
