@@ -221,5 +221,5 @@ def test_a_reader_does_not_disturb(tmp_path: Path, opened: Opened) -> None:
     before = sorted(tmp_path.iterdir())
     assert read(file).sources == {"myenv": SOURCE}
     assert sorted(tmp_path.iterdir()) == before
-    with pytest.raises(sqlite3.Error):
-        sqlite3.connect(f"{(tmp_path / 'none').as_uri()}?mode=rw", uri=True)
+    assert read(tmp_path / "none") == DaemonState()
+    assert sorted(tmp_path.iterdir()) == before, "nothing is made where there is no daemon"
