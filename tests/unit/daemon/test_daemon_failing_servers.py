@@ -88,6 +88,8 @@ def test_a_halted_server_waits_for_another_version_or_a_rescan(daemon: Simulated
     assert (daemon.row("one", "b").state, daemon.row("one", "b").refused) == (HALTED, "r2")
     assert daemon.later(RESCAN / 2) == []
     assert Task(("one",), ("b",)) in daemon.later(RESCAN / 2)
+    [line] = [line for line in daemon.lines if "it was changed there" in line]
+    assert " one -> b: halted: it was changed there" in line, "and once, whatever is tried"
     daemon.refused = {}
     daemon.world["one"] = "r3"
     daemon.scheduler.hint(["one"])
