@@ -1,8 +1,10 @@
-"""What comes between a push and its filesystem: a refusal, and a job that goes on writing."""
+"""What comes between a push and its filesystem: a refusal, a death, a job that goes on writing."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -20,6 +22,23 @@ def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
         raise filesystem.ExchangeRefused(22, "Invalid argument")
 
     monkeypatch.setattr(filesystem, "_rename", refuse)
+
+
+def die_at_change(number: int, die: Callable[[], None]) -> None:
+    """Make this process die right before the nth call, from 0, that removes, moves or links."""
+    calls = itertools.count()
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == number:
+                die()
+            return change(*arguments, **named)
+
+        return call
+
+    for name in ("unlink", "rmdir", "rename", "replace", "symlink"):
+        setattr(os, name, counted(getattr(os, name)))
+    filesystem._rename = counted(filesystem._rename)
 
 
 @contextlib.contextmanager

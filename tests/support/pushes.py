@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -197,21 +199,30 @@ def transfer(source: bytes, fetches: Collection[tuple[bytes, Entry]], push: Targ
     assert not incoming.failed
 
 
-def die_in(action: Callable[[Callable[[], None]], object]) -> int:
-    """Run `action(die)` in a child process; return the signal that ended it, 0 if it returned.
+def die_in(action: Callable[[Callable[[], None]], object], *, may_live: bool = False) -> bool:
+    """Run `action(die)` in a child process, and assert that it died there; return whether it did.
 
-    `die` kills the child at once, like a power cut or the kernel.
+    `die` kills the child at once, like a power cut or the kernel. With `may_live`, the action may
+    return instead. What it raises fails the test in any case.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads
         pid = os.fork()
     if pid == 0:
+        status = 1
         try:
             action(lambda: os.kill(os.getpid(), signal.SIGKILL))
+            status = 0
         finally:
-            os._exit(0)
+            if status:
+                traceback.print_exc()
+                sys.stderr.flush()
+            os._exit(status)
     _, status = os.waitpid(pid, 0)
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    has_died = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert has_died or status == 0, "the child failed; its standard error says how"
+    assert has_died or may_live, "the child was to die, and returned"
+    return has_died
 
 
 def records(server: Server) -> Records:

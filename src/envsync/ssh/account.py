@@ -43,14 +43,11 @@ class Home:
 
 
 def login_name() -> str:
-    """Return the name that ssh logs in with where nothing else is configured; "" if none is known.
-
-    A user who is not in the password database, as in a container, may say it.
-    """
+    """Return the name that ssh logs in with where nothing else is configured."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        return os.environ.get("LOGNAME") or os.environ.get("USER", "")
+        return os.environ.get("USER", "")
 
 
 def _account_home() -> Path | None:

