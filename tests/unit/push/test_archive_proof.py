@@ -21,6 +21,7 @@ from envsync.push.packing.extraction import extract
 from envsync.push.packing.pack_archive import FORMATS, write_archive
 from envsync.push.packing.recorded_digests import differing
 from envsync.push.packing.unpacking import unpack
+from envsync.tree.local import LocalPaths
 
 DIST_INFO = "lib/python3.11/site-packages/x-1.dist-info"
 HEX = "0" * 64
@@ -94,7 +95,7 @@ def test_archive_that_is_unpacked_at_once_has_no_proof(
     monkeypatch.setattr(conda_pack_run, "Proving", None)
     monkeypatch.setattr(archive_entries, "Proved", None)
     archive = tmp_path / "archive.tar"
-    write_archive(environment, archive, "tar", force=False, proves=False)
+    conda_pack_run.run_conda_pack(environment, archive, "tar", LocalPaths(()), proves=False)
     unpack(archive, _made(tmp_path / "top"), is_own=True)
     assert (tmp_path / "top/text").read_text() == (environment / "text").read_text()
 

@@ -12,9 +12,13 @@ import pytest
 from conda_pack.core import Packer
 
 from envsync.errors import PreflightRefused, SourceRefused
-from envsync.push.packing import conda_pack_run
+from envsync.push.ends.local_source import open_local
+from envsync.push.ends.source import Source
+from envsync.push.packing import conda_pack_run, packed_source
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import format_of, write_archive
+from envsync.push.packing.packed_source import PackedHere
+from envsync.push.request.places import Place
 
 
 @pytest.mark.parametrize(
@@ -179,6 +183,32 @@ def test_environment_with_a_record_that_conda_pack_cannot_read_is_refused(
     assert refused.value.details == ("conda-meta/odd-1.0-0.json",)
     assert "`envsync push env SERVER --method mirror`" in refused.value.hint
     assert not (tmp_path / "env.tar").exists()
+
+
+def test_source_that_changes_while_it_is_packed_to_be_pushed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, top = tmp_path / "prefix/envs/myenv", tmp_path / "unpacked"
+    (there / "conda-meta").mkdir(parents=True)
+    (there / "conda-meta/history").touch()
+    top.mkdir()
+
+    def pack(_: Path, output: Path, *__: object, **___: object) -> tuple[str, ...]:
+        (there / "new").touch()
+        output.touch()
+        return ()
+
+    def opened() -> Source:
+        return open_local(Place("here", str(tmp_path / "prefix")), "myenv", ())
+
+    def refuse_to_unpack(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(conda_pack_run, "run_conda_pack", pack)
+    monkeypatch.setattr(packed_source, "unpack", refuse_to_unpack)
+    with pytest.raises(SourceRefused, match="the source changed while it was packed"):
+        PackedHere(there, opened).fill(top)
+    assert not list(top.iterdir())
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])

@@ -15,6 +15,8 @@ from envsync.errors import UsageError
 from envsync.texts.sizes import size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.source import Source
 
@@ -104,7 +106,7 @@ def _write(
         def on_packed(done_bytes: int, total_bytes: int) -> None:
             show(ServerProgress(site.own_name, "pack", done_bytes, total_bytes))
 
-        def write(source: Source) -> tuple[str, ...]:
+        def write(source: Source, require_unchanged: Callable[[], None]) -> tuple[str, ...]:
             credentials = credential_warnings(source.credentials(), "the archive")
             with disk_here(output.absolute().parent, OTHER_OUTPUT):
                 packed = write_archive(
@@ -115,6 +117,7 @@ def _write(
                     local=local,
                     mode=PRIVATE if credentials else 0o666 & ~invocation.umask,
                     on_packed=on_packed,
+                    require_unchanged=require_unchanged,
                 )
             return (*packed, *credentials)
 

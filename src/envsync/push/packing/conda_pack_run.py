@@ -162,8 +162,9 @@ def run_conda_pack(
     output: Path,
     form: str,
     local: LocalPaths,
-    on_packed: OnPacked,
-    proves: bool,
+    on_packed: OnPacked = lambda _done, _total: None,
+    *,
+    proves: bool = True,
 ) -> tuple[str, ...]:
     """Pack `environment` without what is `local` into the file `output`; return the warnings.
 

@@ -42,22 +42,27 @@ def format_of(name: str) -> tuple[str, str] | None:
     return next(((form, end) for end, form in endings.items() if name.endswith(end)), None)
 
 
-def pack_unchanged(open_source: Callable[[], Source], pack: Callable[[Source], T]) -> T:
-    """Pack an environment; raises `SourceRefused` if it is busy, or differs afterwards.
+def pack_unchanged(
+    open_source: Callable[[], Source], pack: Callable[[Source, Callable[[], None]], T]
+) -> T:
+    """Pack an environment; raises `SourceRefused` if it is busy.
 
-    `pack` is given the source as it was found before.
+    `pack` is given the source as it was found, and a function that raises `SourceRefused` if it is
+    busy or differs by now. `pack` calls that before the archive is where anybody looks for it.
     """
     source = open_source()
     before = source.look.state()
     preflight.require_source(before)
-    packed = pack(source)
-    after = open_source().look.state()
-    preflight.require_source(after)
-    if after.revision != before.revision:
-        raise SourceRefused(
-            "the source changed while it was packed", hint="pack it again when it is at rest"
-        )
-    return packed
+
+    def require_unchanged() -> None:
+        after = open_source().look.state()
+        preflight.require_source(after)
+        if after.revision != before.revision:
+            raise SourceRefused(
+                "the source changed while it was packed", hint="pack it again when it is at rest"
+            )
+
+    return pack(source, require_unchanged)
 
 
 def write_archive(
@@ -68,15 +73,17 @@ def write_archive(
     force: bool,
     local: Sequence[str] = (),
     mode: int = PRIVATE,
-    proves: bool = True,
     on_packed: OnPacked = lambda _done, _total: None,
+    require_unchanged: Callable[[], None] = lambda: None,
 ) -> tuple[str, ...]:
     """Pack `environment` into the file `output`, whole or not at all; return conda-pack's warnings.
 
-    What the patterns `local` name is left out. `mode` says who can read the archive. With `proves`,
-    the archive has a checksum that proves it whole. Raises `SourceRefused` for what cannot be
-    packed, `UsageError` or `PreflightRefused` for a place where no archive can be made, and the
-    OSError of a full disk.
+    What the patterns `local` name is left out. `mode` says who can read the archive, which has a
+    checksum that proves it whole. `require_unchanged` is called when it is complete; if that
+    raises, `output` stays what it was.
+
+    Raises `SourceRefused` for what cannot be packed, `UsageError` or `PreflightRefused` for a place
+    where no archive can be made, and the OSError of a full disk.
     """
     # Only whoever packs waits for conda-pack to be imported.
     from envsync.push.packing.conda_pack_run import run_conda_pack
@@ -93,10 +100,11 @@ def write_archive(
         )
     with _workplace(parent) as workplace:
         archive = workplace / "archive"
-        messages = run_conda_pack(environment, archive, form, LocalPaths(local), on_packed, proves)
+        messages = run_conda_pack(environment, archive, form, LocalPaths(local), on_packed)
         with archive.open("rb") as file:
             os.fsync(file.fileno())
         archive.chmod(mode)
+        require_unchanged()
         try:
             archive.replace(output)
         except PermissionError as error:

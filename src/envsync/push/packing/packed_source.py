@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from envsync.agent.server.helper_processes import HelperProcesses
@@ -18,12 +19,13 @@ from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.source import Source
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.packing.disk_here import LARGER_CACHE, disk_here
-from envsync.push.packing.pack_archive import pack_unchanged, write_archive
+from envsync.push.packing.pack_archive import pack_unchanged
 from envsync.push.packing.packed_platform import packed_platform
 from envsync.push.packing.unpack_place import UnpackPlace
 from envsync.push.packing.unpacking import unpack
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
+from envsync.tree.local import LocalPaths
 
 
 class Filled(NamedTuple):
@@ -58,15 +60,19 @@ class PackedHere:
 
     def fill(self, top: Path) -> Filled:
         """Pack it, and unpack that into the empty directory `top`."""
-        archive = top.parent / "packed.tar"
+        # Only whoever packs waits for conda-pack to be imported.
+        from envsync.push.packing.conda_pack_run import run_conda_pack
 
-        def write(_: Source) -> tuple[str, ...]:
-            with disk_here(top, LARGER_CACHE):
-                return write_archive(self.environment, archive, "tar", force=True, proves=False)
+        def pack(_: Source, require_unchanged: Callable[[], None]) -> tuple[str, ...]:
+            nothing = LocalPaths(())
+            warnings = run_conda_pack(self.environment, archive, "tar", nothing, proves=False)
+            require_unchanged()
+            return warnings
 
-        warnings = pack_unchanged(self.open_source, write)
-        earlier = unpack(archive, top, is_own=True)
-        archive.unlink()
+        with disk_here(top, LARGER_CACHE), TemporaryDirectory(dir=top.parent) as workplace:
+            archive = Path(workplace, "packed.tar")
+            warnings = pack_unchanged(self.open_source, pack)
+            earlier = unpack(archive, top, is_own=True)
         return Filled(warnings, earlier)
 
 
