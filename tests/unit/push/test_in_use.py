@@ -33,9 +33,47 @@ def test_each_is_named_as_far_as_there_is_room(count: int, said: str) -> None:
     assert error.details == tuple(f"{number}  job {number}" for number in range(min(count, 12)))
 
 
+JOB = (ProcessUse(7, "job"),)
+
+
+class SimulatedTime:
+    """Goes on where somebody sleeps, and nowhere else."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@pytest.mark.parametrize(("busy_seconds", "is_published"), [(599.0, True), (603.0, False)])
+def test_wait_for_processes_ends(
+    busy_seconds: float, is_published: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimulatedTime()
+    monkeypatch.setattr(in_use, "time", clock)
+    using = SimpleNamespace(using=lambda: JOB if clock.seconds < busy_seconds else ())
+    settings = PushSettings("myenv", "server1:/w", "alice@server1", in_use="wait")
+
+    def wait() -> tuple[ProcessUse, ...]:
+        shown = contextlib.nullcontext()
+        return await_unused(cast(TargetEnd, using), settings, lambda *_: shown)
+
+    if is_published:
+        assert wait() == ()
+    else:
+        with pytest.raises(EnvironmentInUse, match=r"^a process uses the environment") as refused:
+            wait()
+        assert refused.value.exit_code == 15
+        assert refused.value.details == ("7  job",)
+    assert 599.0 < clock.seconds < 605.0
+
+
 def test_wait_for_processes_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_use, "_POLL_SECONDS", 0.0)
-    job = (ProcessUse(7, "job"),)
     told: list[object] = []
 
     @contextlib.contextmanager
@@ -49,10 +87,10 @@ def test_wait_for_processes_is_reported_once(monkeypatch: pytest.MonkeyPatch) ->
         settings = PushSettings("myenv", "server1:/w", "alice@server1", in_use=how)
         return await_unused(target, settings, shown)
 
-    assert waiting("publish", job) == job
+    assert waiting("publish", JOB) == JOB
     assert waiting("wait", ()) == ()
     with pytest.raises(EnvironmentInUse):
-        waiting("fail", job)
+        waiting("fail", JOB)
     assert told == []
-    assert waiting("wait", job, job, ()) == ()
-    assert told == [(job, 600.0)]
+    assert waiting("wait", JOB, JOB, ()) == ()
+    assert told == [(JOB, 600.0)]
