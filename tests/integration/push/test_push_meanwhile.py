@@ -15,6 +15,7 @@ import pytest
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.trees.hashing import Hashing
 from envsync.errors import TransferFailed
+from envsync.push.cycle import SOURCE_ATTEMPTS
 from envsync.push.ends.local_source import LocalSource
 from envsync.push.ends.source_look import SourceLook
 from envsync.push.ends.target_end import TargetEnd
@@ -106,6 +107,34 @@ def test_source_hashed_during_a_first_push_is_confirmed_and_referred_to(
     assert disk.read(os.fsencode(scene.target / "envs" / NAME)) == NODES
     assert len(sizes) == 1
     assert sizes[0] < len(manifests.encode(manifest_of(NODES))) / 10
+
+
+@pytest.mark.parametrize(("changes", "is_pushed"), [(1, True), (99, False)])
+def test_source_that_changes_is_sent_again_unless_it_keeps_changing(
+    scene: Scene, changes: int, is_pushed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is added each time, just before the source would be found unchanged."""
+    source = scene.target.parent / "here/envs" / NAME
+    added: list[Path] = []
+
+    def change() -> None:
+        if len(added) < changes:
+            added.append(source / f"lib/new{len(added)}")
+            added[-1].touch()
+
+    before(monkeypatch, SourceEnvironment, "confirm", change)
+    report = scene.push()
+    there = scene.target / "envs" / NAME
+    if is_pushed:
+        assert (report.outcome, report.error) == ("pushed", None)
+        assert disk.read(os.fsencode(there)) == disk.read(os.fsencode(source))
+        assert len(added) == changes
+    else:
+        assert isinstance(report.error, TransferFailed)
+        assert report.error.message == "the source keeps changing; nothing was published"
+        assert report.error.exit_code == 17
+        assert len(added) == SOURCE_ATTEMPTS
+        assert not there.exists()
 
 
 @pytest.mark.parametrize("step", ["finish_begun", "stage"])
