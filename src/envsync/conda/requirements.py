@@ -30,7 +30,6 @@ from envsync.conda.metadata import HISTORY, SITE_PACKAGES, files_of_conda, is_ed
 from envsync.conda.packages import CONDA, Installed, ReadFile, find_installed, normalized
 from envsync.errors import SourceRefused
 from envsync.files.json_object import json_object
-from envsync.texts.credential_patterns import user_that_may_stay
 
 NOARCH = "noarch"
 
@@ -159,6 +158,9 @@ def without_credentials(url: str) -> str:
     """
     if "://" not in url:
         return url
+    # Its patterns take some milliseconds to make, and every push imports this module.
+    from envsync.texts.credential_patterns import user_that_may_stay
+
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -17,7 +17,7 @@ import pytest
 from envsync.agent.places.layout import REMOVAL, Layout, base_layout, environment_layout
 from envsync.agent.places.staging_note import note_staging
 from envsync.agent.places.state_files import read_checked, write_checked, write_json
-from envsync.agent.staging import scratch_files, side_build, writer_guard
+from envsync.agent.staging import scratch_files, side_place, writer_guard
 from envsync.agent.staging.choice import NOTHING, StagingChoice
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target import switches
@@ -70,8 +70,8 @@ def test_a_note_of_what_is_no_build_is_none(environment: str, name: str, tmp_pat
     (tmp_path / "envs").mkdir()
     layout = environment_layout(str(tmp_path), environment)
     layout.create()
-    write_json(layout.file(side_build.NOTE), {"name": name})
-    assert side_build.built_at(layout) is None
+    write_json(layout.file(side_place.NOTE), {"name": name})
+    assert side_place.built_at(layout) is None
 
 
 def test_the_next_clean_up_leaves_the_directory_of_all_environments(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_next_clean_up_leaves_the_directory_of_all_environments(tmp_path: Pa
     envs = os.path.dirname(os.fsdecode(server.live))
     layout = server.target().layout
     for note in ({"name": "."}, {"path": envs + "/."}):
-        write_json(layout.file(side_build.NOTE), note)
+        write_json(layout.file(side_place.NOTE), note)
         scratch_files.discard(layout)
         assert os.path.lexists(server.live)
 
@@ -90,10 +90,10 @@ def test_the_next_push_removes_a_build_and_nothing_else(server: Server, victim: 
     build = Path(os.fsdecode(SideBuild(layout).path))
     build.mkdir()
     for name in (build.name, os.path.relpath(victim, build.parent)):
-        write_json(layout.file(side_build.NOTE), {"name": name})
+        write_json(layout.file(side_place.NOTE), {"name": name})
         scratch_files.discard(layout)
         assert not build.exists()
-        assert not os.path.lexists(layout.file(side_build.NOTE))
+        assert not os.path.lexists(layout.file(side_place.NOTE))
     assert whole(victim)
 
 
@@ -101,8 +101,8 @@ def test_a_build_is_known_by_another_name_of_the_prefix(server: Server, tmp_path
     (tmp_path / "another").symlink_to(server.prefix)
     path = SideBuild(server.target().layout).path
     layout = environment_layout(str(tmp_path / "another"), server.name)
-    write_json(layout.file(side_build.NOTE), {"name": os.fsdecode(os.path.basename(path))})
-    found = side_build.built_at(layout)
+    write_json(layout.file(side_place.NOTE), {"name": os.fsdecode(os.path.basename(path))})
+    found = side_place.built_at(layout)
     assert found is not None
     assert os.path.realpath(found) == os.path.realpath(path)
 
@@ -112,8 +112,8 @@ def test_conda_itself_is_built_nowhere(tmp_path: Path) -> None:
     os.makedirs(layout.path)
     layout.create()
     assert layout.name == BASE
-    write_json(layout.file(side_build.NOTE), {"name": ".1234"})
-    assert side_build.built_at(layout) is None
+    write_json(layout.file(side_place.NOTE), {"name": ".1234"})
+    assert side_place.built_at(layout) is None
 
 
 # --- names of trees -----------------------------------------------------------------------

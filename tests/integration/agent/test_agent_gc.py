@@ -21,7 +21,7 @@ from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.locks import PushLock
 from envsync.agent.server.filesystem import Mount
 from envsync.agent.server.processes import AGENT_MARK, SEARCH_OPTIONS
-from envsync.agent.staging import scratch_files, side_build
+from envsync.agent.staging import scratch_files, side_place
 from envsync.agent.target import gc as collecting
 from envsync.agent.target import gc_survey
 from envsync.agent.target.gc import sweep
@@ -183,16 +183,16 @@ def test_request_file_of_a_killed_rebuild_is_removed(server: Server) -> None:
     layout = server.target().layout
 
     def ask(die: Callable[[], None]) -> None:
-        with side_build.wanted_file(layout, ["numpy"]):
+        with side_place.wanted_file(layout, ["numpy"]):
             die()
 
     for gone_by in (lambda: collect(server), lambda: server.push(VERSIONS[1])):
         die_in(ask)
-        [left] = side_build.unfinished(layout)
+        [left] = side_place.unfinished(layout)
         assert Path(os.fsdecode(left)).read_text() == "numpy\n"
         assert collect(server, dry_run=True).size_bytes == len("numpy\n")
         gone_by()
-        assert side_build.unfinished(layout) == []
+        assert side_place.unfinished(layout) == []
 
 
 def test_the_last_versions_of_an_environment_that_is_gone_stay(server: Server) -> None:

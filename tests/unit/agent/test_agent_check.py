@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from envsync.agent.publishing import check as checks
-from envsync.agent.publishing.check import CHECK_OUTPUT_LINES, CheckFailure, run_check
+from envsync.agent.publishing import check_process as checks
+from envsync.agent.publishing.check import CheckFailure, run_check
+from envsync.agent.publishing.check_process import CHECK_OUTPUT_LINES
 from envsync.agent.trees.removal import remove_tree
 from tests.support.processes import is_running, wait_until
 

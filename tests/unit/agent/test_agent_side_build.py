@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places.layout import environment_layout
-from envsync.agent.staging.side_build import SideBuild, built_at, discard, unfinished
+from envsync.agent.staging.side_build import SideBuild
+from envsync.agent.staging.side_place import built_at, discard, unfinished
 
 RECORD = "lib/python3.11/site-packages/x-1.dist-info/RECORD"
 

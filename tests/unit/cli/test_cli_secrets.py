@@ -11,7 +11,8 @@ import pytest
 from envsync.agent.places.event_history import HistoryEvent
 from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.records import Records
-from envsync.agent.publishing.check import CHECK_OUTPUT_BYTES, run_check
+from envsync.agent.publishing.check import run_check
+from envsync.agent.publishing.check_process import CHECK_OUTPUT_BYTES
 from envsync.agent.server.processes import shown_command
 from envsync.agent.wire.messages import ProcessUse
 from envsync.cli.daemon import work as daemon_work

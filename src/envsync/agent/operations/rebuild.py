@@ -9,7 +9,7 @@ from typing import ContextManager, Dict, Iterator, List, Optional, Tuple
 from envsync.agent.operations.service import Service, handles
 from envsync.agent.server.conda_tool import create_command, find_tool, pip_command
 from envsync.agent.server.tool_run import run, tool_environment
-from envsync.agent.staging import side_build
+from envsync.agent.staging import side_place
 from envsync.agent.staging.build_plan import OWN, Holding
 from envsync.agent.staging.side_build import SideBuild
 from envsync.agent.target.preparation import content_findings
@@ -124,7 +124,7 @@ def _take_built(service: Service, _: None) -> RebuiltFacts:
     staged = service.push.stage(wanted, service.counted(COPIED_BYTES), further)
     if staged.fetches:
         raise TransferFailed(f"{len(staged.fetches)} files changed while they were copied there")
-    side_build.discard(service.target.layout)
+    side_place.discard(service.target.layout)
     findings = content_findings(wanted) + staged.findings
     return RebuiltFacts(staged.facts, snapshot.totals, findings)
 
@@ -132,7 +132,7 @@ def _take_built(service: Service, _: None) -> RebuiltFacts:
 @handles(DISCARD_BUILT)
 def _discard(service: Service, _: None) -> None:
     service.push.locked_places()
-    side_build.discard(service.target.layout)
+    side_place.discard(service.target.layout)
 
 
 def _build(service: Service) -> SideBuild:
@@ -151,7 +151,7 @@ def _lines(texts: Tuple[str, ...]) -> Tuple[str, ...]:
 
 def _file(service: Service, lines: Tuple[str, ...]) -> ContextManager[str]:
     """Write a file of lines for a tool, which exists until the block ends."""
-    return side_build.wanted_file(service.target.layout, _lines(lines))
+    return side_place.wanted_file(service.target.layout, _lines(lines))
 
 
 def _run(service: Service, argv: List[str], extra: Dict[str, str]) -> RunFacts:

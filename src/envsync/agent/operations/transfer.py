@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from typing import Collection, Optional, Tuple
 
 from envsync.agent.operations.service import Service, Stream, handles
 from envsync.agent.operations.target import manifest_of
 from envsync.agent.server.filesystem import space
-from envsync.agent.server.program_version import version_text
 from envsync.agent.staging import scratch_files
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter
@@ -142,6 +140,10 @@ def _unpack(service: Service, paths: bytes) -> ReceiveFacts:
 @handles(FIND_RSYNC)
 def _find_rsync(_: Service, __: None) -> RsyncFacts:
     """Return the path of the rsync here and its version text; both empty if there is none."""
+    import shutil
+
+    from envsync.agent.server.program_version import version_text
+
     path = shutil.which("rsync")
     return RsyncFacts(path or "", "" if path is None else version_text(path))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from typing import Collection, Iterator, NamedTuple, Tuple
 
 from envsync.agent.server.filesystem import clone
@@ -71,6 +70,8 @@ def can_share_blocks(tree: bytes, local: Collection[bytes], beside: bytes) -> bo
     """Return whether copies made in `beside` can share blocks with local files, by trying one."""
     for path, status in entries_of(tree, local):
         if stat.S_ISREG(status.st_mode) and status.st_blocks:
+            import tempfile  # loads much, and is rarely needed
+
             with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
                 old = stack.enter_context(opened_file(path))
                 new = stack.enter_context(tempfile.TemporaryFile(dir=os.fsdecode(beside)))

@@ -3,7 +3,7 @@
 STATE/bundle-TOKEN     what `scp` sends before it is unpacked
 STATE/rsync-partial    partial files from which an interrupted rsync resumes
 STATE/rsync-temporary  files that rsync is writing
-STATE/side.json        where an environment is being built (`agent.staging.side_build`)
+STATE/side.json        where an environment is being built (`agent.staging.side_place`)
 STATE/side-wanted.txt  what the tool that builds it is asked for
 """
 
@@ -18,7 +18,7 @@ from typing import BinaryIO, List, Tuple
 from envsync.agent.places.layout import Layout
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
-from envsync.agent.staging import side_build
+from envsync.agent.staging import side_place
 from envsync.agent.trees.file_hash import hash_open_file
 from envsync.agent.trees.removal import remove_tree
 
@@ -87,11 +87,11 @@ def _of_rsync(layout: Layout) -> List[bytes]:
 
 def unfinished(layout: Layout) -> List[bytes]:
     """Return the paths, if they exist, of rsync's directories and of what a build left."""
-    return _of_rsync(layout) + side_build.unfinished(layout)
+    return _of_rsync(layout) + side_place.unfinished(layout)
 
 
 def discard(layout: Layout) -> None:
     """Remove all temporary files; a version was published, so nobody needs them."""
     for path in bundles(layout.state) + _of_rsync(layout):
         remove_tree(path)
-    side_build.discard(layout)
+    side_place.discard(layout)
