@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,24 @@ def wait_until(
             raise AssertionError(f"not within {timeout_seconds:g} s: {what}")
         time.sleep(0.005)
         left_seconds -= min(time.monotonic() - began, ROUND_SECONDS_MAX)
+
+
+def wait_until_blocked(thread: threading.Thread) -> None:
+    """Wait until a thread of this process sleeps, and nothing wakes it between five looks.
+
+    That is in a system call, or for another thread's word: one that waits for the interpreter
+    wakes all the time.
+    """
+    status = Path(f"/proc/self/task/{thread.native_id}/status")
+    looks: deque[list[str]] = deque(maxlen=5)
+
+    def is_blocked() -> bool:
+        assert thread.is_alive(), "the thread has ended"
+        lines = status.read_text().splitlines()
+        looks.append([line for line in lines if line.startswith(("State:", "voluntary_ctxt"))])
+        return looks.count(looks[-1]) == 5 and "S (sleeping)" in looks[-1][0]
+
+    wait_until(is_blocked, "the thread waits", timeout_seconds=30)
 
 
 def children(pid: int) -> list[int]:

@@ -11,6 +11,7 @@ from envsync.daemon.scheduler import Scheduler
 from envsync.errors import NotFound, PreflightRefused, UsageError
 from envsync.hint_commands import command_line
 from envsync.inventory.names import suggestion
+from envsync.tree.revision import is_revision
 
 _LOG_MESSAGES = {
     "pause": "paused",
@@ -46,7 +47,8 @@ class RequestHandler:
             accepted = {name: self._scheduler.sync(name) for name in names}
             answer["accepted"] = [f"{name}: {sign}" for name in names for sign in accepted[name]]
         elif verb == "look":
-            names = changed = self._scheduler.look_again(names, _strings(request.get("servers")))
+            servers, pushed = _strings(request.get("servers")), _revisions(request.get("pushed"))
+            names = changed = self._scheduler.look_again(names, servers, pushed)
         else:
             changed = self._scheduler.pause(names, paused=verb == "pause")
         for name in changed:
@@ -85,6 +87,11 @@ class RequestHandler:
                     hint=_TO_WATCH,
                 )
         return named or watched
+
+
+def _revisions(value: object) -> dict[str, str]:
+    known = value.items() if isinstance(value, dict) else ()
+    return {server: text for server, text in known if isinstance(text, str) and is_revision(text)}
 
 
 def _strings(value: object) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from envsync.daemon.assignments import Assignment, Assignments
 from envsync.daemon.log import Log
@@ -120,13 +121,32 @@ class Scheduler:
         self._pool.end_spares(name)
         return accepted
 
-    def look_again(self, names: Iterable[str], servers: Collection[str]) -> list[str]:
+    def look_again(
+        self,
+        names: Iterable[str],
+        servers: Collection[str],
+        pushed: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[str]:
         """Have these servers looked at soon, because a command may have changed what they have.
 
-        Return the sources that are pushed to one of them.
+        `pushed` is the source's revision that it has left on some of them. Return the sources that
+        are pushed to one of them.
         """
         with self._store.transaction():
-            return [name for name in names if self.sync_state.look_again(name, servers)]
+            found = [name for name in names if self.sync_state.look_again(name, servers)]
+            for name in found:
+                if self.sources[name].is_kept_back:
+                    self._note_pushed(name, pushed)
+        return found
+
+    def _note_pushed(self, name: str, pushed: Mapping[str, str]) -> None:
+        """Take a command's word for what it has pushed, because no push will look there soon.
+
+        A scan finds out whether that is the source's revision.
+        """
+        for server in self.sync_state.pushed_by_hand(name, pushed):
+            self._spare_trees.used_up(name, server)
+            self.sources[name].rescan()
 
     def pause(self, names: Iterable[str], *, paused: bool) -> list[str]:
         """Pause or resume sources; a pause ends work on their servers, which is redone later.

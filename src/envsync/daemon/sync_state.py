@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from envsync.daemon import transitions
@@ -220,6 +220,18 @@ class SyncState:
             self._unreachable.pop(row.server, None)
             self._store.put_server(transitions.to_lagging(row, self._now()))
         return bool(rows)
+
+    def pushed_by_hand(self, environment: str, revisions: Mapping[str, str]) -> list[str]:
+        """Note which revision of the source a person has pushed to these servers.
+
+        Return those of them that are the environment's, without any that is being pushed to.
+        """
+        rows = [row for row in self.servers(environment) if row.server in revisions]
+        noted = [row for row in rows if row.state != PUSHING]
+        for row in noted:
+            after = transitions.after_success(row, revisions[row.server], self._now())
+            self._store.put_server(after)
+        return [row.server for row in noted]
 
     def retry_now(self, environment: str) -> None:
         """Make all servers that are not in step due now, because a person asked for it."""

@@ -70,6 +70,11 @@ class TrackedSource:
         elif error is None and earlier is not None:
             self._log.info("the source can be pushed again", environment=self.name)
 
+    @property
+    def is_kept_back(self) -> bool:
+        """Whether it is not pushed until a person, or an installer, does something."""
+        return self.row.paused or self.row.is_unfinished
+
     # What the inventory or a person asks for
 
     def adopt(self, assignment: Assignment) -> None:

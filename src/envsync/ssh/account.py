@@ -43,11 +43,14 @@ class Home:
 
 
 def login_name() -> str:
-    """Return the name that ssh logs in with where nothing else is configured."""
+    """Return the name that ssh logs in with where nothing else is configured; "" if none is known.
+
+    A user who is not in the password database, as in a container, may say it.
+    """
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        return os.environ.get("USER", "")
+        return os.environ.get("LOGNAME") or os.environ.get("USER", "")
 
 
 def _account_home() -> Path | None:

@@ -18,7 +18,7 @@ from paramiko import SSHConfig
 from paramiko.ssh_exception import ConfigParseError, CouldNotCanonicalize
 
 from envsync.errors import ConnectionFailed
-from envsync.ssh.account import how_to_get_ssh
+from envsync.ssh.account import how_to_get_ssh, login_name
 
 _LINE = re.compile(r"\s*(\w+)\s*[=\s]\s*(.*?)\s*\Z")
 # What `Match` may test here; the others need a shell, the network or a newer ssh.
@@ -33,8 +33,10 @@ def parsed_values(
 
     The lines `insisted` come before all files and so take precedence (also for `Match user`). A
     file that is missing, or that this user may not read, is left out. Raises `ConnectionFailed` if
-    one cannot be parsed, or needs more than this parser.
+    one cannot be parsed, or needs more than this parser, and for a user without a name.
     """
+    if not login_name():
+        raise _nameless()  # the parser looks it up, even where the host's `User` is given
     parser = SSHConfig()
     parser.parse(["Host *", *insisted])
     try:
@@ -46,8 +48,7 @@ def parsed_values(
                 parser.parse(lines)
         options: dict[str, Any] = dict(parser.lookup(host))
         return _values(options)
-    except (ConfigParseError, CouldNotCanonicalize, OSError, KeyError, ValueError) as error:
-        # KeyError: paramiko looks up the name of a user who has no passwd entry.
+    except (ConfigParseError, CouldNotCanonicalize, OSError, ValueError) as error:
         raise unreadable(host, str(error)) from error
 
 
@@ -107,6 +108,13 @@ def needs_ssh(where: str, what: str) -> ConnectionFailed:
     return ConnectionFailed(
         f"{where} has {what}, which only the ssh command understands, and there is none",
         hint=how_to_get_ssh(),
+    )
+
+
+def _nameless() -> ConnectionFailed:
+    return ConnectionFailed(
+        f"this user has no name: the uid {os.getuid()} is not in /etc/passwd",
+        hint="give it the name that you log in with on the servers: export LOGNAME=NAME",
     )
 
 

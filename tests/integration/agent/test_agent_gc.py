@@ -134,6 +134,29 @@ def test_versions_beyond_keep_go_oldest_first(server: Server) -> None:
     assert server.tree() == VERSIONS[4]
 
 
+def test_stray_files_go_last_when_the_space_of_the_trees_is_free(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that cannot be removed keeps no tree."""
+    pushed(server, 3)
+    interrupt(server)
+    stray = server.state / "generations/000009.manifest"
+    stray.write_bytes(b"x")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(collecting, "remove_tree", refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            collect(server, keep=0)
+    assert numbers(server) == [3]
+    assert list((server.state / "trees").iterdir()) == []
+    assert stray.exists()
+    collect(server, keep=0)
+    assert not stray.exists()
+
+
 def test_of_two_versions_the_one_with_the_live_content_goes(server: Server) -> None:
     for version in (VERSIONS[0], VERSIONS[1], VERSIONS[1]):
         server.push(version, keep=2)

@@ -383,6 +383,56 @@ def test_each_member_may_roll_back_to_and_remove_the_others_version(members: Mem
     assert members.owners() == [ALICE, BOB]
 
 
+def test_rollback_to_a_version_that_the_other_may_not_read_does_not_call_it_changed(
+    members: Members,
+) -> None:
+    closed = Path(os.fsdecode(members.server.live)) / "lib/x"
+
+    def roll_back() -> None:
+        with pytest.raises(PreflightRefused) as found:
+            switches.rollback(members.server.target(), None, "bob@here", overwrite=False)
+        assert found.value.message == (
+            "generation 1 cannot be compared with what was published: some files are not readable"
+        )
+        assert found.value.details == ("lib/x",)
+        assert f"it belongs to {ALICE}, who has to run there: chmod " in found.value.hint
+
+    closed.chmod(0o600)
+    assert members.push(ALICE, 1) == 0
+    assert members.run(BOB, roll_back) == 0
+    members.require(ALICE, 1)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_rollback_to_a_version_that_is_closed_to_the_group_is_left_to_its_owner(
+    shared: Server, group: grp.struct_group, is_removed: bool
+) -> None:
+    """It is from before the environment was shared, and only its owner can move it."""
+
+    members = Members(shared, group)
+
+    def roll_back(by: str) -> None:
+        target = shared.target()
+        try:
+            switches.rollback(target, 1, by, overwrite=False)
+        finally:
+            target.lock.release()
+
+    def refused() -> None:
+        with pytest.raises(PreflightRefused, match=f"generation 1 belongs to {ALICE}, and {BOB}"):
+            roll_back("bob@here")
+
+    assert members.run(ALICE, lambda: shared.push(VERSIONS[0])) == 0
+    assert members.push(ALICE, 1) == 0
+    if is_removed:
+        assert members.run(ALICE, shared.remove) == 0
+    assert members.run(BOB, refused) == 0
+    if not is_removed:
+        members.require(ALICE, 1)
+    assert members.run(ALICE, lambda: roll_back("alice@here")) == 0
+    assert shared.revision() == revision_of(manifest_of(VERSIONS[0]))
+
+
 def _inherit_acl(directory: Path) -> None:
     """As `setfacl -d -m u::rwx,u:4250:rwx,g::r-x,m::rwx,o::---`, which takes what is made there."""
     nobody = 0xFFFFFFFF

@@ -14,7 +14,7 @@ import pytest
 from envsync.agent.server import processes
 from envsync.agent.server.accounts import user_name
 from envsync.agent.server.file_workers import WORKER_MARK
-from envsync.agent.server.processes import processes_using
+from envsync.agent.server.processes import ServerProcess, processes_using
 from envsync.agent.wire.messages import ProcessUse
 
 Start = Callable[..., int]
@@ -62,6 +62,15 @@ def test_of_another_users_processes_the_program_or_its_script_tells(
     assert {use.pid for use in found} == users
     assert {use.user for use in found} == {user_name(own)}
     assert f"{sys.executable} -u {named}/job.py" in {use.command for use in found}
+
+
+def test_process_that_ends_while_it_is_asked_about_is_nobodys() -> None:
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL) as job:
+        process = ServerProcess(job.pid)
+        assert process.use() == ProcessUse(job.pid, "sleep 60", "")
+        job.kill()
+    assert process.use() == ProcessUse(job.pid, "sleep 60", "")
+    assert not process.is_own
 
 
 def test_process_that_maps_a_copy_elsewhere_does_not_use_this_one(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 
 import pytest
 
 from tests.integration.daemon.running import WAIT_SECONDS, Daemon, inventory, published
 from tests.integration.push.command import finish
 from tests.integration.push.places import environment
+from tests.integration.push.planted import SCANNED, Stop, plant
 from tests.integration.push.stamped import Stamped, is_quiet, version_at, write_version
 from tests.lab.lab import Lab, LabHost
 from tests.support.processes import wait_until
@@ -88,13 +87,19 @@ def _environments(daemon: Daemon) -> list[str]:
 
 
 def test_change_during_the_first_scan_is_pushed(fresh_lab: Lab) -> None:
-    """It is watched before it is looked at: what the scan may have passed already is told of."""
-    source = Stamped.in_lab(fresh_lab, file_bytes=4_000)
-    with started(fresh_lab) as daemon:
-        frozen = daemon.freeze_children()
+    """It is watched before it is looked at: what the scan has passed already is told of.
+
+    By a daemon that knows its servers in step: a push, for which it had reason, would look itself.
+    """
+    source, daemon = Stamped.in_lab(fresh_lab, file_bytes=4_000), started(fresh_lab)
+    with daemon:
+        daemon.wait_state(TARGET, "in-step")
+    daemon.command.environment |= plant(fresh_lab.controller).environment
+    scan = Stop(fresh_lab.controller, SCANNED)
+    with daemon:
+        scan.wait()
         newest = source.change()
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+        scan.go_on()
         wait_for(fresh_lab[TARGET], newest, daemon)
 
 

@@ -24,6 +24,18 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         yield machines[0]
 
 
+def test_a_server_imports_nothing_from_where_the_demo_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started_in = tmp_path / "here"
+    (started_in / "envsync").mkdir(parents=True)
+    for name in ("tempfile.py", "paramiko.py", "envsync/__init__.py"):
+        (started_in / name).write_text("raise SystemExit('a stray file was imported')\n")
+    monkeypatch.chdir(started_in)
+    with demo_machines.running(tmp_path / "demo", ["server1"]) as [machine]:
+        assert machine.run("echo it runs") == "it runs"
+
+
 def link_with(tmp_path: Path, **changes: str) -> Address:
     """An address like the demo's own; a file of its .ssh may be replaced first."""
     for name, text in changes.items():

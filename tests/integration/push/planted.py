@@ -2,7 +2,8 @@
 
 A copy of envsync on the controller runs the whole command; the agent that it sends is the
 real one, but that it stops itself (SIGSTOP) at the moment that a file on its host names:
-an operation, a step of publishing, or some way into copying or receiving.
+an operation, a step of publishing, or some way into copying or receiving. So does a child of
+a daemon, before it reports what it has scanned.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ MOMENTS = (
     "record",
     "recorded",
 )
+SCANNED = "scanned"
+"""The moment before a daemon's child reports a scan."""
 AFTER_THE_SWITCH = MOMENTS[MOMENTS.index("switched") :]
 
 _SERVICE = f"""
@@ -120,6 +123,19 @@ def _files(self, *arguments):
 Hashing.files = _files
 """
 
+_WORK = f"""
+
+_plain_send = _send
+
+
+def _send(message):
+    if isinstance(message, SourceScanned):
+        from envsync.agent.operations.service import _stop_at
+
+        _stop_at({SCANNED!r})
+    _plain_send(message)
+"""
+
 
 def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
     """The command of the copy. With `silence_seconds`, both sides give up after that.
@@ -132,11 +148,12 @@ def plant(host: LabHost, *, silence_seconds: float | None = None) -> Envsync:
         source = Path(envsync.__file__).parent
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         for name, code in (
-            ("operations/service", _SERVICE),
-            ("staging/writing", _WRITING),
-            ("trees/hashing", _HASHING),
+            ("agent/operations/service", _SERVICE),
+            ("agent/staging/writing", _WRITING),
+            ("agent/trees/hashing", _HASHING),
+            ("cli/daemon/work", _WORK),
         ):
-            with (copy / f"agent/{name}.py").open("a") as file:
+            with (copy / f"{name}.py").open("a") as file:
                 file.write(code)
         _set(copy / "agent/server/filesystem.py", "COARSE_MARGIN_SECONDS =", 0.1)
         if silence_seconds is not None:
@@ -164,7 +181,7 @@ def _set(path: Path, what: str, seconds: float) -> None:
 
 
 class Stop:
-    """Stops the next agent on `host` at a moment."""
+    """Stops the next process on `host` that comes to a moment."""
 
     def __init__(self, host: LabHost, moment: str) -> None:
         self._host = host
@@ -173,21 +190,21 @@ class Stop:
         host.write_file(ORDER, moment)
 
     def wait(self) -> int:
-        """The pid of the agent that stands still now, as this test process sees it."""
+        """The pid of what stands still now, as this test process sees it."""
         told = self._host.path(STOPPED)
 
         def stopped() -> bool:
             return told.exists() and told.read_text() != ""
 
-        wait_until(stopped, "an agent has stopped", timeout_seconds=30)
-        [self._pid] = self._agents(int(told.read_text()))
+        wait_until(stopped, "a process has stopped", timeout_seconds=30)
+        [self._pid] = self._processes(int(told.read_text()))
         wait_until(lambda: state_of(self._pid) == "T", "it stands still")
         return self._pid
 
-    def _agents(self, on_host: int) -> list[int]:
+    def _processes(self, on_host: int) -> list[int]:
         """Those with that number there; another, of a push before, may be ending just now."""
         found = []
-        for pid in self._host.processes("-I -B -c"):
+        for pid in self._host.processes("-I -B -c|daemon work"):
             with contextlib.suppress(OSError):
                 if self._host.pid_on_host(pid) == on_host:
                     found.append(pid)

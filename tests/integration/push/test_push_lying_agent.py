@@ -92,8 +92,11 @@ def push(scene: Scene, agent: LyingAgent) -> PushReport | EnvsyncError:
         return error
 
 
-def require_calm(ended: PushReport | EnvsyncError) -> None:
-    """What a person and a program are told of it is printable, short and whole."""
+def require_calm(ended: PushReport | EnvsyncError, *servers: str) -> None:
+    """What a person and a program are told of it is printable, short and whole.
+
+    An error names one of these servers, which without any is the target.
+    """
     out = io.StringIO()
     terminal = Terminal(out, out, {})
     if isinstance(ended, PushReport):
@@ -102,7 +105,7 @@ def require_calm(ended: PushReport | EnvsyncError) -> None:
         for warning in ended.warnings:
             terminal.warning(warning)
     else:
-        assert ended.server == "server2"
+        assert ended.server in (servers or ("server2",))
         terminal.error(ended)
         json.dumps(ended.to_json()).encode("ascii")
     assert all(character.isprintable() for character in out.getvalue() if character != "\n")

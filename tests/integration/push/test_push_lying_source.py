@@ -6,7 +6,7 @@ the environment's place, and what a person is told of it is printable and short.
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envsync.errors import EnvsyncError
+from envsync.agent.wire import codec
+from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
+from envsync.push.ends.target_end import TargetEnd
 from envsync.push.steps.report import PUSHED, PushReport
 from tests.integration.push.lying import FILES, Answer, LyingAgent, Scene, answer
 from tests.integration.push.test_push_lying_agent import (
@@ -60,6 +62,13 @@ def require_whole(prefix: Path) -> None:
         assert (prefix / "envs/myenv" / name).read_text() == text
 
 
+def require_whole_or_nothing(ended: PushReport | EnvsyncError, prefix: Path) -> None:
+    if isinstance(ended, PushReport):
+        require_whole(prefix)
+    else:
+        assert not (prefix / "envs/myenv").exists()
+
+
 def honest(_: str, __: int, ___: Answer) -> None:
     return None
 
@@ -79,10 +88,9 @@ def test_any_field_may_be_anything(scene: Scene, operation: str, which: int, val
     """One value of one answer is another one."""
 
     ended, prefix = pull(scene, LyingAgent(another_value(operation, which, value)))
-    with contextlib.suppress(AttributeError):
-        ended.server = "server2"  # type: ignore[misc]
-    require_calm(ended)
+    require_calm(ended, "server1", "server2")
     require_contained(prefix)
+    require_whole_or_nothing(ended, prefix)
 
 
 @settings(max_examples=15)
@@ -97,14 +105,11 @@ def test_any_manifest_is_the_truth_or_refused(scene: Scene, spoilt: bytes, where
 
     ended, prefix = pull(scene, LyingAgent(lie))
     require_contained(prefix)
-    if isinstance(ended, PushReport):
-        require_whole(prefix)
-    else:
-        assert not (prefix / "envs/myenv").exists()
+    require_whole_or_nothing(ended, prefix)
 
 
 SPOILERS = {
-    "another byte": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    "another size": lambda data: data[:5] + bytes([data[5] ^ 1]) + data[6:],
     "cut short": lambda data: data[: len(data) // 2],
     "nothing": lambda _: b"",
     "twice": lambda data: data + data,
@@ -113,8 +118,74 @@ SPOILERS = {
 
 
 @pytest.mark.parametrize("kind", SPOILERS)
-def test_contents_that_are_not_their_hash(kind: str, scene: Scene) -> None:
-    ended, prefix = pull(scene, LyingAgent(honest, SPOILERS[kind]))
-    assert isinstance(ended, EnvsyncError), ended
+def test_stream_that_is_none_is_refused(kind: str, scene: Scene) -> None:
+    agent = LyingAgent(honest, SPOILERS[kind])
+    ended, prefix = pull(scene, agent)
+    assert isinstance(ended, TransferFailed), ended
+    assert agent.asked.count("source.send") == 1
+    require_calm(ended, "server1")
     require_contained(prefix)
-    assert not (prefix / "envs/myenv").exists()
+    require_whole_or_nothing(ended, prefix)
+
+
+def with_other_contents(times: int) -> Callable[[bytes], bytes]:
+    """Another last byte in each of the first blocks: a stream that is one, of another file."""
+    decoder, left = codec.Decoder(), [True] * times
+
+    def spoil(block: bytes) -> bytes:
+        content = b"".join(decoder.decode(block))
+        if left:
+            left.pop()
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        return codec.encode(codec.NONE, 0, content)
+
+    return spoil
+
+
+def test_contents_that_are_not_their_hash_are_sent_once_more(scene: Scene) -> None:
+    agent = LyingAgent(honest, with_other_contents(1))
+    ended, prefix = pull(scene, agent)
+    assert isinstance(ended, PushReport), ended
+    assert agent.asked.count("source.send") == 2
+    require_whole(prefix)
+
+
+def test_contents_that_are_never_their_hash_are_refused(scene: Scene) -> None:
+    """All files are in one block, of which the last one is wrong each time."""
+    agent = LyingAgent(honest, with_other_contents(2))
+    ended, prefix = pull(scene, agent)
+    assert isinstance(ended, TransferFailed), ended
+    assert ended.message == "the source changed during the push; nothing was published"
+    assert ended.details == ("lib/a.py",)
+    assert agent.asked.count("source.send") == 2
+    require_contained(prefix)
+    require_whole_or_nothing(ended, prefix)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_contents_that_became_wrong_at_the_target(
+    times: int, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They arrived as they should, and somebody there changes them before they are hashed."""
+    complete, left = TargetEnd.complete, [True] * times
+
+    def spoilt(end: TargetEnd) -> None:
+        if left:
+            left.pop()
+            [wrong] = prefix.glob("envs/.envsync/myenv/**/lib/a.py")
+            wrong.write_text("a = 2\n")
+        complete(end)
+
+    monkeypatch.setattr(TargetEnd, "complete", spoilt)
+    agent, prefix = LyingAgent(honest), scene.target()
+    if times == 1:
+        assert scene.pull(agent.serve, prefix).outcome == PUSHED
+        require_whole(prefix)
+    else:
+        said = "1 path is not what the source sent"
+        with pytest.raises(VerificationFailed, match=said) as found:
+            scene.pull(agent.serve, prefix)
+        assert found.value.exit_code == 18
+        assert found.value.details == ("lib/a.py",)
+        assert not (prefix / "envs/myenv").exists()
+    assert agent.asked.count("source.send") == 2

@@ -68,7 +68,7 @@ def test_command_that_needs_closed_records_is_refused(
     assert f"ask {USER}" in ran.error["hint"]
 
 
-def test_command_that_needs_no_closed_records_goes_on(envsync: Envsync) -> None:
+def test_command_that_needs_no_closed_records_goes_on(envsync: Envsync, fresh_lab: Lab) -> None:
     assert envsync.ok("diff", "myenv", "server2").result["difference"]["added"] == 0
     [listed] = envsync.ok("list", "server2").server["environments"]
     assert (listed["record"], listed["problem"]) == (None, CLOSED)
@@ -79,6 +79,10 @@ def test_command_that_needs_no_closed_records_goes_on(envsync: Envsync) -> None:
     commands = {one["what"]: one["command"] for one in ran.server["complaints"]}
     assert "envsync verify" not in str(commands)
     assert "ask its owner" in commands[f"myenv: {CLOSED}"]
+    live = fresh_lab["server2"].path(f"{envsync.host.prefix}/envs/myenv")
+    live.joinpath("conda-meta/history").chmod(0o600)
+    [unread] = envsync.ok("list", "server2").server["environments"]
+    assert (unread["revision"], unread["problem"]) == ("", CLOSED)
 
 
 @pytest.mark.parametrize("command", ["rollback", "remove"])

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
@@ -20,11 +20,18 @@ from envsync.errors import ConnectionFailed, ConnectionLost, TransferFailed
 from envsync.ssh.session import Link, Session, Timeouts
 from tests.lab.loopback_sshd import LoopbackSshd
 from tests.support.links import upload
+from tests.support.processes import wait_until_blocked
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Opener: TypeAlias = Callable[[Timeouts], Link]
 
 # Longer than anything here takes on a busy machine; a bound, not a wait.
 LIMIT_SECONDS = 30.0
+
+TAKES_NOTHING = "while kill -0 $PPID; do sleep 0.1; done 2>/dev/null"
+"""A command that reads nothing, and lives as long as the connection."""
 
 
 def sh(script: str) -> str:
@@ -54,6 +61,11 @@ class InBackground:
             self._call()
         except BaseException as error:  # noqa: BLE001 - handed to the test
             self.error = error
+
+    def once_blocked(self) -> Self:
+        """Wait until the call waits, which it has to."""
+        wait_until_blocked(self._thread)
+        return self
 
     def join(self) -> None:
         self._thread.join(LIMIT_SECONDS)
@@ -160,15 +172,15 @@ class SessionContract:
 
     def test_close_unblocks_a_read(self, link: Link) -> None:
         session = link.run(sh("cat"))
-        reader = InBackground(lambda: session.read(1))
+        reader = InBackground(lambda: session.read(1)).once_blocked()
         session.close()
         reader.join()
         assert isinstance(reader.error, ConnectionLost)
         session.close()
 
     def test_close_unblocks_a_write(self, link: Link) -> None:
-        session = link.run(sh("sleep 5"))
-        writer = InBackground(lambda: session.write(bytes(64 << 20)))
+        session = link.run(sh(TAKES_NOTHING))
+        writer = InBackground(lambda: session.write(bytes(64 << 20))).once_blocked()
         session.close()
         writer.join()
         assert isinstance(writer.error, ConnectionLost)
@@ -193,7 +205,7 @@ class SessionContract:
     def test_cut_in_mid_read(self, link: Link, cut: Callable[[], object]) -> None:
         session = link.run(sh("echo up; cat"))
         assert session.read(10) == b"up\n"
-        reader = InBackground(lambda: session.read(1))
+        reader = InBackground(lambda: session.read(1)).once_blocked()
         cut()
         reader.join()
         assert isinstance(reader.error, ConnectionLost)
@@ -202,9 +214,9 @@ class SessionContract:
         session.close()
 
     def test_cut_in_mid_write(self, link: Link, cut: Callable[[], object]) -> None:
-        session = link.run(sh("echo up; sleep 5"))
+        session = link.run(sh(f"echo up; {TAKES_NOTHING}"))
         assert session.read(10) == b"up\n"
-        writer = InBackground(lambda: session.write(bytes(64 << 20)))
+        writer = InBackground(lambda: session.write(bytes(64 << 20))).once_blocked()
         cut()
         writer.join()
         assert isinstance(writer.error, ConnectionLost)
@@ -221,14 +233,14 @@ class SessionContract:
         session.close()
 
     def test_a_command_that_takes_nothing_is_lost(self, impatient: Link) -> None:
-        session = impatient.run(sh("sleep 5"))
+        session = impatient.run(sh(TAKES_NOTHING))
         with pytest.raises(ConnectionLost):
             session.write(bytes(64 << 20))
         session.close()
 
     def test_closing_the_link_ends_its_sessions(self, link: Link) -> None:
         session = link.run(sh("cat"))
-        reader = InBackground(lambda: session.read(1))
+        reader = InBackground(lambda: session.read(1)).once_blocked()
         link.close()
         link.close()
         reader.join()

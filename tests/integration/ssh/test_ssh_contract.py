@@ -99,7 +99,7 @@ class TestFrozenServer:
     ) -> None:
         session = connect(sshd).run(sh("cat >/dev/null"))
         frozen()
-        writer = InBackground(lambda: session.write(bytes(64 << 20)))
+        writer = InBackground(lambda: session.write(bytes(64 << 20))).once_blocked()
         began = time.monotonic()
         session.close()
         writer.join()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.places.records import Records
+from envsync.agent.target import catalogue
 from envsync.agent.target.catalogue import environments
 from envsync.agent.wire.server_operations import EnvironmentFacts
 from envsync.errors import PreflightRefused
@@ -50,3 +51,20 @@ def test_environment_that_cannot_be_read_keeps_no_other_off_the_list(
     monkeypatch.setattr(Records, "at", fail)
     problems = {facts.name: facts.problem for facts in listed(tmp_path)}
     assert problems == {"bad": "Input/output error", "good": ""}
+
+
+def test_what_another_user_keeps_closed_has_one_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the version itself is closed as well, or only what envsync keeps of it."""
+    closed = PreflightRefused("envsync's files for myenv there are closed")
+    with home_of_ordinary_user() as home:
+        make_environment(home, "myenv")
+        file = home / "envs/myenv/secret"
+        file.touch()
+        for mode in (0o600, 0):
+            file.chmod(mode)
+            for known in (closed, None):
+                monkeypatch.setattr(catalogue, "closed_records", lambda _, known=known: known)
+                [facts] = listed(home)
+                unread = "" if mode else "some files are not readable"
+                assert facts.problem == (known.message if known else unread)
+                assert bool(facts.revision) == bool(mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import NoReturn
@@ -145,7 +146,7 @@ def test_a_bug_where_nothing_can_be_written(envsync: Envsync, failing: type[Exce
 
 
 def test_interrupted_push_is_told_to_resume() -> None:
-    stopped = Interruption(KeyboardInterrupt(), "push").message
+    stopped = Interruption(KeyboardInterrupt(), "push").line
     assert stopped == "stopped; run the same command again to resume"
 
 
@@ -175,6 +176,12 @@ def test_interrupted_switch_names_the_command_that_shows_whether_it_happened(
     monkeypatch.setattr(asking, "ask_servers", interrupt)
     ended = envsync(*line.split(), CONDA_PREFIX=str(tmp_path / "conda"))
     assert (ended.status, ended.err) == (130, f"envsync: stopped{then}\n")
+    config = tmp_path / "lab.yaml"
+    config.write_text("servers: {server2: {}, server3: {}}\n")
+    given = ("--config", str(config), *line.split(), "--json")
+    error = json.loads(envsync(*given, CONDA_PREFIX=str(tmp_path / "conda")).out)["error"]
+    hint = then.removeprefix("; ").replace("envsync ", f"envsync --config {config} ")
+    assert (error["message"], error["hint"]) == ("stopped", hint)
 
 
 def test_interrupted_command_exits_with_130(envsync: Envsync, failing: type[Exception]) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from envsync.cli.invocation.in_order import OnKnown
 from envsync.cli.pushing import following
 from envsync.daemon.control import Answer, ControlSocket, Request
 from envsync.daemon.paths import DaemonPaths
-from envsync.push.steps.report import PUSHED, PushReport
+from envsync.errors import ConnectionFailed
+from envsync.push.steps.report import FAILED, PUSHED, PushReport
 from tests.support.command_line import Envsync
 
 _INVENTORY = """\
@@ -23,6 +25,7 @@ prefix: {prefix}
 servers:
   {here}: {{}}
   gpu[1-2]: {{groups: [gpu]}}
+  gpu3:
 environments:
   myenv: {{source: {here}, push_to: ["@gpu"], watch: true}}
 """
@@ -90,8 +93,41 @@ def test_daemon_is_told_where_a_command_may_have_changed_something(
     envsync: Envsync, variables: dict[str, str], heard: list[Request], line: str, servers: list[str]
 ) -> None:
     assert envsync(*line.split(), **variables).status == 0
-    look = {"verb": "look", "environments": ["myenv"], "servers": servers}
+    look = {"verb": "look", "environments": ["myenv"], "servers": servers, "pushed": {}}
     assert heard == ([look] if servers else [])
+
+
+@pytest.mark.parametrize(
+    ("line", "pushed"),
+    [
+        ("push myenv", {"gpu1": "r1"}),
+        ("push myenv --method rebuild", {"gpu1": "r1"}),
+        ("push myenv --method pack", {}),
+        ("push myenv --from gpu3", {}),
+        ("push another gpu1 gpu2 --as myenv", {}),
+        ("unpack file.tar.gz gpu1 gpu2 --as myenv", {}),
+    ],
+)
+def test_daemon_is_told_what_a_push_of_the_environment_here_has_left_where(
+    envsync: Envsync,
+    variables: dict[str, str],
+    heard: list[Request],
+    line: str,
+    pushed: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if it is stopped before it is done."""
+
+    def stop(_: object, __: object, on_known: OnKnown, *___: object) -> None:
+        failed = PushReport("gpu2", "myenv", FAILED, "r1", error=ConnectionFailed("it is off"))
+        on_known([PushReport("gpu1", "myenv", PUSHED, "r1").to_json(), failed.to_json()])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following, "push_and_show", stop)
+    (tmp_path / "conda/envs/another").mkdir()
+    assert envsync(*line.split(), **variables).status == 130
+    assert [request["pushed"] for request in heard] == [pushed]
 
 
 def test_daemon_is_told_of_a_push_that_was_stopped(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envsync.daemon import store
 from envsync.daemon.log import Log
 from envsync.daemon.request_handler import RequestHandler
-from envsync.daemon.rows import LAGGING
+from envsync.daemon.rows import IN_STEP, LAGGING
+from envsync.daemon.status import DaemonFacts, document
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
 from envsync.errors import StorageFailed
@@ -25,6 +27,13 @@ from tests.unit.daemon.simulation import (
     StartDaemon,
     check_of,
 )
+
+
+def _handler(daemon: SimulatedDaemon) -> RequestHandler:
+    def known() -> dict[str, Any]:
+        return document(daemon.store.state, daemon.scheduler.activities, DaemonFacts())
+
+    return RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), known)
 
 
 def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(
@@ -42,6 +51,52 @@ def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(
     daemon.scheduler.hint(["one"])
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
     assert daemon.store.state.sources["one"].error is None
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_what_a_push_by_hand_left_where_the_daemon_does_not_push_is_shown(
+    daemon: SimulatedDaemon, is_paused: bool
+) -> None:
+    """Also that other servers lag behind it, and that it has used up the spare tree."""
+    half, scan, handler = "2" * 64, Task(("one",)), _handler(daemon)
+    daemon.scheduler.pause(["one"], paused=is_paused)
+    if not is_paused:
+        check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
+        daemon.scheduler.hint(["one"])
+        assert daemon.later(300) == []
+    daemon.world["one"] = half
+    look = {"verb": "look", "environments": ["one"], "servers": ["a"], "pushed": {"a": half}}
+    assert handler.handle(look) == {"environments": ["one"]}
+    assert set(daemon.later(60)) == (
+        {scan, scan._replace(is_settled=True)} if is_paused else {scan}
+    )
+    source = handler.handle({"verb": "status"})["status"]["environments"][0]
+    assert (source["revision"], bool(source["error"])) == (half, not is_paused)
+    found = [(known["state"], known["revision"]) for known in source["servers"]]
+    assert found == [(IN_STEP, half), (LAGGING, "r1")]
+    check_of(daemon, "one").seen = Observation()
+    daemon.scheduler.pause(["one"], paused=False)
+    pushed_to = ("b",) if is_paused else ("a", "b")
+    assert daemon.later(300) == [Task(("one",), pushed_to)]
+    assert daemon.spares[-1] == Task(("one",), ("a",), makes_spare=True)
+
+
+def test_what_is_claimed_to_be_pushed_is_looked_at_where_the_daemon_pushes(
+    daemon: SimulatedDaemon,
+) -> None:
+    look = {"verb": "look", "environments": ["one"], "servers": ["b"], "pushed": {"b": "2" * 64}}
+    _handler(daemon).handle(look)
+    assert daemon.later(60) == [Task(("one",), ("b",))]
+    assert daemon.row("one", "b").revision == "r1"
+
+
+@pytest.mark.parametrize("pushed", [None, "b", ["b"], {"b": None}, {"b": "r2"}, {"c": "2" * 64}])
+def test_a_malformed_claim_counts_for_nothing(daemon: SimulatedDaemon, pushed: object) -> None:
+    daemon.scheduler.pause(["one"], paused=True)
+    look = {"verb": "look", "environments": ["one"], "servers": ["b"], "pushed": pushed}
+    assert _handler(daemon).handle(look) == {"environments": ["one"]}
+    assert daemon.row("one", "b").state == LAGGING
+    assert daemon.later(60) == []
 
 
 def test_a_rescan_does_not_push_what_is_broken(daemon: SimulatedDaemon) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -110,20 +111,39 @@ def test_an_identity_file_of_another_user(tmp_path: Path) -> None:
     assert gone.given_identity == Path("~nobody-here/key")
 
 
+def _unknown(uid: int) -> NoReturn:
+    raise KeyError(uid)
+
+
+@pytest.mark.parametrize("variable", ["LOGNAME", "USER"])
+def test_a_user_without_a_name_is_told_to_give_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """As in a container, where the uid is anyone's: also if the server's `user:` is given."""
+    monkeypatch.setattr(pwd, "getpwuid", _unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    config = UserConfig({"HOME": str(tmp_path)})
+    for address in (Address("", "h"), Address("", "h", user="alice")):
+        with pytest.raises(ConnectionFailed, match=f"the uid {os.getuid()} is not in") as caught:
+            config.lookup(address)
+        assert caught.value.hint.endswith(": export LOGNAME=NAME")
+    monkeypatch.setenv(variable, "bob")
+    assert config.lookup(Address("", "h")).user == "bob"
+    assert config.lookup(Address("", "h", user="alice")).user == "alice"
+
+
 def test_a_user_without_a_name_has_no_use_for_openssh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its programs refuse to run for a uid that is not in the password database."""
-
-    def unknown(uid: int) -> None:
-        raise KeyError(uid)
 
     for name in ("ssh", "ssh-keygen"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     environ = {"HOME": str(tmp_path), "PATH": str(tmp_path)}
     assert UserConfig(environ).ssh_command == str(tmp_path / "ssh")
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", _unknown)
     config = UserConfig(environ)
     assert (config.ssh_command, config.keygen_command) == (None, None)
     with pytest.raises(ConnectionFailed, match="no usable ssh command") as caught:

@@ -208,8 +208,9 @@ class Staging:
             for path in _standing(self._touched, snapshot):
                 with contextlib.suppress(OSError):
                     self.writer.unlock_directory(path)
+            count = len(wrong.paths)
             raise VerificationFailed(
-                f"{len(wrong.paths)} paths are not what the source sent",
+                f"{'1 path is' if count == 1 else f'{count} paths are'} not what the source sent",
                 details=[os.fsdecode(path) for path in wrong.paths],
                 hint="run the same command again: only those are sent",
             )

@@ -20,7 +20,7 @@ from envsync.agent.target.preparation import require_prefix
 from envsync.agent.wire.server_operations import EnvironmentFacts
 from envsync.conda.manifest_packages import package_paths
 from envsync.conda.packages import list_packages
-from envsync.errors import EnvsyncError, PreflightRefused
+from envsync.errors import EnvsyncError, PreflightRefused, SourceRefused
 from envsync.tree.revision import short
 
 
@@ -96,7 +96,13 @@ def _environment(environment: LocalEnvironment) -> Optional[EnvironmentFacts]:
     layout, records, trees = environment
     if not _is_one(layout):
         return None
-    snapshot = trees.snapshot(layout.standing())
+    closed = closed_records(layout)
+    try:
+        snapshot = trees.snapshot(layout.standing())
+    except SourceRefused:
+        if closed is None:
+            raise
+        raise closed from None  # `doctor` gives this reason, too
     facts = EnvironmentFacts(
         name=layout.name,
         revision=snapshot.revision,
@@ -104,7 +110,6 @@ def _environment(environment: LocalEnvironment) -> Optional[EnvironmentFacts]:
         packages=len(list_packages(package_paths(snapshot.manifest()))),
         problem=_problem(layout),
     )
-    closed = closed_records(layout)
     if closed is not None:
         return facts._replace(problem=closed.message)
     record = records.at(snapshot.scan.inode)

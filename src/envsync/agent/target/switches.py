@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Optional, Sequence, Tuple
 
 from envsync.agent.places.carry_recovery import undo_interrupted_carry
 from envsync.agent.places.kept_versions import version_to_go_back_to
 from envsync.agent.places.live_name import require_movable
+from envsync.agent.places.members import is_foreign
 from envsync.agent.places.records import Record
 from envsync.agent.publishing.guarded_switch import Switch
 from envsync.agent.publishing.remove import RemovalOrder, Remover
+from envsync.agent.server.accounts import user_name
 from envsync.agent.target.inspection import record_facts
 from envsync.agent.target.look import Look, with_local_off_record
 from envsync.agent.target.preparation import (
@@ -36,13 +39,21 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
     if tree is None:
         raise NotFound(f"the tree of generation {record.number} is missing")
     require_no_mounts_in(tree, f"generation {record.number}")
+    not_others = {version.number for version in (record, current) if version is not None}
+    others = _kept([r for r in target.records.earlier() if r.number not in not_others])
+    another = "put another one back with `--to NUMBER`, or " if others else ""
+    instead = f"{another}push a good version instead"
+    if not _may_be_moved(target, tree):
+        owner = user_name(os.lstat(tree).st_uid)
+        raise PreflightRefused(
+            f"generation {record.number} belongs to {owner}, and {user_name()} may not move it",
+            hint=f"let {owner} run the same command, or {instead}",
+            details=others,
+        )
     if not _is_as_recorded(target, tree, record):
-        not_others = {version.number for version in (record, current) if version is not None}
-        others = _kept([r for r in target.records.earlier() if r.number not in not_others])
-        another = "put another one back with `--to NUMBER`, or " if others else ""
         raise PreflightRefused(
             f"generation {record.number} was changed since it was published",
-            hint=f"{another}push a good version instead",
+            hint=instead,
             details=others,
         )
     publication = Publication(
@@ -65,6 +76,15 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
     )
     target.publisher().publish(switch)
     return read_back(target, record)
+
+
+def _may_be_moved(target: Target, tree: bytes) -> bool:
+    """Return whether this user may move a version to the name; to a link there, none is moved.
+
+    Another's that is from before the environment was shared is closed to the group.
+    """
+    is_free = target.layout.linked_tree() is not None or not is_foreign(tree)
+    return is_free or os.access(tree, os.W_OK | os.X_OK)
 
 
 def _is_as_recorded(target: Target, tree: bytes, record: Record) -> bool:

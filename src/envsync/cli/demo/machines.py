@@ -143,6 +143,7 @@ def _server_process(order: Order) -> Iterator[subprocess.Popen[str]]:
     """Start a server's process, send it `order`, and end it after the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "envsync.cli.demo.server"],
+        cwd=order.home,  # with `-m`, modules are imported from there
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

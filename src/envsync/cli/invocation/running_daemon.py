@@ -32,18 +32,21 @@ def install_warning(environment: Environment, environ: Mapping[str, str]) -> tup
 @contextlib.contextmanager
 def tell_daemon_after(
     environment: Environment, servers: Sequence[str], environ: Mapping[str, str]
-) -> Iterator[None]:
+) -> Iterator[dict[str, str]]:
     """Have the daemon look at the environment on these servers once the block has ended.
 
     The block may have changed what is there. Without this, `envsync status` would show what was
-    there before until the daemon's next try or rescan.
+    there before until the daemon's next try or rescan. The block may fill in on which servers it
+    left which revision of the environment here: the daemon takes that where it does not push now.
     """
+    pushed: dict[str, str] = {}
     request = {"verb": "look", "environments": [environment.name], "servers": [*servers]}
     try:
-        yield
+        yield pushed
     finally:  # it may have ended with an error, or by Ctrl-C, on some of the servers
         if servers:
-            _asked(environment, environ, request)
+            # A copy, because a push may still end in a thread.
+            _asked(environment, environ, {**request, "pushed": {**pushed}})
 
 
 def _asked(

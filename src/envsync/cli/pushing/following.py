@@ -24,6 +24,8 @@ def push_and_report(
 
     A running daemon is told to look at the servers.
     """
+    from envsync.push.request.method import PACK
+
     source = request.source
     invocation.result = result = {
         "environment": request.settings.environment,
@@ -33,12 +35,20 @@ def push_and_report(
         "servers": [],
     }
 
-    def know(documents: Sequence[ServerDocument]) -> None:
-        result["servers"] = documents
+    settings = request.settings
+    environment = site.inventory.environment(settings.name_there)
+    changed = () if settings.dry_run else [to.server for to in request.destinations]
+    is_named_alike = settings.environment == environment.name
+    # Of what was packed, or is an archive's, the revision is not that of the environment here.
+    is_own = source.open_link is None and is_named_alike and settings.method != PACK
+    with tell_daemon_after(environment, changed, invocation.environ) as pushed:
 
-    environment = site.inventory.environment(request.settings.name_there)
-    changed = () if request.settings.dry_run else [to.server for to in request.destinations]
-    with tell_daemon_after(environment, changed, invocation.environ):
+        def know(documents: Sequence[ServerDocument]) -> None:
+            result["servers"] = documents
+            if is_own:
+                succeeded = [report for report in documents if report["error"] is None]
+                pushed.update((report["server"], report["revision"]) for report in succeeded)
+
         reports = push_and_show(invocation, request, know, warnings)
     _raise_failures(invocation, reports, source.server)
 

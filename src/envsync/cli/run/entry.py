@@ -41,16 +41,19 @@ class Interruption:
     """Ctrl-C and similar: an end that is not a failure, and therefore no class of errors.py."""
 
     def __init__(self, how: KeyboardInterrupt, command: str, shown_by: str = "") -> None:
-        self.message = "stopped"
-        if command in _RESUMABLE:
-            self.message = "stopped; run the same command again to resume"
+        self._hint = "run the same command again to resume" if command in _RESUMABLE else ""
         if shown_by:
-            self.message = f"stopped; `{shown_by}` shows whether it happened"
+            self._hint = f"`{shown_by}` shows whether it happened"
         number = how.number if isinstance(how, Stopped) else 0
         self.exit_code = 128 + number if number else INTERRUPTED_EXIT_CODE
 
+    @property
+    def line(self) -> str:
+        """What a person is told."""
+        return "; ".join(filter(None, ("stopped", self._hint)))
+
     def to_json(self) -> dict[str, Any]:
-        like = EnvsyncError(self.message).to_json()
+        like = EnvsyncError("stopped", hint=self._hint).to_json()
         return {**like, "code": "interrupted", "exit_code": self.exit_code}
 
 
@@ -253,7 +256,7 @@ def _conclude(invocation: Invocation, error: EnvsyncError | Interruption | None)
         if invocation.command or error is not None:  # --help and --version print their own output
             invocation.print_document(status, None if error is None else error.to_json())
     elif isinstance(error, Interruption):
-        invocation.terminal.note(invocation.terminal.copyable(error.message))
+        invocation.terminal.note(invocation.terminal.copyable(error.line))
     elif error is not None:
         invocation.terminal.error(error)
     sys.stdout.flush()
