@@ -182,9 +182,13 @@ def test_staging_tree_is_closed_to_other_users(source: Stamped, fresh_lab: Lab) 
     target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
     envsync.push(TARGET)
     source.change()
+    (source.top / "stamps").chmod(0o777)
+    (source.top / "stamps/000").chmod(0o666)
     stop = Stop(target, "build.publish")
     process = envsync.start("push", "myenv", TARGET)
     stop.wait()
+    [staging] = (state(target) / "trees").iterdir()
+    assert (staging / "stamps/000").exists()
     assert state(target).stat().st_mode & 0o777 == 0o700
     open_to_others = [
         path for path in state(target).rglob("*")
@@ -194,3 +198,5 @@ def test_staging_tree_is_closed_to_other_users(source: Stamped, fresh_lab: Lab) 
     assert finish(process).exit_code == 0
     assert open_to_others == []
     assert environment(target).stat().st_mode & 0o777 == source.top.stat().st_mode & 0o775
+    assert (environment(target) / "stamps").stat().st_mode & 0o777 == 0o775
+    assert (environment(target) / "stamps/000").stat().st_mode & 0o777 == 0o664
