@@ -17,6 +17,7 @@ import os
 import tarfile
 import tempfile
 import threading
+import time
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from envsync.push.packing.record_correction import RewrittenFiles
 from envsync.push.packing.unpack_place import UnpackPlace
 from envsync.push.packing.unpacking import unpack
 from tests.support.ordinary_user import NOBODY
+from tests.support.processes import wait_until_blocked
 
 Entry = tuple[tarfile.TarInfo, bytes]
 OLD = "/opt/old/envs/myenv"
@@ -666,10 +668,15 @@ def test_unpacking_waits_for_a_gc_that_removes_what_was_left_there(
     UnpackPlace("myenv").close()
     with (tmp_path / "envsync/unpacked/myenv/lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        release = threading.Timer(0.2, fcntl.flock, (lock, fcntl.LOCK_UN))
-        release.start()
+        waits: list[float] = []
+
+        def end_of_gc(seconds: float) -> None:
+            waits.append(seconds)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(time, "sleep", end_of_gc)
         UnpackPlace("myenv").close()
-        release.join()
+        assert len(waits) == 1
 
 
 def test_closing_removes_all_of_a_tree_that_is_still_being_unpacked(
@@ -719,7 +726,7 @@ def test_closing_lets_another_thread_finish_what_it_removes(
     is_at_work.wait()
     closing = threading.Thread(target=place.close)
     closing.start()
-    closing.join(0.1)
+    wait_until_blocked(closing)
     may_go_on.set()
     beginning.join()
     closing.join()
