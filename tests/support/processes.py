@@ -46,16 +46,26 @@ def wait_until_blocked(thread: threading.Thread) -> None:
     That is in a system call, or for another thread's word: one that waits for the interpreter
     wakes all the time.
     """
-    status = Path(f"/proc/self/task/{thread.native_id}/status")
+    _wait_until_asleep(Path(f"/proc/self/task/{thread.native_id}/status"))
+
+
+def wait_until_process_blocked(pid: int) -> None:
+    """Wait until a process's main thread sleeps, as `wait_until_blocked` does."""
+    _wait_until_asleep(Path(f"/proc/{pid}/status"))
+
+
+def _wait_until_asleep(status: Path) -> None:
     looks: deque[list[str]] = deque(maxlen=5)
 
     def is_blocked() -> bool:
-        assert thread.is_alive(), "the thread has ended"
-        lines = status.read_text().splitlines()
+        try:
+            lines = status.read_text().splitlines()
+        except OSError:
+            raise AssertionError("it has ended and did not wait") from None
         looks.append([line for line in lines if line.startswith(("State:", "voluntary_ctxt"))])
         return looks.count(looks[-1]) == 5 and "S (sleeping)" in looks[-1][0]
 
-    wait_until(is_blocked, "the thread waits", timeout_seconds=30)
+    wait_until(is_blocked, "it waits", timeout_seconds=30)
 
 
 def children(pid: int) -> list[int]:

@@ -6,14 +6,13 @@ import contextlib
 import os
 import signal
 import socket
-from pathlib import Path
 
 import pytest
 
 from tests.integration.daemon.running import Daemon, inventory
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.lab import Lab, LabHost
-from tests.support.processes import wait_until
+from tests.support.processes import state_of, wait_until, wait_until_process_blocked
 
 _NOTIFY_SOCKET = "/run/lab/notify"
 
@@ -58,10 +57,10 @@ def test_a_stop_while_the_filesystem_does_not_answer(fresh_lab: Lab, storage: La
     try:
         storage.freeze_sshd()
         os.kill(child, signal.SIGCONT)
-        wait_until(lambda: _waits_for_fuse(child), "the child waits", timeout_seconds=20)
+        wait_until_process_blocked(child)
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(10) == 0
-        assert _waits_for_fuse(child)
+        assert state_of(child) == "D"
     finally:
         storage.thaw_sshd()
     wait_until(lambda: not daemon.children(), "the child ends, too", timeout_seconds=20)
@@ -80,8 +79,7 @@ def test_the_watchdog_hears_of_a_loop_that_hangs(fresh_lab: Lab, storage: LabHos
             storage.freeze_sshd()
             try:
                 # It looks every 10 s, and every thread but that one goes on.
-                wait_until(lambda: _waits_for_fuse(daemon.pid), "it looks", timeout_seconds=30)
-                assert not _hears_well(systemd)
+                wait_until(lambda: not _hears_well(systemd), "it hangs", timeout_seconds=30)
             finally:
                 storage.thaw_sshd()
             wait_until(lambda: _hears_well(systemd), "it goes on", timeout_seconds=20)
@@ -97,7 +95,3 @@ def _hears_well(systemd: socket.socket) -> bool:
     with contextlib.suppress(TimeoutError):
         return bool(systemd.recv(4096))
     return False
-
-
-def _waits_for_fuse(pid: int) -> bool:
-    return Path(f"/proc/{pid}/wchan").read_text() == "request_wait_answer"

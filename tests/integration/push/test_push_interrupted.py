@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -229,10 +228,8 @@ def test_a_frozen_server_ends_its_own_push_only(source: Stamped, fresh_lab: Lab)
     process = envsync.start("push", "myenv", frozen.name, other.name)
     stop.wait()
     frozen.cut()
-    cut = time.monotonic()
     stop.go_on()
     ran = finish(process, timeout_seconds=120)
-    assert 30 < time.monotonic() - cut < 100
     assert ran.exit_code == 20, ran.document
     by_name = {server["server"]: server for server in ran.servers}
     assert by_name[frozen.name]["error"]["code"] == "connection-lost"

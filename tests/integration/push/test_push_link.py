@@ -6,7 +6,6 @@ half-published stands anywhere, and the next push goes on from there.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -166,14 +165,11 @@ def test_links_fail_in_every_phase(wide_lab: Lab, source: Stamped, command: Envs
     process = command.start("push", "myenv", *names)
     for fault in faults.values():
         fault.strike()
-    struck = time.monotonic()
     for fault in faults.values():
         fault.wait_quiet()
         if fault.case.heals:
             fault.heal()
     ran = finish(process, timeout_seconds=60)
-    # Silence is noticed, the last server is asked again for 2 silences, and a little more.
-    assert time.monotonic() - struck < 10 * SILENCE_SECONDS
     assert ran.exit_code == 20, ran.document
     for fault in faults.values():
         fault.heal()

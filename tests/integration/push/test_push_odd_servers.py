@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from envsync.agent.operations import bootstrap
-from tests.integration.push.command import Envsync
+from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment, state
 from tests.integration.push.stamped import Stamped, version_at
 from tests.lab.host import INTERFACE
 from tests.lab.lab import Lab, LabHost
+from tests.support.processes import wait_until
 
 TRANSPORTS = ("stream", "rsync", "scp")
 NOISE_LIMIT_BYTES = 64 << 10
@@ -131,7 +132,7 @@ def test_chatty_login_files(envsync: Envsync, source: Stamped, target: LabHost) 
 def test_a_chatty_rsync(envsync: Envsync, source: Stamped, target: LabHost) -> None:
     """Login files are not to blame where they print nothing."""
     set_login_shell(target, "/bin/bash")
-    script = '[ "$1" != --server ] || echo hello\nexec /usr/bin/rsync "$@"\n'
+    script = f'[ "$1" != --server ] || echo hello\nexec {shutil.which("rsync")} "$@"\n'
     target.write_file("/run/lab/bin/rsync", f"#!/bin/sh\n{script}", 0o755)
     target.write_file(f"{target.home()}/.bashrc", "PATH=/run/lab/bin:$PATH\n")
     ran = envsync.push("server2", "--transport", "rsync", expect=17)
@@ -140,8 +141,13 @@ def test_a_chatty_rsync(envsync: Envsync, source: Stamped, target: LabHost) -> N
 
 def test_slow_login_files(envsync: Envsync, source: Stamped, target: LabHost) -> None:
     set_login_shell(target, "/bin/bash")
-    target.write_file(f"{target.home()}/.bashrc", "echo good morning; sleep 2\n")
-    envsync.push("server2")
+    here, go = "/run/lab/logging-in", "/run/lab/go"
+    script = f"echo good morning; touch {here}; while [ ! -e {go} ]; do sleep 0.05; done\n"
+    target.write_file(f"{target.home()}/.bashrc", script)
+    process = envsync.start("push", "myenv", "server2")
+    wait_until(target.path(here).exists, "it logs in", timeout_seconds=30)
+    target.write_file(go, "")
+    assert finish(process).exit_code == 0
     assert version_at(target) == source.version
 
 
