@@ -16,8 +16,8 @@ from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import TargetState
 from envsync.agent.wire.target_operations import Requester
 from envsync.errors import PreflightRefused, TargetDrifted
-from tests.integration.agent.test_agent_mounts import bind, in_a_namespace
 from tests.integration.agent.versions import STEPS, kill_at
+from tests.support.mounts import bind, in_a_namespace
 from tests.support.pushes import Server, die_in, environment
 from tests.support.trees import file
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import io
 import json
 import os
 import re
 import socket
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 from unittest import mock
 
+import pytest
+
 from envsync.agent.operations.service import Service
+from envsync.agent.server import filesystem
 from envsync.agent.trees.hashing import Hashing
 from envsync.agent.wire.frames import (
     CONTROL,
@@ -29,6 +35,8 @@ from envsync.agent.wire.frames import (
     Frame,
     read_frame,
 )
+from envsync.cli.output.terminal import Terminal
+from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.push.ends.end import LocalEnd, RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
@@ -37,7 +45,9 @@ from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
+from envsync.push.switches import in_doubt
 from envsync.ssh.session import Link
+from tests.support.disk import memory
 from tests.support.one_push import one_push
 from tests.support.processes import wait_until
 
@@ -324,3 +334,89 @@ def opened(link: Link, prefix: Path) -> Iterator[RemoteEnd]:
         yield end
     finally:
         end.close()
+
+
+@contextlib.contextmanager
+def scenery() -> Iterator[Scene]:
+    """A source, and no patience with servers that went away."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=memory()) as root:
+        patch.setenv("HOME", root)
+        patch.delenv("XDG_CACHE_HOME", raising=False)
+        patch.delenv("XDG_STATE_HOME", raising=False)
+        patch.setattr(filesystem, "FINE_MARGIN_SECONDS", 0.0)
+        patch.setattr(in_doubt, "RECONNECT_SECONDS_MAX", 0.0)
+        yield Scene(Path(root))
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    """One source for all pushes."""
+    with scenery() as made:
+        yield made
+
+
+def require_calm(ended: PushReport | EnvsyncError, *servers: str) -> None:
+    """What a person and a program are told of it is printable, short and whole.
+
+    An error names one of these servers, which without any is the target.
+    """
+    out = io.StringIO()
+    terminal = Terminal(out, out, {})
+    if isinstance(ended, PushReport):
+        for text in report_lines(ended, verbose=True):
+            terminal.say(text)
+        for warning in ended.warnings:
+            terminal.warning(warning)
+    else:
+        assert ended.server in (servers or ("server2",))
+        terminal.error(ended)
+        json.dumps(ended.to_json()).encode("ascii")
+    assert all(character.isprintable() for character in out.getvalue() if character != "\n")
+    assert len(out.getvalue()) < 300_000
+
+
+DEEP: Any = "bottom"
+for _ in range(400):
+    DEEP = [DEEP]
+DROPPED = object()
+ODD: list[Any] = [
+    None, True, False, 0, -1, 1, 2**62, 2**63, 2**64, -(2**64), 10**400, 1.5, 1e308, float("nan"),
+    float("inf"), "", "x", "/", "..", "\x1b]0;owned\x07", "[red]:smile:[/]", "\ud800", "\udcff",
+    "a\0b", "new\nline", "\u202eevil", "x" * 100_000, [], [[]], ["x"] * 1000, {}, {"x": {}}, DEEP,
+]  # fmt: skip
+
+
+def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every node of a document, by the keys that lead to it."""
+    yield path
+    if isinstance(document, dict | list):
+        inner = document.items() if isinstance(document, dict) else enumerate(document)
+        for key, value in inner:
+            yield from places(value, (*path, key))
+
+
+def changed(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return None if value is DROPPED else value
+    document = copy.deepcopy(document)
+    parent: Any = document
+    for key in path[:-1]:
+        parent = parent[key]
+    if value is DROPPED:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = value
+    return document
+
+
+def another_value(operation: str, which: int, value: Any) -> Lie:
+    """One value of that operation's answers is another one, or is missing."""
+
+    def lie(asked: str, number: int, truth: Answer) -> bytes | None:
+        if asked != operation:
+            return None
+        found = sorted(places(truth.document), key=repr)
+        document = changed(truth.document, found[which % len(found)], value)
+        return answer(number, document, truth.payload)
+
+    return lie

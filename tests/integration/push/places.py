@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from tests.lab.lab import LabHost
@@ -41,3 +43,13 @@ def add_softlink(host: LabHost) -> Path:
     link = environment(host) / "linked"
     link.symlink_to(f"{package}/linked")
     return link
+
+
+def staged_bytes(host: LabHost) -> int:
+    """How much stands in the staging trees and what transfers put beside them."""
+    total = 0
+    for directory, _, names in os.walk(state(host)):  # which passes over what is moved meanwhile
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(directory, name).lstat().st_size
+    return total

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from tests.integration.push.command import Envsync, Ran, finish
-from tests.integration.push.places import environment, state, trees
+from tests.integration.push.places import environment, staged_bytes, state, trees
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at, write_version
-from tests.integration.push.test_push_interrupted import staged_bytes
 from tests.lab.fixtures import demand_lab
 from tests.lab.lab import Lab, LabHost
 from tests.lab.namespaces import EnteredProcess

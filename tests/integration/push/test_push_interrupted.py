@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.integration.push.command import Envsync, finish
-from tests.integration.push.places import environment, state, trees
+from tests.integration.push.places import environment, staged_bytes, trees
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import (
     Reader,
@@ -27,16 +26,6 @@ SILENCE_SECONDS = 5.0
 SLOW = "6mbit"
 """So slow that seconds of the transfer are left for what befalls it, on a busy machine too."""
 RESUMABLE_BYTES = 1_500_000
-
-
-def staged_bytes(host: LabHost) -> int:
-    """How much stands in the staging trees and what transfers put beside them."""
-    total = 0
-    for directory, _, names in os.walk(state(host)):  # which passes over what is moved meanwhile
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += Path(directory, name).lstat().st_size
-    return total
 
 
 def wait_mid_transfer(host: LabHost, more_bytes: int = 500_000) -> None:

@@ -15,8 +15,8 @@ from tests.integration.push.command import Envsync, finish
 from tests.integration.push.odd_files import add_odd_files
 from tests.integration.push.places import environment, state, trees
 from tests.integration.push.planted import Stop, plant
+from tests.integration.push.real_environment import conda_records, runs
 from tests.integration.push.stamped import Reader, Stamped, version_at, wait_quiet
-from tests.integration.push.test_push_main import conda_records, runs
 from tests.integration.push.tree_listing import assert_same, contents, tree
 from tests.lab.lab import Lab, LabHost
 

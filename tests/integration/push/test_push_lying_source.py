@@ -18,11 +18,15 @@ from envsync.agent.wire import codec
 from envsync.errors import EnvsyncError, TransferFailed, VerificationFailed
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.steps.report import PUSHED, PushReport
-from tests.integration.push.lying import FILES, Answer, LyingAgent, Scene, answer
-from tests.integration.push.test_push_lying_agent import (
+from tests.integration.push.lying import (
     DROPPED,
+    FILES,
     ODD,
+    Answer,
+    LyingAgent,
+    Scene,
     another_value,
+    answer,
     require_calm,
     scene,
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment, trees
+from tests.integration.push.real_environment import conda_records, runs
 from tests.integration.push.tree_listing import assert_same, file_inodes, tree
 from tests.lab.lab import Lab, LabHost
 
@@ -22,21 +22,6 @@ environments:
     source: server1
     push_to: ["@lab"]
 """
-
-
-def runs(host: LabHost, variant: str = "1.0") -> None:
-    """The environment works on a host: imports, console scripts, native programs."""
-    top = f"{host.prefix}/envs/myenv"
-    imports = "import hashlib, json, lab_cli, lab_variant, sqlite3; print(lab_variant.__version__)"
-    assert host.run([f"{top}/bin/python", "-c", imports]).stdout == f"{variant}\n"
-    assert host.run([f"{top}/bin/lab-cli"]).stdout == f"lab-cli {top}\n"
-    assert host.run([f"{top}/bin/lab-where"]).stdout == f"{top}\n"
-    assert host.run([f"{top}/bin/lab-native", "passwd", "root"]).stdout.startswith("root:")
-
-
-def conda_records(host: LabHost) -> dict[str, object]:
-    paths = environment(host).glob("conda-meta/*.json")
-    return {path.name: json.loads(path.read_bytes()) for path in paths}
 
 
 def test_environment_pushed_to_two_servers_at_once_runs_there(

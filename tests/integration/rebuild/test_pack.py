@@ -14,7 +14,7 @@ from envsync.push.packing.unpacking import unpack
 from tests.conda import CondaPrefix
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment
-from tests.integration.push.test_push_main import runs
+from tests.integration.push.real_environment import runs
 from tests.integration.relocation.odd_prefixes import wrong_hashes
 from tests.lab.lab import Lab
 

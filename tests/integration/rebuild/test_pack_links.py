@@ -12,7 +12,7 @@ import pytest
 from tests.conda.interpreter import patchelf
 from tests.integration.push.command import Envsync
 from tests.integration.push.places import environment, site_packages
-from tests.integration.push.test_push_main import runs
+from tests.integration.push.real_environment import runs
 from tests.lab.lab import Lab, LabHost
 
 UNPACKED = ".cache/envsync/unpacked"

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.stamped import Stamped, version_at
 from tests.integration.push.tree_listing import assert_same, tree
-from tests.integration.servers.test_servers_pull import INVENTORY
+from tests.integration.servers.inventories import INVENTORY
 from tests.integration.ssh.agents import listens
 from tests.lab.lab import Lab, LabHost
 from tests.support.processes import wait_until

@@ -9,17 +9,12 @@ from tests.integration.push.places import add_softlink, environment
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import Stamped, version_at, wait_quiet
 from tests.integration.push.tree_listing import assert_same, tree
+from tests.integration.servers.inventories import INVENTORY
 from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.timeout(120)
 
 DRIFT = 11
-INVENTORY = """\
-prefix: {prefix}
-servers: {{server1: {{}}, server2: {{}}, server3: {{}}}}
-environments:
-  myenv: {{source: server1, push_to: [server2, server3]}}
-"""
 
 
 def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,3 +40,11 @@ def connect() -> Iterator[Callable[..., FabricLink]]:
     yield open_it
     for link in links:
         link.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    ssh = tmp_path / ".ssh"
+    ssh.mkdir()
+    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", ssh / "id_ed25519"], check=True)
+    return tmp_path

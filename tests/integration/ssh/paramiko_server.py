@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 
 @contextlib.contextmanager
@@ -49,3 +50,46 @@ def paramiko_server(interface: paramiko.ServerInterface, home: Path) -> Iterator
         yield port
         for transport in transports:
             transport.close()
+
+
+class Stalling(paramiko.ServerInterface):
+    """A server that lets everybody in and stops answering at `step`."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self.stall = threading.Event()
+
+    def reach(self, step: str) -> None:
+        if step == self.step:
+            self.stall.wait(30)
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_none(self, username: str) -> int:
+        self.reach("authentication")
+        return AUTH_FAILED
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.reach("authentication")
+        return AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        self.reach("channel")
+        return OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.reach("exec")
+        return True
+
+    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
+        self.reach("subsystem")
+        return name == "sftp"
+
+
+@contextlib.contextmanager
+def stalling_server(step: str, home: Path) -> Iterator[int]:
+    stalling = Stalling(step)
+    with paramiko_server(stalling, home) as port:
+        yield port
+        stalling.stall.set()

@@ -19,11 +19,8 @@ from envsync.ssh.opening import open_link
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
-from tests.integration.ssh.paramiko_server import paramiko_server, server
-from tests.integration.ssh.test_ssh_timeouts import home, stalling_server
+from tests.integration.ssh.paramiko_server import paramiko_server, server, stalling_server
 from tests.lab.loopback_sshd import LoopbackSshd
-
-__all__ = ["home"]
 
 ONCE = HandshakeLimiter(attempts=1)
 SOON_SECONDS = 25.0

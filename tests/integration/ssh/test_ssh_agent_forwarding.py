@@ -17,9 +17,9 @@ from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add
+from tests.integration.ssh.logins import add_config, make_key
 from tests.integration.ssh.masters import UsersMaster
 from tests.integration.ssh.session_contract import read_all, sh
-from tests.integration.ssh.test_ssh_authentication import add_config, make_key
 from tests.lab.loopback_sshd import LoopbackSshd
 from tests.support.processes import wait_until
 

@@ -20,6 +20,7 @@ from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.session import Address, Timeouts
 from tests.integration.ssh import agents
 from tests.integration.ssh.agents import ssh_add
+from tests.integration.ssh.logins import add_config, make_key
 from tests.integration.ssh.paramiko_server import paramiko_server
 from tests.lab.loopback_sshd import LoopbackSshd
 from tests.support.links import open_fabric_link
@@ -27,21 +28,10 @@ from tests.support.links import open_fabric_link
 Connect = Callable[..., FabricLink]
 
 
-def make_key(path: Path, passphrase: str = "", kind: str = "ed25519", *more: str) -> Path:
-    argv = ["ssh-keygen", "-qt", kind, "-N", passphrase, "-f", str(path), *more]
-    subprocess.run(argv, check=True)
-    return path
-
-
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
     with agents.agent(tmp_path / "agent") as variables:
         yield variables
-
-
-def add_config(sshd: LoopbackSshd, *lines: str) -> None:
-    config = sshd.home / ".ssh" / "config"
-    config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
 
 
 def test_refused_keys_are_named(tmp_path: Path, connect: Connect) -> None:

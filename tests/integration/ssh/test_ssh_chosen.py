@@ -18,9 +18,9 @@ from envsync.ssh.opening import open_link
 from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
 from tests.integration.ssh.agents import agent, ssh_add
+from tests.integration.ssh.logins import relay_in
 from tests.integration.ssh.masters import UsersMaster
 from tests.integration.ssh.session_contract import LIMIT_SECONDS, read_all, sh
-from tests.integration.ssh.test_ssh_ways import relay_in
 from tests.lab.loopback_sshd import LoopbackSshd, free_port
 
 Open = Callable[..., Link]

@@ -11,6 +11,7 @@ import pytest
 from envsync.errors import ConnectionFailed, HostKeyRefused
 from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.session import Address
+from tests.integration.ssh.logins import no_attempt_to_log_in, other_key
 from tests.lab.loopback_sshd import LoopbackSshd
 
 Connect = Callable[..., FabricLink]
@@ -21,18 +22,6 @@ def fingerprint(key: Path) -> str:
         ["ssh-keygen", "-l", "-f", f"{key}.pub"], capture_output=True, check=True, text=True
     )
     return done.stdout.split()[1]
-
-
-def other_key(directory: Path, kind: str = "ed25519") -> str:
-    """A key that no server has, as it stands in known_hosts."""
-    path = directory / f"other_{kind}"
-    if not path.exists():
-        subprocess.run(["ssh-keygen", "-qt", kind, "-N", "", "-f", path], check=True)
-    return " ".join(Path(f"{path}.pub").read_text().split()[:2])
-
-
-def no_attempt_to_log_in(sshd: LoopbackSshd) -> bool:
-    return "Accepted" not in sshd.log and "Failed" not in sshd.log
 
 
 @pytest.fixture

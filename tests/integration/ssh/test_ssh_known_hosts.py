@@ -16,7 +16,7 @@ from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.host_settings import HostSettings
 from envsync.ssh.known_hosts import KnownHosts, known_hosts
 from envsync.ssh.ssh_config import UserConfig
-from tests.integration.ssh.test_ssh_host_keys import no_attempt_to_log_in, other_key
+from tests.integration.ssh.logins import no_attempt_to_log_in, other_key
 from tests.lab.loopback_sshd import LoopbackSshd
 
 Connect = Callable[..., FabricLink]

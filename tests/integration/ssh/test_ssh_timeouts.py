@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
 import pytest
-from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from envsync.errors import ConnectionFailed, ConnectionLost, EnvsyncError
 from envsync.ssh import fabric_link, openssh_link, sftp_upload
@@ -20,7 +17,7 @@ from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
-from tests.integration.ssh.paramiko_server import paramiko_server, server
+from tests.integration.ssh.paramiko_server import server, stalling_server
 from tests.integration.ssh.session_contract import sh
 from tests.lab.loopback_sshd import free_port
 from tests.support.links import open_fabric_link, upload
@@ -32,57 +29,6 @@ AMPLE_SECONDS = 2.0
 # Above every limit here, below paramiko's own (15 s, 30 s, one hour, never) and our usual ones.
 SOON_SECONDS = 12.0
 ONCE = HandshakeLimiter(attempts=1)
-
-
-class Stalling(paramiko.ServerInterface):
-    """A server that lets everybody in and stops answering at `step`."""
-
-    def __init__(self, step: str) -> None:
-        self.step = step
-        self.stall = threading.Event()
-
-    def reach(self, step: str) -> None:
-        if step == self.step:
-            self.stall.wait(30)
-
-    def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
-
-    def check_auth_none(self, username: str) -> int:
-        self.reach("authentication")
-        return AUTH_FAILED
-
-    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        self.reach("authentication")
-        return AUTH_SUCCESSFUL
-
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        self.reach("channel")
-        return OPEN_SUCCEEDED
-
-    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        self.reach("exec")
-        return True
-
-    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
-        self.reach("subsystem")
-        return name == "sftp"
-
-
-@contextlib.contextmanager
-def stalling_server(step: str, home: Path) -> Iterator[int]:
-    stalling = Stalling(step)
-    with paramiko_server(stalling, home) as port:
-        yield port
-        stalling.stall.set()
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    ssh = tmp_path / ".ssh"
-    ssh.mkdir()
-    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", ssh / "id_ed25519"], check=True)
-    return tmp_path
 
 
 def link_to(port: int, home: Path, **seconds: float) -> FabricLink:

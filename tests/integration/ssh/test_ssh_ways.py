@@ -21,6 +21,7 @@ from envsync.ssh.fabric_link import FabricLink
 from envsync.ssh.handshakes import HandshakeLimiter
 from envsync.ssh.session import Address, Reached, Timeouts
 from envsync.ssh.ssh_config import UserConfig
+from tests.integration.ssh.logins import relay_in
 from tests.integration.ssh.session_contract import read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd
 from tests.support.links import open_fabric_link, upload
@@ -124,21 +125,6 @@ def test_names_that_are_no_hosts(sshd: LoopbackSshd, connect: Connect, host: str
 def test_host_name_that_no_host_can_have_is_reported(sshd: LoopbackSshd, connect: Connect) -> None:
     with pytest.raises(ConnectionFailed, match="no host named"):
         connect(sshd, Address("server2", "a..b"))
-
-
-def relay_in(home: Path) -> Path:
-    """What `nc HOST PORT` does, which not every machine has."""
-    relay = home / "relay"
-    relay.write_text(
-        "import socket, sys, threading, os\n"
-        "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
-        "def pump(read, write):\n"
-        "    while data := read(65536): write(data)\n"
-        "threading.Thread(target=pump, daemon=True,\n"
-        "                 args=(lambda n: os.read(0, n), s.sendall)).start()\n"
-        "pump(s.recv, lambda data: os.write(1, data))\n"
-    )
-    return relay
 
 
 def test_proxy_command_is_run(sshd: LoopbackSshd, connect: Connect) -> None:

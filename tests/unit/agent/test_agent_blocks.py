@@ -28,7 +28,7 @@ from envsync.agent.staging.blocks import (
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.outgoing import HEAD
 from envsync.errors import TransferFailed
-from tests.unit.agent.test_agent_transfer import directory, entry
+from tests.support.contents import directory, entry
 
 BLOCK = b"0123456789abcdef"
 PATH = b"lib.so"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,37 +15,17 @@ from envsync.agent.server import disk_failures
 from envsync.agent.staging import writing
 from envsync.agent.staging.incoming import Incoming
 from envsync.agent.staging.writing import TreeWriter
-from envsync.agent.trees.directory_read import open_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES, GONE, HEAD, outgoing
 from envsync.errors import NoSpace, TransferFailed
-from envsync.tree.entry import FILE, Entry, split
-from tests.support.disk import memory
+from envsync.tree.entry import Entry, split
+from tests.support.contents import Files, directory, entry
 from tests.support.trees import entry_of, file
 
-Files = dict[bytes, bytes]
 Items = list[tuple[bytes, Entry]]
-
-
-def entry(path: bytes, data: bytes, mode: int = 0o644) -> Entry:
-    return Entry(split(path)[1], FILE, mode, len(data), 10**18, hashlib.sha256(data).digest())
 
 
 def items_of(files: Files) -> Items:
     return [(path, entry(path, data)) for path, data in sorted(files.items())]
-
-
-@contextmanager
-def directory(files: Files | None = None) -> Iterator[int]:
-    """An open directory with these files."""
-    with tempfile.TemporaryDirectory(dir=memory()) as name:
-        for path, data in (files or {}).items():
-            (Path(name) / os.fsdecode(path)).parent.mkdir(parents=True, exist_ok=True)
-            (Path(name) / os.fsdecode(path)).write_bytes(data)
-        fd = open_directory(os.fsencode(name))
-        try:
-            yield fd
-        finally:
-            os.close(fd)
 
 
 def stream_of(files: Files, items: Items) -> list[bytes]:

@@ -4,31 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.conda.platform_needs import Platform
 from envsync.errors import PreflightRefused
 from envsync.push.preflight import preflight
-from envsync.tree.manifest import Totals
-
-NOTHING = Totals(0, 0, 0)
-HERE = Platform("Linux", "x86_64", "glibc", "2.36")
-
-
-def source() -> SourceState:
-    return SourceState("/w/envs/my", NOTHING, (), HERE, "r", "r", "r")
-
-
-def target(platform: Platform) -> TargetState:
-    facts = dict.fromkeys(TargetState._fields, "")
-    lists: dict[str, object] = {
-        "generations": (),
-        "findings": (),
-        "held": {},
-        "totals": NOTHING,
-        "record": None,
-        "removal": None,
-    }
-    return TargetState(**{**facts, **lists, "platform": platform, "exists": False})  # type: ignore[arg-type]
+from tests.support.end_states import HERE, source, target
 
 
 @pytest.mark.parametrize("other", [HERE._replace(machine="aarch64"), HERE._replace(libc="musl")])

@@ -19,7 +19,7 @@ from envsync.push.steps.decision import Decision, method_for
 from envsync.push.steps.progress import ProgressTracker
 from envsync.push.steps.report import PUSHED
 from envsync.push.steps.reporting import About, Reporting
-from tests.unit.push.test_preflight_platform import HERE, source, target
+from tests.support.end_states import HERE, source, target
 
 SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
 ARM = HERE._replace(machine="aarch64")

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from envsync.errors import TransferFailed
 from envsync.transport.choice import automatic, named
-from envsync.transport.job import Item, Job, Receiver, Supply
+from envsync.transport.job import Supply
+from tests.support.transport_job import JOB, contents
 
 if TYPE_CHECKING:
     from envsync.ssh.session import Link
     from envsync.transport.job import Relayed
-
-
-def ask(*_: object, **__: object) -> Any:
-    raise AssertionError("nobody needs to be asked")
-
-
-def contents(items: Collection[Item], progress: object = None) -> Iterator[bytes]:
-    raise AssertionError("nothing is read")
-
-
-JOB = Job(
-    supply=Supply(b"/prefix/envs/myenv", contents),
-    target=Receiver(None, ask, "/prefix/bin/python", ("none",)),
-    items=(),
-    all_fetches=True,
-    tree="/prefix/envs/.envsync/myenv/trees/0123",
-    token="0123",
-    limit_bits_per_second=None,
-    on_sent=lambda _: None,
-)
 
 
 def test_automatic_is_stream_and_says_why() -> None:

@@ -10,7 +10,7 @@ import pytest
 from envsync.transport.effort import BlockTiming, Effort, Step
 from envsync.transport.job import Item, Supply
 from envsync.transport.stream import encoded
-from tests.unit.transport.test_choice import JOB
+from tests.support.transport_job import JOB
 
 BLOCKS = 12
 
