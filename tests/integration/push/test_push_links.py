@@ -47,7 +47,6 @@ class Scene:
     """A planted command, its source, and a target whose directories cannot be swapped."""
 
     def __init__(self, lab: Lab) -> None:
-        lab.reset()
         self.target = lab[SERVER]
         self.source = Stamped.in_lab(lab)
         self.command = plant(lab.controller)
@@ -63,13 +62,13 @@ class Scene:
         assert len(trees(self.target)) <= 2
 
 
-@pytest.fixture(scope="module")
-def directory(lab: Lab, fuse: None) -> Scene:
+@pytest.fixture
+def directory(fresh_lab: Lab, fuse: None) -> Scene:
     """A directory stands there yet."""
-    return Scene(lab)
+    return Scene(fresh_lab)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def linked(directory: Scene) -> Scene:
     """Its name is a link already."""
     directory.source.change()
