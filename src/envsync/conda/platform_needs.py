@@ -102,13 +102,16 @@ def _cuda_needs(name: bytes) -> Iterator[CudaNeed]:
             yield CudaNeed(name, (int(match.group(1)), int(match.group(2) or 0)))
 
 
-def cuda_mismatch(need: CudaNeed, driver: str) -> Optional[str]:
+def cuda_mismatch(need: CudaNeed, driver: Optional[str]) -> Optional[str]:
     """Return a message if the driver is too old for `need`, else None.
 
-    `driver` is the newest CUDA that it runs, as "12.4"; empty if no driver is loaded.
+    `driver` is the newest CUDA that it runs, as "12.4"; empty if no driver is loaded, None if that
+    is unknown.
     """
     wanted = ".".join(map(str, need.version))
     package = need.package.decode("utf-8", "backslashreplace")
+    if driver is None:
+        return f"it needs CUDA {wanted} ({package}), but nvidia-smi there does not answer"
     if not driver:
         return f"it needs CUDA {wanted} ({package}), but no NVIDIA driver is loaded there"
     if _version(driver) >= need.version:

@@ -114,7 +114,7 @@ def _conda_records(installed: Iterable[Installed], read: ReadFile) -> Iterator[D
             raise SourceRefused(
                 f"conda's record {path} is damaged",
                 hint=f"`conda install --force-reinstall {name}` at the source, "
-                "or use --method mirror",
+                "or, where the platforms are the same, use --method mirror",
             )
         yield record
 

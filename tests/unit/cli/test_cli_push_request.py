@@ -164,6 +164,8 @@ def test_push_without_an_inventory_uses_the_active_prefix(prefix: str) -> None:
         ({"servers": ("@cpu",)}, "has no group '@cpu'"),
         ({"method": "rebuilt"}, "there is no method 'rebuilt'; did you mean 'rebuild'?"),
         ({"method": "mirror", "from_history": True}, "--from-history rebuilds the environment"),
+        ({"method": "rebuild", "force_platform": True}, "but --method rebuild sends none"),
+        ({"from_history": True, "force_platform": True}, "but --from-history sends none"),
         ({"transport": "pigeon"}, "there is no transport 'pigeon'"),
         ({"transport": "rsnc"}, "there is no transport 'rsnc'; did you mean 'rsync'?"),
         ({"limit": "3"}, "--limit: expected a rate"),

@@ -73,13 +73,14 @@ def test_packages_that_need_cuda_are_recognized(
     ("driver", "says"),
     [
         ("", "no NVIDIA driver is loaded there"),
+        (None, "nvidia-smi there does not answer"),
         ("11.8", "but the driver there is for 11.8"),
         ("12.2", "for 12.2: most of it may run"),
         ("12.4", None),
         ("13.0", None),
     ],
 )
-def test_cuda_driver_that_is_too_old_is_warned_of(driver: str, says: str | None) -> None:
+def test_cuda_driver_that_is_too_old_is_warned_of(driver: str | None, says: str | None) -> None:
     told = cuda_mismatch(CudaNeed(b"cuda-version-12.4-h0.json", (12, 4)), driver)
     assert (told is None) == (says is None)
     assert told is None or told.endswith(says or "")

@@ -46,6 +46,11 @@ def test_forced_platform_is_mirrored_and_reported(
     assert there.platform == other
 
 
+def test_platform_of_a_target_is_not_overruled_for_a_rebuild() -> None:
+    way = method_for(replace(SETTINGS, force_platform=True, method=REBUILD), source(), target(ARM))
+    assert (way.target.platform, way.insisted) == (ARM, ())
+
+
 @pytest.mark.parametrize(
     ("other", "method", "is_in_step"),
     [

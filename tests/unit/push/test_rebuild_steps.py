@@ -153,6 +153,19 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(
     ]
 
 
+@pytest.mark.parametrize("other_platform", ["", ARM])
+@pytest.mark.parametrize(
+    "said", ["CondaHTTPError: HTTP 000 x", "UnavailableInvalidChannel: HTTP 404", "Killed"]
+)
+def test_files_that_cannot_run_there_are_not_suggested_instead(
+    said: str, other_platform: str
+) -> None:
+    with pytest.raises(RebuildFailed) as failed:
+        Target(create=[said]).rebuild(other_platform=other_platform)
+    assert ("--method mirror" in failed.value.hint) == (not other_platform)
+    assert failed.value.hint
+
+
 def test_output_of_a_tool_is_shortened_to_a_line() -> None:
     """Also where it is binary, as of a program that is damaged."""
     with pytest.raises(RebuildFailed) as failed:

@@ -35,7 +35,8 @@ def find_tool(prefix: str) -> ToolFacts:
         raise PreflightRefused(
             f"no conda tool there can be started: {', '.join(dead)}",
             details=[f"{tool} --version: {why}" for tool, why in dead.items()],
-            hint="repair or remove it there, or use --method mirror",
+            hint="repair or remove it there, or, where the platforms are the same, use "
+            "--method mirror",
         )
     return ToolFacts("", "", "")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
+from typing import Optional
 
 _SECONDS = 10.0
 _SAID_MAX = 4096
@@ -21,14 +21,25 @@ def version_text(program: str, *arguments: str) -> str:
 
     The text is empty if the program cannot be run or does not end in time.
     """
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+    return answer_of(program, *(arguments or ("--version",))) or ""
+
+
+def answer_of(program: str, *arguments: str) -> Optional[str]:
+    """Return the start of what a program prints, "" if it cannot be run.
+
+    None if it does not end in time.
+    """
+    try:
         done = subprocess.run(
-            [program, *(arguments or ("--version",))],
+            [program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_SECONDS,
             check=False,
         )
-        return done.stdout[:_SAID_MAX].decode("utf-8", "replace")
-    return ""
+    except subprocess.TimeoutExpired:
+        return None
+    except OSError:
+        return ""
+    return done.stdout[:_SAID_MAX].decode("utf-8", "replace")

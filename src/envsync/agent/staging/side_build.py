@@ -43,7 +43,7 @@ class SideBuild:
         if built_at(self._layout) is not None:
             raise PreflightRefused(
                 "another user's build was interrupted there",
-                hint="have that user run `envsync gc` there, or use --method mirror",
+                hint="have that user run `envsync gc` there",
             )
         write_json(self._layout.file(NOTE), {"name": os.fsdecode(os.path.basename(self.path))})
 

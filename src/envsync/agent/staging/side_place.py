@@ -92,7 +92,8 @@ def unused_place(final: bytes) -> bytes:
     name, prefix = os.fsdecode(os.path.basename(final)), os.fsdecode(_parents(final)[0][0])
     raise PreflightRefused(
         f"cannot build {name} there: {prefix} is not writable",
-        hint="have the owner of the prefix push it, or use --method mirror",
+        hint="have the owner of the prefix push it, or, where the platforms are the same, use "
+        "--method mirror",
     )
 
 

@@ -137,6 +137,7 @@ class StandingFacts(NamedTuple):
 class HealthFacts(NamedTuple):
     """The health of a server. `login_shell` is that shell's name.
 
+    `cuda` is empty without a driver, and None if `nvidia-smi` does not answer.
     `tools` are rsync and zstd, then those that a rebuild would use, then those that it would not.
     """
 
@@ -144,7 +145,7 @@ class HealthFacts(NamedTuple):
     python_version: str
     prefix: PrefixFacts
     tools: Tuple[ToolFacts, ...]
-    cuda: str
+    cuda: Optional[str]
     environments: Tuple[StandingFacts, ...]
     login_shell: str
 

@@ -112,7 +112,7 @@ def _row(examination: Examination) -> tuple[str, ...]:
         "yes" if examination.noise.strip() else "-",
         platform.machine,
         f"{platform.libc} {platform.libc_version}".strip(),
-        health.cuda or "-",
+        "?" if health.cuda is None else health.cuda or "-",
         size(health.prefix.free_bytes),
         offset(examination.clock_off_seconds),
         _environments(examination),

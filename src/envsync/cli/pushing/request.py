@@ -143,6 +143,12 @@ def _method(options: PushOptions, environment: Environment, source: Place) -> st
             f"--from-history rebuilds the environment, but --method {method} copies it",
             hint=f"omit one of them, or use --method {REBUILD}",
         )
+    if options.force_platform and (options.from_history or options.method == REBUILD):
+        rebuilding = "--from-history" if options.from_history else f"--method {REBUILD}"
+        raise UsageError(
+            f"--force-platform sends the files to another platform, but {rebuilding} sends none",
+            hint="omit one of them",
+        )
     if method == PACK and source.open_link is not None:
         raise UsageError(
             f"--method {PACK} packs what is on this machine, but the source is {source.server}",

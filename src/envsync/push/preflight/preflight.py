@@ -110,7 +110,7 @@ def has_older_libc(source: SourceState, target: TargetState) -> bool:
 def insisted(source: SourceState, target: TargetState) -> tuple[TargetState, tuple[str, ...]]:
     """Return the target with the source's platform, which a person insists on, and what differs."""
     differs = tuple(
-        f"{finding.message}; pushed anyway because of --force-platform"
+        f"{finding.message}; accepted because of --force-platform"
         for finding in platform_findings(source, target)
     )
     return (target._replace(platform=source.platform), differs) if differs else (target, ())

@@ -166,6 +166,9 @@ def _about_tools(examination: Examination, health: HealthFacts) -> Iterator[Comp
             ask = f"{shlex.quote(tool.path)} --version"
             complaint = f"{tool.path} does not tell its version: it may not work"
             yield Complaint(complaint, _there(examination, ask))
+    if health.cuda is None:
+        complaint = "nvidia-smi does not answer, so its driver's CUDA is unknown"
+        yield Complaint(complaint, _there(examination, "nvidia-smi"))
     holes = rsync_holes(tools.get("rsync"))
     if holes:
         complaint = (

@@ -158,7 +158,7 @@ class Rebuild:
             raise RebuildFailed(
                 "the source has no conda packages"
                 + (" that were requested by name" if policy.from_history else ""),
-                hint="use --method mirror",
+                hint="install its packages with conda at the source" + self._or_send("mirror"),
             )
 
         def create(pins: Sequence[Pin]) -> RunFacts:
@@ -217,19 +217,27 @@ class Rebuild:
             return NoSpace(message, details=details, hint="free some space there")
         if failure.kind == NETWORK:
             message = f"{tool} there cannot reach the servers that have the packages"
-            hint = "give that server access to them (proxy, mirror), or use --method mirror or pack"
+            hint = "give that server access to them (proxy, mirror)"
+            hint += self._or_send("mirror or pack")
         elif failure.kind == CHANNEL:
             message = f"{tool} there cannot find a channel of the source: {failure.summary}"
-            hint = "give that server access to it, or use --method mirror or pack"
+            hint = "give that server access to it" + self._or_send("mirror or pack")
         elif own := named_with_address(pins, failure):
+            # conda-pack refuses editable installs.
+            methods = "mirror" if own[0].spec.startswith("-e ") else "mirror or pack"
             message, hint = _without_its_address(own[0], failure)
+            hint += self._or_send(methods)
         elif failure.kind in (UNAVAILABLE, CONFLICT):
             message = f"{tool} there cannot install {', '.join(failure.names or failure.addresses)}"
             hint = "remove or replace it at the source" + self._or_from_history
         else:
             message = f"{tool} there failed: {failure.summary}"
-            hint = "try the same there by hand, or use --method mirror"
+            hint = "try the same there by hand" + self._or_send("mirror")
         return RebuildFailed(message, details=self._details(message, output), hint=hint)
+
+    def _or_send(self, methods: str) -> str:
+        """Return the end of a hint: these send the files, where the source's can run."""
+        return "" if self._policy.other_platform else f", or use --method {methods}"
 
     @property
     def _or_from_history(self) -> str:
@@ -249,12 +257,7 @@ def _without_its_address(pin: Pin, failure: ToolFailure) -> tuple[str, str]:
     what = "which is not there" if is_gone else f"and cannot be installed there: {failure.summary}"
     is_path = pin.address.startswith("file:")
     ways = ["copy it there" if is_path else "give that server access to it"] if is_gone else []
-    # conda-pack refuses editable installs.
-    methods = "mirror" if pin.spec.startswith("-e ") else "mirror or pack"
-    ways += [
-        "at the source, install it from an index or uninstall it",
-        f"use --method {methods}",
-    ]
+    ways.append("at the source, install it from an index or uninstall it")
     return f"{pin.name} came from {pin.address}, {what}", ", or ".join(ways)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from envsync.agent.wire.messages import PlanFacts, SourceState, TargetState
 from envsync.push.preflight import preflight
-from envsync.push.request.method import AUTO, Method, choose_method
+from envsync.push.request.method import AUTO, REBUILD, Method, choose_method
 from envsync.push.request.settings import PushSettings
 from envsync.tree.manifest import Totals
 
@@ -27,7 +27,7 @@ class MethodChoice:
 def method_for(settings: PushSettings, source: SourceState, target: TargetState) -> MethodChoice:
     """Return the method by which `source` comes to `target`."""
     insisted: tuple[str, ...] = ()
-    if settings.force_platform:
+    if settings.force_platform and settings.method != REBUILD:
         target, insisted = preflight.insisted(source, target)
     method = choose_method(settings.method, source.platform, target.platform)
     if insisted and settings.method == AUTO:
