@@ -158,7 +158,7 @@ def test_environment_that_takes_the_name_during_a_removal_stays(server: Server) 
     assert server.revision() == revision(MINE)
 
 
-def test_push_killed_where_another_tree_took_the_name_is_recovered(server: Server) -> None:
+def test_removal_killed_where_another_tree_took_the_name_is_recovered(server: Server) -> None:
     server.push(ONE)
 
     def action(die: Callable[[], None]) -> None:
