@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.push.command import Envsync, finish
-from tests.integration.push.places import environment, state
+from tests.integration.push.places import environment, staged_bytes, state
 from tests.integration.push.planted import Stop, plant
 from tests.integration.push.stamped import (
     Reader,
@@ -185,18 +185,20 @@ def test_the_source_changes_during_the_push(source: Stamped, fresh_lab: Lab) -> 
 
 
 def test_the_source_never_rests(source: Stamped, fresh_lab: Lab) -> None:
-    """A writer that goes on and on: whatever is published is one version of its."""
+    """A writer that goes on while anything is sent: what is published is one version of its."""
     target, envsync = fresh_lab[TARGET], Envsync(fresh_lab.controller)
     envsync.push(TARGET)
+    source.change()
     done = threading.Event()
     top = environment(fresh_lab.controller)
 
     def write() -> None:
-        version = 100
-        while not done.is_set():
-            version += 1
-            write_version(top, version)
-            done.wait(0.2)
+        version, before = 100, staged_bytes(target)
+        while not done.wait(0.005):
+            now = staged_bytes(target)
+            if now != before:
+                version, before = version + 1, now
+                write_version(top, version)
 
     writer = threading.Thread(target=write)
     writer.start()
