@@ -19,10 +19,12 @@ from typing import Any
 
 import pytest
 
+from envsync.agent.places.members import closed_to_publishers
 from envsync.agent.places.sharing import regroup
 
 # What is imported as another user, who may not read the checkout, is loaded before.
 from envsync.agent.publishing import guarded_switch, recovery, remove  # noqa: F401
+from envsync.agent.server import posix_acl
 from envsync.agent.server.accounts import user_name
 from envsync.agent.staging import reuse  # noqa: F401
 from envsync.agent.target import gc_survey, switches
@@ -433,12 +435,15 @@ def test_rollback_to_a_version_that_is_closed_to_the_group_is_left_to_its_owner(
     assert shared.revision() == revision_of(manifest_of(VERSIONS[0]))
 
 
-def _inherit_acl(directory: Path) -> None:
-    """As `setfacl -d -m u::rwx,u:4250:rwx,g::r-x,m::rwx,o::---`, which takes what is made there."""
+def _set_acl(directory: Path, kind: str) -> None:
+    """As `setfacl -m u::rwx,u:4250:rwx,g::r-x,m::rwx,o::---`; with -d if its kind is `default`.
+
+    A default one takes what is made there.
+    """
     nobody = 0xFFFFFFFF
     entries = (1, 7, nobody), (2, 7, 4250), (4, 5, nobody), (16, 7, nobody), (32, 0, nobody)
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-    os.setxattr(directory, "system.posix_acl_default", acl)
+    os.setxattr(directory, f"system.posix_acl_{kind}", acl)
 
 
 @pytest.mark.parametrize("was_there", [False, True])
@@ -446,7 +451,7 @@ def test_members_may_write_and_publish_where_an_acl_is_inherited_that_says_other
     shared: Server, group: grp.struct_group, was_there: bool
 ) -> None:
     """Also in an environment that was there before it was shared, with the ACL on each file."""
-    _inherit_acl(shared.prefix / "envs")
+    _set_acl(shared.prefix / "envs", "default")
     members = Members(shared, group)
     if was_there:
         assert members.run(ALICE, lambda: shared.push(VERSIONS[0])) == 0
@@ -458,6 +463,24 @@ def test_members_may_write_and_publish_where_an_acl_is_inherited_that_says_other
         assert members.run(other, lambda: _write_into(shared)) == 0
     shared.name = "another"
     assert members.push(BOB, 0) == 0
+
+
+def test_member_is_told_of_an_acl_by_which_no_other_can_publish(
+    shared: Server, group: grp.struct_group
+) -> None:
+    envs = shared.prefix / "envs"
+
+    def told() -> tuple[str, ...]:
+        return closed_to_publishers(shared.target().layout, group.gr_gid)
+
+    assert told() == ()
+    _set_acl(envs, "access")
+    [warning] = told()
+    assert warning.startswith(f"no other member of the group can publish in {envs} there: ")
+    assert warning.endswith(f" && sudo setfacl -m g::rwx {envs}")
+    # As that command does.
+    assert posix_acl.grant(os.fsencode(envs), 7)
+    assert told() == ()
 
 
 def _write_into(server: Server) -> None:

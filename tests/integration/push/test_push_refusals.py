@@ -9,7 +9,9 @@ import pytest
 
 from envsync.agent.server.filesystem import Space
 from envsync.agent.staging import build_plan
-from envsync.errors import NoSpace, TransferFailed
+from envsync.agent.trees import hashing
+from envsync.errors import AgentFailed, NoSpace, TransferFailed
+from envsync.push.ends.target_end import TargetEnd
 from envsync.push.steps.report import PUSHED
 from tests.integration.push.local_pair import LocalPair
 from tests.support import disk
@@ -65,3 +67,32 @@ def test_push_without_room_is_refused_before_anything_is_staged(
         assert isinstance(scene.push().error, NoSpace)
     assert scene.state() == before
     assert scene.push().outcome == PUSHED
+
+
+def test_process_that_reads_files_and_is_killed_leaves_the_staging_tree(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that would hash what has changed there since it was written."""
+    complete = TargetEnd.complete
+
+    def touch_all(end: TargetEnd) -> None:
+        for path in (scene.there / "envs/.envsync" / NAME).rglob("of"):
+            path.touch()
+        with monkeypatch.context() as fatal:
+            fatal.setattr(hashing, "processors", lambda: 2)
+            fatal.setattr(hashing, "PARALLEL_FILES_MIN", 1)
+            fatal.setattr(hashing, "WORKER_CODE", "os.kill(os.getpid(), 9)")
+            complete(end)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(TargetEnd, "complete", touch_all)
+        error = scene.push().error
+    assert isinstance(error, AgentFailed)
+    assert "a process that reads files ended unexpectedly (exit status -9)" in error.message
+    assert error.exit_code == 7
+    assert (scene.there / "envs" / NAME / "of").read_text() == "2"
+    resumed = scene.push()
+    assert resumed.outcome == PUSHED
+    assert resumed.plan is not None
+    assert resumed.plan.origin == "resumed"
+    assert (scene.there / "envs" / NAME / "of").read_text() == "3"

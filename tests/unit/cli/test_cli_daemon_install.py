@@ -86,10 +86,13 @@ def test_dry_run_shows_the_lines_of_a_unit_as_they_would_be_written(
 
 
 def test_unit_of_the_other_systemd_that_is_enabled_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    envsync: Envsync, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the next boot one of them would be started again and again."""
     monkeypatch.setattr(units, "SYSTEM_DIRECTORY", tmp_path / "system")
+    monkeypatch.setattr(service_trial, "trial", lambda *_: [])
+    monkeypatch.setattr(Systemctl, "runs", lambda _: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     service, unit = service_of(tmp_path), Unit("any", ())
     for of_user, path, command in (
         (False, ".config/systemd/user/default.target.wants/envsync.service",
@@ -104,6 +107,11 @@ def test_unit_of_the_other_systemd_that_is_enabled_is_named(
         rival = plan.rival()
         assert rival is not None
         assert plan.disabling(rival) == command
+        monkeypatch.setattr(service_plan, "find", lambda *_, plan=plan, **__: plan)
+        told = envsync("daemon", "install").err
+        assert (
+            f"{rival.name} is enabled, too, but only one of both can run\n  → {command}\n" in told
+        )
 
 
 def test_unit_of_a_user_is_taken_for_disabled_if_root_cannot_look_for_it(tmp_path: Path) -> None:

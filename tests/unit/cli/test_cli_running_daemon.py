@@ -7,13 +7,16 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from envsync.cli.invocation import running_daemon
 from envsync.cli.invocation.in_order import OnKnown
 from envsync.cli.pushing import following
+from envsync.daemon import control
 from envsync.daemon.control import Answer, ControlSocket, Request
 from envsync.daemon.paths import DaemonPaths
 from envsync.errors import ConnectionFailed
@@ -55,7 +58,7 @@ def variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
 @pytest.fixture
 def heard(variables: dict[str, str]) -> Iterator[list[Request]]:
     """What a daemon is asked, apart from its status."""
-    control = ControlSocket(DaemonPaths.of(variables, socket.gethostname()).socket)
+    heard_by = ControlSocket(DaemonPaths.of(variables, socket.gethostname()).socket)
     end, ended = os.pipe()
     requests: list[Request] = []
 
@@ -65,15 +68,15 @@ def heard(variables: dict[str, str]) -> Iterator[list[Request]]:
         return {}
 
     def serve() -> None:
-        while end not in select.select([control.fd, end], [], [])[0]:
-            control.serve_one(handle)
+        while end not in select.select([heard_by.fd, end], [], [])[0]:
+            heard_by.serve_one(handle)
 
     thread = threading.Thread(target=serve)
     thread.start()
     yield requests
     os.close(ended)
     thread.join()
-    control.close()
+    heard_by.close()
     os.close(end)
 
 
@@ -144,3 +147,31 @@ def test_daemon_is_told_of_a_push_that_was_stopped(
     monkeypatch.setattr(following, "push_and_show", stop)
     assert envsync("push", "myenv", **variables).status == 130
     assert [request["servers"] for request in heard] == [["gpu1", "gpu2"]]
+
+
+@pytest.fixture
+def silent_daemon(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One that takes no connection: it hangs, or was stopped."""
+    monkeypatch.setattr(running_daemon, "_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(control, "ask_daemon", partial(control.ask_daemon, within_seconds=0.05))
+    silent = ControlSocket(DaemonPaths.of(variables, socket.gethostname()).socket)
+    yield
+    silent.close()
+
+
+@pytest.mark.usefixtures("silent_daemon")
+@pytest.mark.parametrize("line", ["status", "daemon pause myenv", "daemon sync"])
+def test_daemon_that_does_not_answer_is_told_of(
+    envsync: Envsync, variables: dict[str, str], line: str
+) -> None:
+    ended = envsync(*line.split(), **variables)
+    assert ended.status == 23
+    assert "envsync: the daemon does not answer: no answer in time\n" in ended.err
+    assert "journalctl --user -u envsync" in ended.err
+
+
+@pytest.mark.usefixtures("silent_daemon")
+def test_daemon_that_does_not_answer_stops_no_push(
+    envsync: Envsync, variables: dict[str, str]
+) -> None:
+    assert envsync("push", "myenv", **variables).status == 0
