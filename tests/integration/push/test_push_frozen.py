@@ -123,6 +123,7 @@ def assert_told(thawed: dict[str, Ran], switching: LabHost) -> None:
     published = thawed.pop(switching.name)
     assert published.exit_code == 0, published.document
     assert published.server["outcome"] == "pushed"
+    assert any("has been replaced since by" in told for told in published.server["warnings"])
     for ran in thawed.values():
         assert ran.exit_code in (LOST, TRANSFER_FAILED), ran.document
         assert "run the same command again" in ran.said
