@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from envsync.errors import EnvsyncError, NotFound, SourceRefused, StorageFailed, UsageError
+from envsync.errors import NotFound, SourceRefused, StorageFailed, UsageError
 from envsync.push.packing import archive_entries, conda_unpack, decompression, unpack_place
 from envsync.push.packing.conda_unpack import UNPACK
 from envsync.push.packing.pack_archive import write_archive
@@ -475,25 +475,28 @@ def test_a_link_may_lead_where_it_led(tmp_path: Path, leads_to: str) -> None:
     assert (top / "a").readlink() == Path(leads_to)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"no archive at all",
-        tar(entry("a"))[:700],
-        tar(entry("a")),
-        gzip.compress(tar(entry("a"), script()))[:-20],
-        lzma.compress(tar(entry("a"), script()))[:-20],
-        lzma.compress(tar(entry("a"), script())) + b"more",
-        zstandard.ZstdCompressor().compress(tar(entry("a"), script()))[:60],
-        b"\x28\xb5\x2f\xfdnonsense",
-    ],
-    ids=list("abcdefghi"),
-)
-def test_broken_ones_are_refused(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(EnvsyncError) as caught:
+WHOLE = tar(entry("a"), script())
+BROKEN = {
+    "empty": (b"", "no archive: empty file"),
+    "text": (b"no archive at all", "no archive: truncated header"),
+    "cut in a file": (tar(entry("a"))[:700], "no archive: unexpected end of data"),
+    "cut between files": (tar(entry("a")), "not from conda-pack, or its end is missing"),
+    "cut gzip": (gzip.compress(WHOLE)[:-20], "no archive: Compressed file ended before"),
+    "damaged gzip": (gzip.compress(WHOLE)[:-8] + bytes(8), "no archive: CRC check failed"),
+    "cut xz": (lzma.compress(WHOLE)[:-20], "no archive: it ends too early"),
+    "xz and more": (lzma.compress(WHOLE) + b"more", "no archive: it ends too early"),
+    "cut zstd": (zstandard.ZstdCompressor().compress(WHOLE)[:60], "no archive: empty file"),
+    "no frame of zstd": (b"\x28\xb5\x2f\xfdnonsense", "no archive: cannot get frame"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_ones_are_refused(kind: str, tmp_path: Path) -> None:
+    data, said = BROKEN[kind]
+    with pytest.raises(SourceRefused, match=said) as refused:
         unpacked(tmp_path, data)
-    assert type(caught.value) is SourceRefused
+    assert refused.value.exit_code == 9
+    assert "envsync pack" in refused.value.hint
 
 
 def header(kind: bytes, size: int, name: str = "x", pax: dict[str, str] | None = None) -> bytes:
