@@ -12,7 +12,7 @@ import socket
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,7 +42,8 @@ from envsync.push.ends.end import LocalEnd, RemoteEnd
 from envsync.push.ends.local_source import LocalSource, open_local
 from envsync.push.ends.remote_source import open_remote
 from envsync.push.ends.target_end import TargetEnd, open_request
-from envsync.push.request.places import Place
+from envsync.push.fan_out.fan_out import FanOut
+from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.push.steps.report import PushReport
 from envsync.push.switches import in_doubt
@@ -103,7 +104,7 @@ class SocketSession:
         self._end.close()
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeLink:
     """A link whose one session `serve` answers, in a thread of its own."""
 
@@ -294,6 +295,11 @@ class Scene:
         with contextlib.closing(link), opened(seen, prefix) as end:
             target = TargetEnd(end, open_request(settings, str(prefix)))
             return one_push(settings, source, target, _no_way_back)
+
+    def push_to(self, destinations: Sequence[Destination]) -> list[PushReport]:
+        """Push `myenv` to several servers."""
+        here = Place("server1", str(self.source_prefix))
+        return FanOut(self._settings(), here, destinations).run()
 
     def push_ahead(
         self, serve: Callable[[socket.socket], None], prefix: Path, may_hash: threading.Event

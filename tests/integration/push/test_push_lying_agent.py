@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, HEARTBEAT, PAYLOAD
 from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
-from envsync.push.ends import agent_start
+from envsync.push.ends import agent_start, end
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.target_end import TargetEnd
+from envsync.push.request.places import Destination
 from envsync.push.steps.report import PUSHED, PushReport
 from envsync.ssh.session import Link
 from envsync.tree import manifest as manifests
@@ -312,6 +313,33 @@ def test_login_files_that_hang_in_silence_are_no_outage(
     link.close()
     assert caught.value.server == "server2"
     assert ("did not start within" in str(caught.value)) is grants_another
+
+
+def test_agent_that_never_answers_is_given_up_and_others_are_pushed_to(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is connected: its heart beats."""
+    monkeypatch.setattr(end, "AGENT_SILENCE_SECONDS", 0.3)
+    beats: list[bytes] = []
+
+    def serve(far: socket.socket) -> None:
+        frames = begin(far)
+        while True:
+            beats.append(frames().kind)
+            far.sendall(frame(HEARTBEAT))
+
+    link, mute, other = FakeLink(serve), scene.target(), scene.target()
+    destinations = [
+        Destination("server2", str(mute), lambda: cast("Link", link)),
+        Destination("server3", str(other), None),
+    ]
+    silent, pushed = scene.push_to(destinations)
+    assert isinstance(silent.error, AgentFailed)
+    assert silent.error.message.startswith("it is connected, but sent nothing for ")
+    assert (silent.error.exit_code, silent.error.server) == (7, "server2")
+    assert beats
+    assert (pushed.server, pushed.outcome) == ("server3", PUSHED)
+    assert (other / "envs/myenv/bin/tool").exists()
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5, 6, 12])
