@@ -36,7 +36,7 @@ VERSIONS = [environment({b"bin/tool": file(b"version %d" % number)}) for number 
 def failing(
     module: Any, name: str, path: bytes, number: int = 1, error: int = errno.ESTALE
 ) -> Iterator[None]:
-    """Let the nth call of a function with this path fail within the block."""
+    """Let the nth call of a function with this path fail within the block; there has to be one."""
     call, count = getattr(module, name), 0
 
     def counted(of: Any = ".", *arguments: Any, **named: Any) -> Any:
@@ -50,6 +50,7 @@ def failing(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, name, counted)
         yield
+    assert count >= number
 
 
 def record_file(server: Server, number: int) -> bytes:
@@ -88,17 +89,14 @@ def test_changed_version_stays_though_a_look_for_its_tree_fails(call: str, serve
 
 
 @pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO])
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_version_stays_though_a_reading_of_its_record_fails(
-    number: int, error: int, server: Server
-) -> None:
+def test_version_stays_though_the_reading_of_its_record_fails(error: int, server: Server) -> None:
     for version in VERSIONS[:3]:
         server.push(version, keep=9)
     target = server.target()
     live = target.layout.inode()
     assert live is not None
     with (
-        failing(state_files, "read_json", record_file(server, 2), number, error),
+        failing(state_files, "read_json", record_file(server, 2), error=error),
         contextlib.suppress(OSError),
     ):
         remove_orphaned_trees(target.environment, [live])
@@ -106,18 +104,15 @@ def test_version_stays_though_a_reading_of_its_record_fails(
     require_sound(server)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
-def test_gc_keeps_a_version_though_a_reading_of_its_record_fails(
-    number: int, server: Server
-) -> None:
+def test_gc_keeps_a_version_though_the_reading_of_its_record_fails(server: Server) -> None:
     for version in VERSIONS[:3]:
         server.push(version, keep=9)
-    with failing(state_files, "read_json", record_file(server, 2), number, errno.EIO):
+    with failing(state_files, "read_json", record_file(server, 2), error=errno.EIO):
         sweep(server.target(), Rules(9, False, False, time.time()))
     assert sorted(trees(server)) == [1, 2]
 
 
-@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("number", range(1, 6))
 def test_version_that_is_built_upon_is_no_longer_on_record_though_a_reading_fails(
     number: int, server: Server
 ) -> None:
@@ -128,10 +123,12 @@ def test_version_that_is_built_upon_is_no_longer_on_record_though_a_reading_fail
         assert os.path.exists(path) == (len(server.earlier()) == 2)
 
 
-@pytest.mark.parametrize("call", ["stat", "lstat", "readlink"])
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [("stat", 1), ("lstat", 1), *(("readlink", number) for number in range(1, 6))],
+)
 def test_gc_never_takes_the_live_version_for_an_earlier_one(
-    number: int, call: str, server: Server, monkeypatch: pytest.MonkeyPatch
+    call: str, number: int, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_exchange(monkeypatch)
     for version in VERSIONS[:3]:
@@ -141,6 +138,7 @@ def test_gc_never_takes_the_live_version_for_an_earlier_one(
         sweep(server.target(), Rules(1, False, False, time.time()))
     assert server.tree()[b"bin/tool"] == VERSIONS[0][b"bin/tool"]
     assert [r.number for r in records(server).earlier()] in ([3], [2, 3])
+    assert [r.number for r in records(server).all()] in ([1, 3], [1, 2, 3])
 
 
 @pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO])
@@ -158,7 +156,9 @@ def test_gc_of_damaged_records_stays_away_from_one_that_a_network_does_not_retur
     assert sorted(trees(server)) == [1, 2]
 
 
-def test_rollback_that_was_given_up_keeps_a_record_that_cannot_be_read(server: Server) -> None:
+def test_rollback_that_was_given_up_keeps_a_record_though_a_look_at_it_fails(
+    server: Server,
+) -> None:
     for version in VERSIONS[:2]:
         server.push(version, keep=9)
     with contextlib.ExitStack() as stack:
@@ -166,12 +166,13 @@ def test_rollback_that_was_given_up_keeps_a_record_that_cannot_be_read(server: S
         def change(step: str) -> None:
             if step == "sync":
                 disk.shift_content(server.live + b"/bin/tool")
-                path = record_file(server, 1)
-                stack.enter_context(failing(state_files, "read_json", path))
+                stack.enter_context(failing(os, "lstat", record_file(server, 1)))
 
         with pytest.raises(TargetDrifted):
             server.rollback(1, on_step=change)
     assert list(trees(server)) == [1]
+    [earlier] = records(server).earlier()
+    assert records(server).manifest(earlier) is not None
 
 
 @pytest.mark.parametrize("call", ["lstat", "listdir"])
