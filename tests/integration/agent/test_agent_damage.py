@@ -55,6 +55,11 @@ def _other_inode(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"inode": ', b'"inode": 1'))
 
 
+def _other_types(path: Path) -> None:
+    """Undamaged by its digest, and wrong."""
+    state_files.write_checked(os.fsencode(path), {"new": {}, "kept": None})
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "truncated": _truncate,
@@ -62,6 +67,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "garbage": lambda path: path.write_bytes(bytes(range(256)) * 8),
     "of another version": lambda path: path.write_text('{"format": 99, "records": []}'),
+    "of other types": lambda path: path.write_text('{"inode": "x", "number": "one", "new": 1}'),
     "nested too deep": lambda path: path.write_bytes(b"[" * 100_000),
     "gone": lambda path: path.unlink(),
 }
@@ -236,7 +242,9 @@ def test_a_record_of_another_number(number: float, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [*DAMAGE.values(), _other_inode], ids=[*DAMAGE.keys(), "another inode"]
+    "damage",
+    [*DAMAGE.values(), _other_inode, _other_types],
+    ids=[*DAMAGE.keys(), "another inode", "of other types, undamaged"],
 )
 def test_an_intent_after_the_switch(damage: Callable[[Path], object], server: Server) -> None:
     """What stood there before had no record yet: it gets one, and stays."""
@@ -269,6 +277,14 @@ def test_the_note_of_the_staging(damage: Callable[[Path], object], server: Serve
     assert server.manifest() == manifest_of(TWO)
     assert len(list((server.state / "trees").iterdir())) == 1
     require_sound(server)
+
+
+@damaged
+def test_the_name_in_the_lock(damage: Callable[[Path], object], server: Server) -> None:
+    server.push(ONE)
+    damage(server.state / "lock")
+    server.push(TWO)
+    assert server.manifest() == manifest_of(TWO)
 
 
 @damaged
@@ -355,9 +371,8 @@ def test_records_that_cannot_be_listed_are_not_no_records(
     require_sound(server)
 
 
-@pytest.mark.parametrize("name", ["intent.json", "held.json", "staging.json"])
 def test_file_that_cannot_be_read_does_not_count_as_missing(
-    name: str, server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.push(ONE)
 
@@ -366,7 +381,7 @@ def test_file_that_cannot_be_read_does_not_count_as_missing(
 
     monkeypatch.setattr(state_files, "open", fail, raising=False)
     with pytest.raises(OSError, match="Input/output"):
-        state_files.read_json(os.fsencode(server.state / name))
+        state_files.read_json(os.fsencode(server.state / "intent.json"))
 
 
 @pytest.mark.parametrize(

@@ -260,13 +260,3 @@ def test_killed_in_the_transfer(server: Server) -> None:
     with server.staged(TWO) as push:
         assert push.staging.origin == "resumed"
         assert push.complete().revision == revision(TWO), "with nothing transferred"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"new": 1}', '{"new": {}, "kept": null}', "\0" * 4096]
-)
-def test_a_damaged_intent_stands_in_nobodys_way(text: str, server: Server) -> None:
-    server.push(ONE)
-    (server.state / "intent.json").write_text(text)
-    server.push(TWO)
-    assert server.revision() == revision(TWO)

@@ -42,13 +42,15 @@ names = st.sampled_from(NAMES)
 class Environment:
     """What is to be expected of one: each of `standing` may stand there, None for nothing.
 
-    `changed` are the trees, by inode, that somebody wrote to and nobody looked at since.
+    `changed` are the trees, by inode, that somebody wrote to and nobody looked at since; `by_hand`
+    the revisions that only that made.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.standing: list[Manifest | None] = [None]
         self.changed: set[int] = set()
+        self.by_hand: set[str] = set()
 
     def plain(self) -> list[Record]:
         """The versions that may go when others have come, the one that stands there too."""
@@ -143,6 +145,7 @@ class Sequences(RuleBasedStateMachine):
         one = self.all[name]
         if not os.path.isdir(one.server.live):
             return
+        one.by_hand.discard(one.server.revision())
         history = one.server.live + b"/conda-meta/history"
         with open(history, "rb") as file:
             content = file.read()
@@ -152,6 +155,14 @@ class Sequences(RuleBasedStateMachine):
             file.write(b"==> changed by hand <==\n" if is_in_place else content + b"+ and more\n")
         one.changed.add(os.stat(one.server.live).st_ino)
         one.standing = [one.read()]
+        one.by_hand.add(one.server.revision())
+
+    @rule(name=names, keep=st.integers(0, 1), is_in_place=st.booleans())
+    def push_over_a_change(self, name: str, keep: int, is_in_place: bool) -> None:
+        """What the rules above make together, but not often."""
+        self.push(name, 1, is_hashed_meanwhile=False)
+        self.drift(name, is_in_place)
+        self.push(name, keep, is_hashed_meanwhile=False)
 
     @rule(name=names)
     def rollback(self, name: str) -> None:
@@ -167,7 +178,10 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(name=names, keep=st.integers(0, 1), drifted=st.booleans())
     def gc(self, name: str, keep: int, drifted: bool) -> None:
-        sweep(self.all[name].server.target(), Rules(keep, drifted, False, time.time()))
+        one = self.all[name]
+        sweep(one.server.target(), Rules(keep, drifted, False, time.time()))
+        if drifted:
+            one.by_hand &= {one.server.revision()}
 
     @rule(years=st.integers(-2, 2))
     def the_clock_jumps(self, years: int) -> None:
@@ -207,6 +221,14 @@ class Sequences(RuleBasedStateMachine):
                 manifest = known.manifest(record)
                 assert manifest is not None
                 assert revision_of(manifest) == record.revision
+
+    @invariant()
+    def no_change_by_hand_is_lost(self) -> None:
+        for one in self.all.values():
+            if (one.server.state / "intent.json").exists():
+                continue  # who takes the lock next records what was switched out
+            on_record = {record.revision for record in one.server.target().records.earlier()}
+            assert one.by_hand <= {*on_record, one.server.revision()}
 
     @invariant()
     def no_two_trees_share_an_inode(self) -> None:

@@ -92,8 +92,16 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(tmp_path)
 
 
-@pytest.mark.parametrize("answer", ["lost", "given"])
-@pytest.mark.parametrize("who", ["target", "source", "both"])
+@pytest.mark.parametrize(
+    ("who", "answer"),
+    [
+        ("target", "lost"),
+        ("target", "given"),
+        ("source", "given"),
+        ("both", "lost"),
+        ("both", "given"),
+    ],
+)
 def test_push_succeeds_whatever_link_is_lost_with_the_switch(
     who: str, answer: str, scene: Scene
 ) -> None:
