@@ -15,7 +15,7 @@ from envsync.texts.redaction import escaped
 TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
 _WIDTH_MIN = 40
 _RESTART = (
-    "restart it: sudo systemctl restart envsync@USER, or systemctl --user restart envsync, "
+    "restart it: sudo systemctl restart envsync@USER, or systemctl --user restart envsync@HOST, "
     "or stop and start it in its terminal"
 )
 
