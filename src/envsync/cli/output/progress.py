@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from rich.console import Console, ConsoleOptions
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
@@ -24,6 +25,8 @@ _SOURCE_IS_DONE = ("preflight", "plan", "stage", "transfer", "verify", "publish"
 _CTRL_C_ROOM = len("^C" * 3)
 _SPINNER_WIDTH = 1
 _STEP_WIDTH = len("preflight")
+
+_REFRESH_SECONDS = 0.1
 
 _RATE_SECONDS = 30.0
 """The rate of the last half minute is used to predict the remaining time."""
@@ -63,7 +66,20 @@ class LiveConsole(Console):
 
     Behind a line as wide as the screen, the `^C` would start another line, and the clean-up at the
     end would remove one line too few.
+
+    Whoever draws on it holds its `drawing` lock. Rich computes the way up over what was drawn
+    before it writes, and its own locks do not cover both: two threads that print at once would
+    leave lines behind, or overwrite others.
     """
+
+    def __init__(self, file: TextIO, *, no_color: bool) -> None:
+        super().__init__(file=file, no_color=no_color, highlight=False, emoji=False)
+        self.drawing = threading.RLock()
+
+    def print_above(self, line: str) -> None:
+        """Print a line above what moves; may be called from any thread."""
+        with self.drawing:
+            self.print(line, markup=False, soft_wrap=True)
 
     @property
     def options(self) -> ConsoleOptions:
@@ -86,6 +102,7 @@ class LiveProgress:
             _Bar(bar_width=24),
             _Figures(lambda: console.options.max_width - besides),
             console=console,
+            auto_refresh=False,  # rich's thread would draw without the lock
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
@@ -93,13 +110,25 @@ class LiveProgress:
         self._tasks: dict[str, TaskID] = {}
         self._steps: dict[str, str] = {}
         self._rates: dict[str, Rate] = {}
-        self._lock = threading.Lock()
+        self._lock = console.drawing
+        self._stopped = threading.Event()
 
     def start(self) -> None:
-        self._progress.start()
+        self._stopped = threading.Event()
+        with self._lock:
+            self._progress.start()
+        threading.Thread(target=self._turn, args=(self._stopped,), daemon=True).start()
 
     def stop(self) -> None:
-        self._progress.stop()
+        self._stopped.set()
+        with self._lock:
+            self._progress.stop()
+
+    def _turn(self, stopped: threading.Event) -> None:
+        while not stopped.wait(_REFRESH_SECONDS):
+            with self._lock:
+                if not stopped.is_set():
+                    self._progress.refresh()
 
     def remove(self, server: str) -> None:
         with self._lock:

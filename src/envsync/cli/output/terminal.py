@@ -19,9 +19,8 @@ from envsync.hint_commands import with_config
 from envsync.texts.redaction import escaped, redacted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from envsync.cli.output.alike import CommonError
+    from envsync.cli.output.progress import LiveConsole
 
 DETAILS_SHOWN = 50
 LINE_CHARACTERS_MAX = 5000
@@ -65,7 +64,7 @@ class Terminal:
         self._has_colour = self._can_move and not environ.get("NO_COLOR")
         self._quiet = quiet
         self._config = config
-        self._console: Console | None = None
+        self._console: LiveConsole | None = None
 
     @property
     def is_interactive(self) -> bool:
@@ -88,7 +87,7 @@ class Terminal:
     def _print(self, shown: str) -> None:
         if not self._quiet:
             if self._console is not None:
-                self._console.print(shown, markup=False, soft_wrap=True)
+                self._console.print_above(shown)
                 return
             self._stdout.write(shown + "\n")
             self._stdout.flush()
@@ -191,15 +190,12 @@ class Terminal:
             self._stdout.write("".join(f"{line}\n" for line in lines))
             self._stdout.flush()  # so that in a common file, later lines of stderr come after it
 
-    def live_console(self) -> Console:
+    def live_console(self) -> LiveConsole:
         """Return a console for progress lines on stdout; from now on, other lines go above them."""
         from envsync.cli.output.progress import LiveConsole
 
-        console = LiveConsole(
-            file=self._stdout, no_color=not self._has_colour, highlight=False, emoji=False
-        )
-        self._console = console
-        return console
+        self._console = LiveConsole(self._stdout, no_color=not self._has_colour)
+        return self._console
 
     def _folded(self, text: str, stream: TextIO) -> str:
         """Return text wrapped between words for a terminal, its continuation lines indented."""
