@@ -23,8 +23,10 @@ _HOP = re.compile(
     r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:@\[\]]+))(?::(?P<port>\d{1,5}))?"
 )
 _NOT_A_HOST = re.compile(r"\d+|true|false|yes|no|on|off|null|none", re.IGNORECASE)
+_LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 _ENVIRONMENT_NAME_MAX_BYTES = 200
+_NEAREST_MAX = 3
 
 
 def server_name(text: str) -> str:
@@ -140,10 +142,25 @@ def local_glob(text: str) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'server2'?`, or "" if no known word is near."""
-    near = nearest(word, known)
-    return "" if near is None else f"; did you mean {near!r}?"
+    near = [repr(one) for one in nearest(word, known)]
+    either = " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
+    return f"; did you mean {either}?" if near else ""
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word nearest to `word`, or None if none is near."""
-    return next(iter(difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)), None)
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """Return the known word nearest to `word`, or a few that are equally near.
+
+    Numbers are compared without leading zeros first: `gpu1` is `gpu01`. The result is empty if no
+    word is near, or if too many are equally near: one of them would be any one.
+    """
+    words, unpadded = sorted(set(known)), _unpadded(word)
+    equal = [one for one in words if _unpadded(one) == unpadded]
+    if not equal:
+        near = difflib.get_close_matches(word, words, n=_NEAREST_MAX + 1, cutoff=0.6)
+        ratios = [difflib.SequenceMatcher(None, one, word).ratio() for one in near]
+        equal = sorted(one for one, ratio in zip(near, ratios, strict=True) if ratio == ratios[0])
+    return equal if len(equal) <= _NEAREST_MAX else []
+
+
+def _unpadded(word: str) -> str:
+    return _LEADING_ZEROS.sub("", word)

@@ -194,7 +194,11 @@ def validate(value: object) -> InventoryFile | list[Problem]:
     except ValidationError as error:
         details = [dict(detail) for detail in error.errors(include_url=False)]
     unknown = [_path(detail) for detail in details if _is_unknown(detail)]
-    meant = {(*path[:-1], names.nearest(str(path[-1]), _known_keys(path))) for path in unknown}
+    meant = {
+        (*path[:-1], key)
+        for path in unknown
+        for key in names.nearest(str(path[-1]), _known_keys(path))
+    }
     return [
         _problem(detail)
         for detail in details

@@ -8,6 +8,7 @@ import pytest
 
 from envsync.errors import InventoryError
 from envsync.inventory import Environment, Inventory, Server
+from envsync.inventory.names import nearest, suggestion
 
 INVENTORY = Inventory(
     path=Path("envsync.yaml"),
@@ -48,7 +49,8 @@ def test_tokens_name_servers_in_order_and_once(tokens: list[str], names: list[st
         (["zzz"], "envsync.yaml has no server 'zzz'"),
         (["@gpus"], "envsync.yaml has no group '@gpus'; did you mean '@gpu'?"),
         (["@"], "envsync.yaml has no group '@'"),
-        (["gpu[07-09]"], "envsync.yaml has no server 'gpu09'; did you mean 'gpu08'?"),
+        (["gpu[07-09]"], "envsync.yaml has no server 'gpu09'"),
+        (["gpu[4-6]"], "envsync.yaml has no server 'gpu4'; did you mean 'gpu04'?"),
         (
             ["gpu02.lab.example"],
             "envsync.yaml has no server 'gpu02.lab.example'; it is the host of 'server2'",
@@ -77,6 +79,32 @@ def test_group_or_range_is_refused_where_one_server_is_meant(
     with pytest.raises(InventoryError) as caught:
         inventory.server(token)
     assert caught.value.message == f"expected one server, got the {kind} {token!r}"
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("gpu1", ["gpu01"]),
+        ("gpu2", ["gpu02"]),
+        ("gpu024", ["gpu24"]),
+        ("gpo11", ["gpu11"]),
+        ("gpu0", []),
+        ("gpu25", []),
+        ("gpu124", ["gpu12", "gpu14", "gpu24"]),
+        ("node4", ["node004", "node04"]),
+    ],
+)
+def test_the_nearest_names_are_no_random_ones(word: str, near: list[str]) -> None:
+    """A server that is suggested at random is a server that is pushed to by mistake."""
+    known = [f"gpu{number:02}" for number in range(1, 25)] + ["node04", "node004", "node40"]
+    assert nearest(word, known) == near
+
+
+def test_names_that_are_equally_near_are_all_suggested() -> None:
+    assert suggestion("cpu3", ["cpu1", "cpu2"]) == "; did you mean 'cpu1' or 'cpu2'?"
+    assert suggestion("cpu4", ["cpu1", "cpu2", "cpu3"]) == (
+        "; did you mean 'cpu1', 'cpu2' or 'cpu3'?"
+    )
 
 
 def test_all_unknown_names_are_told() -> None:
