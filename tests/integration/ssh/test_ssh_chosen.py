@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.integration.ssh.logins import relay_in
 from tests.integration.ssh.masters import UsersMaster
 from tests.integration.ssh.session_contract import LIMIT_SECONDS, read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd, free_port
+from tests.support.processes import wait_until
 
 Open = Callable[..., Link]
 
@@ -283,14 +285,21 @@ def test_a_jump_host_behind_such_a_command(
 
 
 def test_connect_timeout_is_heeded(sshd: LoopbackSshd) -> None:
-    """`ConnectTimeout` says that it does: longer than we would wait."""
-    script = f"sleep 2; exec python3 {relay_in(sshd.home)} %h %p"
-    configure(sshd, f"ProxyCommand sh -c '{script}'")
+    """`ConnectTimeout` says that it does: longer than we would wait, as for another meanwhile."""
+    begun, go = sshd.home / "begun", sshd.home / "go"
+    waits = f"touch {begun}-%h; until [ -e {go} ]; do sleep 0.05; done"
+    proxy = f"ProxyCommand sh -c '{waits}; exec python3 {relay_in(sshd.home)} %h %p'"
+    configure(sshd, "ConnectTimeout 60", proxy, "Host other", "HostName other", proxy)
     short = Timeouts(connect_seconds=0.5, banner_seconds=0.5)
-    with pytest.raises(EnvsyncError, match="no SSH banner"):
-        open_link(sshd.address, short, environ=sshd.environ)
-    configure(sshd, "ConnectTimeout 60")
-    link = open_link(sshd.address, short, environ=sshd.environ)
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(open_link, sshd.address, short, environ=sshd.environ)
+        try:
+            wait_until(Path(f"{begun}-127.0.0.1").exists, "it is waited for")
+            with pytest.raises(EnvsyncError, match="no SSH banner"):
+                open_link(Address("other", "other"), short, environ=sshd.environ)
+        finally:
+            go.touch()
+        link = opening.result(30)
     assert link.chosen.name == "fabric"
     assert works(link)
     link.close()
