@@ -44,6 +44,33 @@ def test_server_that_is_off_is_tried_by_one_environment(
     assert daemon.states() == [IN_STEP] * 4
     assert daemon.row("two", "b").revision == "r5"
     assert daemon.later(60) == []
+    daemon.scheduler.hint(["one"])
+    assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))], "it is one of them again"
+
+
+@pytest.mark.parametrize("event", ["look", "sync"])
+def test_a_person_does_not_wait_for_the_next_try_of_a_server_that_was_off(
+    daemon: SimulatedDaemon, event: str
+) -> None:
+    daemon.down = {"b"}
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.later(120)
+    while not daemon.later(1):
+        pass
+    row = daemon.row("one", "b")
+    assert row.next_try_seconds is not None
+    assert row.next_try_seconds > daemon.now + 20
+    daemon.down = set()
+    if event == "look":
+        daemon.scheduler.look_again(["one"], ["b"])
+    else:
+        daemon.scheduler.sync("one")
+        assert (daemon.row("one", "b").next_try_seconds, daemon.row("one", "b").attempts) == (
+            daemon.now,
+            0,
+        )
+    assert daemon.work() == [Task(("one",), ("b",) if event == "look" else ("a", "b"))]
 
 
 def test_many_servers_that_are_off_are_tried_together(daemon: SimulatedDaemon) -> None:
