@@ -48,6 +48,18 @@ def test_server_that_is_off_is_tried_by_one_environment(
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))], "it is one of them again"
 
 
+def test_a_server_that_refuses_a_version_answers_again(daemon: SimulatedDaemon) -> None:
+    daemon.down = {"b"}
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.later(120)
+    daemon.down, daemon.refused = set(), {"b": REFUSED}
+    daemon.later(40)
+    assert daemon.row("one", "b").state == HALTED
+    daemon.scheduler.hint(["two"])
+    assert daemon.later(SETTLE + 1) == [Task(("two",), ("a", "b"))]
+
+
 @pytest.mark.parametrize("event", ["look", "sync"])
 def test_a_person_does_not_wait_for_the_next_try_of_a_server_that_was_off(
     daemon: SimulatedDaemon, event: str
