@@ -224,14 +224,13 @@ class SyncState:
     def pushed_by_hand(self, environment: str, revisions: Mapping[str, str]) -> list[str]:
         """Note which revision of the source a person has pushed to these servers.
 
-        Return those of them that are the environment's, without any that is being pushed to.
+        Return those of them that are the environment's.
         """
         rows = [row for row in self.servers(environment) if row.server in revisions]
-        noted = [row for row in rows if row.state != PUSHING]
-        for row in noted:
+        for row in rows:
             after = transitions.after_success(row, revisions[row.server], self._now())
             self._store.put_server(after)
-        return [row.server for row in noted]
+        return [row.server for row in rows]
 
     def retry_now(self, environment: str) -> None:
         """Make all servers that are not in step due now, because a person asked for it."""

@@ -68,6 +68,16 @@ def test_a_pause_ends_what_is_under_way(daemon: SimulatedDaemon) -> None:
     assert daemon.states()[:2] == [IN_STEP] * 2
 
 
+def test_a_push_by_hand_counts_though_the_worker_that_a_pause_ends_is_still_there(
+    daemon: SimulatedDaemon,
+) -> None:
+    worker = _under_way(daemon)
+    daemon.scheduler.pause(["one"], paused=True)
+    daemon.scheduler.look_again(["one"], ["b"], {"b": "r2"})
+    daemon.end(worker)
+    assert [daemon.row("one", server).state for server in "ab"] == [LAGGING, IN_STEP]
+
+
 def test_a_pause_before_a_push_has_said_a_word(daemon: SimulatedDaemon) -> None:
     """It was to find out what the source is, whose last scan had failed; and still is."""
     daemon.scheduler.sources["one"].failed(BUSY)
@@ -217,6 +227,20 @@ def test_environment_that_was_not_in_the_inventory_for_a_while_is_known_when_it_
         assert again.store.state.followed["one"].is_unfinished
         assert again.store.state.followed["two"].paused
         assert again.states() == [LAGGING] * 4
+
+
+def test_a_server_that_is_off_is_forgotten_where_its_name_leads_elsewhere(
+    daemon: SimulatedDaemon,
+) -> None:
+    daemon.down = {"b"}
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.later(120)
+    while not daemon.later(1):
+        pass
+    daemon.down = set()
+    daemon.edit(places={"a": "a /p", "b": "other /p"})
+    assert daemon.work() == [Task(("one",), ("b",))], "at once, and not when it was to be tried"
 
 
 def test_a_server_whose_name_leads_elsewhere_is_pushed_to(daemon: SimulatedDaemon) -> None:
