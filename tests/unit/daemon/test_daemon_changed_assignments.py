@@ -284,7 +284,7 @@ def test_push_of_a_dropped_environment_does_not_count_once_it_is_back(
 
 
 @pytest.mark.parametrize("is_dropped", [True, False])
-@pytest.mark.parametrize("reports", ["a revision", "a failure", "nothing"])
+@pytest.mark.parametrize("reports", ["a revision", "a failure", "a refused source", "nothing"])
 def test_a_push_of_a_source_that_has_moved_says_nothing_of_the_one_at_the_new_path(
     reports: str, is_dropped: bool, daemon: SimulatedDaemon
 ) -> None:
@@ -298,8 +298,11 @@ def test_a_push_of_a_source_that_has_moved_says_nothing_of_the_one_at_the_new_pa
         worker.report_revision("r2")
     if reports == "a failure":
         worker.report_failure(BUSY)
+    if reports == "a refused source":
+        worker.report_push("b", BUSY)
     daemon.end(worker)
     assert daemon.row("one", "b").state == LAGGING
+    assert daemon.store.state.sources["one"].error is None
     assert not daemon.scheduler.sources["one"].state.may_be_pushed
     assert daemon.turn() == [Task(("one",))]
 

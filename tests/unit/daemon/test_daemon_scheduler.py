@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envsync.daemon.rows import IN_STEP
+from envsync.daemon.rows import IN_STEP, LAGGING
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import Observation
 from envsync.errors import NotFound
@@ -67,6 +67,8 @@ def test_an_environment_that_is_gone_and_comes_back(daemon: SimulatedDaemon) -> 
     error = daemon.store.state.sources["one"].error
     assert error is not None
     assert error.code == "not-found"
+    rows = [daemon.row("one", server) for server in "ab"]
+    assert [(row.state, row.error) for row in rows] == [(LAGGING, None)] * 2
     daemon.scheduler.hint(["one"])
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
     assert daemon.states() == [IN_STEP] * 4

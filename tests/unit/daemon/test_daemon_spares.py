@@ -14,7 +14,13 @@ from envsync.errors import (
     PreflightRefused,
     StorageFailed,
 )
-from tests.unit.daemon.simulation import RESCAN, SETTLE, FakeProcess, SimulatedDaemon
+from tests.unit.daemon.simulation import (
+    RESCAN,
+    SETTLE,
+    FakeInstallCheck,
+    FakeProcess,
+    SimulatedDaemon,
+)
 
 
 @pytest.fixture
@@ -47,6 +53,25 @@ def test_a_spare_is_made_when_there_is_nothing_else_to_do(daemon: SimulatedDaemo
     _change(daemon, wanting={"b"})
     daemon.later(SETTLE + 1)
     assert daemon.spares == [*both, Task(("one",), ("b",), makes_spare=True)]
+
+
+@pytest.mark.parametrize(
+    ("event", "servers"), [("server", ("b",)), ("path", ("a", "b")), ("dropped", ("a", "b"))]
+)
+def test_a_spare_is_made_anew_where_a_name_leads_elsewhere(
+    daemon: SimulatedDaemon, event: str, servers: tuple[str, ...]
+) -> None:
+    before = len(daemon.spares)
+    if event == "server":
+        daemon.edit(places={"a": "a /p", "b": "other /p"})
+    elif event == "path":
+        daemon.checks["/q/one"] = FakeInstallCheck("one")
+        daemon.edit(path="/q/one")
+    else:
+        daemon.scheduler.adopt(daemon.assignments(two=("a", "b")))
+        daemon.scheduler.adopt(daemon.assignments())
+    daemon.later(60)
+    assert daemon.spares[before:] == [Task(("one",), servers, makes_spare=True)]
 
 
 def test_a_spare_is_not_made_for_a_server_that_is_behind(daemon: SimulatedDaemon) -> None:
@@ -101,6 +126,16 @@ def test_a_spare_s_maker_that_does_not_end_is_killed(
     daemon.now += 60
     daemon.turn()
     assert len([line for line in daemon.lines if "it did not end when told to" in line]) == 1
+
+
+def test_a_server_on_which_a_spare_is_made_is_looked_at_when_it_is_there(
+    daemon: SimulatedDaemon, making: FakeProcess
+) -> None:
+    """Who makes it has the lock there."""
+    daemon.scheduler.look_again(["one"], ["b"])
+    assert daemon.turn() == []
+    daemon.finish(making)
+    assert daemon.turn() == [Task(("one",), ("b",))]
 
 
 def test_a_spare_holds_back_no_other_server(daemon: SimulatedDaemon) -> None:

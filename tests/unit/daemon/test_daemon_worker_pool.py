@@ -111,7 +111,9 @@ def test_a_report_that_is_none_is_passed_over(daemon: SimulatedDaemon) -> None:
     worker = daemon.at_work()[-1]
     worker.report_push("a", revision="r1")
     worker.report_document({"environment": "one", "report": {"server": "b", "error": None}})
+    worker.report(SourceScanned("two", "of another environment than its own"))
     daemon.end(worker)
+    assert daemon.store.state.sources["two"].revision == "r1"
     assert [daemon.row("one", s).state for s in "ab"] == [IN_STEP, RETRYING]
     daemon.later(60)
     assert daemon.states() == [IN_STEP] * 4
