@@ -107,6 +107,7 @@ class FakeInstallCheck:
         """How often an installer was looked for at a hint."""
         self.runs: tuple[InstallerRun, ...] = ()
         self.accepted_seconds = 0.0
+        self.local: Sequence[str] = ()
         self.look_seconds = math.inf
 
     def made(self, earlier: SourceRow | None) -> FakeInstallCheck:
@@ -115,7 +116,7 @@ class FakeInstallCheck:
         return self
 
     def set_local(self, patterns: Sequence[str]) -> None:
-        pass
+        self.local = patterns
 
     def note_installer(self) -> None:
         self.notes += 1

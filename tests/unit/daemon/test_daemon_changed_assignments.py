@@ -332,6 +332,7 @@ def test_local_paths_edited_during_a_scan_are_scanned_again(daemon: SimulatedDae
 def test_other_local_paths_are_another_version(daemon: SimulatedDaemon) -> None:
     daemon.world["one"] = "without logs"
     daemon.edit(local=("logs/**",))
+    assert check_of(daemon, "one").local == ("logs/**",)
     assert daemon.later(SETTLE + 1) == [Task(("one",)), Task(("one",), ("a", "b"))]
     daemon.edit(local=("logs/**",))
     assert daemon.later(60) == []

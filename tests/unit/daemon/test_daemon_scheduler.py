@@ -90,6 +90,26 @@ def test_change_during_a_push_is_pushed_after_it(daemon: SimulatedDaemon) -> Non
     assert [daemon.row("one", s).revision for s in "ab"] == ["r2", "r2"]
 
 
+def test_a_slow_push_of_an_older_version_says_nothing_of_servers_that_have_the_newer(
+    daemon: SimulatedDaemon,
+) -> None:
+    daemon.scheduler.hint(["one"])
+    daemon.now += SETTLE
+    daemon.turn()
+    slow = daemon.at_work()[-1]
+    slow.report_push("b", revision="r1")
+    daemon.scheduler.read_worker(slow.fd)
+    daemon.world["one"] = "r2"
+    daemon.scheduler.hint(["one"])
+    daemon.now += SETTLE
+    assert daemon.turn() == [Task(("one",), ("b",))]
+    daemon.finish(daemon.at_work()[-1])
+    slow.report_revision("r1")
+    daemon.scheduler.read_worker(slow.fd)
+    row = daemon.row("one", "b")
+    assert (row.state, row.revision) == (IN_STEP, "r2")
+
+
 def test_a_restart_pushes_only_what_changed_meanwhile(
     start_daemon: StartDaemon, daemon: SimulatedDaemon
 ) -> None:

@@ -111,6 +111,13 @@ def test_a_spare_of_what_is_not_to_be_pushed_any_more_is_given_up(
     assert making.is_told_to_end is (servers != ("a", "b"))
 
 
+def test_a_spare_at_a_servers_old_place_is_given_up(
+    daemon: SimulatedDaemon, making: FakeProcess
+) -> None:
+    daemon.edit(places={"a": "a /p", "b": "other /p"})
+    assert making.is_told_to_end
+
+
 def test_a_spare_s_maker_that_does_not_end_is_killed(
     daemon: SimulatedDaemon, making: FakeProcess
 ) -> None:

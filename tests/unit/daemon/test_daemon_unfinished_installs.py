@@ -99,6 +99,17 @@ def test_a_malformed_claim_counts_for_nothing(daemon: SimulatedDaemon, pushed: o
     assert daemon.later(60) == []
 
 
+def test_what_has_long_been_unfinished_in_an_environment_seen_for_the_first_time_is_accepted(
+    daemon: SimulatedDaemon,
+) -> None:
+    found, sign = check_of(daemon, "three"), "an installer left ~umpy"
+    found.old, found.seen = (sign,), Observation(unfinished=(sign,))
+    daemon.world["three"] = "r1"
+    daemon.scheduler.adopt(daemon.assignments(three=("a",)))
+    assert daemon.later(SETTLE + 1) == [Task(("three",)), Task(("three",), ("a",))]
+    assert daemon.store.state.sources["three"].tolerated == (sign,)
+
+
 def test_a_rescan_does_not_push_what_is_broken(daemon: SimulatedDaemon) -> None:
     check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
     daemon.world["one"] = "r2"

@@ -9,7 +9,7 @@ from envsync.daemon.triggers import Observation
 from envsync.daemon.worker_limits import END_MAX_SECONDS, SILENCE_MAX_SECONDS
 from envsync.daemon.worker_messages import SourceScanned
 from envsync.daemon.worker_pool import START_AGAIN_SECONDS
-from tests.unit.daemon.simulation import RESCAN, SETTLE, SimulatedDaemon, check_of
+from tests.unit.daemon.simulation import BUSY, RESCAN, SETTLE, SimulatedDaemon, check_of
 
 
 def test_a_worker_is_ready_when_the_source_has_settled(daemon: SimulatedDaemon) -> None:
@@ -38,7 +38,9 @@ def test_a_worker_is_ready_when_the_source_has_settled(daemon: SimulatedDaemon) 
 def test_a_ready_worker_that_died_or_has_other_servers_is_replaced(daemon: SimulatedDaemon) -> None:
     daemon.scheduler.hint(["one"])
     daemon.later(SETTLE - 0.1)
+    daemon.workers[-1].report_failure(BUSY)
     daemon.end(daemon.workers[-1])
+    assert daemon.store.state.sources["one"].error is None, "nobody had asked it yet"
     assert daemon.later(1) == [Task(("one",), ("a", "b"))]
     daemon.scheduler.hint(["one"])
     daemon.later(SETTLE - 0.1)
