@@ -54,6 +54,23 @@ def test_a_source_is_pushed_at_rest_and_scanned_or_changed(
 
 
 @pytest.mark.parametrize(
+    ("state", "is_coming"),
+    [
+        (CHANGED, True),
+        (KNOWN, False),
+        (checked(CHANGED, SIGN), False),
+        (checked(CHANGED, busy="pip (process 7)"), False),
+        (with_row(CHANGED, paused=True), False),
+        (with_row(CHANGED, revision=""), False),
+    ],
+)
+def test_a_push_is_made_ready_only_while_a_known_source_settles(
+    state: TrackedState, is_coming: bool
+) -> None:
+    assert state.is_coming_to_rest is is_coming
+
+
+@pytest.mark.parametrize(
     ("row", "is_in_doubt"),
     [
         (replace(KNOWN.row, installers=(InstallerRun("pip", 7, 1, 1.0, 2.0),)), True),
@@ -93,6 +110,21 @@ def test_a_scan_clears_the_error_of_an_earlier_one() -> None:
     assert state.row.error is not None
     state = source_state.scanned(state, "r1", 2, WALL)
     assert (state.row.error, state.refusals) == (None, 0)
+
+
+def test_a_source_that_changes_again_does_not_settle_longer_for_a_failure() -> None:
+    state = source_state.failed(CHANGED, SourceRefused("busy"), NOW + 1, SETTLE)
+    assert state.row.error is not None
+    assert (state.activity, state.refusals) == (CHANGED.activity, 0)
+
+
+def test_a_person_who_asks_for_a_push_ends_the_growing_pauses() -> None:
+    state = KNOWN
+    for _ in range(6):
+        state = checked(source_state.failed(state, SourceRefused("busy"), NOW, SETTLE))
+    state = checked(source_state.demanded(state, (), NOW))
+    state = source_state.failed(state, SourceRefused("busy"), NOW, SETTLE)
+    assert state.activity.check_seconds == NOW + SETTLE
 
 
 def test_an_older_report_does_not_replace_the_revision() -> None:

@@ -67,6 +67,16 @@ def test_which_failure_makes_which_state(code: str, state: str) -> None:
     assert (transitions.due_seconds(row, OLD) <= NOW) is (state in (HELD, HALTED))
 
 
+@pytest.mark.parametrize("code", ["drift", "held"])
+def test_server_that_was_stopped_before_the_sources_version_was_known_waits_all_the_same(
+    code: str,
+) -> None:
+    error = error_from_json({"code": code, "message": "m"})
+    row = transitions.after_failure(ROW, error, "", NOW, RESCAN, 0.5)
+    assert row.next_try_seconds == NOW + RESCAN
+    assert transitions.due_seconds(row, NEW) == NOW + RESCAN
+
+
 def test_server_that_is_halted_again_after_a_look_has_been_so_since_the_first_time() -> None:
     halted = after("drift")
     lagging = transitions.to_lagging(halted, NOW + 100)

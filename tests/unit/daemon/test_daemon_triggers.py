@@ -63,6 +63,18 @@ def test_broken_install_is_checked_ever_more_rarely_until_a_change() -> None:
     assert pauses[-1] == UNFINISHED_POLL_MAX_SECONDS
     assert changed(activity, now, SETTLE).check_seconds == now + SETTLE
     assert checked(activity, QUIET, now, SETTLE) == NO_ACTIVITY
+    # Another installer begins, and leaves something half done as well.
+    again = checked(checked(activity, BUSY, now, SETTLE), QUIET, now + 1, SETTLE)
+    again = checked(again, BROKEN, again.check_seconds, SETTLE)
+    assert again.check_seconds - now == pytest.approx(1 + SETTLE + pauses[0], abs=1)
+
+
+def test_broken_install_is_checked_for_weeks() -> None:
+    """At a pause that is as long as it gets: more often than two can be raised to."""
+    activity = NO_ACTIVITY
+    for number in range(1100):
+        activity = checked(activity, BROKEN, number * UNFINISHED_POLL_MAX_SECONDS, SETTLE)
+    assert activity.check_seconds == 1100 * UNFINISHED_POLL_MAX_SECONDS
 
 
 def test_broken_install_that_changes_all_the_time_is_checked_in_the_end() -> None:
