@@ -19,7 +19,7 @@ from envsync.conda.busy import YOUNG_SECONDS
 from envsync.daemon import install_check, unclaimed_files
 from envsync.daemon.install_check import InstallCheck
 from envsync.daemon.install_records import HISTORY_SECONDS, changed_seconds
-from envsync.daemon.installer_runs import InstallerRun
+from envsync.daemon.installer_runs import SLACK_SECONDS, InstallerRun
 from envsync.daemon.rows import SourceRow
 from envsync.daemon.triggers import Observation
 from tests.support.processes import wait_until
@@ -98,7 +98,7 @@ def test_complete_install_shows_nothing(top: Path) -> None:
     ],
 )
 def test_remains_of_installers_are_named(top: Path, name: str) -> None:
-    (top / name).mkdir(parents=True)
+    write(top / name / "METADATA")
     assert unfinished(top) == [f"an installer left {name}"]
 
 
@@ -162,6 +162,33 @@ def test_package_that_came_unwatched_may_be_an_installers(top: Path) -> None:
         assert check.observe().unfinished == (HALF,)
     install(top, "half", ["half/__init__.py"])
     assert check.observe().unfinished == ()
+
+
+def test_package_that_came_unwatched_where_one_left_bytecode_may_be_an_installers(
+    top: Path,
+) -> None:
+    write(top / PACKAGES / "half/__pycache__/old.cpython-311.pyc")
+    later()
+    check = first_check(top)
+    later()
+    write(top / PACKAGES / "half/__init__.py")
+    assert next_check(top, check).observe().unfinished == (HALF,)
+
+
+def test_what_comes_just_as_a_check_begins_is_not_accepted_by_it(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filesystem's clock is behind, so that it seems to have come before."""
+    later()
+    check = first_check(top)
+    half = top / PACKAGES / "half/__init__.py"
+    write(half)
+    began_seconds = half.stat().st_ctime + SLACK_SECONDS / 2
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: began_seconds)
+        assert check.observe().unfinished == ()
+        check.accept()
+    assert next_check(top, check).observe().unfinished == (HALF,)
 
 
 def test_package_added_by_hand_between_two_checks_is_accepted(top: Path) -> None:
@@ -288,11 +315,15 @@ def test_remains_that_are_old_are_named_once_they_are(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top / PACKAGES / "~umpy").mkdir()
+    (install(top, "half", ["half.py"]) / "INSTALLER").unlink()
     check = first_check(top)
     assert check.old_leftovers() == ()
     later = time.time() + YOUNG_SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
-    assert check.old_leftovers() == (f"an installer left {PACKAGES}/~umpy",)
+    assert check.old_leftovers() == (
+        f"an installer left {PACKAGES}/~umpy",
+        "half-1.0 is installed in part: it has no INSTALLER",
+    )
 
 
 def later() -> None:
@@ -474,6 +505,7 @@ def test_file_of_any_kind_that_a_killed_pip_brought_is_unfinished(top: Path, pat
     "path",
     [
         f"{PACKAGES}/pure/__pycache__/pure.cpython-311.pyc",
+        f"{PACKAGES}/pure/__pycache__/of-a-tool.cache",
         f"{PACKAGES}/mine.egg-link",
         f"{PACKAGES}/easy-install.pth",
         f"{PACKAGES}/.lock",
@@ -482,6 +514,8 @@ def test_file_of_any_kind_that_a_killed_pip_brought_is_unfinished(top: Path, pat
         "bin/mine",
         "var/log/mine.log",
         ".lock",
+        "notes.txt",
+        ".cache/mine",
         "envs/mine/lib/mine.py",
     ],
 )
@@ -505,6 +539,21 @@ def test_file_that_a_program_writes_after_an_install_is_not_unfinished(top: Path
     later()
     write(top / PACKAGES / "mypkg/data/cache2/model.bin")
     assert check.observe().unfinished == ()
+
+
+def test_file_that_is_written_in_place_during_an_install_is_not_unfinished(top: Path) -> None:
+    """An installer makes new files; a job or a person changes some that are there."""
+    settings = top / PACKAGES / "mine/settings.ini"
+    write(settings)
+    check = first_check(top)
+    killed(top, check, "pip", str(settings.relative_to(top)))
+    assert check.observe().unfinished == ()
+
+
+def test_content_of_what_a_killed_pip_set_aside_is_not_named_beside_it(top: Path) -> None:
+    check = first_check(top)
+    killed(top, check, "pip", f"{PACKAGES}/~umpy/__init__.py")
+    assert check.observe().unfinished == (f"an installer left {PACKAGES}/~umpy",)
 
 
 def test_distribution_that_is_removed_may_leave_what_it_did_not_bring(top: Path) -> None:
@@ -753,11 +802,13 @@ def test_directory_that_is_linked_into_an_environment_is_not_looked_at(
 
 def test_code_below_a_package_that_has_modules_is_a_persons_or_a_programs(top: Path) -> None:
     install(top, "google", ["google/__init__.py", "google/a.py"])
+    install(top, "large", ["large/__init__.py"])
     write(top / PACKAGES / "by_hand/a.py")
+    write(top / PACKAGES / "large/__init__.py", "no namespace package is as large as this\n" * 99)
     later()
     check = first_check(top)
     later()
-    for package in ("google/made_as_it_ran", "by_hand/inner"):
+    for package in ("google/made_as_it_ran", "by_hand/inner", "large/inner"):
         write(top / PACKAGES / package / "b.py")
     assert check.observe().unfinished == ()
 
