@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FILE_BYTES = 24_000
+MOVED_FILES = 100
 
 
 def stamp(version: int) -> str:
@@ -49,7 +50,7 @@ class Stamped:
         (self.top / "conda-meta/history").write_text("==> 2026-01-01 00:00:00 <==\n")
         (self.top / "stamps").mkdir()
         (self.top / "moving-0").mkdir()
-        for number in range(100):
+        for number in range(MOVED_FILES):
             (self.top / f"moving-0/{number}").write_text(f"{number}\n")
         self.change()
 

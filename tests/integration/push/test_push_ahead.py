@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.push import readers
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment, state, trees
 from tests.integration.push.planted import HASHING_WAITS, Stop, plant
@@ -63,7 +64,9 @@ def test_whoever_is_killed_the_next_push_resumes(
         stop.go_on()
     wait_quiet(target)
     assert not environment(target).exists()
-    ahead.push(SERVER)
+    plan = ahead.push(SERVER).server["plan"]
+    assert plan["origin"] == "resumed"
+    assert 0 < plan["fetch_files"] < len(readers.NAMES)
     assert_same(tree(environment(controller)), tree(environment(target)))
     assert len(trees(target)) == 0
     assert not (state(target) / "intent.json").exists()

@@ -37,10 +37,13 @@ def wait_mid_transfer(host: LabHost, more_bytes: int = 500_000) -> None:
     )
 
 
-def assert_resumed(envsync: Envsync, source: Stamped, target: LabHost) -> None:
+def assert_resumed(envsync: Envsync, source: Stamped, target: LabHost, transport: str) -> None:
+    """The same command again sends only what had not arrived."""
     wait_quiet(target)
-    after = envsync.push(TARGET).server
+    after = envsync.push(TARGET, "--transport", transport).server
     assert after["outcome"] == "pushed"
+    assert after["plan"]["origin"] == "resumed"
+    assert 0 < after["wire_bytes"] < source.size_bytes - 300_000
     assert version_at(target) == source.version
     assert len(trees(target)) <= 1
 
@@ -72,7 +75,7 @@ def test_a_transfer_is_killed(source: Stamped, fresh_lab: Lab, transport: str, s
             "nothing of it is left here",
             timeout_seconds=20,
         )
-        assert_resumed(envsync, source, target)
+        assert_resumed(envsync, source, target, transport)
 
 
 @pytest.mark.parametrize("side", ["here", "there"])
@@ -94,7 +97,7 @@ def test_rsync_is_killed(source: Stamped, fresh_lab: Lab, side: str) -> None:
         assert ran.exit_code in (6, 17), ran.document
         assert version_at(target) == source.version - 1
         target.unlimit()
-        assert_resumed(envsync, source, target)
+        assert_resumed(envsync, source, target, "rsync")
 
 
 def test_ctrl_c_leaves_everything_resumable(source: Stamped, fresh_lab: Lab) -> None:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.integration.push import readers
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment, state, trees
 from tests.integration.push.planted import AFTER_THE_SWITCH, MOMENTS, Stop, plant
-from tests.integration.push.stamped import Reader, Stamped, version_at, wait_quiet
+from tests.integration.push.stamped import MOVED_FILES, Reader, Stamped, version_at, wait_quiet
 from tests.lab.lab import Lab, LabHost
 
 SERVER = "server2"
 STEPS = [moment for moment in MOMENTS if moment not in ("transfer.receive", "build.publish")]
+AFTER_STAGING = STEPS[STEPS.index("build.stage") + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,22 @@ def scene(lab: Lab) -> Iterator[Scene]:
         yield Scene(command, source, target)
 
 
-def assert_resumes(scene: Scene) -> None:
-    """The next push brings the newest version, and leaves nothing of the fault behind."""
+def assert_resumes(scene: Scene, moment: str = "") -> None:
+    """The next push brings the newest version, and leaves nothing of the fault behind.
+
+    It begins where one that was killed at this moment had come to.
+    """
     wait_quiet(scene.target)
     after = scene.command.push(SERVER).server
+    if after["outcome"] == "pushed" and moment in AFTER_STAGING:
+        plan = after["plan"]
+        assert plan["origin"] == "resumed"
+        if moment == "copying":
+            assert plan["copy_files"] < MOVED_FILES
+        elif moment == "receiving":
+            assert 0 < plan["fetch_files"] < len(readers.NAMES)
+        else:
+            assert plan["fetch_files"] == 0
     assert after["outcome"] in ("pushed", "in-step")
     assert version_at(scene.target) == scene.source.version
     assert not (state(scene.target) / "intent.json").exists()
@@ -66,7 +80,7 @@ def test_the_agent_is_killed(scene: Scene, moment: str) -> None:
         assert ran.exit_code == 6, ran.document
         assert ran.error["server"] == SERVER
         assert version_at(scene.target) == before
-    assert_resumes(scene)
+    assert_resumes(scene, moment)
 
 
 @pytest.mark.parametrize("moment", STEPS)
@@ -88,7 +102,7 @@ def test_the_command_is_killed(scene: Scene, moment: str) -> None:
     else:
         assert version_at(scene.target) == (new if decided else before)
         assert not (state(scene.target) / "intent.json").exists()
-    assert_resumes(scene)
+    assert_resumes(scene, moment)
 
 
 def test_version_published_after_its_command_died_is_the_sources_own(

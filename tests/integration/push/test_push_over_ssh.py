@@ -120,7 +120,10 @@ def assert_left_and_resumed(scene: Scene, before: int | None) -> None:
     wait_quiet(scene.target)
     wait_until(lambda: not scene.our_ssh(), "no ssh is left")
     assert version_at(scene.target) == before
-    assert scene.command.push(SERVER).server["outcome"] == "pushed"
+    after = scene.command.push(SERVER).server
+    assert after["outcome"] == "pushed"
+    assert after["plan"]["origin"] == "resumed"
+    assert 0 < after["plan"]["fetch_bytes"] < scene.source.size_bytes
     assert version_at(scene.target) == scene.source.version
     assert len(trees(scene.target)) <= 1
     assert not (state(scene.target) / "intent.json").exists()
