@@ -208,18 +208,19 @@ class LyingAgent:
             emit=lambda data: far.sendall(frame(DATA, self._spoil(data))),
             stream=lambda: self._block(frames),
         )
-        while True:
-            request, payload = self._request(frames)
-            operation = request["operation"]
-            self.asked.append(operation)
-            number = request["number"]
-            try:
-                truth = Answer(*service.answer(operation, request["request"], payload))
-            except EnvsyncError as error:
-                far.sendall(failed(number, error.to_json()))
-                continue
-            said = self._lie(operation, number, truth)
-            far.sendall(answer(number, truth.document, truth.payload) if said is None else said)
+        with contextlib.closing(service):  # as its process would end
+            while True:
+                request, payload = self._request(frames)
+                operation = request["operation"]
+                self.asked.append(operation)
+                number = request["number"]
+                try:
+                    truth = Answer(*service.answer(operation, request["request"], payload))
+                except EnvsyncError as error:
+                    far.sendall(failed(number, error.to_json()))
+                    continue
+                said = self._lie(operation, number, truth)
+                far.sendall(answer(number, truth.document, truth.payload) if said is None else said)
 
     @staticmethod
     def _request(frames: Callable[[], Frame]) -> tuple[Mapping[str, Any], bytes]:

@@ -183,6 +183,7 @@ def test_resumes_after_the_link_is_cut(ends: TwoEnds, transport: Transport) -> N
     sent = transport.send(again.job)
     again.target.complete()
     assert sent.failed == ()
+    assert sent.wire_bytes is not None
     assert sent.wire_bytes < 25 << 20
     assert again.staged_files() == ends.source_files()
 
