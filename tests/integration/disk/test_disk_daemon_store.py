@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from tests.disk.disk import Disk
 from tests.disk.fixtures import MakeDisk
 
 CUTS = int(os.environ.get("ENVSYNC_CUTS", "20"))
-SEED = int(os.environ.get("ENVSYNC_SEED", "1"))
+SEED = int(os.environ.get("ENVSYNC_SEED", time.time() // 86400))
+"""By default, of the day; a failure prints it."""
 _FILE = "state/daemon.sqlite"
 _WRITES = 12
 
@@ -83,7 +85,7 @@ def test_a_power_cut_leaves_what_was_known_last(make_disk: MakeDisk) -> None:
         file = Path(recorded.disk.mount()) / _FILE
         store = Store(file)
         names = sorted(path.name for path in file.parent.iterdir())
-        about = f"cut after {position}: {cached} ({seed}): {names}"
+        about = f"cut after {position}: {cached} ({seed}): {names}; ENVSYNC_SEED={SEED}"
         assert store.trouble == "", about
         assert not file.with_suffix(".damaged").exists(), about
         number = recorded.written(position)
