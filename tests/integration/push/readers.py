@@ -1,7 +1,8 @@
 """A reader on a target that never stops looking: is what stands there ever a mixture?
 
 Run on the host as a script, with the environment's path. Each round opens the directory
-once and reads every file through that descriptor. Prints one JSON line when its input ends.
+once and reads every file through that descriptor. The first precedes the word that it watches,
+and the last one follows the end of its input; then it prints one JSON line.
 """
 
 from __future__ import annotations
@@ -14,31 +15,33 @@ import time
 
 NAMES = [f"{number:03}" for number in range(200)]
 SLOW_SECONDS = 0.3
-"""A round that took longer may have outlived its version, and what comes after: on a busy
-machine the tree that it holds can be brought forward by the next push but one."""
+"""A mixture in a round that took longer counts only in the last one. Such a round may have
+outlived its version, and what comes after: on a busy machine the tree that it holds can be brought
+forward by the next push but one."""
 
 
 def watch(top: str) -> dict[str, object]:
     mixtures: list[object] = []
-    seen: list[str] = []
-    rounds = slow = 0
+    rounds = 0
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)
-    while not selector.select(timeout=0.02):
+    has_ended = False
+    while not has_ended:
+        has_ended = rounds > 0 and bool(selector.select(timeout=0.02))
         started = time.monotonic()
         try:
             stamps = look(top)
         except OSError as error:
             stamps = {str(error): 0}
-        if time.monotonic() - started > SLOW_SECONDS:
-            slow += 1
-            continue
-        rounds += 1
-        if len(stamps) != 1 or "Errno" in next(iter(stamps)):
+        is_slow = time.monotonic() - started > SLOW_SECONDS
+        is_mixture = len(stamps) != 1 or "Errno" in next(iter(stamps))
+        if is_mixture and (has_ended or not is_slow):
             mixtures.append(stamps)
-        elif [next(iter(stamps))] != seen[-1:]:
-            seen.extend(stamps)
-    return {"rounds": rounds, "slow": slow, "mixtures": mixtures[:5], "seen": seen}
+        rounds += 1
+        if rounds == 1:
+            sys.stdout.write("watching\n")
+            sys.stdout.flush()
+    return {"rounds": rounds, "mixtures": mixtures[:5]}
 
 
 def look(top: str) -> dict[str, int]:
@@ -59,6 +62,4 @@ def look(top: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("watching\n")
-    sys.stdout.flush()
     sys.stdout.write(json.dumps(watch(sys.argv[1])) + "\n")
