@@ -1,4 +1,4 @@
-"""Logs the results of pushes, with one line for each that changes something."""
+"""Logs the results of pushes: a line for each that changes something, and what is new in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _PRIORITY = {HALTED: ERROR, HELD: WARNING}
 
 
 def log_success(log: Log, before: ServerRow, after: ServerRow, report: PushOutcome) -> None:
-    """Log that a server has the source's version now, if it did not before."""
+    """Log that a server has the source's version now, if it did not before.
+
+    What the push warned of or relaxed is logged unless the one before told the same.
+    """
     about = {"environment": after.environment, "server": after.server}
     if report.outcome == PUSHED:
         text = f"published {short(after.revision)} ({report.seconds:.1f} s)"
@@ -20,6 +23,10 @@ def log_success(log: Log, before: ServerRow, after: ServerRow, report: PushOutco
     elif before.revision != after.revision or before.error is not None:
         text = f"in step at {short(after.revision)}"
         log.info(text, **about, revision=after.revision)
+    for text in [f"relaxed: {change}" for change in after.changes if change not in before.changes]:
+        log.notice(text, **about)
+    for text in [f"warning: {told}" for told in after.warnings if told not in before.warnings]:
+        log.warning(text, **about)
 
 
 def log_failure(log: Log, before: ServerRow, after: ServerRow) -> None:

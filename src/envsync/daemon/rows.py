@@ -69,7 +69,8 @@ class ServerRow:
     `revision` is the source's revision last seen on the server, `refused` the one for which it is
     held or halted. `since_seconds` is when the present state began, for a server that lags when
     the lag began. `stopped_seconds` is when it was held or halted first, without a success since;
-    0.0 if it was not. `place` is what the server's name led to (`Assignment.places`).
+    0.0 if it was not. `place` is what the server's name led to (`Assignment.places`). `warnings`
+    are those about `revision` there, and `changes` what could not be had in its rebuild.
     """
 
     environment: str
@@ -83,6 +84,8 @@ class ServerRow:
     error: ErrorFacts | None = None
     stopped_seconds: float = 0.0
     place: str = ""
+    warnings: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -131,4 +131,6 @@ def _server(row: ServerRow) -> dict[str, Any]:
         "next_try_seconds": row.next_try_seconds,
         "attempts": row.attempts,
         "error": to_json(row.error),
+        "warnings": list(row.warnings),
+        "changes": list(row.changes),
     }

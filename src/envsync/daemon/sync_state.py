@@ -156,7 +156,9 @@ class SyncState:
         now = self._now()
         if error is None:
             self._answered(report.server, now)
-            after = transitions.after_success(before, report.revision, now)
+            after = transitions.after_success(
+                before, report.revision, now, report.warnings, report.changes
+            )
             self._store.put_server(after)
             log_success(self._log, before, after, report)
         elif ended.source_error is not None:

@@ -90,8 +90,20 @@ def to_lagging(row: ServerRow, now: float) -> ServerRow:
     return replace(row, state=LAGGING, since_seconds=since, next_try_seconds=None)
 
 
-def after_success(row: ServerRow, revision: str, now: float) -> ServerRow:
-    """Return the row for a server that has `revision` of the source."""
+def after_success(
+    row: ServerRow,
+    revision: str,
+    now: float,
+    warnings: tuple[str, ...] = (),
+    changes: tuple[str, ...] = (),
+) -> ServerRow:
+    """Return the row for a server that has `revision` of the source, with what its push told.
+
+    A push that finds the revision there tells less than the one that brought it, and adds to it.
+    """
+    if revision == row.revision:
+        warnings = tuple(dict.fromkeys((*row.warnings, *warnings)))
+        changes = changes or row.changes
     return ServerRow(
         environment=row.environment,
         server=row.server,
@@ -99,6 +111,8 @@ def after_success(row: ServerRow, revision: str, now: float) -> ServerRow:
         revision=revision,
         since_seconds=now,
         place=row.place,
+        warnings=warnings,
+        changes=changes,
     )
 
 

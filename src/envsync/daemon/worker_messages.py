@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from envsync.agent.wire.checked_json import from_json
+from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed, EnvsyncError, NotFound, SourceRefused, error_from_json
 
 PUSHED = "pushed"
@@ -34,7 +34,8 @@ class PushOutcome(NamedTuple):
     """The result of a push to one server: the part of `push.steps.report.PushReport` needed here.
 
     `source_revision` is the revision to push, empty if it was not found out. `wants_spare` is
-    true if the server has no tree left on which to build the next push.
+    true if the server has no tree left on which to build the next push. `warnings` and `changes`
+    (of a rebuild) are the first of the report's.
     """
 
     server: str
@@ -43,6 +44,8 @@ class PushOutcome(NamedTuple):
     source_revision: str
     seconds: float
     wants_spare: bool
+    warnings: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 class PushEnded(NamedTuple):
@@ -82,7 +85,7 @@ def to_document(message: Message) -> dict[str, Any]:
         return {"environment": message.environment, "error": error}
     if isinstance(message, PushEnded):
         failure = message.error and message.error.to_json(by_hand=False)
-        report = {**message.report._asdict(), "error": failure}
+        report = {**to_json(message.report), "error": failure}
         return {"environment": message.environment, "report": report}
     return message._asdict()
 

@@ -118,6 +118,19 @@ def test_a_source_in_ruins_is_not_pushed(fresh_lab: Lab) -> None:
         assert published(target) == 1
 
 
+def test_credentials_that_are_pushed_are_named_once(fresh_lab: Lab) -> None:
+    source = Stamped.in_lab(fresh_lab, file_bytes=4_000)
+    (source.top / "pip.conf").write_text("[global]\nindex-url = https://bob:s3cretpw@lab/simple\n")
+    with started(fresh_lab) as daemon:
+        warning = "credentials are in pip.conf: "
+        daemon.wait_log(f"myenv -> {TARGET}: warning: {warning}")
+        wait_for(fresh_lab[TARGET], source.change(), daemon)
+        assert daemon.log().count("credentials") == 1
+        assert "s3cretpw" not in daemon.log()
+        [told] = daemon.command.ok("status").result["environments"][0]["servers"][0]["warnings"]
+        assert told.startswith(warning)
+
+
 def test_server_that_cannot_take_the_environment_is_halted(fresh_lab: Lab) -> None:
     source, target = Stamped.in_lab(fresh_lab, file_bytes=4_000), fresh_lab[TARGET]
     environment(target).write_text("of somebody else's")

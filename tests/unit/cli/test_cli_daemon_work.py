@@ -21,7 +21,7 @@ from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused, 
 from envsync.inventory import Environment, Inventory, Server
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Place
-from envsync.push.steps.report import FAILED, PushReport
+from envsync.push.steps.report import FAILED, PUSHED, PushReport
 from tests.support import disk
 from tests.support.pushes import NAME, environment
 from tests.support.trees import file
@@ -171,3 +171,18 @@ def test_a_spare_that_cannot_be_made_is_said(
     said = json.loads(capsys.readouterr().out)
     assert said["environment"] == NAME
     assert (said["error"]["code"], said["error"]["server"]) == ("host-key-refused", "server2")
+
+
+def test_a_report_has_the_first_of_many_warnings(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There may be one for each link that leads out, and the daemon keeps them on disk."""
+    most = daemon_work.NOTES_MAX
+    many = tuple(f"a link leads to https://bob:s3cretpw@lab/{number}" for number in range(most + 2))
+    report = PushReport("server2", NAME, PUSHED, "ab" * 32, warnings=many, changes=("a=1 -> a",))
+    daemon_work._SentReports(site, NAME).send(report, "")
+    *_, line = capsys.readouterr().out.splitlines()
+    sent = json.loads(line)["report"]
+    assert sent["changes"] == ["a=1 -> a"]
+    assert [sent["warnings"][most - 1][-2:], *sent["warnings"][most:]] == ["19", "and 2 more"]
+    assert "s3cretpw" not in line

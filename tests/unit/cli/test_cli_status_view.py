@@ -191,6 +191,32 @@ def test_verbose_shows_what_is_in_the_way() -> None:
     ]
 
 
+NOTED = [
+    ServerRow("myenv", server, IN_STEP, REVISION, warnings=("no driver",), changes=changes)
+    for server, changes in (("s", ("a=1 -> a",)), ("t", ()))
+]
+
+
+def test_verbose_shows_what_pushes_warned_of_and_relaxed() -> None:
+    assert not [line for line in status_view.lines(shown(*NOTED), 80) if "no driver" in line]
+    assert below_the_table(shown(*NOTED), 80, verbose=True) == [
+        "myenv on s: relaxed: a=1 -> a",
+        "myenv on s, t: warning: no driver",
+    ]
+
+
+def test_verbose_prints_what_pushes_warned_of_for_a_pipe(envsync: Envsync, tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path / "home")}
+    store = Store(DaemonPaths.of(home, socket.gethostname()).database)
+    store.put_source(SourceRow("myenv", REVISION))
+    for row in NOTED:
+        store.put_server(row)
+    store.close()
+    line = "envsync: myenv on s, t: warning: no driver"
+    assert line in envsync("status", "-v").err.splitlines()
+    assert line not in envsync("status").err.splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "named"),
     [

@@ -84,10 +84,12 @@ class FakeProcess:
         *,
         revision: str = "",
         wants_spare: bool = False,
+        warnings: tuple[str, ...] = (),
+        changes: tuple[str, ...] = (),
     ) -> None:
         """Where that fails, `revision` is the source's."""
         stands, outcome = ("", "failed") if error else (revision, "pushed")
-        found = PushOutcome(server, outcome, stands, revision, 0.1, wants_spare)
+        found = PushOutcome(server, outcome, stands, revision, 0.1, wants_spare, warnings, changes)
         self.report(PushEnded(self.task.environments[0], found, error))
 
     def read(self) -> list[dict[str, Any]]:
@@ -162,6 +164,8 @@ class SimulatedDaemon:
         self.no_spare: dict[str, EnvsyncError] = {}
         """Why none is made on a server."""
         self.refused: dict[str, EnvsyncError] = {}
+        self.warnings: tuple[str, ...] = ()
+        self.changes: tuple[str, ...] = ()
         self.world = {"one": "r1", "two": "r1"}
         self.checks = checks
         self.store = Store(directory / "daemon.sqlite")
@@ -262,6 +266,8 @@ class SimulatedDaemon:
             DOWN if server in self.down else self.refused.get(server),
             revision=self.world[worker.task.environments[0]],
             wants_spare=server in self.wanting_spares,
+            warnings=self.warnings,
+            changes=self.changes,
         )
 
     def later(self, seconds: float) -> list[Task]:

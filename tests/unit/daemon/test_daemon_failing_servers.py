@@ -85,6 +85,35 @@ def test_a_person_does_not_wait_for_the_next_try_of_a_server_that_was_off(
     assert daemon.work() == [Task(("one",), ("b",) if event == "look" else ("a", "b"))]
 
 
+def test_what_pushes_warn_of_and_relax_is_logged_once(daemon: SimulatedDaemon) -> None:
+    def told() -> list[str]:
+        """What is new in the log of that, without the time, of the one server."""
+        lines = [line.partition("one -> a: ")[2] for line in daemon.lines]
+        daemon.lines.clear()
+        return [line for line in lines if line.startswith(("warning: ", "relaxed: "))]
+
+    def push(revision: str) -> list[str]:
+        daemon.world["one"] = revision
+        daemon.scheduler.hint(["one"])
+        daemon.later(60)
+        assert daemon.row("one", "a").revision == revision
+        return told()
+
+    daemon.warnings, daemon.changes = ("credentials are in x",), ("a=1 -> a",)
+    assert push("r2") == ["relaxed: a=1 -> a", "warning: credentials are in x"]
+    daemon.warnings = ("no driver", "credentials are in x")
+    assert push("r3") == ["warning: no driver"]
+    assert daemon.row("one", "a").warnings == daemon.warnings
+    daemon.down = {"a"}  # what it had been warned of holds
+    daemon.world["one"] = "r4"
+    daemon.scheduler.hint(["one"])
+    daemon.later(60)
+    daemon.down = set()
+    daemon.later(60)
+    assert daemon.row("one", "a").revision == "r4"
+    assert told() == []
+
+
 def test_many_servers_that_are_off_are_tried_together(daemon: SimulatedDaemon) -> None:
     """However much their tries are spread: each worker connects and reads the source."""
     daemon.jitter = random.Random(7).random

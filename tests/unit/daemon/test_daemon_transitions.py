@@ -77,6 +77,18 @@ def test_server_that_was_stopped_before_the_sources_version_was_known_waits_all_
     assert transitions.due_seconds(row, NEW) == NOW + RESCAN
 
 
+def test_what_a_push_told_stays_with_its_version() -> None:
+    pushed = transitions.after_success(ROW, OLD, NOW, ("credentials",), ("a -> b",))
+    failed = after("connection-failed", pushed)
+    found = transitions.after_success(failed, OLD, NOW, ("no driver",))  # sends nothing
+    assert found.warnings == ("credentials", "no driver")
+    assert found.changes == ("a -> b",)
+    newer = transitions.after_success(found, NEW, NOW, ("no driver",))
+    assert (newer.warnings, newer.changes) == (("no driver",), ())
+    by_hand = transitions.after_success(newer, OLD, NOW)
+    assert by_hand.warnings == ()
+
+
 def test_server_that_is_halted_again_after_a_look_has_been_so_since_the_first_time() -> None:
     halted = after("drift")
     lagging = transitions.to_lagging(halted, NOW + 100)

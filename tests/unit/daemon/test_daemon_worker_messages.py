@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from envsync.agent.wire.checked_json import to_json
 from envsync.daemon import worker_messages
 from envsync.daemon.tasks import Task
 from envsync.daemon.worker_messages import (
@@ -30,9 +31,9 @@ from envsync.errors import (
 from envsync.push.preflight.preflight import AFTER_THE_INSTALLER
 from envsync.push.steps import report
 
-OUTCOME = PushOutcome("server2", "pushed", "ab" * 32, "ab" * 32, 2.5, wants_spare=True)
+OUTCOME = PushOutcome("server2", "pushed", "ab" * 32, "ab" * 32, 2.5, True, ("w",), ("a -> b",))
 DRIFTED = TargetDrifted("it was changed there", details=["~ lib/x.py"], server="server2")
-REPORT = {**OUTCOME._asdict(), "error": None}
+REPORT = {**to_json(OUTCOME), "error": None}
 
 
 def shown(message: Message | None) -> Any:
@@ -67,6 +68,8 @@ def test_the_members_are_those_that_other_versions_know() -> None:
             "source_revision": "ab" * 32,
             "seconds": 2.5,
             "wants_spare": True,
+            "warnings": ["w"],
+            "changes": ["a -> b"],
             "error": DRIFTED.to_json(),
         },
     }
@@ -94,6 +97,12 @@ def test_a_task_arrives_also_from_an_older_version() -> None:
 def test_members_of_a_later_version_are_passed_over() -> None:
     later = {"environment": "e", "report": {**REPORT, "more": 1}, "more": 2}
     assert parse(later) == PushEnded("e", OUTCOME, None)
+
+
+def test_members_that_an_earlier_version_lacks_are_empty() -> None:
+    report = {name: REPORT[name] for name in REPORT if name not in ("warnings", "changes")}
+    earlier = parse({"environment": "e", "report": report})
+    assert earlier == PushEnded("e", OUTCOME._replace(warnings=(), changes=()), None)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ def _print(invocation: Invocation, document: StatusDocument) -> None:
         if trouble.hint:
             reasons = alike.setdefault(trouble.hint, {})
             reasons.setdefault(trouble.message, []).append(trouble.where)
+    for note in status_view.notes(document) if invocation.verbose else ():
+        terminal.note(f"{note.where}: {note.message}")
     for hint, reasons in alike.items():
         for message, places in reasons.items():
             terminal.note(f"{listed(places)}: {message}")

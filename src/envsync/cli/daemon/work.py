@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 SCAN_ATTEMPTS = 4
 
+NOTES_MAX = 20
+"""How many warnings and relaxed pins of a push are kept: there may be one for each link."""
+
 END_SECONDS = 3.0
 """How long a push may take to end once the daemon is gone."""
 
@@ -175,6 +178,8 @@ class _SentReports:
             source_revision=report.revision or source_revision,
             seconds=report.seconds,
             wants_spare=report.wants_spare,
+            warnings=_first(report.warnings),
+            changes=_first(report.changes),
         )
         ended = PushEnded(self._environment, outcome, report.error)
         if ended.source_error is not None:
@@ -188,6 +193,11 @@ class _SentReports:
         """Send the source's revision, if it is known and no report has told it."""
         if revision and not self._is_revision_sent.is_set():
             _send(SourceScanned(self._environment, revision))
+
+
+def _first(notes: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(notes) - NOTES_MAX
+    return notes if more <= 0 else (*notes[:NOTES_MAX], f"and {more} more")
 
 
 def _make_spares(site: Site, environment: str, servers: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from envsync import __version__
 from envsync.cli.output.wording import age, moment, rounded
+from envsync.errors import listed
 from envsync.hint_commands import with_config
 from envsync.texts.redaction import escaped
 
@@ -53,7 +54,7 @@ def lines(
     if shown:
         table, _ = Table(TITLES, shown, is_styled=is_styled).lines(columns)
         drawn += table
-    found = list(troubles(document))
+    found = [*troubles(document), *(notes(document) if verbose else ())]
     if found and drawn:
         drawn.append("")
     for trouble in found:
@@ -148,6 +149,19 @@ def troubles(document: StatusDocument) -> Iterator[Trouble]:
                 may_need = server["state"] in ("halted", "held", "retrying")
                 hint = error["hint"] if may_need else ""
                 yield Trouble(where, error["message"], error["details"], hint)
+
+
+def notes(document: StatusDocument) -> Iterator[Trouble]:
+    """Yield what a person should know about versions that servers have, each once a source."""
+    for source in document["environments"]:
+        told: dict[str, list[str]] = {}
+        for server in source["servers"]:  # a daemon of an older version sends none
+            lines = [f"relaxed: {change}" for change in server.get("changes", ())]
+            lines += [f"warning: {warning}" for warning in server.get("warnings", ())]
+            for line in lines:
+                told.setdefault(line, []).append(server["server"])
+        for line, servers in told.items():
+            yield Trouble(f"{source['environment']} on {listed(servers)}", line)
 
 
 def _of_daemon(daemon: StatusDocument) -> Iterator[Trouble]:
