@@ -60,3 +60,17 @@ def test_one_complaint_of_several_servers_is_solved_for_each(
         f"{', '.join(servers)}: something is odd",
         *(f"  {line}" for line in solutions),
     ]
+
+
+def test_a_command_is_not_folded() -> None:
+    """A command that is copied with a line break in it is another command."""
+
+    class Narrow(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Narrow()
+    command = "ssh -t alice@server2 'vi ~/.bashrc  # begin it with: [[ $- == *i* ]] || return'"
+    terminal = Terminal(out, out, {"COLUMNS": "60"})
+    show_remarks(terminal, [("server2", Complaint("something is odd", command))])
+    assert out.getvalue().splitlines()[1:] == [f"  → {command}"]

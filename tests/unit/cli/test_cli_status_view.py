@@ -91,8 +91,10 @@ def test_installer_that_is_waited_for_is_shown_although_servers_are_in_step() ->
     assert [row[5] for row in status_view.rows(state)] == [conda, "-"]
 
 
-def below_the_table(status: Any, columns: int, *, verbose: bool = False) -> list[str]:
-    lines = status_view.lines(status, columns, verbose=verbose)
+def below_the_table(
+    status: Any, columns: int, *, verbose: bool = False, is_cut: bool = False
+) -> list[str]:
+    lines = status_view.lines(status, columns, verbose=verbose, is_cut=is_cut)
     return lines[lines.index("") + 1 :]
 
 
@@ -110,15 +112,23 @@ def test_server_that_is_not_in_step_is_shown_with_its_hint() -> None:
     ]
 
 
-def test_no_line_is_wider_than_the_terminal() -> None:
+def test_no_line_is_wider_than_the_screen() -> None:
     error = _error("a word " * 40, "another one " * 40)
     status = shown(
         ServerRow("myenv", "server2", HALTED, error=error),
         source=SourceRow("myenv", error=_error("it is gone " * 20)),
     )
-    lines = below_the_table(status, 60)
+    lines = below_the_table(status, 60, is_cut=True)
     assert max(map(len, lines)) <= 60
-    assert "".join(lines).count("word") == 40
+    assert "".join(lines).count("word") == "".join(lines).count("another") == 40
+
+
+def test_a_hint_is_not_folded_where_it_is_copied() -> None:
+    hint = "correct it: " + "another one " * 40
+    row = ServerRow("myenv", "server2", HALTED, error=_error("a word " * 40, hint.strip()))
+    *message, told = below_the_table(shown(row), 60)
+    assert max(map(len, message)) <= 60
+    assert told == f"  → {hint.strip()}"
 
 
 def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:

@@ -164,7 +164,7 @@ def show_remarks(terminal: Terminal, remarks: Sequence[tuple[str, Complaint]]) -
     for what, commands in told.items():
         terminal.say(f"{listed([server for server, _ in commands])}: {what}")
         for line in solutions(commands):
-            terminal.say(terminal.copyable(f"  {line}"))
+            terminal.say_unfolded(terminal.copyable(f"  {line}"))
 
 
 def _document(examined: Examined) -> dict[str, Any]:

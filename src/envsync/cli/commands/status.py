@@ -48,7 +48,7 @@ def _watch(invocation: Invocation) -> None:
     try:
         with Screen(sys.stdout) as screen:
             while True:
-                screen.show(_lines(invocation, _document(invocation)))
+                screen.show(_lines(invocation, _document(invocation), is_cut=True))
                 time.sleep(REFRESH_SECONDS)
     except Stopped:
         raise
@@ -57,7 +57,7 @@ def _watch(invocation: Invocation) -> None:
 
 
 def _document(invocation: Invocation) -> StatusDocument:
-    """Return the document, its commands complete before a narrow terminal has them folded.
+    """Return the document, its commands complete before a narrow screen has them folded.
 
     They have the daemon's inventory, whichever one this command would use.
     """
@@ -103,7 +103,11 @@ def _answered(invocation: Invocation) -> StatusDocument:
 
 
 def _lines(
-    invocation: Invocation, document: StatusDocument, *, is_styled: bool = False
+    invocation: Invocation,
+    document: StatusDocument,
+    *,
+    is_styled: bool = False,
+    is_cut: bool = False,
 ) -> list[str]:
     return status_view.lines(
         document,
@@ -111,6 +115,7 @@ def _lines(
         config=invocation.given_config,
         verbose=invocation.verbose,
         is_styled=is_styled,
+        is_cut=is_cut,
     )
 
 

@@ -39,10 +39,12 @@ def lines(
     config: str = "",
     verbose: bool = False,
     is_styled: bool = False,
+    is_cut: bool = False,
 ) -> list[str]:
     """Return what a terminal shows, escaped; text is folded, rows of the table never are.
 
-    `config` is the inventory that `--config` named.
+    Hints are folded only for a screen that is cut at its width, because they are copied. `config`
+    is the inventory that `--config` named.
     """
     from envsync.cli.output.table import Table
 
@@ -61,7 +63,10 @@ def lines(
         where = f"{trouble.where}: " if trouble.where else ""
         drawn += _folded(f"{where}{trouble.message}", width, then="  ")
         drawn += (f"  {escaped(line)}" for line in trouble.details if verbose)
-        drawn += _folded(trouble.hint, width, first="  → ", then="    ")
+        if is_cut:
+            drawn += _folded(trouble.hint, width, first="  → ", then="    ")
+        elif trouble.hint:
+            drawn.append(f"  → {escaped(trouble.hint)}")
     return drawn
 
 
