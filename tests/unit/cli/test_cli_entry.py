@@ -101,6 +101,15 @@ def test_without_conda_and_without_an_inventory(envsync: Envsync) -> None:
     )
 
 
+@pytest.mark.parametrize("prefix", ["/nonexistent", "relative/x", "/etc"])
+def test_conda_prefix_that_leads_to_no_conda_is_named(envsync: Envsync, prefix: str) -> None:
+    assert envsync("push", "myenv", "server2", CONDA_PREFIX=prefix).err == (
+        f"envsync: no conda was found here: CONDA_PREFIX is {prefix!r}, which leads to no base"
+        " directory\n"
+        "  → activate conda (`conda activate`), or write an inventory with `prefix:`\n"
+    )
+
+
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
     """`config path` ends with whatever this class is set to raise."""

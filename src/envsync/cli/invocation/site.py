@@ -19,18 +19,23 @@ from envsync.tree.local import DEFAULT_LOCAL
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The inventory and this machine; `own` is its name in there, None if it is not listed."""
+    """The inventory and this machine; `own` is its name in there, None if it is not listed.
+
+    `conda_prefix` is what `CONDA_PREFIX` says, whether or not it leads to the `active_prefix`.
+    """
 
     inventory: Inventory
     own: str | None
     hostname: str
     active_prefix: str | None
+    conda_prefix: str = ""
 
     @classmethod
     def here(cls, inventory: Inventory, as_name: str | None, environ: Mapping[str, str]) -> Site:
         hostname = socket.gethostname()
         own = inventory.own_name(as_name, environ, hostname)
-        return cls(inventory, own, hostname, active_conda_prefix(environ))
+        conda_prefix = environ.get("CONDA_PREFIX", "")
+        return cls(inventory, own, hostname, active_conda_prefix(environ), conda_prefix)
 
     @property
     def own_name(self) -> str:
@@ -46,8 +51,11 @@ class Site:
         prefix = None if self.own is None else self.inventory.server(self.own).prefix
         prefix = prefix or self.inventory.prefix or self.active_prefix
         if prefix is None:
+            why = "its base directory is unknown"
+            if self.conda_prefix:
+                why = f"CONDA_PREFIX is {self.conda_prefix!r}, which leads to no base directory"
             raise UsageError(
-                "no conda was found here: its base directory is unknown",
+                f"no conda was found here: {why}",
                 hint="activate conda (`conda activate`), or write an inventory with `prefix:`",
             )
         return prefix
