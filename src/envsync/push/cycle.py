@@ -180,7 +180,10 @@ class Push:
         target, requirements = self._target, self._source.requirements()
         other_platform = preflight.other_platform(decision.source, decision.target)
         policy = PinPolicy(other_platform, self._settings.from_history)
-        rebuild = Rebuild(target.ask, target.prefix, requirements, policy, self._progress.relay)
+        progress = self._progress
+        rebuild = Rebuild(
+            target.ask, target.prefix, requirements, policy, progress.relay, progress.runs
+        )
         rebuilt = rebuild.run()
         self._notes.warn(About.STAGED, rebuilt.warnings)
         self._progress.begin("verify")

@@ -109,6 +109,26 @@ def test_a_new_step_begins_at_nothing(watched: Watched) -> None:
     assert "MB" not in text
 
 
+def test_a_tool_that_runs_is_shown_with_its_try_and_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("rich.console.monotonic", lambda: now)
+    live, shown = request.getfixturevalue("watched")
+    live.update(ServerProgress("server2", "rebuild"))
+    now = 20.0
+    live.update(ServerProgress("server2", "rebuild", tool="conda 26.7.1", attempt=1))
+    now = 95.0
+    assert "conda 26.7.1, 75 s" in shown()
+    live.update(ServerProgress("server2", "rebuild", tool="conda 26.7.1", attempt=2))
+    now = 98.0
+    assert "conda 26.7.1, try 2, 3 s" in shown()
+    live.update(ServerProgress("server2", "rebuild", 1_000_000))
+    text = shown()
+    assert "1.0 MB" in text
+    assert "conda" not in text
+
+
 def test_the_source_goes_when_it_is_known(watched: Watched) -> None:
     live, shown = watched
     live.update(ServerProgress("server1", "inspect", 5_000_000))

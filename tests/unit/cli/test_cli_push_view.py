@@ -42,3 +42,17 @@ def test_waiting_push_says_for_which_processes_and_how_long() -> None:
     assert line.startswith("myenv -> server2: 5 processes use it; waiting, 10 min 0 s at most: 0 ")
     assert line.endswith(" ..., 1 python 1, 2 python 2 and 2 more")
     assert "secret" not in line
+
+
+def test_piped_push_has_a_line_for_each_try_of_a_tool() -> None:
+    told = io.StringIO()
+    view = PushView(Terminal(told, io.StringIO(), {}), REQUEST, verbose=False)
+    view.on_progress(ServerProgress("server2", "rebuild"))
+    view.on_progress(ServerProgress("server2", "rebuild", tool="conda 26.7.1", attempt=1))
+    view.on_progress(
+        ServerProgress("server2", "rebuild", tool="conda 26.7.1", attempt=2, step_seconds=130.0)
+    )
+    assert told.getvalue().splitlines() == [
+        "myenv -> server2: conda 26.7.1 ...",
+        "myenv -> server2: conda 26.7.1, try 2, after 2 min 10 s ...",
+    ]

@@ -27,6 +27,10 @@ PLAN = PlanFacts("new", 0, 0, 0, 0, 0, 0, (), 0, ())
 FACTS = RebuiltFacts(PLAN, Totals(1, 1, 1), ())
 
 
+def _ignore(_what: str, _number: int) -> None:
+    pass
+
+
 class Target:
     """Answers each operation with the next of its outputs; an empty one is success."""
 
@@ -34,6 +38,7 @@ class Target:
         self.said = said
         self.asked: list[tuple[str, Any]] = []
         self.tool = TOOL
+        self.runs: list[tuple[str, int]] = []
 
     def __call__(
         self, operation: Operation[Any, Any], request: Any, *_: object, **__: object
@@ -50,7 +55,8 @@ class Target:
 
     def rebuild(self, *, other_platform: str = "") -> tuple[str, ...]:
         policy = PinPolicy(other_platform)
-        return Rebuild(self, "/p", WANTED, policy, lambda _figure, _value: None).run().changes
+        rebuild = Rebuild(self, "/p", WANTED, policy, _ignore, lambda *run: self.runs.append(run))
+        return rebuild.run().changes
 
     @property
     def operations(self) -> list[str]:
@@ -109,14 +115,19 @@ def test_failed_rebuild_leaves_nothing_behind(
     assert target.operations[-1] == "discard_built"
 
 
+def test_each_try_of_a_tool_is_told_before_it_runs() -> None:
+    target = Target(create=[GONE, ""], install=[NO_IDNA, ""])
+    target.rebuild()
+    conda = f"{TOOL.name} {TOOL.version}"
+    assert target.runs == [(conda, 1), (conda, 2), ("pip", 1), ("pip", 2), ("pip check", 1)]
+
+
 @pytest.mark.parametrize("from_history", [False, True])
 def test_from_history_is_suggested_only_where_it_was_not_used(from_history: bool) -> None:
     wanted = WANTED._replace(requested=("numpy",))
     target = Target(create=[GONE] * 9)
     with pytest.raises(RebuildFailed) as caught:
-        Rebuild(
-            target, "/p", wanted, PinPolicy(from_history=from_history), lambda _figure, _value: None
-        ).run()
+        Rebuild(target, "/p", wanted, PinPolicy(from_history=from_history), _ignore, _ignore).run()
     assert caught.value.hint.endswith(
         "replace it at the source" if from_history else "or use --from-history"
     )
@@ -144,7 +155,7 @@ def test_a_package_that_was_no_indexs_is_not_looked_for_on_one(
     wanted = WANTED._replace(pip=(PipRequirement("mylab", "0.1", place, editable, True),))
     target = Target(install=[said])
     with pytest.raises(RebuildFailed) as caught:
-        Rebuild(target, "/p", wanted, PinPolicy(), lambda _figure, _value: None).run()
+        Rebuild(target, "/p", wanted, PinPolicy(), _ignore, _ignore).run()
     assert caught.value.message.startswith(f"mylab came from {place}, {told}")
     assert "install it from an index" in caught.value.hint
     assert caught.value.hint.endswith(f"use --method {methods}")
@@ -193,9 +204,7 @@ def test_on_another_platform_what_is_not_there_is_left_out() -> None:
 def test_requirement_that_cannot_be_asked_for_is_reported_as_left_out() -> None:
     odd = CondaRequirement("x y", "1.0", "0", "noarch")
     wanted = WANTED._replace(conda=(*WANTED.conda, odd))
-    (change,) = (
-        Rebuild(Target(), "/p", wanted, PinPolicy(), lambda _figure, _value: None).run().changes
-    )
+    (change,) = Rebuild(Target(), "/p", wanted, PinPolicy(), _ignore, _ignore).run().changes
     assert change.startswith("'x y' '1.0' of conda -> left out (")
 
 
@@ -204,7 +213,7 @@ def test_rebuild_ends_after_a_number_of_tries() -> None:
     target = Target(create=[f"nothing provides requested p{n}" for n in range(TRIES_MAX)] + ["x"])
     wanted = WANTED._replace(conda=many)
     with pytest.raises(RebuildFailed, match=f"after {TRIES_MAX} tries") as caught:
-        Rebuild(target, "/p", wanted, PinPolicy(), lambda _figure, _value: None).run()
+        Rebuild(target, "/p", wanted, PinPolicy(), _ignore, _ignore).run()
     assert len(caught.value.details) == TRIES_MAX
 
 

@@ -15,7 +15,7 @@ from rich.table import Column
 from rich.text import Text
 
 from envsync.cli.output.terminal import Terminal
-from envsync.cli.output.wording import count, rounded
+from envsync.cli.output.wording import count, rounded, tool_run
 from envsync.push.steps.report import ServerProgress
 from envsync.texts.redaction import escaped
 from envsync.texts.sizes import size
@@ -108,7 +108,7 @@ class LiveProgress:
             redirect_stderr=False,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._steps: dict[str, str] = {}
+        self._steps: dict[str, tuple[str, str]] = {}
         self._rates: dict[str, Rate] = {}
         self._lock = console.drawing
         self._stopped = threading.Event()
@@ -141,11 +141,12 @@ class LiveProgress:
             if progress.server != self._source_server and progress.step in _SOURCE_IS_DONE:
                 self._forget_source()
             task = self._task(progress)
-            if self._steps.get(progress.server) != progress.step:
-                self._steps[progress.server] = progress.step
+            step = progress.step, tool_run(progress.tool, progress.attempt)
+            if self._steps.get(progress.server) != step:
+                self._steps[progress.server] = step
                 rate = self._rates[progress.server] = Rate(progress.done_bytes)
                 self._progress.reset(
-                    task, server=progress.server, step=progress.step, files=0, rate=rate
+                    task, server=progress.server, step=step[0], tool=step[1], files=0, rate=rate
                 )
             self._rates[progress.server].add(progress.done_bytes)
             total = progress.total_bytes or None
@@ -161,7 +162,13 @@ class LiveProgress:
     def _task(self, progress: ServerProgress) -> TaskID:
         if progress.server not in self._tasks:
             self._tasks[progress.server] = self._progress.add_task(
-                "", total=None, server=progress.server, step=progress.step, files=0, rate=Rate(0)
+                "",
+                total=None,
+                server=progress.server,
+                step=progress.step,
+                tool="",
+                files=0,
+                rate=Rate(0),
             )
         return self._tasks[progress.server]
 
@@ -187,6 +194,8 @@ class _Bar(BarColumn):
 class _Figures(ProgressColumn):
     """Shows `1.2 MB of 3.1 MB, 41.0 MB/s, 2 s left`, as far as known and as space allows.
 
+    While a tool runs on the server, it is `conda 26.7.1, try 2, 41 s`.
+
     A figure that does not fit is left out, because if it were cut it would be another figure.
     """
 
@@ -205,7 +214,12 @@ class _Figures(ProgressColumn):
             if task.total:
                 left = f"{rounded((task.total - task.completed) / per_second)} left"
         room = self._room()
-        for parts in ((files, done, rate, left), (files, done, left), (done, left), (left,)):
+        choices: list[tuple[str, ...]]
+        choices = [(files, done, rate, left), (files, done, left), (done, left), (left,)]
+        if task.fields["tool"]:
+            elapsed = rounded(task.elapsed or 0.0)
+            choices = [(escaped(task.fields["tool"]), elapsed), (elapsed,)]
+        for parts in choices:
             shown = ", ".join(part for part in parts if part)
             if len(shown) <= room:
                 return Text(shown, style="dim")

@@ -18,6 +18,11 @@ def contents(files: int, size_bytes: int) -> str:
     return f"{count(files, 'file')}, {size(size_bytes)}"
 
 
+def tool_run(tool: str, attempt: int) -> str:
+    """Return `conda 26.7.1`, or from the second try on, `conda 26.7.1, try 2`."""
+    return f"{tool}, try {attempt}" if attempt > 1 else tool
+
+
 def duration(seconds: float) -> str:
     """Return `0.8 s`, `4 min 10 s` or `2 h 5 min`."""
     if seconds < 99.95:

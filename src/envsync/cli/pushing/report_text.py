@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from envsync.agent.wire.messages import PlanFacts
-from envsync.cli.output.wording import contents, count, duration
+from envsync.cli.output.wording import contents, count, duration, tool_run
 from envsync.cli.pushing.request import PushRequest
 from envsync.errors import listed
 from envsync.push.request.method import ASKED_FOR, MIRROR, REBUILD
@@ -48,6 +48,13 @@ def wait_line(environment: str, progress: ServerProgress) -> str:
     shown = listed(names, PROCESSES_SHOWN)
     most = duration(progress.wait_seconds)
     return f"{environment} -> {progress.server}: {users}; waiting, {most} at most: {shown}"
+
+
+def tool_line(environment: str, progress: ServerProgress) -> str:
+    """Return a line that names the tool that begins to run on a server."""
+    after = f", after {duration(progress.step_seconds)}" if progress.attempt > 1 else ""
+    run = tool_run(progress.tool, progress.attempt)
+    return f"{environment} -> {progress.server}: {run}{after} ..."
 
 
 def _shortened(command: str) -> str:

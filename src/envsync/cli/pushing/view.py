@@ -54,11 +54,16 @@ class PushView:
     def on_progress(self, progress: ServerProgress) -> None:
         if self._live is not None and not self._closed:
             self._live.update(progress)
+        environment = self._request.settings.name_there
         if progress.waits_for:
-            with self._lock:
-                if not self._closed:
-                    environment = self._request.settings.name_there
-                    self._terminal.say(push_text.wait_line(environment, progress))
+            self._say(push_text.wait_line(environment, progress))
+        elif progress.tool and self._live is None:
+            self._say(push_text.tool_line(environment, progress))
+
+    def _say(self, line: str) -> None:
+        with self._lock:
+            if not self._closed:
+                self._terminal.say(line)
 
     def on_report(self, report: PushReport) -> None:
         """Print a report as soon as it is known; may be called from any thread."""

@@ -60,6 +60,8 @@ OUTPUT_LINES = 15
 _LINE_CHARACTERS = 300
 
 ReadOutput = Callable[[str], ToolFailure]
+OnTry = Callable[[str, int], None]
+"""Is called with a tool's name and the number of the try, before it runs."""
 _NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there"
 
 
@@ -116,12 +118,14 @@ class Rebuild:
         requirements: Requirements,
         policy: PinPolicy,
         on_progress: OnFigure,
+        on_try: OnTry,
     ) -> None:
         self._ask = ask
         self._prefix = prefix
         self._requirements = requirements
         self._policy = policy
         self._on_progress = on_progress
+        self._on_try = on_try
         self._relaxed: list[Relaxation] = []
 
     def run(self) -> Rebuilt:
@@ -182,6 +186,7 @@ class Rebuild:
         self._until_it_succeeds("pip", pins, install, solver_messages.read_pip)
         if len(self._relaxed) == before:
             return ()
+        self._on_try("pip check", 1)
         check = self._call(CHECK, None)
         lines = check.output.splitlines() if check.status else []
         return tuple(f"pip check there: {line.strip()}" for line in lines if line.strip())
@@ -193,7 +198,8 @@ class Rebuild:
         attempt: Callable[[Sequence[Pin]], RunFacts],
         read: ReadOutput,
     ) -> None:
-        for _ in range(TRIES_MAX):
+        for number in range(1, TRIES_MAX + 1):
+            self._on_try(tool, number)
             run = attempt(pins)
             if run.status == 0:
                 return

@@ -51,6 +51,18 @@ class ProgressTracker:
         yield
         self.begin(interrupted)
 
+    def runs(self, tool: str, attempt: int) -> None:
+        """Tell that the server's own tool begins to run, in its `attempt`-th try."""
+        self._on_progress(
+            ServerProgress(
+                self._server,
+                self._step,
+                tool=tool,
+                attempt=attempt,
+                step_seconds=time.monotonic() - self._step_started,
+            )
+        )
+
     def sent(self, size_bytes: int) -> None:
         """Count bytes of content that were sent since the last call."""
         self._done_bytes += size_bytes

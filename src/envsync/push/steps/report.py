@@ -78,6 +78,7 @@ class ServerProgress:
     """How far the work on one server is: the step, and its bytes and files where known.
 
     `waits_for` are the processes that it has begun to wait for, for at most `wait_seconds`.
+    `tool` is what has begun to run there, in its `attempt`-th try, after `step_seconds`.
     """
 
     server: str
@@ -87,3 +88,6 @@ class ServerProgress:
     files: int = 0
     waits_for: tuple[ProcessUse, ...] = ()
     wait_seconds: float = 0.0
+    tool: str = ""
+    attempt: int = 0
+    step_seconds: float = 0.0
