@@ -131,6 +131,8 @@ def test_the_disk_fills_up_in_mid_transfer(source: Stamped, fresh_lab: Lab, tran
         assert fill.returncode != 0
         ran = finish(process)
         assert ran.exit_code == NO_SPACE, ran.document
+        assert ran.error["server"] == TARGET
+        assert "free some space there" in ran.error["hint"]
         assert version_at(target) == source.version - 1
         filler.unlink()
         target.unlimit()
