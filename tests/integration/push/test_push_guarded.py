@@ -9,7 +9,7 @@ import pytest
 from tests.integration.push.command import Envsync, finish
 from tests.integration.push.places import environment, site_packages, state, trees
 from tests.integration.push.planted import Stop, plant
-from tests.integration.push.stamped import Stamped, version_at, wait_quiet
+from tests.integration.push.stamped import Stamped, version_at
 from tests.integration.push.tree_listing import assert_same, tree
 from tests.lab.lab import Lab, LabHost
 
@@ -62,28 +62,6 @@ def test_an_environment_appears_during_the_first_push(source: Stamped, fresh_lab
     stop.go_on()
     assert finish(process).exit_code == DRIFT
     assert (environment(target) / "mine").read_text() == "made meanwhile\n"
-
-
-@pytest.mark.parametrize("moment", ["intent", "switch", "switched", "record"])
-def test_a_rollback_is_killed(source: Stamped, fresh_lab: Lab, moment: str) -> None:
-    """It happened, and holds the revision; or it did not."""
-    target, envsync = fresh_lab[TARGET], plant(fresh_lab.controller)
-    envsync.push(TARGET)
-    source.change()
-    envsync.push(TARGET)
-    stop = Stop(target, moment)
-    process = envsync.start("rollback", "myenv", TARGET)
-    stop.kill()
-    finish(process)
-    wait_quiet(target)
-    if moment in ("switched", "record"):
-        assert version_at(target) == source.version - 1
-        envsync.push(TARGET, expect=HELD)
-        assert version_at(target) == source.version - 1
-    else:
-        assert version_at(target) == source.version
-        assert envsync.push(TARGET).server["outcome"] == "in-step"
-    assert len(envsync.ok("list", TARGET).server["environments"]) == 1
 
 
 def test_the_place_itself_is_refused(source: Stamped, fresh_lab: Lab) -> None:

@@ -121,7 +121,9 @@ def test_version_published_after_its_command_died_is_the_sources_own(
     assert_resumes(scene)
 
 
-@pytest.mark.parametrize("moment", ["build.rollback", "intent", "switch", "switched", "recorded"])
+@pytest.mark.parametrize(
+    "moment", ["build.rollback", "intent", "switch", "switched", "record", "recorded"]
+)
 def test_the_agent_is_killed_while_it_rolls_back(scene: Scene, moment: str) -> None:
     """What became of it is told as it is: to do it again would go back once more."""
     before = scene.source.change()
