@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,18 @@ def test_many_events_make_one_push(daemon: SimulatedDaemon) -> None:
     assert daemon.later(SETTLE) == [Task(("one",), ("a", "b"))]
     assert daemon.later(RESCAN / 2) == []
     assert [daemon.row("one", s).revision for s in "ab"] == ["r2", "r2"]
+
+
+def test_each_check_of_a_turn_is_told_because_it_can_take_seconds(
+    daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watchdog hears of it."""
+    told: list[float] = []
+    monkeypatch.setattr(daemon.scheduler, "_on_checked", lambda: told.append(daemon.now))
+    daemon.scheduler.hint(["one", "two"])
+    daemon.now += SETTLE
+    daemon.turn()
+    assert told == [daemon.now] * 2
 
 
 def test_an_installer_is_waited_for(daemon: SimulatedDaemon) -> None:
