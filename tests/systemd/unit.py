@@ -15,12 +15,12 @@ _POLL_SECONDS = 0.25
 
 
 class ServiceUnit:
-    """The unit `envsync@alice.service`, or with `of_user` alice's own `envsync@server1.service`."""
+    """The unit `envsync@alice.service`, or with `of_user` alice's own `envsync.service`."""
 
     def __init__(self, machine: Machine, *, of_user: bool = False) -> None:
         self.machine = machine
         self.of_user = of_user
-        self.name = f"envsync@{machine.host.name if of_user else USER}.service"
+        self.name = "envsync.service" if of_user else f"envsync@{USER}.service"
         self._directory = f"/home/{USER}/.config/systemd/user" if of_user else "/etc/systemd/system"
         self._user = USER if of_user else "root"
 

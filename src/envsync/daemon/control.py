@@ -156,7 +156,7 @@ def _is_served(path: Path) -> bool:
 def _unanswered(why: str) -> ServiceFailed:
     return ServiceFailed(
         f"the daemon does not answer: {why}",
-        hint="check what it does: journalctl --user -u envsync@HOST, or -u envsync@USER",
+        hint="check what it does: journalctl --user -u envsync, or -u envsync@USER",
     )
 
 

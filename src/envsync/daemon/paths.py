@@ -37,14 +37,19 @@ class DaemonPaths:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], hostname: str) -> DaemonPaths:
-        """Return the paths for this machine; `UsageError` if the user has no home."""
+        """Return the paths for this machine; `UsageError` if the user has no home.
+
+        Machines are told apart by hostname, as in the inventory, but without the domain, which
+        can come and go. /etc/machine-id would be the same on servers made from one image.
+        """
         base = state_directory(environ)
         if base is None:
             raise UsageError(
                 "neither HOME nor XDG_STATE_HOME gives a directory for the daemon's state",
                 hint="set XDG_STATE_HOME to a directory of this user",
             )
-        state = Path(base, f"on-{machine_name(hostname)}")
+        own = hostname.lower().partition(".")[0]
+        state = Path(base, f"on-{_NO_NAME.sub('_', own)}")
         return cls(state, _runtime(environ) or state)
 
     @property
@@ -141,15 +146,6 @@ class DaemonPaths:
             return os.path.samestat((self.state / _LOCK).stat(), os.fstat(fd))
         except FileNotFoundError:
             return False
-
-
-def machine_name(hostname: str) -> str:
-    """Return what tells this machine from the others that share a home, fit for a file's name.
-
-    That is the hostname, as in the inventory, but without the domain, which can come and go.
-    /etc/machine-id would be the same on servers made from one image.
-    """
-    return _NO_NAME.sub("_", hostname.lower().partition(".")[0])
 
 
 def _pid(fd: int) -> int:

@@ -59,7 +59,7 @@ def test_a_service_that_could_not_work_replaces_none(
     document = json.dumps({"result": None, "error": error})
     service.program.write_text(f"#!/bin/sh\necho '{document}'\n")
     service.program.chmod(0o755)
-    unit = Unit("envsync@server1.service", (UnitFile(old, "the new one"),))
+    unit = Unit("envsync.service", (UnitFile(old, "the new one"),))
     plan = ServicePlan(service, unit, "here", (), Systemctl({}, of_user=True))
     monkeypatch.setattr(service_plan, "find", lambda *_, **__: plan)
     ended = envsync("daemon", "install", "--user")
@@ -76,7 +76,7 @@ def test_dry_run_shows_the_lines_of_a_unit_as_they_would_be_written(
     service = service_of(tmp_path)
     service.program.write_text("#!/bin/sh\nexit 1\n")
     service.program.chmod(0o755)
-    unit = Unit("envsync@server1.service", (UnitFile(tmp_path / "unit", f"[Service]\n{line}"),))
+    unit = Unit("envsync.service", (UnitFile(tmp_path / "unit", f"[Service]\n{line}"),))
     plan = ServicePlan(service, unit, "here", (), Systemctl({}, of_user=True))
     monkeypatch.setattr(service_plan, "find", lambda *_, **__: plan)
     monkeypatch.setattr(service_trial, "trial", lambda *_: [])
@@ -93,11 +93,10 @@ def test_unit_of_the_other_systemd_that_is_enabled_is_named(
     monkeypatch.setattr(service_trial, "trial", lambda *_: [])
     monkeypatch.setattr(Systemctl, "runs", lambda _: False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(socket, "gethostname", lambda: "server1.lab")
     service, unit = service_of(tmp_path), Unit("any", ())
     for of_user, path, command in (
-        (False, ".config/systemd/user/default.target.wants/envsync@server1.service",
-         "as alice: systemctl --user disable envsync@server1.service"),
+        (False, ".config/systemd/user/default.target.wants/envsync.service",
+         "as alice: systemctl --user disable envsync.service"),
         (True, "system/multi-user.target.wants/envsync@alice.service",
          "sudo systemctl disable envsync@alice.service"),
     ):  # fmt: skip

@@ -149,8 +149,7 @@ def test_status_without_a_daemon_says_how_to_start_one() -> None:
         "no daemon runs here (start one: envsync daemon); this is what the last one knew"
     )
     trouble = (
-        "systemd cannot start envsync@here.service; "
-        "see why: systemctl --user status envsync@here.service"
+        "systemd cannot start envsync.service; see why: systemctl --user status envsync.service"
     )
     [told] = status_view.whereabouts(shown(facts=DaemonFacts(service_trouble=trouble)))
     assert told == f"no daemon runs here ({trouble}); this is what the last one knew"

@@ -19,8 +19,8 @@ from envsync.daemon.systemd.known_units import KnownUnit, failing_unit, unit_of
             KnownUnit("envsync@alice.service", False),
         ),
         (
-            "12:pids:/x\n0::/user.slice/user-7.slice/user@7.service/app.slice/app-envsync.slice/envsync@server1.service",
-            KnownUnit("envsync@server1.service", True),
+            "12:pids:/x\n0::/user.slice/user-7.slice/user@7.service/app.slice/envsync.service",
+            KnownUnit("envsync.service", True),
         ),
         ("0::/user.slice/user-7.slice/session-3.scope", None),
         ("0::/system.slice/ssh.service", None),
@@ -35,16 +35,12 @@ def test_the_unit_of_a_process(groups: str, unit: KnownUnit | None, tmp_path: Pa
 
 
 def test_a_command_for_a_unit() -> None:
-    system, own = (
-        KnownUnit("envsync@alice.service", False),
-        KnownUnit("envsync@server1.service", True),
-    )
+    system, own = KnownUnit("envsync@alice.service", False), KnownUnit("envsync.service", True)
     assert system.command("disable", "--now") == (
         "sudo systemctl disable --now envsync@alice.service"
     )
     assert own.trouble == (
-        "systemd cannot start envsync@server1.service; "
-        "see why: systemctl --user status envsync@server1.service"
+        "systemd cannot start envsync.service; see why: systemctl --user status envsync.service"
     )
 
 
@@ -65,14 +61,14 @@ def test_a_unit_that_systemd_starts_in_vain(
 ) -> None:
     told = {"ActiveState": active, "SubState": sub, "NRestarts": restarts}
     cases = "".join(
-        f"'--user show --property={name} --value envsync@server1.service') echo {value};;\n"
+        f"'--user show --property={name} --value envsync.service') echo {value};;\n"
         for name, value in told.items()
     )
     systemctl = tmp_path / "systemctl"
     systemctl.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}esac\n')
     systemctl.chmod(0o755)
-    found = failing_unit({"PATH": str(tmp_path)}, "alice", "server1.lab")
-    assert found == (KnownUnit("envsync@server1.service", True) if is_failing else None)
+    found = failing_unit({"PATH": str(tmp_path)}, "alice")
+    assert found == (KnownUnit("envsync.service", True) if is_failing else None)
 
 
 def test_the_process_that_has_the_lock(tmp_path: Path) -> None:

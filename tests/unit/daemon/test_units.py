@@ -58,47 +58,29 @@ def test_an_inventory_that_the_system_unit_hides_is_refused(tmp_path: Path) -> N
         with pytest.raises(UsageError, match=f"cannot see {path} there") as raised:
             system_unit(hidden)
         assert raised.value.hint.endswith(" to /home/alice/.config/envsync/config.yaml")
-        user_unit(hidden, tmp_path, "server1")  # sees it
+        user_unit(hidden, tmp_path)  # sees it
     [_, drop_in] = system_unit(replace(SERVICE, inventory=Path("/tmp/lab/lab.yaml"))).files
     assert "BindReadOnlyPaths=/tmp/lab\n" in drop_in.content
 
 
 def test_files_are_shown_as_they_are_written(tmp_path: Path) -> None:
     """And not with the `--config` that was given, which is put into commands that are shown."""
-    for file in (*system_unit(SERVICE).files, *user_unit(SERVICE, tmp_path, "server1").files):
+    for file in (*system_unit(SERVICE).files, *user_unit(SERVICE, tmp_path).files):
         for text in (file.content, *file.content.splitlines()):
             assert with_config(text, "lab.yaml") == text
 
 
 def test_the_user_unit_names_no_path_but_the_program_and_the_inventory(tmp_path: Path) -> None:
-    unit = user_unit(SERVICE, tmp_path, "server1")
+    unit = user_unit(SERVICE, tmp_path)
     shipped, drop_in = unit.files
-    assert unit.name == "envsync@server1.service"
-    assert shipped.path == tmp_path / "envsync@.service"
-    assert shipped.content == (REPOSITORY / "systemd/user/envsync@.service").read_text()
+    assert unit.name == "envsync.service"
+    assert shipped.path == tmp_path / "envsync.service"
+    assert shipped.content == (REPOSITORY / "systemd/user/envsync.service").read_text()
     assert [line.partition("=")[0] for line in drop_in.content.splitlines()[1:]] == [
-        "[Unit]",
-        "ConditionHost",
-        "ConditionHost",
-        "",
         "[Service]",
         "ExecStart",
         "ExecStart",
     ]
-
-
-def test_machines_that_share_a_home_have_a_user_unit_each(tmp_path: Path) -> None:
-    """Each runs its own alone: with the other's it would take itself for the other."""
-    server1 = user_unit(SERVICE, tmp_path, "Server1.lab.example")
-    server2 = user_unit(replace(SERVICE, own_name="server2"), tmp_path, "server2")
-    assert server1.files[0] == server2.files[0]
-    assert server1.files[1].path == tmp_path / "envsync@server1.service.d/50-install.conf"
-    assert server2.files[1].path == tmp_path / "envsync@server2.service.d/50-install.conf"
-    for unit, host in ((server1, "server1"), (server2, "server2")):
-        lines = unit.files[1].content.splitlines()
-        # With the domain or without, as systemd finds the machine's name at its start.
-        assert lines[2:4] == [f"ConditionHost=|{host}", f"ConditionHost=|{host}.*"]
-        assert lines[-1].endswith(f" --as {host}")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +152,7 @@ def shipped_lines(unit: str) -> list[str]:
     return (REPOSITORY / "systemd" / unit).read_text().replace("\\\n", " ").splitlines()
 
 
-both_units = pytest.mark.parametrize("unit", ["envsync@.service", "user/envsync@.service"])
+both_units = pytest.mark.parametrize("unit", ["envsync@.service", "user/envsync.service"])
 
 
 @both_units

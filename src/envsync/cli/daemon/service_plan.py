@@ -85,7 +85,7 @@ class ServicePlan:
             unit = KnownUnit(units.system_unit_name(account.name), False)
             link = units.SYSTEM_DIRECTORY / "multi-user.target.wants" / unit.name
         else:
-            unit = KnownUnit(units.user_unit_name(socket.gethostname()), True)
+            unit = KnownUnit(units.USER_UNIT, True)
             link = units.user_directory(account.home, {}) / "default.target.wants" / unit.name
         try:
             return unit if link.is_symlink() else None
@@ -133,8 +133,7 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
         program_directories=_program_directories(),
     )
     if of_user:
-        directory = units.user_directory(service.account.home, environ)
-        unit = units.user_unit(service, directory, site.hostname)
+        unit = units.user_unit(service, units.user_directory(service.account.home, environ))
     else:
         unit = units.system_unit(service)
     systemctl = Systemctl(invocation.environ, of_user=of_user)

@@ -16,7 +16,7 @@ from envsync.texts.redaction import escaped
 TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
 _WIDTH_MIN = 40
 _RESTART = (
-    "restart it: sudo systemctl restart envsync@USER, or systemctl --user restart envsync@HOST, "
+    "restart it: sudo systemctl restart envsync@USER, or systemctl --user restart envsync, "
     "or stop and start it in its terminal"
 )
 

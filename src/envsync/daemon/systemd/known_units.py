@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from envsync.agent.server.accounts import user_name
 from envsync.daemon.systemd.systemctl import Systemctl
-from envsync.daemon.systemd.units import system_unit_name, user_unit_name
+from envsync.daemon.systemd.units import USER_UNIT, system_unit_name
 from envsync.errors import EnvsyncError
 
 
@@ -45,12 +44,9 @@ def unit_of(pid: int, proc: Path = Path("/proc")) -> KnownUnit | None:
     return None
 
 
-def failing_unit(environ: Mapping[str, str], user: str, hostname: str) -> KnownUnit | None:
+def failing_unit(environ: Mapping[str, str], user: str) -> KnownUnit | None:
     """Return the unit that should run the user's daemon, and that systemd cannot start."""
-    for unit in (
-        KnownUnit(system_unit_name(user), False),
-        KnownUnit(user_unit_name(hostname), True),
-    ):
+    for unit in (KnownUnit(system_unit_name(user), False), KnownUnit(USER_UNIT, True)):
         systemctl = Systemctl(environ, of_user=unit.of_user)
         with contextlib.suppress(EnvsyncError):  # there is no systemd, or it does not answer
             if systemctl.runs() and _is_failing(systemctl, unit.name):
@@ -60,7 +56,7 @@ def failing_unit(environ: Mapping[str, str], user: str, hostname: str) -> KnownU
 
 def service_trouble(environ: Mapping[str, str]) -> str:
     """Return why no daemon of this user runs, if systemd cannot start it; else empty."""
-    unit = failing_unit(environ, user_name(), socket.gethostname())
+    unit = failing_unit(environ, user_name())
     return "" if unit is None else unit.trouble
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envsync import __version__
-from envsync.daemon.paths import machine_name
 from envsync.errors import UsageError
 from envsync.files.directories import cache_home, state_home
 
@@ -22,7 +21,7 @@ SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 DROP_IN = "50-install.conf"
 
 _SHIPPED = Path(__file__).parent
-_TEMPLATE = "envsync@.service"
+_SYSTEM_TEMPLATE, USER_UNIT = "envsync@.service", "envsync.service"
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what PrivateTmp= replaces
 
@@ -141,7 +140,7 @@ def system_unit(service: ServiceSpec) -> Unit:
     ]
     if service.temporary_directories:
         lines.append(f"BindReadOnlyPaths={_paths('', service.temporary_directories)}")
-    return _unit(name, _SHIPPED, SYSTEM_DIRECTORY, lines)
+    return _unit(name, _SYSTEM_TEMPLATE, SYSTEM_DIRECTORY, lines)
 
 
 def system_unit_name(user: str) -> str:
@@ -149,24 +148,9 @@ def system_unit_name(user: str) -> str:
     return f"envsync@{user}.service"
 
 
-def user_unit(service: ServiceSpec, directory: Path, hostname: str) -> Unit:
-    """Return `envsync@HOST.service` for the user's own systemd; may raise `UsageError`.
-
-    It runs on the machine with this hostname alone: others that share the home find it, too, and
-    would take themselves for `service.own_name`.
-    """
-    host = machine_name(hostname)
-    lines = [
-        # The domain can come and go. One of both is enough, because of the `|`.
-        *("[Unit]", f"ConditionHost=|{host}", f"ConditionHost=|{host}.*", ""),
-        *("[Service]", *_service_lines(service)),
-    ]
-    return _unit(user_unit_name(hostname), _SHIPPED / "user", directory, lines)
-
-
-def user_unit_name(hostname: str) -> str:
-    """Return the name of the user's own unit for the machine with this hostname."""
-    return f"envsync@{machine_name(hostname)}.service"
+def user_unit(service: ServiceSpec, directory: Path) -> Unit:
+    """Return `envsync.service` for the user's own systemd; raises `UsageError` as `system_unit`."""
+    return _unit(USER_UNIT, USER_UNIT, directory, ["[Service]", *_service_lines(service)])
 
 
 def user_directory(home: Path, environ: Mapping[str, str]) -> Path:
@@ -179,14 +163,14 @@ def _is_temporary(path: Path) -> bool:
     return any(place in path.parents for place in _TEMPORARY)
 
 
-def _unit(name: str, shipped: Path, directory: Path, lines: Sequence[str]) -> Unit:
+def _unit(name: str, shipped: str, directory: Path, lines: Sequence[str]) -> Unit:
     drop_in = directory / f"{name}.d" / DROP_IN
     files = (
         UnitFile(
-            directory / _TEMPLATE,
-            (shipped / _TEMPLATE).read_text(encoding="utf-8"),
+            directory / shipped,
+            (_SHIPPED / shipped).read_text(encoding="utf-8"),
             # systemd ignores files with this suffix.
-            before=directory / f"{_TEMPLATE}.before",
+            before=directory / f"{shipped}.before",
         ),
         UnitFile(drop_in, "\n".join([_head(), *lines, ""])),
     )
