@@ -156,7 +156,7 @@ def test_a_users_own_service_lives_as_long_as_the_machine(lab: Lab, system: Serv
     machine.run(["loginctl", "enable-linger", USER])
     unit = ServiceUnit(machine, of_user=True)
     wait_for_users_systemd(machine)
-    told = envsync(machine, "daemon", "install", "--user")
+    told = envsync(machine, "daemon", "install", "--user", "--as", "server1")
     assert (told.exit_code, told.result["done"], told.result["lingers"]) == (0, "started", True)
     unit.wait_status("2 of 2 copies in step")
     main = unit.property("MainPID")
@@ -173,6 +173,14 @@ def test_a_users_own_service_lives_as_long_as_the_machine(lab: Lab, system: Serv
     machine.reboot()
     wait_for_users_systemd(machine)
     unit.wait_active()
+    unit.wait_status("2 of 2 copies in step")
+    # What another machine with this home does at its boot: in no case is it a second server1.
+    for hostname, state, condition in (("other", "inactive", "no"), ("server1", "active", "yes")):
+        machine.run(["hostname", hostname])
+        machine.run(["systemctl", "--user", "daemon-reload"], user=USER)
+        unit.systemctl("restart")
+        found = unit.show("ActiveState", "ConditionResult")
+        assert found == {"ActiveState": state, "ConditionResult": condition}, hostname
     unit.wait_status("2 of 2 copies in step")
 
 

@@ -104,6 +104,11 @@ def test_unit_of_the_other_systemd_that_is_enabled_is_named(
         assert plan.rival() is None
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).symlink_to("/etc/systemd/system/unit")
+        if not of_user:
+            assert plan.rival() is None  # another machine's, which shares the home
+            own = units.machine_file(units.user_directory(tmp_path, {}), socket.gethostname())
+            own.parent.mkdir()
+            own.touch()
         rival = plan.rival()
         assert rival is not None
         assert plan.disabling(rival) == command

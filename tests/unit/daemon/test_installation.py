@@ -41,27 +41,28 @@ def install(unit: Unit) -> str:
 def test_a_daemon_of_another_version_is_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(user_unit(SERVICE, tmp_path))
-    assert install(user_unit(SERVICE, tmp_path)) == "running"
+    install(user_unit(SERVICE, tmp_path, "server1"))
+    assert install(user_unit(SERVICE, tmp_path, "server1")) == "running"
     monkeypatch.setattr(units, "__version__", "99.0")
-    assert install(user_unit(SERVICE, tmp_path)) == "restarted"
-    assert install(user_unit(SERVICE, tmp_path)) == "running"
+    assert install(user_unit(SERVICE, tmp_path, "server1")) == "restarted"
+    assert install(user_unit(SERVICE, tmp_path, "server1")) == "running"
 
 
 def test_a_unit_that_somebody_edited_is_kept_beside_it(tmp_path: Path) -> None:
-    unit = user_unit(SERVICE, tmp_path)
-    shipped, drop_in = unit.files
-    assert [file.before for file in installation.write(unit)] == [None, None]
+    unit = user_unit(SERVICE, tmp_path, "server1")
+    shipped, drop_in, _ = unit.files
+    assert [file.before for file in installation.write(unit)] == [None, None, None]
     edited = shipped.content + "Nice=5\n"
     shipped.path.write_text(edited)
     drop_in.path.write_text("# whoever reads its first line does not edit this one\n")
     kept = tmp_path / "envsync.service.before"
-    assert [file.before for file in installation.write(unit)] == [kept, None]
-    assert [file.before for file in installation.write(unit)] == [None, None]
+    assert [file.before for file in installation.write(unit)] == [kept, None, None]
+    assert [file.before for file in installation.write(unit)] == [None, None, None]
     assert kept.read_text() == edited
     assert [file.path.read_text() for file in unit.files] == [file.content for file in unit.files]
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
         "50-install.conf",
+        "on-server1",
         "envsync.service",
         "envsync.service.before",
     }

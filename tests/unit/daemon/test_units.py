@@ -58,29 +58,55 @@ def test_an_inventory_that_the_system_unit_hides_is_refused(tmp_path: Path) -> N
         with pytest.raises(UsageError, match=f"cannot see {path} there") as raised:
             system_unit(hidden)
         assert raised.value.hint.endswith(" to /home/alice/.config/envsync/config.yaml")
-        user_unit(hidden, tmp_path)  # sees it
+        user_unit(hidden, tmp_path, "server1")  # sees it
     [_, drop_in] = system_unit(replace(SERVICE, inventory=Path("/tmp/lab/lab.yaml"))).files
     assert "BindReadOnlyPaths=/tmp/lab\n" in drop_in.content
 
 
 def test_files_are_shown_as_they_are_written(tmp_path: Path) -> None:
     """And not with the `--config` that was given, which is put into commands that are shown."""
-    for file in (*system_unit(SERVICE).files, *user_unit(SERVICE, tmp_path).files):
+    for file in (*system_unit(SERVICE).files, *user_unit(SERVICE, tmp_path, "server1").files):
         for text in (file.content, *file.content.splitlines()):
             assert with_config(text, "lab.yaml") == text
 
 
 def test_the_user_unit_names_no_path_but_the_program_and_the_inventory(tmp_path: Path) -> None:
-    unit = user_unit(SERVICE, tmp_path)
-    shipped, drop_in = unit.files
+    unit = user_unit(SERVICE, tmp_path, "server1")
+    shipped, drop_in, _ = unit.files
     assert unit.name == "envsync.service"
     assert shipped.path == tmp_path / "envsync.service"
     assert shipped.content == (REPOSITORY / "systemd/user/envsync.service").read_text()
     assert [line.partition("=")[0] for line in drop_in.content.splitlines()[1:]] == [
+        "[Unit]",
+        "ConditionPathExists",
+        "",
         "[Service]",
         "ExecStart",
         "ExecStart",
+        "EnvironmentFile",
     ]
+
+
+def test_machines_that_share_a_home_run_the_user_unit_by_their_own_names(tmp_path: Path) -> None:
+    """Only where it was installed: with the other's name, one would push as the other."""
+    directory = tmp_path / "100 %"
+    server1 = user_unit(replace(SERVICE, own_name="server1"), directory, "gpu1.lab")
+    server2 = user_unit(replace(SERVICE, own_name="server2"), directory, "gpu2.lab")
+    unnamed = user_unit(replace(SERVICE, own_name=None), directory, "gpu3")
+    assert server1.files[:2] == server2.files[:2] == unnamed.files[:2]
+    drop_in = server1.files[1]
+    assert "--as" not in drop_in.content
+    # As systemd spells a percent sign, and the hostname.
+    here = f"{tmp_path}/100 %%/envsync.service.d/on-%H"
+    assert f"ConditionPathExists={here}\n" in drop_in.content
+    assert f"EnvironmentFile={here}\n" in drop_in.content
+    named = {unit.files[2].path.name: unit.files[2].content for unit in (server1, server2, unnamed)}
+    assert {name: content.splitlines()[1:] for name, content in named.items()} == {
+        "on-gpu1.lab": ["ENVSYNC_SELF=server1"],
+        "on-gpu2.lab": ["ENVSYNC_SELF=server2"],
+        "on-gpu3": [],
+    }
+    assert drop_in.path.parent == server1.files[2].path.parent
 
 
 @pytest.mark.parametrize(

@@ -84,11 +84,14 @@ class ServicePlan:
         if self.systemctl.of_user:
             unit = KnownUnit(units.system_unit_name(account.name), False)
             link = units.SYSTEM_DIRECTORY / "multi-user.target.wants" / unit.name
+            runs_here = link
         else:
             unit = KnownUnit(units.USER_UNIT, True)
-            link = units.user_directory(account.home, {}) / "default.target.wants" / unit.name
+            directory = units.user_directory(account.home, {})
+            link = directory / "default.target.wants" / unit.name
+            runs_here = units.machine_file(directory, socket.gethostname())
         try:
-            return unit if link.is_symlink() else None
+            return unit if link.is_symlink() and os.path.lexists(runs_here) else None
         except OSError:  # the user's home is closed to root
             return None
 
@@ -133,7 +136,8 @@ def find(invocation: Invocation, *, of_user: bool, as_name: str | None) -> Servi
         program_directories=_program_directories(),
     )
     if of_user:
-        unit = units.user_unit(service, units.user_directory(service.account.home, environ))
+        directory = units.user_directory(service.account.home, environ)
+        unit = units.user_unit(service, directory, socket.gethostname())
     else:
         unit = units.system_unit(service)
     systemctl = Systemctl(invocation.environ, of_user=of_user)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from envsync import __version__
@@ -148,9 +148,28 @@ def system_unit_name(user: str) -> str:
     return f"envsync@{user}.service"
 
 
-def user_unit(service: ServiceSpec, directory: Path) -> Unit:
-    """Return `envsync.service` for the user's own systemd; raises `UsageError` as `system_unit`."""
-    return _unit(USER_UNIT, USER_UNIT, directory, ["[Service]", *_service_lines(service)])
+def user_unit(service: ServiceSpec, directory: Path, hostname: str) -> Unit:
+    """Return `envsync.service` for the user's own systemd; may raise `UsageError`.
+
+    Other machines that share the home find it, too. So it runs only where a file `on-HOSTNAME` is
+    beside its drop-in, which has that machine's name in the inventory.
+    """
+    # systemd takes these two paths as they are: it knows no quotes there.
+    this_machine = _specifier_free(f"{directory / USER_UNIT}.d/on-") + "%H"
+    lines = [
+        *("[Unit]", f"ConditionPathExists={this_machine}", ""),
+        *("[Service]", *_service_lines(replace(service, own_name=None))),
+        f"EnvironmentFile={this_machine}",
+    ]
+    unit = _unit(USER_UNIT, USER_UNIT, directory, lines)
+    named = [] if service.own_name is None else [f"ENVSYNC_SELF={service.own_name}"]
+    own = UnitFile(machine_file(directory, hostname), "\n".join([_head(), *named, ""]))
+    return replace(unit, files=(*unit.files, own))
+
+
+def machine_file(directory: Path, hostname: str) -> Path:
+    """Return the file without which the user's own unit does not run on a machine."""
+    return directory / f"{USER_UNIT}.d" / f"on-{hostname}"
 
 
 def user_directory(home: Path, environ: Mapping[str, str]) -> Path:
@@ -206,11 +225,15 @@ def _word(text: str) -> str:
     return _quoted(text.replace("$", "$$"))
 
 
-def _quoted(text: str) -> str:
-    """Return `text` as a unit has to spell it: quoted if needed, with `%` doubled."""
+def _specifier_free(text: str) -> str:
     if not text.isprintable():
         raise UsageError(f"{text!r} cannot be written into a unit")
-    text = text.replace("%", "%%")
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    """Return `text` as a unit has to spell it: quoted if needed, with `%` doubled."""
+    text = _specifier_free(text)
     if re.search(r"[\s\"'\\;]", text) is None:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
