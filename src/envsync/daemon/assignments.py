@@ -30,11 +30,15 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Assignments:
-    """All environments that this machine's daemon pushes."""
+    """All environments that this machine's daemon pushes.
+
+    `elsewhere` are those that another machine's does, each with that machine, its source.
+    """
 
     own: str
     rescan_seconds: float
     by_name: dict[str, Assignment] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -63,7 +67,7 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
             f"{inventory.path} does not say where conda is on {own}",
             hint="set `prefix:` for all servers or for this one",
         )
-    watched = [entry for entry in inventory.environments if entry.watch and entry.source == own]
+    watched = [entry for entry in inventory.environments if entry.watch and entry.push_to]
     return Assignments(
         own=own,
         rescan_seconds=inventory.watch.rescan_seconds,
@@ -76,7 +80,12 @@ def find_assignments(inventory: Inventory, own: str | None, hostname: str) -> As
                 entry.local,
             )
             for entry in watched
-            if entry.push_to
+            if entry.source == own
+        },
+        elsewhere={
+            entry.name: entry.source
+            for entry in watched
+            if entry.source is not None and entry.source != own
         },
     )
 

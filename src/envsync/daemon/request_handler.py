@@ -8,7 +8,7 @@ from typing import Any
 from envsync.daemon.control import Answer, Request
 from envsync.daemon.log import Log
 from envsync.daemon.scheduler import Scheduler
-from envsync.errors import NotFound, PreflightRefused, UsageError
+from envsync.errors import NotFound, PreflightRefused, UsageError, listed
 from envsync.hint_commands import command_line
 from envsync.inventory.names import suggestion
 from envsync.tree.revision import is_revision
@@ -19,7 +19,7 @@ _LOG_MESSAGES = {
     "sync": "sync requested",
     "look": "a command was run for it: looking again",
 }
-_TO_WATCH = "set its `source:` (this machine), `push_to:` and `watch: true`"
+_TO_WATCH = "with `watch: true` and `push_to:`, the daemon of its `source:` keeps it in step"
 
 
 class RequestHandler:
@@ -73,17 +73,25 @@ class RequestHandler:
         return [name for name in names if name not in paused]
 
     def _named(self, names: object) -> list[str]:
-        watched = list(self._scheduler.sync_state.assignments.by_name)
+        assignments = self._scheduler.sync_state.assignments
+        watched, elsewhere = list(assignments.by_name), assignments.elsewhere
         named = list(dict.fromkeys(_strings(names)))
         if not named and not watched:
-            raise NotFound("the daemon watches no environment", hint=_TO_WATCH)
+            sources = listed(sorted(set(elsewhere.values())))
+            hint = f"run the same command on {sources}" if elsewhere else _TO_WATCH
+            raise NotFound("the daemon watches no environment", hint=hint)
         for name in named:
+            if name in elsewhere:
+                source = elsewhere[name]
+                raise NotFound(
+                    f"{name} is kept in step from {source}, not from this machine",
+                    hint=f"run the same command on {source}",
+                )
             if name not in watched:
-                listed = ", ".join(watched) or "none"
                 raise NotFound(
                     f"the daemon does not watch the environment {name!r}"
                     f"{suggestion(name, watched)}",
-                    details=[f"kept in step: {listed}"],
+                    details=[f"kept in step: {', '.join(watched) or 'none'}"],
                     hint=_TO_WATCH,
                 )
         return named or watched

@@ -29,12 +29,15 @@ def test_only_watched_environments_of_this_machine_are_assigned() -> None:
             Environment("by-hand", source="server1", push_to=to),
             Environment("theirs", source="server2", push_to=to, watch=True),
             Environment("nowhere", source="server1", watch=True),
+            Environment("nowhere-there", source="server2", watch=True),
+            Environment("from-anywhere", push_to=to, watch=True),
         ),
         "server1",
         "host",
     )
     mine = Assignment("mine", "/p/envs/mine", {"server2": "server2 /p"}, settle_seconds=10.0)
     assert found.by_name == {"mine": mine}
+    assert found.elsewhere == {"theirs": "server2"}
     assert found.rescan_seconds == 3600.0
 
 

@@ -185,8 +185,26 @@ def test_request_for_an_environment_that_is_not_watched_is_refused(
     """One that comes later would not be paused."""
     daemon.scheduler.adopt(replace(daemon.assignments(), by_name={}))
     handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
-    with pytest.raises(NotFound, match="the daemon watches no environment"):
+    with pytest.raises(NotFound, match="the daemon watches no environment") as raised:
         handler.handle({"verb": verb, "environments": []})
+    assert "the daemon of its `source:`" in raised.value.hint
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "sync"])
+def test_request_for_an_environment_of_another_machine_is_sent_there(
+    daemon: SimulatedDaemon, verb: str
+) -> None:
+    """The inventory is the same on all, so nobody is told to make this one the source."""
+    handler = RequestHandler(daemon.scheduler, Log(daemon.lines.append, {}), dict)
+    found = replace(daemon.assignments(), elsewhere={"theirs": "server2"})
+    daemon.scheduler.adopt(found)
+    with pytest.raises(NotFound, match="theirs is kept in step from server2, not") as raised:
+        handler.handle({"verb": verb, "environments": ["one", "theirs"]})
+    assert raised.value.hint == "run the same command on server2"
+    daemon.scheduler.adopt(replace(found, by_name={}))
+    with pytest.raises(NotFound, match="the daemon watches no environment") as raised:
+        handler.handle({"verb": verb, "environments": []})
+    assert raised.value.hint == "run the same command on server2"
 
 
 def test_servers_and_environments_come_and_go_with_the_inventory(daemon: SimulatedDaemon) -> None:
