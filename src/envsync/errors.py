@@ -90,6 +90,9 @@ class Hint(NamedTuple):
 
 
 _DIFFERS = Hint("{see_difference}{overwrite} replaces it and keeps it as a generation")
+SAME_PLACE = Hint(
+    "nothing to push: the environment is there already; leave {server} out of its `push_to:`"
+)
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
 
 

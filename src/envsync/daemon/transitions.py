@@ -158,10 +158,11 @@ def _shown(error: EnvsyncError, environment: str, state: str) -> ErrorFacts:
     """Return the error with a hint for a person who did not start the push.
 
     Of what halted it, the hint goes on with how the daemon hears of the mend; a push by hand tells
-    the daemon itself.
+    the daemon itself, and a server that is taken out of `push_to:` is forgotten with that.
     """
     facts = ErrorFacts.of(error)
-    if state == HALTED and facts.hint and error.code not in _ENDED_BY_A_PUSH:
+    is_told_otherwise = error.code in _ENDED_BY_A_PUSH or "`push_to:`" in facts.hint
+    if state == HALTED and facts.hint and not is_told_otherwise:
         sync = command_line("daemon", "sync", environment)
         return facts._replace(hint=f"{facts.hint}; then: {sync}")
     return facts

@@ -17,7 +17,7 @@ from envsync.daemon.rows import (
     WAITING,
     ServerRow,
 )
-from envsync.errors import all_errors, error_from_json
+from envsync.errors import SAME_PLACE, all_errors, error_from_json
 
 ROW = ServerRow("myenv", "server2", since_seconds=50.0)
 RESCAN, NOW = 3600.0, 1000.0
@@ -173,12 +173,14 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
         ("host-key-refused", "h", "h; then: envsync daemon sync myenv"),
         ("preflight-refused", "h", "h; then: envsync daemon sync myenv"),
         ("drift", "h", "h"),
+        # What is taken out is forgotten: there is nothing to do then.
+        ("preflight-refused", [*SAME_PLACE], SAME_PLACE.text(None)),
         ("in-use", "h", "h"),
         ("transfer-failed", "install rsync there", "install rsync there"),
     ],
 )
 def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(
-    code: str, hint: str, told: str
+    code: str, hint: object, told: str
 ) -> None:
     error = error_from_json({"code": code, "message": "m", "hint": hint})
     failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error

@@ -30,7 +30,7 @@ from envsync.agent.wire.messages import (
 )
 from envsync.conda.metadata import PYTHON
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
-from envsync.errors import Hint, PreflightRefused
+from envsync.errors import SAME_PLACE, Hint, PreflightRefused
 from envsync.tree.environment_name import BASE
 from envsync.tree.manifest import Manifest
 
@@ -241,7 +241,7 @@ def require_another_place(layout: Layout, source: DirectoryIdentity) -> None:
     if here is not None and is_same_directory(here, source):
         raise PreflightRefused(
             "it is the same directory as the source, on a filesystem that both share",
-            hint="nothing to push: the environment is there already",
+            hint=SAME_PLACE,
             details=[os.fsdecode(layout.path)],
         )
 

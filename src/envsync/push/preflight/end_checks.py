@@ -9,6 +9,7 @@ from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.agent.wire.target_operations import DifferenceFacts
 from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import (
+    SAME_PLACE,
     EnvsyncError,
     NotFastForward,
     PreflightRefused,
@@ -84,7 +85,7 @@ class EndChecks:
         if self._ends.source.look.sees(target.nonce):
             raise PreflightRefused(
                 "it is the same directory as the source, on a filesystem that both share",
-                hint="nothing to push: the environment is there already",
+                hint=SAME_PLACE,
             )
 
     def warnings(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
