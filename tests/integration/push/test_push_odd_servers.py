@@ -181,6 +181,37 @@ def test_server_without_a_usable_python_is_reported(
     assert nothing_stands_there(target)
 
 
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "#!/bin/sh\necho $0: error while loading shared libraries >&2\nexit 127\n",
+            "the prefix's Python does not start: {}: error while loading shared libraries",
+        ),
+        (
+            f"#!/bin/sh\nexit {bootstrap.EXIT_OLD_PYTHON}\n",
+            "its Python is too old: 3.8 or newer is needed",
+        ),
+        ("#!/no/such/python\n", "the prefix's Python does not start: env: "),
+    ],
+    ids=["a library is missing", "an old Python", "no interpreter"],
+)
+def test_python3_serves_where_the_prefixs_python_does_not_start(
+    envsync: Envsync, source: Stamped, target: LabHost, script: str, message: str
+) -> None:
+    python = f"{target.prefix}/bin/python"
+    target.write_file(python, script, 0o755)
+    for transport in TRANSPORTS:
+        version = source.change()
+        envsync.push("server2", "--transport", transport)
+        assert version_at(target) == version
+    set_login_shell(target, "/bin/bash")
+    target.write_file("/run/lab/bin/python3", "#!/bin/sh\nexit 1\n", 0o755)
+    target.write_file(f"{target.home()}/.bashrc", "PATH=/run/lab/bin:$PATH\n")
+    error = envsync.push("server2", expect=7).error
+    assert error["message"].startswith(message.format(python))
+
+
 @pytest.mark.parametrize("means", ["command=", "ForceCommand", "nologin"])
 def test_server_that_runs_another_command_is_reported(
     envsync: Envsync, source: Stamped, target: LabHost, means: str

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shlex
 import time
 
-from envsync.agent.operations import bootstrap
+from envsync.agent.operations import bootstrap, bundle
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
 from envsync.ssh.manual_commands import ssh_command
 from envsync.ssh.session import Link, Session
@@ -20,23 +21,65 @@ something now and then. Silent, they may take `Timeouts.silence_seconds`."""
 
 # The exit statuses of a forced command that succeeds, of nologin, and of a shell for git only.
 _LOGIN_STATUS = (0, 1, 128)
+# Of a Python that is too old (an option that 2.7 does not know: 2), cannot load its own files or
+# libraries, or cannot be executed; a login file that exits may have the same.
+_PYTHON_STATUS = (bootstrap.EXIT_OLD_PYTHON, 1, 2, 126, 127)
 _LINES_SHOWN = 8
+_LINE_CHARACTERS = 200
 _READ_BYTES = 4096
 # Shows whether a link is alive: the server grants it before any login file runs.
 _NOTHING = "exec /bin/sh -c 'exit 0'"
+
+
+def start_agent(link: Link, prefix: str, command: str) -> tuple[Session, bytes]:
+    """Start an agent; return its session, and what login files printed before its first byte.
+
+    It runs in the prefix's Python or, where that does not start, in the server's own `python3`. If
+    neither starts, the error is about the prefix's.
+    """
+    start = AgentStart(link, link.run(command), prefix)
+    try:
+        return start.session, start.begin(f"{prefix}/bin/python")
+    except EnvsyncError:
+        if start.may_python_be_to_blame:
+            with contextlib.suppress(EnvsyncError):
+                other = AgentStart(link, link.run(command), prefix)
+                return other.session, other.begin("")
+        raise
 
 
 class AgentStart:
     """Reads what comes before the first frame; limited in bytes and in time."""
 
     def __init__(self, link: Link, session: Session, prefix: str) -> None:
+        self.session = session
+        self.may_python_be_to_blame = False
         self._link = link
         self._prefix = prefix
-        self._session = session
         self._server = link.server
+        self._is_greeted = False
         self._began = time.monotonic()
 
-    def greeting(self, token: bytes) -> tuple[bytes, bytes]:
+    def begin(self, python: str) -> bytes:
+        """Give the agent its modules, and return what login files print; end it if that fails.
+
+        `python` is the preferred interpreter; if it is not there, or empty, `python3` serves.
+        """
+        try:
+            token = "envsync-" + secrets.token_hex(16)
+            self.session.write(bootstrap.preamble(python, token))
+            bundle.modules(bundle.OUR_MAGIC)  # while the interpreter there starts
+            noise, magic = self._greeting(token.encode())
+            self._is_greeted = True
+            self.session.write(bundle.modules(magic))
+        except ConnectionLost as error:
+            raise self._explained(error) from error
+        except BaseException:
+            self.session.close()
+            raise
+        return noise
+
+    def _greeting(self, token: bytes) -> tuple[bytes, bytes]:
         """Return what login files print, and the interpreter's magic, which follows the token.
 
         The agent sends no more before it has its modules.
@@ -63,7 +106,7 @@ class AgentStart:
     def _read(self, seen: bytes) -> bytes:
         self._require_time()
         try:
-            part = self._session.read(_READ_BYTES)
+            part = self.session.read(_READ_BYTES)
         except ConnectionLost:
             if self._is_link_alive():
                 raise self._too_slow() from None
@@ -93,13 +136,14 @@ class AgentStart:
             return False
         return True
 
-    def explain(self, error: ConnectionLost) -> EnvsyncError:
+    def _explained(self, error: ConnectionLost) -> EnvsyncError:
         """Return the reason why the agent did not start, judged by its command's exit status."""
-        status = self._session.exit_status(5.0)
-        stderr = self._session.stderr_tail().strip()
+        status = self.session.exit_status(5.0)
+        stderr = self.session.stderr_tail().strip()
         stdout = b"" if status is None else self._unread_stdout()
         details = [*error.details, *_lines(stdout), *stderr.splitlines()][-_LINES_SHOWN:]
-        self._session.close()
+        self.session.close()
+        self.may_python_be_to_blame = not self._is_greeted and status in _PYTHON_STATUS
         if status == bootstrap.EXIT_NO_PYTHON:
             return AgentFailed(
                 "there is no Python: neither in the prefix nor `python3` on the PATH",
@@ -110,13 +154,24 @@ class AgentStart:
         if status == bootstrap.EXIT_OLD_PYTHON:
             return AgentFailed(
                 "its Python is too old: 3.8 or newer is needed",
-                hint="update the conda base there",
+                hint="update the conda base there, or install Python 3.8 or newer as `python3`",
                 server=self._server,
                 details=details,
             )
         if status is None:
             error.server = self._server
             return error
+        python = f"{self._prefix}/bin/python"
+        # What cannot start it names it: the loader, `env`, or Python itself.
+        if self.may_python_be_to_blame and python in stderr:
+            by_hand = ssh_command(self._link.reached)
+            return AgentFailed(
+                f"the prefix's Python does not start: {stderr.splitlines()[-1][:_LINE_CHARACTERS]}",
+                hint="install Python 3.8 or newer there, or replace the conda base, until this "
+                f"works: {by_hand} {shlex.quote(f'{shlex.quote(python)} --version')}",
+                server=self._server,
+                details=details,
+            )
         if status in _LOGIN_STATUS and "Traceback" not in stderr:
             return AgentFailed(
                 "it runs something else instead of the command that it was sent",
@@ -146,7 +201,7 @@ class AgentStart:
         """Return what a command that is not the agent printed since."""
         stdout = b""
         with contextlib.suppress(ConnectionLost, AgentFailed):
-            while len(stdout) < NOISE_BYTES_MAX and (part := self._session.read(_READ_BYTES)):
+            while len(stdout) < NOISE_BYTES_MAX and (part := self.session.read(_READ_BYTES)):
                 stdout += part
                 self._require_time()
         return stdout
@@ -154,4 +209,4 @@ class AgentStart:
 
 def _lines(printed: bytes) -> list[str]:
     lines = printed.decode("utf-8", "replace").splitlines()
-    return [line[:200] for line in lines if line.strip()][-_LINES_SHOWN:]
+    return [line[:_LINE_CHARACTERS] for line in lines if line.strip()][-_LINES_SHOWN:]

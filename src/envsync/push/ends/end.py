@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from envsync.agent.operations import bootstrap, bundle
+from envsync.agent.operations import bootstrap
 from envsync.agent.operations.service import Service
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
-from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, about, error_from_json
-from envsync.push.ends.agent_start import AgentStart
+from envsync.errors import AgentFailed, EnvsyncError, about, error_from_json
+from envsync.push.ends.agent_start import start_agent
 from envsync.push.request.places import Place
 from envsync.ssh.session import Link
 
@@ -115,21 +114,8 @@ class RemoteEnd:
         """`command` is one of those in `agent.operations.bootstrap`."""
         self.server = link.server
         self.link = link
-        self._session = link.run(command)
         self._calls = 0
-        start = AgentStart(link, self._session, prefix)
-        try:
-            token = "envsync-" + secrets.token_hex(16)
-            python = f"{prefix}/bin/python"
-            self._session.write(bootstrap.preamble(python, token))
-            bundle.modules(bundle.OUR_MAGIC)  # while the interpreter there starts
-            self.noise, magic = start.greeting(token.encode())
-            self._session.write(bundle.modules(magic))
-        except ConnectionLost as error:
-            raise start.explain(error) from error
-        except BaseException:
-            self._session.close()
-            raise
+        self._session, self.noise = start_agent(link, prefix, command)
         self._channel = Channel(
             self._session.read, self._session.write, patience_seconds=AGENT_SILENCE_SECONDS
         )
