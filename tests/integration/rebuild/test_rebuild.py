@@ -42,6 +42,8 @@ def test_rebuilt_environment_runs_under_its_own_name(prefixes: TwoPrefixes, with
     assert [change.partition(" (")[0] for change in report.changes] == [
         "labtool==1.2.3 -> labtool==1.2.*"
     ]
+    tries = [(told.tool, told.attempt) for told in prefixes.progress if told.tool]
+    assert tries == [("conda 26.7.1", 1), ("pip", 1), ("pip", 2), ("pip check", 1)]
     assert report.record is not None
     assert report.record.method == "rebuild"
     assert report.record.source_revision == report.revision

@@ -13,7 +13,7 @@ from envsync.push.ends.local_source import open_local
 from envsync.push.ends.target_end import TargetEnd, open_request
 from envsync.push.request.places import Place
 from envsync.push.request.settings import PushSettings
-from envsync.push.steps.report import PushReport
+from envsync.push.steps.report import PushReport, ServerProgress
 from tests.conda import ENVIRONMENT
 from tests.conda.environments import create
 from tests.conda.package import Package
@@ -22,11 +22,12 @@ from tests.support.one_push import one_push
 
 
 class TwoPrefixes:
-    """`source` and `target` are prefixes."""
+    """`source` and `target` are prefixes; `progress` is what the pushes told of themselves."""
 
     def __init__(self, source: Path, target: Path) -> None:
         self.source = source
         self.target = target
+        self.progress: list[ServerProgress] = []
 
     @property
     def made(self) -> Path:
@@ -60,7 +61,7 @@ class TwoPrefixes:
         )
         source = open_local(Place("server1", str(self.source)), ENVIRONMENT, order.local)
         with self.end(order) as target:
-            return one_push(order, source, target, _no_way_back)
+            return one_push(order, source, target, _no_way_back, self.progress.append)
 
     def rollback(self) -> None:
         order = PushSettings(ENVIRONMENT, "server1", "alice@server1")
