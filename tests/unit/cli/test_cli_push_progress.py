@@ -24,12 +24,15 @@ class _Screen(io.StringIO):
         return True
 
 
-def _left_on(screen: str) -> list[str]:
-    """Return the rows of a terminal that was given this text, without the empty ones."""
+def _left_on(screen: str, height: int = 1000) -> list[str]:
+    """Return the rows of a terminal that was given this text, without the empty ones.
+
+    Those that scrolled out of its height cannot be reached any more.
+    """
     rows, row, column = [""], 0, 0
     for move in re.finditer(r"\x1b\[[?0-9;]*(\w)|[\r\n]|[^\x1b\r\n]+", screen):
         if move[1] == "A":
-            row -= 1
+            row = max(row - 1, len(rows) - height, 0)
         elif move[1] == "K":
             rows[row] = ""
         elif move[0] == "\n":
@@ -46,7 +49,7 @@ def _left_on(screen: str) -> list[str]:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
-    """A display, and what it shows when asked."""
+    """A display, and what it shows when asked; then its lines are gone."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     screen = _Screen()
@@ -95,6 +98,7 @@ def test_the_time_that_is_left(watched: Watched, monkeypatch: pytest.MonkeyPatch
     live.update(ServerProgress("server2", "transfer", 8_000_000, 900_000_000))
     assert "left" not in shown(), "it has only begun"
     monkeypatch.setattr(push_progress.Rate, "bytes_per_second", lambda _: 1e6)
+    live.update(ServerProgress("server2", "transfer", 8_000_000, 900_000_000))
     assert "8.0 MB of 900 MB, 1.0 MB/s, 14 min 52 s left" in shown()
     live.update(ServerProgress("server2", "transfer", 880_000_000, 900_000_000))
     assert "1.0 MB/s, 20 s left" in shown()
@@ -217,3 +221,20 @@ def test_many_servers_at_once_leave_only_their_reports(monkeypatch: pytest.Monke
         f"{environment} -> {one}: published" for environment in environments for one in servers
     ]
     assert sorted(_left_on(screen.getvalue())) == reports
+
+
+def test_more_servers_than_rows_leave_nothing_when_a_push_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "100"), ("LINES", "20")):
+        monkeypatch.setenv(name, value)
+    screen = _Screen()
+    terminal = Terminal(screen, io.StringIO(), {"TERM": "xterm"})
+    servers = [f"gpu{number:02}" for number in range(60)]
+    live = LiveProgress(terminal, "server1", servers)
+    live.start()
+    for server in servers:
+        live.update(ServerProgress(server, "connect"))
+    terminal.say("a report")
+    live.stop()
+    assert _left_on(screen.getvalue(), 20) == ["a report"]

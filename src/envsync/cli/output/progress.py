@@ -122,6 +122,9 @@ class LiveProgress:
     def stop(self) -> None:
         self._stopped.set()
         with self._lock:
+            # At its end, rich draws all lines: what is higher than the screen would stay there.
+            for server in list(self._tasks):
+                self.remove(server)
             self._progress.stop()
 
     def _turn(self, stopped: threading.Event) -> None:
@@ -132,6 +135,7 @@ class LiveProgress:
 
     def remove(self, server: str) -> None:
         with self._lock:
+            self._steps.pop(server, None)
             task = self._tasks.pop(server, None)
             if task is not None:
                 self._progress.remove_task(task)
@@ -139,7 +143,7 @@ class LiveProgress:
     def update(self, progress: ServerProgress) -> None:
         with self._lock:
             if progress.server != self._source_server and progress.step in _SOURCE_IS_DONE:
-                self._forget_source()
+                self.remove(self._source_server)
             task = self._task(progress)
             step = progress.step, tool_run(progress.tool, progress.attempt)
             if self._steps.get(progress.server) != step:
@@ -153,11 +157,6 @@ class LiveProgress:
             self._progress.update(
                 task, total=total, completed=progress.done_bytes, files=progress.files
             )
-
-    def _forget_source(self) -> None:
-        task = self._tasks.pop(self._source_server, None)
-        if task is not None:
-            self._progress.remove_task(task)
 
     def _task(self, progress: ServerProgress) -> TaskID:
         if progress.server not in self._tasks:
