@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,17 @@ def required_file(given: Path | None, environ: Mapping[str, str]) -> Path:
             "`envsync config path` says where",
         )
     return file.absolute()
+
+
+def _was_removed(path: Path) -> bool:
+    """Return whether nothing is there; False if that cannot be found out, which may pass."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class WatchedInventory:
@@ -63,7 +75,7 @@ class WatchedInventory:
 
     def in_force(self) -> Path:
         """Return the file that workers have to read: the copy, or the file if there can be none."""
-        if self._is_copied and not self._copy.exists():  # somebody has removed it
+        if self._is_copied and _was_removed(self._copy):
             self._write_copy()
         return self._copy if self._is_copied else self._settings.file
 

@@ -239,10 +239,11 @@ class MainLoop:
         except (OSError, EnvsyncError):
             pass  # tried again with the next poll
         with contextlib.suppress(OSError, EnvsyncError):
-            if self._paths.socket.exists():
-                return
-            self._stop_listening()
-            self._control_socket = self._listen()
+            try:
+                os.lstat(self._paths.socket)
+            except FileNotFoundError:  # any other error may pass, and the socket is still there
+                self._stop_listening()
+                self._control_socket = self._listen()
 
     def _serve_request(self) -> None:
         self._control_socket.serve_one(self._request_handler.handle)

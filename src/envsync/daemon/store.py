@@ -179,9 +179,8 @@ class Store:
 
 def read(file: Path) -> DaemonState:
     """Return what a daemon has written, for other processes; empty if it cannot be read."""
-    # Opened for writing all the same, so that SQLite can undo a write that was killed.
-    if not file.exists():
-        return DaemonState()
+    # Opened for writing all the same, so that SQLite can undo a write that was killed; but a
+    # missing file is not created.
     try:
         with contextlib.closing(
             sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)

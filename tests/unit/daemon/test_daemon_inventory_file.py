@@ -55,6 +55,15 @@ def test_a_copy_that_was_removed_is_written_again(
     assert inventory_file.in_force().read_text() == INVENTORY
 
 
+def test_a_copy_that_cannot_be_looked_for_stays_in_use(
+    inventory_file: WatchedInventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a home that is closed for a while; here of a name that no file can have."""
+    closed = inventory_file.in_force().with_name("x" * 300)
+    monkeypatch.setattr(inventory_file, "_copy", closed)
+    assert inventory_file.in_force() == closed
+
+
 def test_an_outdated_copy_is_read_by_no_worker(
     inventory_file: WatchedInventory, file: Path
 ) -> None:

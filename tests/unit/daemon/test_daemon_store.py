@@ -66,6 +66,11 @@ def test_missing_or_damaged_store_is_empty(tmp_path: Path) -> None:
     assert read(tmp_path / "bad") == DaemonState()
 
 
+def test_a_store_that_cannot_be_looked_for_is_empty(tmp_path: Path) -> None:
+    """As in a home that is closed for a while; here of a name that no file can have."""
+    assert read(tmp_path / ("x" * 300)) == DaemonState()
+
+
 def test_a_damaged_database_is_set_aside(tmp_path: Path, opened: Opened) -> None:
     file = tmp_path / "daemon.sqlite"
     file.write_bytes(b"SQLite format 3\0" + b"nonsense" * 1000)
