@@ -5,11 +5,36 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from tests.streamed import OPTIONAL, SOURCES, STREAMED, imported_names, nodes, streamed_files
 
 # Methods newer than Python 3.8, which vermin cannot tell where the type is not obvious.
 TOO_NEW_METHODS = {"removeprefix", "removesuffix", "bit_count", "is_relative_to", "readlink"}
+
+# What `os` and the like lack if the interpreter was built against the C library of CentOS 6 or 7,
+# as conda's often are, wherever they run.
+OF_THE_BUILD = {
+    "MFD_CLOEXEC",
+    "O_PATH",
+    "O_TMPFILE",
+    "SEEK_DATA",
+    "SEEK_HOLE",
+    "TCP_USER_TIMEOUT",
+    "close_range",
+    "copy_file_range",
+    "eventfd",
+    "getrandom",
+    "memfd_create",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "preadv2",
+    "pwritev2",
+    "setns",
+    "splice",
+    "statx",
+    "unshare",
+}
 
 
 def test_imports_only_the_standard_library() -> None:
@@ -44,6 +69,44 @@ def test_evaluates_no_annotation() -> None:
         and "__future__" not in set(imported_names(path))
     ]
     assert evaluating == []
+
+
+def test_uses_nothing_that_an_interpreter_built_on_an_old_system_lacks() -> None:
+    """Nor does the command: it runs in a conda environment, too."""
+    for path in sorted((SOURCES / "envsync").rglob("*.py")):
+        expected = {id(below) for node in nodes(path) for below in _where_it_may_lack(node)}
+        used = {
+            f"{path}:{node.lineno}: .{node.attr}"
+            for node in nodes(path)
+            if isinstance(node, ast.Attribute) and node.attr in OF_THE_BUILD
+            if id(node) not in expected
+        }
+        assert used == set()
+
+
+def test_constants_have_the_same_values_where_the_interpreter_lacks_them() -> None:
+    program = f"""if True:
+        import os, sys
+        sys.path.append({str(SOURCES)!r})
+        names = ("O_PATH", "SEEK_DATA", "SEEK_HOLE")
+        values = [os.__dict__.pop(name) for name in names]
+        from envsync.agent.server import linux_constants
+        assert values == [getattr(linux_constants, name) for name in names]
+    """
+    subprocess.run([sys.executable, "-S", "-I", "-c", program], check=True)
+
+
+def _where_it_may_lack(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what is below a `try` whose handlers expect an AttributeError."""
+    if isinstance(node, ast.Try) and "AttributeError" in {
+        name.id
+        for handler in node.handlers
+        if handler.type is not None
+        for name in ast.walk(handler.type)
+        if isinstance(name, ast.Name)
+    }:
+        for statement in node.body:
+            yield from ast.walk(statement)
 
 
 def _is_of_os(node: ast.Attribute) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from envsync.agent.server.linux_constants import O_PATH
 from envsync.daemon.paths import DaemonPaths
 from envsync.errors import (
     EnvsyncError,
@@ -199,7 +200,7 @@ def _peer_uid(connection: socket.socket) -> int:
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
     """Yield a name of the socket that fits into an address (108 bytes), however long `path` is."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(path.parent, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:

@@ -7,6 +7,8 @@ import socket
 from envsync.ssh.host_settings import HostSettings
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+# Missing where the interpreter was built against an old C library.
+_TCP_USER_TIMEOUT: int = getattr(socket, "TCP_USER_TIMEOUT", 18)
 
 
 def connect(
@@ -22,7 +24,7 @@ def connect(
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # The kernel then notices a peer that vanished, whatever was sent last.
     milliseconds = round(silence_seconds * 1000)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, milliseconds)
     return sock
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -40,6 +41,24 @@ def test_rsync_that_closed_its_output_and_does_not_end_is_killed(
     monkeypatch.setattr(rsync_run, "_STALL_SECONDS", 0.2)
     run = rsync_run.RsyncRun([b"sh", b"-c", b"exec >&-; exec sleep 600"], lambda _: None)
     assert run.finish([]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("what", ["interpreter", "kernel"])
+def test_paths_are_told_where_there_are_no_files_in_memory(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The interpreter was built against an old glibc, or the kernel is before Linux 3.17."""
+    if what == "interpreter":
+        monkeypatch.delattr(os, "memfd_create")
+    else:
+        monkeypatch.setattr(os, "memfd_create", _unknown_to_kernel)
+    heard: list[bytes] = []
+    assert rsync_run.RsyncRun([b"cat"], heard.append).finish([b"lib/a", b"lib/b"]) == 0
+    assert b"".join(heard) == b"./lib/a\0./lib/b\0"
+
+
+def _unknown_to_kernel(_: str) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
 def _sleeping(pid: int) -> list[int]:

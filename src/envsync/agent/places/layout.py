@@ -32,6 +32,7 @@ from envsync.agent.places.state_files import group_writes
 from envsync.agent.server import posix_acl
 from envsync.agent.server.accounts import is_own
 from envsync.agent.server.filesystem import exists, mount_of
+from envsync.agent.server.linux_constants import O_PATH
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.trees.directory_read import open_below, opened_directory
 from envsync.errors import Hint, NotFound, PreflightRefused
@@ -126,7 +127,7 @@ class Layout(NamedTuple):
         put a link in the place of one of them at any time: none is followed.
         """
         envs = os.path.dirname(os.path.dirname(self.state))
-        with closing_fd(os.open(envs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as envs_fd:
+        with closing_fd(os.open(envs, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as envs_fd:
             fd = open_below(os.path.relpath(directory, envs), envs_fd)
         with closing_fd(fd):
             yield fd

@@ -122,9 +122,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _path_list(paths: Iterable[bytes]) -> IO[bytes]:
-    """Return an open file, in memory, with the paths, each followed by NUL."""
-    file = os.fdopen(os.memfd_create("envsync-paths"), "w+b")
+    """Return an open file without a name, with the paths, each followed by NUL."""
+    file = _unnamed_file()
     # "./" is needed because rsync takes lines that begin with ; or # as comments.
     file.writelines(b"./" + path + b"\0" for path in paths)
     file.seek(0)
     return file
+
+
+def _unnamed_file() -> IO[bytes]:
+    try:
+        return os.fdopen(os.memfd_create("envsync-paths"), "w+b")
+    except (AttributeError, OSError):  # an interpreter built against an old glibc, or an old kernel
+        import tempfile  # loads much, and is rarely needed
+
+        return tempfile.TemporaryFile()

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import ContextManager, Iterator, List, NamedTuple, Optional, Tuple
 
 from envsync.agent.server.disk_failures import is_of_disk
+from envsync.agent.server.linux_constants import O_PATH
 from envsync.agent.server.reading import closing_fd
 from envsync.agent.trees.stat_rows import status_columns
 from envsync.agent.trees.unreadable_paths import how_to_read_directory
@@ -15,7 +16,7 @@ from envsync.errors import SourceRefused
 from envsync.tree.entry import join
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_UNREAD_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNREAD_FLAGS = O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _name = attrgetter("name")
 
 

@@ -10,6 +10,7 @@ from typing import Tuple
 
 from envsync.agent.server.disk_failures import is_of_disk
 from envsync.agent.server.filesystem import clone
+from envsync.agent.server.linux_constants import SEEK_DATA, SEEK_HOLE
 from envsync.agent.server.reading import closing_fd, opened_file
 from envsync.agent.trees.file_hash import READ_BYTES
 from envsync.agent.trees.set_id import mode_for
@@ -88,8 +89,8 @@ def _copy_data(old: int, new: int, size_bytes: int) -> None:
 def _next_data(fd: int, at: int, size_bytes: int) -> Tuple[int, int]:
     """Return start and end of the next data from `at`; all the rest if holes are unsupported."""
     try:
-        start = os.lseek(fd, at, os.SEEK_DATA)
-        return start, min(size_bytes, os.lseek(fd, start, os.SEEK_HOLE))
+        start = os.lseek(fd, at, SEEK_DATA)
+        return start, min(size_bytes, os.lseek(fd, start, SEEK_HOLE))
     except OSError as error:
         if error.errno == errno.ENXIO:
             return size_bytes, size_bytes
