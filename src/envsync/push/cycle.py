@@ -161,6 +161,7 @@ class Push:
 
     def _send(self, decision: Decision) -> StagingResult:
         """Send what the target lacks: the plan of it is made there."""
+        self._checks.require_base_starts(decision.source, decision.target)
         self._checks.require_inside()
         staged = self._send_step.stage(is_new=not decision.target.exists)
         self._notes.warn(About.STAGED, staged.warnings)

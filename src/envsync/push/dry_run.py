@@ -34,7 +34,9 @@ def planned(
     notes.warn(About.STAGED, task.warnings)
     notes.warn(About.ENDS, checks.warnings(decision.source, decision.target))
     require_room = partial(preflight.require_room, task.plan, decision.target)
-    error = _refusal(ends, [*requirements, checks.require_inside, require_room])
+    require_base_starts = partial(checks.require_base_starts, decision.source, decision.target)
+    of_sending = (require_base_starts, checks.require_inside, require_room)
+    error = _refusal(ends, (*requirements, *of_sending))
     return replace(
         notes.report(decision),
         in_use=processes,

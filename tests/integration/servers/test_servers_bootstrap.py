@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -41,6 +42,25 @@ def test_a_new_server(served: Lab, envsync: Envsync) -> None:
         conda.unlink()
     again = envsync.json("bootstrap", "server2")["result"]
     assert again["base"]["outcome"] == again["environments"][0]["outcome"] == "in-step"
+
+
+def test_a_conda_that_would_not_run_there_is_not_installed(served: Lab, envsync: Envsync) -> None:
+    """As on a system whose glibc is older than what the base was built with."""
+    host = served["server2"]
+    prefix = host.path(host.prefix)
+    shutil.rmtree(prefix.parent, ignore_errors=True)
+    older = "import os; os.confstr = lambda _: 'glibc 2.1'; $5"
+    script = f'#!/bin/sh\nexec {sys.executable} $1 $2 $3 $4 "{older}"\n'
+    host.write_file("/run/lab/bin/python3", script, 0o755)
+    host.start_sshd("SetEnv PATH=/run/lab/bin:/usr/bin:/bin\n")
+    try:
+        for dry_run in (["--dry-run"], []):
+            error = envsync.json("bootstrap", "server2", *dry_run, status=8)["error"]
+            assert error["message"].startswith("conda would not run there: ")
+            assert error["message"].endswith(", but the target has 2.1")
+        assert not prefix.exists()
+    finally:
+        host.start_sshd()
 
 
 def test_a_conda_that_is_there_stays(served: Lab, envsync: Envsync) -> None:

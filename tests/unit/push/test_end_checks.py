@@ -14,7 +14,14 @@ from envsync.agent.wire.source_operations import OutsidePath
 from envsync.agent.wire.target_operations import DifferenceFacts
 from envsync.conda.outside import LeadsOutside
 from envsync.conda.platform_needs import Platform
-from envsync.errors import EnvsyncError, NotFastForward, RevisionHeld, SourceShrunk, TargetDrifted
+from envsync.errors import (
+    EnvsyncError,
+    NotFastForward,
+    PreflightRefused,
+    RevisionHeld,
+    SourceShrunk,
+    TargetDrifted,
+)
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.source import Source
 from envsync.push.ends.target_end import TargetEnd
@@ -22,6 +29,9 @@ from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks, difference_lines
 from envsync.push.request.settings import PushSettings
 from envsync.tree.manifest import Totals
+from tests.support.end_states import HERE as HERE_NOW
+from tests.support.end_states import source as source_state
+from tests.support.end_states import target as target_state
 
 SETTINGS = PushSettings("myenv", "server1:/w/conda", "alice@server1")
 HERE = cast(Source, SimpleNamespace(is_here=True))
@@ -147,6 +157,33 @@ def test_a_pull_that_is_refused_names_itself(name_there: str, command: str) -> N
     error = RevisionHeld("it is held")
     refusal_hints.complete(error, BothEnds(settings, cast(Source, None), target))
     assert f"`{command}" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("environment", "needed", "there", "is_refused"),
+    [
+        ("base", (2, 35), "2.31", True),
+        ("base", (2, 17), "2.31", False),
+        ("base", (2, 37), HERE_NOW.libc_version, False),
+        ("myenv", (2, 35), "2.31", False),
+    ],
+)
+def test_a_base_whose_python_would_not_start_is_refused(
+    environment: str, needed: tuple[int, ...], there: str, *, is_refused: bool
+) -> None:
+    """Where the target's glibc is not older, nobody is asked: what runs here runs there."""
+    end = cast(Source, SimpleNamespace(newest_glibc=lambda: (b"lib/libpython3.so", needed)))
+    settings = replace(SETTINGS, environment=environment)
+    checks = EndChecks(BothEnds(settings, end, cast(TargetEnd, None)))
+    states = source_state(), target_state(HERE_NOW._replace(libc_version=there))
+    if not is_refused:
+        checks.require_base_starts(*states)
+        return
+    with pytest.raises(PreflightRefused) as caught:
+        checks.require_base_starts(*states)
+    why = "lib/libpython3.so needs glibc 2.35, but the target has 2.31"
+    assert caught.value.message == f"conda would not run there: {why}"
+    assert "run the same command again" in caught.value.hint
 
 
 PATHS = tuple(f"~ lib/{number}" for number in range(100))

@@ -18,6 +18,7 @@ from envsync.errors import (
 )
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.preflight import preflight, refusal_hints, replacement
+from envsync.tree.environment_name import BASE
 
 DIFFERENCES_SHOWN = 12
 
@@ -50,6 +51,15 @@ class EndChecks:
                 f"{len(lines)} {lead} out of the environment",
                 details=lines[:DIFFERENCES_SHOWN],
                 hint="install without --editable, move them into it, or set `outside: warn`",
+            )
+
+    def require_base_starts(self, source: SourceState, target: TargetState) -> None:
+        """Refuse to install conda where its Python would not start for want of a newer glibc."""
+        if self._ends.settings.environment == BASE and (needs := self._glibc(source, target)):
+            raise PreflightRefused(
+                f"conda would not run there: {needs[0]}",
+                hint="install conda at the prefix there with an installer for its system, such as "
+                "Miniforge; then run the same command again",
             )
 
     def _differences(self, target: TargetState) -> tuple[str, ...]:
@@ -106,7 +116,7 @@ class EndChecks:
         return tuple(message + remarks[exists.get(path)] for path, message in outside)
 
     def _glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
-        """Return a warning if what is sent needs a newer C library than the target has."""
+        """Return one line if what is sent needs a newer C library than the target has."""
         if not preflight.has_older_libc(source, target):
             return ()
         path, needed = self._ends.source.newest_glibc()
