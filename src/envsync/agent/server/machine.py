@@ -6,11 +6,13 @@ import contextlib
 import functools
 import os
 import re
+import sys
 
 from envsync.agent.server.filesystem import is_mount_point
 from envsync.conda.platform_needs import Platform
 
 _FILE = "/etc/machine-id"
+_32_BIT = {"x86_64": "i686", "aarch64": "armv7l"}
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -64,7 +66,14 @@ def platform_facts() -> Platform:
         # musl is recognized by its loader's file name.
         names = os.listdir("/lib") if os.path.isdir("/lib") else []
         libc = "musl" if any(name.startswith("ld-musl-") for name in names) else "unknown"
-    return Platform(kernel.sysname, kernel.machine, libc, version)
+    return Platform(kernel.sysname, _architecture(kernel.machine), libc, version)
+
+
+def _architecture(kernel_machine: str) -> str:
+    """Return what programs here are for: less than the kernel's, in a 32-bit system."""
+    if sys.maxsize > 1 << 32:
+        return kernel_machine
+    return _32_BIT.get(kernel_machine, kernel_machine)
 
 
 def _glibc() -> str:
