@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -78,6 +79,31 @@ def test_hint_of_an_unexpected_error_says_what_became_of_the_switch(
     monkeypatch.setattr(service, "_operation", lambda _: (COMPLETE, break_down))
     message, _ = process._carry_out({"operation": COMPLETE.name, "request": None}, b"")
     assert said in message["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("error", "option"),
+    [
+        (MemoryError(), "-v"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "-v"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "-u"),
+        (RuntimeError("can't start new thread"), "-u"),
+        (OSError(errno.EMFILE, "Too many open files"), "-n"),
+        (OSError(errno.EFBIG, "File too large"), "-f"),
+    ],
+)
+def test_a_limit_of_the_server_is_no_bug(
+    error: Exception, option: str, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(service, "_operation", lambda _: (COMPLETE, break_down))
+    message, _ = process._carry_out({"operation": COMPLETE.name, "request": None}, b"")
+    told = message["error"]
+    assert told["code"] == "limit-reached"
+    assert f"(`ulimit {option}`); the live environment is untouched" in told["message"]
+    assert "report" not in str(told["hint"])
 
 
 def test_a_lock_says_that_the_command_is_gone_whose_switch_is_finished(

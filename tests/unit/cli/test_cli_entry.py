@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -140,6 +141,24 @@ def test_a_bug_is_saved_and_not_printed(
 def test_a_bug_is_printed_with_v(envsync: Envsync, failing: type[Exception]) -> None:
     assert "Traceback" in envsync("-v", "config", "path").err
     assert "Traceback" in envsync("config", "path", "-v").err
+
+
+@pytest.mark.parametrize(
+    ("error", "option"),
+    [
+        (MemoryError(), "-v"),
+        (RuntimeError("can't start new thread"), "-u"),
+        (OSError(errno.EMFILE, "Too many open files"), "-n"),
+        (OSError(errno.EFBIG, "File too large"), "-f"),
+    ],
+)
+def test_a_limit_of_this_machine_is_no_bug(
+    envsync: Envsync, failing: Any, error: Exception, option: str
+) -> None:
+    failing.error = error
+    ended = envsync("config", "path")
+    assert ended.status == 25
+    assert f"reached (`ulimit {option}`)\n  → raise that limit" in ended.err
 
 
 def test_a_bug_in_json(envsync: Envsync, failing: type[Exception]) -> None:

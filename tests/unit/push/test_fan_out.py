@@ -216,7 +216,8 @@ class _Awaited(threading.Event):
     [
         (ConnectionFailed("it refuses connections"), "connection-failed"),
         (OSError(errno.ENOSPC, "no space", "/tmp"), "no-space"),
-        (OSError(errno.EMFILE, "too many open files"), "unexpected"),
+        (OSError(errno.EMFILE, "too many open files"), "limit-reached"),
+        (OSError(errno.ENOTTY, "no terminal"), "unexpected"),
     ],
 )
 def test_failure_ahead_of_the_start_signal_is_reported_after_it(

@@ -16,11 +16,12 @@ from typing import Any, Dict, Optional, Tuple
 from envsync.agent.operations.fewer_collections import collect_rarely
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.operations.service import Service
+from envsync.agent.server.disk_failures import reached_limit
 from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.server.progress import RECOVERED, SWITCH
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END
-from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, LimitReached
 from envsync.texts.redaction import redacted_json
 
 EXIT_LOST = 75
@@ -148,11 +149,13 @@ class Process:
             stands = "the live environment is untouched"
             if self._has_switched:
                 stands = "`envsync list` shows which version is there, complete"
-            failure = AgentFailed(
-                f"{type(error).__name__}: {error}",
-                details=lines[-12:],
-                hint=f"please report this; {stands}",
-            )
+            text, limit = f"{type(error).__name__}: {error}", reached_limit(error)
+            failure: EnvsyncError
+            if limit:
+                failure = LimitReached(f"{limit}; {stands}", details=[text])
+            else:
+                hint = f"please report this; {stands}"
+                failure = AgentFailed(text, details=lines[-12:], hint=hint)
             return {"error": redacted_json(failure.to_wire())}, b""
         return {"answer": answer}, answer_payload
 

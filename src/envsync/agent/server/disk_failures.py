@@ -1,4 +1,7 @@
-"""Translates the system errors of this machine's disks (full, failing, read-only) for people."""
+"""Translates the system errors of this machine's disks and limits for people.
+
+A disk is full, failing or read-only; a limit is that of a user, a process or the memory.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 from typing import Iterator, NamedTuple, Optional, Tuple, Type, Union
 
 from envsync.agent.server.filesystem import Space
-from envsync.errors import EnvsyncError, Hint, NoSpace, StorageFailed
+from envsync.errors import EnvsyncError, Hint, LimitReached, NoSpace, StorageFailed
 from envsync.texts.sizes import size
 
 _BROKEN = frozenset(
@@ -37,6 +40,19 @@ _FREE = "free some space there (`envsync gc {server}` frees what no version need
 _FREE_INODES = "remove some files there (`envsync gc {server}` removes what no version needs)"
 _MEND = "check `dmesg` there and repair the disk"
 _REMOUNT = "check `dmesg` there for the cause, and mount it read-write again"
+
+_RAISE = "raise that limit there"
+_FILE_SIZE = "the limit on the size of a file is reached (`ulimit -f`)"
+_PROCESSES = "the limit on processes and threads is reached (`ulimit -u`)"
+_MEMORY = "the memory is used up, or its limit is reached (`ulimit -v`)"
+_OPEN_FILES = "the limit on open files is reached (`ulimit -n`)"
+_LIMITS = {
+    errno.EFBIG: _FILE_SIZE,
+    errno.EAGAIN: _PROCESSES,  # from fork; what does not wait for a lock or pipe expects it
+    errno.ENOMEM: _MEMORY,
+    errno.EMFILE: _OPEN_FILES,
+    errno.ENFILE: _OPEN_FILES,
+}
 
 SPARE_BYTES, SPARE_INODES = 64 << 20, 1000
 """The space that a push leaves free."""
@@ -89,11 +105,22 @@ def disk_trouble(error: OSError) -> Optional[DiskTrouble]:
         return DiskTrouble(NoSpace, "its disk is full", _FREE)
     if error.errno == errno.EDQUOT:
         return DiskTrouble(NoSpace, "its quota is used up", _FREE)
+    if error.errno == errno.EFBIG:
+        return DiskTrouble(LimitReached, _FILE_SIZE, _RAISE)
     if error.errno == errno.EROFS:
         return DiskTrouble(StorageFailed, "its filesystem is read-only", _REMOUNT)
     if error.errno in _BROKEN:
         return DiskTrouble(StorageFailed, f"its disk fails ({os.strerror(error.errno)})", _MEND)
     return None
+
+
+def reached_limit(error: BaseException) -> str:
+    """Return in a sentence which limit of the system is behind an error; "" if none is."""
+    if isinstance(error, MemoryError):
+        return _MEMORY
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return _PROCESSES
+    return _LIMITS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 def is_of_disk(error: OSError) -> bool:
@@ -139,8 +166,15 @@ def space_guard() -> Iterator[None]:
         raise failure from error
 
 
-def failure_here(error: OSError) -> Optional[EnvsyncError]:
-    """Return the error for a disk of the machine that the command runs on; None as above."""
+def failure_here(error: Exception) -> Optional[EnvsyncError]:
+    """Return the error for a disk or limit of this command's machine; None if it is neither."""
+    limit = reached_limit(error)
+    if limit:
+        return LimitReached(
+            f"on this machine, {limit}", hint="raise that limit, or end other programs"
+        )
+    if not isinstance(error, OSError):
+        return None
     trouble = disk_trouble(error)
     if trouble is None:
         return None

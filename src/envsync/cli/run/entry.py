@@ -194,12 +194,10 @@ def _carry_out(
         return Interruption(how, invocation.command, invocation.shown_by)
     except OutputFailed:
         raise
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - the last resort of the whole program
         from envsync.agent.server.disk_failures import failure_here
 
         return failure_here(error) or _bug(error, invocation)
-    except Exception as error:  # noqa: BLE001 - the last resort of the whole program
-        return _bug(error, invocation)
     return None
 
 
