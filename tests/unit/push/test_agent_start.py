@@ -130,6 +130,21 @@ def test_no_other_python_is_tried_where_it_cannot_help(first: Ended) -> None:
     assert server.granted == [first]
 
 
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("json", "its Python lacks a part of the standard library"),
+        ("envsync.errors", "the agent did not start (exit status 1)"),
+    ],
+)
+def test_only_a_module_of_pythons_own_is_to_be_installed(module: str, message: str) -> None:
+    stderr = f"Traceback (most recent call last):\nModuleNotFoundError: No module named '{module}'"
+    with pytest.raises(AgentFailed) as caught:
+        Server([Greeting(1, stderr, takes_modules=False)]).start()
+    assert caught.value.message == message
+    assert ("install" in caught.value.hint) == (module == "json")
+
+
 @pytest.mark.parametrize("others", [list, lambda: [Ended(bootstrap.EXIT_NO_PYTHON)]])
 @pytest.mark.parametrize(
     ("status", "stderr", "message"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shlex
 import time
@@ -27,6 +28,7 @@ _PYTHON_STATUS = (bootstrap.EXIT_OLD_PYTHON, 1, 2, 126, 127)
 _LINES_SHOWN = 8
 _LINE_CHARACTERS = 200
 _READ_BYTES = 4096
+_LACKS_MODULE = re.compile(r"No module named '(?!envsync)")
 # Shows whether a link is alive: the server grants it before any login file runs.
 _NOTHING = "exec /bin/sh -c 'exit 0'"
 
@@ -169,6 +171,13 @@ class AgentStart:
                 f"the prefix's Python does not start: {stderr.splitlines()[-1][:_LINE_CHARACTERS]}",
                 hint="install Python 3.8 or newer there, or replace the conda base, until this "
                 f"works: {by_hand} {shlex.quote(f'{shlex.quote(python)} --version')}",
+                server=self._server,
+                details=details,
+            )
+        if _LACKS_MODULE.search(stderr):
+            return AgentFailed(
+                "its Python lacks a part of the standard library",
+                hint="install all of it there: `sudo apt-get install python3` on Debian and Ubuntu",
                 server=self._server,
                 details=details,
             )
