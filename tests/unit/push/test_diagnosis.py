@@ -135,6 +135,14 @@ def test_trouble_has_its_complaint_and_command(
     assert told.fails is fails
 
 
+def test_conda_that_is_not_there_is_not_to_install_anything() -> None:
+    server = HEALTH.server._replace(codecs=("zlib",))
+    found = _health(server=server, prefix=PREFIX._replace(has_conda=False))
+    [no_conda, no_zstd] = complaints(found, PLATFORM)
+    assert "there is no conda" in no_conda.what
+    assert no_zstd.command == "ssh -t alice@server2 'sudo apt-get install zstd'"
+
+
 @pytest.mark.parametrize(
     ("shell", "file"),
     [("fish", "~/.config/fish/config.fish"), ("zsh", "~/.zshenv"), ("dash", "~/.bashrc")],

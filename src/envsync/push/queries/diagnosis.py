@@ -178,7 +178,9 @@ def _about_tools(examination: Examination, health: HealthFacts) -> Iterator[Comp
         upgrade = "sudo apt-get install --only-upgrade rsync"
         yield Complaint(complaint, _there(examination, upgrade))
     if "zstd" not in health.server.codecs:
-        install = f"{shlex.quote(examination.prefix)}/bin/conda install -n base zstandard"
+        install = "sudo apt-get install zstd"
+        if health.prefix.has_conda:
+            install = f"{shlex.quote(examination.prefix)}/bin/conda install -n base zstandard"
         complaint = "no zstd there: contents are compressed less"
         yield Complaint(complaint, _there(examination, install))
 
