@@ -245,6 +245,20 @@ def test_gc_frees_the_servers_that_no_push_has_locked(conda_lab: Lab, envsync: E
         holder.kill()
 
 
+def test_push_and_doctor_warn_of_a_server_that_runs_no_program_there(
+    conda_lab: Lab, envsync: Envsync
+) -> None:
+    conda_lab["server2"].remount("noexec")
+    try:
+        warning = "is mounted noexec: no program runs there"
+        assert f"/envs {warning}" in envsync("push", "myenv", "server2").stderr
+        told = envsync("doctor", "server2").stdout
+        assert f"the filesystem of {conda_lab['server2'].prefix} {warning}" in told
+    finally:
+        conda_lab["server2"].remount("exec")
+    assert "noexec" not in envsync("push", "myenv", "server2", "--as", "other").stderr
+
+
 def test_a_server_that_is_read_only_is_told_as_that(conda_lab: Lab, envsync: Envsync) -> None:
     """By gc in words, and by doctor with what mends it: no owner could write there."""
     envsync("push", "myenv", "server2")

@@ -23,7 +23,7 @@ from envsync.push.request.places import HERE
 from envsync.ssh.session import Reached
 
 PLATFORM = Platform("Linux", "x86_64", "glibc", "2.36")
-PREFIX = PrefixFacts("/w/conda", True, True, True, False, "alice", "ext4", 10**12, 10**8, "")
+PREFIX = PrefixFacts("/w/conda", True, True, True, False, False, "alice", "ext4", 10**12, 10**8, "")
 HEALTH = HealthFacts(
     ServerFacts("alice@server2", ("zstd", "zlib", "none"), PLATFORM, 1e9, "/w/conda/bin/python"),
     "3.11.7",
@@ -66,6 +66,12 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
             "mounted read-only",
             "dmesg",
             True,
+        ),
+        (
+            _health(prefix=PREFIX._replace(is_noexec=True)),
+            "mounted noexec: no program runs there",
+            "findmnt -T /w/conda",
+            False,
         ),
         (
             _health(prefix=PREFIX._replace(has_conda=False)),

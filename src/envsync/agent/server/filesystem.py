@@ -46,6 +46,11 @@ class Mount(NamedTuple):
 UNKNOWN_MOUNT = Mount("unknown", b"/")
 
 
+def is_noexec(path: bytes) -> bool:
+    """Return whether the filesystem of `path` is mounted so that no program is run from it."""
+    return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
+
+
 def mount_of(path: bytes) -> Mount:
     """Return the mount that holds a path; `UNKNOWN_MOUNT` if /proc does not show it."""
     real = os.path.realpath(path)

@@ -20,7 +20,7 @@ from envsync.agent.server.accounts import login_shell, user_name
 from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
 from envsync.agent.server.disk_failures import error_text
-from envsync.agent.server.filesystem import existing_parent, mount_of, space
+from envsync.agent.server.filesystem import existing_parent, is_noexec, mount_of, space
 from envsync.agent.server.program_version import version_of
 from envsync.agent.target.preparation import base_obstacle
 from envsync.agent.wire.messages import ToolFacts
@@ -72,6 +72,7 @@ def _prefix(prefix: str) -> PrefixFacts:
         has_conda=has_conda,
         is_writable=os.access(nearest, os.W_OK | os.X_OK),
         is_read_only=bool(os.statvfs(nearest).f_flag & os.ST_RDONLY),
+        is_noexec=is_noexec(nearest),
         owner=user_name(os.stat(nearest).st_uid),
         filesystem=mount_of(nearest).kind,
         free_bytes=free.free_bytes,

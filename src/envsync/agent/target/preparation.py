@@ -14,7 +14,12 @@ from envsync.agent.places.live_name import becomes_link
 from envsync.agent.places.members import is_foreign, owner_finding, require_member
 from envsync.agent.places.state_files import group_writes
 from envsync.agent.server.accounts import user_name
-from envsync.agent.server.filesystem import existing_parent, is_mount_point, mounted_within
+from envsync.agent.server.filesystem import (
+    existing_parent,
+    is_mount_point,
+    is_noexec,
+    mounted_within,
+)
 from envsync.agent.wire.messages import (
     FINDING_HINTS,
     FOREIGN_OWNER,
@@ -128,6 +133,11 @@ def place_findings(layout: Layout) -> Tuple[Finding, ...]:
     written = [parent] if layout.name == BASE else [parent, beside]
     closed = [place for place in written if not os.access(place, os.W_OK | os.X_OK)]
     found += map(_unwritable, closed[:1])
+    if is_noexec(beside):
+        message = (
+            f"the filesystem of {os.fsdecode(beside)} is mounted noexec: no program runs there"
+        )
+        found.append(Finding("noexec", message))
     if layout.name != BASE and not os.path.isdir(os.path.join(layout.prefix, b"conda-meta")):
         message = f"{os.fsdecode(layout.prefix)} has no conda-meta, so there is no conda"
         found.append(Finding("no-conda", message))

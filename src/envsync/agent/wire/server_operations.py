@@ -110,6 +110,7 @@ class PrefixFacts(NamedTuple):
     has_conda: bool
     is_writable: bool
     is_read_only: bool
+    is_noexec: bool
     owner: str
     filesystem: str
     free_bytes: int

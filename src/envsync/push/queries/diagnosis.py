@@ -94,6 +94,10 @@ def _about_prefix(examination: Examination, health: HealthFacts) -> Iterator[Com
     elif not prefix.has_conda:
         complaint = f"{prefix.path} has no package in conda-meta, so there is no conda"
         yield Complaint(complaint, _bootstrap(examination, prefix))
+    if prefix.exists and prefix.is_noexec:
+        complaint = f"the filesystem of {prefix.path} is mounted noexec: no program runs there"
+        look = f"findmnt -T {shlex.quote(prefix.path)}  # shows the mount; remount it with exec"
+        yield Complaint(complaint, _there(examination, look))
 
 
 def _let_write(examination: Examination, health: HealthFacts, user: str) -> str:
