@@ -20,6 +20,13 @@ from tests.support.processes import wait_until
 pytestmark = pytest.mark.timeout(120)
 
 LARGE_BYTES = 17 << 20
+# A Python that was built against an old C library, as conda's often are.
+OLD_BUILD = """#!/bin/sh
+exec /usr/bin/env python3 -S -I -B -c 'import os, sys
+for name in ("O_PATH", "SEEK_DATA", "SEEK_HOLE", "memfd_create", "pidfd_open"):
+    vars(os).pop(name, None)
+exec(sys.argv.pop())' "$5"
+"""
 
 
 def test_directly_or_through_this_machine(fresh_lab: Lab) -> None:
@@ -62,6 +69,21 @@ def test_directly_or_through_this_machine(fresh_lab: Lab) -> None:
     assert transport == "stream"
     assert "server1 cannot log in there by itself" in reason
     assert "Permission denied" in reason
+
+
+def test_directly_between_servers_whose_python_was_built_on_an_old_system(
+    fresh_lab: Lab,
+) -> None:
+    source = Stamped.in_lab(fresh_lab)
+    (source.top / "large").write_bytes(os.urandom(LARGE_BYTES))
+    server1, server2, server3 = (fresh_lab[f"server{number}"] for number in (1, 2, 3))
+    for host in (server1, server3):
+        host.write_file(f"{host.prefix}/bin/python", OLD_BUILD, 0o755)
+    envsync = Envsync(server2)
+    envsync.configure(INVENTORY.format(prefix=server2.prefix))
+    told = envsync.push("server3", "--from", "server1").server
+    assert (told["outcome"], told["transport"]) == ("pushed", "direct")
+    assert_same(tree(source.top), tree(server3.path(f"{server3.prefix}/envs/myenv")))
 
 
 @contextlib.contextmanager
