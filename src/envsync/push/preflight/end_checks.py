@@ -21,6 +21,7 @@ from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.tree.environment_name import BASE
 
 DIFFERENCES_SHOWN = 12
+_SITE_PACKAGES = "/site-packages/"
 
 
 class EndChecks:
@@ -54,10 +55,16 @@ class EndChecks:
             )
 
     def require_base_starts(self, source: SourceState, target: TargetState) -> None:
-        """Refuse to install conda where its Python would not start for want of a newer glibc."""
-        if self._ends.settings.environment == BASE and (needs := self._glibc(source, target)):
+        """Refuse to install conda where its Python would not start for want of a newer glibc.
+
+        A single package that would not load there does not keep conda from running.
+        """
+        if self._ends.settings.environment != BASE:
+            return
+        lacking = "".join(self._glibc(source, target))
+        if lacking and _SITE_PACKAGES not in lacking:
             raise PreflightRefused(
-                f"conda would not run there: {needs[0]}",
+                f"conda would not run there: {lacking}",
                 hint="install conda at the prefix there with an installer for its system, such as "
                 "Miniforge; then run the same command again",
             )
