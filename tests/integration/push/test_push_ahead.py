@@ -66,7 +66,9 @@ def test_whoever_is_killed_the_next_push_resumes(
     assert not environment(target).exists()
     plan = ahead.push(SERVER).server["plan"]
     assert plan["origin"] == "resumed"
-    assert 0 < plan["fetch_files"] < len(readers.NAMES)
+    assert plan["fetch_files"] < len(readers.NAMES)
+    # All that a killed command had sent may have been there already.
+    assert plan["fetch_files"] > 0 or victim == "command"
     assert_same(tree(environment(controller)), tree(environment(target)))
     assert len(trees(target)) == 0
     assert not (state(target) / "intent.json").exists()
