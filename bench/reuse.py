@@ -22,7 +22,7 @@ _WIRE_MAX = 1.1
 # Share of all bytes: a library like numpy's. Two packages of modules come in addition.
 _NEW_LIBRARY_SHARE = 0.03
 _NEW_MODULES = 40
-_LIBRARY = "site-packages/bulk_native/library_00.so"
+_LIBRARY = "site-packages/bulk_native/library_01.so"
 _PLACES, _PLACE_BYTES = 20, 4096
 # Does what `conda create --clone` does, including the new path in files that name the old one.
 _MAKE_CLONE = """\

@@ -89,9 +89,13 @@ class _Growth:
         self._add_dist_info(name)
 
     def add_libraries(self, name: str) -> None:
-        """Add a distribution of large files, of decreasing sizes, with all bytes that are left."""
+        """Add a distribution of large files with all bytes that are left; the second is largest.
+
+        Then 60 % of what a push sends, in the order of paths, end within the largest file.
+        """
         (self.site_packages / name).mkdir()
         weights = [1 / (number + 1) for number in range(_LIBRARIES)]
+        weights[:2] = reversed(weights[:2])
         rest = max(0, self.bytes_left)
         for number, weight in enumerate(weights):
             size = int(rest * weight / sum(weights))
