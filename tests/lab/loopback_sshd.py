@@ -46,6 +46,7 @@ class LoopbackSshd:
         name: str = "loopback",
         home: Path | None = None,
         known: bool = True,
+        sftp: str | None = "internal-sftp",
         host_key_types: Sequence[str] = ("ed25519",),
         extra_config: Sequence[str] = (),
         port: int | None = None,
@@ -60,6 +61,7 @@ class LoopbackSshd:
         self.server_home.mkdir(exist_ok=True)
         self.user = getpass.getuser()
         self.client_key = self.home / ".ssh" / "id_ed25519"
+        self._sftp = sftp
         self._extra_config = extra_config
         self._process: subprocess.Popen[bytes] | None = None
         self.host_keys = [self._make_key(f"host_{kind}", kind) for kind in host_key_types]
@@ -178,7 +180,7 @@ class LoopbackSshd:
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "PermitRootLogin yes",
-            "Subsystem sftp internal-sftp",
+            *([] if self._sftp is None else [f"Subsystem sftp {self._sftp}"]),
         ]
 
     def _prepare_home(self) -> None:

@@ -62,7 +62,17 @@ def lost(server: str, reason: BaseException | str | None = None) -> ConnectionLo
     return ConnectionLost("the connection was lost", details=details, server=server)
 
 
-def no_sftp(server: str, error: BaseException) -> TransferFailed:
+def no_sftp(server: str, detail: str) -> TransferFailed:
+    """Return the error for a server that starts no sftp, or one that ends at once."""
+    return TransferFailed(
+        "it has no sftp",
+        hint="use --transport stream, or see to `Subsystem sftp` in its sshd_config",
+        details=[detail],
+        server=server,
+    )
+
+
+def not_clean_for_sftp(server: str, error: BaseException) -> TransferFailed:
     """Return the error for a session of sftp that begins with anything else."""
     return TransferFailed(
         "its login files print something, which sftp cannot skip",
@@ -249,6 +259,6 @@ def no_command(place: HopPlace, error: BaseException) -> ConnectionFailed:
     return unreached(
         place,
         "does not start commands",
-        f"check ForceCommand, the login shell and sftp until this works: {place.ssh_command} true",
+        f"check ForceCommand and the login shell until this works: {place.ssh_command} true",
         reason_of(error),
     )

@@ -82,7 +82,7 @@ class FabricLink:
     def upload(
         self, source: IO[bytes], destination: bytes, progress: Callable[[int], None]
     ) -> None:
-        channel = self._channel(lambda channel: channel.invoke_subsystem("sftp"))
+        channel = self._channel(self._start_sftp)
         channel.settimeout(self._timeouts.silence_seconds)
         try:
             sftp_upload.send_file(channel, self.server, source, destination, progress)
@@ -100,6 +100,15 @@ class FabricLink:
     def close(self) -> None:
         self._closed = True
         _close_all([*self._to_jump_hosts, *self._to_server])
+
+    def _start_sftp(self, channel: Channel) -> None:
+        try:
+            channel.invoke_subsystem("sftp")
+        except SSHException as error:
+            # paramiko closes the channel itself when the server refuses.
+            if "Channel closed" in str(error) and channel.get_transport().is_active():
+                raise connection_errors.no_sftp(self.server, "subsystem request failed") from error
+            raise
 
     def _channel(self, start: Callable[[Channel], object]) -> Channel:
         """Return a channel on which `start` was granted.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import IO
 
-from envsync.errors import AuthenticationRefused, ConnectionFailed, ConnectionLost
+from envsync.errors import AuthenticationRefused, ConnectionFailed
 from envsync.ssh import choice, connection_errors, mux, sftp_upload, system_ssh
 from envsync.ssh.agent_forwarding import may_forward_agent
 from envsync.ssh.handshakes import SHARED_LIMITER, HandshakeLimiter
@@ -96,11 +96,6 @@ class OpensshLink:
         try:
             channel = sftp_upload.SftpChannel(session)
             sftp_upload.send_file(channel, self.server, source, destination, progress)
-        except ConnectionLost as error:
-            if "request failed" in session.stderr_tail():
-                reason = error.__cause__ or error
-                raise connection_errors.no_command(self._route.last.place, reason) from error
-            raise
         finally:
             session.close()
 

@@ -49,6 +49,11 @@ class OpensshSession:
     def is_closed(self) -> bool:
         return self._closed
 
+    @property
+    def has_ended_alone(self) -> bool:
+        """Whether it ended, and not because the link did."""
+        return self._ended.is_set() and not self._closed and self._why_lost() is None
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data).cast("B")
         with self._lost_if_it_fails("accepted no data"), self._write_lock:

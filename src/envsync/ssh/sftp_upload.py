@@ -11,11 +11,12 @@ from paramiko import Channel, SFTPClient
 from paramiko.sftp import SFTPError
 from paramiko.ssh_exception import SSHException
 
-from envsync.errors import EnvsyncError, NoSpace, TransferFailed
+from envsync.errors import ConnectionLost, EnvsyncError, NoSpace, TransferFailed
 from envsync.ssh import connection_errors
 from envsync.ssh.openssh_session import OpensshSession
 
 _READ_BYTES = 1 << 20
+_STATUS_SECONDS = 1.0
 
 
 class SftpChannel:
@@ -34,6 +35,14 @@ class SftpChannel:
 
     def recv_ready(self) -> bool:
         return self._session.has_output()
+
+    def why_ended(self) -> str | None:
+        """Return what ended the server's sftp; None if the server did not say it."""
+        status = self._session.exit_status(_STATUS_SECONDS)
+        if status is not None:
+            return f"exit status {status}"
+        # ssh does not always pass on that the server refused the subsystem.
+        return "it ended at once" if self._session.has_ended_alone else None
 
     def get_name(self) -> str:
         return "sftp"
@@ -55,16 +64,31 @@ def send_file(
     After any failure a prefix of the file is at `destination`. Raises `ConnectionLost`,
     `TransferFailed` or `NoSpace`.
     """
+    has_begun = False
     try:
         with SFTPClient(channel) as sftp:  # type: ignore[arg-type]
+            has_begun = True
             try:
                 _write(sftp, source, destination, progress)
             except (OSError, SFTPError, SSHException, EOFError) as error:
                 raise _translated(error, sftp, server, destination) from error
     except SFTPError as error:
-        raise connection_errors.no_sftp(server, error) from error
-    except (OSError, SSHException, EOFError) as error:
+        raise connection_errors.not_clean_for_sftp(server, error) from error
+    except (OSError, SSHException, EOFError, ConnectionLost) as error:
+        why_ended = None if has_begun else _why_ended(channel)
+        if why_ended is not None:
+            raise connection_errors.no_sftp(server, why_ended) from error
+        if isinstance(error, ConnectionLost):
+            raise
         raise connection_errors.lost(server, error) from error
+
+
+def _why_ended(channel: Channel | SftpChannel) -> str | None:
+    """Return what ended the server's sftp; None if that was not said, as when the link is lost."""
+    if isinstance(channel, SftpChannel):
+        return channel.why_ended()
+    channel.status_event.wait(_STATUS_SECONDS)
+    return None if channel.exit_status < 0 else f"exit status {channel.exit_status}"
 
 
 def _write(

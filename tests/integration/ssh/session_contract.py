@@ -6,6 +6,7 @@ a link with given timeouts) and a `cut` (a callable that breaks the link from ou
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -251,7 +252,11 @@ class SessionContract:
 
 
 class UploadContract:
-    """`uploading_link`: a link to this machine, as this user."""
+    """`uploading_link`: a link to this machine, as this user; `open_link` opens one to an sshd."""
+
+    @pytest.fixture
+    def open_link(self) -> Callable[[LoopbackSshd], Link]:
+        raise NotImplementedError
 
     @pytest.fixture
     def uploading_link(self) -> Link:
@@ -321,3 +326,21 @@ class UploadContract:
             upload(link, source, tmp_path / "target")
         assert caught.value.server == link.server
         assert "omit --transport" in caught.value.hint
+
+    @pytest.mark.parametrize("sftp", [None, "/nonexistent/sftp-server"])
+    def test_server_without_sftp(
+        self,
+        open_link: Callable[[LoopbackSshd], Link],
+        source: Path,
+        tmp_path: Path,
+        sftp: str | None,
+    ) -> None:
+        with (
+            LoopbackSshd(tmp_path, name="bare", sftp=sftp) as bare,
+            contextlib.closing(open_link(bare)) as link,
+        ):
+            with pytest.raises(TransferFailed, match="it has no sftp") as caught:
+                upload(link, source, tmp_path / "target")
+            assert caught.value.server == "bare"
+            assert "use --transport stream" in caught.value.hint
+            assert read_all(link.run(sh("echo alive"))) == b"alive\n"

@@ -112,6 +112,10 @@ class TestUsersMasterSession(SessionContract):
 
 class TestOpensshUpload(UploadContract):
     @pytest.fixture
+    def open_link(self) -> Callable[[LoopbackSshd], Link]:
+        return open_by_ssh
+
+    @pytest.fixture
     def uploading_link(self, link: OpensshLink) -> Link:
         return link
 

@@ -54,6 +54,10 @@ class TestFabricSessionThroughJump(SessionContract):
 
 class TestFabricUpload(UploadContract):
     @pytest.fixture
+    def open_link(self, connect: Callable[..., FabricLink]) -> Callable[[LoopbackSshd], Link]:
+        return connect
+
+    @pytest.fixture
     def uploading_link(self, sshd: LoopbackSshd, connect: Callable[..., FabricLink]) -> Link:
         return connect(sshd)
 

@@ -183,7 +183,7 @@ def test_no_answer_of_sftp(home: Path, step: str) -> None:
 
 
 def test_an_sftp_that_ends_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first word of ours, as where sshd has no program for it."""
+    """With the whole link, before the first word of ours."""
 
     def late(channel: paramiko.Channel) -> paramiko.SFTPClient:
         channel.get_transport().packetizer.close()
