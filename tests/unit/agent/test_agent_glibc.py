@@ -40,14 +40,14 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[elf.Version]:
 def ask(top: bytes, cache: Path) -> Ask:
     shutil.copy2("/bin/ls", os.path.join(os.fsdecode(top), "program"))
 
-    return lambda: newest_glibc(files(top, cache))
+    return lambda: newest_glibc(files(top, cache), with_packages=True)
 
 
 def files(top: bytes, cache: Path) -> ElfFiles:
-    """Those at the top of the tree."""
+    """All of the tree's."""
     manifest = disk.uncached().snapshot(top).manifest()
     start = str(cache).removesuffix("91bc")
-    return ElfFiles(manifest, [b""], lambda path: os.path.join(top, path), start)
+    return ElfFiles(manifest, manifest.directories, lambda path: os.path.join(top, path), start)
 
 
 def test_file_that_was_read_for_its_glibc_is_not_read_again(
@@ -67,6 +67,20 @@ def test_file_that_was_read_for_its_glibc_is_not_read_again(
     assert read[seen:] == [()]
 
 
+def test_without_packages_an_older_need_of_python_itself_is_found(
+    top: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elf, "needed_glibc", lambda read: tuple(read(100, 2)))
+    needs = {b"lib/libpython3.so": (2, 28), b"lib/python3.12/site-packages/x/x.so": (2, 35)}
+    for path, version in needs.items():
+        file = Path(os.fsdecode(os.path.join(top, path)))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(100) + bytes(version))
+    package, python = max(needs), min(needs)
+    assert newest_glibc(files(top, cache), with_packages=True) == (package, needs[package])
+    assert newest_glibc(files(top, cache), with_packages=False) == (python, needs[python])
+
+
 def test_a_damaged_file_is_none(ask: Ask, cache: Path, read: list[elf.Version]) -> None:
     first, seen = ask(), len(read)
     cache.write_bytes(cache.read_bytes()[:-1] + b"\xff")
@@ -82,7 +96,7 @@ def test_a_file_that_is_another_one_by_now_is_not_remembered(
     as_it_was = files(top, cache)
     shutil.copy2("/bin/ls", path)
     for _ in range(2):
-        newest_glibc(as_it_was)
+        newest_glibc(as_it_was, with_packages=True)
     assert sum(map(bool, read)) == 2
 
 

@@ -160,22 +160,26 @@ def test_a_pull_that_is_refused_names_itself(name_there: str, command: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("environment", "path", "needed", "there", "is_refused"),
+    ("environment", "needed", "there", "is_refused"),
     [
-        ("base", b"lib/libpython3.so", (2, 35), "2.31", True),
-        ("base", b"lib/python3.12/site-packages/x.so", (2, 35), "2.31", False),
-        ("base", b"lib/libpython3.so", (2, 17), "2.31", False),
-        ("base", b"lib/libpython3.so", (2, 37), HERE_NOW.libc_version, False),
-        ("myenv", b"lib/libpython3.so", (2, 35), "2.31", False),
+        ("base", (2, 35), "2.31", True),
+        ("base", (2, 17), "2.31", False),
+        ("base", (2, 37), HERE_NOW.libc_version, False),
+        ("myenv", (2, 35), "2.31", False),
     ],
 )
 def test_a_base_whose_python_would_not_start_is_refused(
-    environment: str, path: bytes, needed: tuple[int, ...], there: str, *, is_refused: bool
+    environment: str, needed: tuple[int, ...], there: str, *, is_refused: bool
 ) -> None:
-    """Where the target's glibc is not older, nobody is asked: what runs here runs there."""
-    end = cast(Source, SimpleNamespace(newest_glibc=lambda: (path, needed)))
+    """Where the target's glibc is not older, nobody is asked: what runs here runs there.
+
+    What a package needs says nothing about Python itself.
+    """
+    python, package = (b"lib/libpython3.so", needed), (b"lib/torch.so", (2, 39))
+    newest = {False: python, True: package}
+    end = SimpleNamespace(newest_glibc=lambda *, with_packages: newest[with_packages])
     settings = replace(SETTINGS, environment=environment)
-    checks = EndChecks(BothEnds(settings, end, cast(TargetEnd, None)))
+    checks = EndChecks(BothEnds(settings, cast(Source, end), cast(TargetEnd, None)))
     states = source_state(), target_state(HERE_NOW._replace(libc_version=there))
     if not is_refused:
         checks.require_base_starts(*states)

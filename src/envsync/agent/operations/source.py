@@ -115,8 +115,8 @@ def _credentials(service: Service, _: None) -> Tuple[str, ...]:
 
 
 @handles(NEWEST_GLIBC)
-def _glibc(service: Service, _: None) -> GlibcFacts:
-    path, version = service.source.version.newest_glibc()
+def _glibc(service: Service, with_packages: bool) -> GlibcFacts:
+    path, version = service.source.version.newest_glibc(with_packages=with_packages)
     return GlibcFacts(os.fsdecode(path), tuple(version))
 
 

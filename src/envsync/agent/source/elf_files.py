@@ -108,11 +108,15 @@ def _row(key: bytes, said: bytes) -> bytes:
 NEEDS_NO_GLIBC: Tuple[bytes, elf.Version] = (b"", ())
 
 
-def newest_glibc(files: ElfFiles) -> Tuple[bytes, elf.Version]:
-    """Return the file that needs the newest glibc, and its version, or `NEEDS_NO_GLIBC`."""
+def newest_glibc(files: ElfFiles, *, with_packages: bool) -> Tuple[bytes, elf.Version]:
+    """Return the file that needs the newest glibc, and its version, or `NEEDS_NO_GLIBC`.
+
+    Without packages, only those count that Python and conda may need to start.
+    """
     newest_need = NEEDS_NO_GLIBC
     for path, version in files.ask(_GLIBC):
-        if tuple(version) > newest_need[1]:
+        counts = with_packages or b"/site-packages/" not in path
+        if counts and tuple(version) > newest_need[1]:
             newest_need = path, tuple(version)
     return newest_need
 

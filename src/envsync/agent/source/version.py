@@ -99,9 +99,9 @@ class SourceVersion:
         relocated = self.at(target_path)
         return set() if relocated is None else relocated.paths
 
-    def newest_glibc(self) -> Tuple[bytes, Tuple[int, ...]]:
+    def newest_glibc(self, *, with_packages: bool) -> Tuple[bytes, Tuple[int, ...]]:
         """Return the file that needs the newest glibc, and its version; (b"", ()) if none does."""
-        return newest_glibc(self.elf_files())
+        return newest_glibc(self.elf_files(), with_packages=with_packages)
 
     def elf_files(self) -> ElfFiles:
         """Return its binaries."""

@@ -150,7 +150,8 @@ RELOCATION = Operation[str, RelocationFacts]("source.relocation")
 OUTSIDE_PATHS = Operation[str, Tuple[OutsidePath, ...]]("source.outside_paths")
 """What leads out of the environment as it has to be at that path; "" means as it is."""
 FILES_WITH_CREDENTIALS = Operation[None, Tuple[str, ...]]("source.files_with_credentials")
-NEWEST_GLIBC = Operation[None, GlibcFacts]("source.newest_glibc")
+NEWEST_GLIBC = Operation[bool, GlibcFacts]("source.newest_glibc")
+"""The request says whether files in `site-packages` count."""
 SEES_NONCE = Operation[str, bool]("source.sees_nonce")
 """Whether there is a lock with this nonce at the source's own path."""
 REMEMBER_REVISION = Operation[str, str]("source.remember_revision")

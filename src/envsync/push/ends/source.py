@@ -158,9 +158,12 @@ class Source(ABC):
         """Return what it takes to build the environment again elsewhere."""
         return self.look.ask_once(REQUIREMENTS, None)
 
-    def newest_glibc(self) -> tuple[bytes, tuple[int, ...]]:
-        """Return the file that needs the newest glibc, and the version that it needs."""
-        facts = self.look.ask_once(NEWEST_GLIBC, None)
+    def newest_glibc(self, *, with_packages: bool = True) -> tuple[bytes, tuple[int, ...]]:
+        """Return the file that needs the newest glibc, and the version that it needs.
+
+        Without packages, no file in `site-packages` counts.
+        """
+        facts = self.look.ask_once(NEWEST_GLIBC, with_packages)
         return facts.path.encode("utf-8", "surrogateescape"), facts.version
 
     def sample(

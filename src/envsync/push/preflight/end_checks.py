@@ -21,7 +21,6 @@ from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.tree.environment_name import BASE
 
 DIFFERENCES_SHOWN = 12
-_SITE_PACKAGES = "/site-packages/"
 
 
 class EndChecks:
@@ -57,12 +56,11 @@ class EndChecks:
     def require_base_starts(self, source: SourceState, target: TargetState) -> None:
         """Refuse to install conda where its Python would not start for want of a newer glibc.
 
-        A single package that would not load there does not keep conda from running.
+        A package in `site-packages` that would not load there does not keep conda from running.
         """
         if self._ends.settings.environment != BASE:
             return
-        lacking = "".join(self._glibc(source, target))
-        if lacking and _SITE_PACKAGES not in lacking:
+        for lacking in self._glibc(source, target, with_packages=False):
             raise PreflightRefused(
                 f"conda would not run there: {lacking}",
                 hint="install conda at the prefix there with an installer for its system, such as "
@@ -122,11 +120,13 @@ class EndChecks:
         remarks = {True: ", which is there", False: ", which is not there", None: ""}
         return tuple(message + remarks[exists.get(path)] for path, message in outside)
 
-    def _glibc(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
+    def _glibc(
+        self, source: SourceState, target: TargetState, *, with_packages: bool = True
+    ) -> tuple[str, ...]:
         """Return one line if what is sent needs a newer C library than the target has."""
         if not preflight.has_older_libc(source, target):
             return ()
-        path, needed = self._ends.source.newest_glibc()
+        path, needed = self._ends.source.newest_glibc(with_packages=with_packages)
         message = glibc_mismatch(path, needed, target.platform.libc_version)
         return () if message is None else (message,)
 
