@@ -9,6 +9,7 @@
     ├── ConnectionLost                  6   the link went away in the middle
     ├── AgentFailed                     7   the agent could not start or broke the protocol
     ├── PreflightRefused                8   something about either end forbids the push
+    │   └── TargetIsSource              8   both ends are one directory
     ├── SourceRefused                   9   the source is broken, busy or changing
     │   ├── SourceShrunk               10   the source lost so much that it looks ruined
     │   └── InstallUnfinished           9   an installation in it was not completed
@@ -91,9 +92,6 @@ class Hint(NamedTuple):
 
 
 _DIFFERS = Hint("{see_difference}{overwrite} replaces it and keeps it as a generation")
-SAME_PLACE = Hint(
-    "nothing to push: the environment is there already; leave {server} out of its `push_to:`"
-)
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
 
 
@@ -223,6 +221,13 @@ class AgentFailed(EnvsyncError):
 class PreflightRefused(EnvsyncError):
     code = "preflight-refused"
     exit_code = 8
+
+
+class TargetIsSource(PreflightRefused):
+    code = "target-is-source"
+    default_hint = Hint(
+        "nothing to push: the environment is there already; leave {server} out of its `push_to:`"
+    )
 
 
 class SourceRefused(EnvsyncError):

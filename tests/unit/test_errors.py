@@ -20,6 +20,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
 SAME_EXIT_CODE = {
     "inventory": "to a script, an invalid inventory is a usage error",
     "unfinished": "to a script, a source with half an install is one that is not at rest",
+    "target-is-source": "to a script, it is one of the reasons why nothing can be pushed",
 }
 
 

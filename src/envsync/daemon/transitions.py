@@ -36,6 +36,7 @@ from envsync.errors import (
     RevisionHeld,
     SourceShrunk,
     TargetDrifted,
+    TargetIsSource,
     TransferFailed,
     UsageError,
 )
@@ -57,7 +58,9 @@ _JITTER = 0.2
 
 UNREACHABLE = frozenset({ConnectionFailed.code, ConnectionLost.code})
 _QUICK = UNREACHABLE | {Locked.code, TransferFailed.code}
-_ENDED_BY_A_PUSH = frozenset({TargetDrifted.code, NotFastForward.code, SourceShrunk.code})
+_HEARS_OF_THE_MEND = frozenset(
+    {TargetDrifted.code, NotFastForward.code, SourceShrunk.code, TargetIsSource.code}
+)
 _HELD = frozenset({RevisionHeld.code, CheckFailed.code})
 _HALTED = frozenset(
     {
@@ -68,6 +71,7 @@ _HALTED = frozenset(
         PreflightRefused.code,
         SourceShrunk.code,
         TargetDrifted.code,
+        TargetIsSource.code,
         UsageError.code,
     }
 )
@@ -161,8 +165,7 @@ def _shown(error: EnvsyncError, environment: str, state: str) -> ErrorFacts:
     the daemon itself, and a server that is taken out of `push_to:` is forgotten with that.
     """
     facts = ErrorFacts.of(error)
-    is_told_otherwise = error.code in _ENDED_BY_A_PUSH or "`push_to:`" in facts.hint
-    if state == HALTED and facts.hint and not is_told_otherwise:
+    if state == HALTED and facts.hint and error.code not in _HEARS_OF_THE_MEND:
         sync = command_line("daemon", "sync", environment)
         return facts._replace(hint=f"{facts.hint}; then: {sync}")
     return facts

@@ -21,7 +21,7 @@ from envsync.agent.target.catalogue import environments
 from envsync.agent.target.gc import sweep
 from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.queries import verify
-from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted
+from envsync.errors import CheckFailed, PreflightRefused, TargetDrifted, TargetIsSource
 from tests.integration.agent.versions import (
     ONE,
     STEPS,
@@ -419,7 +419,7 @@ def test_the_place_of_the_source_is_refused_and_nothing_written(lock: bool, serv
     before = disk.read(os.fsencode(server.prefix))
     for prefix in (server.prefix, alias):
         target = server.target_at(prefix)
-        with pytest.raises(PreflightRefused, match="the same directory as the source"):
+        with pytest.raises(TargetIsSource):
             target.inspect(lock=lock, source=source.identity())
     assert disk.read(os.fsencode(server.prefix)) == before
     other = directory_identity(os.fsencode(server.scratch))

@@ -233,7 +233,7 @@ def test_the_source_itself_through_a_shared_mount(
     before = tree(tmp_path)
     for options in (["--dry-run"], [], ["--overwrite"]):
         refused = envsync.push(SERVER, *options, expect=PREFLIGHT)
-        assert "the same directory as the source" in refused.error["message"]
+        assert refused.error["code"] == "target-is-source"
         assert refused.error["hint"].endswith(f"leave {SERVER} out of its `push_to:`")
         assert tree(tmp_path) == before
 

@@ -17,7 +17,7 @@ from envsync.daemon.rows import (
     WAITING,
     ServerRow,
 )
-from envsync.errors import SAME_PLACE, all_errors, error_from_json
+from envsync.errors import all_errors, error_from_json
 
 ROW = ServerRow("myenv", "server2", since_seconds=50.0)
 RESCAN, NOW = 3600.0, 1000.0
@@ -55,6 +55,7 @@ def test_a_push_that_succeeded_forgets_what_was_before() -> None:
         ("not-fast-forward", HALTED),
         ("source-shrunk", HALTED),
         ("preflight-refused", HALTED),
+        ("target-is-source", HALTED),
         ("host-key-refused", HALTED),
     ],
 )
@@ -174,13 +175,14 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
         ("preflight-refused", "h", "h; then: envsync daemon sync myenv"),
         ("drift", "h", "h"),
         # What is taken out is forgotten: there is nothing to do then.
-        ("preflight-refused", [*SAME_PLACE], SAME_PLACE.text(None)),
+        ("target-is-source", "leave it out of `push_to:`", "leave it out of `push_to:`"),
+        ("preflight-refused", "set `push_to:`", "set `push_to:`; then: envsync daemon sync myenv"),
         ("in-use", "h", "h"),
         ("transfer-failed", "install rsync there", "install rsync there"),
     ],
 )
 def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(
-    code: str, hint: object, told: str
+    code: str, hint: str, told: str
 ) -> None:
     error = error_from_json({"code": code, "message": "m", "hint": hint})
     failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error

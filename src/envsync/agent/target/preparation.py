@@ -35,7 +35,7 @@ from envsync.agent.wire.messages import (
 )
 from envsync.conda.metadata import PYTHON
 from envsync.conda.platform_needs import cuda_mismatch, cuda_need
-from envsync.errors import SAME_PLACE, Hint, PreflightRefused
+from envsync.errors import Hint, PreflightRefused, TargetIsSource
 from envsync.tree.environment_name import BASE
 from envsync.tree.manifest import Manifest
 
@@ -246,12 +246,11 @@ def _leads_to(layout: Layout) -> str:
 
 
 def require_another_place(layout: Layout, source: DirectoryIdentity) -> None:
-    """Raise `PreflightRefused` if the source is this very directory. Nothing is written."""
+    """Raise `TargetIsSource` if the source is this very directory. Nothing is written."""
     here = directory_identity(layout.standing())
     if here is not None and is_same_directory(here, source):
-        raise PreflightRefused(
+        raise TargetIsSource(
             "it is the same directory as the source, on a filesystem that both share",
-            hint=SAME_PLACE,
             details=[os.fsdecode(layout.path)],
         )
 

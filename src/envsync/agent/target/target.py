@@ -92,7 +92,7 @@ class Target:
     ) -> TargetState:
         """Return the target's state. With `lock`, take the push lock, unless a finding blocks.
 
-        Raises `PreflightRefused` if the directory is the `source` itself, and `Locked` if somebody
+        Raises `TargetIsSource` if the directory is the `source` itself, and `Locked` if somebody
         else has the lock. `meanwhile` is called once the look at the live version has begun.
         """
         preparation.require_sound_link(self.layout)

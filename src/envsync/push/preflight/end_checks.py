@@ -9,11 +9,11 @@ from envsync.agent.wire.messages import SourceState, TargetState
 from envsync.agent.wire.target_operations import DifferenceFacts
 from envsync.conda.platform_needs import glibc_mismatch
 from envsync.errors import (
-    SAME_PLACE,
     EnvsyncError,
     NotFastForward,
     PreflightRefused,
     TargetDrifted,
+    TargetIsSource,
     VerificationFailed,
 )
 from envsync.push.ends.both_ends import BothEnds
@@ -98,9 +98,8 @@ class EndChecks:
 
     def refuse_the_same_place(self, target: TargetState) -> None:
         if self._ends.source.look.sees(target.nonce):
-            raise PreflightRefused(
-                "it is the same directory as the source, on a filesystem that both share",
-                hint=SAME_PLACE,
+            raise TargetIsSource(
+                "it is the same directory as the source, on a filesystem that both share"
             )
 
     def warnings(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
