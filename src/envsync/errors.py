@@ -26,7 +26,7 @@
     ├── StorageFailed                  22   a disk fails, or the output cannot be written
     ├── ServiceFailed                  23   systemd or the daemon did not do what it was asked to
     ├── RebuildFailed                  24   the target's own tools cannot make the environment
-    ├── LimitReached                  25   a process may have no more memory, threads or files
+    ├── LimitReached                   25   a process may have no more memory, threads or files
     └── SomeServersFailed              20   of several servers, at least one failed
     (no class                         130   Ctrl-C; 143 SIGTERM, 129 SIGHUP)
 
