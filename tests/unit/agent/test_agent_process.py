@@ -17,6 +17,7 @@ from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
 from envsync.agent.operations.service import Service
 from envsync.agent.places.locks import PushLock, holder_at
+from envsync.agent.server.disk_failures import reached_limit
 from envsync.agent.server.helper_processes import NO_HELPERS
 from envsync.agent.server.progress import SWITCH
 from envsync.agent.target.target import Target
@@ -82,19 +83,24 @@ def test_hint_of_an_unexpected_error_says_what_became_of_the_switch(
 
 
 @pytest.mark.parametrize(
-    ("error", "option"),
+    ("error", "option", "is_certain"),
     [
-        (MemoryError(), "-v"),
-        (OSError(errno.ENOMEM, "Cannot allocate memory"), "-v"),
-        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "-u"),
-        (RuntimeError("can't start new thread"), "-u"),
-        (OSError(errno.EMFILE, "Too many open files"), "-n"),
-        (OSError(errno.EFBIG, "File too large"), "-f"),
+        (MemoryError(), "-v", False),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "-v", False),
+        (RuntimeError("can't start new thread"), "-u", True),
+        (OSError(errno.EMFILE, "Too many open files"), "-n", False),
+        (OSError(errno.EFBIG, "File too large"), "-f", True),
     ],
 )
 def test_a_limit_of_the_server_is_no_bug(
-    error: Exception, option: str, process: Process, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    option: str,
+    is_certain: bool,
+    process: Process,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Where one may be behind it all the same, the traceback is kept."""
+
     def break_down(*_: object) -> None:
         raise error
 
@@ -102,8 +108,39 @@ def test_a_limit_of_the_server_is_no_bug(
     message, _ = process._carry_out({"operation": COMPLETE.name, "request": None}, b"")
     told = message["error"]
     assert told["code"] == "limit-reached"
-    assert f"(`ulimit {option}`); the live environment is untouched" in told["message"]
+    assert f"(`ulimit {option}`)" in told["message"]
+    assert told["message"].endswith("; the live environment is untouched")
     assert "report" not in str(told["hint"])
+    assert is_certain == (not any("break_down" in line for line in told["details"]))
+
+
+_AT_ITS_LIMIT = """
+import os, resource, subprocess, threading
+from envsync.agent.server.disk_failures import reached_limit
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+for start in (lambda: subprocess.run(["/bin/true"]), threading.Thread().start):
+    try:
+        start()
+    except Exception as error:
+        print(reached_limit(error))
+"""
+
+
+def test_only_where_a_process_or_thread_is_started_is_eagain_a_limit() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _AT_ITS_LIMIT], capture_output=True, check=True, text=True
+    )
+    assert done.stdout.count("the limit on processes and threads is reached (`ulimit -u`)") == 2
+    empty, output = os.pipe()
+    os.set_blocking(empty, False)
+    with pytest.raises(BlockingIOError) as caught:
+        os.read(empty, 1)
+    os.close(empty)
+    os.close(output)
+    assert reached_limit(caught.value) is None
 
 
 def test_a_lock_says_that_the_command_is_gone_whose_switch_is_finished(

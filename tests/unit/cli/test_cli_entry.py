@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any, NoReturn
@@ -144,21 +145,26 @@ def test_a_bug_is_printed_with_v(envsync: Envsync, failing: type[Exception]) -> 
 
 
 @pytest.mark.parametrize(
-    ("error", "option"),
+    ("error", "option", "is_certain"),
     [
-        (MemoryError(), "-v"),
-        (RuntimeError("can't start new thread"), "-u"),
-        (OSError(errno.EMFILE, "Too many open files"), "-n"),
-        (OSError(errno.EFBIG, "File too large"), "-f"),
+        (MemoryError(), "-v", False),
+        (RuntimeError("can't start new thread"), "-u", True),
+        (OSError(errno.EMFILE, "Too many open files"), "-n", False),
+        (OSError(errno.EFBIG, "File too large"), "-f", True),
     ],
 )
 def test_a_limit_of_this_machine_is_no_bug(
-    envsync: Envsync, failing: Any, error: Exception, option: str
+    envsync: Envsync, failing: Any, error: Exception, option: str, is_certain: bool, tmp_path: Path
 ) -> None:
+    """Where one may be behind it all the same, the traceback is kept."""
     failing.error = error
     ended = envsync("config", "path")
     assert ended.status == 25
-    assert f"reached (`ulimit {option}`)\n  → raise that limit" in ended.err
+    assert f"reached (`ulimit {option}`)" in ended.err
+    assert "\n  → raise that limit" in ended.err
+    saved = [*(tmp_path / "home/.local/state/envsync").glob("crash-*.txt")]
+    assert [str(path) for path in saved] == re.findall("where it was reached: (.*)", ended.err)
+    assert len(saved) == (not is_certain)
 
 
 def test_a_bug_in_json(envsync: Envsync, failing: type[Exception]) -> None:

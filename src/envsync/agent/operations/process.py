@@ -151,8 +151,9 @@ class Process:
                 stands = "`envsync list` shows which version is there, complete"
             text, limit = f"{type(error).__name__}: {error}", reached_limit(error)
             failure: EnvsyncError
-            if limit:
-                failure = LimitReached(f"{limit}; {stands}", details=[text])
+            if limit is not None:
+                details = [text] if limit.is_certain else lines[-12:]
+                failure = LimitReached(f"{limit.text}; {stands}", details=details)
             else:
                 hint = f"please report this; {stands}"
                 failure = AgentFailed(text, details=lines[-12:], hint=hint)

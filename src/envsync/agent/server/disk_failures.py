@@ -44,11 +44,11 @@ _REMOUNT = "check `dmesg` there for the cause, and mount it read-write again"
 _RAISE = "raise that limit there"
 _FILE_SIZE = "the limit on the size of a file is reached (`ulimit -f`)"
 _PROCESSES = "the limit on processes and threads is reached (`ulimit -u`)"
+_THREADS = f"{_PROCESSES}, or that on memory (`ulimit -v`)"
 _MEMORY = "the memory is used up, or its limit is reached (`ulimit -v`)"
 _OPEN_FILES = "the limit on open files is reached (`ulimit -n`)"
 _LIMITS = {
     errno.EFBIG: _FILE_SIZE,
-    errno.EAGAIN: _PROCESSES,  # from fork; what does not wait for a lock or pipe expects it
     errno.ENOMEM: _MEMORY,
     errno.EMFILE: _OPEN_FILES,
     errno.ENFILE: _OPEN_FILES,
@@ -114,13 +114,36 @@ def disk_trouble(error: OSError) -> Optional[DiskTrouble]:
     return None
 
 
-def reached_limit(error: BaseException) -> str:
-    """Return in a sentence which limit of the system is behind an error; "" if none is."""
+class ReachedLimit(NamedTuple):
+    """A limit of the system, in a sentence.
+
+    Unless it `is_certain`, a bug that takes too much may be behind it: keep the traceback.
+    """
+
+    text: str
+    is_certain: bool
+
+
+def reached_limit(error: BaseException) -> Optional[ReachedLimit]:
+    """Return which limit of the system is behind an error; None if none is."""
     if isinstance(error, MemoryError):
-        return _MEMORY
+        return ReachedLimit(_MEMORY, is_certain=False)
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        return _PROCESSES
-    return _LIMITS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+        return ReachedLimit(_THREADS, is_certain=True)
+    if not isinstance(error, OSError):
+        return None
+    if error.errno == errno.EAGAIN and _starts_a_process(error):
+        return ReachedLimit(_PROCESSES, is_certain=True)
+    text = _LIMITS.get(error.errno or 0)
+    return None if text is None else ReachedLimit(text, is_certain=error.errno == errno.EFBIG)
+
+
+def _starts_a_process(error: BaseException) -> bool:
+    """Return whether it was raised where a process is started: EAGAIN means much elsewhere."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_globals.get("__name__") == "subprocess"
 
 
 def is_of_disk(error: OSError) -> bool:
@@ -169,9 +192,9 @@ def space_guard() -> Iterator[None]:
 def failure_here(error: Exception) -> Optional[EnvsyncError]:
     """Return the error for a disk or limit of this command's machine; None if it is neither."""
     limit = reached_limit(error)
-    if limit:
+    if limit is not None:
         return LimitReached(
-            f"on this machine, {limit}", hint="raise that limit, or end other programs"
+            f"on this machine, {limit.text}", hint="raise that limit, or end other programs"
         )
     if not isinstance(error, OSError):
         return None

@@ -20,7 +20,7 @@ _KEPT = 20
 
 def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path | None:
     """Save the traceback without credentials, and return its file; None if it cannot be written."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, MemoryError):
         directory = _directory(environ)
         for old in sorted(directory.glob("crash-*.txt"))[: -_KEPT + 1]:
             old.unlink(missing_ok=True)

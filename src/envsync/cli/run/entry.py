@@ -195,9 +195,15 @@ def _carry_out(
     except OutputFailed:
         raise
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
-        from envsync.agent.server.disk_failures import failure_here
+        from envsync.agent.server.disk_failures import failure_here, reached_limit
 
-        return failure_here(error) or _bug(error, invocation)
+        failure, limit = failure_here(error), reached_limit(error)
+        if failure is None:
+            return _bug(error, invocation)
+        if limit is not None and not limit.is_certain:
+            saved = _keep_traceback(error, invocation)
+            failure.details = () if saved is None else (f"where it was reached: {saved}",)
+        return failure
     return None
 
 
@@ -236,15 +242,20 @@ def _usage_message(error: click.ClickException) -> str:
 
 def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:
     message = f"this is a bug in envsync: {type(error).__name__}: {error}"
-    saved = save_traceback(error, invocation.environ)
+    saved = _keep_traceback(error, invocation)
     hint = "the details could not be saved: run it again with -v"
     if saved is not None:
         hint = f"please report it, with the details in {saved}"
+    return EnvsyncError(message, hint=hint)
+
+
+def _keep_traceback(error: Exception, invocation: Invocation) -> Path | None:
+    """Save a traceback, and return its file if it could be saved; with -v, print it as well."""
     if invocation.verbose:
         import traceback
 
         traceback.print_exception(error)
-    return EnvsyncError(message, hint=hint)
+    return save_traceback(error, invocation.environ)
 
 
 def _conclude(invocation: Invocation, error: EnvsyncError | Interruption | None) -> int:
