@@ -147,7 +147,10 @@ def _starts_a_process(error: BaseException) -> bool:
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Return whether the error is due to a disk that is full, failing or read-only."""
+    """Return whether the error is due to a disk that is full, failing or read-only.
+
+    A limit on the size of a file counts as one: no other copy of that file would succeed, either.
+    """
     return disk_trouble(error) is not None
 
 
