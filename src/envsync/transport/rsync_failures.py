@@ -13,6 +13,8 @@ _TIMEOUT_EXIT_CODES = frozenset({30, 35})
 _CUT_EXIT_CODES = frozenset({10, 12, 255})
 _FULL = ("No space left on device", "Disk quota exceeded")
 _NOT_CLEAN = "is your shell clean?"
+# What ssh says on a connection that is shared, by a ControlMaster or by envsync's own ssh.
+_NO_SESSION = "Session open refused by peer"
 _DETAILS = 8
 
 
@@ -42,6 +44,9 @@ def failure(exit_code: int, stderr: str, server: str, *, is_link_alive: bool) ->
     elif _NOT_CLEAN in stderr:
         message = "its rsync prints something before it starts, or is not rsync"
         hint = "`command -v rsync` there shows which one it is; or omit --transport"
+    elif _NO_SESSION in stderr:
+        message = "it refuses rsync a session beside envsync's own on the same connection"
+        hint = "use --transport stream, or raise MaxSessions in its sshd_config"
     else:
         message = _what_failed(exit_code)
         hint = Hint("[[run the same command again: it resumes; or use --transport stream]]")

@@ -21,6 +21,7 @@ from envsync.ssh import mux
 from envsync.ssh.openssh_link import OpensshLink, open_route
 from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, Timeouts
+from envsync.transport import rsync_failures
 from tests.integration.ssh.masters import UsersMaster, descendants
 from tests.integration.ssh.session_contract import (
     LIMIT_SECONDS,
@@ -366,6 +367,20 @@ def test_server_that_grants_one_session_gets_another_connection(tmp_path: Path) 
         assert sshd.log.count("Accepted publickey") == 2
         link.close()
     assert not descendants(os.getpid(), "ControlPersist=no")
+
+
+def test_rsync_beside_the_only_session_is_told_what_refuses_it(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path, extra_config=("MaxSessions 1",)) as sshd:
+        link = open_by_ssh(sshd)
+        session = link.run(sh("cat"))
+        argv = [*link.ssh_argv(), link.reached.alias, "true"]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, check=False, env=sshd.environ, timeout=30
+        )
+        error = rsync_failures.failure(done.returncode, done.stderr, "s", is_link_alive=True)
+        assert "refuses rsync a session" in error.message
+        session.close()
+        link.close()
 
 
 def test_a_server_that_grants_no_session(tmp_path: Path) -> None:

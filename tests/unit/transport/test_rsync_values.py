@@ -222,6 +222,15 @@ def test_output_before_rsync_is_blamed_on_rsync() -> None:
     assert "omit --transport" in error.hint
 
 
+def test_server_that_grants_one_session_is_told_as_that() -> None:
+    said = "mux_client_request_session: session request failed: Session open refused by peer\n"
+    error = failure(255, said, "server2", is_link_alive=True)
+    assert type(error) is TransferFailed
+    assert "refuses rsync a session" in error.message
+    assert "--transport stream" in error.hint
+    assert "MaxSessions" in error.hint
+
+
 def test_an_rsync_that_does_not_say_what_it_can_sends_uncompressed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
