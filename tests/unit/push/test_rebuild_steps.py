@@ -119,7 +119,8 @@ def test_each_try_of_a_tool_is_told_before_it_runs() -> None:
     target = Target(create=[GONE, ""], install=[NO_IDNA, ""])
     target.rebuild()
     conda = f"{TOOL.name} {TOOL.version}"
-    assert target.runs == [(conda, 1), (conda, 2), ("pip", 1), ("pip", 2), ("pip check", 1)]
+    tries = [(conda, 1), (conda, 2), ("pip", 1), ("pip", 2), ("pip check", 1)]
+    assert target.runs == [("looking for conda", 1), *tries]
 
 
 @pytest.mark.parametrize("from_history", [False, True])
@@ -197,7 +198,7 @@ def test_all_that_gave_way_is_told_where_it_was_not_enough() -> None:
 
 def test_on_another_platform_what_is_not_there_is_left_out() -> None:
     changes = Target(create=[GONE, GONE, GONE, ""]).rebuild(other_platform=ARM)
-    assert changes[0].startswith("the builds of 1 packages")
+    assert changes[0].startswith("the build of 1 package")
     assert changes[-1].startswith("numpy=1.* -> left out")
 
 

@@ -22,7 +22,12 @@ from envsync.push.rebuilding.relaxation import (
     relax,
     specs,
 )
-from envsync.push.rebuilding.solver_messages import CONFLICT, UNAVAILABLE, ToolFailure
+from envsync.push.rebuilding.solver_messages import (
+    CONFLICT,
+    UNAVAILABLE,
+    ToolFailure,
+    read_conda,
+)
 from envsync.push.request.method import AUTO, MIRROR, PACK, REBUILD, choose_method
 
 
@@ -61,6 +66,8 @@ def test_on_another_platform_builds_are_not_asked_for() -> None:
     assert pins[0].steps[-1] == DROPPED
     (told,) = given_up_builds(asked(NUMPY, PYTHON, SIX), PinPolicy(other_platform=ARM))
     assert str(told) == "the builds of 2 packages -> their versions (they are for linux-64)"
+    (told,) = given_up_builds(asked(NUMPY, SIX), PinPolicy(other_platform=ARM))
+    assert str(told) == "the build of 1 package -> its version (it is for linux-64)"
 
 
 def test_from_history_asks_for_what_a_person_wrote() -> None:
@@ -132,6 +139,18 @@ def test_only_pins_that_the_message_names_are_relaxed() -> None:
     assert specs(outcome.pins) == ("numpy=1.26.4", *specs(pins)[1:])
     assert [str(one) for one in outcome.relaxations] == [
         "numpy=1.26.4=py311h_0 -> numpy=1.26.4 (not available)"
+    ]
+
+
+def test_each_relaxation_has_the_reason_of_its_own_package() -> None:
+    output = "nothing provides requested numpy\nnothing provides requested six 1.16\n"
+    outcome = relax(conda_pins(asked(NUMPY, SIX), PinPolicy()), read_conda(output))
+    assert [one.reason for one in outcome.relaxations] == output.splitlines()
+    listed = "PackagesNotFoundError: not there:\n\n  - numpy=1.26.4=py311h_0\n  - six=1.16=pyh_0\n"
+    outcome = relax(conda_pins(asked(NUMPY, SIX), PinPolicy()), read_conda(listed))
+    assert [str(one) for one in outcome.relaxations] == [
+        "numpy=1.26.4=py311h_0 -> numpy=1.26.4",
+        "six=1.16=pyh_0 -> six=1.16",
     ]
 
 

@@ -61,7 +61,8 @@ _LINE_CHARACTERS = 300
 
 ReadOutput = Callable[[str], ToolFailure]
 OnTry = Callable[[str, int], None]
-"""Is called with a tool's name and the number of the try, before it runs."""
+"""Is called with a tool's name and the number of the try, before it runs; or, while no tool is
+known yet, with what is done instead."""
 _NEEDS_A_TOOL = "install conda, mamba or micromamba in the prefix there"
 
 
@@ -130,6 +131,7 @@ class Rebuild:
 
     def run(self) -> Rebuilt:
         """Build it and bring it into the staging tree; after a failure, remove what was built."""
+        self._on_try("looking for conda", 1)
         tool = find_tool(self._ask, self._prefix, self._policy.other_platform)
         try:
             self._create(tool)
@@ -269,7 +271,11 @@ def _without_its_address(pin: Pin, failure: ToolFailure) -> tuple[str, str]:
 
 def _in_a_line(failure: ToolFailure) -> ToolFailure:
     """Make a tool's words, which may be anything, one printable line for messages and records."""
-    summary = failure.summary
-    if not summary.isprintable():
-        summary = summary.encode("unicode_escape").decode("ascii")
-    return replace(failure, summary=summary[:_LINE_CHARACTERS])
+    reasons = {name: _line(reason) for name, reason in failure.reasons.items()}
+    return replace(failure, summary=_line(failure.summary), reasons=reasons)
+
+
+def _line(words: str) -> str:
+    if not words.isprintable():
+        words = words.encode("unicode_escape").decode("ascii")
+    return words[:_LINE_CHARACTERS]

@@ -176,6 +176,8 @@ def given_up_builds(requirements: Requirements, policy: PinPolicy) -> tuple[Rela
     if not builds:
         return ()
     subdirs = ", ".join(sorted({package.subdir or "another platform" for package in builds}))
+    if len(builds) == 1:
+        return (Relaxation("", "the build of 1 package", "its version", f"it is for {subdirs}"),)
     text = f"the builds of {len(builds)} packages"
     return (Relaxation("", text, "their versions", f"they are for {subdirs}"),)
 
@@ -232,11 +234,13 @@ def relax(pins: Sequence[Pin], failure: ToolFailure) -> RelaxedPins:
         giving = [pin for pin in giving if pin.relaxed().spec != DROPPED]
         strictest = min((pin.step for pin in giving), default=0)
         giving = [pin for pin in giving if pin.step == strictest]
+    said = {normalized(name): failure.reason(name) for name in failure.names}
     after, relaxations = list(pins), []
     for pin in giving:
         relaxed = pin.relaxed()
         after[after.index(pin)] = relaxed
-        relaxations.append(Relaxation(pin.name, pin.spec, relaxed.spec, failure.summary))
+        reason = said.get(normalized(pin.name), failure.summary)
+        relaxations.append(Relaxation(pin.name, pin.spec, relaxed.spec, reason))
     return RelaxedPins(tuple(after), tuple(relaxations))
 
 

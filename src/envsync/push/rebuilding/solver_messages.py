@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from envsync.conda.requirements import spec_name
@@ -71,12 +71,20 @@ _PIP_ADDRESSES = (
 
 @dataclass(frozen=True, slots=True)
 class ToolFailure:
-    """Why a tool failed. `names` are packages in lower case; `addresses` include paths."""
+    """Why a tool failed. `names` are packages in lower case; `addresses` include paths.
+
+    `reasons` are what was said of a package in particular, by its name.
+    """
 
     kind: str
     names: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     summary: str = ""
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def reason(self, name: str) -> str:
+        """Return what was said of that package; of nothing in particular, the summary."""
+        return self.reasons.get(name, self.summary)
 
 
 def read_conda(output: str) -> ToolFailure:
@@ -112,15 +120,13 @@ def _problems(document: dict[str, Any]) -> list[Any]:
 def _of_packages(document: dict[str, Any] | None, text: str) -> ToolFailure:
     listed = [] if document is None else document.get("packages")
     if isinstance(listed, list) and listed:
-        specs = [str(spec) for spec in listed]
-        return ToolFailure(UNAVAILABLE, _names(specs), summary=", ".join(specs))
+        return _unavailable([str(spec) for spec in listed])
     not_found = _NOT_FOUND.search(text)
     if not_found:
-        specs = list(_block(text[not_found.end() :]))
-        return ToolFailure(UNAVAILABLE, _names(specs), summary=", ".join(specs))
+        return _unavailable(list(_block(text[not_found.end() :])))
     missing = _missing(text)
     if missing:
-        return ToolFailure(UNAVAILABLE, missing, summary=_first_named(text, missing))
+        return _said(UNAVAILABLE, missing, text)
     named = [match["name"] for match in _TREE.finditer(text)]
     blamed = [
         match["stem"].rsplit("-", 2)[0]
@@ -128,9 +134,22 @@ def _of_packages(document: dict[str, Any] | None, text: str) -> ToolFailure:
         for match in pattern.finditer(text)
     ]
     if named or blamed or _UNSATISFIABLE.search(text):
-        names = _names([*named, *blamed])
-        return ToolFailure(CONFLICT, names, summary=_first_named(text, names))
+        return _said(CONFLICT, _names([*named, *blamed]), text)
     return ToolFailure(OTHER, summary=_last_line(text))
+
+
+def _unavailable(specs: list[str]) -> ToolFailure:
+    """Return the failure of a tool that only lists what is not there."""
+    reasons = {spec_name(spec): spec for spec in reversed(specs)}
+    return ToolFailure(UNAVAILABLE, _names(specs), summary=", ".join(specs), reasons=reasons)
+
+
+def _said(kind: str, names: tuple[str, ...], text: str) -> ToolFailure:
+    """Return the failure of a tool that says something of each package."""
+    lines_about = {name: _first_named(text, (name,)) for name in names}
+    reasons = {name: line for name, line in lines_about.items() if line}
+    summary = _first_named(text, names) or _last_line(text)
+    return ToolFailure(kind, names, summary=summary, reasons=reasons)
 
 
 def _missing(text: str) -> tuple[str, ...]:
@@ -191,12 +210,12 @@ def _names(specs: Any) -> tuple[str, ...]:
 
 
 def _first_named(text: str, names: tuple[str, ...]) -> str:
-    """Return the first line that names one of the packages, without the tree around it."""
+    """Return the first line that names one of the packages, without the tree around it; or ""."""
     for line in text.splitlines():
         message = line.strip(" │├└─|-").rstrip(";.")
         if any(re.match(rf"(?:\S+ )*{re.escape(name)}\b", message.lower()) for name in names):
             return message
-    return _last_line(text)
+    return ""
 
 
 def _line_of(text: str, at: int) -> str:
