@@ -173,14 +173,21 @@ def test_a_base_whose_python_would_not_start_is_refused(
 ) -> None:
     """Where the target's glibc is not older, nobody is asked: what runs here runs there.
 
-    What a package needs says nothing about Python itself.
+    What a package needs says nothing about Python itself. What is refused is no warning, too.
     """
     python, package = (b"lib/libpython3.so", needed), (b"lib/torch.so", (2, 39))
     newest = {False: python, True: package}
-    end = SimpleNamespace(newest_glibc=lambda *, with_packages: newest[with_packages])
+    end = SimpleNamespace(
+        newest_glibc=lambda *, with_packages: newest[with_packages],
+        credentials=tuple,
+        outside_paths=tuple,
+    )
+    target = SimpleNamespace(existing=lambda _: ())
     settings = replace(SETTINGS, environment=environment)
-    checks = EndChecks(BothEnds(settings, cast(Source, end), cast(TargetEnd, None)))
+    checks = EndChecks(BothEnds(settings, cast(Source, end), cast(TargetEnd, target)))
     states = source_state(), target_state(HERE_NOW._replace(libc_version=there))
+    is_older = there != HERE_NOW.libc_version
+    assert len(checks.warnings(*states)) == (is_older and not is_refused)
     if not is_refused:
         checks.require_base_starts(*states)
         return

@@ -58,9 +58,7 @@ class EndChecks:
 
         A package in `site-packages` that would not load there does not keep conda from running.
         """
-        if self._ends.settings.environment != BASE:
-            return
-        for lacking in self._glibc(source, target, with_packages=False):
+        for lacking in self._base_lacks(source, target):
             raise PreflightRefused(
                 f"conda would not run there: {lacking}",
                 hint="install conda at the prefix there with an installer for its system, such as "
@@ -107,9 +105,12 @@ class EndChecks:
 
         To be called before the switch: after it the version is live, even if the links are lost.
         """
+        glibc: tuple[str, ...] = ()
+        if not self._base_lacks(source, target):  # that is no warning, but a refusal
+            glibc = self._glibc(source, target)
         credentials = preflight.credential_warnings(self._ends.source.credentials())
         others = credentials[1:]  # A terminal shows only the first few warnings.
-        return (*self._glibc(source, target), *credentials[:1], *self._outside(), *others)
+        return (*glibc, *credentials[:1], *self._outside(), *others)
 
     def _outside(self) -> tuple[str, ...]:
         """Return what leads out of the environment, and whether it exists on the target."""
@@ -118,6 +119,11 @@ class EndChecks:
         exists = dict(zip(absolute, self._ends.target.existing(absolute), strict=True))
         remarks = {True: ", which is there", False: ", which is not there", None: ""}
         return tuple(message + remarks[exists.get(path)] for path, message in outside)
+
+    def _base_lacks(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
+        if self._ends.settings.environment != BASE:
+            return ()
+        return self._glibc(source, target, with_packages=False)
 
     def _glibc(
         self, source: SourceState, target: TargetState, *, with_packages: bool = True
