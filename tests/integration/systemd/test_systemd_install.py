@@ -175,7 +175,13 @@ def test_a_users_own_service_lives_as_long_as_the_machine(lab: Lab, system: Serv
     unit.wait_active()
     unit.wait_status("2 of 2 copies in step")
     # What another machine with this home does at its boot: in no case is it a second server1.
-    for hostname, state, condition in (("other", "inactive", "no"), ("server1", "active", "yes")):
+    # Its own name may gain a domain.
+    for hostname, state, condition in (
+        ("other", "inactive", "no"),
+        ("server1.lab.example", "active", "yes"),
+        ("server10", "inactive", "no"),
+        ("server1", "active", "yes"),
+    ):
         machine.run(["hostname", hostname])
         machine.run(["systemctl", "--user", "daemon-reload"], user=USER)
         unit.systemctl("restart")

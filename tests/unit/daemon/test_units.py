@@ -79,10 +79,12 @@ def test_the_user_unit_names_no_path_but_the_program_and_the_inventory(tmp_path:
     assert [line.partition("=")[0] for line in drop_in.content.splitlines()[1:]] == [
         "[Unit]",
         "ConditionPathExists",
+        "ConditionPathExists",
         "",
         "[Service]",
         "ExecStart",
         "ExecStart",
+        "EnvironmentFile",
         "EnvironmentFile",
     ]
 
@@ -97,12 +99,14 @@ def test_machines_that_share_a_home_run_the_user_unit_by_their_own_names(tmp_pat
     drop_in = server1.files[1]
     assert "--as" not in drop_in.content
     # As systemd spells a percent sign, and the hostname.
-    here = f"{tmp_path}/100 %%/envsync.service.d/on-%H"
-    assert f"ConditionPathExists={here}\n" in drop_in.content
-    assert f"EnvironmentFile={here}\n" in drop_in.content
-    named = {unit.files[2].path.name: unit.files[2].content for unit in (server1, server2, unnamed)}
-    assert {name: content.splitlines()[1:] for name, content in named.items()} == {
+    here = f"{tmp_path}/100 %%/envsync.service.d/on-"
+    assert f"ConditionPathExists=|{here}%H\nConditionPathExists=|{here}%l\n" in drop_in.content
+    assert f"EnvironmentFile=-{here}%H\nEnvironmentFile=-{here}%l\n" in drop_in.content
+    own = [file for unit in (server1, server2, unnamed) for file in unit.files[2:]]
+    assert {file.path.name: file.content.splitlines()[1:] for file in own} == {
+        "on-gpu1": ["ENVSYNC_SELF=server1"],
         "on-gpu1.lab": ["ENVSYNC_SELF=server1"],
+        "on-gpu2": ["ENVSYNC_SELF=server2"],
         "on-gpu2.lab": ["ENVSYNC_SELF=server2"],
         "on-gpu3": [],
     }

@@ -152,23 +152,31 @@ def user_unit(service: ServiceSpec, directory: Path, hostname: str) -> Unit:
     """Return `envsync.service` for the user's own systemd; may raise `UsageError`.
 
     Other machines that share the home find it, too. So it runs only where a file `on-HOSTNAME` is
-    beside its drop-in, which has that machine's name in the inventory.
+    beside its drop-in, which has that machine's name in the inventory. The hostname's domain, which
+    can come and go, does not count.
     """
-    # systemd takes these two paths as they are: it knows no quotes there.
-    this_machine = _specifier_free(f"{directory / USER_UNIT}.d/on-") + "%H"
+    # systemd takes these paths as they are: it knows no quotes there. Old versions do not know %l,
+    # the name without the domain; what is read last counts.
+    this_machine = _specifier_free(f"{directory / USER_UNIT}.d/on-")
+    either = this_machine + "%H", this_machine + "%l"
     lines = [
-        *("[Unit]", f"ConditionPathExists={this_machine}", ""),
+        *("[Unit]", *(f"ConditionPathExists=|{file}" for file in either), ""),
         *("[Service]", *_service_lines(replace(service, own_name=None))),
-        f"EnvironmentFile={this_machine}",
+        *(f"EnvironmentFile=-{file}" for file in either),
     ]
     unit = _unit(USER_UNIT, USER_UNIT, directory, lines)
     named = [] if service.own_name is None else [f"ENVSYNC_SELF={service.own_name}"]
-    own = UnitFile(machine_file(directory, hostname), "\n".join([_head(), *named, ""]))
-    return replace(unit, files=(*unit.files, own))
+    files = dict.fromkeys([machine_file(directory, hostname), _named_by(directory, hostname)])
+    own = (UnitFile(file, "\n".join([_head(), *named, ""])) for file in files)
+    return replace(unit, files=(*unit.files, *own))
 
 
 def machine_file(directory: Path, hostname: str) -> Path:
     """Return the file without which the user's own unit does not run on a machine."""
+    return _named_by(directory, hostname.partition(".")[0])
+
+
+def _named_by(directory: Path, hostname: str) -> Path:
     return directory / f"{USER_UNIT}.d" / f"on-{hostname}"
 
 
