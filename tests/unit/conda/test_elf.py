@@ -1,14 +1,9 @@
-"""What ELF files need, against what the system's own tool reads."""
+"""What ELF files need."""
 
 from __future__ import annotations
 
-import math
 import os
-import re
-import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,22 +13,9 @@ from hypothesis import strategies as st
 from envsync.conda.elf import Version, needed_glibc, run_paths
 from tests.support.elf_file import RPATH, RUNPATH, elf
 
-FILES = [sys.executable, math.__file__ if hasattr(math, "__file__") else "", "/bin/ls"]
-
 
 def of(content: bytes) -> Version:
     return needed_glibc(lambda offset, size: content[offset : offset + size])
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if path])
-def test_needed_glibc_is_what_readelf_says(path: str) -> None:
-    assert shutil.which("readelf"), "binutils are needed"
-    done = subprocess.run(["readelf", "-V", path], capture_output=True, text=True, check=True)
-    needed = done.stdout.partition("Version needs section")[2]
-    versions = [
-        tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([0-9.]+)", needed)
-    ]
-    assert of(Path(path).read_bytes()) == max(versions, default=())
 
 
 def test_file_that_names_no_version_needs_none() -> None:
@@ -48,13 +30,9 @@ def run_paths_of(content: bytes) -> tuple[bytes, ...]:
 @pytest.mark.parametrize("is_wide", [True, False])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("tag", [RPATH, RUNPATH])
-def test_run_paths_are_read(tmp_path: Path, order: str, tag: int, *, is_wide: bool) -> None:
+def test_run_paths_are_read(order: str, tag: int, *, is_wide: bool) -> None:
     content = elf({tag: b"$ORIGIN/../lib::/opt/x"}, is_wide=is_wide, order=order)
     assert run_paths_of(content) == (b"$ORIGIN/../lib", b"/opt/x")
-    path = tmp_path / "x.so"
-    path.write_bytes(content)
-    done = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True)
-    assert "[$ORIGIN/../lib::/opt/x]" in done.stdout
 
 
 def test_the_newer_of_the_two_counts() -> None:
