@@ -81,7 +81,7 @@ def test_process_that_reads_files_and_is_killed_leaves_the_staging_tree(
         with monkeypatch.context() as fatal:
             fatal.setattr(hashing, "processors", lambda: 2)
             fatal.setattr(hashing, "PARALLEL_FILES_MIN", 1)
-            fatal.setattr(hashing, "WORKER_CODE", "os.kill(os.getpid(), 9)")
+            fatal.setattr(hashing, "_WORKER_CODE", "os.kill(os.getpid(), 9)")
             complete(end)
 
     with monkeypatch.context() as killed:

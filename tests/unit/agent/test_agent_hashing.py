@@ -181,7 +181,7 @@ def test_a_worker_that_dies_is_an_error_and_no_answer(
     """Before it has read what it was asked, or afterwards."""
     monkeypatch.setattr(hashing, "processors", lambda: 2)
     monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
-    monkeypatch.setattr(hashing, "WORKER_CODE", "os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(hashing, "_WORKER_CODE", "os.kill(os.getpid(), 9)")
     with pytest.raises(AgentFailed, match="exit status -9") as failed:
         hashed(top_fd, [b"%0*d" % (name_bytes, number) for number in range(2000)])
     assert failed.value.hint

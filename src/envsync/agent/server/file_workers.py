@@ -27,8 +27,20 @@ _LOOP = """%s
 import os, struct, sys
 source, sink = sys.stdin.buffer, sys.stdout.buffer
 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-block, top = int(sys.argv[1]), int(sys.argv[2])
+block, top, missing = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3])
 %s
+def answer(request):
+    seen, _, path = request.partition(b"/")
+    try:
+        fd = os.open(path, flags, dir_fd=top)
+    except OSError:
+        return missing
+    try:
+        return read(fd, seen, path)
+    except OSError:
+        return missing
+    finally:
+        os.close(fd)
 while True:
     head = source.read(4)
     if len(head) < 4:
@@ -42,17 +54,16 @@ T = TypeVar("T")
 
 
 class WorkerJob(NamedTuple):
-    """What workers do: `code` defines `answer(request: bytes) -> bytes`, of `answer_bytes` bytes.
+    """What workers do: `code` defines `read(fd: int, seen: bytes, path: bytes) -> bytes`.
 
-    The code can use `os`, `sys`, `flags` (for opening a file), `top` (the descriptor of the
-    directory that paths are relative to), `block` (how many bytes to read at once), and the
-    `arguments` from `sys.argv[3]` on. A request must not contain NUL.
+    It is called with each file, opened for reading, and what the request says was seen of it.
+    Of one that cannot be read, the answer is `missing`, whose length all answers have. The code
+    can use `os`, `missing`, and `block` (how many bytes to read at once).
     """
 
     code: str
-    answer_bytes: int
+    missing: bytes
     block_bytes: int
-    arguments: Sequence[str] = ()
 
 
 def processors() -> int:
@@ -91,8 +102,9 @@ def run_in_workers(
 ) -> None:
     """Give batches of files to `count` workers; `take` gets each file's answer.
 
-    Each worker has a thread that feeds it. One thread at a time takes from `batches`, which may
-    wait, or calls `take`. Raises the first exception of any thread.
+    A `request` is `SEEN/PATH`, with the path below `top_fd`; no NUL is in it. Each worker has a
+    thread that feeds it. One thread at a time takes from `batches`, which may wait, or calls
+    `take`. Raises the first exception of any thread.
     """
     lock = threading.Lock()
     failures: List[BaseException] = []
@@ -127,9 +139,9 @@ class _Worker:
     def __init__(self, job: WorkerJob, top_fd: int) -> None:
         import subprocess  # not at the agent's start, as it is rarely needed
 
-        self._answer_bytes = job.answer_bytes
+        self._answer_bytes = len(job.missing)
         code = _LOOP % (WORKER_MARK.decode(), job.code)
-        arguments = [str(job.block_bytes), str(top_fd), *job.arguments]
+        arguments = [str(job.block_bytes), str(top_fd), job.missing.hex()]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", "-c", code, *arguments],
             stdin=subprocess.PIPE,

@@ -17,38 +17,21 @@ _FILES_PER_WORKER = 200
 _FEW_FILES, _FEW_BYTES = 300, 8 << 20
 _CHANGED = 4  # used instead of a result
 
-# The code of a worker, which finds the same as `Needles.found_in`.
-_CODE = """
-plain, wide = [[bytes.fromhex(text) for text in group.split()] for group in sys.argv[3:]]
-kept = max(map(len, plain + wide)) - 1
-def answer(request):
-    status, _, path = request.partition(b"/")
-    inode, size, mtime, ctime = map(int, status.split())
-    try:
-        fd = os.open(path, flags, dir_fd=top)
-    except OSError:
-        return b"\\4"
-    try:
-        found, tail = 0, b""
-        while found < 3:
-            data = os.read(fd, block)
-            if not data:
-                break
-            tail += data
-            if any(needle in tail for needle in plain):
-                found |= 1
-            if b"\\0" in tail and b"/" in tail and any(needle in tail for needle in wide):
-                found |= 2
-            if len(data) < block and os.fstat(fd).st_size <= block:
-                break
-            tail = tail[-kept:]
-        is_same = os.fstat(fd)
-        seen = is_same.st_ino, is_same.st_size, is_same.st_mtime_ns, is_same.st_ctime_ns
-        return bytes([found]) if seen == (inode, size, mtime, ctime) else b"\\4"
-    except OSError:
-        return b"\\4"
-    finally:
-        os.close(fd)
+_WORKER_CODE = """
+def read(fd, seen, path):
+    found, tail = 0, b""
+    while found < 3:
+        data = os.read(fd, block)
+        if not data:
+            break
+        tail += data
+        found |= found_in(tail, 0, len(tail), *needles)
+        if len(data) < block and os.fstat(fd).st_size <= block:
+            break
+        tail = tail[-kept:]
+    now = os.fstat(fd)
+    status = b"%d %d %d %d" % (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    return bytes([found]) if status == seen else missing
 """
 
 
@@ -112,8 +95,7 @@ def _search_in_workers(
         for candidate, answer in zip(batch, answers):
             result.note(candidate.path, answer[0])
 
-    arguments = [" ".join(needle.hex() for needle in group) for group in needles]
-    job = WorkerJob(_CODE, 1, SEARCH_READ_BYTES, arguments)
+    job = WorkerJob(needles.code() + _WORKER_CODE, bytes([_CHANGED]), SEARCH_READ_BYTES)
     count = max(1, min(processors(), len(candidates) // _FILES_PER_WORKER))
     large_first = iter(batches(candidates, lambda candidate: candidate.size_bytes))
     run_in_workers(job, top_fd, count, large_first, _request, take)

@@ -1,4 +1,4 @@
-"""SHA-256 of one file, also as code for a worker process that does nothing else."""
+"""SHA-256 of one file."""
 
 from __future__ import annotations
 
@@ -15,33 +15,6 @@ READ_BYTES = 1 << 18
 SMALL_FILE_BYTES = 1 << 15
 MISSING = b"\0" * 32
 """Stands in for the digest of a file that is gone or cannot be read."""
-
-WORKER_CODE = """
-import hashlib
-buffer = bytearray(block)
-view = memoryview(buffer)
-def answer(request):
-    inode, _, path = request.partition(b"/")
-    try:
-        fd = os.open(path, flags, dir_fd=top)
-    except OSError:
-        return bytes(32)
-    try:
-        if os.fstat(fd).st_ino != int(inode):
-            return bytes(32)
-        state = hashlib.sha256()
-        while True:
-            count = os.readv(fd, [buffer])
-            if not count:
-                return state.digest()
-            state.update(view[:count])
-    except OSError:
-        return bytes(32)
-    finally:
-        os.close(fd)
-"""
-"""`hash_file` for a worker (`server.file_workers`): a request is `INODE/PATH`, and the answer
-`MISSING` in place of None."""
 
 
 def hash_open_file(fd: int) -> bytes:

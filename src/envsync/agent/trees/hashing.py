@@ -10,7 +10,7 @@ from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tu
 
 from envsync.agent.server.file_workers import WorkerJob, is_full, processors, run_in_workers
 from envsync.agent.server.progress import Progress
-from envsync.agent.trees.file_hash import MISSING, READ_BYTES, WORKER_CODE, hash_file
+from envsync.agent.trees.file_hash import MISSING, READ_BYTES, hash_file
 from envsync.agent.trees.needle_search import NeedleSearch
 from envsync.agent.trees.unhashed import Unhashed, UnhashedFile
 from envsync.tree.entry import split
@@ -18,6 +18,31 @@ from envsync.tree.entry import split
 PARALLEL_FILES_MIN = 2000
 PARALLEL_BYTES_MIN = 200 << 20
 _READ = struct.Struct("<Q32sH")
+
+_NO_NEEDLES = "needles, kept = (), 0\n"
+# The answer is the digest, as from `hash_file`, and whether a content was found to have none of
+# the needles. Compiled code is not searched: importlib sets its paths when it loads it.
+_WORKER_CODE = """
+import hashlib
+buffer = bytearray(kept + block)
+view = memoryview(buffer)
+room = [view[kept:]]
+def read(fd, inode, path):
+    if os.fstat(fd).st_ino != int(inode):
+        return missing
+    state, start = hashlib.sha256(), kept
+    has_none = needles and b"__pycache__/" not in path
+    while True:
+        count = os.readv(fd, room)
+        if not count:
+            return state.digest() + (b"\\1" if has_none else b"\\0")
+        state.update(view[kept : kept + count])
+        if has_none:
+            has_none = not found_in(buffer, start, kept + count, *needles)
+            # The end of this block goes in front of the next one.
+            buffer[:kept] = buffer[count : count + kept]
+            start = max(0, start - count)
+"""
 
 OnRead = Callable[[bytes, int, bytes], None]
 
@@ -183,13 +208,14 @@ class Hashing:
                 yield batch
 
         search = self.search
-        job = WorkerJob(WORKER_CODE, len(MISSING), READ_BYTES)
-        if search is not None:
-            job = search.hashing_job()
+        needles = _NO_NEEDLES if search is None else search.needles.code()
+        job = WorkerJob(needles + _WORKER_CODE, MISSING + b"\0", READ_BYTES)
 
         def take(batch: List[UnhashedFile], answers: List[bytes]) -> None:
-            for item, digest in zip(batch, search.digests(answers) if search else answers):
-                item.take(digest)
+            for item, answer in zip(batch, answers):
+                item.take(answer[:-1])
+                if search is not None and answer[-1]:  # it has none of the needles
+                    search.without.add(answer[:-1])
             if progress:
                 progress(sum(item.size_bytes for item in batch))
 
