@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from envsync.agent.server.linux_constants import O_PATH
-from envsync.daemon.paths import DaemonPaths
+from envsync.daemon.paths import REMOVED, DaemonPaths
 from envsync.errors import (
     EnvsyncError,
     Locked,
@@ -116,7 +116,7 @@ def ask(path: Path, request: Request, *, within_seconds: float = ANSWER_SECONDS)
                 connection.connect(name)
             connection.sendall(json.dumps(dict(request)).encode() + b"\n")
             line = _line(connection, within_seconds, _ANSWER_BYTES_MAX)
-        except (FileNotFoundError, ConnectionError, NotADirectoryError):
+        except (*REMOVED, ConnectionError):
             return None
         except OSError as error:
             raise _unanswered(error.strerror or "no answer in time") from error

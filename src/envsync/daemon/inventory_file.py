@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from envsync.daemon.assignments import Assignments, find_assignments
 from envsync.daemon.log import Log
+from envsync.daemon.paths import was_removed
 from envsync.daemon.rows import ErrorFacts
 from envsync.daemon.settings import DaemonSettings
 from envsync.errors import EnvsyncError, InventoryError
@@ -30,17 +30,6 @@ def required_file(given: Path | None, environ: Mapping[str, str]) -> Path:
             "`envsync config path` says where",
         )
     return file.absolute()
-
-
-def _was_removed(path: Path) -> bool:
-    """Return whether nothing is there; False if that cannot be found out, which may pass."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 class WatchedInventory:
@@ -75,7 +64,7 @@ class WatchedInventory:
 
     def in_force(self) -> Path:
         """Return the file that workers have to read: the copy, or the file if there can be none."""
-        if self._is_copied and _was_removed(self._copy):
+        if self._is_copied and was_removed(self._copy):
             self._write_copy()
         return self._copy if self._is_copied else self._settings.file
 

@@ -15,7 +15,7 @@ from envsync.daemon.assignments import Assignments
 from envsync.daemon.control import ControlSocket, require_unserved
 from envsync.daemon.inventory_file import WatchedInventory
 from envsync.daemon.log import Log
-from envsync.daemon.paths import DaemonPaths
+from envsync.daemon.paths import DaemonPaths, was_removed
 from envsync.daemon.request_handler import RequestHandler
 from envsync.daemon.scheduler import Scheduler
 from envsync.daemon.settings import DaemonSettings
@@ -239,9 +239,7 @@ class MainLoop:
         except (OSError, EnvsyncError):
             pass  # tried again with the next poll
         with contextlib.suppress(OSError, EnvsyncError):
-            try:
-                os.lstat(self._paths.socket)
-            except FileNotFoundError:  # any other error may pass, and the socket is still there
+            if was_removed(self._paths.socket):
                 self._stop_listening()
                 self._control_socket = self._listen()
 

@@ -24,6 +24,20 @@ _ADDRESS = "control.json"
 _LOCK = "daemon.lock"
 _NO_NAME = re.compile(r"[^a-z0-9.-]")
 
+REMOVED = (FileNotFoundError, NotADirectoryError)
+"""Raised for a path at which nothing is. Any other error may pass."""
+
+
+def was_removed(path: Path) -> bool:
+    """Return whether nothing is there; False if that cannot be found out at present."""
+    try:
+        os.lstat(path)
+    except REMOVED:
+        return True
+    except OSError:
+        return False
+    return False
+
 
 @dataclass(frozen=True, slots=True)
 class DaemonPaths:
@@ -144,7 +158,7 @@ class DaemonPaths:
         """Return whether the descriptor is of the lock's file, which can be removed."""
         try:
             return os.path.samestat((self.state / _LOCK).stat(), os.fstat(fd))
-        except FileNotFoundError:
+        except REMOVED:
             return False
 
 

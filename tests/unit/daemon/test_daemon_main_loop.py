@@ -54,6 +54,7 @@ def test_a_socket_that_was_removed_is_made_again(
         socket.parent.parent.write_text("no directory can be made here now")
         loop._wakeup.wake()
         loop._turn()
+        assert loop._control_socket.is_closed
         socket.parent.parent.unlink()
     loop._wakeup.wake()
     loop._turn()
