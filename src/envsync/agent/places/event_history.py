@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections import deque
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type, TypeVar
 
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.state_files import append_line, open_state_file
@@ -15,6 +15,8 @@ from envsync.agent.wire.checked_json import from_json, to_json
 from envsync.errors import AgentFailed
 from envsync.files.json_object import json_object
 from envsync.texts.redaction import redacted_json
+
+T = TypeVar("T")
 
 
 class HistoryEvent(NamedTuple):
@@ -70,11 +72,14 @@ class EventHistory:
             events.extend(filter(None, map(json_object, deque(file, last))))
         return events
 
-    def parsed(self) -> Iterator[HistoryEvent]:
-        """Yield the events, oldest first; a line that is none is left out."""
-        for line in self.events():
+    def parsed(self, kind: Type[T], last: Optional[int] = None) -> Iterator[T]:
+        """Yield the `events`, each as that kind of named tuple; a line that is none is left out.
+
+        The kind has the fields of a `HistoryEvent`, or the few of them that are needed.
+        """
+        for line in self.events(last):
             with contextlib.suppress(AgentFailed):
-                yield from_json(HistoryEvent, line)
+                yield from_json(kind, line)
 
     def removal(self) -> Optional[HistoryEvent]:
         """Return the last event if it is that a person removed the environment; else None."""

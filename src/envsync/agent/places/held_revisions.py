@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Dict
 
-from envsync.agent.places.event_history import EventHistory
+from envsync.agent.places.event_history import EventHistory, HistoryEvent
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.state_files import read_if_undamaged, verified, write_checked
 from envsync.agent.server.filesystem import exists
@@ -61,7 +61,7 @@ class HeldRevisions:
             return
         released = {*filter(None, revisions)}
         names = {*released}
-        for event in self._history.parsed():
+        for event in self._history.parsed(HistoryEvent):
             if event.revision in released:
                 names.add(event.source_revision)
         left = {name: reason for name, reason in reasons.items() if name not in names}
@@ -70,7 +70,7 @@ class HeldRevisions:
 
     def _by_history(self) -> Dict[str, str]:
         reasons: Dict[str, str] = {}
-        for event in self._history.parsed():
+        for event in self._history.parsed(HistoryEvent):
             revisions = (event.source_revision, event.revision)
             if event.event in ("publish", "rollback"):
                 for name in revisions:
