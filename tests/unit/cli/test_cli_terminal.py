@@ -211,9 +211,9 @@ def test_what_differs_in_the_name_alone_is_told_once_and_solved_for_all() -> Non
         error.server = name
         failed.append(error)
     assert _told(failed) == (
-        f"envsync: {', '.join(names[:8])} and 4 more: the check failed\n"
+        f"envsync: gpu01 (likewise {', '.join(names[1:9])} and 3 more): the check failed\n"
         "  no numpy\n"
-        "  on SERVER.lab\n"
+        "  on gpu01.lab\n"
         f"  → change it, or insist: `envsync push myenv {' '.join(names)} --retry-held`\n"
     )
     failed[3].message = "another reason"
@@ -227,7 +227,7 @@ def test_what_is_solved_server_by_server_is_told_once_and_solved_for_the_first()
         return HostKeyRefused(f"the key of {name} is new", hint=f"ssh {name}", server=name)
 
     assert _told([unknown(f"gpu{number}") for number in range(5)]) == (
-        "envsync: gpu0, gpu1, gpu2, gpu3, gpu4: the key of SERVER is new\n"
+        "envsync: gpu0 (likewise gpu1, gpu2, gpu3, gpu4): the key of gpu0 is new\n"
         "  → ssh gpu0\n  → ssh gpu1\n  → ssh gpu2\n  and likewise on 2 more servers\n"
     )
     assert _told([unknown("gpu0"), NotFound("x", hint="ssh gpu1", server="gpu1")]) == (

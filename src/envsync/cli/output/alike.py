@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from envsync.cli.output.wording import count
-from envsync.errors import SLOTS, EnvsyncError
+from envsync.errors import EnvsyncError, listed
 from envsync.hint_commands import A_SERVER, for_servers
 
 SHOWN = 3
@@ -17,17 +17,17 @@ SHOWN = 3
 class CommonError:
     """An error that happened on several servers, as it is told of all of them.
 
-    `SERVER` stands in the message and the details where each names its own server.
+    Where each names its own server, it is the first one's, and the others are told `likewise`.
     """
 
     def __init__(self, errors: Sequence[EnvsyncError]) -> None:
         first = errors[0]
-        self.servers = list(dict.fromkeys(error.server for error in errors if error.server))
         self.hints = [(error.server, error.hint) for error in errors]
         self.message, self.details = _message(first), first.details
+        names = list(dict.fromkeys(error.server for error in errors if error.server))
+        self.where = listed(names)
         if len({(_message(error), error.details) for error in errors}) > 1:
-            texts = [form.replace(A_SERVER, SLOTS["server"]) for form in _forms(first)]
-            self.message, self.details = texts[0], tuple(texts[1:])
+            self.where = f"{names[0]} (likewise {listed(names[1:])})"
 
 
 def grouped(errors: Iterable[EnvsyncError]) -> list[list[CommonError]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from envsync.errors import EnvsyncError, SomeServersFailed, listed
+from envsync.errors import EnvsyncError, SomeServersFailed
 from envsync.hint_commands import with_config
 from envsync.texts.redaction import escaped, redacted
 
@@ -148,8 +148,7 @@ class Terminal:
     def _error(self, error: CommonError) -> None:
         if self._quiet:
             return
-        names = listed(error.servers)
-        where = f"{escaped(names)}: " if names else ""
+        where = f"{escaped(error.where)}: " if error.where else ""
         message = self._folded(f"envsync: {where}{_shortened(error.message)}", self._stderr)
         head, rest = message[: len("envsync:")], message[len("envsync:") :]
         lines = [f"{self._styled(head, 'red')}{rest}"]
