@@ -218,6 +218,18 @@ class SimulatedDaemon:
         began = [worker for worker in self.workers if worker.has_begun and worker not in before]
         return [_plain(worker.task) for worker in began if not worker.task.makes_spare]
 
+    def change_one(self, revision: str) -> None:
+        """`one` becomes that, and the daemon has a hint of it."""
+        self.world["one"] = revision
+        self.scheduler.hint(["one"])
+
+    def push_begun(self) -> FakeProcess:
+        """A push of `one` to both servers, after a hint."""
+        self.scheduler.hint(["one"])
+        self.now += SETTLE
+        assert self.turn() == [Task(("one",), ("a", "b"))]
+        return self.at_work()[-1]
+
     def work(self) -> list[Task]:
         """Turns, each worker doing what it is to do, until there is nothing left for now."""
         done: list[Task] = []

@@ -40,10 +40,7 @@ def test_pause_and_resume(daemon: SimulatedDaemon) -> None:
 def _under_way(daemon: SimulatedDaemon) -> FakeProcess:
     """A push of `one` to both."""
     daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    assert daemon.turn() == [Task(("one",), ("a", "b"))]
-    return daemon.at_work()[-1]
+    return daemon.push_begun()
 
 
 def test_a_pause_ends_what_is_under_way(daemon: SimulatedDaemon) -> None:
@@ -226,8 +223,7 @@ def test_environment_that_was_not_in_the_inventory_for_a_while_is_known_when_it_
     daemon.later(SETTLE + 1)
     accepted_seconds = check_of(daemon, "one").accepted_seconds
     check_of(daemon, "one").seen = Observation(unfinished=(half,))
-    daemon.world["one"] = "half"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("half")
     daemon.scheduler.pause(["two"], paused=True)
     daemon.later(60)
     for is_restarted in (False, True):
@@ -251,8 +247,7 @@ def test_a_server_that_is_off_is_forgotten_where_its_name_leads_elsewhere(
     daemon: SimulatedDaemon,
 ) -> None:
     daemon.down = {"b"}
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.later(120)
     while not daemon.later(1):
         pass
@@ -274,10 +269,7 @@ def test_push_to_a_servers_old_place_does_not_count_for_the_new_one(
     daemon: SimulatedDaemon, is_reported: bool
 ) -> None:
     daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    daemon.turn()
-    [old] = daemon.at_work()
+    old = daemon.push_begun()
     daemon.edit(places={"a": "a /p", "b": "other /p"})
     assert daemon.turn() == [Task(("one",), ("b",))]
     if is_reported:

@@ -50,8 +50,7 @@ def test_server_that_is_off_is_tried_by_one_environment(
 
 def test_a_server_that_refuses_a_version_answers_again(daemon: SimulatedDaemon) -> None:
     daemon.down = {"b"}
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.later(120)
     daemon.down, daemon.refused = set(), {"b": REFUSED}
     daemon.later(40)
@@ -65,8 +64,7 @@ def test_a_person_does_not_wait_for_the_next_try_of_a_server_that_was_off(
     daemon: SimulatedDaemon, event: str
 ) -> None:
     daemon.down = {"b"}
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.later(120)
     while not daemon.later(1):
         pass
@@ -93,8 +91,7 @@ def test_what_pushes_warn_of_and_relax_is_logged_once(daemon: SimulatedDaemon) -
         return [line for line in lines if line.startswith(("warning: ", "relaxed: "))]
 
     def push(revision: str) -> list[str]:
-        daemon.world["one"] = revision
-        daemon.scheduler.hint(["one"])
+        daemon.change_one(revision)
         daemon.later(60)
         assert daemon.row("one", "a").revision == revision
         return told()
@@ -105,8 +102,7 @@ def test_what_pushes_warn_of_and_relax_is_logged_once(daemon: SimulatedDaemon) -
     assert push("r3") == ["warning: no driver"]
     assert daemon.row("one", "a").warnings == daemon.warnings
     daemon.down = {"a"}  # what it had been warned of holds
-    daemon.world["one"] = "r4"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r4")
     daemon.later(60)
     daemon.down = set()
     daemon.later(60)
@@ -150,8 +146,7 @@ def test_rows_of_many_servers_are_written_in_one_transaction(daemon: SimulatedDa
 
 def test_a_halted_server_waits_for_another_version_or_a_rescan(daemon: SimulatedDaemon) -> None:
     daemon.refused = {"b": REFUSED}
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.later(SETTLE + 1)
     assert (daemon.row("one", "b").state, daemon.row("one", "b").refused) == (HALTED, "r2")
     assert daemon.later(RESCAN / 2) == []
@@ -159,8 +154,7 @@ def test_a_halted_server_waits_for_another_version_or_a_rescan(daemon: Simulated
     [line] = [line for line in daemon.lines if "it was changed there" in line]
     assert " one -> b: halted: it was changed there" in line, "and once, whatever is tried"
     daemon.refused = {}
-    daemon.world["one"] = "r3"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r3")
     assert daemon.later(SETTLE + 1) == [Task(("one",), ("a", "b"))]
     assert daemon.states() == [IN_STEP] * 4
 
@@ -198,11 +192,8 @@ def test_a_paused_environment_is_not_looked_at_until_it_is_resumed(
 
 
 def test_a_source_that_is_busy_says_nothing_of_servers(daemon: SimulatedDaemon) -> None:
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    assert daemon.turn() == [Task(("one",), ("a", "b"))]
+    worker = daemon.push_begun()
     assert [daemon.row("one", s).state for s in "ab"] == [PUSHING, PUSHING]
-    worker = daemon.at_work()[-1]
     for server in "ab":
         worker.report_push(server, BUSY)
     daemon.end(worker)
@@ -217,8 +208,7 @@ def test_a_server_that_was_off_is_tried_again_whatever_became_of_a_try(
 ) -> None:
     """The source was not at rest when it was tried, or has left the inventory meanwhile."""
     daemon.down = {"b"}
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.later(SETTLE + 1)
     assert daemon.row("one", "b").state == RETRYING
     daemon.world["two"] = "r2"
@@ -239,8 +229,7 @@ def test_a_clock_that_is_set_back_delays_nothing(daemon: SimulatedDaemon) -> Non
     """As at a boot with a wrong clock, before the network's time comes."""
     daemon.wall_ahead = 7 * 86400.0
     daemon.down = {"b"}
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.later(SETTLE + 30)
     assert daemon.row("one", "b").state == RETRYING
     daemon.wall_ahead = 0.0
@@ -274,10 +263,7 @@ def test_worker_that_always_breaks_down_is_started_ever_more_rarely(
 def test_end_of_a_slow_worker_leaves_a_server_tried_again_as_it_is(
     daemon: SimulatedDaemon,
 ) -> None:
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    daemon.turn()
-    slow = daemon.at_work()[-1]
+    slow = daemon.push_begun()
     slow.report_revision("r1")
     slow.report_push("b", DOWN)
     daemon.scheduler.read_worker(slow.fd)

@@ -70,10 +70,7 @@ def test_an_installer_is_waited_for(daemon: SimulatedDaemon) -> None:
 
 
 def test_an_environment_that_is_gone_and_comes_back(daemon: SimulatedDaemon) -> None:
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    daemon.turn()
-    worker = daemon.at_work()[-1]
+    worker = daemon.push_begun()
     worker.report_failure(GONE)
     daemon.end(worker)
     assert daemon.later(RESCAN / 2) == []
@@ -88,11 +85,8 @@ def test_an_environment_that_is_gone_and_comes_back(daemon: SimulatedDaemon) -> 
 
 
 def test_change_during_a_push_is_pushed_after_it(daemon: SimulatedDaemon) -> None:
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    daemon.turn()
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.push_begun()
+    daemon.change_one("r2")
     daemon.now += SETTLE
     assert daemon.turn() == [Task(("one",), is_settled=True)]  # nobody is free to take it
     for worker in daemon.at_work()[::-1]:
@@ -106,14 +100,10 @@ def test_change_during_a_push_is_pushed_after_it(daemon: SimulatedDaemon) -> Non
 def test_a_slow_push_of_an_older_version_says_nothing_of_servers_that_have_the_newer(
     daemon: SimulatedDaemon,
 ) -> None:
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    daemon.turn()
-    slow = daemon.at_work()[-1]
+    slow = daemon.push_begun()
     slow.report_push("b", revision="r1")
     daemon.scheduler.read_worker(slow.fd)
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.now += SETTLE
     assert daemon.turn() == [Task(("one",), ("b",))]
     daemon.finish(daemon.at_work()[-1])
@@ -148,8 +138,7 @@ def test_whatever_happens_all_are_equal_in_the_end_and_the_loop_rests(
     daemon = start_daemon()
     for number, (step, seconds) in enumerate(steps):
         if step == "change":
-            daemon.world["one"] = f"change {number}"
-            daemon.scheduler.hint(["one"])
+            daemon.change_one(f"change {number}")
         elif step == "hint":
             daemon.scheduler.hint(["one", "two"])
         elif step in ("down", "up"):

@@ -122,8 +122,7 @@ def test_a_spare_s_maker_that_does_not_end_is_killed(
     daemon: SimulatedDaemon, making: FakeProcess
 ) -> None:
     """And nobody waits for one that the kernel keeps."""
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.now += END_MAX_SECONDS - 0.1
     daemon.turn()
     assert (making.is_told_to_end, making.is_killed) == (True, False)
@@ -210,5 +209,4 @@ def test_a_spare_whose_worker_breaks_down(
 def _change(daemon: SimulatedDaemon, *, wanting: set[str]) -> None:
     """A change of `one`, after whose push these servers have nothing for the next."""
     daemon.wanting_spares |= wanting
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")

@@ -40,8 +40,7 @@ def test_a_broken_install_is_told_and_not_pushed_until_it_is_mended(
     daemon: SimulatedDaemon,
 ) -> None:
     check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     assert daemon.later(300) == []
     error = daemon.store.state.sources["one"].error
     assert error is not None
@@ -112,8 +111,7 @@ def test_what_has_long_been_unfinished_in_an_environment_seen_for_the_first_time
 
 def test_a_rescan_does_not_push_what_is_broken(daemon: SimulatedDaemon) -> None:
     check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     assert daemon.later(2 * RESCAN + 10) == [Task(("one", "two"))] * 2
 
 
@@ -123,8 +121,7 @@ def test_a_restart_does_not_push_what_is_broken(
     """Nor does a scan of it, or one that failed, take back what was found."""
     signs = ("half-1.0 is installed in part: it has no INSTALLER",)
     check_of(daemon, "one").seen = Observation(unfinished=signs)
-    daemon.world["one"] = "half"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("half")
     daemon.later(RESCAN + 10)
     daemon.scheduler.sources["one"].failed(BUSY)
     row = daemon.store.state.sources["one"]
@@ -147,8 +144,7 @@ def test_a_start_at_which_the_state_cannot_be_read_forgets_nothing_that_is_broke
 ) -> None:
     """It is no start: otherwise, what is there would be taken for complete, as at a first one."""
     check_of(daemon, "one").seen = Observation(unfinished=("an installer left ~umpy",))
-    daemon.world["one"] = "half"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("half")
     daemon.later(60)
     before = daemon.store.state.sources["one"]
     monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
@@ -169,8 +165,7 @@ def test_install_that_ended_with_the_daemon_is_checked_before_a_push(
 ) -> None:
     """Also where a scan has found meanwhile what it has left."""
     check_of(daemon, "one").seen = Observation(busy="pip (process 7)")
-    daemon.world["one"] = "half"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("half")
     daemon.scheduler.sources["one"].scanned("half", len(daemon.workers))
     daemon.scheduler.sync_state.source_scanned("one", "half")
     assert daemon.row("one", "a").state == LAGGING

@@ -53,12 +53,10 @@ def test_a_ready_worker_that_died_or_has_other_servers_is_replaced(daemon: Simul
 def test_a_server_that_is_off_does_not_cost_the_ready_worker(daemon: SimulatedDaemon) -> None:
     """Its tries come at their own pace, whatever changes meanwhile."""
     daemon.down = {"b"}
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     daemon.later(120)
     for number in range(20):
-        daemon.world["one"] = f"change {number}"
-        daemon.scheduler.hint(["one"])
+        daemon.change_one(f"change {number}")
         daemon.later(SETTLE + number)
         assert daemon.row("one", "a").revision == f"change {number}"
         assert not any(worker.task.awaits_start and not worker.sent for worker in daemon.workers)
@@ -88,9 +86,7 @@ def test_a_ready_worker_that_does_not_end_is_killed(daemon: SimulatedDaemon) -> 
 
 
 def test_a_worker_that_dies_is_not_started_again_at_once(daemon: SimulatedDaemon) -> None:
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    daemon.turn()
+    daemon.push_begun()
     for number in range(8):
         worker = daemon.at_work()[-1]
         worker.exit_status, worker.stderr_tail = -9, "killed"
@@ -107,10 +103,7 @@ def test_a_worker_that_dies_is_not_started_again_at_once(daemon: SimulatedDaemon
 
 def test_a_report_that_is_none_is_passed_over(daemon: SimulatedDaemon) -> None:
     """Nothing is believed of it, and the server is tried again."""
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    daemon.turn()
-    worker = daemon.at_work()[-1]
+    worker = daemon.push_begun()
     worker.report_push("a", revision="r1")
     worker.report_document({"environment": "one", "report": {"server": "b", "error": None}})
     worker.report(SourceScanned("two", "of another environment than its own"))
@@ -139,10 +132,7 @@ def test_a_scan_that_breaks_down_is_told_and_made_up_for(daemon: SimulatedDaemon
 
 def test_a_worker_that_hangs_is_killed_in_the_end(daemon: SimulatedDaemon) -> None:
     """One that says something from time to time may take as long as it likes."""
-    daemon.scheduler.hint(["one"])
-    daemon.now += SETTLE
-    daemon.turn()
-    worker = daemon.at_work()[-1]
+    worker = daemon.push_begun()
     for server in "ab":
         daemon.now += SILENCE_MAX_SECONDS - 1
         daemon.turn()
@@ -161,8 +151,7 @@ def test_a_worker_that_hangs_is_killed_in_the_end(daemon: SimulatedDaemon) -> No
 
 def test_no_process_for_a_while(daemon: SimulatedDaemon) -> None:
     daemon.no_process = True
-    daemon.world["one"] = "r2"
-    daemon.scheduler.hint(["one"])
+    daemon.change_one("r2")
     assert daemon.later(60) == []
     assert 4 < len([line for line in daemon.lines if "cannot start a process" in line]) < 8
     daemon.no_process = False
