@@ -125,7 +125,6 @@ class Records:
 
         These are manifests without a record, and files that never got their final name.
         """
-        self._layout.require_own_directories()
         names = self._names()
         records = [n for n in names if _FILE.match(n) and self._file(n) not in damaged]
         known = {name.partition(".")[0] for name in records}

@@ -76,10 +76,11 @@ def survey(target: Target, rules: Rules, making: str = "") -> Survey:
     # Without records, every version would be taken for an unfinished push.
     require_open_records(layout)
     live, trees = layout.inode() or 0, layout.trees_by_inode()
+    trees.pop(live, None)  # replaced since: a dry run has no lock
     records, damaged = on_record = target.records.survey()
     if damaged and not rules.drifted:
         return Survey(["everything: a record is damaged (--drifted removes what it kept)"])
-    earlier = [r for r in records if r.inode in trees and r.inode != live]
+    earlier = [r for r in records if r.inode in trees]
     ordinary = ordinary_versions(earlier, live)
     # Of an environment that was removed, no version is kept to go back to.
     keep = 0 if not live and target.records.history.removal() else rules.keep
@@ -101,7 +102,7 @@ def survey(target: Target, rules: Rules, making: str = "") -> Survey:
         files=damaged + target.records.orphans(damaged) + _temporary(layout.state),
         # After a restore from a backup, a record without a tree could be that of any tree.
         treeless=[r for r in records if r.inode not in standing] if live in recorded else (),
-        unfinished=[tree for inode, tree in trees.items() if inode not in {live, spare, *recorded}],
+        unfinished=[tree for inode, tree in trees.items() if inode not in {spare, *recorded}],
         parts=scratch_files.bundles(layout.state) + scratch_files.unfinished(layout),
         has_note=spare not in trees and os.path.lexists(note_path(layout)),
     )
@@ -113,8 +114,9 @@ def _spare(layout: Layout, making: str, *, has_room: bool) -> int:
     It does while somebody is `making` it, and later if `keep` still leaves room for it.
     """
     note = find_staging(layout)
-    stays = note is not None and (making or (note.is_set_aside and has_room))
-    return note.inode if note is not None and stays else 0
+    if note is None:
+        return 0
+    return note.inode if making or (note.is_set_aside and has_room) else 0
 
 
 def _removable(
