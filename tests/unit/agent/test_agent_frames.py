@@ -150,7 +150,7 @@ class Line:
     ) -> None:
         self.far, near = socket.socketpair()
         self._near = near
-        self.lost: list[EnvsyncError] = []
+        self.lost: list[Exception] = []
         self.is_lost = threading.Event()
         self.channel = Channel(
             lambda size: near.recv(min(size, 1 << 20)),
@@ -162,7 +162,7 @@ class Line:
         )
         self.channel.start()
 
-    def _on_lost(self, error: EnvsyncError) -> None:
+    def _on_lost(self, error: Exception) -> None:
         self.lost.append(error)
         self.is_lost.set()
 
@@ -199,6 +199,21 @@ def test_message_arrives_with_its_payload(size_bytes: int, line: Line) -> None:
     document, received = line.channel.receive_message()
     sender.join()
     assert (document["a"], received) == ("ü", payload)
+
+
+def test_error_of_a_thread_of_its_own_ends_it() -> None:
+    """Otherwise, this side would be silent for a minute, and tell the other one nothing."""
+    lost: list[Exception] = []
+
+    def read(_: int) -> bytes:
+        raise MemoryError
+
+    short = Channel(read, lambda _: None, lost.append)
+    short.start()
+    with pytest.raises(MemoryError):
+        short.receive()
+    short.close()
+    assert [type(error) for error in lost] == [MemoryError]
 
 
 def control(**document: object) -> Frame:

@@ -161,6 +161,31 @@ def test_a_lock_says_that_the_command_is_gone_whose_switch_is_finished(
     assert holder_at(layout) is None
 
 
+_WITHOUT_MEMORY = """
+import os
+from envsync.agent.operations.process import HelperProcesses, Process
+from envsync.agent.wire import channel
+
+def read_frame(_):
+    raise MemoryError
+
+channel.read_frame = read_frame
+Process(os.pipe()[0], 1, HelperProcesses()).serve()
+"""
+
+
+def test_agent_that_cannot_go_on_ends_and_says_why() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_MEMORY],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=50,  # less than it waits for the other side
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "MemoryError"
+
+
 class Session:
     """An agent in a process of its own, and whoever asks it something."""
 

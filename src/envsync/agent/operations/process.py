@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, NoReturn, Optional, Tuple
 
 from envsync.agent.operations.fewer_collections import collect_rarely
 from envsync.agent.operations.helper_work import carry_out
@@ -24,7 +25,8 @@ from envsync.agent.wire.frames import CONTROL, DATA, DATA_END
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, LimitReached
 from envsync.texts.redaction import redacted_json
 
-EXIT_LOST = 75
+EXIT_LOST, EXIT_FAILED = 75, 1
+"""Exit statuses: the other side has gone; an error ended it, as it would any other Python."""
 PIPE_BYTES = 1 << 20
 _LAST_ANSWER_SECONDS = 0.1
 
@@ -67,7 +69,7 @@ class Process:
         )
         self._decisive = threading.Lock()
         self._is_switching = self._has_switched = False
-        self._gone: Optional[EnvsyncError] = None
+        self._gone: Optional[Exception] = None
         self._waits = threading.Event()
 
     def serve(self) -> None:
@@ -76,15 +78,27 @@ class Process:
             self._waits.set()
             try:
                 request, payload = self._channel.receive_message()
-            except EnvsyncError as error:
+            except Exception as error:  # noqa: BLE001  (it may be the channel's: see `_exit`)
                 self._gone = error
             self._waits.clear()
             if self._gone is not None:
                 self._service.leave()
-                os._exit(EXIT_LOST)
+                self._exit()
             self._answer(request, payload)
 
-    def _lost(self, error: EnvsyncError) -> None:
+    def _exit(self) -> NoReturn:
+        """End; if it was not the other side that has gone, stderr says why."""
+        if self._gone is None or isinstance(self._gone, EnvsyncError):
+            os._exit(EXIT_LOST)
+        try:
+            import traceback
+
+            traceback.print_exception(type(self._gone), self._gone, self._gone.__traceback__)
+            sys.stderr.flush()
+        finally:
+            os._exit(EXIT_FAILED)
+
+    def _lost(self, error: Exception) -> None:
         """End, because nobody listens any more, unless a switch is being finished.
 
         The loss of a peer that left after its answer may be noticed while `serve` is still busy
@@ -94,7 +108,7 @@ class Process:
         if self._waits.wait(_LAST_ANSWER_SECONDS):
             return  # `serve` notices it, too
         if self._decisive.acquire(blocking=False):
-            os._exit(EXIT_LOST)
+            self._exit()
         self._service.say_alone()
 
     def _on_step(self, step: str) -> None:
@@ -105,7 +119,7 @@ class Process:
         elif step == RECOVERED:
             self._end_switching()
             if self._gone is not None:
-                os._exit(EXIT_LOST)
+                self._exit()
 
     def _tell(self, figure: str, value: int) -> None:
         try:

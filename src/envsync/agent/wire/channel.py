@@ -3,7 +3,7 @@
 One thread reads, one sends heartbeats, one watches for silence. A side that hears nothing for
 `SILENCE_SECONDS`, or reaches the end of its input, considers the other one gone. The caller
 decides what then happens: the agent exits, which releases its locks; the command reports a lost
-connection.
+connection. If a thread itself fails, as for lack of memory, its exception ends the channel.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEARTBEAT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
 _QUEUED_FRAMES = 16
 
-Lost = Callable[[EnvsyncError], None]
+Lost = Callable[[Exception], None]
 
 
 class Channel:
@@ -58,19 +58,22 @@ class Channel:
         self._heartbeat_seconds = heartbeat_seconds
         self._silence_seconds = silence_seconds
         self._patience_seconds = patience_seconds
-        self._frames: queue.Queue[Union[Frame, EnvsyncError]] = queue.Queue()
+        self._frames: queue.Queue[Union[Frame, Exception]] = queue.Queue()
         # Limits the frames, but not the error that ends the channel and comes after them.
         self._room = threading.Semaphore(_QUEUED_FRAMES)
         self._kept: Optional[Frame] = None
         self._heard = time.monotonic()
         self._closed = threading.Event()
-        self._lost: Optional[EnvsyncError] = None
+        self._lost: Optional[Exception] = None
         self._lost_lock = threading.Lock()
 
     def start(self) -> None:
-        threading.Thread(target=self._read_frames, name="frames", daemon=True).start()
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        threading.Thread(target=self._watch, name="silence", daemon=True).start()
+        for name, work in (
+            ("frames", self._read_frames),
+            ("heartbeat", self._beat),
+            ("silence", self._watch),
+        ):
+            threading.Thread(target=self._run, args=[work], name=name, daemon=True).start()
 
     def close(self) -> None:
         """Stop heartbeat and watch; a waiting read ends when the caller closes the session."""
@@ -116,7 +119,7 @@ class Channel:
                 "it is connected, but sent nothing for %.0f s" % (self._patience_seconds or 0.0),
                 hint="check what the server is doing, then run the same command again",
             ) from None
-        if isinstance(item, EnvsyncError):
+        if isinstance(item, Exception):
             self._frames.put(item)
             raise item
         self._room.release()
@@ -163,6 +166,12 @@ class Channel:
             left -= len(frame.data)
         return b"".join(parts)
 
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - otherwise, everybody would wait for this thread
+            self._end(error)
+
     def _read_frames(self) -> None:
         try:
             while True:
@@ -200,7 +209,7 @@ class Channel:
                 self._end(error)
                 return
 
-    def _end(self, error: EnvsyncError) -> None:
+    def _end(self, error: Exception) -> None:
         with self._lost_lock:
             if self._lost is not None or self._closed.is_set():
                 error = self._lost or error
