@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import MAGIC_NUMBER
@@ -10,8 +11,13 @@ from typing import cast
 import pytest
 
 from envsync.agent.operations import bootstrap
-from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
+from envsync.agent.operations.process import EXIT_LOST
+from envsync.agent.wire.server_operations import HELLO
+from envsync.agent.wire.target_operations import OpenTarget, Requester
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, LimitReached
 from envsync.push.ends.agent_start import start_agent
+from envsync.push.ends.end import RemoteEnd
+from envsync.push.ends.target_end import TargetEnd
 from envsync.ssh.session import Link, Reached
 
 PREFIX = "/w/conda"
@@ -84,6 +90,9 @@ class Server:
             raise ConnectionLost("no further session")
         self.granted.append(self.sessions.pop(0))
         return self.granted[-1]
+
+    def end(self) -> RemoteEnd:
+        return RemoteEnd(cast(Link, self), PREFIX)
 
     def start(self) -> bytes:
         return start_agent(cast(Link, self), PREFIX, bootstrap.COMMAND)[1]
@@ -169,3 +178,48 @@ def test_error_is_of_the_prefixs_python_where_no_other_starts_either(
     assert all(session.is_closed for session in server.granted)
     if "prefix" in message:
         assert caught.value.hint.endswith(f"ssh alice@server2 '{PYTHON} --version'")
+
+
+NO_THREAD = "Traceback (most recent call last):\nRuntimeError: can't start new thread"
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "error", "message"),
+    [
+        (1, NO_THREAD, LimitReached, "(`ulimit -u`), or that on memory (`ulimit -v`)"),
+        (
+            1,
+            "Traceback\nMemoryError: no buffer",
+            LimitReached,
+            "its limit is reached (`ulimit -v`)",
+        ),
+        (1, "hello\nOSError: pas\x1b[3", AgentFailed, "(exit status 1): OSError: pas\x1b[3"),
+        (1, "No module named 'json'", AgentFailed, "lacks a part of the standard library"),
+        (0, "", AgentFailed, "the agent ended (exit status 0)"),
+        (EXIT_LOST, "hello", ConnectionLost, "the connection was closed"),
+        (137, "Killed", ConnectionLost, "the connection was closed"),
+        (None, "hello", ConnectionLost, "the connection was closed"),
+    ],
+)
+def test_an_agent_that_ends_after_its_greeting_leaves_its_reason(
+    status: int | None, stderr: str, error: type[EnvsyncError], message: str
+) -> None:
+    """Not where the link was cut, or a signal ended it: then the same command may succeed."""
+    with contextlib.closing(Server([Greeting(status, stderr)]).end()) as end:
+        with pytest.raises(error) as caught:
+            end.ask(HELLO, None)
+        assert caught.value.message.endswith(message)
+        assert caught.value.server == "server2"
+        assert all(line in stderr for line in caught.value.details)
+
+
+def test_a_switch_is_in_doubt_whatever_ended_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = Server([Greeting(1, NO_THREAD)]).end()
+    with monkeypatch.context() as patched:
+        patched.setattr(end, "ask", lambda *_, **__: PYTHON)  # when it is opened
+        target = TargetEnd(end, OpenTarget(PREFIX, "myenv", (), Requester("alice")))
+    target.ask = end.ask
+    with contextlib.closing(end), pytest.raises(ConnectionLost) as caught:
+        target.rollback(None, "alice", overwrite=False)
+    assert "ulimit -u" in caught.value.details[0]
+    assert caught.value.details[1:] == tuple(NO_THREAD.splitlines())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,6 +21,7 @@ from envsync.errors import (
 )
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.local_source import LocalSource
+from envsync.ssh.session import Session
 
 
 class Taker:
@@ -45,6 +47,7 @@ class Taker:
 def target(taker: Taker) -> RemoteEnd:
     end = object.__new__(RemoteEnd)
     end.server, end._calls, end._channel = "target3", 0, cast(Channel, taker)
+    end._session = cast(Session, SimpleNamespace(exit_status=lambda _: None))
     return end
 
 

@@ -138,6 +138,15 @@ def reached_limit(error: BaseException) -> Optional[ReachedLimit]:
     return None if text is None else ReachedLimit(text, is_certain=error.errno == errno.EFBIG)
 
 
+def told_limit(line: str) -> str:
+    """Return which limit ended a Python whose last words these are, in a sentence; "" if none."""
+    if "can't start new thread" in line:
+        return _THREADS
+    if "MemoryError" in line or os.strerror(errno.ENOMEM) in line:
+        return _MEMORY
+    return ""
+
+
 def _starts_a_process(error: BaseException) -> bool:
     """Return whether it was raised where a process is started: EAGAIN means much elsewhere."""
     last = error.__traceback__

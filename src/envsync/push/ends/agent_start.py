@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import shlex
 import time
@@ -28,7 +27,6 @@ _PYTHON_STATUS = (bootstrap.EXIT_OLD_PYTHON, 1, 2, 126, 127)
 _LINES_SHOWN = 8
 _LINE_CHARACTERS = 200
 _READ_BYTES = 4096
-_LACKS_MODULE = re.compile(r"No module named '(?!envsync)")
 # Shows whether a link is alive: the server grants it before any login file runs.
 _NOTHING = "exec /bin/sh -c 'exit 0'"
 
@@ -140,7 +138,9 @@ class AgentStart:
 
     def _explained(self, error: ConnectionLost) -> EnvsyncError:
         """Return the reason why the agent did not start, judged by its command's exit status."""
-        status = self.session.exit_status(5.0)
+        from envsync.push.ends.agent_end import STATUS_SECONDS, known_cause
+
+        status = self.session.exit_status(STATUS_SECONDS)
         stderr = self.session.stderr_tail().strip()
         stdout = b"" if status is None else self._unread_stdout()
         details = [*error.details, *_lines(stdout), *stderr.splitlines()][-_LINES_SHOWN:]
@@ -174,13 +174,10 @@ class AgentStart:
                 server=self._server,
                 details=details,
             )
-        if _LACKS_MODULE.search(stderr):
-            return AgentFailed(
-                "its Python lacks a part of the standard library",
-                hint="install all of it there: `sudo apt-get install python3` on Debian and Ubuntu",
-                server=self._server,
-                details=details,
-            )
+        known = known_cause(stderr, details)
+        if known is not None:
+            known.server = self._server
+            return known
         if status in _LOGIN_STATUS and "Traceback" not in stderr:
             return AgentFailed(
                 "it runs something else instead of the command that it was sent",

@@ -14,7 +14,7 @@ from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.figures import OnFigure
 from envsync.agent.wire.frames import DATA, DATA_END, FRAME_BYTES_MAX
 from envsync.agent.wire.operation import AnswerT, Operation, RequestT, encode
-from envsync.errors import AgentFailed, EnvsyncError, about, error_from_json
+from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, about, error_from_json
 from envsync.push.ends.agent_start import start_agent
 from envsync.push.request.places import Place
 from envsync.ssh.session import Link
@@ -32,8 +32,9 @@ class End(Protocol):
     """A server's environments, local or remote.
 
     Contract: `ask` carries out one operation of the agent and returns its answer, or raises the
-    `EnvsyncError` that ended it, with `server` filled in. It must not be called from two threads at
-    once. `stream` is consumed until it ends or the operation fails; an exception that it raises is
+    `EnvsyncError` that ended it, with `server` filled in. Its cause is a `ConnectionLost` if the
+    agent ended by itself, without an answer. It must not be called from two threads at once.
+    `stream` is consumed until it ends or the operation fails; an exception that it raises is
     passed on and names the server that it came from. `close` may be called at any time and more
     than once; a remote agent ends with it, unless it is finishing a switch.
     """
@@ -154,9 +155,18 @@ class RemoteEnd:
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[None]:
-        """Attribute every error inside to this server, whichever one its agent names."""
+        """Attribute every error inside to this server, whichever one its agent names.
+
+        If the agent ended by itself, the error says why.
+        """
         try:
             yield
+        except ConnectionLost as lost:
+            from envsync.push.ends.agent_end import why_ended
+
+            error = why_ended(self._session, lost)
+            error.server = self.server
+            raise error from (lost if error is not lost else lost.__cause__)
         except EnvsyncError as error:
             error.server = self.server
             raise

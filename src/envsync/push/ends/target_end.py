@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from envsync.agent.wire import codec
 from envsync.agent.wire.build_operations import (
@@ -49,6 +50,7 @@ from envsync.agent.wire.target_operations import (
     VerifyFacts,
 )
 from envsync.agent.wire.transfer_operations import BEGIN, ReceiveFacts
+from envsync.errors import ConnectionLost, EnvsyncError
 from envsync.push.ends import target_answers
 from envsync.push.ends.end import End
 from envsync.push.ends.target_answers import KnownThere, Staged
@@ -232,9 +234,13 @@ class TargetEnd:
         self._call(COMPLETE, None)
 
     def publish(self, publication: Publication) -> PublishFacts:
-        """Switch, check and record; return the version that is live, as read back from there."""
+        """Switch, check and record; return the version that is live, as read back from there.
+
+        Raises `ConnectionLost`, as do `rollback` and `remove`, whenever it may have happened.
+        """
         self.before_switch()
-        published = self._call(PUBLISH, publication)
+        with _answer_may_be_lost():
+            published = self._call(PUBLISH, publication)
         target_answers.require_revision(published.record, publication.source_revision)
         return published
 
@@ -254,11 +260,13 @@ class TargetEnd:
 
     def rollback(self, number: int | None, by: str, overwrite: bool) -> RecordFacts:
         """Put an earlier version back: generation `number`, or the newest if None."""
-        return self.ask(ROLLBACK, GoBack(number, by, overwrite))
+        with _answer_may_be_lost():
+            return self.ask(ROLLBACK, GoBack(number, by, overwrite))
 
     def remove(self, by: str, overwrite: bool) -> RecordFacts:
         """Remove the environment; return the record by which the removed version is kept."""
-        return self.ask(REMOVE, Remove(by, overwrite))
+        with _answer_may_be_lost():
+            return self.ask(REMOVE, Remove(by, overwrite))
 
     def verify(self, on_progress: OnFigure | None = None) -> VerifyFacts:
         """Hash every byte on the target again, and compare with the record."""
@@ -273,3 +281,16 @@ def open_request(settings: PushSettings, prefix: str, command: str = "") -> Open
     """Return the request that opens a push's target in a server's `prefix`."""
     name, local = settings.name_there, settings.local
     return OpenTarget(prefix, name, local, Requester(settings.who, command), settings.keep)
+
+
+@contextlib.contextmanager
+def _answer_may_be_lost() -> Iterator[None]:
+    """Raise `ConnectionLost` for an agent that ended without an answer, whatever ended it."""
+    try:
+        yield
+    except EnvsyncError as error:
+        lost = error.__cause__
+        if isinstance(error, ConnectionLost) or not isinstance(lost, ConnectionLost):
+            raise
+        details = (error.message, *error.details)
+        raise ConnectionLost(lost.message, details=details, server=error.server) from error
