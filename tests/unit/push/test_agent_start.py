@@ -15,10 +15,10 @@ from envsync.agent.operations.process import EXIT_LOST
 from envsync.agent.wire.server_operations import HELLO
 from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, LimitReached
-from envsync.push.ends.agent_start import start_agent
+from envsync.push.ends.agent_start import AgentStart, start_agent
 from envsync.push.ends.end import RemoteEnd
 from envsync.push.ends.target_end import TargetEnd
-from envsync.ssh.session import Link, Reached
+from envsync.ssh.session import Link, Reached, Session
 
 PREFIX = "/w/conda"
 PYTHON = f"{PREFIX}/bin/python"
@@ -50,6 +50,13 @@ class Ended:
 
     def close(self) -> None:
         self.is_closed = True
+
+
+class Cut(Ended):
+    """A session whose link is cut before the command ends."""
+
+    def read(self, size: int) -> bytes:
+        raise ConnectionLost("the connection was lost")
 
 
 @dataclass
@@ -95,7 +102,7 @@ class Server:
         return RemoteEnd(cast(Link, self), PREFIX)
 
     def start(self) -> bytes:
-        return start_agent(cast(Link, self), PREFIX, bootstrap.COMMAND)[1]
+        return start_agent(cast(Link, self), PREFIX, bootstrap.COMMAND).noise
 
 
 @pytest.mark.parametrize(
@@ -107,9 +114,14 @@ class Server:
         (126, ENV),
         (127, LOADER),
         (127, ""),
+        (139, "Segmentation fault"),
+        (None, ""),
     ],
 )
-def test_python3_serves_where_the_prefixs_python_does_not_start(status: int, stderr: str) -> None:
+def test_python3_serves_where_the_prefixs_python_does_not_start(
+    status: int | None, stderr: str
+) -> None:
+    """A signal that ends it leaves no status, or that of the shell."""
     first, second = Ended(status, stderr), Greeting(None)
     assert Server([first, second]).start() == b"hello"
     assert (first.python, second.python) == (PYTHON, "python3")
@@ -126,17 +138,23 @@ def test_a_python_that_starts_is_the_only_one() -> None:
     "first",
     [
         Ended(0),
-        Ended(None),
         Ended(bootstrap.EXIT_NO_PYTHON),
         Greeting(1, "Traceback", takes_modules=False),
     ],
-    ids=["a forced command", "a lost link", "no Python", "an agent that fails"],
+    ids=["a forced command", "no Python", "an agent that fails"],
 )
 def test_no_other_python_is_tried_where_it_cannot_help(first: Ended) -> None:
     server = Server([first, Greeting(None)])
     with pytest.raises(EnvsyncError):
         server.start()
     assert server.granted == [first]
+
+
+def test_a_lost_link_is_not_blamed_on_python() -> None:
+    start = AgentStart(cast(Link, Server([])), cast(Session, Cut(None)), PREFIX)
+    with pytest.raises(ConnectionLost):
+        start.begin(PYTHON)
+    assert start.python_failure == ""
 
 
 @pytest.mark.parametrize(
@@ -178,6 +196,20 @@ def test_error_is_of_the_prefixs_python_where_no_other_starts_either(
     assert all(session.is_closed for session in server.granted)
     if "prefix" in message:
         assert caught.value.hint.endswith(f"ssh alice@server2 '{PYTHON} --version'")
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (Ended(bootstrap.EXIT_OLD_PYTHON), "it is older than 3.8"),
+        (Ended(127, f"hello\n{LOADER}"), LOADER),
+        (Ended(127), "exit status 127"),
+        (Ended(None), "a signal ended it"),
+    ],
+)
+def test_a_prefixs_python_that_does_not_start_is_told(first: Ended, reason: str) -> None:
+    with contextlib.closing(Server([first, Greeting(None)]).end()) as end:
+        assert end.python_failure == reason
 
 
 NO_THREAD = "Traceback (most recent call last):\nRuntimeError: can't start new thread"

@@ -116,6 +116,12 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
             True,
         ),
         (replace(WELL, noise=b"\nhello\n"), "'hello'", ".bashrc", False),
+        (
+            replace(WELL, python_failure="it is older than 3.8"),
+            "/w/conda/bin/python does not start (it is older than 3.8): `python3` serves instead",
+            "ssh -t alice@server2 '/w/conda/bin/python --version  # until this works, have an inst",
+            False,
+        ),
         (replace(WELL, clock_off_seconds=-90.0), "90 s behind", "set-ntp", False),
         (replace(WELL, health=None, error=ConnectionFailed("no answer")), "no answer", "", True),
         *(

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import shlex
 import time
+from typing import NamedTuple
 
 from envsync.agent.operations import bootstrap, bundle
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError
@@ -24,6 +25,7 @@ _LOGIN_STATUS = (0, 1, 128)
 # Of a Python that is too old (an option that 2.7 does not know: 2), cannot load its own files or
 # libraries, or cannot be executed; a login file that exits may have the same.
 _PYTHON_STATUS = (bootstrap.EXIT_OLD_PYTHON, 1, 2, 126, 127)
+_SIGNALLED = 128  # and the signal's number, from a shell; sshd itself reports no status
 _LINES_SHOWN = 8
 _LINE_CHARACTERS = 200
 _READ_BYTES = 4096
@@ -31,33 +33,48 @@ _READ_BYTES = 4096
 _NOTHING = "exec /bin/sh -c 'exit 0'"
 
 
-def start_agent(link: Link, prefix: str, command: str) -> tuple[Session, bytes]:
-    """Start an agent; return its session, and what login files printed before its first byte.
+class Started(NamedTuple):
+    """An agent's session, and what login files printed before its first byte.
+
+    `python_failure` says why `python3` serves in place of the prefix's Python; empty if that
+    serves, or is not there.
+    """
+
+    session: Session
+    noise: bytes
+    python_failure: str = ""
+
+
+def start_agent(link: Link, prefix: str, command: str) -> Started:
+    """Start an agent.
 
     It runs in the prefix's Python or, where that does not start, in the server's own `python3`. If
     neither starts, the error is about the prefix's.
     """
     start = AgentStart(link, link.run(command), prefix)
     try:
-        return start.session, start.begin(f"{prefix}/bin/python")
+        return Started(start.session, start.begin(f"{prefix}/bin/python"))
     except EnvsyncError:
-        if start.may_python_be_to_blame:
+        if start.python_failure:
             with contextlib.suppress(EnvsyncError):
                 other = AgentStart(link, link.run(command), prefix)
-                return other.session, other.begin("")
+                return Started(other.session, other.begin(""), start.python_failure)
         raise
 
 
 class AgentStart:
-    """Reads what comes before the first frame; limited in bytes and in time."""
+    """Reads what comes before the first frame; limited in bytes and in time.
+
+    `python_failure` says why, unless something else did, the Python asked for may have ended.
+    """
 
     def __init__(self, link: Link, session: Session, prefix: str) -> None:
         self.session = session
-        self.may_python_be_to_blame = False
+        self.python_failure = ""
         self._link = link
         self._prefix = prefix
         self._server = link.server
-        self._is_greeted = False
+        self._is_greeted = self._has_ended = False
         self._began = time.monotonic()
 
     def begin(self, python: str) -> bytes:
@@ -112,6 +129,7 @@ class AgentStart:
                 raise self._too_slow() from None
             raise
         if not part:
+            self._has_ended = True
             raise ConnectionLost(
                 "the agent did not start", server=self._server, details=_lines(seen)
             )
@@ -145,7 +163,7 @@ class AgentStart:
         stdout = b"" if status is None else self._unread_stdout()
         details = [*error.details, *_lines(stdout), *stderr.splitlines()][-_LINES_SHOWN:]
         self.session.close()
-        self.may_python_be_to_blame = not self._is_greeted and status in _PYTHON_STATUS
+        self.python_failure = self._python_failure(status, stderr)
         if status == bootstrap.EXIT_NO_PYTHON:
             return AgentFailed(
                 "there is no Python: neither in the prefix nor `python3` on the PATH",
@@ -165,7 +183,7 @@ class AgentStart:
             return error
         python = f"{self._prefix}/bin/python"
         # What cannot start it names it: the loader, `env`, or Python itself.
-        if self.may_python_be_to_blame and python in stderr:
+        if self.python_failure and python in stderr:
             by_hand = ssh_command(self._link.reached)
             return AgentFailed(
                 f"the prefix's Python does not start: {stderr.splitlines()[-1][:_LINE_CHARACTERS]}",
@@ -193,6 +211,17 @@ class AgentStart:
             server=self._server,
             details=details,
         )
+
+    def _python_failure(self, status: int | None, stderr: str) -> str:
+        if self._is_greeted:
+            return ""
+        if status == bootstrap.EXIT_OLD_PYTHON:
+            return "it is older than 3.8"
+        if status in _PYTHON_STATUS:
+            return stderr.rpartition("\n")[2][:_LINE_CHARACTERS] or f"exit status {status}"
+        # A link that was cut has left no status, either; but there the command has not ended.
+        is_signal = self._has_ended and (status is None or status > _SIGNALLED)
+        return "a signal ended it" if is_signal else ""
 
     def _by_hand(self) -> str:
         """Return the hint with a command that starts the same Python in the same way."""

@@ -116,7 +116,7 @@ class RemoteEnd:
         self.server = link.server
         self.link = link
         self._calls = 0
-        self._session, self.noise = start_agent(link, prefix, command)
+        self._session, self.noise, self.python_failure = start_agent(link, prefix, command)
         self._channel = Channel(
             self._session.read, self._session.write, patience_seconds=AGENT_SILENCE_SECONDS
         )

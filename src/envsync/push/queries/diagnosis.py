@@ -94,10 +94,23 @@ def _about_prefix(examination: Examination, health: HealthFacts) -> Iterator[Com
     elif not prefix.has_conda:
         complaint = f"{prefix.path} has no package in conda-meta, so there is no conda"
         yield Complaint(complaint, _bootstrap(examination, prefix))
+    if examination.python_failure:
+        yield _broken_python(examination)
     if prefix.exists and prefix.is_noexec:
         complaint = f"the filesystem of {prefix.path} is mounted noexec: no program runs there"
         look = f"findmnt -T {shlex.quote(prefix.path)}  # shows the mount; remount it with exec"
         yield Complaint(complaint, _there(examination, look))
+
+
+def _broken_python(examination: Examination) -> Complaint:
+    python = f"{examination.prefix}/bin/python"
+    complaint = f"{python} does not start ({examination.python_failure}): `python3` serves instead"
+    prefix = shlex.quote(examination.prefix)
+    mend = f"have an installer for its system, such as Miniforge's, mend it: -u -p {prefix}"
+    return Complaint(
+        complaint,
+        _there(examination, f"{shlex.quote(python)} --version  # until this works, {mend}"),
+    )
 
 
 def _let_write(examination: Examination, health: HealthFacts, user: str) -> str:

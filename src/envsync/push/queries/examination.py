@@ -33,8 +33,8 @@ class Examination:
     `connection` is how it was reached (`here` for this machine), empty if it was not. `reached` is
     where the link led, None if none was needed. `publishers` is the group that the inventory lets
     publish there, or empty. `is_reached` and `is_key_known` are None if the question did not arise.
-    `noise` is what its login files print. `clock_off_seconds` is how far its clock is ahead of this
-    machine's.
+    `noise` is what its login files print, and `python_failure` why the prefix's Python does not
+    serve. `clock_off_seconds` is how far its clock is ahead of this machine's.
     """
 
     server: str
@@ -46,6 +46,7 @@ class Examination:
     is_reached: bool | None = None
     is_key_known: bool | None = None
     noise: bytes = b""
+    python_failure: str = ""
     clock_off_seconds: float = 0.0
     health: HealthFacts | None = None
     error: EnvsyncError | None = None
@@ -94,7 +95,8 @@ def _over_link(
         )
         try:
             with contextlib.closing(RemoteEnd(link, examination.prefix)) as end:
-                return _examined(replace(examination, noise=end.noise), end, request)
+                greeted = replace(examination, noise=end.noise, python_failure=end.python_failure)
+                return _examined(greeted, end, request)
         except EnvsyncError as error:
             return replace(examination, error=_too_slow(examination) if is_over.is_set() else error)
 
