@@ -17,7 +17,7 @@ from envsync.push.ends.both_ends import BothEnds
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.preflight import preflight, refusal_hints, replacement
 from envsync.push.preflight.end_checks import EndChecks
-from envsync.push.preflight.in_use import await_unused, require_unused
+from envsync.push.preflight.in_use import await_unused, require_unused, require_visible
 from envsync.push.request.method import MIRROR
 from envsync.push.steps.decision import Decision, MethodChoice, StagingResult, method_for
 from envsync.push.steps.progress import ProgressTracker
@@ -150,6 +150,7 @@ class Push:
         if self._settings.dry_run:
             return Decision(method, source, target, PLANNED)
         self._checks.require_permission(source, target)
+        require_visible(target, self._settings)
         if self._settings.in_use == "fail":
             # Staging may take the version to which one could have gone back.
             require_unused(self._target.using(), self._settings)

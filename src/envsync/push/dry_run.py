@@ -10,7 +10,7 @@ from envsync.errors import EnvsyncError
 from envsync.push.ends.both_ends import BothEnds
 from envsync.push.preflight import preflight
 from envsync.push.preflight.end_checks import EndChecks
-from envsync.push.preflight.in_use import require_unused
+from envsync.push.preflight.in_use import require_unused, require_visible
 from envsync.push.steps.decision import Decision
 from envsync.push.steps.report import PushReport
 from envsync.push.steps.reporting import About, Reporting
@@ -24,6 +24,7 @@ def planned(
     processes = ends.target.using()
     requirements = [
         partial(checks.require_permission, decision.source, decision.target),
+        partial(require_visible, decision.target, ends.settings),
         partial(require_unused, processes, ends.settings),
     ]
     if decision.method.is_rebuild:

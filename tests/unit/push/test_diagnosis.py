@@ -99,6 +99,7 @@ def test_nothing_is_told_of_a_server_that_is_well() -> None:
             for name in ("rsync", "mamba")
         ),
         (_health(server=HEALTH.server._replace(codecs=("zlib",))), "no zstd", "zstandard", False),
+        (_health(sees_processes=False), "no readable /proc", "mount -t proc", False),
         (_health(cuda=None), "nvidia-smi does not answer", "nvidia-smi", False),
         (
             _health(server=HEALTH.server._replace(platform=PLATFORM._replace(machine="aarch64"))),

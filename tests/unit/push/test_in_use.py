@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from envsync.agent.wire.messages import ProcessUse
-from envsync.errors import EnvironmentInUse
+from envsync.agent.wire.messages import UNSEEN, Finding, ProcessUse, TargetState
+from envsync.errors import EnvironmentInUse, PreflightRefused
 from envsync.inventory.model import InUse
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import in_use
 from envsync.push.preflight.in_use import await_unused, used_there
 from envsync.push.request.settings import PushSettings
+from envsync.push.switches import remove
+from envsync.push.switches.remove import Removal
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,12 @@ def test_wait_for_processes_is_reported_once(monkeypatch: pytest.MonkeyPatch) ->
     assert told == []
     assert waiting("wait", JOB, JOB, ()) == ()
     assert told == [(JOB, 600.0)]
+
+
+def test_nothing_is_removed_that_somebody_may_use_unseen() -> None:
+    state = cast(TargetState, SimpleNamespace(findings=(Finding(UNSEEN, "no /proc"),)))
+    removal = Removal("myenv", by="alice@server1", overwrite=True)
+    with pytest.raises(PreflightRefused, match="is unknown") as refused:
+        remove._require_permission(state, (), removal)
+    assert "--used" in refused.value.hint
+    remove._require_permission(state, (), replace(removal, used=True))

@@ -6,11 +6,11 @@ import time
 from typing import Tuple
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.server.processes import mapped_for_writing
+from envsync.agent.server.processes import are_visible, mapped_for_writing
 from envsync.agent.server.running_installers import installers_at_work
 from envsync.agent.trees.content_cache import busy_candidates_of
 from envsync.agent.trees.scan_pass import Scan
-from envsync.agent.wire.messages import BUSY, MAPPED, Finding
+from envsync.agent.wire.messages import BUSY, MAPPED, UNSEEN, Finding
 from envsync.conda import busy
 from envsync.conda.metadata import HISTORY
 from envsync.errors import TargetDrifted
@@ -55,6 +55,11 @@ def installer_findings(layout: Layout) -> Tuple[Finding, ...]:
         Finding(BUSY, f"{name} (process {pid}) is changing it", blocking=True)
         for name, pid in installers_at_work({layout.path, layout.live, layout.standing()})
     )
+
+
+def unseen_findings(message: str) -> Tuple[Finding, ...]:
+    """Return a finding with that message if this server's processes cannot be seen."""
+    return () if are_visible() else (Finding(UNSEEN, f"{message}: there is no readable /proc"),)
 
 
 def require_no_installer(layout: Layout, outcome: str, hint: str) -> None:

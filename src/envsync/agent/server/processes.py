@@ -167,11 +167,20 @@ class ServerProcess:
         return ProcessUse(self.pid, shown_command(self.argv), other)
 
 
+def are_visible() -> bool:
+    """Return whether this server's processes can be seen; they cannot without a readable /proc."""
+    return os.access("/proc/self/fd", os.R_OK | os.X_OK)
+
+
 def processes() -> Iterator[ServerProcess]:
-    """Yield all processes but this one. What was read of one is forgotten with it."""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            yield ServerProcess(int(name))
+    """Yield all processes but this one; none if they cannot be seen (`are_visible`).
+
+    What was read of one is forgotten with it.
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdigit() and int(name) != os.getpid():
+                yield ServerProcess(int(name))
 
 
 def _own_processes() -> Iterator[ServerProcess]:

@@ -6,7 +6,12 @@ import contextlib
 import os
 from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
-from envsync.agent.places.busy_findings import busy_findings, installer_findings, mapping_findings
+from envsync.agent.places.busy_findings import (
+    busy_findings,
+    installer_findings,
+    mapping_findings,
+    unseen_findings,
+)
 from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import layout_of, require_live
 from envsync.agent.places.local_environment import local_environment
@@ -136,7 +141,10 @@ class SourceEnvironment:
             self._version,
             source_revision(self._environment, snapshot),
             self.history,
-            findings + left_out(snapshot.scan) + finding(links),
+            findings
+            + unseen_findings("whether an installer is at work in the source is unknown")
+            + left_out(snapshot.scan)
+            + finding(links),
             self._platform(),
         )
 

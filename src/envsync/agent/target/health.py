@@ -21,6 +21,7 @@ from envsync.agent.server.conda_tool import tools
 from envsync.agent.server.cuda import driver_cuda_version
 from envsync.agent.server.disk_failures import error_text
 from envsync.agent.server.filesystem import existing_parent, is_noexec, mount_of, space
+from envsync.agent.server.processes import are_visible
 from envsync.agent.server.program_version import version_of
 from envsync.agent.target.preparation import base_obstacle
 from envsync.agent.wire.messages import ToolFacts
@@ -57,6 +58,7 @@ def health(
         cuda=driver_cuda_version(),
         environments=tuple(_standing(prefix, environment_at)),
         login_shell=os.path.basename(login_shell()),
+        sees_processes=are_visible(),
     )
 
 

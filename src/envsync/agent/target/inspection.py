@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import List, Optional, Sequence
 
-from envsync.agent.places.busy_findings import live_busy_findings
+from envsync.agent.places.busy_findings import live_busy_findings, unseen_findings
 from envsync.agent.places.layout import Layout
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.locks import PushLock
@@ -31,6 +31,7 @@ def live_findings(layout: Layout, records: Records, look: Look) -> List[Finding]
         found += live_busy_findings(look.live.scan, layout, is_as_published=look.is_as_published)
         shared = shared_finding(layout, look.record)
         found += [] if shared is None else [shared]
+        found += unseen_findings("who uses the environment there, or installs in it, is unknown")
     damaged = records.damaged()
     if damaged:
         require_open_records(layout)

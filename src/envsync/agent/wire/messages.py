@@ -40,6 +40,8 @@ IN_THE_WAY = "in-the-way"
 """What the prefix has keeps conda from being installed there."""
 NOT_A_DIRECTORY = "not-a-directory"
 """Something else is at the environment's name."""
+UNSEEN = "unseen"
+"""Nobody can see the processes there: an installer, or whoever uses the environment."""
 STATE_ELSEWHERE = "state-elsewhere"
 """What envsync keeps is on another filesystem than the environment."""
 

@@ -138,6 +138,8 @@ class StandingFacts(NamedTuple):
 class HealthFacts(NamedTuple):
     """The health of a server. `login_shell` is that shell's name.
 
+    `sees_processes` says whether the server's /proc can be read.
+
     `cuda` is empty without a driver, and None if `nvidia-smi` does not answer.
     `tools` are rsync and zstd, then those that a rebuild would use, then those that it would not.
     """
@@ -149,6 +151,7 @@ class HealthFacts(NamedTuple):
     cuda: Optional[str]
     environments: Tuple[StandingFacts, ...]
     login_shell: str
+    sees_processes: bool = True
 
 
 HELLO = Operation[None, ServerFacts]("server.hello")

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from envsync.agent.wire.messages import ProcessUse
-from envsync.errors import EnvironmentInUse, Hint
+from envsync.agent.wire.messages import UNSEEN, ProcessUse, TargetState
+from envsync.errors import EnvironmentInUse, Hint, PreflightRefused
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.request.settings import PushSettings
 
@@ -53,6 +53,21 @@ def require_unused(
             "open files do not change"
         ),
     )
+
+
+def require_visible(target: TargetState, settings: PushSettings) -> None:
+    """Refuse where nobody can see what uses the environment, unless `in_use: publish` is set."""
+    if settings.in_use != "publish":
+        refuse_unseen(target, "set `in_use: publish`")
+
+
+def refuse_unseen(target: TargetState, insist: str) -> None:
+    """Raise `PreflightRefused` if processes that use the environment there cannot be seen."""
+    if any(finding.kind == UNSEEN for finding in target.findings):
+        raise PreflightRefused(
+            "whether a process uses the environment there is unknown: it has no readable /proc",
+            hint=f"mount it there: `sudo mount -t proc proc /proc`; or {insist}",
+        )
 
 
 def used_there(

@@ -178,6 +178,9 @@ def _about_methods(
 
 def _about_tools(examination: Examination, health: HealthFacts) -> Iterator[Complaint]:
     tools = {tool.name: tool for tool in health.tools}
+    if not health.sees_processes:
+        complaint = "it has no readable /proc: who uses an environment, or installs, is unknown"
+        yield Complaint(complaint, _there(examination, "sudo mount -t proc proc /proc"))
     for tool in health.tools:
         if not tool.version and tool.name in ("rsync", *TOOLS):
             ask = f"{shlex.quote(tool.path)} --version"

@@ -10,7 +10,7 @@ from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.target_end import TargetEnd
 from envsync.push.preflight import preflight, replacement
-from envsync.push.preflight.in_use import used_there
+from envsync.push.preflight.in_use import refuse_unseen, used_there
 from envsync.push.preflight.refusal_hints import fill_difference
 from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss
 
@@ -110,6 +110,8 @@ def _require_permission(
     preflight.refuse(state.findings)
     if not removal.overwrite and (error := replacement.drift(state)):
         raise error
+    if not removal.used:
+        refuse_unseen(state, "remove it anyway with --used")
     if processes and not removal.used:
         raise used_there(
             processes,
