@@ -227,6 +227,16 @@ def test_the_last_versions_of_an_environment_that_is_gone_stay(server: Server) -
     assert server.rollback().number == 2
 
 
+def test_versions_of_an_environment_that_was_made_again_after_its_removal_stay(
+    server: Server,
+) -> None:
+    pushed(server, 2)
+    server.remove()
+    os.mkdir(server.live)
+    disk.build(server.live, VERSIONS[3])
+    assert collect(server, keep=2).generations == ()
+
+
 def test_after_a_restore_from_a_backup_what_stands_keeps_its_record(server: Server) -> None:
     pushed(server, 2)
     copy = server.live + b".copy"

@@ -326,3 +326,9 @@ def test_gc_leaves_a_spare_tree_in_the_room_of_an_earlier_version(server: Server
     assert sweep(server.target(), Rules(0, False, False, 2e9)).unfinished == 1
     assert server.earlier() == []
     assert not (server.state / "staging.json").exists()
+
+
+def test_a_spare_tree_of_an_environment_that_is_gone_goes(server: Server) -> None:
+    server.make_spare(keep=2)
+    os.rename(server.live, server.live + b".elsewhere")
+    assert sweep(server.target(), Rules(2, False, False, 2e9)).unfinished == 1
