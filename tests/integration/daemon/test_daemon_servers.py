@@ -161,7 +161,7 @@ def _ended_in_the_middle_of_a_push(lab: Lab, source: Stamped, daemon: Daemon) ->
     assert daemon.stop(signal.SIGINT) == 0
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)  # on Python 3.10, the daemon polls every ten seconds
 def test_the_inventory_is_edited(fresh_lab: Lab, source: Stamped) -> None:
     controller = fresh_lab.controller
     file = controller.path(INVENTORY)
@@ -207,7 +207,11 @@ def _in_use(daemon: Daemon, host: LabHost, source: Stamped, save: Callable[[str]
     save(text)
     daemon.wait_log("the inventory was read", times=4)
     source.change()
-    wait_until(lambda: stands(host, source.version), "there is a version to go back to")
+    wait_until(
+        lambda: stands(host, source.version),
+        "there is a version to go back to",
+        timeout_seconds=20,
+    )
     wait_until(lambda: len(recorded(host)) > 1, "both are recorded")
     before, records = version_at(host), recorded(host)
     job = host.popen(
