@@ -154,7 +154,8 @@ def _channel(url: str) -> str:
 def without_credentials(url: str) -> str:
     """Return the URL without user, password, token and query, and for http without fragment.
 
-    The user stays if it lets nobody in by itself; the result is empty if `url` is malformed.
+    The user stays if it lets nobody in by itself; in the path of a file, nothing is a token. The
+    result is empty if `url` is malformed.
     """
     if "://" not in url:
         return url
@@ -169,7 +170,8 @@ def without_credentials(url: str) -> str:
     user = user_that_may_stay(parts.scheme, userinfo)
     place = f"{user}@{place}" if user else place
     fragment = "" if parts.scheme.startswith("http") else parts.fragment
-    return urlunsplit((parts.scheme, place, _TOKEN.sub("", parts.path), "", fragment))
+    path = parts.path if parts.scheme == "file" else _TOKEN.sub("", parts.path)
+    return urlunsplit((parts.scheme, place, path, "", fragment))
 
 
 def _of_pip(installed: Installed, paths: AbstractSet[bytes], read: ReadFile) -> PipRequirement:

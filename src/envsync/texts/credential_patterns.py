@@ -60,7 +60,9 @@ RULES: Tuple[Rule, ...] = (
         rf"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^{END}/?#]*)@",
         _without_password,
     ),
-    Rule("https://host/t/SECRET/channel", rf"://[^{END}]+", _without_tokens),  # conda's tokens
+    Rule(  # conda's tokens; what follows file:// is a path
+        "https://host/t/SECRET/channel", rf"(?i:(?<!file))://[^{END}]+", _without_tokens
+    ),
     Rule("%3A%2F%2Falice:SECRET%40host", rf"(?i)(%3A%2F%2F){_ENCODED}+(?=%40)"),
     Rule("%2Ft%2FSECRET%2Fchannel", rf"(?i)(%2Ft%2F){_ENCODED}+"),
     Rule(

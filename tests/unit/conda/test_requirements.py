@@ -84,6 +84,7 @@ def test_a_damaged_record_of_conda_is_refused(content: str | None) -> None:
         ("ssh://git:pw@h:22/x", "ssh://git@h:22/x"),
         ("https://token@h/x", "https://h/x"),
         ("file:///srv/channel", "file:///srv/channel"),
+        ("file:///srv/t/lab/channel", "file:///srv/t/lab/channel"),
         ("conda-forge", "conda-forge"),
         ("https://[broken/x", ""),
     ],

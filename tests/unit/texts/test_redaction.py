@@ -119,6 +119,7 @@ def test_no_credential_is_left(text: str) -> None:
         "ssh://alice@host/x",
         "alice@server1 published it on 2026-03-02 14:05",
         "/workspace/t/envs/myenv/lib/python3.11/site-packages/t/tokenize.py",
+        "file:///srv/t/lab/channel",
         "`envsync diff myenv server2`; --overwrite keeps it as a generation",
         "numpy: 1.26.4 -> 2.0.1",
         "lib/python3.11/secrets.py",
