@@ -44,8 +44,8 @@ from envsync.hint_commands import command_line
 
 FIRST_SECONDS = 2.0
 UNREACHABLE_MAX_SECONDS = 30.0
-"""The longest pause for an unreachable server. With jitter and the time of a connect, a server
-that is back has the newest version within a minute."""
+"""The longest pause for an unreachable server. With the time of a connect, a server that is back
+has the newest version within a minute."""
 
 SLOW_MAX_SECONDS = 600.0
 """The longest pause after failures that take time to mend: a full disk, a failing one, a broken
@@ -178,7 +178,11 @@ def pause_after(code: str, earlier_attempts: int, jitter: float) -> float:
 
 
 def _spread(seconds: float, jitter: float) -> float:
-    return seconds * (1 + _JITTER * (2 * jitter - 1))
+    """Return a pause that is shorter by up to a fifth, so that not all are tried at once.
+
+    It is never longer: an hour between two rescans means an hour at most.
+    """
+    return seconds * (1 - _JITTER * jitter)
 
 
 def after_source_failure(row: ServerRow, now: float) -> ServerRow:
@@ -220,7 +224,7 @@ def clamped(row: ServerRow, now: float, rescan_seconds: float) -> ServerRow:
 
     The clock was set back then.
     """
-    ceiling = now + max(SLOW_MAX_SECONDS, rescan_seconds) * (1 + _JITTER)
+    ceiling = now + max(SLOW_MAX_SECONDS, rescan_seconds)
     if row.next_try_seconds is not None and row.next_try_seconds > ceiling:
         return replace(row, next_try_seconds=now)
     return row

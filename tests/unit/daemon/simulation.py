@@ -153,7 +153,7 @@ class SimulatedDaemon:
         self.wall_ahead = 0.0
         self.tick_seconds = 0.0
         """By how much time passes with each look at the clock."""
-        self.jitter: Callable[[], float] = lambda: 0.5
+        self.jitter: Callable[[], float] = lambda: 0.0
         self.no_process = False
         self.lines: list[str] = []
         self.workers: list[FakeProcess] = []

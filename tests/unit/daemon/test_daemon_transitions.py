@@ -24,7 +24,7 @@ RESCAN, NOW = 3600.0, 1000.0
 OLD, NEW = "old" * 21, "new" * 21
 
 
-def after(code: str, row: ServerRow = ROW, now: float = NOW, jitter: float = 0.5) -> ServerRow:
+def after(code: str, row: ServerRow = ROW, now: float = NOW, jitter: float = 0.0) -> ServerRow:
     error = error_from_json({"code": code, "message": "m"})
     assert error.code == code
     return transitions.after_failure(
@@ -73,7 +73,7 @@ def test_server_that_was_stopped_before_the_sources_version_was_known_waits_all_
     code: str,
 ) -> None:
     error = error_from_json({"code": code, "message": "m"})
-    row = transitions.after_failure(ROW, error, "", NOW, RESCAN, 0.5)
+    row = transitions.after_failure(ROW, error, "", NOW, RESCAN, 0.0)
     assert row.next_try_seconds == NOW + RESCAN
     assert transitions.due_seconds(row, NEW) == NOW + RESCAN
 
@@ -132,9 +132,10 @@ def test_an_outage_does_not_lengthen_the_pauses_of_what_is_met_after_it(
 def test_every_class_of_errors_is_tried_again_within_a_rescan() -> None:
     for error in all_errors():
         if error.code != "source-refused":
-            row = after(error.code, jitter=1.0)
-            assert row.next_try_seconds is not None, error
-            assert NOW < row.next_try_seconds <= NOW + RESCAN * 1.2, error
+            for jitter in (0.0, 1.0):
+                row = after(error.code, jitter=jitter)
+                assert row.next_try_seconds is not None, error
+                assert NOW < row.next_try_seconds <= NOW + RESCAN, error
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
@@ -145,7 +146,7 @@ def test_a_server_that_answers_again_is_tried_within_a_minute(jitter: float) -> 
         assert row.next_try_seconds is not None
         pauses.append(row.next_try_seconds - NOW)
     assert pauses[0] < 3
-    assert max(pauses) <= 36
+    assert 24 <= max(pauses) <= 30
     assert row.since_seconds == 50.0  # it lags since then
     assert row.attempts == 200
 
@@ -185,6 +186,6 @@ def test_what_halts_a_server_says_how_the_daemon_hears_of_the_mend(
     code: str, hint: str, told: str
 ) -> None:
     error = error_from_json({"code": code, "message": "m", "hint": hint})
-    failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.5).error
+    failed = transitions.after_failure(ROW, error, NEW, NOW, RESCAN, 0.0).error
     assert failed is not None
     assert failed.hint == told
