@@ -51,6 +51,17 @@ def test_an_environment_that_is_watched_for_nobody_is_named(envsync: Envsync, ho
     assert warning.startswith("torch24: ")
 
 
+def test_an_environment_that_no_daemon_would_push_is_named(envsync: Envsync, home: Path) -> None:
+    file = home / ".config/envsync/config.yaml"
+    entry = "{source: server1, push_to: [gpu1], method: pack, watch: %s}"
+    file.write_text(f"{VALID}  torch24: {entry % 'true'}\n  torch25: {entry % 'false'}\n")
+    ended = envsync("config", "check")
+    assert (ended.status, ended.err) == (
+        0,
+        "warning: torch24: watch is true, but the method is pack: the daemon does not pack\n",
+    )
+
+
 def test_config_path_prints_the_inventory_that_is_used(envsync: Envsync, home: Path) -> None:
     file = home / ".config/envsync/config.yaml"
     file.write_text(VALID)

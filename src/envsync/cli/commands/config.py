@@ -56,7 +56,7 @@ def check(invocation: Invocation) -> None:
     if file is None:
         raise _no_file(invocation)
     inventory = load(file)
-    warnings = list(_pushed_nowhere(inventory))
+    warnings = list(_not_kept_in_step(inventory))
     invocation.result = {
         "path": str(file),
         "servers": [server.name for server in inventory.servers],
@@ -70,12 +70,14 @@ def check(invocation: Invocation) -> None:
         invocation.terminal.warning(warning)
 
 
-def _pushed_nowhere(inventory: Inventory) -> Iterator[str]:
-    """Yield a warning for each environment that is watched but has no targets."""
+def _not_kept_in_step(inventory: Inventory) -> Iterator[str]:
+    """Yield a warning for each environment that is watched, but that no daemon will push."""
     for environment in inventory.environments:
+        name = environment.name
         if environment.watch and not environment.push_to:
-            name = environment.name
             yield f"{name}: watch is true, but push_to is empty: the daemon pushes it to no server"
+        if environment.watch and environment.method == "pack":
+            yield f"{name}: watch is true, but the method is pack: the daemon does not pack"
 
 
 @click.command()
