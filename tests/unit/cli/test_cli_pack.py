@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from envsync.cli.invocation.invocation import Invocation
+from envsync.cli.run.entry import run
 from envsync.errors import SourceRefused
 from envsync.push.packing import conda_pack_run
 from tests.support.command_line import Envsync
@@ -41,6 +43,22 @@ def test_it_is_told_what_is_packed_before_that_takes_its_time(
         assert [line.startswith("myenv -> m.tar: 5 B, ") for line in others] == [True] * (not fails)
     document = check_document(envsync("pack", "myenv", "-o", "m.tar", "--json").out)
     assert document["result"]["size_bytes"] == 5
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o000, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_an_archive_has_the_users_umask_and_is_never_world_writable(
+    umask: int, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pack(_: Path, output: Path, *__: object) -> tuple[str, ...]:
+        output.touch()
+        return ()
+
+    make_environment(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(conda_pack_run, "run_conda_pack", pack)
+    environ = {"HOME": str(tmp_path / "home"), "ENVSYNC_SELF": "here"}
+    assert run(["pack", "myenv", "-o", "m.tar"], Invocation(environ, umask)) == 0
+    assert (tmp_path / "m.tar").stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize("stood", [None, b"the one of before"])

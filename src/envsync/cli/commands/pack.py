@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from envsync.cli.invocation.site import Site
     from envsync.push.ends.source import Source
 
+_SHARED = 0o664
+"""An archive's mode before the umask: whatever that is, not everybody may write it."""
+
 
 @click.command()
 @environment_argument
@@ -115,7 +118,7 @@ def _write(
                     form,
                     force=force,
                     local=local,
-                    mode=PRIVATE if credentials else 0o666 & ~invocation.umask,
+                    mode=PRIVATE if credentials else _SHARED & ~invocation.umask,
                     on_packed=on_packed,
                     require_unchanged=require_unchanged,
                 )
