@@ -132,6 +132,23 @@ def test_names_are_escaped(watched: Watched) -> None:
     assert "[bold]x" in text
 
 
+@pytest.mark.parametrize("environ", [{}, {"NO_COLOR": "1"}])
+def test_no_color_leaves_letters_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+) -> None:
+    """Neither coloured nor dim."""
+    environ["TERM"] = "xterm"
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    screen = _Screen()
+    live = LiveProgress(Terminal(screen, io.StringIO(), environ), "server1", ["server2"])
+    live.update(ServerProgress("server2", "transfer", 1_000_000, 4_000_000))
+    live.start()
+    live.stop()
+    assert "server2" in screen.getvalue()
+    assert bool(re.search(r"\x1b\[[0-9;]*m", screen.getvalue())) == ("NO_COLOR" not in environ)
+
+
 def test_ctrl_c_begins_no_new_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The terminal writes `^C` behind what moves; on another line, that would stay there."""
     monkeypatch.setenv("TERM", "xterm")

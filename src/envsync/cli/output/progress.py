@@ -72,8 +72,13 @@ class LiveConsole(Console):
     leave lines behind, or overwrite others.
     """
 
-    def __init__(self, file: TextIO, *, no_color: bool) -> None:
-        super().__init__(file=file, no_color=no_color, highlight=False, emoji=False)
+    def __init__(self, file: TextIO, *, is_styled: bool) -> None:
+        super().__init__(
+            file=file,
+            color_system="auto" if is_styled else None,  # rich's `no_color` leaves dim letters
+            highlight=False,
+            emoji=False,
+        )
         self.drawing = threading.RLock()
 
     def print_above(self, line: str) -> None:

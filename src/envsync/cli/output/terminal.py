@@ -193,7 +193,7 @@ class Terminal:
         """Return a console for progress lines on stdout; from now on, other lines go above them."""
         from envsync.cli.output.progress import LiveConsole
 
-        self._console = LiveConsole(self._stdout, no_color=not self._has_colour)
+        self._console = LiveConsole(self._stdout, is_styled=self._has_colour)
         return self._console
 
     def _folded(self, text: str, stream: TextIO) -> str:
