@@ -15,7 +15,7 @@
     │   └── InstallUnfinished           9   an installation in it was not completed
     ├── TargetDrifted                  11   the target was changed by hand
     ├── NotFastForward                 12   the target holds a version this source never had
-    ├── RevisionHeld                   13   it was rolled back, removed or failed there
+    ├── RevisionHeld                   13   it was rolled back or failed its check there
     ├── Locked                         14   another envsync works on that environment
     ├── EnvironmentInUse               15   processes use the environment (`in_use`)
     ├── NoSpace                        16   not enough bytes, inodes or quota

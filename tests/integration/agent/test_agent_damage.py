@@ -21,7 +21,6 @@ from envsync.agent.publishing.prune import remove_orphaned_trees
 from envsync.agent.server.disk_failures import disk_trouble
 from envsync.agent.source.source_environment import SourceEnvironment
 from envsync.agent.target import queries as target_questions
-from envsync.agent.target import switches
 from envsync.agent.target.gc import sweep
 from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.look import NOT_LOOKED
@@ -313,24 +312,15 @@ def test_revision_stays_held_where_the_note_of_it_is_damaged(what: str, server: 
     assert server.revision() == REVISIONS[1]
 
 
-def test_removed_revision_stays_held_where_the_note_is_empty(server: Server) -> None:
-    server.push(ONE)
-    target = server.target()
-    switches.remove(target, "bob@here", overwrite=False)
-    target.lock.release()
-    (server.state / "held.json").write_bytes(b"")
-    assert records(server).held.reasons() == {REVISIONS[0]: "removed by bob@here"}
-
-
 def test_lines_of_the_history_that_are_none_hold_nothing(server: Server) -> None:
     server.push(ONE)
     history, held = server.state / "history.jsonl", server.state / "held.json"
-    known = HistoryEvent("remove", "bob@here", 1.0, revision=REVISIONS[1])
-    odd = [{"event": "remove"}, {"event": "remove", "who": 7, "revision": REVISIONS[2]}]
+    known = HistoryEvent("rollback", "bob@here", 1.0, holds=REVISIONS[1])
+    odd = [{"event": "rollback"}, {"event": "rollback", "who": 7, "holds": REVISIONS[2]}]
     lines = [json.dumps(line) for line in (to_json(known), *odd)]
     history.write_text("\n".join(lines) + "\n")
     held.write_bytes(b"")
-    assert records(server).held.reasons() == {REVISIONS[1]: "removed by bob@here"}
+    assert records(server).held.reasons() == {REVISIONS[1]: "rolled back by bob@here"}
 
 
 @pytest.mark.parametrize("left", [b"ab12", b"\xff\xfe\n", b"\0" * 300, b""])

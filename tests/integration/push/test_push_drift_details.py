@@ -118,7 +118,7 @@ def test_environment_removed_by_a_person_is_not_put_back_unattended_after_gc(
     target.lock.release()
     unchanged = push(unattended=True).error
     assert isinstance(unchanged, TargetDrifted)
-    assert unchanged.hint.startswith(f"insist: `envsync push {NAME} there --retry-held`, or ")
+    assert unchanged.hint.startswith(f"restore it with `envsync push {NAME} there`, or ")
     assert sweep(target, Rules(1, False, False, time.time())).generations == (1,)
     (here / "envs" / NAME / "new").touch()
     refused = push(unattended=True).error

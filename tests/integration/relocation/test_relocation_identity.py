@@ -81,18 +81,6 @@ def test_held_revision_is_held_from_another_prefix_too(
     push(other, third)
 
 
-def test_a_removed_version_is_held_from_another_prefix_too(one: Path, tmp_path: Path) -> None:
-    other, third = tmp_path / "the-other", tmp_path / "a/third"
-    push(one, other)
-    push(one, third)
-    forget_records(other)
-    target = Target(str(third), NAME, (), None, Requester("bob@there"))
-    switches.remove(target, "bob@there", overwrite=False)
-    target.lock.release()
-    with pytest.raises(RevisionHeld, match="removed by bob@there"):
-        push(other, third)
-
-
 def test_record_names_the_revision_of_the_first_source(one: Path, tmp_path: Path) -> None:
     """So the same content has the same revision in `list`, wherever it came from."""
     other, third = tmp_path / "the-other", tmp_path / "a/third"

@@ -131,11 +131,11 @@ def test_all_reasons_why_versions_are_held_are_named(served: Lab, envsync: Envsy
     layout = environment_layout(str(served["server2"].path(served["server2"].prefix)), "myenv")
     envsync("push", "myenv", "server2", "--overwrite")
     held = Records(layout).held
-    held.hold("1" * 64, "removed by alice@server1")
+    held.hold("1" * 64, "rolled back by alice@server1")
     held.hold("2" * 64, "its check failed: exit status 1")
     Path(os.fsdecode(layout.file("held.json"))).chmod(0o644)
     told = envsync("doctor", "server2").stdout
-    assert "versions are held: its check failed: exit status 1; removed by alice@server1" in told
+    assert "are held: its check failed: exit status 1; rolled back by alice@server1" in told
 
 
 def test_a_server_without_conda(served: Lab, envsync: Envsync) -> None:

@@ -24,11 +24,14 @@ def test_removed_brought_back_and_freed(served: Lab, envsync: Envsync) -> None:
     removed = envsync.json("remove", "myenv", "server2")["result"]["servers"][0]
     assert removed["record"]["revision"] == removed["revision"]
     assert not top.exists()
-    assert envsync.json("push", "myenv", "server2", status=13)["error"]["code"] == "held"
     envsync("rollback", "myenv", "server2")
     envsync("remove", "myenv", "server2")
+    told = envsync("push", "myenv", "server2").stdout
+    assert "it was removed there by " in told
+    assert "; this puts it back" in told
+    envsync("remove", "myenv", "server2")
     [freed] = envsync.json("gc", "server2")["result"]["servers"][0]["freed"]["environments"]
-    assert freed["generations"] == [1]
+    assert freed["generations"] == [1, 2]
     assert envsync.json("remove", "myenv", "server2", status=21)["error"]["code"] == "not-found"
     assert "`envsync list server2`" in envsync("remove", "mynev", "server2", status=21).stderr
 
@@ -52,7 +55,7 @@ def test_removed_version_that_was_changed_there_is_kept_for_good(
 
 def test_a_source_and_what_is_used_stay(served: Lab, envsync: Envsync) -> None:
     envsync("remove", "myenv", "server1", status=2)
-    envsync("push", "myenv", "server2", "--retry-held")
+    envsync("push", "myenv", "server2")
     host = served["server2"]
     python = f"{host.prefix}/envs/myenv/bin/python"
     user = host.popen([python, "-c", "input()"], stdin=-1)

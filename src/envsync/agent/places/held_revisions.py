@@ -1,4 +1,4 @@
-"""The revisions that are refused here: they were rolled back, removed, or failed their check."""
+"""The revisions that are refused here: they were rolled back, or failed their check."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class HeldRevisions:
     def reasons(self) -> Dict[str, str]:
         """Return the revisions refused here, each with the reason.
 
-        If the file is damaged, they are those that the history says were rolled back or removed by
-        a person. A version whose check failed will fail it again.
+        If the file is damaged, they are those that the history says were rolled back. A version
+        whose check failed will fail it again.
         """
         document = read_if_undamaged(self._path)
         if document is None and not exists(self._path):
@@ -71,13 +71,10 @@ class HeldRevisions:
     def _by_history(self) -> Dict[str, str]:
         reasons: Dict[str, str] = {}
         for event in self._history.parsed(HistoryEvent):
-            revisions = (event.source_revision, event.revision)
             if event.event in ("publish", "rollback"):
-                for name in revisions:
+                for name in (event.source_revision, event.revision):
                     reasons.pop(name, None)
-            if event.event == "remove":
-                reasons.update(dict.fromkeys(revisions, f"removed by {event.who}"))
-            elif event.holds:
+            if event.holds:
                 names = (event.holds, event.holds_there)
                 reasons.update(dict.fromkeys(names, f"rolled back by {event.who}"))
         reasons.pop("", None)  # of a version that came from no source

@@ -113,9 +113,6 @@ class Remover:
         self._on_step("record")
         self._records.store(record)
         self._records.history.log(note.event)
-        # What a person removed must not be brought back unasked.
-        reason = f"removed by {note.event.who}"
-        self._records.held.hold(record.source_revision, reason, there=record.revision)
         remove_file(self._layout.file(REMOVAL))
         return record
 

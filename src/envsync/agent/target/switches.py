@@ -118,7 +118,7 @@ def _locked_look(target: Target) -> Look:
 
 
 def remove(target: Target, by: str, overwrite: bool) -> RecordFacts:
-    """Remove the live version; it becomes a generation, and is held."""
+    """Remove the live version; it becomes a generation."""
     look = _locked_look(target)
     if look.live is None:
         raise NotFound(f"there is no environment {target.name} there")

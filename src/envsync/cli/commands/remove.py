@@ -46,8 +46,8 @@ def remove(
 ) -> None:
     """Remove the environment ENV from each SERVER, in one step.
 
-    The version is kept: `envsync rollback` brings it back until `envsync gc` removes it. It is
-    held, so that it is not pushed there again without --retry-held.
+    The version is kept: `envsync rollback` brings it back until `envsync gc` removes it. The daemon
+    does not push it there again; `envsync push` does.
     """
     from envsync.cli.invocation.asking import ask_servers, raise_failures, target_again, target_of
     from envsync.push.ends.command_locks import CommandLocks
