@@ -112,14 +112,3 @@ class Patches:
                     yield RUN.pack(DATA_RUN, 0, len(data)) + data, len(data)
                 else:
                     yield RUN.pack(COPY_RUN, first, count), count * BLOCK_BYTES
-
-
-def new_bytes(job: Job, known: Known) -> int:
-    """Return how many bytes of the files in `known` the target does not have yet."""
-    total = 0
-    for path, size_bytes in job.items:
-        if path in known:
-            with _opened(job, path) as fd:
-                parts = runs(fd, size_bytes, known[path]) if fd >= 0 else ()
-                total += sum(len(data) for _, _, data in parts)
-    return total

@@ -25,7 +25,7 @@ from envsync.agent.wire.transfer_operations import (
 from envsync.errors import EnvsyncError, NoSpace, TransferFailed
 from envsync.files.directories import cache_directory
 from envsync.texts.sizes import size
-from envsync.transport.effort import Effort
+from envsync.transport.effort import Effort, Step
 from envsync.transport.job import Increase, Job, Sent
 from envsync.transport.names import SCP
 from envsync.transport.stream import encoded, failed_paths, steps
@@ -67,15 +67,22 @@ class ScpTransport:
         return Sent(size_bytes - offset, failed_paths(received))
 
 
+def bundle_steps(job: Job) -> tuple[Step, ...]:
+    """Return the step that bundles are compressed with.
+
+    It is fixed, because the speed of writing to disk says nothing about the link.
+    """
+    ladder = steps(job)
+    return ladder[1:2] or ladder
+
+
 def _bundle(job: Job) -> IO[bytes]:
     """Return the bundle as an open file without a name, which nothing could leave behind.
 
     Equal items give equal bytes, so that an interrupted transfer can be resumed.
     """
     directory = _directory()
-    ladder = steps(job)
-    # A fixed step, because the speed of writing to disk says nothing about the link.
-    effort = Effort(ladder[1:2] or ladder, job.size_bytes)
+    effort = Effort(bundle_steps(job), job.size_bytes)
     try:
         file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
         try:

@@ -10,6 +10,8 @@ import pytest
 
 from envsync.agent.source.sampling import sampled
 from envsync.agent.trees.directory_read import opened_directory
+from envsync.agent.trees.outgoing import outgoing
+from envsync.agent.wire import codec
 
 
 def test_file_that_cannot_be_read_any_more_is_left_out_of_the_sample(tmp_path: Path) -> None:
@@ -19,7 +21,8 @@ def test_file_that_cannot_be_read_any_more_is_left_out_of_the_sample(tmp_path: P
     items = [(b"became", 10), (b"file", 7), (b"gone", 10)]
     with opened_directory(os.fsencode(tmp_path)) as top_fd:
         facts = sampled(top_fd, items, [("none", 0)])
-    assert facts.content_bytes == 7
+        sent = b"".join(outgoing(top_fd, items))
+    assert facts.wire_bytes == (len(codec.encode("none", 0, sent)),)
 
 
 def test_few_blocks_among_zeros_are_in_the_sample(tmp_path: Path) -> None:
@@ -28,5 +31,4 @@ def test_few_blocks_among_zeros_are_in_the_sample(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").write_bytes(content)
     with opened_directory(os.fsencode(tmp_path)) as top_fd:
         facts = sampled(top_fd, [(b"checkpoint", len(content))], [("zlib", 1)])
-    predicted = facts.packed_bytes[0] * len(content) / facts.content_bytes
-    assert predicted == pytest.approx(len(zlib.compress(content, 1)), rel=0.3)
+    assert facts.wire_bytes[0] == pytest.approx(len(zlib.compress(content, 1)), rel=0.3)

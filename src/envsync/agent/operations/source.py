@@ -163,8 +163,9 @@ def _rsync(service: Service, request: RunRsync) -> RsyncEnded:
 
 @handles(SAMPLE)
 def _sample(service: Service, request: AskSample) -> SampleFacts:
-    """Return how a sample of the files in the payload compresses with `steps`, or as in `send`."""
+    """Return what the files in the payload come to with `steps`, or as in `send`."""
     from envsync.agent.source.sending import items_of, own_step
 
     items = items_of(request.payload, request.sizes)
-    return service.source.sampled(items, request.steps or [own_step(request.codecs)])
+    steps = request.steps or [own_step(request.codecs)]
+    return service.source.sampled(items, steps, target_path=request.target_path)

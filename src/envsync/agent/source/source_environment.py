@@ -263,25 +263,34 @@ class SourceEnvironment:
 
         If they are the same there as here, `inspect` is not needed first.
         """
-        has_looked = self._version is not None
-        relocated = self.version.at(target_path) if target_path or has_looked else None
         with opened_source(self.path) as top_fd:
-
-            def instead(path: bytes) -> Optional[bytes]:
-                if relocated is None or path not in relocated.paths:
-                    return None
-                return relocated.rewrite(top_fd, path)
-
+            instead = self._substitutes(top_fd, target_path)
             yield from outgoing(top_fd, items, progress, instead=instead)
 
     def sampled(
-        self, items: Sequence[Tuple[bytes, int]], steps: Sequence[Tuple[str, int]]
+        self,
+        items: Sequence[Tuple[bytes, int]],
+        steps: Sequence[Tuple[str, int]],
+        *,
+        target_path: str = "",
     ) -> SampleFacts:
-        """Return how well a sample of these files compresses, as they are here; see `sampling`."""
+        """Return what `contents` of these files comes to, compressed; see `sampling`."""
         from envsync.agent.source.sampling import sampled
 
         with opened_source(self.path) as top_fd:
-            return sampled(top_fd, items, steps)
+            return sampled(top_fd, items, steps, self._substitutes(top_fd, target_path))
+
+    def _substitutes(self, top_fd: int, target_path: str) -> Callable[[bytes], Optional[bytes]]:
+        """Return what makes the contents of files that are others at `target_path`."""
+        has_looked = self._version is not None
+        relocated = self.version.at(target_path) if target_path or has_looked else None
+
+        def instead(path: bytes) -> Optional[bytes]:
+            if relocated is None or path not in relocated.paths:
+                return None
+            return relocated.rewrite(top_fd, path)
+
+        return instead
 
     @contextlib.contextmanager
     def hashing_while_sent(self) -> Iterator[ReadContents]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 HEAD = struct.Struct("<IQ")
 GONE = (1 << 64) - 1
 BLOCK_BYTES = codec.BLOCK_BYTES_MAX
-_PART_BYTES = BLOCK_BYTES - HEAD.size
+PART_BYTES = BLOCK_BYTES - HEAD.size
+"""A larger file is cut into parts of this size."""
 
 
 def outgoing(
@@ -49,7 +50,7 @@ def outgoing(
     gathered = _Gathered()
     try:
         for number, (path, size_bytes) in enumerate(items):
-            is_small = size_bytes <= _PART_BYTES
+            is_small = size_bytes <= PART_BYTES
             read = (reader.whole(number, path, size_bytes),) if is_small else None
             for head, content in read or reader.parts(number, path, size_bytes):
                 if gathered.size_bytes + len(head) + len(content) > BLOCK_BYTES:
@@ -105,7 +106,7 @@ class _FileReader:
         except (OSError, ValueError):
             return HEAD.pack(number, GONE), b""
         try:
-            content, is_whole = _block(fd, size_bytes)
+            content, is_whole = padded(fd, size_bytes)
             if is_whole and self._on_read is not None:
                 state = hashlib.sha256(content)
                 self._tell(fd, path, size_bytes, state)
@@ -126,14 +127,14 @@ class _FileReader:
         if substitute is not None:
             yield HEAD.pack(number, size_bytes), b""
             substitute = _as_long(substitute, size_bytes)
-            for start in range(0, size_bytes, _PART_BYTES):
-                yield b"", substitute[start : start + _PART_BYTES]
+            for start in range(0, size_bytes, PART_BYTES):
+                yield b"", substitute[start : start + PART_BYTES]
             return
         head, state, is_whole = HEAD.pack(number, size_bytes), hashlib.sha256(), True
         is_found, tail = False, b""
         try:
-            for start in range(0, size_bytes, _PART_BYTES):
-                content, is_whole_part = _block(fd, min(size_bytes - start, _PART_BYTES))
+            for start in range(0, size_bytes, PART_BYTES):
+                content, is_whole_part = padded(fd, min(size_bytes - start, PART_BYTES))
                 is_whole = is_whole and is_whole_part
                 if self._on_read is not None:
                     state.update(content)
@@ -168,7 +169,7 @@ def _as_long(content: bytes, size_bytes: int) -> bytes:
     return content[:size_bytes].ljust(size_bytes, b"\0")
 
 
-def _block(fd: int, size_bytes: int) -> Tuple[bytes, bool]:
+def padded(fd: int, size_bytes: int) -> Tuple[bytes, bool]:
     """Read exactly that many bytes; return them, and whether all of them are the file's.
 
     If the file ends early, the rest is zeros; if it cannot be read, all of them are.

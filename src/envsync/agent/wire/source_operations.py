@@ -60,7 +60,8 @@ class CodecStep(NamedTuple):
 
 
 class AskSample(NamedTuple):
-    """Asks how well the files in the payload, of these sizes, compress with each of `steps`.
+    """Asks what the files in the payload, of these sizes, as they have to be at `target_path`, come
+    to on the wire with each of `steps`.
 
     Without any, with the one that `SendFiles` would use for `codecs`.
     """
@@ -68,6 +69,7 @@ class AskSample(NamedTuple):
     sizes: Tuple[int, ...]
     codecs: Tuple[str, ...]
     steps: Tuple[CodecStep, ...]
+    target_path: str
     payload: bytes
 
 
@@ -131,11 +133,10 @@ class RelocationFacts(NamedTuple):
 
 
 class SampleFacts(NamedTuple):
-    """A sample of what would be sent: its size, and for each codec and level the compressed size
-    and the seconds that compressing takes."""
+    """What files come to on the wire with each codec and level, and the seconds that compressing
+    them takes; of many, it is an estimate from a sample."""
 
-    content_bytes: int
-    packed_bytes: Tuple[int, ...]
+    wire_bytes: Tuple[int, ...]
     seconds: Tuple[float, ...]
 
 

@@ -172,13 +172,14 @@ class Source(ABC):
         """Return how many bytes these files would take on the wire (see `agent.source.sampling`).
 
         Without `steps`, they are encoded as the source would encode them for a target that decodes
-        `codecs`. Contents are sampled unrelocated: rewritten ones compress alike.
+        `codecs`.
         """
         sizes = tuple(size for _, size in items)
         paths = b"\0".join(path for path, _ in items)
         codec_steps = tuple(CodecStep(*step) for step in steps)
-        facts = self.look.ask(SAMPLE, AskSample(sizes, tuple(codecs), codec_steps, paths))
-        if len(facts.packed_bytes) != max(1, len(steps)) or len(facts.seconds) < len(steps):
+        request = AskSample(sizes, tuple(codecs), codec_steps, self.target_path, paths)
+        facts = self.look.ask(SAMPLE, request)
+        if len(facts.wire_bytes) != max(1, len(steps)) or len(facts.seconds) < len(steps):
             raise AgentFailed("the source sent a sample of other files")
         return facts
 

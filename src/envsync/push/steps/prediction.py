@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from envsync.agent.source.sampling import SAMPLE_BLOCKS_MAX, estimated
 from envsync.agent.wire.source_operations import SampleFacts
 from envsync.transport import delta, link_rate
 from envsync.transport.choice import Choice
@@ -11,6 +12,7 @@ from envsync.transport.direct import DirectTransport
 from envsync.transport.effort import SMALL_BYTES, Effort, Step
 from envsync.transport.job import Item, Job
 from envsync.transport.rsync import RsyncTransport
+from envsync.transport.scp import bundle_steps
 from envsync.transport.stream import StreamTransport, steps, workers_for
 
 Sample = Callable[[Collection[Item], Sequence[str], Sequence[tuple[str, int]]], SampleFacts]
@@ -24,18 +26,38 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
     """
     if isinstance(choice.transport, (RsyncTransport, DirectTransport)):
         return None
-    if not job.items:
-        return 0
-    # Another server encodes its contents itself: its sample has one step, of its own choice.
-    ladder = () if job.supply.relayed is not None else steps(job)
-    sample = sample_of(job.items, job.target.codecs, [(step.codec, step.level) for step in ladder])
-    if not sample.content_bytes:
-        return 0
+    is_stream = choice.transport.name == StreamTransport.name
+    known = delta.known_blocks(job) if is_stream else {}
+    ladder = steps(job) if is_stream else bundle_steps(job)
+    if job.supply.relayed is not None:
+        # Another server encodes its contents itself: its sample has one step, of its own choice.
+        ladder = ()
+    predicted = 0
+    changed = job.only([item for item in job.items if item[0] in known])
+    if changed.items:
+        predicted += _wire_bytes(changed, ladder, _sample_of_patches(changed, known, ladder))
+    others = job.only([item for item in job.items if item[0] not in known])
+    if others.items:
+        sample = sample_of(others.items, job.target.codecs, [step[:2] for step in ladder])
+        predicted += _wire_bytes(others, ladder, sample)
+    return predicted
+
+
+def _sample_of_patches(job: Job, known: delta.Known, ladder: Sequence[Step]) -> SampleFacts:
+    """Return what the new blocks of these files come to; every file is read."""
+    stream_bytes, kept, apart = 0, list[bytes](), 1
+    for number, piece in enumerate(filter(None, delta.Patches(job, known)(job.items))):
+        stream_bytes += len(piece)
+        if number % apart == 0:
+            kept.append(piece)
+        if len(kept) > SAMPLE_BLOCKS_MAX:
+            kept, apart = kept[::2], 2 * apart
+    return estimated(kept, [step[:2] for step in ladder], stream_bytes)
+
+
+def _wire_bytes(job: Job, ladder: Sequence[Step], sample: SampleFacts) -> int:
     step = likely_step(ladder, sample, job.size_bytes, _bytes_per_second(job)) if ladder else 0
-    known = delta.known_blocks(job) if choice.transport.name == StreamTransport.name else {}
-    known_bytes = sum(size for path, size in job.items if path in known)
-    new_bytes = job.size_bytes - known_bytes + delta.new_bytes(job, known)
-    return round(new_bytes * sample.packed_bytes[step] / sample.content_bytes)
+    return sample.wire_bytes[step]
 
 
 def _bytes_per_second(job: Job) -> float | None:
@@ -58,6 +80,6 @@ def likely_step(
         if not sample.seconds[number] or bytes_per_second >= step.below_bytes_per_second:
             break
         workers = workers_for(step.codec)
-        if workers * sample.packed_bytes[number] / sample.seconds[number] > bytes_per_second:
+        if workers * sample.wire_bytes[number] / sample.seconds[number] > bytes_per_second:
             at = number
     return at
