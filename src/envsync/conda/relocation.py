@@ -35,6 +35,7 @@ _NAME = rb"(?:[A-Za-z0-9_]|[.+~-]+[A-Za-z0-9_])"
 # `file://host` does not.
 _LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+/*\Z")
 _IN_NAME = re.compile(_NAME)
+_FILE_URL = re.compile(rb"file://[A-Za-z0-9.-]*\Z")
 _BEFORE_BYTES = 256
 
 
@@ -102,10 +103,12 @@ class _Edit(NamedTuple):
 class _Spelling(NamedTuple):
     """What replaces an old path that is spelled in some form, and a pattern for what ends it.
 
-    A file in which one that `is_needed` cannot be replaced cannot be relocated.
+    `in_url` replaces it in a `file:` URL. A file in which one that `is_needed` cannot be replaced
+    cannot be relocated.
     """
 
     new: bytes
+    in_url: bytes
     ends: bytes
     is_needed: bool
 
@@ -142,9 +145,16 @@ class Relocation:
         self.needles = needles(tuple(_without_longer(longest_first)))
 
     def _add(self, move: Move, ends: bytes, *, is_needed: bool) -> None:
-        """Add the old path in each form that files contain: plain, in URLs, in JSON."""
+        """Add the old path in each form that files contain: plain, in URLs, in JSON.
+
+        A path without special characters is the same in all. In a `file:` URL, it is then replaced
+        by the new one in its form for URLs.
+        """
+        is_same_in_url = move.old == _in_url(move.old)
         for spell in (bytes, _in_url, _in_json):
-            spelling = _Spelling(spell(move.new), ends, is_needed)
+            new = spell(move.new)
+            in_url = _in_url(move.new) if is_same_in_url else new
+            spelling = _Spelling(new, in_url, ends, is_needed)
             self._spellings.setdefault(spell(move.old), spelling)
 
     @property
@@ -202,10 +212,12 @@ class Relocation:
                     next_at[needle] = content.find(needle, position)
 
     def _replaced(self, content: bytes) -> bytes:
-        edits = [
-            _Edit(*match.span(), self._spellings[match.group()].new)
-            for match in self._found(content)
-        ]
+        edits = []
+        for match in self._found(content):
+            spelling = self._spellings[match.group()]
+            before = content[max(0, match.start() - _BEFORE_BYTES) : match.start()]
+            new = spelling.in_url if _FILE_URL.search(before) else spelling.new
+            edits.append(_Edit(*match.span(), new))
         return _edited(content, edits)
 
     def _text(self, content: bytes) -> bytes:

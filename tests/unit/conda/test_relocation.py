@@ -145,6 +145,17 @@ def test_directory_above_another_path_of_an_environment_is_no_base_prefix() -> N
         assert relocation.rewrite(real + b" /mnt/envs/my/bin") == there + b" " + there + b"/bin"
 
 
+def test_a_url_of_a_path_without_blanks_gets_those_of_a_url() -> None:
+    """And is as it was after the way back, as what is no URL is."""
+    content = b'{"url": "file:///srv/my/x", "p": "/srv/my/x"} file://localhost/srv/my FILE:/srv/my'
+    there = Relocation([Move(b"/srv/my", b"/srv/m y")]).rewrite(content)
+    assert there == (
+        b'{"url": "file:///srv/m%20y/x", "p": "/srv/m y/x"} '
+        b"file://localhost/srv/m%20y FILE:/srv/m y"
+    )
+    assert Relocation([Move(b"/srv/m y", b"/srv/my")]).rewrite(there) == content
+
+
 def test_paths_with_blanks_are_found_in_urls_and_json() -> None:
     relocation = Relocation([Move("/my dät".encode(), b"/d")])
     content = b'file:///my%20d%C3%A4t/x {"p": "/my d\\u00e4t/x"} ' + "/my dät/x".encode()
