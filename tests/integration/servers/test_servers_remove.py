@@ -44,6 +44,7 @@ def test_removed_version_that_was_changed_there_is_kept_for_good(
     (top / "by-hand").write_text("precious")
     refused = envsync.json("remove", "myenv", "server3", status=11)["error"]
     assert "envsync diff myenv server3 --published" in refused["hint"]
+    assert refused["hint"].endswith("; --overwrite removes it, and keeps it as a generation")
     planned = envsync.json("remove", "myenv", "server3", "-n", status=11)["result"]["servers"][0]
     assert planned["error"]["code"] == "drift"
     removed = envsync("remove", "myenv", "server3", "--overwrite").stdout
