@@ -226,7 +226,8 @@ class PreflightRefused(EnvsyncError):
 class TargetIsSource(PreflightRefused):
     code = "target-is-source"
     default_hint = Hint(
-        "nothing to push: the environment is there already; leave {server} out of its `push_to:`"
+        "nothing to do: the environment is there already; if its `push_to:` names {server}, "
+        "leave that out"
     )
 
 

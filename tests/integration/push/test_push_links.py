@@ -234,7 +234,7 @@ def test_the_source_itself_through_a_shared_mount(
     for options in (["--dry-run"], [], ["--overwrite"]):
         refused = envsync.push(SERVER, *options, expect=PREFLIGHT)
         assert refused.error["code"] == "target-is-source"
-        assert refused.error["hint"].endswith(f"leave {SERVER} out of its `push_to:`")
+        assert refused.error["hint"].endswith(f"names {SERVER}, leave that out")
         assert tree(tmp_path) == before
 
 
