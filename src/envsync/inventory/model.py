@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from envsync.errors import InventoryError, listed
+from envsync.errors import InventoryError, UsageError, listed
 from envsync.inventory import names, ranges
 from envsync.inventory.identity import own_server_names
 from envsync.tree.environment_name import BASE
@@ -127,16 +127,19 @@ class Inventory:
     def environment(self, name: str) -> Environment:
         """Return the entry of that name, or the defaults if the inventory does not list it.
 
-        Raises `InventoryError` for `base` and for an invalid name.
+        Raises `UsageError` for `base` and for an invalid name.
         """
         by_name = {environment.name: environment for environment in self.environments}
         if name == BASE:
-            raise InventoryError(
+            raise UsageError(
                 "base is conda itself, which differs on every server: it is not pushed",
                 hint="for a new server: `envsync bootstrap SERVER`; to push what you installed in "
                 "base: conda create -n NAME --clone base",
             )
-        return by_name.get(name) or Environment(_checked(names.environment_name, name))
+        try:
+            return by_name.get(name) or Environment(names.environment_name(name))
+        except ValueError as error:
+            raise UsageError(f"expected {error}, got {name!r}") from None
 
     def publishers(self, server: str) -> str:
         """Return a group that may publish on `server`, or "".

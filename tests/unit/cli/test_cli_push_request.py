@@ -19,7 +19,7 @@ from envsync.cli.pushing.request import (
     resolve_push,
 )
 from envsync.cli.run.program import program
-from envsync.errors import EnvsyncError, InventoryError, NotFound, UsageError
+from envsync.errors import EnvsyncError, NotFound, UsageError
 from envsync.inventory import Environment, Inventory, Server
 from envsync.tree.local import DEFAULT_LOCAL
 from envsync.tree.sharing import Share
@@ -223,7 +223,7 @@ def test_no_server_and_no_inventory(prefix: str) -> None:
 
 
 def test_base_is_refused_with_its_reason(site: Site) -> None:
-    with pytest.raises(InventoryError, match="base is conda itself") as caught:
+    with pytest.raises(UsageError, match="base is conda itself") as caught:
         resolve_push(site, PushOptions("base", ("server2",)))
     assert "`envsync bootstrap SERVER`" in caught.value.hint
 

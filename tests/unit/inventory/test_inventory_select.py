@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envsync.errors import InventoryError
+from envsync.errors import InventoryError, UsageError
 from envsync.inventory import Environment, Inventory, Server
 from envsync.inventory.names import nearest, suggestion
 
@@ -143,8 +143,9 @@ def test_an_environment_that_is_not_listed_has_the_defaults() -> None:
 @pytest.mark.parametrize("name", ["base", "../x", "-x", "a/b", "", "a\nb"])
 def test_an_environment_that_cannot_be(name: str) -> None:
     for inventory in (INVENTORY, Inventory()):
-        with pytest.raises(InventoryError, match=r"expected an environment|base is conda itself"):
+        with pytest.raises(UsageError, match=r"expected an environment|base is conda itself") as no:
             inventory.environment(name)
+        assert no.value.code == "usage", "as for --as"
 
 
 # --- without a file -----------------------------------------------------------------------
