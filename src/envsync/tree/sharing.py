@@ -26,6 +26,12 @@ class Share(NamedTuple):
     def __str__(self) -> str:
         return f"{self.group} may {self.access}"
 
+    @property
+    def planned(self) -> str:
+        """Who may do what, and the modes that this takes: what a person is shown before."""
+        without = " without w" if self.access == READ else ""
+        return f"{self} (directories setgid; the group's modes as the owner's{without})"
+
 
 def group_bits(access: str) -> int:
     """Return which of the owner's bits (of 7) a group with this access has."""

@@ -80,8 +80,11 @@ def test_a_group_reads_and_then_writes(fresh_lab: Lab) -> None:
     _give_to_user(host)
     _configure(envsync)
     planned = envsync.push("--dry-run").server
-    assert (planned["outcome"], planned["share"]) == ("planned", f"{GROUP} may read")
-    envsync.push()
+    assert planned["outcome"] == "planned"
+    assert planned["share"] == (
+        f"{GROUP} may read (directories setgid; the group's modes as the owner's without w)"
+    )
+    assert envsync.push().server["share"] == f"{GROUP} may read"
     top = environment(host)
     modes = _modes(top)
     assert (modes["."], modes["secret"]) == (0o2755, 0o640)

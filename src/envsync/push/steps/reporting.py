@@ -9,7 +9,8 @@ from envsync.push.ends.both_ends import BothEnds
 from envsync.push.preflight import preflight, replacement
 from envsync.push.steps.decision import Decision
 from envsync.push.steps.progress import ProgressTracker
-from envsync.push.steps.report import PushReport
+from envsync.push.steps.report import PLANNED, PushReport
+from envsync.tree.sharing import Share
 
 
 class About(IntEnum):
@@ -53,7 +54,7 @@ class Reporting:
         """
         self._progress.begin("done")
         source, method = decision.source, decision.method
-        removed = replacement.removed(decision.target)
+        removed, share = replacement.removed(decision.target), self._ends.settings.share
         return PushReport(
             server=self._ends.target.server,
             environment=self._ends.settings.name_there,
@@ -68,10 +69,16 @@ class Reporting:
             warnings=self._warnings(decision),
             put_back=f"{removed}; this puts it back" if removed else "",
             recovered=decision.target.recovered,
-            share="" if self._ends.settings.share is None else str(self._ends.settings.share),
+            share=_told(share, decision.outcome),
         )
 
     def _warnings(self, decision: Decision) -> tuple[str, ...]:
         findings = preflight.warnings(decision.source, decision.target, decision.method.name)
         noted = [warning for about in About for warning in self._warned.get(about, ())]
         return (*findings, *noted)
+
+
+def _told(share: Share | None, outcome: str) -> str:
+    if share is None:
+        return ""
+    return share.planned if outcome == PLANNED else str(share)
