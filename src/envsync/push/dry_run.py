@@ -36,7 +36,8 @@ def planned(
     notes.warn(About.ENDS, checks.warnings(decision.source, decision.target))
     require_room = partial(preflight.require_room, task.plan, decision.target)
     require_base_starts = partial(checks.require_base_starts, decision.source, decision.target)
-    of_sending = (require_base_starts, checks.require_inside, require_room)
+    require_whole = partial(checks.require_whole, task.ruin)
+    of_sending = (require_base_starts, checks.require_inside, require_whole, require_room)
     error = _refusal(ends, (*requirements, *of_sending))
     return replace(
         notes.report(decision),

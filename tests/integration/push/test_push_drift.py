@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,51 @@ def test_a_source_in_ruins_is_not_replicated(conda_lab: Lab, envsync: Envsync) -
     shutil.rmtree(environment(controller))
     assert envsync.push("server2", expect=21).error["code"] == "not-found"
     assert environment(target).exists()
+
+
+def _empty(top: Path) -> None:
+    """As a power cut may leave what was just written; nothing is gone, and most bytes are there."""
+    for number in range(30):
+        (top / f"share/lab/many-{number}").write_text("")
+
+
+def _forget_packages(top: Path) -> None:
+    for path in top.glob("conda-meta/*.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("ruin", "seen"),
+    [
+        (_empty, "the source looks ruined: 30 files are empty that have content on the target"),
+        (_forget_packages, "the source looks ruined: it has no package record in conda-meta"),
+    ],
+)
+def test_a_source_that_was_emptied_in_part_is_not_replicated(
+    small_lab: Lab, ruin: Callable[[Path], None], seen: str
+) -> None:
+    """A dry run says so, and no earlier version is used up before the refusal."""
+    controller, target = small_lab.controller, small_lab["server2"]
+    envsync = Envsync(controller)
+    top = environment(controller)
+    (top / "conda-meta/lab-1.0-0.json").write_text("{}")
+    for number in range(50):
+        (top / f"share/lab/many-{number}").write_text(str(number))
+    envsync.push("server2")
+    (top / "share/lab/new").write_text("new")
+    envsync.push("server2")
+    before = [tree(path) for path in (environment(target), *trees(target))]
+    ruin(top)
+    insist = "envsync push myenv server2 --allow-shrink"
+    for options in (["--dry-run"], []):
+        ran = envsync.push("server2", *options, expect=10)
+        assert ran.error["code"] == "source-shrunk"
+        assert ran.error["message"].startswith(seen)
+        assert ran.error["hint"] == f"if that is what you want: {insist}"
+    assert [tree(path) for path in (environment(target), *trees(target))] == before
+    assert envsync.push("server2", "--dry-run", "--allow-shrink").server["plan"]
+    envsync.push("server2", "--allow-shrink")
+    assert_same(tree(top), tree(environment(target)))
 
 
 def test_base_is_refused(conda_lab: Lab, envsync: Envsync) -> None:

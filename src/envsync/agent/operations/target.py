@@ -65,6 +65,7 @@ def _open(service: Service, request: OpenTarget) -> str:
         request.keep,
         service.on_step,
     )
+    service.opened_target.allow_shrink = request.allow_shrink
     return sys.executable
 
 
@@ -130,7 +131,8 @@ def _dry_plan(service: Service, request: SentManifest) -> StageFacts:
     wanted = manifest_of(service, request)
     preview = service.push.preview(wanted)
     paths = b"\0".join(preview.fetches.paths())
-    return StageFacts(preview.facts, "", "", content_findings(wanted), paths)
+    findings, ruin = content_findings(wanted), service.push.ruin(wanted)
+    return StageFacts(preview.facts, "", "", findings, paths, ruin)
 
 
 @handles(VERIFY)

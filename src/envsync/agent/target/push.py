@@ -37,9 +37,17 @@ from envsync.agent.target.tree_build import StagedTree, TreeBuild
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_operations import Publication, ShareFacts
 from envsync.agent.wire.messages import ORIGIN_RESUMED, RecordFacts
-from envsync.errors import AgentFailed, NoSpace, SourceRefused, StorageFailed, TargetDrifted
+from envsync.errors import (
+    AgentFailed,
+    NoSpace,
+    SourceRefused,
+    SourceShrunk,
+    StorageFailed,
+    TargetDrifted,
+)
 from envsync.tree.entry import Entry
 from envsync.tree.manifest import EMPTY, Manifest
+from envsync.tree.safety import hollowness
 from envsync.tree.sharing import Share
 from envsync.tree.steps import Files
 
@@ -182,9 +190,12 @@ class TargetPush:
     ) -> StagedTree:
         """Bring a staging tree forward: the finished one, or else one that is adopted for it.
 
-        `further` are other trees of this server that contents may be copied from.
+        `further` are other trees of this server that contents may be copied from. Raises
+        `SourceShrunk`, with nothing built, for a version that looks ruined beside the live one.
         """
         self._target.require_lock()
+        if not self._target.allow_shrink and (ruin := self.ruin(wanted)):
+            raise SourceShrunk(ruin)
         finished = self._phase if isinstance(self._phase, FinishedTree) else None
         ahead, self._phase, self._ahead = self._ahead, None, None
         self._phase = staged = self._build.stage(
@@ -197,6 +208,11 @@ class TargetPush:
         before = self._build.published_before(wanted)
         self._phase = planned = preview(self._target, wanted, self._replaced(), before)
         return planned
+
+    def ruin(self, wanted: Manifest) -> str:
+        """Return why a version looks ruined beside the live one, or ""."""
+        live = self._target.live
+        return "" if live is None else hollowness(wanted, live.manifest())
 
     @property
     def staging(self) -> Staging:

@@ -66,6 +66,8 @@ class Target:
         self.lock = PushLock(self.layout, requester)
         self.last_look = NOT_LOOKED
         self.keep = keep
+        self.allow_shrink = False
+        """Whether a push may replace the live version by one that looks ruined."""
         self.on_step = on_step
 
     @property

@@ -197,7 +197,8 @@ class PlanFacts(NamedTuple):
 class StageFacts(NamedTuple):
     """A staging tree: its path, and the token that its writers must present.
 
-    Both are empty if it was only planned. The payload has the paths of the files to send.
+    Both are empty if it was only planned. The payload has the paths of the files to send. `ruin`
+    says why a push of it would be refused, or is "".
     """
 
     plan: PlanFacts
@@ -205,3 +206,4 @@ class StageFacts(NamedTuple):
     token: str
     findings: Tuple[Finding, ...]
     payload: bytes
+    ruin: str = ""

@@ -31,7 +31,7 @@ class OpenTarget(NamedTuple):
 
     `local` are the patterns of paths that belong to the server; None if the inventory does not list
     the environment: then they are those with which the live version was published. `keep` is how
-    many earlier versions a push leaves.
+    many earlier versions a push leaves. With `allow_shrink`, it may be of a source in ruins.
     """
 
     prefix: str
@@ -39,6 +39,7 @@ class OpenTarget(NamedTuple):
     local: Optional[Tuple[str, ...]]
     requester: Requester
     keep: int = 1
+    allow_shrink: bool = False
 
 
 class InspectTarget(NamedTuple):

@@ -21,7 +21,8 @@ class Staged:
     """A staging tree brought forward: the plan, and the files that have to be sent.
 
     `tree` is its path on the target, `token` what a writer has to present. `warnings` are those
-    that could be found only once the environment was known.
+    that could be found only once the environment was known. `ruin` is why a push that was only
+    planned would be refused, or "".
     """
 
     plan: PlanFacts
@@ -29,6 +30,7 @@ class Staged:
     tree: str
     token: str
     warnings: tuple[str, ...] = ()
+    ruin: str = ""
 
 
 class KnownThere(NamedTuple):
@@ -62,7 +64,7 @@ def _staged(facts: StageFacts) -> Staged:
         raise AgentFailed("the target asked for too many files")
     fetches = tuple(paths.split(b"\0")) if paths else ()
     warnings = tuple(finding.message for finding in facts.findings)
-    return Staged(facts.plan, fetches, facts.tree, facts.token, warnings)
+    return Staged(facts.plan, fetches, facts.tree, facts.token, warnings, facts.ruin)
 
 
 def known_there(facts: ReferencesFacts) -> KnownThere:

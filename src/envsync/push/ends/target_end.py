@@ -279,8 +279,9 @@ class TargetEnd:
 
 def open_request(settings: PushSettings, prefix: str, command: str = "") -> OpenTarget:
     """Return the request that opens a push's target in a server's `prefix`."""
-    name, local = settings.name_there, settings.local
-    return OpenTarget(prefix, name, local, Requester(settings.who, command), settings.keep)
+    name, local, keep = settings.name_there, settings.local, settings.keep
+    requester = Requester(settings.who, command)
+    return OpenTarget(prefix, name, local, requester, keep, settings.allow_shrink)
 
 
 @contextlib.contextmanager

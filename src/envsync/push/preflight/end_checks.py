@@ -12,6 +12,7 @@ from envsync.errors import (
     EnvsyncError,
     NotFastForward,
     PreflightRefused,
+    SourceShrunk,
     TargetDrifted,
     TargetIsSource,
     VerificationFailed,
@@ -41,6 +42,13 @@ class EndChecks:
             if is_other and not error.details:
                 error.details = self._differences(target)
             raise
+
+    def require_whole(self, ruin: str) -> None:
+        """Refuse, as the target does before it builds, a source in ruins, for the reason `ruin`."""
+        if ruin and not self._ends.settings.allow_shrink:
+            error = SourceShrunk(ruin)
+            refusal_hints.complete(error, self._ends)
+            raise error
 
     def require_inside(self) -> None:
         """Refuse paths that lead out of the environment if `outside: fail` is set."""

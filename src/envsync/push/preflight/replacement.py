@@ -90,7 +90,7 @@ def _shrunk(
     if settings.allow_shrink or not target.exists:
         return None
     loss = shrinkage(source.totals, target.totals)
-    return SourceShrunk(f"the source looks ruined: {loss}") if loss else None
+    return SourceShrunk(loss) if loss else None
 
 
 def _other_version(

@@ -24,12 +24,16 @@ SENT_AHEAD = "the target had nothing, so it was sent while the source was hashed
 
 @dataclass(frozen=True, slots=True)
 class SendTask:
-    """What is to be sent, and how; `warnings` are what staging found."""
+    """What is to be sent, and how; `warnings` are what staging found.
+
+    `ruin` is why it may not be sent, where that is only planned; or "".
+    """
 
     plan: PlanFacts
     job: Job
     choice: Choice
     warnings: tuple[str, ...]
+    ruin: str
 
 
 class SendStep:
@@ -108,7 +112,7 @@ class SendStep:
             # Whether the target may have other versions of files that have to be sent.
             has_versions=staged.plan.origin != ORIGIN_NEW or not is_new,
         )
-        return SendTask(staged.plan, job, choice or automatic(job), staged.warnings)
+        return SendTask(staged.plan, job, choice or automatic(job), staged.warnings, staged.ruin)
 
     def _send(self, job: Job, choice: Choice) -> Choice:
         """Send the job, and return how that was done in the end."""
