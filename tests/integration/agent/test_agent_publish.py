@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envsync.agent.places import busy_findings
 from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_paths import carry
 from envsync.agent.places.records import Record, Records
@@ -237,15 +239,49 @@ def test_change_before_the_switch_stops_the_push(server: Server) -> None:
     assert server.revision() == revision(TWO)
 
 
+def test_write_in_place_is_found_before_the_switch_two_seconds_after_the_look(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody ever sees the new version. Sooner, a look at directories would not find the write."""
+    monotonic, steps = time.monotonic, list[str]()
+
+    def write() -> None:
+        shift(server)
+        monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 2.0)
+
+    server.push(ONE)
+    with pytest.raises(TargetDrifted, match="during the push"):
+        server.push(TWO, before_publish=write, on_step=steps.append)
+    assert "sync" in steps
+    assert "switch" not in steps
+
+
 def test_change_at_the_moment_of_the_switch_undoes_it(server: Server) -> None:
     server.push(ONE)
-    with pytest.raises(TargetDrifted, match="undone"):
+    with pytest.raises(TargetDrifted, match="undone") as undone:
         server.push(TWO, on_step=lambda step: shift(server) if step == "switch" else None)
+    assert undone.value.hint == TargetDrifted("").hint
     assert server.tree()[b"bin/tool"].data == b"one"
     assert server.tree()[b"lib/shared"].data != b"the same", "the change itself is not lost"
     server.push(TWO)
     assert server.revision() == revision(TWO)
     require_sound(server)
+
+
+def test_installer_that_began_at_the_moment_of_the_switch_is_named(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(step: str) -> None:
+        if step == "switch":
+            shift(server)
+            monkeypatch.setattr(busy_findings, "installers_at_work", lambda _: [("pip", 7)])
+
+    server.push(ONE)
+    message = r"pip \(process 7\) is changing it; the switch was undone"
+    with pytest.raises(TargetDrifted, match=message) as undone:
+        server.push(TWO, on_step=install)
+    assert undone.value.hint == "push again when it has ended there"
+    assert server.tree()[b"bin/tool"].data == b"one"
 
 
 @pytest.mark.parametrize("failure", [SourceRefused("it keeps changing"), StorageFailed("broken")])

@@ -128,6 +128,10 @@ def test_a_transaction_in_the_moment_of_the_switch(conda_lab: Lab, installed: En
     ran = finish(process)
     assert ran.exit_code == DRIFT, ran.document
     assert "during the switch, which was undone" in ran.error["message"]
+    assert "installer" not in ran.error["hint"]  # it has ended
+    assert "envsync diff myenv server2 --published" in ran.error["hint"]
+    assert "envsync push myenv server2 --overwrite" in ran.error["hint"]
+    assert any("lab-variant" in line for line in ran.error["details"])
     assert not (state(target) / "intent.json").exists()
     variant = site_packages(target) / "lab_variant"
     assert (variant / "only_in_2.py").exists()

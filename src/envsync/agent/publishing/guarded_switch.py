@@ -44,7 +44,10 @@ from envsync.agent.wire.build_operations import Check
 from envsync.errors import EnvsyncError, SourceRefused, TargetDrifted
 from envsync.tree.manifest import Manifest
 
-RECENT_SECONDS = 10.0
+RECENT_SECONDS = 2.0
+"""How long after the inspection a look at the live version's directories is enough: what nobody is
+likely to have changed by hand meanwhile."""
+INSTALLER_HINT = "push again when it has ended there"
 
 
 class Switch(NamedTuple):
@@ -103,9 +106,7 @@ class Publisher:
             time.sleep(max(0.0, switch.not_before_seconds - time.monotonic()))
             self._carry_local_paths(switch, before)
             # It would continue in the other version.
-            require_no_installer(
-                self._layout, "nothing was switched", hint="push again when it has ended there"
-            )
+            require_no_installer(self._layout, "nothing was switched", INSTALLER_HINT)
             self._on_step(SWITCH)
             replaced = None
             if not switch.installs_base:
@@ -262,10 +263,8 @@ class Publisher:
         self._after.give_back_to(replaced)
         with contextlib.suppress(OSError):  # else the next contact forgets the switch
             self._after.abandon()
-        raise TargetDrifted(
-            "the environment was changed there during the switch, which was undone",
-            hint="push again when the installer there has ended",
-        )
+        require_no_installer(self._layout, "the switch was undone", INSTALLER_HINT)
+        raise TargetDrifted("the environment was changed there during the switch, which was undone")
 
 
 def _appeared() -> TargetDrifted:
