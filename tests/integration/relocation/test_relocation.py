@@ -203,8 +203,11 @@ def test_push_to_another_prefix_sends_only_the_change(places: Places) -> None:
 def test_bytecode_of_a_rewritten_file_is_not_valid(places: Places) -> None:
     """With a path of the same length, its size and time are what they were."""
     there = places.other("equal")
-    push(places.source.path, there)
+    report = push(places.source.path, there)
     environment = there / "envs/myenv"
+    missing = set(tree(places.source.environment())) - set(tree(environment))
+    assert {b"__pycache__" in path for path in missing} == {True}
+    assert report.compiled_left_out == len(missing)
     with places.hidden():
         done = subprocess.run(
             [environment / "bin/greeter"], capture_output=True, text=True, check=True

@@ -82,6 +82,17 @@ def test_a_file_without_room_at_one_place_is_rewritten_for_a_shorter_one(base: P
     assert inspected(base).relocation_facts(SHORTER).revision == revision
 
 
+def test_bytecode_of_rewritten_modules_is_counted_also_from_the_cache(base: Path) -> None:
+    top = base / "envs" / NAME
+    cached = top / "lib/__pycache__"
+    cached.mkdir()
+    (top / "lib/names.py").write_text(f"p = {str(top)!r}")
+    (top / "lib/other.py").write_text("p = 1")
+    for name in ("names.cpython-311.pyc", "names.cpython-311.opt-1.pyc", "other.cpython-311.pyc"):
+        (cached / name).write_bytes(b"code")
+    assert [inspected(base).relocation_facts(LONGER).compiled_left_out for _ in "12"] == [2, 2]
+
+
 def conda_binary(prefix: bytes) -> bytes:
     """As conda installs it."""
     return b"\x7fELF\0" + prefix + b"/lib" + bytes(ROOM_BYTES - len(prefix)) + b"\0end"

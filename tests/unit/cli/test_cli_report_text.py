@@ -57,6 +57,13 @@ def test_how_the_server_was_reached_is_told_to_who_asks() -> None:
     assert "  connection here" in _lines(here, verbose=True)
 
 
+def test_what_was_compiled_and_is_not_sent_is_counted_for_who_asks() -> None:
+    report, line = replace(PUSHED, compiled_left_out=2), "  2 compiled files of rewritten modules"
+    assert any(shown.startswith(line) for shown in _lines(report, verbose=True))
+    assert not any("compiled" in shown for shown in _lines(report))
+    assert not any("compiled" in shown for shown in _lines(PUSHED, verbose=True))
+
+
 def test_line_of_a_push_that_sent_nothing_says_so() -> None:
     assert PUSHED.plan is not None
     plan = PUSHED.plan._replace(fetch_files=0, fetch_bytes=0)

@@ -81,6 +81,7 @@ class Relocator:
         self._tree = ChangedTree(snapshot)
         self._problems: Dict[bytes, str] = {}
         self._left: List[bytes] = []
+        self._compiled_left_out = 0
 
     def run(self) -> Relocated:
         """Return the relocated tree; `SourceRefused` if the source changes meanwhile."""
@@ -98,7 +99,7 @@ class Relocator:
         pip_rewritten = self._rewrite_records(pip, contents, self._before.pip)
         contents.pip_records.update(_different(pip_rewritten.files))
         conda_rewritten = self._rewrite_records(conda, contents, self._before.conda)
-        self._tree.leave_out_compiled()
+        self._compiled_left_out = self._tree.leave_out_compiled()
         self._dereference()
 
         def rewrite(top_fd: int, path: bytes) -> bytes:
@@ -223,6 +224,7 @@ class Relocator:
                 f"{os.fsdecode(path)}: {text}" for path, text in sorted(self._problems.items())
             ),
             left=tuple(map(os.fsdecode, sorted({*self._left, *self._naming.wide_files}))),
+            compiled_left_out=self._compiled_left_out,
         )
         return Relocated(changed.manifest, facts, changed.paths, rewrite)
 

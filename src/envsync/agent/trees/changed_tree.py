@@ -39,12 +39,13 @@ class ChangedTree:
         directory, name = split(path)
         self._changed.setdefault(directory, {})[name] = entry
 
-    def leave_out_compiled(self) -> None:
-        """Leave out the compiled files of all sources that were changed.
+    def leave_out_compiled(self) -> int:
+        """Leave out the compiled files of all sources that were changed; return how many.
 
         They would be stale, or worse: if the new path is as long as the old one, the source's
         size and mtime are unchanged, and Python would go on using the old path.
         """
+        count = 0
         for directory, named in list(self._changed.items()):
             cached = join(directory, CACHE_DIRECTORY)
             if cached not in self._known:
@@ -52,6 +53,8 @@ class ChangedTree:
             for entry in listings.decode(self._known[cached].listing):
                 if source_of(entry.name) in named and entry.kind == FILE:
                     self.change(join(cached, entry.name), None)
+                    count += 1
+        return count
 
     def result(self) -> Changed:
         """Return the whole tree with its changes."""

@@ -110,7 +110,8 @@ class SourceState(NamedTuple):
     `revision_there` is the revision as it will be published: `revision`, unless the tree is
     relocated or soft links are replaced by files. `source_revision` is recorded with it: that of
     the first source, if this is a version as it was published here, perhaps with another prefix.
-    None of them is known of a source that was scanned but not hashed yet.
+    None of them is known of a source that was scanned but not hashed yet. `compiled_left_out` is as
+    in `RelocationFacts`, once it is known how the tree is relocated.
     """
 
     path: str
@@ -123,6 +124,7 @@ class SourceState(NamedTuple):
     had: Tuple[str, ...] = ()
     environment_id: str = ""
     hashed_bytes: int = 0
+    compiled_left_out: int = 0
 
 
 class RecordFacts(NamedTuple):

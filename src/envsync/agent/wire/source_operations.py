@@ -124,12 +124,14 @@ class RelocationFacts(NamedTuple):
 
     `problems` says which files cannot be relocated and why, which forbids the push. `left` are
     files that cannot be rewritten and go on naming the old path, which does not forbid it.
+    `compiled_left_out` counts the bytecode of rewritten modules, which is not sent.
     """
 
     revision: str
     totals: Totals
     problems: Tuple[str, ...]
     left: Tuple[str, ...]
+    compiled_left_out: int
 
 
 class SampleFacts(NamedTuple):

@@ -173,6 +173,9 @@ def _verbose_lines(report: PushReport) -> Iterator[str]:
     if report.connection:
         reason = f": {report.connection_reason}" if report.connection_reason else ""
         yield f"  connection {report.connection}{reason}"
+    if report.compiled_left_out and report.outcome in (PLANNED, PUSHED):
+        files = count(report.compiled_left_out, "compiled file")
+        yield f"  {files} of rewritten modules left out: Python makes them anew there"
     if report.transport and report.plan is not None and report.plan.fetch_files:
         yield f"  transport {report.transport}: {report.transport_reason}"
     steps = [

@@ -128,6 +128,7 @@ class Source(ABC):
             revision_there=facts.revision,
             totals=facts.totals,
             findings=(*state.findings, *_left(facts.left)),
+            compiled_left_out=facts.compiled_left_out,
         )
 
     def relocation(self) -> RelocationFacts:

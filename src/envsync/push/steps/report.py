@@ -26,11 +26,12 @@ class PushReport:
 
     `outcome` is one of `pushed`, `in-step` (nothing to do), `adopted` (the content was there,
     unrecorded), `planned` (a dry run) or `failed`, which has `error`. Bytes are those of contents,
-    except for `wire_bytes` and, in a dry run, `predicted_wire_bytes`. `route` is how contents
-    travelled if the source is on another server. `seconds` covers the whole of this server's push.
-    If the environment was rebuilt on the target, `tool` built it, and `changes` are what could not
-    be had. `wants_spare`, which is for the daemon alone, says that nothing is left there for the
-    next push to build on.
+    except for `wire_bytes` and, in a dry run, `predicted_wire_bytes`. `compiled_left_out` counts
+    the bytecode of modules that are rewritten for another path, which is not sent. `route` is how
+    contents travelled if the source is on another server. `seconds` covers the whole of this
+    server's push. If the environment was rebuilt on the target, `tool` built it, and `changes` are
+    what could not be had. `wants_spare`, which is for the daemon alone, says that nothing is left
+    there for the next push to build on.
     """
 
     server: str
@@ -39,6 +40,7 @@ class PushReport:
     revision: str = ""
     totals: Totals | None = None
     plan: PlanFacts | None = None
+    compiled_left_out: int = 0
     record: RecordFacts | None = None
     method: str = ""
     method_reason: str = ""

@@ -61,6 +61,7 @@ class Reporting:
             outcome=decision.outcome,
             revision=source.revision,
             totals=source.totals,
+            compiled_left_out=source.compiled_left_out,
             method=method.name,
             method_reason=method.reason,
             wire_bytes=self._progress.wire_bytes,
