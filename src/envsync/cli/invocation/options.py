@@ -33,7 +33,7 @@ def push_options(command: F, *, is_pull: bool = False) -> F:
         click.option(
             "--allow-shrink",
             is_flag=True,
-            help=f"{do} even if the source lost most of its content.",
+            help=f"{do} even if the source looks ruined: files lost, emptied, or no packages.",
         ),
         click.option(
             "--retry-held", is_flag=True, help=f"{do} a version even if it is held {there}."
