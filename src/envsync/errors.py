@@ -92,6 +92,7 @@ class Hint(NamedTuple):
 
 
 _DIFFERS = Hint("{see_difference}{overwrite} replaces it and keeps it as a generation")
+DIFFERS_AT_REMOVAL = Hint("{see_difference}--overwrite removes it, and keeps it as a generation")
 HELD_THERE = Hint("this revision is held there; change the environment, or {insist}")
 
 

@@ -231,6 +231,9 @@ def test_rollback_brings_back_what_was_changed_and_removed(server: Server) -> No
     server.push(TWO)
     shift(server)
     changed = server.revision()
+    with pytest.raises(TargetDrifted) as refused:
+        server.remove()
+    assert "--overwrite removes it" in refused.value.hint
     server.remove(overwrite=True)
     assert server.rollback().revision == server.revision() == changed
 

@@ -27,7 +27,13 @@ from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
-from envsync.errors import NotFound, PreflightRefused, SourceRefused, TargetDrifted
+from envsync.errors import (
+    DIFFERS_AT_REMOVAL,
+    NotFound,
+    PreflightRefused,
+    SourceRefused,
+    TargetDrifted,
+)
 
 
 def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) -> RecordFacts:
@@ -125,7 +131,7 @@ def remove(target: Target, by: str, overwrite: bool) -> RecordFacts:
     require_movable(target.layout)
     kept = kept_record(target.environment, look, by, "removed")
     if kept is not None and not overwrite:
-        raise TargetDrifted("it is not what was published there")
+        raise TargetDrifted("it is not what was published there", hint=DIFFERS_AT_REMOVAL)
     record = kept or with_local_off_record(target.environment, look).record
     assert record is not None, "what needs no new record has one"
     removal = RemovalOrder(look.live, record, kept is not None, by)

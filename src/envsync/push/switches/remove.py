@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envsync.agent.wire.messages import ProcessUse, RecordFacts, TargetState
-from envsync.errors import ConnectionLost, EnvsyncError, Hint, NotFound
+from envsync.errors import DIFFERS_AT_REMOVAL, ConnectionLost, EnvsyncError, NotFound
 from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.command_locks import CommandLocks
 from envsync.push.ends.target_end import TargetEnd
@@ -17,7 +17,6 @@ from envsync.push.switches.in_doubt import InDoubt, Reopen, state_after_loss
 _IN_DOUBT = InDoubt(
     "the old version is there, complete, or none is", "; look before you remove it again"
 )
-_DIFFERS = Hint("{see_difference}--overwrite removes it, and keeps it as a generation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ def _require_permission(
 ) -> None:
     preflight.refuse(state.findings)
     if not removal.overwrite and (error := replacement.drift(state)):
-        error.advice = _DIFFERS
+        error.advice = DIFFERS_AT_REMOVAL
         raise error
     if not removal.used:
         refuse_unseen(state, "remove it anyway with --used")
