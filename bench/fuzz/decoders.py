@@ -98,7 +98,7 @@ def digests(data: bytes) -> None:
     """Parse a target's answer about the blocks that it has."""
     with contextlib.suppress(ValueError):
         for told in parse(data, [1 << 20, 1 << 17]):
-            assert len(told.digests) <= told.count
+            assert len(told.marks) <= told.count
 
 
 DECODERS: dict[str, Callable[[bytes], None]] = {

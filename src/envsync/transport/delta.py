@@ -13,20 +13,15 @@ from envsync.agent.staging.blocks import (
     LARGE_BYTES,
     RUN,
     Blocks,
-    block_digest,
-    numbers,
     parse,
-    read_block,
-    runs,
 )
 from envsync.agent.trees.directory_read import opened_directory
 from envsync.agent.trees.outgoing import BLOCK_BYTES as PIECE_BYTES
 from envsync.agent.trees.outgoing import GONE, HEAD
 from envsync.agent.wire.transfer_operations import BLOCKS, AskBlocks
 from envsync.errors import AgentFailed
+from envsync.transport.block_runs import is_alike, runs
 from envsync.transport.job import Item, Job
-
-_ALIKE_SHARE_MIN = 0.25
 
 Known = Mapping[bytes, Blocks]
 
@@ -41,8 +36,8 @@ def known_blocks(job: Job) -> Known:
         return {}
     large = [item for item in job.items if item[1] >= LARGE_BYTES and item[0] not in job.rewritten]
     sampled = _reported_blocks(job, large, is_sample=True)
-    alike = {path for path, blocks in sampled.items() if _is_alike(job, path, blocks)}
-    return _reported_blocks(job, [item for item in large if item[0] in alike], is_sample=False)
+    alike = [item for item in large if _is_alike(job, *item, sampled[item[0]])]
+    return _reported_blocks(job, alike, is_sample=False)
 
 
 def _reported_blocks(job: Job, items: Sequence[Item], *, is_sample: bool) -> dict[bytes, Blocks]:
@@ -57,17 +52,9 @@ def _reported_blocks(job: Job, items: Sequence[Item], *, is_sample: bool) -> dic
         raise AgentFailed(f"the target sent {error}") from error
 
 
-def _is_alike(job: Job, path: bytes, blocks: Blocks) -> bool:
-    """Return whether enough of the sampled blocks are at the same place in the source's file."""
-    which = numbers(blocks.count, is_sample=True)
-    if not blocks.digests or len(which) != len(blocks.digests):
-        return False
+def _is_alike(job: Job, path: bytes, size_bytes: int, sample: Blocks) -> bool:
     with _opened(job, path) as fd:
-        same = sum(
-            block_digest(read_block(fd, number)) == digest
-            for number, digest in zip(which, blocks.digests, strict=True)
-        )
-    return same >= _ALIKE_SHARE_MIN * len(blocks.digests)
+        return fd >= 0 and is_alike(fd, size_bytes, sample)
 
 
 @contextlib.contextmanager

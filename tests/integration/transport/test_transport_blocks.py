@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from envsync.errors import EnvsyncError
+from envsync.transport.choice import automatic
 from envsync.transport.stream import StreamTransport
 from tests.integration.transport.two_ends import StagedPush, TwoEnds
 
@@ -50,6 +51,23 @@ def test_a_changed_file_and_one_that_was_cut(ends: TwoEnds) -> None:
     ends.write(b"small", b"two")
     push = ends.begin()
     assert sent_bytes(push) < 250_000
+    assert push.staged_files() == ends.source_files()
+
+
+def test_inserted_bytes_are_sent_and_not_what_follows_them(ends: TwoEnds) -> None:
+    content = random.Random(5).randbytes(20 << 20)
+    ends.write(LARGE, content)
+    first = ends.begin()
+    sent_bytes(first)
+    first.publish("stream")
+    first.close()
+    ends.write(LARGE, content[:100] + b"inserted" + content[100:])
+    push = ends.begin()
+    job = replace(push.limited(20_000_000), has_versions=True)
+    sent = automatic(job).transport.send(job)
+    assert sent.wire_bytes is not None
+    assert 8 < sent.wire_bytes < 150_000
+    push.target.complete()
     assert push.staged_files() == ends.source_files()
 
 

@@ -23,11 +23,12 @@ from envsync.agent.staging.blocks import (
     Patching,
     numbers,
     parse,
-    runs,
 )
 from envsync.agent.staging.writing import TreeWriter
 from envsync.agent.trees.outgoing import HEAD
 from envsync.errors import TransferFailed
+from envsync.transport import block_runs
+from envsync.transport.block_runs import runs
 from tests.support.contents import directory, entry
 
 BLOCK = b"0123456789abcdef"
@@ -36,7 +37,8 @@ PATH = b"lib.so"
 
 @pytest.fixture(autouse=True)
 def _short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking, "BLOCK_BYTES", len(BLOCK))
+    for module in (blocking, block_runs):
+        monkeypatch.setattr(module, "BLOCK_BYTES", len(BLOCK))
 
 
 def path_of(fd: int) -> bytes:
@@ -87,7 +89,7 @@ def received(
 def told(old: bytes) -> Blocks:
     with directory({PATH: old}) as there:
         size_bytes = len(old) + len(BLOCK)
-        payload = Bases([path_of(there)]).encoded_digests(PATH, size_bytes, is_sample=False)
+        payload = Bases([path_of(there)]).encoded_marks(PATH, size_bytes, is_sample=False)
         [known] = parse(payload, [size_bytes])
     return known
 
@@ -115,10 +117,11 @@ def test_blocks_that_moved_are_not_sent_again() -> None:
     assert received(sent, old, new) == new
 
 
-def test_byte_inserted_at_the_start_sends_the_whole_file() -> None:
+def test_what_follows_an_inserted_byte_is_not_sent_again() -> None:
     old = os.urandom(20 * len(BLOCK))
-    _, sent_bytes = stream(b"!" + old, told(old))
-    assert sent_bytes == len(old) + 1
+    sent, sent_bytes = stream(b"!" + old, told(old))
+    assert sent_bytes == 1 + len(BLOCK)
+    assert received(sent, old, b"!" + old) == b"!" + old
 
 
 def test_old_file_that_changed_since_it_was_described_gives_no_file() -> None:
@@ -163,12 +166,12 @@ def test_stream_that_breaks_its_rules_is_refused(broken: bytes) -> None:
         b"",
         b"\0" * 7,
         b"\0" * 9,
-        b"\1\0\0\0\2\0\0\0" + b"x" * 32,
-        b"\7\0\0\0\7\0\0\0" + b"x" * 7 * 16,  # of a file twice as large, and more
+        b"\1\0\0\0\2\0\0\0" + b"x" * 64,
+        b"\7\0\0\0\7\0\0\0" + b"x" * 7 * 32,  # of a file twice as large, and more
     ],
 )
-def test_digests_that_are_none(payload: bytes) -> None:
-    with pytest.raises(ValueError, match="digests"):
+def test_marks_that_are_none(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="marks"):
         parse(payload, [3 * len(BLOCK)])
 
 

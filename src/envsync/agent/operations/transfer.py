@@ -66,14 +66,14 @@ def _begin(service: Service, request: SentManifest) -> Optional[ReceiveFacts]:
 
 @handles(BLOCKS)
 def _blocks(service: Service, request: AskBlocks) -> bytes:
-    """Return digests of what is there for the files in the payload, block by block."""
+    """Return the marks of what is there for the files in the payload, block by block."""
     bases, is_sample = service.push.bases(), request.is_sample
     paths = request.payload.split(b"\0")
     wanted = set(paths)
     sizes = {path: entry.size_bytes for path, entry in service.push.fetches if path in wanted}
     if sizes.keys() != wanted:
-        raise AgentFailed("received a request for digests of files that are not to be sent")
-    return b"".join(bases.encoded_digests(path, sizes[path], is_sample) for path in paths)
+        raise AgentFailed("received a request for blocks of files that are not to be sent")
+    return b"".join(bases.encoded_marks(path, sizes[path], is_sample) for path in paths)
 
 
 @handles(PATCH)

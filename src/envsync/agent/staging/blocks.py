@@ -1,9 +1,8 @@
 """Block-wise transfer of large files of which the target has most already.
 
-The target reports the block digests of the file that it has at a path: what an interrupted push
-left, or the live or an earlier version's. The source answers with the blocks to copy from there and
-the bytes that it sends. A block is found at any multiple of the block size, but nowhere else, so
-bytes that were inserted make everything after them new; rsync would find it.
+The target reports the marks of the blocks of the file that it has at a path: what an interrupted
+push left, or the live or an earlier version's. The source answers with the blocks to copy from
+there and the bytes that it sends (`transport.block_runs`).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import hashlib
 import os
 import stat
 import struct
-from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Collection, Dict, List, Optional, Sequence, Tuple
 
 from envsync.agent.server.reading import READ_FLAGS, closing_fd
 from envsync.agent.staging.incoming import Incoming
@@ -23,15 +22,17 @@ from envsync.errors import TransferFailed
 from envsync.tree.entry import Entry
 
 LARGE_BYTES = 8 << 20
-"""Smaller files are sent in less time than asking for digests takes."""
+"""Smaller files are sent in less time than asking for marks takes."""
 
 BLOCK_BYTES = 1 << 16
-BLOCK_DIGEST_BYTES = 16
+MARK_DIGEST_BYTES = 16
+MARK_START_BYTES = 16
+MARK_BYTES = MARK_DIGEST_BYTES + MARK_START_BYTES
 SAMPLE_BLOCKS = 64
 """The number of blocks compared before all blocks of a file are hashed on both ends."""
 
 COUNT = struct.Struct("<II")
-"""The number of whole blocks in the target's file, and of the digests that follow."""
+"""The number of whole blocks in the target's file, and of the marks that follow."""
 
 RUN = struct.Struct("<BII")
 """A run's kind, its first block, and the number of blocks to copy or of bytes that follow."""
@@ -39,8 +40,9 @@ RUN = struct.Struct("<BII")
 COPY_RUN, DATA_RUN = 0, 1
 
 
-def block_digest(block: bytes) -> bytes:
-    return hashlib.sha256(block).digest()[:BLOCK_DIGEST_BYTES]
+def block_mark(block: bytes) -> bytes:
+    """Return a block's digest and its first bytes, which can be searched for."""
+    return hashlib.sha256(block).digest()[:MARK_DIGEST_BYTES] + block[:MARK_START_BYTES]
 
 
 def read_block(fd: int, number: int) -> bytes:
@@ -75,8 +77,8 @@ class Bases:
                     return fd
         return -1
 
-    def encoded_digests(self, path: bytes, size_bytes: int, is_sample: bool) -> bytes:
-        """Return how many blocks there are, and the digests of all or of a sample.
+    def encoded_marks(self, path: bytes, size_bytes: int, is_sample: bool) -> bytes:
+        """Return how many blocks there are, and the marks of all or of a sample.
 
         `size_bytes` is the size that the file will have; no more than twice as much is considered.
         """
@@ -87,10 +89,10 @@ class Bases:
             with closing_fd(fd):
                 count = min(os.fstat(fd).st_size, 2 * size_bytes) // BLOCK_BYTES
                 which = numbers(count, is_sample)
-                digests = [block_digest(os.pread(fd, BLOCK_BYTES, n * BLOCK_BYTES)) for n in which]
+                marks = [block_mark(os.pread(fd, BLOCK_BYTES, n * BLOCK_BYTES)) for n in which]
         except OSError:
             return COUNT.pack(0, 0)  # unreadable here, so the source sends it
-        return COUNT.pack(count, len(digests)) + b"".join(digests)
+        return COUNT.pack(count, len(marks)) + b"".join(marks)
 
 
 class Patching(Incoming):
@@ -168,56 +170,36 @@ class Patching(Incoming):
 
 
 class Blocks:
-    """The block digests that a target reported for one path, with a lookup by digest."""
+    """The block marks that a target reported for one path, with a lookup by mark."""
 
-    def __init__(self, count: int, digests: Sequence[bytes]) -> None:
+    def __init__(self, count: int, marks: Sequence[bytes]) -> None:
         self.count = count
-        self.digests = digests
+        self.marks = marks
         self._first: Dict[bytes, int] = {}
-        for number, digest in enumerate(digests):
-            self._first.setdefault(digest, number)
+        for number, mark in enumerate(marks):
+            self._first.setdefault(mark, number)
 
-    def find(self, digest: bytes, expected: int) -> Optional[int]:
-        """Return the number of a block with that digest, preferably `expected`, or None."""
-        if expected < len(self.digests) and self.digests[expected] == digest:
+    def find(self, mark: bytes, expected: int) -> Optional[int]:
+        """Return the number of a block with that mark, preferably `expected`, or None."""
+        if expected < len(self.marks) and self.marks[expected] == mark:
             return expected
-        return self._first.get(digest)
+        return self._first.get(mark)
 
 
 def parse(payload: bytes, sizes_bytes: Sequence[int]) -> List[Blocks]:
-    """Parse the digests reported for files that will have these sizes; ValueError if malformed."""
+    """Parse the marks reported for files that will have these sizes; ValueError if malformed."""
     found, position = [], 0
     for size_bytes in sizes_bytes:
         if len(payload) - position < COUNT.size:
-            raise ValueError("incomplete digests")
-        count, digests = COUNT.unpack_from(payload, position)
+            raise ValueError("incomplete marks")
+        count, marked = COUNT.unpack_from(payload, position)
         position += COUNT.size
-        end = position + digests * BLOCK_DIGEST_BYTES
-        if not digests <= count <= 2 * size_bytes // BLOCK_BYTES or end > len(payload):
-            raise ValueError("incomplete digests")
-        marks = range(position, end, BLOCK_DIGEST_BYTES)
-        found.append(Blocks(count, [payload[at : at + BLOCK_DIGEST_BYTES] for at in marks]))
+        end = position + marked * MARK_BYTES
+        if not marked <= count <= 2 * size_bytes // BLOCK_BYTES or end > len(payload):
+            raise ValueError("incomplete marks")
+        starts = range(position, end, MARK_BYTES)
+        found.append(Blocks(count, [payload[at : at + MARK_BYTES] for at in starts]))
         position = end
     if position != len(payload):
-        raise ValueError("more digests than requested")
+        raise ValueError("more marks than requested")
     return found
-
-
-def runs(fd: int, size_bytes: int, blocks: Blocks) -> Iterator[Tuple[int, int, bytes]]:
-    """Yield a file as runs: first block and number of blocks to copy, or -1, 0 and the bytes."""
-    first = count = 0
-    for number, start in enumerate(range(0, size_bytes, BLOCK_BYTES)):
-        length = min(BLOCK_BYTES, size_bytes - start)
-        # If the file has become shorter, it is padded; the receiver notices by its hash.
-        block = read_block(fd, number)[:length].ljust(length, b"\0")
-        found = blocks.find(block_digest(block), first + count) if length == BLOCK_BYTES else None
-        if found is not None and count and found == first + count:
-            count += 1
-            continue
-        if count:
-            yield first, count, b""
-        first, count = (found, 1) if found is not None else (0, 0)
-        if found is None:
-            yield -1, 0, block
-    if count:
-        yield first, count, b""

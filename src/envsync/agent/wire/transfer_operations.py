@@ -13,7 +13,7 @@ from envsync.agent.wire.target_operations import SentManifest
 
 
 class AskBlocks(NamedTuple):
-    """Asks for the block digests of the files in the payload; if `is_sample`, for only a few, to
+    """Asks for the block marks of the files in the payload; if `is_sample`, for only a few, to
     see whether block-wise transfer is worthwhile."""
 
     is_sample: bool
