@@ -36,7 +36,9 @@ NOARCH = "noarch"
 _EGG_LINK = re.compile(SITE_PACKAGES + rb"/([^/]+)\.egg-link")
 _METADATA = re.compile(rb"(.*\.(?:dist|egg)-info)(?:/|\Z)")
 _TOKEN = re.compile(r"/t/[^/]+(?=/)")
-_SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?\Z")
+# By conda's systems, because a channel's own name can look like a platform: conda-forge.
+_SYSTEMS = "linux|osx|win|freebsd|zos|emscripten|wasi"
+_SUBDIR = re.compile(rf"/(?:noarch|(?:{_SYSTEMS})-[a-z0-9_]+)/?\Z")
 _SPECS = re.compile(r"#\s*(update|install|remove|neutered) specs:\s*(\[.*\])\s*\Z")
 # A channel can be a URL, which contains colons.
 _SPEC_NAME = re.compile(r"(?:\S+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)")

@@ -9,6 +9,7 @@ import pytest
 from envsync.conda.requirements import (
     CondaRequirement,
     PipRequirement,
+    channels_of,
     direct_url,
     requested_specs,
     requirements,
@@ -91,6 +92,20 @@ def test_a_damaged_record_of_conda_is_refused(content: str | None) -> None:
 )
 def test_credentials_stay_behind(url: str, without: str) -> None:
     assert without_credentials(url) == without
+
+
+@pytest.mark.parametrize(
+    ("record", "channel"),
+    [
+        ({"url": "https://h/conda-forge/linux-64/x-1-0.conda"}, "https://h/conda-forge"),
+        ({"url": "https://h/conda-forge/noarch/x-1-0.conda"}, "https://h/conda-forge"),
+        ({"channel": "https://h/conda-forge/osx-arm64"}, "https://h/conda-forge"),
+        ({"channel": "https://h/conda-forge"}, "https://h/conda-forge"),
+        ({"channel": "conda-forge"}, "conda-forge"),
+    ],
+)
+def test_a_channel_is_named_without_the_platform(record: dict[str, str], channel: str) -> None:
+    assert channels_of([record]) == (channel,)
 
 
 @pytest.mark.parametrize(
