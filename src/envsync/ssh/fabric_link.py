@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from fabric import Connection
     from paramiko import Channel, Transport
 
+    Start = Callable[[Channel], object]
+    Refused = Callable[[SSHException | OSError], Exception]
+
 # Without a handler, Python would print paramiko's log straight to the terminal.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -76,13 +79,19 @@ class FabricLink:
         return self._place.settings.reached
 
     def run(self, command: str) -> FabricSession:
-        channel = self._channel(lambda channel: channel.exec_command(command))
+        channel = self._channel(
+            lambda channel: channel.exec_command(command),
+            partial(connection_errors.no_command, self._place),
+        )
         return FabricSession(channel, self.server, self._timeouts.silence_seconds, self.close)
 
     def upload(
         self, source: IO[bytes], destination: bytes, progress: Callable[[int], None]
     ) -> None:
-        channel = self._channel(self._start_sftp)
+        channel = self._channel(
+            lambda channel: channel.invoke_subsystem("sftp"),
+            lambda _: connection_errors.no_sftp(self.server, "subsystem request failed"),
+        )
         channel.settimeout(self._timeouts.silence_seconds)
         try:
             sftp_upload.send_file(channel, self.server, source, destination, progress)
@@ -101,23 +110,14 @@ class FabricLink:
         self._closed = True
         _close_all([*self._to_jump_hosts, *self._to_server])
 
-    def _start_sftp(self, channel: Channel) -> None:
-        try:
-            channel.invoke_subsystem("sftp")
-        except SSHException as error:
-            # paramiko closes the channel itself when the server refuses.
-            if "Channel closed" in str(error) and channel.get_transport().is_active():
-                raise connection_errors.no_sftp(self.server, "subsystem request failed") from error
-            raise
-
-    def _channel(self, start: Callable[[Channel], object]) -> Channel:
-        """Return a channel on which `start` was granted.
+    def _channel(self, start: Start, refused: Refused) -> Channel:
+        """Return a channel on which `start` was granted; raise `refused` of it if it was not.
 
         A new connection is opened if the existing ones accept no more sessions: some servers allow
         no more than `MaxSessions 1`.
         """
         for connection in tuple(self._to_server):
-            channel = self._channel_on(connection.transport, start)
+            channel = self._channel_on(connection.transport, start, refused)
             if channel is not None:
                 return channel
         with self._lock:
@@ -125,22 +125,21 @@ class FabricLink:
             self._to_server.append(another)
         if self._closed:
             self.close()
-        channel = self._channel_on(another.transport, start)
+        channel = self._channel_on(another.transport, start, refused)
         if channel is None:
             raise connection_errors.no_session(self._place)
         return channel
 
-    def _channel_on(
-        self, transport: Transport, start: Callable[[Channel], object]
-    ) -> Channel | None:
-        """Return a started channel, within the channel's time limit; None if refused."""
+    def _channel_on(self, transport: Transport, start: Start, refused: Refused) -> Channel | None:
+        """Return a started channel, within its time limit; None if the session was refused."""
         if not transport.is_active():
             raise connection_errors.lost(self.server, transport.get_exception())
         seconds = self._timeouts.channel_seconds
         try:
             channel = transport.open_session(window_size=WINDOW_BYTES, timeout=seconds)
             # paramiko waits for the answer forever; closing the channel ends that wait.
-            alarm = threading.Timer(seconds, close_quietly, [channel])
+            is_late = threading.Event()
+            alarm = threading.Timer(seconds, _close_late, [channel, is_late])
             alarm.daemon = True
             alarm.start()
             try:
@@ -155,10 +154,18 @@ class FabricLink:
                 raise connection_errors.lost(
                     self.server, transport.get_exception() or error
                 ) from error
+            # paramiko closes the channel itself when the server refuses.
+            if "Channel closed" in str(error) and not is_late.is_set():
+                raise refused(error) from error
             if "Channel closed" in str(error):
                 raise connection_errors.no_command(self._place, error) from error
             raise fabric_failures.connecting(error, self._place) from error
         return channel
+
+
+def _close_late(channel: Channel, is_late: threading.Event) -> None:
+    is_late.set()
+    close_quietly(channel)
 
 
 def _close_all(connections: Sequence[Connection]) -> None:

@@ -108,7 +108,7 @@ def test_machines_that_share_a_home_run_the_user_unit_by_their_own_names(tmp_pat
         "on-gpu1.lab": ["ENVSYNC_SELF=server1"],
         "on-gpu2": ["ENVSYNC_SELF=server2"],
         "on-gpu2.lab": ["ENVSYNC_SELF=server2"],
-        "on-gpu3": [],
+        "on-gpu3": ["ENVSYNC_SELF="],
     }
     assert drop_in.path.parent == server1.files[2].path.parent
 

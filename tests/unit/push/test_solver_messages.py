@@ -25,6 +25,17 @@ def transcript(name: str) -> str:
     return (TRANSCRIPTS / f"{name}.txt").read_text()
 
 
+def test_a_reason_is_that_of_the_package_named() -> None:
+    """One package's name can be the beginning of another's."""
+    said = {
+        "mkl": "package mkl-2024.0-h1_0 requires tbb, but none can be installed",
+        "numpy-base": "nothing provides requested numpy-base 1.26",
+        "numpy": "nothing provides requested numpy 1.26.4",
+    }
+    text = "\n".join([*said.values(), "nothing provides requested mkl 2024"])
+    assert read_conda(text).reasons == said
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "names"),
     [

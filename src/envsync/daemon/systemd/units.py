@@ -165,7 +165,8 @@ def user_unit(service: ServiceSpec, directory: Path, hostname: str) -> Unit:
         *(f"EnvironmentFile=-{file}" for file in either),
     ]
     unit = _unit(USER_UNIT, USER_UNIT, directory, lines)
-    named = [] if service.own_name is None else [f"ENVSYNC_SELF={service.own_name}"]
+    # Empty is none, and overrides what the machine's other file has from an earlier installation.
+    named = [f"ENVSYNC_SELF={service.own_name or ''}"]
     files = dict.fromkeys([machine_file(directory, hostname), _named_by(directory, hostname)])
     own = (UnitFile(file, "\n".join([_head(), *named, ""])) for file in files)
     return replace(unit, files=(*unit.files, *own))

@@ -35,6 +35,8 @@ _REQUESTED = re.compile(rf"nothing provides requested {_NAME}")
 _NEEDED_BY = re.compile(rf"nothing provides \S.* needed by {_STEM}")
 _PACKAGE_REQUIRES = re.compile(rf"package {_STEM} (?:requires|conflicts|has constraint)")
 _NO_CANDIDATES = re.compile(rf"No candidates were found for {_NAME}")
+_WORD = re.compile(r"(?<!\S)[a-z0-9_][a-z0-9_.-]*")
+_VERSION = re.compile(r"-\d[^-]*(?:-[^-]+)?\Z")
 _GONE = "does not exist"
 
 _NETWORK = re.compile(
@@ -146,9 +148,8 @@ def _unavailable(specs: list[str]) -> ToolFailure:
 
 def _said(kind: str, names: tuple[str, ...], text: str) -> ToolFailure:
     """Return the failure of a tool that says something of each package."""
-    lines_about = {name: _first_named(text, (name,)) for name in names}
-    reasons = {name: line for name, line in lines_about.items() if line}
-    summary = _first_named(text, names) or _last_line(text)
+    reasons = _lines_about(names, text)
+    summary = next(iter(reasons.values()), "") or _last_line(text)
     return ToolFailure(kind, names, summary=summary, reasons=reasons)
 
 
@@ -209,13 +210,16 @@ def _names(specs: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(spec_name, specs))))
 
 
-def _first_named(text: str, names: tuple[str, ...]) -> str:
-    """Return the first line that names one of the packages, without the tree around it; or ""."""
+def _lines_about(names: tuple[str, ...], text: str) -> dict[str, str]:
+    """Return the first line that names each package, without the tree around it, in their order."""
+    wanted, found = set(names), dict[str, str]()
     for line in text.splitlines():
         message = line.strip(" │├└─|-").rstrip(";.")
-        if any(re.match(rf"(?:\S+ )*{re.escape(name)}\b", message.lower()) for name in names):
-            return message
-    return ""
+        words = [word.rstrip(".") for word in _WORD.findall(message.lower())]
+        without_version = [_VERSION.sub("", word) for word in words]
+        for name in sorted(wanted.intersection(words + without_version)):
+            found.setdefault(name, message)
+    return found
 
 
 def _line_of(text: str, at: int) -> str:

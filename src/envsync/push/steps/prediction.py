@@ -32,14 +32,15 @@ def predicted_wire_bytes(job: Job, choice: Choice, sample_of: Sample) -> int | N
     if job.supply.relayed is not None:
         # Another server encodes its contents itself: its sample has one step, of its own choice.
         ladder = ()
-    predicted = 0
+    predicted, bytes_per_second = 0, _bytes_per_second(job)
     changed = job.only([item for item in job.items if item[0] in known])
     if changed.items:
-        predicted += _wire_bytes(changed, ladder, _sample_of_patches(changed, known, ladder))
+        sample = _sample_of_patches(changed, known, ladder)
+        predicted += _wire_bytes(changed, ladder, sample, bytes_per_second)
     others = job.only([item for item in job.items if item[0] not in known])
     if others.items:
         sample = sample_of(others.items, job.target.codecs, [step[:2] for step in ladder])
-        predicted += _wire_bytes(others, ladder, sample)
+        predicted += _wire_bytes(others, ladder, sample, bytes_per_second)
     return predicted
 
 
@@ -55,8 +56,10 @@ def _sample_of_patches(job: Job, known: delta.Known, ladder: Sequence[Step]) -> 
     return estimated(kept, [step[:2] for step in ladder], stream_bytes)
 
 
-def _wire_bytes(job: Job, ladder: Sequence[Step], sample: SampleFacts) -> int:
-    step = likely_step(ladder, sample, job.size_bytes, _bytes_per_second(job)) if ladder else 0
+def _wire_bytes(
+    job: Job, ladder: Sequence[Step], sample: SampleFacts, bytes_per_second: float | None
+) -> int:
+    step = likely_step(ladder, sample, job.size_bytes, bytes_per_second) if ladder else 0
     return sample.wire_bytes[step]
 
 
