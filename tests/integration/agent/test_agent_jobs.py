@@ -115,6 +115,19 @@ def test_an_earlier_version_that_a_job_could_write_into_is_not_built_upon(
         assert server.revision() == REVISIONS[2]
 
 
+def test_where_no_process_can_be_seen_no_earlier_version_is_built_upon(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(VERSIONS[0])
+    server.push(VERSIONS[1])
+    monkeypatch.setattr(processes, "are_visible", lambda: False)
+    monkeypatch.setattr(processes, "processes", lambda: iter(()))
+    with _job(earlier(server) + b"/var/log", "open") as write:
+        server.push(VERSIONS[2])
+        write()
+        assert server.revision() == REVISIONS[2]
+
+
 @pytest.mark.parametrize("below", [b"", b"/var"])
 def test_an_earlier_version_that_a_job_works_in_is_not_built_upon(
     server: Server, below: bytes

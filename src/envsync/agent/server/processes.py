@@ -245,10 +245,10 @@ def may_be_written_to(path: bytes) -> bool:
     """Return whether a process of this user may write below a path.
 
     It may if it has a file there open or mapped for writing, or if its working directory is there,
-    in which case it may open files there next.
+    in which case it may open files there next. What cannot be seen (`are_visible`) may, too.
     """
     top = _top(path)
-    return any(
+    return not are_visible() or any(
         process.may_write_below(top) or any(process.mapped_for_writing(top))
         for process in _own_processes()
     )
