@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from envsync.agent.places.local_environment import LocalEnvironment
+from envsync.agent.target import switches
 from envsync.errors import CheckFailed, NotFound, PreflightRefused, SourceRefused, TargetDrifted
 from envsync.tree.sharing import READ, WRITE, Share
 from tests.integration.agent.versions import (
@@ -204,6 +205,17 @@ def test_rollback_to_a_version_that_failed_its_check_needs_its_number(server: Se
     # It was gone back from TWO, which is not what stands there now.
     assert revision(TWO) in records(server).held.reasons()
     require_sound(server)
+
+
+def test_going_back_behind_what_was_removed_holds_that(server: Server) -> None:
+    """Else the daemon would push it over the version that a person chose."""
+    server.push(ONE)
+    server.push(TWO)
+    target = server.target()
+    switches.remove(target, "bob@here", overwrite=False)
+    target.lock.release()
+    server.rollback(1)
+    assert records(server).held.reasons() == {revision(TWO): "rolled back by bob@here"}
 
 
 def test_a_first_version_that_failed_its_check_is_none_to_go_back_to(server: Server) -> None:

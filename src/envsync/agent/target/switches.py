@@ -70,7 +70,8 @@ def rollback(target: Target, number: Optional[int], by: str, overwrite: bool) ->
         raise TargetDrifted("it was changed by hand since it was published")
     with_local_off_record(target.environment, look)
     # In the event, so that whoever finishes an interrupted rollback holds it, too.
-    holds, holds_there = _held_for(record, current)
+    given_up = current if live is not None else target.records.removed()
+    holds, holds_there = _held_for(record, given_up)
     event = event_of("rollback", publication, live)
     switch = Switch(
         staged=tree,
