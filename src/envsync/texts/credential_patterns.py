@@ -61,7 +61,7 @@ RULES: Tuple[Rule, ...] = (
         _without_password,
     ),
     Rule(  # conda's tokens; what follows file:// is a path
-        "https://host/t/SECRET/channel", rf"(?i:(?<!file))://[^{END}]+", _without_tokens
+        "https://host/t/SECRET/channel", rf"(?i:(?<!\bfile))://[^{END}]+", _without_tokens
     ),
     Rule("%3A%2F%2Falice:SECRET%40host", rf"(?i)(%3A%2F%2F){_ENCODED}+(?=%40)"),
     Rule("%2Ft%2FSECRET%2Fchannel", rf"(?i)(%2Ft%2F){_ENCODED}+"),
