@@ -627,3 +627,17 @@ def test_gc_goes_on_after_an_environment_whose_records_cannot_be_read(
     another, mine = ask(server).environments
     assert another.problems
     assert mine.generations == (1,)
+
+
+def test_where_no_process_can_be_seen_every_version_stays(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.push(VERSIONS[0])
+    server.push(VERSIONS[1])
+    rules = Rules(0, False, False, time.time())
+    with monkeypatch.context() as unseen:
+        unseen.setattr(gc_survey, "are_visible", lambda: False)
+        swept = sweep(server.target(), rules)
+    assert swept.generations == ()
+    assert "whether a process uses it is unknown" in swept.stays[0]
+    assert sweep(server.target(), rules).generations == (1,)
