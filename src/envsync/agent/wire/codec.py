@@ -36,8 +36,12 @@ _WINDOW_LOG = 20
 """How far back a streamed block refers, as a power of two: no farther than both ends keep in memory
 anyway."""
 _WINDOW_BYTES_MAX = 1 << _WINDOW_LOG
+_QUICK_HASH_LOG = 15
+"""The size of the match table below level 0, as a power of two. zstd's own, 13, is for a window of
+128 KiB; for ours it finds fewer matches, and takes longer, because what it did not find it
+copies."""
 _TRIED = b"tried " * 20
-_TRIED_LEVEL = -5
+_TRIED_LEVEL = -10
 """The lowest level in use, which modules that are too old do not support."""
 
 
@@ -127,8 +131,9 @@ class Encoder:
         module, tag = _zstandard(), _TAGS[STREAMED]
         if self._machine is None:
             tag = _ANEW
+            quick = {"hash_log": _QUICK_HASH_LOG} if self._level < 0 else {}
             parameters = module.ZstdCompressionParameters.from_level(
-                self._level, window_log=_WINDOW_LOG
+                self._level, window_log=_WINDOW_LOG, **quick
             )
             self._machine = module.ZstdCompressor(compression_params=parameters).compressobj()
         packed = self._machine.compress(data)
