@@ -110,8 +110,9 @@ class Files(Collection[Make]):
 
     def __iter__(self) -> Iterator[Make]:
         for directory, entries in self.by_directory():
+            start = directory + b"/" if directory else b""
             for entry in entries:
-                yield Make(join(directory, entry.name), entry)
+                yield Make(start + entry.name, entry)
 
     def by_directory(self) -> Iterator[Tuple[bytes, Sequence[Entry]]]:
         for directory, listing, _ in self._parts:

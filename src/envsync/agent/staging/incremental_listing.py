@@ -66,9 +66,8 @@ class IncrementalListing:
 
         Raises KeyError or FileNotFoundError if something did not arrive.
         """
-        row = self._writer.written.row
         files = listings.names(self._files.get(directory, b""))
-        rows = [row(directory, name) for name in files]
+        rows = list(self._writer.written.rows(directory, files))
         for name in self._others.get(directory, ()):
             path, fd = join(directory, name), self._writer.top_fd
             status = os.stat(path, dir_fd=fd, follow_symlinks=False)

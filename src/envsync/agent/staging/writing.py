@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from typing import Optional
+from typing import Optional, Set
 
 from envsync.agent.server.filesystem import clone
 from envsync.agent.server.reading import READ_FLAGS
@@ -35,6 +35,8 @@ class TreeWriter:
         self._buffer = bytearray(READ_BYTES)
         # False once cloning was refused, as it then usually is for every file.
         self._can_clone = True
+        # Modes of which new files lacked something, as the umask took it away.
+        self._cut_modes: Set[int] = set()
 
     def close(self) -> None:
         self._parent.close()
@@ -63,10 +65,13 @@ class TreeWriter:
             if entry.content and digest != entry.content:
                 self.remove_file(path)
                 return False
+            mode = entry.mode & MODE_MASK
+            if mode in self._cut_modes:
+                os.fchmod(fd, mode)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
             s = os.fstat(fd)
-            mode = entry.mode & MODE_MASK
             if stat.S_IMODE(s.st_mode) != mode:
+                self._cut_modes.add(mode)
                 os.fchmod(fd, mode)
                 s = os.fstat(fd)
         finally:

@@ -41,8 +41,8 @@ class Row(NamedTuple):
     links: int
 
 
-# Avoids the constructor, which takes a third of the whole time.
-_new_row: Callable[[Tuple[Any, ...]], Row] = functools.partial(tuple.__new__, Row)
+new_row: Callable[[Tuple[Any, ...]], Row] = functools.partial(tuple.__new__, Row)
+"""Makes a row without its constructor, which takes a third of the whole time."""
 
 
 def pack_columns(columns: Sequence[Tuple[int, ...]]) -> bytes:
@@ -127,7 +127,7 @@ def _linked(packed: bytes) -> List[Tuple[int, int]]:
 
 def unpack(packed: bytes) -> List[Row]:
     """Return the rows of one directory, by ascending name; ValueError for damaged bytes."""
-    return list(map(_new_row, zip(*_columns(packed))))
+    return list(map(new_row, zip(*_columns(packed))))
 
 
 def subdirectories(packed: bytes) -> List[Row]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import struct
 from operator import attrgetter
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence
 
-from envsync.agent.trees.stat_rows import INODE_MASK, Row
-from envsync.tree.entry import join
+from envsync.agent.trees.stat_rows import INODE_MASK, Row, new_row
 
 _STATUS = struct.Struct("<QQqqI")
 _numbers = attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_mode")
@@ -36,11 +35,13 @@ class WrittenDigests:
     def __len__(self) -> int:
         return len(self.packed)
 
-    def row(self, directory: bytes, name: bytes) -> Row:
-        """Return a file's status after writing, with a link count of 1; KeyError if not noted."""
-        packed = self.packed[join(directory, name)]
-        inode, size_bytes, mtime_ns, ctime_ns, mode = _STATUS.unpack_from(packed)
-        return Row(name, mode, inode, size_bytes, mtime_ns, ctime_ns, 1)
+    def rows(self, directory: bytes, names: Iterable[bytes]) -> Iterator[Row]:
+        """Yield files' status after writing, with a link count of 1; KeyError if one is not noted."""
+        start = directory + b"/" if directory else b""
+        packed, unpack = self.packed, _STATUS.unpack_from
+        for name in names:
+            inode, size_bytes, mtime_ns, ctime_ns, mode = unpack(packed[start + name])
+            yield new_row((name, mode, inode, size_bytes, mtime_ns, ctime_ns, 1))
 
     def digests(self, directory: bytes, rows: Sequence[Row]) -> List[Optional[bytes]]:
         """Return the digest of each row's file, or None if it is not noted or has changed since.
