@@ -312,9 +312,9 @@ class Scene:
         seen = cast("Link", link)
         real = Hashing.files
 
-        def files(*arguments: Any) -> None:
+        def files(*arguments: Any) -> bool:
             assert may_hash.wait(60)
-            real(*arguments)
+            return real(*arguments)
 
         with (
             mock.patch.object(Hashing, "files", files),

@@ -234,6 +234,34 @@ def test_a_directory_that_was_read_through_is_given_at_once(top_fd: int) -> None
     assert found_in(wanted)[b"empty"] == b"%-32s" % b"read"
 
 
+def test_directories_are_given_as_they_are_read_though_hashing_had_begun(
+    top_fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the first push of a source begins to send while the source is being hashed."""
+    monkeypatch.setattr(hashing, "processors", lambda: 2)
+    monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
+    monkeypatch.setattr(hashing, "is_full", lambda files, _: files == 1)
+    work, reading, told = Hashing(), contextlib.ExitStack(), list[int]()
+
+    def hashed_one(_: int) -> None:
+        told.append(1)
+        if len(told) == 1:
+            on_read = reading.enter_context(work.reading())
+            on_read(b"123/2", inodes[b"123/2"], b"%-32s" % b"read")
+            on_read(b"\xff\xfe\n odd/1", 1, b"%-32s" % b"another's")
+
+    inodes = inodes_of(top_fd)
+    wanted = parts(CONTENTS, inodes)
+    given = work.each(top_fd, wanted, hashed_one)
+    assert next(given).directory == b"123"
+    assert len(told) < len(CONTENTS) - 1, "the others wait for the reader"
+    reading.close()
+    assert {part.directory for part in given} == {b"", b"\xff\xfe\n odd"}
+    found = found_in(wanted)
+    assert found.pop(b"123/2") in (b"%-32s" % b"read", DIGESTS[b"123/2"])
+    assert found == {path: digest for path, digest in DIGESTS.items() if path in found}
+
+
 class Reversed(Hashing):
     def each(
         self, top_fd: int, parts: Sequence[Unhashed], progress: object = None

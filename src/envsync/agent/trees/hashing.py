@@ -88,13 +88,14 @@ class Hashing:
         Digests are taken from threads that are `reading`; the other files are hashed by `files`.
         """
         waiting = {part.directory: part for part in parts}
-        for directory in self._directories_read():
-            part = waiting.get(directory)
-            if part is not None and not part.items(self._read_in(directory)):
-                yield waiting.pop(directory)
-        rest = list(waiting.values())
-        self.files(top_fd, rest, progress)
-        yield from rest
+        is_cut_short = True
+        while is_cut_short:
+            for directory in self._directories_read():
+                part = waiting.get(directory)
+                if part is not None and not part.items(self._read_in(directory)):
+                    yield waiting.pop(directory)
+            is_cut_short = self.files(top_fd, list(waiting.values()), progress)
+        yield from waiting.values()
 
     def _directories_read(self) -> Iterator[bytes]:
         """Yield the directories that have been read; wait for more while a thread is `reading`."""
@@ -108,10 +109,11 @@ class Hashing:
 
     def files(
         self, top_fd: int, parts: Sequence[Unhashed], progress: Optional[Progress] = None
-    ) -> None:
+    ) -> bool:
         """Give each of these files its digest; `progress` gets the number of bytes hashed.
 
-        If there is much to do, no new batch is begun while a thread is `reading`.
+        If there is much to do, no new batch is begun once a thread is `reading`. Returns whether
+        that left some files without a digest.
         """
         files, size_bytes = sum(p.files for p in parts), sum(p.size_bytes for p in parts)
         # The largest first, so that all workers finish at about the same time.
@@ -119,13 +121,13 @@ class Hashing:
         count = processors()
         many = files >= PARALLEL_FILES_MIN or size_bytes >= PARALLEL_BYTES_MIN
         if count > 1 and many:
-            self._in_workers(top_fd, batches, min(count, files), progress)
-            return
+            return self._in_workers(top_fd, batches, min(count, files), progress)
         for batch in batches:
             for item in batch:
                 item.take(hash_file(top_fd, item.path, item.inode) or MISSING)
                 if progress:
                     progress(item.size_bytes)
+        return False
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[OnRead]:
@@ -197,12 +199,14 @@ class Hashing:
         batches: Iterator[List[UnhashedFile]],
         count: int,
         progress: Optional[Progress],
-    ) -> None:
-        def while_nobody_reads() -> Iterator[List[UnhashedFile]]:
+    ) -> bool:
+        is_cut_short = False
+
+        def until_somebody_reads() -> Iterator[List[UnhashedFile]]:
+            nonlocal is_cut_short
             while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: not self._readers)
-                batch = next(batches, None)
+                is_cut_short = bool(self._readers)
+                batch = None if is_cut_short else next(batches, None)
                 if batch is None:
                     return
                 yield batch
@@ -219,7 +223,8 @@ class Hashing:
             if progress:
                 progress(sum(item.size_bytes for item in batch))
 
-        run_in_workers(job, top_fd, count, while_nobody_reads(), _request, take)
+        run_in_workers(job, top_fd, count, until_somebody_reads(), _request, take)
+        return is_cut_short
 
 
 def _request(item: UnhashedFile) -> bytes:

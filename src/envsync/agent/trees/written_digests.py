@@ -36,7 +36,10 @@ class WrittenDigests:
         return len(self.packed)
 
     def rows(self, directory: bytes, names: Iterable[bytes]) -> Iterator[Row]:
-        """Yield files' status after writing, with a link count of 1; KeyError if one is not noted."""
+        """Yield files' status after writing, with a link count of 1.
+
+        Raises KeyError if one is not noted.
+        """
         start = directory + b"/" if directory else b""
         packed, unpack = self.packed, _STATUS.unpack_from
         for name in names:
