@@ -67,6 +67,30 @@ def test_signal_stops_a_command_as_ctrl_c_does(number: signal.Signals, tmp_path:
     assert (document["error"]["code"], document["exit_code"]) == ("interrupted", 128 + number)
 
 
+@pytest.mark.parametrize("is_ours", [True, False], ids=["signal", "no signal"])
+def test_command_whose_terminal_is_closed_ends_by_that_signal(
+    is_ours: bool, tmp_path: Path
+) -> None:
+    """There is nobody left to tell; that what it prints is lost is no failure of a disk."""
+    fifo = tmp_path / "inventory"
+    os.mkfifo(fifo)
+    start = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    if is_ours:
+        start += "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    argv = [sys.executable, "-c", start + "from envsync.cli import main; main()"]
+    argv += ["config", "check", "--config", str(fifo)]
+    mine, its = pty.openpty()
+    with subprocess.Popen(
+        argv, stdin=its, stdout=its, stderr=its, start_new_session=True
+    ) as process:
+        os.close(its)
+        # It may have ended before it is told anything.
+        with contextlib.suppress(BrokenPipeError), fifo.open("w") as file:
+            os.close(mine)
+            file.write("servers: {server1: {}}\n")
+        assert process.wait(timeout=60) == -signal.SIGHUP
+
+
 def test_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
     """As under nohup."""
     fifo = tmp_path / "inventory"

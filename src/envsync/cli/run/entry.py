@@ -29,6 +29,7 @@ from envsync.inventory.names import suggestion
 
 _STDOUT = 1
 PIPE_CLOSED_EXIT_CODE = 128 + signal.SIGPIPE
+HANGUP_EXIT_CODE = 128 + signal.SIGHUP
 
 _COMPLETE = "_ENVSYNC_COMPLETE"
 """The variable by which click's shell functions ask: `bash_source`, `bash_complete`, and so on."""
@@ -149,6 +150,8 @@ def run(arguments: Sequence[str], invocation: Invocation) -> int:
             # The reader has gone (`envsync list | head`), and needs no message.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED_EXIT_CODE
+        if error.is_hangup and isinstance(signal.getsignal(signal.SIGHUP), Stopper):
+            return HANGUP_EXIT_CODE  # the signal comes as well, or has come, and there is no reader
         with contextlib.suppress(OSError):
             sys.stderr.write(f"envsync: the output cannot be written: {error.strerror}\n")
         return StorageFailed.exit_code

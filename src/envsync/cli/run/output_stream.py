@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 
 class OutputFailed(OSError):
     """stdout or stderr cannot be written: its disk is full, its terminal or its reader has gone."""
+
+    def __init__(self, error: OSError, *, was_terminal: bool) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.is_hangup = was_terminal and error.errno == errno.EIO
 
 
 class OutputStream(io.TextIOWrapper):
@@ -15,6 +20,8 @@ class OutputStream(io.TextIOWrapper):
     def __init__(self, stream: io.TextIOWrapper) -> None:
         # It is not detached: click and `shutil` ask `sys.__stdout__` for the terminal's size.
         self._replaced = stream
+        # One that has gone does not say so any more.
+        self._was_terminal = stream.isatty()
         super().__init__(
             stream.buffer,
             encoding=stream.encoding,
@@ -27,10 +34,10 @@ class OutputStream(io.TextIOWrapper):
         try:
             return super().write(text)
         except OSError as error:
-            raise OutputFailed(error.errno, error.strerror) from error
+            raise OutputFailed(error, was_terminal=self._was_terminal) from error
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            raise OutputFailed(error.errno, error.strerror) from error
+            raise OutputFailed(error, was_terminal=self._was_terminal) from error
