@@ -106,6 +106,18 @@ def test_two_processes_share_one_cache(cache: str, top: bytes) -> None:
     assert len(list(Path(cache).iterdir())) == 1, "nothing is left lying about"
 
 
+def test_after_local_paths_were_edited_nothing_is_hashed_again(cache: str, top: bytes) -> None:
+    Trees(cache, LocalPaths()).snapshot(top)
+    fewer = Trees(cache, LocalPaths(["lib/m.py"])).snapshot(top)
+    assert fewer.hashed_bytes == 0
+    directory, m = b"lib", b"m.py"
+    expected = [entry for entry in truth(top).entries(directory) if entry.name != m]
+    assert list(fewer.manifest().entries(directory)) == expected
+    disk.shift_content(top + b"/lib/m.py")
+    again = Trees(cache, LocalPaths(["no/such"])).snapshot(top)
+    assert again.manifest() == truth(top), "but what has changed meanwhile"
+
+
 @pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null/below", "/dev/null"])
 def test_snapshot_works_without_a_place_for_the_cache(place: str, top: bytes) -> None:
     looks = Trees(place, LocalPaths())

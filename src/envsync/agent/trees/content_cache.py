@@ -33,7 +33,7 @@ from envsync.agent.trees.changes import processes
 from envsync.agent.trees.partition import Partition, partition
 from envsync.agent.trees.scan_pass import Scan
 from envsync.agent.trees.stat_rows import row_names, unpack
-from envsync.agent.trees.tree_caches import cache_path
+from envsync.agent.trees.tree_caches import cache_path, cache_paths
 from envsync.conda import busy
 from envsync.conda.metadata import HISTORY
 from envsync.tree.entry import join
@@ -109,7 +109,7 @@ class ContentCache:
         patterns = hashlib.sha256("\0".join(local.patterns).encode("utf-8", "replace"))
         path = cache_path(directory, (device, inode), patterns.hexdigest()[:12])
         self._file = CacheFile(path)
-        self._device, self._inode = device, inode
+        self._directory, self._device, self._inode = directory, device, inode
         self._loaded: Optional[Tuple[str, Dict[bytes, Known]]] = None
 
     def summary(self) -> Optional[Summary]:
@@ -135,11 +135,25 @@ class ContentCache:
         return directories
 
     def directories(self) -> Dict[bytes, Known]:
-        """Return what is known of each directory; empty if nothing is or the file is damaged."""
+        """Return what is known of each directory; empty if nothing is or the file is damaged.
+
+        It may be of an earlier state, or of other local paths: callers compare the rows.
+        """
         if self._loaded is not None:
-            return self._loaded[1]  # may be of an earlier state; callers compare the rows
-        whole = self._file.whole()
+            return self._loaded[1]
+        whole = self._file.whole() or self._of_other_local_paths()
         return {} if whole is None or not _counts(whole[0]) else whole[1]
+
+    def _of_other_local_paths(self) -> Optional[Tuple[Head, Dict[bytes, Known]]]:
+        """Return the newest cache of the tree under other patterns, as before `local:` was edited.
+
+        What was hashed then need not be hashed again.
+        """
+        for path in cache_paths(self._directory, (self._device, self._inode)):
+            whole = CacheFile(path).whole()
+            if whole is not None:
+                return whole
+        return None
 
     def of_tree(self, signature: bytes) -> Dict[bytes, Known]:
         """Return what is known of the tree with that signature; empty if the cache has another."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Collection, Optional, Tuple
+from typing import Collection, List, Optional, Tuple
 
 Tree = Tuple[int, int]
 """Device and inode of a top directory."""
@@ -31,6 +31,19 @@ def cache_path(directory: Optional[str], tree: Tree, key: str) -> Optional[str]:
 def cache_start(directory: Optional[str], tree: Tree) -> Optional[str]:
     """Return the part of `cache_path` before the key."""
     return None if directory is None else os.path.join(directory, f"{tree[0]:x}-{tree[1]:x}-")
+
+
+def cache_paths(directory: Optional[str], tree: Tree) -> List[str]:
+    """Return the paths of all cache files of a tree, whatever their keys, the newest first."""
+    start, found = cache_start(directory, tree), []
+    if directory is not None and start is not None:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(directory):
+                path = os.path.join(directory, name)
+                if path.startswith(start) and _tree_of(name) == tree:
+                    with contextlib.suppress(OSError):
+                        found.append((os.lstat(path).st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _tree_of(name: str) -> Optional[Tree]:
