@@ -39,6 +39,8 @@ def test_server_that_is_off_is_tried_by_one_environment(
     tries = daemon.later(600)
     assert 15 < len(tries) < 30, "one environment speaks for all"
     assert {task.servers for task in tries} == {("b",)}
+    next_tries = [daemon.row(name, "b").next_try_seconds for name in ("one", "two")]
+    assert next_tries[0] == next_tries[1], "status shows when it is tried, for both"
     daemon.down = set()
     daemon.later(40)
     assert daemon.states() == [IN_STEP] * 4
