@@ -48,8 +48,7 @@ class DirectTransport:
 
     def refusal(self, job: Job) -> str | None:
         direct = job.supply.direct
-        if direct is None or job.target.link is None:
-            return "the source or the target is this machine"
+        assert direct is not None
         program = direct.rsync()
         if not program.path or is_old(program.version):
             return "the source has no rsync 3.1 or newer"
