@@ -16,12 +16,9 @@ def version_of(program: str) -> str:
     return "" if match is None else match.group()
 
 
-def version_text(program: str, *arguments: str) -> str:
-    """Return the start of what a program prints, by default for `--version`.
-
-    The text is empty if the program cannot be run or does not end in time.
-    """
-    return answer_of(program, *(arguments or ("--version",))) or ""
+def version_text(program: str) -> str:
+    """Return the start of what `--version` prints; "" if it cannot be run or takes too long."""
+    return answer_of(program, "--version") or ""
 
 
 def answer_of(program: str, *arguments: str) -> Optional[str]:
