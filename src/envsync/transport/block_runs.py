@@ -7,8 +7,6 @@ searched for; hashing at every position would take far longer than sending.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 
 from envsync.agent.staging.blocks import (
@@ -17,6 +15,7 @@ from envsync.agent.staging.blocks import (
     Blocks,
     block_mark,
     numbers,
+    read_part,
 )
 
 _ALIKE_SHARE_MIN = 0.25
@@ -52,7 +51,7 @@ def is_alike(fd: int, size_bytes: int, sample: Blocks) -> bool:
             same += 1
         elif left_bytes > 0:
             start = max(0, place - backward)
-            window = _read(fd, start, place + forward - start)
+            window = read_part(fd, start, place + forward - start)
             left_bytes -= len(window)
             found = _find(fd, mark, start, window)
             if found is not None:
@@ -69,7 +68,7 @@ def runs(fd: int, size_bytes: int, blocks: Blocks) -> Iterator[tuple[int, int, b
     position = first = count = expected = missed = resume = 0
     while position < size_bytes:
         length = min(BLOCK_BYTES, size_bytes - position)
-        block = _read(fd, position, length).ljust(length, b"\0")
+        block = read_part(fd, position, length).ljust(length, b"\0")
         found = blocks.find(block_mark(block), first + count) if length == BLOCK_BYTES else None
         if found is not None:
             if not count or found != first + count:
@@ -114,7 +113,9 @@ class _Search:
             if self._left_bytes <= 0 or expected + ahead >= len(self._blocks.marks):
                 break
             window_blocks = missed + _BLOCKS_MORE + ahead
-            window = _read(self._fd, position, min(window_blocks * BLOCK_BYTES, _WINDOW_BYTES_MAX))
+            window = read_part(
+                self._fd, position, min(window_blocks * BLOCK_BYTES, _WINDOW_BYTES_MAX)
+            )
             self._left_bytes -= len(window)
             found = _find(self._fd, self._blocks.marks[expected + ahead], position, window)
             if found is not None:
@@ -135,11 +136,4 @@ def _find(fd: int, mark: bytes, start: int, window: bytes) -> int | None:
 
 
 def _mark_at(fd: int, position: int) -> bytes:
-    return block_mark(_read(fd, position, BLOCK_BYTES)) if position >= 0 else b""
-
-
-def _read(fd: int, position: int, size_bytes: int) -> bytes:
-    """Return a part of an open file, short or empty if it cannot be read; a hash will show it."""
-    with contextlib.suppress(OSError):
-        return os.pread(fd, size_bytes, position)
-    return b""
+    return block_mark(read_part(fd, position, BLOCK_BYTES)) if position >= 0 else b""

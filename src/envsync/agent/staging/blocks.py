@@ -45,10 +45,10 @@ def block_mark(block: bytes) -> bytes:
     return hashlib.sha256(block).digest()[:MARK_DIGEST_BYTES] + block[:MARK_START_BYTES]
 
 
-def read_block(fd: int, number: int) -> bytes:
-    """Return a block of an open file, short or empty if it cannot be read; a hash will show it."""
+def read_part(fd: int, position: int, size_bytes: int) -> bytes:
+    """Return a part of an open file, short or empty if it cannot be read; a hash will show it."""
     with contextlib.suppress(OSError):
-        return os.pread(fd, BLOCK_BYTES, number * BLOCK_BYTES)
+        return os.pread(fd, size_bytes, position)
     return b""
 
 
@@ -155,7 +155,7 @@ class Patching(Incoming):
     def _copy(self, first: int, count: int) -> None:
         for number in range(first, first + count):
             # If the block has changed meanwhile, the hash of the whole file will show it.
-            block = read_block(self._base_fd, number)
+            block = read_part(self._base_fd, number * BLOCK_BYTES, BLOCK_BYTES)
             self._write(memoryview(block.ljust(BLOCK_BYTES, b"\0")))
 
     def _write(self, part: memoryview) -> None:
