@@ -33,9 +33,8 @@ class Task(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Task:
-        """Return the task in a worker's command line; a daemon of an older version may lack some
-        members."""
-        return from_json(cls, {**to_json(cls(())), **json.loads(text)})
+        """Return the task in a worker's command line; an older daemon may lack some members."""
+        return from_json(cls, json.loads(text))
 
     @property
     def is_push(self) -> bool:
