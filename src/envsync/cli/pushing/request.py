@@ -133,11 +133,7 @@ def _source(site: Site, options: PushOptions, environment: Environment) -> Place
 def _method(options: PushOptions, environment: Environment, source: Place) -> str:
     """Return the method that the command line, else the inventory, asks for."""
     method = options.method or environment.method
-    if method not in METHODS:
-        raise UsageError(
-            f"there is no method {method!r}{suggestion(method, METHODS)}",
-            hint=f"one of: {', '.join(METHODS)}",
-        )
+    _require_known("method", method, METHODS)
     if options.from_history and options.method not in (None, AUTO, REBUILD):
         raise UsageError(
             f"--from-history rebuilds the environment, but --method {method} copies it",
@@ -161,7 +157,7 @@ def _settings(
     site: Site, options: PushOptions, environment: Environment, source: Place
 ) -> PushSettings:
     method = _method(options, environment, source)
-    _require_transport(options.transport)
+    _require_known("transport", options.transport, (transports.AUTO, *transports.NAMED))
     return PushSettings(
         environment=environment.name,
         source=f"{source.server}:{source.prefix}",
@@ -185,11 +181,10 @@ def _settings(
     )
 
 
-def _require_transport(name: str) -> None:
-    names = (transports.AUTO, *transports.NAMED)
+def _require_known(kind: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
         raise UsageError(
-            f"there is no transport {name!r}{suggestion(name, names)}",
+            f"there is no {kind} {name!r}{suggestion(name, names)}",
             hint=f"one of: {', '.join(names)}",
         )
 
