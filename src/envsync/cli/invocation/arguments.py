@@ -16,18 +16,12 @@ from envsync.cli.invocation.completion import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def environment_argument(command: F) -> F:
-    """Add the argument ENV, as `environment`."""
-    add = click.argument("environment", metavar="ENV", shell_complete=environment_names)
-    return add(command)
-
-
-def environments_argument(command: F) -> F:
-    """Add the argument [ENV]..., as `environments`."""
-    add = click.argument(
-        "environments", nargs=-1, metavar="[ENV]...", shell_complete=environment_names
-    )
-    return add(command)
+environment_argument = click.argument(
+    "environment", metavar="ENV", shell_complete=environment_names
+)
+environments_argument = click.argument(
+    "environments", nargs=-1, metavar="[ENV]...", shell_complete=environment_names
+)
 
 
 def server_argument(name: str = "server") -> Callable[[F], F]:
