@@ -122,7 +122,6 @@ class Master:
     def close(self) -> None:
         """End ssh and everything that it started. May be called more than once."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:

@@ -32,9 +32,7 @@ _LISTING_SHARE = 0.3
 
 def last_banner(transport: Transport) -> list[str]:
     """Return the lines that the server sent for a person with its answer to the last key."""
-    # Transport.get_banner has none any more once the connection is closed.
-    handler = transport.auth_handler
-    banner: object = getattr(handler, "banner", None)
+    banner: object = getattr(transport.auth_handler, "banner", None)
     text = banner.decode("utf-8", "backslashreplace") if isinstance(banner, bytes) else ""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
@@ -50,18 +48,14 @@ class SshAgentKey(AgentKey):
 
     def sign_ssh_data(self, data: Any, algorithm: str | None = None) -> Any:
         try:
-            signature = super().sign_ssh_data(data, algorithm)
+            return super().sign_ssh_data(data, algorithm)
         except (SSHException, OSError) as error:
             self.refusal = str(error)
             return b""
-        return signature
 
 
 class SshAgent(AgentSSH):
-    """A connection to an agent at a given socket, with a time limit: a forwarded agent may be gone.
-
-    paramiko's own `Agent` reads the process's environment and waits forever.
-    """
+    """A connection to an agent's socket, with a time limit: a forwarded agent may be gone."""
 
     def __init__(self, path: str | None, timeout_seconds: float) -> None:
         super().__init__()
