@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from envsync.agent.operations.process import EXIT_LOST
 from envsync.agent.server.disk_failures import told_limit
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, LimitReached
+from envsync.push.ends.agent_start import LINE_CHARACTERS, LINES_SHOWN, SIGNALLED
 from envsync.ssh.session import Session
 from envsync.texts.redaction import redacted
 
 STATUS_SECONDS = 5.0
-_LINES_SHOWN = 8
-_LINE_CHARACTERS = 200
-_SIGNALLED = 128
-"""A shell's status for a command that a signal ended is this, and the signal's number."""
 _LACKS_MODULE = re.compile(r"No module named '(?!envsync)")
 
 
@@ -26,11 +23,11 @@ def why_ended(session: Session, lost: ConnectionLost) -> EnvsyncError:
     ended it.
     """
     status = session.exit_status(STATUS_SECONDS)
-    if status is None or status == EXIT_LOST or status > _SIGNALLED:
+    if status is None or status == EXIT_LOST or status > SIGNALLED:
         return lost
     stderr = session.stderr_tail().strip()
-    lines = [line[:_LINE_CHARACTERS] for line in redacted(stderr).splitlines() if line.strip()]
-    details = lines[-_LINES_SHOWN:]
+    lines = [line[:LINE_CHARACTERS] for line in redacted(stderr).splitlines() if line.strip()]
+    details = lines[-LINES_SHOWN:]
     known = known_cause(stderr, details)
     if known is not None:
         return known

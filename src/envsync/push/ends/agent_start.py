@@ -25,9 +25,9 @@ _LOGIN_STATUS = (0, 1, 128)
 # Of a Python that is too old (an option that 2.7 does not know: 2), cannot load its own files or
 # libraries, or cannot be executed; a login file that exits may have the same.
 _PYTHON_STATUS = (bootstrap.EXIT_OLD_PYTHON, 1, 2, 126, 127)
-_SIGNALLED = 128  # and the signal's number, from a shell; sshd itself reports no status
-_LINES_SHOWN = 8
-_LINE_CHARACTERS = 200
+SIGNALLED = 128  # and the signal's number, from a shell; sshd itself reports no status
+LINES_SHOWN = 8
+LINE_CHARACTERS = 200
 _READ_BYTES = 4096
 # Shows whether a link is alive: the server grants it before any login file runs.
 _NOTHING = "exec /bin/sh -c 'exit 0'"
@@ -161,7 +161,7 @@ class AgentStart:
         status = self.session.exit_status(STATUS_SECONDS)
         stderr = self.session.stderr_tail().strip()
         stdout = b"" if status is None else self._unread_stdout()
-        details = [*error.details, *_lines(stdout), *stderr.splitlines()][-_LINES_SHOWN:]
+        details = [*error.details, *_lines(stdout), *stderr.splitlines()][-LINES_SHOWN:]
         self.session.close()
         self.python_failure = self._python_failure(status, stderr)
         if status == bootstrap.EXIT_NO_PYTHON:
@@ -186,7 +186,7 @@ class AgentStart:
         if self.python_failure and python in stderr:
             by_hand = ssh_command(self._link.reached)
             return AgentFailed(
-                f"the prefix's Python does not start: {stderr.splitlines()[-1][:_LINE_CHARACTERS]}",
+                f"the prefix's Python does not start: {stderr.splitlines()[-1][:LINE_CHARACTERS]}",
                 hint="install Python 3.8 or newer there, or replace the conda base, until this "
                 f"works: {by_hand} {shlex.quote(f'{shlex.quote(python)} --version')}",
                 server=self._server,
@@ -218,9 +218,9 @@ class AgentStart:
         if status == bootstrap.EXIT_OLD_PYTHON:
             return "it is older than 3.8"
         if status in _PYTHON_STATUS:
-            return stderr.rpartition("\n")[2][:_LINE_CHARACTERS] or f"exit status {status}"
+            return stderr.rpartition("\n")[2][:LINE_CHARACTERS] or f"exit status {status}"
         # A link that was cut has left no status, either; but there the command has not ended.
-        is_signal = self._has_ended and (status is None or status > _SIGNALLED)
+        is_signal = self._has_ended and (status is None or status > SIGNALLED)
         return "a signal ended it" if is_signal else ""
 
     def _by_hand(self) -> str:
@@ -244,4 +244,4 @@ class AgentStart:
 
 def _lines(printed: bytes) -> list[str]:
     lines = printed.decode("utf-8", "replace").splitlines()
-    return [line[:_LINE_CHARACTERS] for line in lines if line.strip()][-_LINES_SHOWN:]
+    return [line[:LINE_CHARACTERS] for line in lines if line.strip()][-LINES_SHOWN:]
