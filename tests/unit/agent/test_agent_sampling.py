@@ -32,3 +32,17 @@ def test_few_blocks_among_zeros_are_in_the_sample(tmp_path: Path) -> None:
     with opened_directory(os.fsencode(tmp_path)) as top_fd:
         facts = sampled(top_fd, [(b"checkpoint", len(content))], [("zlib", 1)])
     assert facts.wire_bytes[0] == pytest.approx(len(zlib.compress(content, 1)), rel=0.3)
+
+
+def test_large_file_is_rewritten_once_for_all_its_parts(tmp_path: Path) -> None:
+    content = os.urandom(3 << 20)
+    rewritten: list[bytes] = []
+
+    def instead(path: bytes) -> bytes:
+        rewritten.append(path)
+        return content
+
+    with opened_directory(os.fsencode(tmp_path)) as top_fd:
+        facts = sampled(top_fd, [(b"library", len(content))], [("none", 0)], instead)
+    assert facts.wire_bytes[0] > len(content)
+    assert rewritten == [b"library"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -49,6 +50,8 @@ def sampled(
     """
     count = sum(1 for _ in _blocks(items))
     stream_bytes = sum(HEAD.size + size_bytes for _, size_bytes in items)
+    # A file's parts follow one another, and a large one takes long to rewrite.
+    instead = functools.lru_cache(maxsize=1)(instead)
 
     def costs(taken: int) -> Sequence[_Cost]:
         chosen = frozenset(number * count // taken for number in range(taken))
