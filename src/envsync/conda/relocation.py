@@ -33,9 +33,9 @@ TEXT, BINARY = "text", "binary"
 _NAME = rb"(?:[A-Za-z0-9_]|[.+~-]+[A-Za-z0-9_])"
 # Something like `/net/server1` before a match makes it the end of another path; `-I` or
 # `file://host` does not.
-_LONGER_PATH = re.compile(rb"(?<!file:/)/[A-Za-z0-9_.~+@-]+/*\Z")
+_LONGER_PATH = re.compile(rb"(?i:(?<!file:/))/[A-Za-z0-9_.~+@-]+/*\Z")
 _IN_NAME = re.compile(_NAME)
-_FILE_URL = re.compile(rb"file://[A-Za-z0-9.-]*\Z")
+_FILE_URL = re.compile(rb"(?i:(?<![A-Za-z0-9_.-])file):(?://[A-Za-z0-9.-]*)?\Z")
 _BEFORE_BYTES = 256
 
 

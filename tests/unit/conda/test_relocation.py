@@ -147,11 +147,15 @@ def test_directory_above_another_path_of_an_environment_is_no_base_prefix() -> N
 
 def test_a_url_of_a_path_without_blanks_gets_those_of_a_url() -> None:
     """And is as it was after the way back, as what is no URL is."""
-    content = b'{"url": "file:///srv/my/x", "p": "/srv/my/x"} file://localhost/srv/my FILE:/srv/my'
+    content = (
+        b'{"url": "file:///srv/my/x", "p": "/srv/my/x"} file://localhost/srv/my file:/srv/my '
+        b"git+file:///srv/my FILE:///srv/my FILE:/srv/my File://localhost/srv/my log_file:/srv/my"
+    )
     there = Relocation([Move(b"/srv/my", b"/srv/m y")]).rewrite(content)
     assert there == (
         b'{"url": "file:///srv/m%20y/x", "p": "/srv/m y/x"} '
-        b"file://localhost/srv/m%20y FILE:/srv/m y"
+        b"file://localhost/srv/m%20y file:/srv/m%20y git+file:///srv/m%20y FILE:///srv/m%20y "
+        b"FILE:/srv/m%20y File://localhost/srv/m%20y log_file:/srv/m y"
     )
     assert Relocation([Move(b"/srv/m y", b"/srv/my")]).rewrite(there) == content
 

@@ -25,6 +25,7 @@ SECRET = "s3cr3tValue99"
         "https://alice:pa@%s@host/x",
         "ssh://alice:%s@host/x",
         "https://conda.lab.example/t/%s/channel/linux-64",
+        "profile://h/t/%s",
         "conda.lab.example:8080/t/%s/channel",
         "https://pypi.lab.example/simple?token=%s",
         "--index-url=https://pypi.lab.example/simple?a=1;api_key=%s==",

@@ -22,7 +22,7 @@ from envsync.conda.relocation import Placeholder
 from envsync.errors import AgentFailed
 from envsync.tree.manifest import REFERENCE_BYTES
 
-_MAGIC = b"envsync relocation 7\n"
+_MAGIC = b"envsync relocation 8\n"
 KEY_BYTES = 16
 
 
