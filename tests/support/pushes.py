@@ -23,7 +23,7 @@ from envsync.agent.trees.outgoing import outgoing
 from envsync.agent.trees.trees import Trees
 from envsync.agent.wire.build_operations import Check, Publication
 from envsync.agent.wire.messages import RecordFacts
-from envsync.agent.wire.target_operations import Requester
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.conda.manifest_packages import metadata_paths
 from envsync.tree.entry import Entry
 from envsync.tree.local import LocalPaths
@@ -78,7 +78,8 @@ class Server:
 
     def target_at(self, prefix: Path, local: Sequence[str] = ("local",)) -> Target:
         """Return the target by another path of the prefix."""
-        return Target(str(prefix), self.name, local, self.cache, self.requester)
+        request = OpenTarget(str(prefix), self.name, None, self.requester)
+        return Target(request, local, self.cache)
 
     def earlier(self) -> list[bytes]:
         """Return the trees that are not live."""

@@ -14,7 +14,7 @@ from envsync.agent.places.base import OWN_ENTRIES
 from envsync.agent.server import filesystem
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import TargetState
-from envsync.agent.wire.target_operations import Requester
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import PreflightRefused, TargetDrifted
 from tests.integration.agent.versions import STEPS, kill_at
 from tests.support.mounts import bind, in_a_namespace
@@ -53,7 +53,8 @@ class Base(Server):
         return self.prefix.parent / ".envsync" / self.prefix.name
 
     def target_at(self, prefix: Path, local: object = ()) -> Target:
-        return Target(str(prefix), "base", OWN_ENTRIES, self.cache, Requester("alice@here"))
+        request = OpenTarget(str(prefix), "base", None, Requester("alice@here"))
+        return Target(request, OWN_ENTRIES, self.cache)
 
     def bring(self, **how: Callable[[], None] | Callable[[str], None]) -> None:
         self.push(BASE, **how)  # type: ignore[arg-type]

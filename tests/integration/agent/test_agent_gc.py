@@ -19,6 +19,7 @@ from envsync.agent.operations.bootstrap import preamble
 from envsync.agent.operations.service import Service
 from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.locks import PushLock
+from envsync.agent.server import processes
 from envsync.agent.server.filesystem import Mount
 from envsync.agent.server.processes import AGENT_MARK, SEARCH_OPTIONS
 from envsync.agent.staging import scratch_files, side_place
@@ -636,7 +637,7 @@ def test_where_no_process_can_be_seen_every_version_stays(
     server.push(VERSIONS[1])
     rules = Rules(0, False, False, time.time())
     with monkeypatch.context() as unseen:
-        unseen.setattr(gc_survey, "are_visible", lambda: False)
+        unseen.setattr(processes, "are_visible", lambda: False)
         swept = sweep(server.target(), rules)
     assert swept.generations == ()
     assert "whether a process uses it is unknown" in swept.stays[0]

@@ -13,7 +13,7 @@ from envsync.agent.target import switches
 from envsync.agent.target.gc import sweep
 from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.target import Target
-from envsync.agent.wire.target_operations import Requester
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import TargetDrifted
 from envsync.push import cycle
 from envsync.push.steps.report import FAILED, PLANNED, PUSHED, PushReport
@@ -113,7 +113,8 @@ def test_environment_removed_by_a_person_is_not_put_back_unattended_after_gc(
     here: Path, there: Path, push: Callable[..., PushReport]
 ) -> None:
     assert push().outcome == PUSHED
-    target = Target(str(there), NAME, (), None, Requester("bob@there"))
+    request = OpenTarget(str(there), NAME, None, Requester("bob@there"))
+    target = Target(request, (), None)
     switches.remove(target, "bob@there", overwrite=False)
     target.lock.release()
     unchanged = push(unattended=True).error

@@ -10,7 +10,7 @@ from envsync.agent.places.layout import environment_layout
 from envsync.agent.places.records import Record, Records
 from envsync.agent.target import switches
 from envsync.agent.target.target import Target
-from envsync.agent.wire.target_operations import Requester
+from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import RevisionHeld
 from tests.integration.relocation.local_push import NAME, push
 
@@ -44,7 +44,8 @@ def record(prefix: Path) -> Record:
 
 
 def roll_back(prefix: Path) -> None:
-    target = Target(str(prefix), NAME, (), None, Requester("bob@there"))
+    request = OpenTarget(str(prefix), NAME, None, Requester("bob@there"))
+    target = Target(request, (), None)
     try:
         switches.rollback(target, None, "bob@there", overwrite=False)
     finally:

@@ -17,8 +17,8 @@ from envsync.agent.operations import service
 from envsync.agent.operations.process import Process
 from envsync.agent.operations.service import Service
 from envsync.agent.places.locks import PushLock, holder_at
-from envsync.agent.server.disk_failures import reached_limit
 from envsync.agent.server.helper_processes import NO_HELPERS
+from envsync.agent.server.limits import reached_limit
 from envsync.agent.server.progress import SWITCH
 from envsync.agent.target.target import Target
 from envsync.agent.trees.cache_file import CacheFile
@@ -116,7 +116,7 @@ def test_a_limit_of_the_server_is_no_bug(
 
 _AT_ITS_LIMIT = """
 import os, resource, subprocess, threading
-from envsync.agent.server.disk_failures import reached_limit
+from envsync.agent.server.limits import reached_limit
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

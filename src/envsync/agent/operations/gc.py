@@ -21,6 +21,7 @@ from envsync.agent.target.unpacked_remains import sweep_unpacked
 from envsync.agent.trees.tree_caches import Tree, sweep_caches
 from envsync.agent.wire.figures import FREED_BYTES
 from envsync.agent.wire.server_operations import COLLECT, Collect, GcFacts, SweepFacts
+from envsync.agent.wire.target_operations import OpenTarget
 from envsync.errors import EnvsyncError
 from envsync.files.directories import content_directory, unpacked_directory
 
@@ -69,7 +70,8 @@ def _swept(order: Collect, layout: Layout, service: Service, freed: Progress) ->
     name = layout.name
     patterns = local_patterns(layout, order.local, order.local_of.get(name))
     cache = content_directory(os.environ)
-    target = Target(order.prefix, name, patterns, cache, order.requester, on_step=service.on_step)
+    request = OpenTarget(order.prefix, name, None, order.requester)
+    target = Target(request, patterns, cache, on_step=service.on_step)
     keep = order.keep_of.get(name, target.records.keep_on_record())
     keep = order.keep if keep is None else keep
     rules = Rules(keep, order.drifted, order.dry_run, time.time())

@@ -17,8 +17,8 @@ from typing import Any, Dict, NoReturn, Optional, Tuple
 from envsync.agent.operations.fewer_collections import collect_rarely
 from envsync.agent.operations.helper_work import carry_out
 from envsync.agent.operations.service import Service
-from envsync.agent.server.disk_failures import reached_limit
 from envsync.agent.server.helper_processes import HelperProcesses
+from envsync.agent.server.limits import reached_limit
 from envsync.agent.server.progress import RECOVERED, SWITCH
 from envsync.agent.wire.channel import Channel
 from envsync.agent.wire.frames import CONTROL, DATA, DATA_END

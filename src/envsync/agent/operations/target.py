@@ -55,17 +55,8 @@ def _open(service: Service, request: OpenTarget) -> str:
         local = local_patterns(
             environment_layout(request.prefix, request.name), DEFAULT_LOCAL, None
         )
-    service.opened_target = Target(
-        request.prefix,
-        request.name,
-        local,
-        content_directory(os.environ),
-        request.requester,
-        service.helpers,
-        request.keep,
-        service.on_step,
-    )
-    service.opened_target.allow_shrink = request.allow_shrink
+    cache = content_directory(os.environ)
+    service.opened_target = Target(request, local, cache, service.helpers, service.on_step)
     return sys.executable
 
 

@@ -6,7 +6,7 @@ import time
 from typing import Tuple
 
 from envsync.agent.places.layout import Layout
-from envsync.agent.server.processes import are_visible, mapped_for_writing
+from envsync.agent.server.processes import mapped_for_writing, unseen
 from envsync.agent.server.running_installers import installers_at_work
 from envsync.agent.trees.content_cache import busy_candidates_of
 from envsync.agent.trees.scan_pass import Scan
@@ -57,9 +57,10 @@ def installer_findings(layout: Layout) -> Tuple[Finding, ...]:
     )
 
 
-def unseen_findings(message: str) -> Tuple[Finding, ...]:
-    """Return a finding with that message if this server's processes cannot be seen."""
-    return () if are_visible() else (Finding(UNSEEN, f"{message}: there is no readable /proc"),)
+def unseen_findings(what: str) -> Tuple[Finding, ...]:
+    """Return a finding that `what` is unknown if this server's processes cannot be seen."""
+    message = unseen(what)
+    return (Finding(UNSEEN, message),) if message else ()
 
 
 def require_no_installer(layout: Layout, outcome: str, hint: str) -> None:

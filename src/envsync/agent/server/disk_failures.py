@@ -1,7 +1,4 @@
-"""Translates the system errors of this machine's disks and limits for people.
-
-A disk is full, failing or read-only; a limit is that of a user, a process or the memory.
-"""
+"""Translates the system errors of disks that are full, failing or read-only for people."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import os
 from typing import Iterator, NamedTuple, Optional, Tuple, Type, Union
 
 from envsync.agent.server.filesystem import Space
+from envsync.agent.server.limits import FILE_SIZE, reached_limit
 from envsync.errors import EnvsyncError, Hint, LimitReached, NoSpace, StorageFailed
 from envsync.texts.sizes import size
 
@@ -40,20 +38,7 @@ _FREE = "free some space there (`envsync gc {server}` frees what no version need
 _FREE_INODES = "remove some files there (`envsync gc {server}` removes what no version needs)"
 _MEND = "check `dmesg` there and repair the disk"
 _REMOUNT = "check `dmesg` there for the cause, and mount it read-write again"
-
 _RAISE = "raise that limit there"
-_FILE_SIZE = "the limit on the size of a file is reached (`ulimit -f`)"
-_PROCESSES = "the limit on processes and threads is reached (`ulimit -u`)"
-_THREADS = f"{_PROCESSES}, or that on memory (`ulimit -v`)"
-_MEMORY = "the memory is used up, or its limit is reached (`ulimit -v`)"
-_OPEN_FILES = "the limit on open files is reached (`ulimit -n`)"
-_LIMITS = {
-    errno.EFBIG: _FILE_SIZE,
-    errno.ENOMEM: _MEMORY,
-    errno.EMFILE: _OPEN_FILES,
-    errno.ENFILE: _OPEN_FILES,
-}
-
 SPARE_BYTES, SPARE_INODES = 64 << 20, 1000
 """The space that a push leaves free."""
 
@@ -106,53 +91,12 @@ def disk_trouble(error: OSError) -> Optional[DiskTrouble]:
     if error.errno == errno.EDQUOT:
         return DiskTrouble(NoSpace, "its quota is used up", _FREE)
     if error.errno == errno.EFBIG:
-        return DiskTrouble(LimitReached, _FILE_SIZE, _RAISE)
+        return DiskTrouble(LimitReached, FILE_SIZE, _RAISE)
     if error.errno == errno.EROFS:
         return DiskTrouble(StorageFailed, "its filesystem is read-only", _REMOUNT)
     if error.errno in _BROKEN:
         return DiskTrouble(StorageFailed, f"its disk fails ({os.strerror(error.errno)})", _MEND)
     return None
-
-
-class ReachedLimit(NamedTuple):
-    """A limit of the system, in a sentence.
-
-    Unless it `is_certain`, a bug that takes too much may be behind it: keep the traceback.
-    """
-
-    text: str
-    is_certain: bool
-
-
-def reached_limit(error: BaseException) -> Optional[ReachedLimit]:
-    """Return which limit of the system is behind an error; None if none is."""
-    if isinstance(error, MemoryError):
-        return ReachedLimit(_MEMORY, is_certain=False)
-    if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        return ReachedLimit(_THREADS, is_certain=True)
-    if not isinstance(error, OSError):
-        return None
-    if error.errno == errno.EAGAIN and _starts_a_process(error):
-        return ReachedLimit(_PROCESSES, is_certain=True)
-    text = _LIMITS.get(error.errno or 0)
-    return None if text is None else ReachedLimit(text, is_certain=error.errno == errno.EFBIG)
-
-
-def told_limit(line: str) -> str:
-    """Return which limit ended a Python whose last words these are, in a sentence; "" if none."""
-    if "can't start new thread" in line:
-        return _THREADS
-    if "MemoryError" in line or os.strerror(errno.ENOMEM) in line:
-        return _MEMORY
-    return ""
-
-
-def _starts_a_process(error: BaseException) -> bool:
-    """Return whether it was raised where a process is started: EAGAIN means much elsewhere."""
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    return last is not None and last.tb_frame.f_globals.get("__name__") == "subprocess"
 
 
 def is_of_disk(error: OSError) -> bool:

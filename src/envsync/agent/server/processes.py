@@ -172,6 +172,11 @@ def are_visible() -> bool:
     return os.access("/proc/self/fd", os.R_OK | os.X_OK)
 
 
+def unseen(what: str) -> str:
+    """Return that `what` is unknown because processes cannot be seen, or "" if they can."""
+    return "" if are_visible() else f"{what} is unknown: there is no readable /proc"
+
+
 def processes() -> Iterator[ServerProcess]:
     """Yield all processes but this one; none if they cannot be seen (`are_visible`).
 

@@ -142,7 +142,7 @@ class SourceEnvironment:
             source_revision(self._environment, snapshot),
             self.history,
             findings
-            + unseen_findings("whether an installer is at work in the source is unknown")
+            + unseen_findings("whether an installer is at work in the source")
             + left_out(snapshot.scan)
             + finding(links),
             self._platform(),

@@ -11,7 +11,7 @@ from envsync.agent.places.members import require_open_records, why_unremovable
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging, note_path
 from envsync.agent.server.filesystem import mount_of
-from envsync.agent.server.processes import are_visible, processes_below, processes_of_others
+from envsync.agent.server.processes import processes_below, processes_of_others, unseen
 from envsync.agent.staging import scratch_files
 from envsync.agent.target.target import Target
 from envsync.agent.trees.removal import measure
@@ -28,6 +28,7 @@ BEGINNING_SECONDS = 10.0
 _CLOCK_SECONDS = 0.02
 """How exactly the kernel dates a change of a directory."""
 
+_USED = "whether a process uses it"
 _TEMPORARY = os.fsencode(TEMPORARY)
 
 
@@ -135,7 +136,7 @@ def _removable(
             or _changed(target, rules, record, tree)
             or _use(using[tree])
             or _use(by_others)
-            or _unseen()
+            or unseen(_USED)
             or _too_young(tree, rules)
         )
         if reason:
@@ -151,7 +152,7 @@ def unused_trees(unfinished: Sequence[bytes], rules: Rules) -> Tuple[List[Tree],
     going: List[Tree] = []
     stays: List[str] = []
     for tree in unfinished:
-        is_used = _use(using[tree]) or _unseen()
+        is_used = _use(using[tree]) or unseen(_USED)
         reason = why_unremovable(tree) or is_used or _too_young(tree, rules)
         if reason:
             stays.append(f"an unfinished push: {reason}")
@@ -190,11 +191,6 @@ def _too_young(tree: bytes, rules: Rules) -> str:
 def _use(processes: Sequence[ProcessUse]) -> str:
     """Return why a tree that these processes use must stay, or "" if there are none."""
     return next((f"process {use.label} uses it: {use.command}" for use in processes), "")
-
-
-def _unseen() -> str:
-    """Return why a tree must stay where nobody can tell whether it is used, or ""."""
-    return "" if are_visible() else "whether a process uses it is unknown: no readable /proc"
 
 
 def _was_live(record: Record, tree: bytes, at_seconds: float) -> bool:

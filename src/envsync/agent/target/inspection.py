@@ -31,7 +31,7 @@ def live_findings(layout: Layout, records: Records, look: Look) -> List[Finding]
         found += live_busy_findings(look.live.scan, layout, is_as_published=look.is_as_published)
         shared = shared_finding(layout, look.record)
         found += [] if shared is None else [shared]
-        found += unseen_findings("who uses the environment there, or installs in it, is unknown")
+        found += unseen_findings("who uses the environment there, or installs in it,")
     damaged = records.damaged()
     if damaged:
         require_open_records(layout)

@@ -28,7 +28,7 @@ from envsync.agent.wire.messages import (
     ProcessUse,
     TargetState,
 )
-from envsync.agent.wire.target_operations import Requester
+from envsync.agent.wire.target_operations import OpenTarget
 from envsync.errors import AgentFailed, EnvsyncError, PreflightRefused, SourceRefused
 from envsync.tree.environment_name import BASE
 
@@ -42,32 +42,25 @@ class Target:
 
     def __init__(
         self,
-        prefix: str,
-        name: str,
+        request: OpenTarget,
         local: Sequence[str],
         cache_directory: Optional[str],
-        requester: Requester,
         helpers: HelperProcesses = NO_HELPERS,
-        keep: int = 1,
         on_step: OnStep = lambda _: None,
     ) -> None:
-        """With the name `base`, it is the prefix itself.
-
-        `keep` is how many earlier versions stay after a push, which may build on the first to go.
-        """
-        self.is_base = name == BASE
+        """`local` are the patterns that hold, also if the request has none."""
+        self.is_base = request.name == BASE
         if not self.is_base:
-            preparation.require_prefix(prefix)
+            preparation.require_prefix(request.prefix)
         self._elsewhere: Optional[Elsewhere] = None
         self.environment = local_environment(
-            layout_of(prefix, name), local, cache_directory, helpers
+            layout_of(request.prefix, request.name), local, cache_directory, helpers
         )
         self.layout, self.records, self.trees = self.environment
-        self.lock = PushLock(self.layout, requester)
+        self.lock = PushLock(self.layout, request.requester)
         self.last_look = NOT_LOOKED
-        self.keep = keep
-        self.allow_shrink = False
-        """Whether a push may replace the live version by one that looks ruined."""
+        self.keep = request.keep
+        self.allow_shrink = request.allow_shrink
         self.on_step = on_step
 
     @property

@@ -198,7 +198,8 @@ def _carry_out(
     except OutputFailed:
         raise
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
-        from envsync.agent.server.disk_failures import failure_here, reached_limit
+        from envsync.agent.server.disk_failures import failure_here
+        from envsync.agent.server.limits import reached_limit
 
         failure, limit = failure_here(error), reached_limit(error)
         if failure is None:

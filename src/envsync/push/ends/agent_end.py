@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from envsync.agent.operations.process import EXIT_LOST
-from envsync.agent.server.disk_failures import told_limit
+from envsync.agent.server.limits import told_limit
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, LimitReached
 from envsync.push.ends.agent_start import LINE_CHARACTERS, LINES_SHOWN, SIGNALLED
 from envsync.ssh.session import Session
