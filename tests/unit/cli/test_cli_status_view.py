@@ -92,9 +92,9 @@ def test_installer_that_is_waited_for_is_shown_although_servers_are_in_step() ->
 
 
 def below_the_table(
-    status: Any, columns: int, *, verbose: bool = False, is_cut: bool = False
+    status: Any, columns: int, *, verbose: bool = False, height: int | None = None
 ) -> list[str]:
-    lines = status_view.lines(status, columns, verbose=verbose, is_cut=is_cut)
+    lines = status_view.lines(status, columns, verbose=verbose, height=height)
     return lines[lines.index("") + 1 :]
 
 
@@ -118,7 +118,7 @@ def test_no_line_is_wider_than_the_screen() -> None:
         ServerRow("myenv", "server2", HALTED, error=error),
         source=SourceRow("myenv", error=_error("it is gone " * 20)),
     )
-    lines = below_the_table(status, 60, is_cut=True)
+    lines = below_the_table(status, 60, height=100)
     assert max(map(len, lines)) <= 60
     assert "".join(lines).count("word") == "".join(lines).count("another") == 40
 
@@ -138,6 +138,26 @@ def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:
     assert row.split() == ["myenv", name, REVISION[:12], "halted", "just", "now", "-"]
     assert titles.index("STATE") == row.index("halted")
     assert below == ["", f"myenv on {name}: it was changed there", "  → see what differs"]
+
+
+def test_on_a_screen_that_is_too_small_rows_that_are_in_step_are_counted() -> None:
+    fine = [ServerRow("myenv", f"s{number}", IN_STEP, REVISION) for number in range(30)]
+    status = shown(*fine, ServerRow("myenv", "z", RETRYING, error=REFUSED))
+    assert len(status_view.lines(status, 80, height=40)) == 35
+    title, row, rest, *_, hint = status_view.lines(status, 80, height=24)
+    assert title.startswith("ENVIRONMENT")
+    assert row.split()[1:4] == ["z", "-", "retrying"]
+    assert (rest, hint) == ("... and 30 in step", "  → check that sshd runs there")
+    assert len(status_view.lines(shown(*fine), 80, height=24)) == 31, "they are all there is"
+
+
+def test_what_several_servers_have_in_common_is_told_once() -> None:
+    rows = [ServerRow("myenv", name, HALTED, error=DRIFTED) for name in ("s1", "s2")]
+    found = below_the_table(shown(*rows), 80)
+    assert found == [
+        "myenv on s1, s2: it was changed there",
+        "  → see what differs",
+    ]
 
 
 def test_status_without_a_daemon_says_how_to_start_one() -> None:

@@ -48,7 +48,7 @@ def _watch(invocation: Invocation) -> None:
     try:
         with Screen(sys.stdout) as screen:
             while True:
-                screen.show(_lines(invocation, _document(invocation), is_cut=True))
+                screen.show(_lines(invocation, _document(invocation), is_for_screen=True))
                 time.sleep(REFRESH_SECONDS)
     except Stopped:
         raise
@@ -107,15 +107,16 @@ def _lines(
     document: StatusDocument,
     *,
     is_styled: bool = False,
-    is_cut: bool = False,
+    is_for_screen: bool = False,
 ) -> list[str]:
+    columns, height = shutil.get_terminal_size()
     return status_view.lines(
         document,
-        shutil.get_terminal_size().columns,
+        columns,
         config=invocation.given_config,
         verbose=invocation.verbose,
         is_styled=is_styled,
-        is_cut=is_cut,
+        height=height if is_for_screen else None,
     )
 
 

@@ -15,6 +15,7 @@ from envsync.texts.redaction import escaped
 
 TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
 _WIDTH_MIN = 40
+_IN_STEP = "in-step"
 _RESTART = (
     "restart it: sudo systemctl restart envsync@USER, or systemctl --user restart envsync, "
     "or stop and start it in its terminal"
@@ -39,27 +40,48 @@ def lines(
     config: str = "",
     verbose: bool = False,
     is_styled: bool = False,
-    is_cut: bool = False,
+    height: int | None = None,
 ) -> list[str]:
     """Return what a terminal shows, escaped; text is folded, rows of the table never are.
 
-    Hints are folded only for a screen that is cut at its width, because they are copied. `config`
-    is the inventory that `--config` named.
+    With `height`, it is for a screen that is cut to its size. Then hints are folded as well, which
+    are copied elsewhere, and if there are more lines than that, rows that are in step are counted.
+    `config` is the inventory that `--config` named.
     """
-    from envsync.cli.output.table import Table
-
     width = max(columns, _WIDTH_MIN)
     drawn: list[str] = []
     for line in whereabouts(document, config):
         drawn += _folded(line, width, then="  ")
-    shown = [[escaped(cell) for cell in row[:-1]] for row in rows(document)]
-    if shown:
-        table, _ = Table(TITLES, shown, is_styled=is_styled).lines(columns)
-        drawn += table
-    found = [*troubles(document), *(notes(document) if verbose else ())]
-    if found and drawn:
-        drawn.append("")
-    for trouble in found:
+    table = _table(rows(document), columns, is_styled=is_styled)
+    below = _below(document, width, verbose=verbose, is_cut=height is not None)
+    if height is not None and len(drawn) + len(table) + len(below) > height:
+        table = _shorter_table(rows(document), columns)
+    drawn += table
+    return [*drawn, *([""] if drawn and below else ()), *below]
+
+
+def _table(shown: Sequence[Sequence[str]], columns: int, *, is_styled: bool = False) -> list[str]:
+    from envsync.cli.output.table import Table
+
+    if not shown:
+        return []
+    cells = [[escaped(cell) for cell in row[:-1]] for row in shown]
+    table, _ = Table(TITLES, cells, is_styled=is_styled).lines(columns)
+    return list(table)
+
+
+def _shorter_table(shown: Sequence[Sequence[str]], columns: int) -> list[str]:
+    """Return the table without rows that are in step, unless there is nothing else to show."""
+    others = [row for row in shown if row[TITLES.index("STATE")] != _IN_STEP]
+    if len(others) in (0, len(shown)):
+        return _table(shown, columns)
+    return [*_table(others, columns), f"... and {len(shown) - len(others)} in step"]
+
+
+def _below(document: StatusDocument, width: int, *, verbose: bool, is_cut: bool) -> list[str]:
+    """Return the lines below the table; what several servers have in common is told once."""
+    drawn: list[str] = []
+    for trouble in _alike([*troubles(document), *(notes(document) if verbose else ())]):
         where = f"{trouble.where}: " if trouble.where else ""
         drawn += _folded(f"{where}{trouble.message}", width, then="  ")
         drawn += (f"  {escaped(line)}" for line in trouble.details if verbose)
@@ -68,6 +90,18 @@ def lines(
         elif trouble.hint:
             drawn.append(f"  → {escaped(trouble.hint)}")
     return drawn
+
+
+def _alike(found: Sequence[Trouble]) -> Iterator[Trouble]:
+    """Yield troubles, those that differ only in where they are as one."""
+    places: dict[Trouble, dict[str, list[str]]] = {}
+    for trouble in found:
+        same = trouble._replace(where="", details=tuple(trouble.details))
+        environment, _, server = trouble.where.rpartition(" on ")
+        places.setdefault(same, {}).setdefault(environment, []).append(server)
+    for same, where in places.items():
+        named = [f"{name} on {listed(servers)}" for name, servers in where.items() if name]
+        yield same._replace(where="; ".join(named))
 
 
 def _folded(text: str, width: int, *, first: str = "", then: str) -> list[str]:
