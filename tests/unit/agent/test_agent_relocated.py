@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -66,6 +67,31 @@ def test_contents_that_were_searched_while_they_were_hashed_are_not_searched_aga
     source.inspect(target_path=LONGER)
     source.version.relocation_facts(LONGER)
     assert searched == [b"lib/names-base.so"]
+
+
+def test_records_are_updated_though_they_were_found_to_name_no_prefix(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the first push of a source, which is searched while it is hashed."""
+    monkeypatch.setattr(hashing, "processors", lambda: 2)
+    monkeypatch.setattr(hashing, "PARALLEL_FILES_MIN", 1)
+    top = base / "envs" / NAME
+    script = b"#!%s/bin/python\n" % bytes(top)
+    digest = hashlib.sha256(script).digest()
+    said = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    pip = "lib/python3.11/site-packages/tool-1.dist-info/RECORD"
+    conda = "conda-meta/tool-1-0.json"
+    listed = {"_path": "bin/tool", "sha256_in_prefix": digest.hex()}
+    for name, content in {
+        "bin/tool": script.decode(),
+        pip: f"../../../bin/tool,sha256={said},{len(script)}\n",
+        conda: json.dumps({"paths_data": {"paths": [listed]}}),
+    }.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(content)
+    source = SourceEnvironment(str(base), NAME, (), None, None)
+    source.inspect(target_path=LONGER)
+    assert source.version.rewritten(LONGER) >= {b"bin/tool", pip.encode(), conda.encode()}
 
 
 def test_a_file_without_room_at_one_place_is_rewritten_for_a_shorter_one(base: Path) -> None:

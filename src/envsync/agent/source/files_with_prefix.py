@@ -73,10 +73,13 @@ class FilesWithPrefix:
             target = self._relocation.link_target(entry.content)
             if target != entry.content:
                 self.links[path] = entry._replace(content=target)
-        if entry.kind != FILE or entry.content[:KEY_BYTES] in self._searched.contents:
+        if entry.kind != FILE:
             return False
+        # Before anything else: a record changes with the files that it lists, whatever is in it.
         if is_conda_record(path) or is_pip_record(path):
             self.records.append((path, entry))
+            return False
+        if entry.content[:KEY_BYTES] in self._searched.contents:
             return False
         is_wide = entry.content in self._before.wide
         if is_wide:
