@@ -174,6 +174,22 @@ def test_whatever_arrives_is_right_or_named(data: st.DataObject) -> None:
             assert path not in incoming.failed
 
 
+@pytest.mark.parametrize("tail", [b"", b"end"])
+def test_zeros_of_large_files_take_no_room(tail: bytes) -> None:
+    """However they arrive, so that a sparse file stays one."""
+    files = {b"sparse": b"begin" + bytes(5 << 20) + tail}
+    items = items_of(files)
+    with receiver(items) as (incoming, received):
+        receive(incoming, b"".join(stream_of(files, items)), [1 << 20])
+        with directory() as copied:
+            writer = TreeWriter(copied)
+            assert writer.copy_file(received, b"sparse", b"sparse", dict(items)[b"sparse"])
+            for top_fd in (received, copied):
+                assert read_all(top_fd, items) == files
+                assert os.stat(b"sparse", dir_fd=top_fd).st_blocks * 512 < 3 << 20
+            writer.close()
+
+
 def test_nothing_is_written_through_a_link() -> None:
     """A directory of the staging tree that became a link, and a link in a file's place."""
     with directory({b"precious": b"precious"}) as outside, directory() as top_fd:

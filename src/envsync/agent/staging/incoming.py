@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Collection, List, Optional, Tuple
 
-from envsync.agent.staging.writing import TreeWriter, write_all
+from envsync.agent.staging.writing import TreeWriter, write_all, write_or_skip
 from envsync.agent.trees.outgoing import GONE, HEAD
 from envsync.errors import TransferFailed
 from envsync.tree.entry import Entry
@@ -102,11 +102,12 @@ class Incoming:
         file = self._open
         assert file is not None
         part = view[: file.left]
-        write_all(file.fd, part)
+        write_or_skip(file.fd, part)
         file.state.update(part)
         file.left -= len(part)
         if not file.left:
             self._open = None
+            os.ftruncate(file.fd, file.entry.size_bytes)
             self._end(file.fd, file.entry, file.state.digest())
         return len(part)
 
