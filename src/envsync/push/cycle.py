@@ -149,7 +149,7 @@ class Push:
             return Decision(method, source, target, IN_STEP)
         if self._settings.dry_run:
             return Decision(method, source, target, PLANNED)
-        self._checks.require_permission(source, target)
+        self._checks.require_permission(source, target, is_rebuild=method.is_rebuild)
         require_visible(target, self._settings)
         if self._settings.in_use == "fail":
             # Staging may take the version to which one could have gone back.

@@ -22,12 +22,13 @@ def planned(
 ) -> PushReport:
     """Return the report of a push that is only planned, in place of staging and what follows."""
     processes = ends.target.using()
+    is_rebuild = decision.method.is_rebuild
     requirements = [
-        partial(checks.require_permission, decision.source, decision.target),
+        partial(checks.require_permission, decision.source, decision.target, is_rebuild=is_rebuild),
         partial(require_visible, decision.target, ends.settings),
         partial(require_unused, processes, ends.settings),
     ]
-    if decision.method.is_rebuild:
+    if is_rebuild:
         tool = _tool(ends, notes, decision)
         error = _refusal(ends, requirements)
         return replace(notes.report(decision), in_use=processes, tool=tool, error=error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,8 @@ from tests.integration.daemon.running import WAIT_SECONDS, Daemon, inventory, pu
 from tests.integration.push.command import finish
 from tests.integration.push.places import environment
 from tests.integration.push.planted import SCANNED, Stop, plant
-from tests.integration.push.stamped import Stamped, is_quiet, version_at, write_version
+from tests.integration.push.stamped import MOVED_FILES, Stamped, is_quiet, version_at, write_version
+from tests.integration.push.tree_listing import tree
 from tests.lab.lab import Lab, LabHost
 from tests.support.processes import wait_until
 
@@ -116,6 +119,37 @@ def test_a_source_in_ruins_is_not_pushed(fresh_lab: Lab) -> None:
         write_version(source.top, 1, file_bytes=4_000)
         daemon.wait_state(TARGET, "in-step")
         assert published(target) == 1
+
+
+def _empty(top: Path) -> None:
+    for number in range(MOVED_FILES):
+        (top / f"moving-1/{number}").write_text("")
+    (top / "moving-1").rename(top / "moved")
+    (top / "moved").rename(top / "moving-1")
+
+
+def _forget_packages(top: Path) -> None:
+    (top / "conda-meta/lab-1.0-0.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("ruin", "seen"),
+    [(_empty, f"{MOVED_FILES} files are empty"), (_forget_packages, "no package record")],
+)
+def test_a_source_that_was_emptied_in_part_is_not_pushed(
+    fresh_lab: Lab, ruin: Callable[[Path], None], seen: str
+) -> None:
+    source, target = Stamped.in_lab(fresh_lab, file_bytes=4_000), fresh_lab[TARGET]
+    (source.top / "conda-meta/lab-1.0-0.json").write_text("{}")
+    (source.top / "conda-meta/history").write_text("==> 2026 <==\n+lab/noarch::lab-1.0-0\n")
+    with started(fresh_lab) as daemon:
+        daemon.wait_state(TARGET, "in-step")
+        before = tree(environment(target))
+        ruin(source.top)
+        halted = daemon.wait_state(TARGET, "halted")
+        assert halted["error"]["code"] == "source-shrunk"
+        assert seen in halted["error"]["message"]
+        assert tree(environment(target)) == before
 
 
 def test_credentials_that_are_pushed_are_named_once(fresh_lab: Lab) -> None:

@@ -14,7 +14,7 @@ from envsync.agent.target.gc import sweep
 from envsync.agent.target.gc_survey import Rules
 from envsync.agent.target.target import Target
 from envsync.agent.wire.target_operations import OpenTarget, Requester
-from envsync.errors import TargetDrifted
+from envsync.errors import SourceShrunk, TargetDrifted
 from envsync.push import cycle
 from envsync.push.steps.report import FAILED, PLANNED, PUSHED, PushReport
 from tests.integration.push.local_pair import LocalPair
@@ -60,6 +60,33 @@ def test_the_files_of_a_package_removed_there_are_its_own(
     refused = push().error
     assert isinstance(refused, TargetDrifted)
     assert refused.details == ("0 files added, 2 removed, 0 changed", "- six 1.16")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_drift_is_refused_together_with_a_source_that_lost_all_records(
+    here: Path, there: Path, push: Callable[..., PushReport], dry_run: bool
+) -> None:
+    """Else whoever follows the hint of the first refusal meets the other."""
+    record = here / "envs" / NAME / "conda-meta/lab-1.0-0.json"
+    record.write_text("{}")
+    assert push().outcome == PUSHED
+    (there / "envs" / NAME / "by-hand").touch()
+    record.unlink()
+    ruined = "the source looks ruined: it has no package record in conda-meta, but the target has 1"
+    refused = push(dry_run=dry_run).error
+    assert isinstance(refused, TargetDrifted)
+    assert refused.details == (
+        "1 file added, 0 removed, 0 changed",
+        "in no known package: 1 file",
+        "+ by-hand",
+        f"besides, {ruined}",
+    )
+    assert f"`envsync push {NAME} there --overwrite --allow-shrink`" in refused.hint
+    insisted = push(overwrite=True).error
+    assert isinstance(insisted, SourceShrunk)
+    assert insisted.message == ruined
+    assert insisted.hint.endswith(f"envsync push {NAME} there --overwrite --allow-shrink")
+    assert push(overwrite=True, allow_shrink=True).outcome == PUSHED
 
 
 def test_an_empty_directory_at_the_name_is_not_called_an_environment(

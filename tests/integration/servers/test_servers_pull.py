@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.integration.push.command import Envsync, finish
@@ -14,7 +16,7 @@ from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.timeout(120)
 
-DRIFT = 11
+SHRUNK, DRIFT = 10, 11
 
 
 def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:
@@ -42,6 +44,58 @@ def test_pulled_and_pushed_between_others(fresh_lab: Lab) -> None:
     assert refused["code"] == "drift"
     assert "`envsync diff myenv server2 --published`" in refused["hint"]
     assert envsync.run("pull", "nosuch", "server1").error["server"] == "server1"
+
+
+def _empty(source: Stamped) -> None:
+    for path in (source.top / "moving-1").iterdir():
+        path.write_text("")
+
+
+def _forget_packages(source: Stamped) -> None:
+    (source.top / "conda-meta/lab-1.0-0.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("ruin", "seen"),
+    [
+        (_empty, "100 files are empty that have content on the target"),
+        (_forget_packages, "it has no package record in conda-meta, but the target has 1"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("arguments", "target", "again"),
+    [
+        (("pull", "myenv", "server1"), "server2", "envsync pull myenv server1"),
+        (
+            ("push", "myenv", "server3", "--from", "server1"),
+            "server3",
+            "envsync push myenv server3 --from server1",
+        ),
+    ],
+    ids=["pull", "push --from"],
+)
+def test_a_source_elsewhere_that_was_emptied_in_part_is_not_replicated(
+    fresh_lab: Lab,
+    arguments: tuple[str, ...],
+    target: str,
+    again: str,
+    ruin: Callable[[Stamped], None],
+    seen: str,
+) -> None:
+    source, there = Stamped.in_lab(fresh_lab), environment(fresh_lab[target])
+    (source.top / "conda-meta/lab-1.0-0.json").write_text("{}")
+    envsync = Envsync(fresh_lab["server2"])
+    envsync.configure(INVENTORY.format(prefix=fresh_lab["server2"].prefix))
+    envsync.ok(*arguments)
+    before = tree(there)
+    ruin(source)
+    refused = envsync.run(*arguments)
+    assert (refused.exit_code, refused.error["code"]) == (SHRUNK, "source-shrunk")
+    assert refused.error["message"] == f"the source looks ruined: {seen}"
+    assert refused.error["hint"] == f"if that is what you want: {again} --allow-shrink"
+    assert tree(there) == before
+    envsync.ok(*arguments, "--allow-shrink")
+    assert_same(tree(source.top), tree(there))
 
 
 def test_version_that_was_made_by_hand_and_pulled_is_put_on_record_by_a_push(

@@ -95,7 +95,7 @@ def test_a_refusal_names_the_command_that_insists(
     target = cast(TargetEnd, SimpleNamespace(server="server2", is_here=False))
     look = EndChecks(BothEnds(settings, HERE, target))
     with pytest.raises(refusal) as caught:
-        look.require_permission(state, state)  # type: ignore[arg-type]
+        look.require_permission(state, state, is_rebuild=False)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(with_command.format(command) if command else without)
 
 
@@ -124,6 +124,7 @@ def test_hint_names_every_option_that_is_needed_at_once(
     settings = replace(SETTINGS, **given)  # type: ignore[arg-type]
     found = SimpleNamespace(added=1, removed=0, changed=0, packages=(), groups=(), paths=())
     end = SimpleNamespace(server="server2", is_here=False, differences=lambda *_, **__: found)
+    end.references, end.ruin = bytes, lambda _: ""
     record = SimpleNamespace(
         revision="r", source_revision="r", source="s", who="w", when_seconds=0.0, method="mirror"
     )
@@ -133,9 +134,10 @@ def test_hint_names_every_option_that_is_needed_at_once(
     target.totals = Totals(1, 1, 1)
     source = SimpleNamespace(revision="new", source_revision="new", revision_there="new", had=())
     source.totals = Totals(1, 1, 1)
-    look = EndChecks(BothEnds(settings, cast(Source, None), cast(TargetEnd, end)))
+    here = cast(Source, SimpleNamespace(manifest=bytes))
+    look = EndChecks(BothEnds(settings, here, cast(TargetEnd, end)))
     with pytest.raises(EnvsyncError) as caught:
-        look.require_permission(source, target)  # type: ignore[arg-type]
+        look.require_permission(source, target, is_rebuild=False)  # type: ignore[arg-type]
     assert caught.value.hint.endswith(hint)
 
 

@@ -26,6 +26,7 @@ from envsync.agent.wire.target_operations import (
     LOCKED_FOR,
     OPEN_TARGET,
     REFERENCES,
+    RUIN,
     TARGET_HISTORY,
     USING,
     VERIFY,
@@ -113,6 +114,11 @@ def _differences(service: Service, request: AskDifferences) -> DifferenceFacts:
     else:
         require_open_records(service.target.layout)
     return differences(service.target, other, request.paths_max, request.records)
+
+
+@handles(RUIN)
+def _ruin(service: Service, request: SentManifest) -> str:
+    return service.push.ruin(manifest_of(service, request))
 
 
 @handles(DRY_PLAN)

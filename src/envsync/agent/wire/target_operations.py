@@ -151,6 +151,8 @@ USING = Operation[None, Tuple[ProcessUse, ...]]("target.using")
 """The processes that use the environment."""
 REFERENCES = Operation[AskReferences, ReferencesFacts]("target.references")
 DIFFERENCES = Operation[AskDifferences, DifferenceFacts]("target.differences")
+RUIN = Operation[SentManifest, str]("target.ruin")
+"""Why a version looks ruined beside the live one, or ""."""
 DRY_PLAN = Operation[SentManifest, StageFacts]("target.dry_plan")
 VERIFY = Operation[None, VerifyFacts]("target.verify")
 TARGET_HISTORY = Operation[None, History]("target.history")

@@ -36,6 +36,7 @@ from envsync.agent.wire.target_operations import (
     LOCKED_FOR,
     OPEN_TARGET,
     REFERENCES,
+    RUIN,
     TARGET_HISTORY,
     USING,
     VERIFY,
@@ -164,6 +165,10 @@ class TargetEnd:
         facts = ask({})
         records = {path: text for path in facts.unread if (text := record_at(path)) is not None}
         return ask(records) if records else facts
+
+    def ruin(self, manifest: bytes) -> str:
+        """Return why a source with this manifest looks ruined beside the live version, or ""."""
+        return self.ask(RUIN, self._sent(manifest))
 
     def dry_plan(self, manifest: bytes) -> Staged:
         """Return what a push of this manifest would do. Nothing is changed, so there is no tree."""

@@ -30,17 +30,29 @@ class EndChecks:
     def __init__(self, ends: BothEnds) -> None:
         self._ends = ends
 
-    def require_permission(self, source: SourceState, target: TargetState) -> None:
-        """Apply `replacement.require_permission`; its error then names the packages that differ."""
+    def require_permission(
+        self, source: SourceState, target: TargetState, *, is_rebuild: bool
+    ) -> None:
+        """Apply `replacement.require_permission`; its error then names the packages that differ.
+
+        It also names what the target would refuse next: a source that looks ruined by its manifest.
+        """
         settings = self._ends.settings
         try:
             replacement.require_permission(settings, source, target)
         except EnvsyncError as error:
             missing = replacement.missing_options(settings, source, target)
+            ruin = ""
+            if missing and target.exists and not is_rebuild and not settings.allow_shrink:
+                ruin = self._ruin()
+            if ruin:
+                missing = (*missing, "--allow-shrink")
             refusal_hints.complete(error, self._ends, target, missing)
             is_other = isinstance(error, (TargetDrifted, NotFastForward)) and target.exists
             if is_other and not error.details:
                 error.details = self._differences(target)
+            if ruin and not isinstance(error, SourceShrunk):
+                error.details = (*error.details, f"besides, {ruin}")
             raise
 
     def require_whole(self, ruin: str) -> None:
@@ -72,6 +84,13 @@ class EndChecks:
                 hint="install conda at the prefix there with an installer for its system, such as "
                 "Miniforge; then run the same command again",
             )
+
+    def _ruin(self) -> str:
+        """Return why the source looks ruined by its manifest, or ""."""
+        with contextlib.suppress(EnvsyncError):
+            manifest = self._ends.source.manifest(self._ends.target.references())
+            return self._ends.target.ruin(manifest)
+        return ""
 
     def _differences(self, target: TargetState) -> tuple[str, ...]:
         """Return how the target differs from what was published, or from the source."""
