@@ -5,17 +5,6 @@ from __future__ import annotations
 import re
 from typing import List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
-DEFAULT_LOCAL: Tuple[str, ...] = (
-    "conda-meta/state",
-    "var/cache/fontconfig/**",
-    "**/__pycache__/*.nbi",
-    "**/__pycache__/*.nbc",
-    "etc/jupyter/migrated",
-    "share/jupyter/lab/settings/**",
-)
-"""Paths that tools write for one machine alone: variables that conda sets, font and numba caches
-(compiled for this CPU), and Jupyter's run-time settings."""
-
 CACHES: Tuple[str, ...] = (
     "var/cache/fontconfig/**",
     "**/__pycache__/*.nbi",
@@ -23,6 +12,15 @@ CACHES: Tuple[str, ...] = (
 )
 """The default local paths that tools make anew when they are missing, so that nothing is lost with
 them."""
+
+DEFAULT_LOCAL: Tuple[str, ...] = (
+    "conda-meta/state",
+    *CACHES,
+    "etc/jupyter/migrated",
+    "share/jupyter/lab/settings/**",
+)
+"""Paths that tools write for one machine alone: variables that conda sets, font and numba caches
+(compiled for this CPU), and Jupyter's run-time settings."""
 
 NFS_REMAINS = b".nfs"
 """The prefix of the name that NFS gives to a file deleted while open; it can be neither copied nor
