@@ -94,27 +94,20 @@ def _inventory(document: dict[str, Any]) -> Inventory:
     return Inventory(
         prefix=document["prefix"],
         servers=tuple(_server(fields) for fields in document["servers"]),
-        environments=tuple(_environment(fields) for fields in document["environments"]),
+        environments=tuple(Environment(**_values(fields)) for fields in document["environments"]),
         watch=Watch(**document["watch"]),
     )
 
 
-def _environment(document: dict[str, Any]) -> Environment:
-    return Environment(**{**_tuples(document), "share": _share(document)})
-
-
-def _share(document: dict[str, Any]) -> Share | None:
-    share = document["share"]
-    return None if share is None else Share(*share)
-
-
 def _server(document: dict[str, Any]) -> Server:
-    server = Server(**{**_tuples(document), "share": _share(document)})
+    server = Server(**_values(document))
     file = server.identity_file
     return server if file is None else replace(server, identity_file=Path(file))
 
 
-def _tuples(document: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _values(document: dict[str, Any]) -> dict[str, Any]:
+    values = {
         name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
     }
+    share = values["share"]
+    return {**values, "share": None if share is None else Share(*share)}
