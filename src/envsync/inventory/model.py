@@ -163,7 +163,7 @@ class Inventory:
                 f"{self._place} does not say where {environment_name!r} is pushed to"
                 f"{names.suggestion(environment_name, names_pushed)}",
                 hint=f"name servers, or give {environment_name} `push_to:` there",
-                details=_listing("environments with push_to", names_pushed),
+                details=listing("environments with push_to", names_pushed),
             )
         return tuple(
             server
@@ -257,14 +257,14 @@ class Inventory:
             f"{self.path} has no {kind} {first!r}{near}",
             hint="use a name from the inventory",
             details=[
-                *_listing("not in the inventory", wanted if len(wanted) > 1 else ()),
-                *_listing("servers", servers),
-                *_listing("groups", groups),
+                *listing("not in the inventory", wanted if len(wanted) > 1 else ()),
+                *listing("servers", servers),
+                *listing("groups", groups),
             ],
         )
 
 
-def _listing(title: str, entries: Sequence[str]) -> list[str]:
+def listing(title: str, entries: Sequence[str]) -> list[str]:
     return [f"{title}: {listed(entries, NAMES_SHOWN)}"] if entries else []
 
 

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from envsync.cli.invocation.site import Site
-from envsync.errors import NotFound, UsageError, listed
+from envsync.errors import NotFound, UsageError
 from envsync.hint_commands import command_line
 from envsync.inventory import Environment, Server, bits_per_second, environment_name
+from envsync.inventory.model import listing
 from envsync.inventory.names import suggestion
 from envsync.push.request.method import AUTO, METHODS, PACK, REBUILD
 from envsync.push.request.places import Destination, Place
 from envsync.push.request.settings import PushSettings
 from envsync.transport import names as transports
 from envsync.tree.environment_name import is_environment_name
-
-_ENVIRONMENTS_SHOWN = 12
 
 T = TypeVar("T")
 _MAKE_ARCHIVE = f"{command_line('pack', 'ENV', '-o', 'FILE')} makes one"
@@ -240,13 +239,9 @@ def require_environment(prefix: str, name: str) -> None:
         names = []
     raise NotFound(
         f"there is no environment {name!r} here{suggestion(name, names)}",
-        details=[f"looked for {environments / name}", *_listing(sorted(names))],
+        details=[f"looked for {environments / name}", *listing("there", sorted(names))],
         hint="`envsync list` shows the environments" if names else "",
     )
-
-
-def _listing(names: Sequence[str]) -> list[str]:
-    return [f"there: {listed(names, _ENVIRONMENTS_SHOWN)}"] if names else []
 
 
 def _destination(site: Site, server: Server, options: PushOptions) -> Destination:
