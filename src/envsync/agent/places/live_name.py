@@ -167,11 +167,7 @@ def becomes_link(layout: Layout) -> bool:
 def require_movable(layout: Layout) -> None:
     """Raise `PreflightRefused` if the live version cannot be moved in one step."""
     if layout.linked_tree() is None and _is_in_lower_layer(layout):
-        path = os.fsdecode(layout.live)
-        raise PreflightRefused(
-            f"{path} cannot be removed in one step: {_LOWER_LAYER}",
-            hint=_move_away(path),
-        )
+        raise cannot_switch(layout, _LOWER_LAYER, "removed")
 
 
 def _is_in_lower_layer(layout: Layout) -> bool:
@@ -197,13 +193,9 @@ def _can_move(layout: Layout) -> bool:
     return True
 
 
-def cannot_switch(layout: Layout, reason: str) -> PreflightRefused:
+def cannot_switch(layout: Layout, reason: str, what: str = "replaced") -> PreflightRefused:
     path = os.fsdecode(layout.live)
     return PreflightRefused(
-        f"{path} cannot be replaced in one step: {reason}",
-        hint=_move_away(path),
+        f"{path} cannot be {what} in one step: {reason}",
+        hint=f"move it away there (`mv {shlex.quote(path)} {shlex.quote(path + '-before')}`)",
     )
-
-
-def _move_away(path: str) -> str:
-    return f"move it away there (`mv {shlex.quote(path)} {shlex.quote(path + '-before')}`)"
