@@ -11,7 +11,7 @@ from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.places.records import Record
 from envsync.agent.places.staging_note import find_staging, forget_staging
 from envsync.agent.publishing.check import CheckFailure, run_check
-from envsync.agent.publishing.failed_version import keep_if_changed, taken_back
+from envsync.agent.publishing.failed_version import changed_by_hand, keep_if_changed
 from envsync.agent.publishing.intent import DamagedIntent, Intent, find_intent, forget_intent
 from envsync.agent.server.processes import may_be_written_to
 from envsync.agent.server.progress import OnStep
@@ -96,7 +96,7 @@ class AfterSwitch:
         if switch.is_recovered:
             # It was live for long. After a crash from here on, nobody may build over it.
             with contextlib.suppress(OSError):
-                self._records.store(taken_back(new))
+                self._records.store(changed_by_hand(new))
         previous = self.other_tree(switch)
         if previous is None:
             self._name.take_away()

@@ -30,7 +30,7 @@ def keep_if_changed(environment: LocalEnvironment, switch: Intent) -> bool:
     tree = records.tree(new)
     if tree is None:
         return False
-    kept = taken_back(new)
+    kept = changed_by_hand(new)
     contents = _contents(environment.trees, tree)
     if contents is None:
         records.store(kept)
@@ -55,12 +55,12 @@ def keep_if_changed(environment: LocalEnvironment, switch: Intent) -> bool:
     return True
 
 
-def taken_back(new: Record) -> Record:
-    """Return the record that keeps a version which was taken back, whatever it contains by now.
+def changed_by_hand(record: Record, because: str = TAKEN_BACK) -> Record:
+    """Return the record that keeps a version which was changed, whatever it contains by now.
 
     No source ever had the changed version, so it is neither the one held nor the one published.
     """
-    return new._replace(source_revision="", environment_id="", method=KEPT, kept_because=TAKEN_BACK)
+    return record._replace(source_revision="", environment_id="", method=KEPT, kept_because=because)
 
 
 def _contents(trees: Trees, tree: bytes) -> Optional[_Contents]:

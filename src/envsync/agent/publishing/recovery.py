@@ -14,10 +14,10 @@ from envsync.agent.places.live_name import LiveName
 from envsync.agent.places.local_environment import LocalEnvironment
 from envsync.agent.publishing.after_switch import AfterSwitch
 from envsync.agent.publishing.base_install import resume_base_install
+from envsync.agent.publishing.failed_version import changed_by_hand
 from envsync.agent.publishing.intent import DamagedIntent, find_intent, forget_intent
 from envsync.agent.publishing.prune import record_orphaned_trees
 from envsync.agent.server.progress import OnStep
-from envsync.agent.wire.messages import KEPT
 from envsync.errors import SourceRefused, StorageFailed
 from envsync.files import whole
 
@@ -65,13 +65,7 @@ def _protect_changed(environment: LocalEnvironment, tree: bytes, expected_revisi
     record = records.at(os.lstat(tree).st_ino)
     if record is None:
         return
-    # No source ever had the changed version.
-    changed = record._replace(
-        source_revision="",
-        environment_id="",
-        method=KEPT,
-        kept_because="it was changed during a switch that was interrupted",
-    )
+    changed = changed_by_hand(record, "it was changed during a switch that was interrupted")
     try:
         replaced = environment.trees.snapshot(tree)
     except (SourceRefused, StorageFailed):
