@@ -7,7 +7,6 @@ Code that copies a file because of such a digest hashes the copy.
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any, Iterator, Tuple
 
 from envsync.conda.metadata import path_bytes, record_rows
@@ -50,13 +49,14 @@ def in_pip_record(content: bytes) -> Iterator[FileDigest]:
     """Yield the digests in a `.dist-info/RECORD`; paths are relative to its site-packages."""
     for path, noted, *_ in (row for row in record_rows(content) if len(row) > 1):
         algorithm, _, value = noted.partition("=")
-        digest = _of_base64(value) if algorithm == "sha256" else b""
+        digest = of_base64(value) if algorithm == "sha256" else b""
         if len(digest) == _DIGEST_BYTES and "\0" not in path:
             yield path_bytes(path), digest
 
 
-def _of_base64(text: str) -> bytes:
+def of_base64(text: str) -> bytes:
+    """Return a digest as pip records it; b"" if it is damaged."""
     try:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (binascii.Error, ValueError):
+    except ValueError:
         return b""

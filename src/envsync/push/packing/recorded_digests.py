@@ -7,7 +7,6 @@ anything is rewritten. It shows nothing about a file without a recorded digest, 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import posixpath
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from envsync.conda.installer_digests import of_base64
 from envsync.conda.metadata import record_rows
 from envsync.push.packing.regular_files import regular_files
 
@@ -106,8 +106,5 @@ def _claims_of_pip(top: Path, sizes: Mapping[str, int]) -> Iterator[_Claim]:
 
 
 def _as_hex(digest: str) -> tuple[str, ...]:
-    try:
-        decoded = base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4))
-    except ValueError:
-        return ()
+    decoded = of_base64(digest)
     return (decoded.hex(),) if len(decoded) == hashlib.sha256().digest_size else ()
