@@ -21,7 +21,7 @@ from envsync.agent.server.helper_processes import HelperProcesses
 from envsync.agent.server.limits import reached_limit
 from envsync.agent.server.progress import RECOVERED, SWITCH
 from envsync.agent.wire.channel import Channel
-from envsync.agent.wire.frames import CONTROL, DATA, DATA_END
+from envsync.agent.wire.frames import CONTROL, DATA, DATA_END, write_all
 from envsync.errors import AgentFailed, ConnectionLost, EnvsyncError, LimitReached
 from envsync.texts.redaction import redacted_json
 
@@ -51,17 +51,11 @@ def _private_descriptors() -> Tuple[int, int]:
     return source, sink
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 class Process:
     def __init__(self, source: int, sink: int, helpers: HelperProcesses) -> None:
         self._channel = Channel(
             lambda size: os.read(source, min(size, PIPE_BYTES)),
-            lambda data: _write_all(sink, data),
+            lambda data: write_all(sink, data),
             self._lost,
         )
         self._service = Service(

@@ -26,7 +26,7 @@ from typing import (
     Set,
 )
 
-from envsync.agent.wire.frames import EndOfInput, exactly
+from envsync.agent.wire.frames import EndOfInput, exactly, write_all
 
 PROCESSES_MAX = 4
 SCAN, COPY = "scan", "copy"
@@ -177,9 +177,7 @@ def _keep_only(*kept: int) -> None:
 
 def _send(fd: int, value: Any) -> None:
     data = marshal.dumps(value)
-    view = memoryview(_SIZE.pack(len(data)) + data)
-    while view:
-        view = view[os.write(fd, view) :]
+    write_all(fd, _SIZE.pack(len(data)) + data)
 
 
 def _receive(fd: int) -> Any:

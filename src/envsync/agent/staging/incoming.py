@@ -6,8 +6,9 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Collection, List, Optional, Tuple
 
-from envsync.agent.staging.writing import TreeWriter, write_all, write_or_skip
+from envsync.agent.staging.writing import TreeWriter, write_or_skip
 from envsync.agent.trees.outgoing import GONE, HEAD
+from envsync.agent.wire.frames import write_all
 from envsync.errors import TransferFailed
 from envsync.tree.entry import Entry
 

@@ -19,6 +19,7 @@ from envsync.agent.trees.directory_read import ParentDirectory
 from envsync.agent.trees.file_hash import READ_BYTES, SMALL_FILE_BYTES, hash_open_file
 from envsync.agent.trees.removal import remove_tree
 from envsync.agent.trees.written_digests import WrittenDigests
+from envsync.agent.wire.frames import write_all
 from envsync.tree.entry import MODE_MASK, Entry, split
 
 _PERMISSIONS = MODE_MASK & 0o777
@@ -107,7 +108,7 @@ class TreeWriter:
             if content is None:
                 digest = self._copy(old, new)
             else:
-                write_all(new, memoryview(content))
+                write_all(new, content)
                 digest = entry.content
         except BaseException:
             os.close(new)
@@ -222,12 +223,6 @@ def _content(fd: int, entry: Entry) -> Optional[bytes]:
     except OSError:
         return None
     return content if hashlib.sha256(content).digest() == entry.content else None
-
-
-def write_all(fd: int, data: memoryview) -> None:
-    """Write every byte, repeating partial writes."""
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 def write_or_skip(fd: int, data: memoryview) -> None:

@@ -7,8 +7,9 @@ total. Data frames belong to the stream that the last request opened.
 
 from __future__ import annotations
 
+import os
 import struct
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Union
 
 from envsync.errors import AgentFailed
 
@@ -52,6 +53,13 @@ def exactly(read: Callable[[int], bytes], size: int) -> bytes:
         parts.append(part)
         left -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def write_all(fd: int, data: Union[bytes, memoryview]) -> None:
+    """Write every byte, repeating partial writes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def write_frame(write: Callable[[bytes], None], kind: bytes, data: bytes = b"") -> None:

@@ -31,6 +31,8 @@ from paramiko.common import (
 )
 from paramiko.ssh_exception import SSHException
 
+from envsync.agent.wire.frames import write_all
+
 USER = "demo"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _BLOCK_BYTES = 256 << 10
@@ -207,7 +209,7 @@ def _feed(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(*_GONE):
         while data := channel.recv(_BLOCK_BYTES):
             with contextlib.suppress(BrokenPipeError):
-                _write(process.stdin.fileno(), data)
+                write_all(process.stdin.fileno(), data)
     with contextlib.suppress(OSError):
         process.stdin.close()
     if channel.closed:
@@ -215,12 +217,6 @@ def _feed(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:
             process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             _kill_group(process)
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _drain(fd: int, send: Callable[[bytes], object]) -> None:
