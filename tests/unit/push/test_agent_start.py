@@ -212,6 +212,27 @@ def test_a_prefixs_python_that_does_not_start_is_told(first: Ended, reason: str)
         assert end.python_failure == reason
 
 
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (139, "the prefix's Python does not start: SIGSEGV ends it"),
+        (0, "the agent did not start"),
+        (128 + 99, "the agent did not start"),
+        (None, "the agent did not start"),
+    ],
+)
+def test_error_names_the_signal_where_it_ends_the_prefixs_python_again(
+    told: int | None, message: str
+) -> None:
+    """Where it was another process, or python starts now, the same command may succeed."""
+    asked = Ended(told)
+    with pytest.raises(EnvsyncError) as caught:
+        Server([Ended(None), Ended(bootstrap.EXIT_NO_PYTHON), asked]).start()
+    assert (caught.value.message, caught.value.server) == (message, "server2")
+    assert (asked.python, asked.is_closed) == (PYTHON, True)
+    assert ("`sudo dmesg` there may say why; " in caught.value.hint) == (told == 139)
+
+
 NO_THREAD = "Traceback (most recent call last):\nRuntimeError: can't start new thread"
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shlex
+import signal
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from envsync.agent.operations import bootstrap, bundle
@@ -25,10 +28,17 @@ _LOGIN_STATUS = (0, 1, 128)
 # Of a Python that is too old (an option that 2.7 does not know: 2), cannot load its own files or
 # libraries, or cannot be executed; a login file that exits may have the same.
 _PYTHON_STATUS = (bootstrap.EXIT_OLD_PYTHON, 1, 2, 126, 127)
+_SIGNALLED_TEXT = "a signal ended it"
 SIGNALLED = 128  # and the signal's number, from a shell; sshd itself reports no status
 LINES_SHOWN = 8
 LINE_CHARACTERS = 200
 _READ_BYTES = 4096
+# Starts the Python of the line that it reads. Its shell waits, and so tells which signal ended it.
+_START_PYTHON = (
+    "exec /bin/sh -c '"
+    'IFS= read -r python; env -i PATH="$PATH" "$python" -S -I -B -c ""; exit $?'
+    "'"
+)  # fmt: skip
 # Shows whether a link is alive: the server grants it before any login file runs.
 _NOTHING = "exec /bin/sh -c 'exit 0'"
 
@@ -59,6 +69,7 @@ def start_agent(link: Link, prefix: str, command: str) -> Started:
             with contextlib.suppress(EnvsyncError):
                 other = AgentStart(link, link.run(command), prefix)
                 return Started(other.session, other.begin(""), start.python_failure)
+        start.require_no_signal()
         raise
 
 
@@ -95,6 +106,40 @@ class AgentStart:
             self.session.close()
             raise
         return noise
+
+    def require_no_signal(self) -> None:
+        """Raise the error that names the signal that ends the prefix's Python, if one does.
+
+        An agent's own end by a signal does not tell which: its session has no status then.
+        """
+        if self.python_failure != _SIGNALLED_TEXT:
+            return
+        from envsync.push.ends.agent_end import STATUS_SECONDS
+
+        python = f"{self._prefix}/bin/python"
+        name = ""
+        with contextlib.suppress(EnvsyncError, ValueError):
+            session = self._link.run(_START_PYTHON)
+            with contextlib.closing(session):
+                session.write(os.fsencode(python) + b"\n")
+                status = session.exit_status(STATUS_SECONDS) or 0
+            name = signal.Signals(status - SIGNALLED).name
+        if name:
+            raise self._does_not_start(f"{name} ends it", "`sudo dmesg` there may say why; ")
+
+    def _does_not_start(
+        self, why: str, first: str = "", details: Sequence[str] = ()
+    ) -> AgentFailed:
+        """Return the error of a prefix's Python that does not start."""
+        by_hand = ssh_command(self._link.reached)
+        python = shlex.quote(f"{self._prefix}/bin/python")
+        return AgentFailed(
+            f"the prefix's Python does not start: {why}",
+            hint=f"{first}install Python 3.8 or newer there, or replace the conda base, until this "
+            f"works: {by_hand} {shlex.quote(f'{python} --version')}",
+            server=self._server,
+            details=details,
+        )
 
     def _greeting(self, token: bytes) -> tuple[bytes, bytes]:
         """Return what login files print, and the interpreter's magic, which follows the token.
@@ -184,14 +229,8 @@ class AgentStart:
         python = f"{self._prefix}/bin/python"
         # What cannot start it names it: the loader, `env`, or Python itself.
         if self.python_failure and python in stderr:
-            by_hand = ssh_command(self._link.reached)
-            return AgentFailed(
-                f"the prefix's Python does not start: {stderr.splitlines()[-1][:LINE_CHARACTERS]}",
-                hint="install Python 3.8 or newer there, or replace the conda base, until this "
-                f"works: {by_hand} {shlex.quote(f'{shlex.quote(python)} --version')}",
-                server=self._server,
-                details=details,
-            )
+            last = stderr.splitlines()[-1][:LINE_CHARACTERS]
+            return self._does_not_start(last, details=details)
         known = known_cause(stderr, details)
         if known is not None:
             known.server = self._server
@@ -221,7 +260,7 @@ class AgentStart:
             return stderr.rpartition("\n")[2][:LINE_CHARACTERS] or f"exit status {status}"
         # A link that was cut has left no status, either; but there the command has not ended.
         is_signal = self._has_ended and (status is None or status > SIGNALLED)
-        return "a signal ended it" if is_signal else ""
+        return _SIGNALLED_TEXT if is_signal else ""
 
     def _by_hand(self) -> str:
         """Return the hint with a command that starts the same Python in the same way."""
