@@ -186,6 +186,17 @@ def test_package_with_its_own_address_is_never_asked_of_an_index(
     assert str(relaxation).endswith("-> left out (gone)")
 
 
+@pytest.mark.parametrize("from_history", [False, True])
+def test_interpreter_is_not_left_out(from_history: bool) -> None:
+    """Nothing else of the environment would run, and yet the push would have succeeded."""
+    requirements = asked(PYTHON)._replace(requested=("lab::python=3.11.7=h_0_cpython",))
+    pins = conda_pins(requirements, PinPolicy(other_platform=ARM, from_history=from_history))
+    gone = ToolFailure(UNAVAILABLE, ("python",))
+    while (relaxed := relax(pins, gone)).relaxations:
+        pins = relaxed.pins
+    assert specs(pins) == ("lab::python=3.11.*" if from_history else "python=3.11.*",)
+
+
 def test_from_history_leaves_no_pip_package_to_what_others_need() -> None:
     pins = pip_pins(asked(pip=(EDITABLE,)), PinPolicy(other_platform=ARM, from_history=True))
     assert [pin.steps for pin in pins] == [("-e file:///srv/tool",)]

@@ -2,8 +2,9 @@
 
 A package is first asked for exactly as the source has it: version and build. When a tool reports
 that it is unavailable or in conflict, the build is relaxed first, then the version to a compatible
-range. Last, on another platform, a package that is unavailable is dropped: some exist for one
-platform only. Builds for one platform are not asked for on another in the first place.
+range. Last, on another platform, a package that is unavailable is dropped, as some exist for one
+platform only; but never an interpreter. Builds for one platform are not asked for on another in the
+first place.
 
 Where a package comes from is never relaxed: one that was installed from a file, a directory or a
 repository may have a namesake on an index, made by anybody.
@@ -28,7 +29,7 @@ from envsync.conda.requirements import (
 from envsync.push.rebuilding.solver_messages import CONFLICT, UNAVAILABLE, ToolFailure
 
 _INTERPRETERS = ("python", "pypy", "r-base")
-"""Packages of which another minor version would make another environment."""
+"""Packages without which, or with another minor version of which, it is another environment."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*\Z")
 _NUMBERS = re.compile(r"(?:\d+!)?\d+(?:\.\d+)*")
@@ -153,7 +154,7 @@ def _conda_steps(package: CondaRequirement, policy: PinPolicy) -> Iterator[str]:
     yield exact
     for version in _ranges(package.name, package.version):
         yield f"{package.name}={version}.*"
-    if policy.other_platform:
+    if policy.other_platform and package.name not in _INTERPRETERS:
         yield DROPPED
 
 
