@@ -70,7 +70,8 @@ class _Gathered:
         self.size_bytes = self.files = self._content_bytes = 0
 
     def add(self, head: bytes, content: bytes) -> None:
-        self._parts += (head, content)
+        # A block of one part is that part: a large file's are not copied once more.
+        self._parts += filter(None, (head, content))
         self.size_bytes += len(head) + len(content)
         self._content_bytes += len(content)
 

@@ -137,8 +137,8 @@ class Encoder:
             )
             self._machine = module.ZstdCompressor(compression_params=parameters).compressobj()
         packed = self._machine.compress(data)
-        packed += self._machine.flush(module.COMPRESSOBJ_FLUSH_BLOCK)
-        return b"".join((_HEAD.pack(tag, len(packed), len(data)), packed))
+        rest = self._machine.flush(module.COMPRESSOBJ_FLUSH_BLOCK)
+        return b"".join((_HEAD.pack(tag, len(packed) + len(rest), len(data)), packed, rest))
 
 
 def content_bytes(block: bytes) -> int:
