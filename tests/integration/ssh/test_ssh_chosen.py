@@ -19,7 +19,7 @@ from envsync.ssh.opening import open_link
 from envsync.ssh.route import ResolvedRoute
 from envsync.ssh.session import Address, Link, LinkChoice, Timeouts
 from tests.integration.ssh.agents import agent, ssh_add
-from tests.integration.ssh.logins import relay_in
+from tests.integration.ssh.logins import add_config, make_key, relay_in
 from tests.integration.ssh.masters import UsersMaster
 from tests.integration.ssh.session_contract import LIMIT_SECONDS, read_all, sh
 from tests.lab.loopback_sshd import LoopbackSshd, free_port
@@ -53,11 +53,6 @@ def by(request: pytest.FixtureRequest) -> Callable[[LoopbackSshd], Link]:
         return fabric_link.open_route(way, Timeouts())
 
     return open_it
-
-
-def make_key(path: Path) -> Path:
-    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", str(path)], check=True)
-    return path
 
 
 def sign(authority: Path, key: Path, *options: str) -> None:
@@ -227,14 +222,9 @@ def test_an_algorithm_that_only_ssh_has(tmp_path: Path, connect: Open) -> None:
         assert works(link)
 
 
-def configure(sshd: LoopbackSshd, *lines: str) -> None:
-    config = sshd.home / ".ssh" / "config"
-    config.write_text(config.read_text() + "".join(f"  {line}\n" for line in lines))
-
-
 def test_bind_address_is_heeded(tmp_path: Path, connect: Open) -> None:
     with LoopbackSshd(tmp_path, extra_config=("AllowUsers *@127.0.0.5",)) as sshd:
-        configure(sshd, "BindAddress 127.0.0.5")
+        add_config(sshd, "BindAddress 127.0.0.5")
         link = connect(sshd)
         assert link.chosen == LinkChoice("ssh", f"BindAddress 127.0.0.5 for {sshd.name}")
         assert works(link)
@@ -262,7 +252,7 @@ def passes_socket(tmp_path: Path) -> str:
 def test_a_proxy_command_that_passes_a_socket(
     sshd: LoopbackSshd, connect: Open, passes_socket: str
 ) -> None:
-    configure(sshd, "ProxyUseFdpass yes", f"ProxyCommand {passes_socket}")
+    add_config(sshd, "ProxyUseFdpass yes", f"ProxyCommand {passes_socket}")
     link = connect(sshd)
     assert link.chosen.reason == f"ProxyUseFdpass for {sshd.name}"
     assert works(link)
@@ -276,8 +266,8 @@ def test_a_jump_host_behind_such_a_command(
 ) -> None:
     """What is said of every host is not about the way on from the jump host."""
     with LoopbackSshd(tmp_path, name="inner", home=sshd.home) as inner:
-        configure(inner, f"ProxyJump {sshd.name}", "Host *", "ProxyUseFdpass yes")
-        configure(inner, f"Host {sshd.name}", f"ProxyCommand {passes_socket}")
+        add_config(inner, f"ProxyJump {sshd.name}", "Host *", "ProxyUseFdpass yes")
+        add_config(inner, f"Host {sshd.name}", f"ProxyCommand {passes_socket}")
         link = open_link(inner.address, environ=sshd.environ)
         assert link.chosen.reason == f"ProxyUseFdpass for {sshd.name}"
         assert works(link)
@@ -289,7 +279,7 @@ def test_connect_timeout_is_heeded(sshd: LoopbackSshd) -> None:
     begun, go = sshd.home / "begun", sshd.home / "go"
     waits = f"touch {begun}-%h; until [ -e {go} ]; do sleep 0.05; done"
     proxy = f"ProxyCommand sh -c '{waits}; exec python3 {relay_in(sshd.home)} %h %p'"
-    configure(sshd, "ConnectTimeout 60", proxy, "Host other", "HostName other", proxy)
+    add_config(sshd, "ConnectTimeout 60", proxy, "Host other", "HostName other", proxy)
     short = Timeouts(connect_seconds=0.5, banner_seconds=0.5)
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_link, sshd.address, short, environ=sshd.environ)
@@ -308,9 +298,9 @@ def test_connect_timeout_is_heeded(sshd: LoopbackSshd) -> None:
 def test_algorithms_that_the_configuration_leaves(tmp_path: Path, connect: Open) -> None:
     options = ("LogLevel DEBUG", "KexAlgorithms curve25519-sha256@libssh.org,ecdh-sha2-nistp384")
     with LoopbackSshd(tmp_path, extra_config=options) as sshd:
-        configure(sshd, "MACs umac-64@openssh.com,hmac-sha2-512")
-        configure(sshd, "Ciphers chacha20-poly1305@openssh.com,aes256-ctr")
-        configure(sshd, "KexAlgorithms ecdh-sha2-nistp384")
+        add_config(sshd, "MACs umac-64@openssh.com,hmac-sha2-512")
+        add_config(sshd, "Ciphers chacha20-poly1305@openssh.com,aes256-ctr")
+        add_config(sshd, "KexAlgorithms ecdh-sha2-nistp384")
         assert connect(sshd).chosen.name == "fabric"
         assert "kex: algorithm: ecdh-sha2-nistp384" in sshd.log
         assert "client->server cipher: aes256-ctr MAC: hmac-sha2-512 " in sshd.log
@@ -319,7 +309,7 @@ def test_algorithms_that_the_configuration_leaves(tmp_path: Path, connect: Open)
 def test_an_algorithm_that_the_configuration_wants_and_only_ssh_has(
     sshd: LoopbackSshd, connect: Open
 ) -> None:
-    configure(sshd, "Ciphers chacha20-poly1305@openssh.com")
+    add_config(sshd, "Ciphers chacha20-poly1305@openssh.com")
     link = connect(sshd)
     assert link.chosen.name == "ssh"
     assert works(link)
@@ -333,7 +323,7 @@ def test_a_key_with_a_passphrase_of_which_ssh_says_nothing(
     key = tmp_path / "my key"
     subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "secret", "-f", key], check=True)
     sshd.authorized_keys.write_text(public(key))
-    configure(sshd, f'IdentityFile "{key}"', "BindAddress 127.0.0.1")
+    add_config(sshd, f'IdentityFile "{key}"', "BindAddress 127.0.0.1")
     with pytest.raises(AuthenticationRefused) as caught:
         connect(sshd)
     assert caught.value.details == (
@@ -394,7 +384,7 @@ class TestBothRefuse:
     )
     def test_an_unknown_key(self, sshd: LoopbackSshd, by: Open, line: str) -> None:
         """Whatever the configuration would have let pass."""
-        configure(sshd, line)
+        add_config(sshd, line)
         sshd.known_hosts.write_text("")
         with pytest.raises(HostKeyRefused, match="not in known_hosts") as caught:
             by(sshd)
