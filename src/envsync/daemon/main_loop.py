@@ -45,8 +45,6 @@ def run_daemon(settings: DaemonSettings, log: Log, notifier: Notifier) -> None:
 
 
 class MainLoop:
-    """The daemon's main loop."""
-
     def __init__(
         self, settings: DaemonSettings, log: Log, notifier: Notifier, at_end: contextlib.ExitStack
     ) -> None:

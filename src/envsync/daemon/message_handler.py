@@ -28,7 +28,6 @@ class MessageHandler:
         self._hint = hint
 
     def handle(self, worker: Worker, message: Message) -> None:
-        """Apply one message of a worker."""
         source = self._sources.get(message.environment)
         if source is None or source.name not in worker.task.environments:
             return

@@ -134,8 +134,6 @@ def run_in_workers(
 
 
 class _Worker:
-    """One worker interpreter."""
-
     def __init__(self, job: WorkerJob, top_fd: int) -> None:
         import subprocess  # not at the agent's start, as it is rarely needed
 

@@ -104,7 +104,6 @@ class SourceVersion:
         return newest_glibc(self.elf_files(), with_packages=with_packages)
 
     def elf_files(self) -> ElfFiles:
-        """Return its binaries."""
         scanned = self.snapshot.scan
         worth = [path for path, rows in scanned.directories.items() if may_hold_programs(rows)]
         cache = cache_start(self._paths.cache_directory, (scanned.device, scanned.inode))

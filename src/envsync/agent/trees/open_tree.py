@@ -12,7 +12,6 @@ class Versions:
     """What is on record about versions, by the inode of their top directory: here, nothing."""
 
     def directories(self, _: int) -> Collection[bytes]:
-        """Return the version's directories."""
         return ()
 
     def revision(self, _: int) -> str:

@@ -53,8 +53,6 @@ class SendFiles(NamedTuple):
 
 
 class CodecStep(NamedTuple):
-    """A codec and its level."""
-
     codec: str
     level: int
 

@@ -26,7 +26,6 @@ class Systemctl:
             self._environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
 
     def runs(self) -> bool:
-        """Return whether this systemd runs."""
         if not self.of_user:
             return Path("/run/systemd/system").is_dir()
         try:
