@@ -266,8 +266,9 @@ def test_in_use_fail_refuses_before_anything_is_staged(source: Stamped, fresh_la
         refused = envsync.push(TARGET, expect=IN_USE)
         assert "cat" in refused.said
         assert version_at(target) == source.version - 1
+        back = envsync.ok("rollback", "myenv", TARGET).result
+        assert [use["command"] for use in back["in_use"]] == ["cat"], "told, and not in its way"
         job.communicate(b"", timeout=20)
-    envsync.ok("rollback", "myenv", TARGET)
     assert version_at(target) == source.version - 2
     assert envsync.push(TARGET).server["outcome"] == "pushed"
 

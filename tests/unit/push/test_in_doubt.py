@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from envsync.agent.wire.messages import RecordFacts, TargetState
+from envsync.agent.wire.messages import UNSEEN, Finding, RecordFacts, TargetState
 from envsync.conda.platform_needs import Platform
 from envsync.errors import (
     AuthenticationRefused,
@@ -298,7 +298,8 @@ class OtherwiseSwitched(FakeTarget):
     remove = rollback
 
     def roll_back(self) -> RecordFacts:
-        return roll_back(cast(TargetEnd, self), self.reopen, None, "bob@server1", overwrite=False)
+        target = cast(TargetEnd, self)
+        return roll_back(target, self.reopen, None, "bob@server1", overwrite=False).record
 
     def remove_environment(self) -> RecordFacts | None:
         removal = Removal("myenv", "bob@server1")
@@ -335,6 +336,15 @@ def test_a_removal_after_a_rollback_tells_of_the_version_that_stood_there(
     removed = remove_environment(cast(TargetEnd, target), target.reopen, removal, ALONE)
     assert removed.record is not None
     assert removed.record.number == number
+
+
+def test_a_rollback_says_where_nobody_can_see_what_uses_the_environment() -> None:
+    before = state(record(3, NEW), live=record(4, OLD))
+    unseen = before._replace(findings=(Finding(UNSEEN, "who uses it is unknown"),))
+    back = state(record(4, OLD), live=record(3, NEW))
+    target = OtherwiseSwitched(before, unseen, back)
+    told = roll_back(cast(TargetEnd, target), target.reopen, None, "bob@server1", overwrite=False)
+    assert told == (record(3, NEW), (), ("who uses it is unknown",))
 
 
 def test_version_that_somebody_published_meanwhile_is_no_rollback() -> None:

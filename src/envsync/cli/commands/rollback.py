@@ -12,15 +12,17 @@ from envsync.cli.invocation.arguments import environment_argument, server_argume
 from envsync.cli.invocation.invocation import Invocation
 from envsync.cli.invocation.options import common_options
 from envsync.cli.invocation.running_daemon import tell_daemon_after
-from envsync.cli.output.wording import contents, moment
+from envsync.cli.output.wording import contents, in_use, moment
 from envsync.hint_commands import command_line
 from envsync.tree.revision import short
 
 if TYPE_CHECKING:
     from envsync.agent.wire.figures import OnFigure
-    from envsync.agent.wire.messages import RecordFacts
     from envsync.push.ends.end import End
     from envsync.push.request.places import Place
+    from envsync.push.switches.rollback import RolledBack
+
+_PROCESSES_SHOWN = 12
 
 
 @click.command()
@@ -45,7 +47,8 @@ def rollback(
 
     The present version is kept, and is held: it is not pushed there again, except with
     `envsync push --retry-held`. The source's next version is, unless what was put back was made
-    there by hand.
+    there by hand. Running processes are named and not waited for, whatever `in_use:` says: files
+    that they have open do not change.
     """
     from envsync.agent.wire.messages import KEPT
     from envsync.cli.invocation.asking import ask_servers, target_again, target_of
@@ -55,7 +58,7 @@ def rollback(
     known = site.inventory.environment(environment)  # refuses base
     environment = known.name
 
-    def ask(end: End, place: Place, _: OnFigure) -> RecordFacts:
+    def ask(end: End, place: Place, _: OnFigure) -> RolledBack:
         target = target_of(site, environment, end, place)
         reopen = partial(target_again, site, environment, place)
         return roll_back(target, reopen, number, site.who, overwrite=overwrite)
@@ -64,11 +67,14 @@ def rollback(
     invocation.shown_by = command_line("history", environment, server)
     with tell_daemon_after(known, [place.server], invocation.environ):
         [outcome] = ask_servers(invocation, "roll back", [place], ask)
-        record = outcome.answer()
+        rolled_back = outcome.answer()
+    record = rolled_back.record
     invocation.result = {
         "environment": environment,
         "server": place.server,
         "record": to_json(record),
+        "in_use": to_json(rolled_back.in_use),
+        "warnings": rolled_back.warnings,
     }
     put_back = contents(record.totals.files, record.totals.size_bytes)
     invocation.terminal.say(
@@ -78,3 +84,10 @@ def rollback(
     if record.method == KEPT:
         how = record.kept_because or "kept as it was there"
     invocation.terminal.say(f"  number {record.number}, {how}, {moment(record.when_seconds)}")
+    users = rolled_back.in_use
+    if users:
+        invocation.terminal.say(f"  {in_use(len(users))}")
+    for use in users if invocation.verbose else users[:_PROCESSES_SHOWN]:
+        invocation.terminal.say(f"  in use by {use.label}: {use.command}")
+    for warning in rolled_back.warnings:
+        invocation.terminal.warning(f"{place.server}: {warning}")

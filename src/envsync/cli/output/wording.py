@@ -18,6 +18,12 @@ def contents(files: int, size_bytes: int) -> str:
     return f"{count(files, 'file')}, {size(size_bytes)}"
 
 
+def in_use(processes: int) -> str:
+    """Return what it means that as many processes use an environment that is switched."""
+    users = count(processes, "process uses it", "processes use it")
+    return f"{users}: files that are open do not change"
+
+
 def tool_run(tool: str, attempt: int) -> str:
     """Return `conda 26.7.1`, or from the second try on, `conda 26.7.1, try 2`."""
     return f"{tool}, try {attempt}" if attempt > 1 else tool

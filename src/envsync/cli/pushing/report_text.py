@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from envsync.agent.wire.messages import PlanFacts
-from envsync.cli.output.wording import contents, count, duration, tool_run
+from envsync.cli.output.wording import contents, count, duration, in_use, tool_run
 from envsync.cli.pushing.request import PushRequest
 from envsync.errors import listed
 from envsync.push.request.method import ASKED_FOR, MIRROR, REBUILD
@@ -75,8 +75,7 @@ def report_lines(report: PushReport, *, verbose: bool) -> Iterator[str]:
         if note:
             yield f"  {note}"
     if report.in_use:
-        users = count(len(report.in_use), "process uses it", "processes use it")
-        yield f"  {users}: files that are open do not change"
+        yield f"  {in_use(len(report.in_use))}"
     if verbose:
         yield from _verbose_lines(report)
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from envsync.agent.wire.messages import BUSY, FOREIGN_OWNER, RecordFacts, TargetState
+from typing import NamedTuple
+
+from envsync.agent.wire.build_operations import GoBack
+from envsync.agent.wire.messages import (
+    BUSY,
+    FOREIGN_OWNER,
+    UNSEEN,
+    ProcessUse,
+    RecordFacts,
+    TargetState,
+)
 from envsync.errors import ConnectionLost, NotFound, TargetDrifted
 from envsync.hint_commands import command_line, what_there_is
 from envsync.push.ends.target_end import TargetEnd
@@ -24,10 +34,21 @@ _IN_DOUBT = InDoubt(
 _LEFT_TO_THE_SWITCH = (BUSY, FOREIGN_OWNER)
 
 
+class RolledBack(NamedTuple):
+    """The live version's record, and the processes that used the environment before the switch.
+
+    `warnings` say so where these cannot be seen.
+    """
+
+    record: RecordFacts
+    in_use: tuple[ProcessUse, ...]
+    warnings: tuple[str, ...]
+
+
 def roll_back(
     target: TargetEnd, reopen: Reopen, number: int | None, by: str, *, overwrite: bool
-) -> RecordFacts:
-    """Put back generation `number`, or the newest earlier one; return the live version's record.
+) -> RolledBack:
+    """Put back generation `number`, or the newest earlier one, also under running processes.
 
     If the answer is lost, the target tells whether it happened: repeating the rollback would go
     back once more. Raises `ConnectionLost` if it did not happen or nobody can say, as where another
@@ -37,8 +58,18 @@ def roll_back(
     _require_some_version(target, target.inspect(lock=False))
     before = target.inspect(lock=True)
     preflight.refuse(f for f in before.findings if f.kind not in _LEFT_TO_THE_SWITCH)
+    in_use = target.using()
+    warnings = tuple(found.message for found in before.findings if found.kind == UNSEEN)
+    record = _switched(target, reopen, before, GoBack(number, by, overwrite))
+    return RolledBack(record, in_use, warnings)
+
+
+def _switched(
+    target: TargetEnd, reopen: Reopen, before: TargetState, request: GoBack
+) -> RecordFacts:
+    """Have the target go back from the state `before`; return the live version's record."""
     try:
-        return target.rollback(number, by, overwrite)
+        return target.rollback(*request)
     except NotFound as error:
         history = command_line("history", target.name, target.server)
         error.hint = f"`{history}` shows what was published; `keep:` sets how many are kept"
