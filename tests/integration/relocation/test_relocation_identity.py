@@ -11,6 +11,7 @@ from envsync.agent.places.records import Record, Records
 from envsync.agent.target import switches
 from envsync.agent.target.target import Target
 from envsync.agent.wire.target_operations import OpenTarget, Requester
+from envsync.cli.pushing.report_text import report_lines
 from envsync.errors import RevisionHeld
 from tests.integration.relocation.local_push import NAME, push
 
@@ -88,8 +89,10 @@ def test_record_names_the_revision_of_the_first_source(one: Path, tmp_path: Path
     first = push(one, other).record
     assert first is not None
     assert first.source_revision != first.revision
+    planned = push(other, third, dry_run=True)
     push(other, third)
-    assert record(third).source_revision == first.source_revision
+    assert record(third).source_revision == planned.source_revision == first.source_revision
+    assert f"  revision {first.source_revision[:12]}" in report_lines(planned, verbose=True)
     push(other, one)
     adopted = record(one)
     assert adopted.method == "adopt"

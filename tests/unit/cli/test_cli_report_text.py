@@ -15,7 +15,8 @@ PUSHED = PushReport(
     server="server2",
     environment="myenv",
     outcome="pushed",
-    revision=REVISION,
+    revision="17e06486" + "0" * 56,
+    source_revision=REVISION,
     totals=Totals(65_000, 61_204, 1_900_000_000),
     plan=PlanFacts(
         "live", 212, 3_100_000, 60_992, 1_890_000_000, 3, 3_200_000, ("numpy 1 -> 2",), 0, ()

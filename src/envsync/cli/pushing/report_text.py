@@ -98,12 +98,12 @@ def _outcome(report: PushReport) -> str:
 
 
 def _revision(report: PushReport) -> str:
-    """Return the revision as `list` shows it: the source's, if there is a record.
+    """Return the revision as `list` shows it, or would show it.
 
     The record may be of a push from another server.
     """
     record = report.record
-    return short(report.revision if record is None else record.source_revision)
+    return short(report.source_revision if record is None else record.source_revision)
 
 
 def _contents(report: PushReport) -> str:

@@ -25,7 +25,8 @@ class PushReport:
     """The outcome on one server.
 
     `outcome` is one of `pushed`, `in-step` (nothing to do), `adopted` (the content was there,
-    unrecorded), `planned` (a dry run) or `failed`, which has `error`. Bytes are those of contents,
+    unrecorded), `planned` (a dry run) or `failed`, which has `error`. `source_revision` is as in
+    `SourceState`, which the record has, or would have. Bytes are those of contents,
     except for `wire_bytes` and, in a dry run, `predicted_wire_bytes`. `compiled_left_out` counts
     the bytecode of modules that are rewritten for another path, which is not sent. `route` is how
     contents travelled if the source is on another server. `seconds` covers the whole of this
@@ -38,6 +39,7 @@ class PushReport:
     environment: str
     outcome: str
     revision: str = ""
+    source_revision: str = ""
     totals: Totals | None = None
     plan: PlanFacts | None = None
     compiled_left_out: int = 0

@@ -60,6 +60,7 @@ class Reporting:
             environment=self._ends.settings.name_there,
             outcome=decision.outcome,
             revision=source.revision,
+            source_revision=source.source_revision,
             totals=source.totals,
             compiled_left_out=source.compiled_left_out,
             method=method.name,
