@@ -11,7 +11,8 @@ import pytest
 
 from envsync.tree.revision import short
 from tests.conda import Template
-from tests.integration.push.command import ENVSYNC, Envsync
+from tests.integration.push.command import ENVSYNC, Envsync, finish
+from tests.integration.push.planted import HASHING_WAITS, Stop, plant
 from tests.integration.push.tree_listing import contents, tree
 from tests.lab.lab import Lab, LabHost
 
@@ -37,7 +38,10 @@ def prefix_of(host: LabHost) -> str:
 
 @pytest.fixture
 def envsync(servers: Lab) -> Envsync:
-    command = Envsync(servers.controller)
+    return configured(Envsync(servers.controller), servers)
+
+
+def configured(command: Envsync, servers: Lab) -> Envsync:
     others = "".join(f"  {host.name}: {{prefix: {prefix_of(host)}}}\n" for host in servers.targets)
     own = servers.controller.prefix
     command.configure(f"prefix: {own}\nservers:\n  server1: {{}}\n{others}")
@@ -118,3 +122,23 @@ def test_a_source_elsewhere_and_another_name(servers: Lab, envsync: Envsync) -> 
     assert servers["server3"].run([f"{there}/bin/lab-where"]).stdout == f"{there}\n"
     pulled = envsync.ok("pull", "myenv", "server2").server
     assert pulled["outcome"] == "adopted"  # the same, but never recorded here
+
+
+def test_what_is_rewritten_after_it_was_sent_counts_once(servers: Lab) -> None:
+    """A first push sends before it is known which files name the prefix."""
+    controller, host = servers.controller, servers["server2"]
+    envsync = configured(plant(controller), servers)
+    known = controller.path(f"{controller.home()}/.cache/envsync")
+    for path in (known, environment(host), environment(host).with_name(".envsync")):
+        shutil.rmtree(path, ignore_errors=True)
+    gate, stop = controller.path(HASHING_WAITS), Stop(host, "receiving")
+    gate.touch()
+    process = envsync.start("push", "myenv", "server2")
+    stop.wait()
+    gate.unlink()
+    stop.go_on()
+    pushed = finish(process).server
+    assert "while the source was hashed" in pushed["transport_reason"]
+    plan, totals = pushed["plan"], pushed["totals"]
+    assert plan["fetch_files"] <= totals["files"] + pushed["compiled_left_out"]
+    assert plan["fetch_bytes"] > totals["size_bytes"]  # those of both count

@@ -28,8 +28,13 @@ from envsync.tree.manifest import Manifest, encode
 class SentAhead:
     """What was sent before there was a plan."""
 
-    files: int
+    items: Collection[Item]
     size_bytes: int
+
+    def together_with(self, items: Collection[Item]) -> int:
+        """Return the number of files that were sent ahead, or are among `items`, or both."""
+        more = {path for path, _ in items}
+        return len(self.items) + len(more) - sum(path in more for path, _ in self.items)
 
 
 class SendAhead:
@@ -92,7 +97,7 @@ class SendAhead:
         job = replace(job, supply=replace(job.supply, contents=contents))
         self._progress.begin("transfer", job.size_bytes)
         if self._send_begun(job, encoded):
-            self.sent = SentAhead(len(job.items), job.size_bytes)
+            self.sent = SentAhead(job.items, job.size_bytes)
         self._progress.begin("inspect")
 
     def _send_begun(self, job: Job, outline: bytes) -> bool:

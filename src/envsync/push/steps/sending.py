@@ -124,13 +124,17 @@ class SendStep:
         return choice
 
     def _all_sent(self, sent: SendTask) -> SendTask:
-        """Return `sent` with the figures of what went ahead of the plan added."""
+        """Return `sent` with the figures of what went ahead of the plan added.
+
+        A file that was rewritten or has changed since went twice: that is one file, and the bytes
+        of both.
+        """
         ahead = self._ahead.sent
         if ahead is None:
             return sent
         plan = sent.plan._replace(
             origin=ORIGIN_NEW,
-            fetch_files=sent.plan.fetch_files + ahead.files,
+            fetch_files=ahead.together_with(sent.job.items),
             fetch_bytes=sent.plan.fetch_bytes + ahead.size_bytes,
             new_bytes=sent.plan.new_bytes + ahead.size_bytes,
         )
