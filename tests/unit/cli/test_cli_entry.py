@@ -122,7 +122,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
     def fail(*_: object) -> None:
         raise Failing.error
 
-    monkeypatch.setattr("envsync.inventory.find", fail)
+    monkeypatch.setattr("envsync.cli.commands.config.find", fail)
     return Failing
 
 

@@ -12,7 +12,7 @@ from envsync.agent.places.local_rules import local_patterns
 from envsync.agent.places.members import require_open_records
 from envsync.agent.places.staging_note import find_staging
 from envsync.agent.target.inspection import record_facts
-from envsync.agent.target.preparation import require_prefix
+from envsync.agent.target.preparation import content_findings, require_prefix
 from envsync.agent.target.target import Target
 from envsync.agent.wire.codec import decodable, decode_all
 from envsync.agent.wire.figures import HASHED_BYTES, VERIFIED_BYTES
@@ -123,8 +123,6 @@ def _ruin(service: Service, request: SentManifest) -> str:
 
 @handles(DRY_PLAN)
 def _dry_plan(service: Service, request: SentManifest) -> StageFacts:
-    from envsync.agent.target.preparation import content_findings
-
     wanted = manifest_of(service, request)
     preview = service.push.preview(wanted)
     paths = b"\0".join(preview.fetches.paths())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,9 +12,7 @@ from envsync.cli.invocation.lazy_group import LazyCommand, LazyGroup
 from envsync.cli.invocation.options import common_options, json_option
 from envsync.cli.output.wording import count
 from envsync.errors import NotFound
-
-if TYPE_CHECKING:
-    from envsync.inventory import Inventory
+from envsync.inventory import Inventory, find, load, misnamed, read
 
 _PLACES = (
     "--config FILE",
@@ -50,8 +47,6 @@ def config() -> None:
 @click.pass_obj
 def check(invocation: Invocation) -> None:
     """Read the inventory and show every error with its line."""
-    from envsync.inventory import find, load
-
     file = find(invocation.config, invocation.environ)
     if file is None:
         raise _no_file(invocation)
@@ -85,8 +80,6 @@ def _not_kept_in_step(inventory: Inventory) -> Iterator[str]:
 @click.pass_obj
 def path(invocation: Invocation) -> None:
     """Show which inventory is used."""
-    from envsync.inventory import find, read
-
     file = find(invocation.config, invocation.environ)
     if file is None:
         raise _no_file(invocation)
@@ -96,8 +89,6 @@ def path(invocation: Invocation) -> None:
 
 
 def _no_file(invocation: Invocation) -> NotFound:
-    from envsync.inventory import misnamed
-
     for file in misnamed(invocation.environ):
         return NotFound(
             f"there is no inventory, but {file}, which is not read",

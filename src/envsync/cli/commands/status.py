@@ -17,6 +17,7 @@ from envsync.cli.output.screen import Screen
 from envsync.cli.output.status_view import StatusDocument
 from envsync.errors import InventoryError, listed
 from envsync.hint_commands import json_with_config
+from envsync.inventory import find
 
 REFRESH_SECONDS = 1.0
 
@@ -72,8 +73,6 @@ def _config_to_name(of_daemon: str, invocation: Invocation) -> str:
 
     Without it they would go to servers and prefixes of another inventory, or of none.
     """
-    from envsync.inventory import find
-
     with contextlib.suppress(InventoryError):  # a file that is refused here is used by no command
         used = find(invocation.config, invocation.environ)
         if used is not None and str(used.absolute()) == of_daemon:

@@ -16,6 +16,7 @@ from envsync.cli.output.wording import contents, count, moment
 from envsync.errors import EnvsyncError, NotFound, VerificationFailed
 from envsync.hint_commands import command_line, published_diff
 from envsync.tree.revision import short
+from envsync.tree.sharing import WRITE, Share
 
 if TYPE_CHECKING:
     from envsync.agent.wire.figures import OnFigure
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from envsync.push.ends.end import End
     from envsync.push.queries.servers import Outcome
     from envsync.push.request.places import Place
-    from envsync.tree.sharing import Share
 
 
 @click.command()
@@ -71,8 +71,6 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
 
 def _sharing(top: str, share: Share | None) -> str:
     """Return the command by which an owner gives a tree to its group again."""
-    from envsync.tree.sharing import WRITE
-
     granted = "g=u" if share is not None and share.access == WRITE else "g+rX,g-w"
     return (
         f"cd {shlex.quote(top)} && chgrp -R --reference=. . && chmod -R {granted} . && "

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from envsync.cli.output.terminal import Terminal
 from envsync.hint_commands import json_with_config
+from envsync.inventory import Inventory, find, load
 from envsync.texts.redaction import redacted_json
 
 if TYPE_CHECKING:
     import click
 
     from envsync.cli.invocation.site import Site
-    from envsync.inventory import Inventory
 
 SCHEMA = 1
 
@@ -60,8 +60,6 @@ class Invocation:
 
     def inventory(self) -> Inventory:
         """Return the inventory; if no file is found, one that any host is in."""
-        from envsync.inventory import Inventory, find, load
-
         path = find(self.config, self.environ)
         return Inventory() if path is None else load(path)
 

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -256,8 +257,6 @@ def _bug(error: Exception, invocation: Invocation) -> EnvsyncError:
 def _keep_traceback(error: Exception, invocation: Invocation) -> Path | None:
     """Save a traceback, and return its file if it could be saved; with -v, print it as well."""
     if invocation.verbose:
-        import traceback
-
         traceback.print_exception(error)
     return save_traceback(error, invocation.environ)
 
