@@ -7,24 +7,13 @@ a file that it has not seen before.
 from __future__ import annotations
 
 from envsync.inventory.loader import find, load, load_content, misnamed, read
-from envsync.inventory.model import (
-    Environment,
-    InUse,
-    Inventory,
-    MethodName,
-    Outside,
-    Server,
-    Watch,
-)
+from envsync.inventory.model import Environment, Inventory, Server, Watch
 from envsync.inventory.names import environment_name
 from envsync.inventory.quantities import bits_per_second, duration_seconds
 
 __all__ = [
     "Environment",
-    "InUse",
     "Inventory",
-    "MethodName",
-    "Outside",
     "Server",
     "Watch",
     "bits_per_second",
