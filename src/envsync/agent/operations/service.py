@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
 _TELL_SECONDS = 0.2
 
-Emit = Callable[[bytes], None]
 Stream = Callable[[], Optional[bytes]]
-Pending = Callable[[], bool]
-
 
 _MODULES = ("server", "source", "target", "build", "transfer", "gc", "rebuild")
 """Those of `envsync.agent.operations` that register handlers."""
@@ -71,9 +68,9 @@ class Service:
         self,
         tell: OnFigure = lambda _figure, _value: None,
         helpers: HelperProcesses = NO_HELPERS,
-        emit: Emit = _no_emission,
+        emit: Callable[[bytes], None] = _no_emission,
         stream: Stream = lambda: None,
-        pending: Pending = lambda: True,
+        pending: Callable[[], bool] = lambda: True,
         on_step: OnStep = lambda _: None,
     ) -> None:
         self.tell = tell

@@ -17,8 +17,6 @@ from envsync.errors import SourceRefused, StorageFailed
 from envsync.tree.difference import difference, digest_of_changes
 from envsync.tree.manifest import Manifest
 
-_Contents = Tuple[Snapshot, Manifest]
-
 
 def keep_if_changed(environment: LocalEnvironment, switch: Intent) -> bool:
     """Keep the version that was switched out again, if it was changed; return whether it is kept.
@@ -63,7 +61,7 @@ def changed_by_hand(record: Record, because: str = TAKEN_BACK) -> Record:
     return record._replace(source_revision="", environment_id="", method=KEPT, kept_because=because)
 
 
-def _contents(trees: Trees, tree: bytes) -> Optional[_Contents]:
+def _contents(trees: Trees, tree: bytes) -> Optional[Tuple[Snapshot, Manifest]]:
     """Return what the tree is now; None if it keeps changing or cannot be read.
 
     Either way, it does not count as unchanged.

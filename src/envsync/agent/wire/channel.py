@@ -34,8 +34,6 @@ HEARTBEAT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
 _QUEUED_FRAMES = 16
 
-Lost = Callable[[Exception], None]
-
 
 class Channel:
     """Sends and receives frames. `on_lost` is called at most once, from one of its threads."""
@@ -44,7 +42,7 @@ class Channel:
         self,
         read: Callable[[int], bytes],
         write: Callable[[bytes], None],
-        on_lost: Lost = lambda _: None,
+        on_lost: Callable[[Exception], None] = lambda _: None,
         *,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,

@@ -35,8 +35,6 @@ from envsync.push.steps.report import (
 from envsync.push.switches.in_doubt import stopped_in_switch
 from envsync.transport.names import DIRECT
 
-OnReport = Callable[[PushReport], None]
-
 AwaitStart = Callable[[], bool]
 """Returns when prepared pushes may begin: whether the source has changed since `run` was called."""
 
@@ -57,7 +55,7 @@ class FanOut:
         source: Place,
         destinations: Sequence[Destination],
         on_progress: OnProgress = lambda _: None,
-        on_report: OnReport = lambda _: None,
+        on_report: Callable[[PushReport], None] = lambda _: None,
     ) -> None:
         """Open the source, which raises what is wrong with it if that shows by then.
 

@@ -59,7 +59,6 @@ TRIES_MAX = 40
 OUTPUT_LINES = 15
 _LINE_CHARACTERS = 300
 
-ReadOutput = Callable[[str], ToolFailure]
 OnTry = Callable[[str, int], None]
 """Is called with a tool's name and the number of the try, before it runs; or, while no tool is
 known yet, with what is done instead."""
@@ -198,7 +197,7 @@ class Rebuild:
         tool: str,
         pins: tuple[Pin, ...],
         attempt: Callable[[Sequence[Pin]], RunFacts],
-        read: ReadOutput,
+        read: Callable[[str], ToolFailure],
     ) -> None:
         for number in range(1, TRIES_MAX + 1):
             self._on_try(tool, number)
