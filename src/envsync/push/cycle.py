@@ -205,6 +205,7 @@ class Push:
         # recognize the version on the target as its own.
         self._remember(source, source.environment_id)
         published = self._switch(decision, staging)
+        self._notes.warn(About.CHECK, published.warnings)
         is_kept = replacement.has_drifted(target) or replacement.is_foreign(source, target)
         return replace(
             self._notes.report(decision),

@@ -16,7 +16,7 @@ from envsync.agent.target.target import Target
 from envsync.agent.wire.target_operations import OpenTarget, Requester
 from envsync.errors import SourceShrunk, TargetDrifted
 from envsync.push import cycle
-from envsync.push.steps.report import FAILED, PLANNED, PUSHED, PushReport
+from envsync.push.steps.report import FAILED, IN_STEP, PLANNED, PUSHED, PushReport
 from tests.integration.push.local_pair import LocalPair
 from tests.support.pushes import NAME
 from tests.support.trees import file
@@ -60,6 +60,29 @@ def test_the_files_of_a_package_removed_there_are_its_own(
     refused = push().error
     assert isinstance(refused, TargetDrifted)
     assert refused.details == ("0 files added, 2 removed, 0 changed", "- six 1.16")
+
+
+@pytest.mark.parametrize(
+    ("check", "written"),
+    [
+        ("touch $CONDA_PREFIX/log; echo 2 > $CONDA_PREFIX/lib/python3.11/site-packages/six.py", 2),
+        ("touch log; mkdir $CONDA_PREFIX/__pycache__", 0),
+        ("", 0),
+    ],
+)
+def test_what_a_check_writes_into_the_environment_is_told(
+    there: Path, push: Callable[..., PushReport], check: str, written: int
+) -> None:
+    """Else nobody would know why the next push finds drift."""
+    report = push(check=check)
+    assert report.outcome == PUSHED
+    told = [warning for warning in report.warnings if "while `check:` ran" in warning]
+    assert len(told) == bool(written)
+    if told:
+        assert f"in the environment there: {SITE}/six.py, log; the next push" in told[0]
+        (there / "envs" / NAME / "log").unlink()
+        (there / "envs" / NAME / SITE / "six.py").write_bytes(b"1")
+    assert push(dry_run=True).outcome == IN_STEP
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

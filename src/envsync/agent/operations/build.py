@@ -10,7 +10,7 @@ from envsync.agent.operations.target import manifest_of
 from envsync.agent.places.members import require_open_records
 from envsync.agent.target import switches
 from envsync.agent.target.preparation import content_findings
-from envsync.agent.target.publication import adopt
+from envsync.agent.target.publication import adopt, written_by_check
 from envsync.agent.target.spare import make_spare, wants_spare
 from envsync.agent.wire.build_operations import (
     ADOPT,
@@ -80,7 +80,8 @@ def _complete(service: Service, _: None) -> None:
 @handles(PUBLISH)
 def _publish(service: Service, request: Publication) -> PublishFacts:
     record = service.push.publish(request)
-    return PublishFacts(record, wants_spare(service.target))
+    warnings = written_by_check(service.target) if request.check.command else ()
+    return PublishFacts(record, wants_spare(service.target), warnings)
 
 
 @handles(MAKE_SPARE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import NamedTuple, Optional, Tuple
@@ -17,7 +18,8 @@ from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.build_operations import Publication
 from envsync.agent.wire.messages import RecordFacts
-from envsync.errors import AgentFailed, TargetDrifted
+from envsync.errors import AgentFailed, EnvsyncError, TargetDrifted, listed
+from envsync.tree.difference import difference
 
 
 class VerifiedTree(NamedTuple):
@@ -143,6 +145,26 @@ def read_back(target: Target, record: Record) -> RecordFacts:
     if stands is None or stands.revision != record.revision:
         raise TargetDrifted("the version that was published is not live")
     return record_facts(stands)
+
+
+def written_by_check(target: Target) -> Tuple[str, ...]:
+    """Return a warning that names what changed in the live version since it was switched to.
+
+    It was built a moment ago, and its check ran since. None if it cannot be read.
+    """
+    with contextlib.suppress(EnvsyncError, OSError):
+        stands = target.records.at(target.layout.inode() or 0)
+        published = None if stands is None else target.records.manifest(stands)
+        now = target.trees.snapshot(target.layout.standing(), glance=True)
+        if stands is None or published is None or now.revision == stands.revision:
+            return ()
+        paths = listed([os.fsdecode(path) for path in difference(published, now.manifest()).paths])
+        warning = (
+            f"while `check:` ran, this changed in the environment there: {paths}; the next push "
+            "will call that drift, unless `local:` names it or the check writes elsewhere"
+        )
+        return (warning,)
+    return ()
 
 
 def event_of(what: str, publication: Publication, live: Optional[Snapshot]) -> HistoryEvent:

@@ -63,10 +63,11 @@ class ShareFacts(NamedTuple):
 
 class PublishFacts(NamedTuple):
     """The version that is live now; `wants_spare` if no tree is left for the next push to build
-    on."""
+    on. `warnings` say what its check wrote into it."""
 
     record: RecordFacts
     wants_spare: bool
+    warnings: Tuple[str, ...] = ()
 
 
 PREPARE = Operation[None, None]("build.prepare")

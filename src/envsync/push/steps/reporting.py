@@ -24,7 +24,8 @@ class About(IntEnum):
     STAGED = 2
     HISTORY = 3
     SWITCH = 4
-    ENDS = 5
+    CHECK = 5
+    ENDS = 6
 
 
 def unremembered(server: str, problem: str) -> str:
