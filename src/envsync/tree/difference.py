@@ -6,7 +6,8 @@ import hashlib
 import itertools
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from envsync.tree.entry import Entry, join, split
+from envsync.tree.entry import FILE, Entry, join, split
+from envsync.tree.listing import names
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import CACHE_DIRECTORY, counted, source_of
 
@@ -50,6 +51,23 @@ def difference(before: Manifest, after: Manifest) -> Difference:
         _without_compiled(removed, of=added),
         tuple(sorted(changed)),
     )
+
+
+def removed_files(before: Manifest, after: Manifest) -> int:
+    """Return the number of files of `before` whose paths `after` lacks.
+
+    Compiled files whose source is in `after` are left out: Python makes them anew.
+    """
+    count = 0
+    for directory, listing in before.directories.items():
+        new = after.directories.get(directory, b"")
+        gone = set() if new == listing else set(names(listing)).difference(names(new))
+        if gone and split(directory)[1] == CACHE_DIRECTORY:
+            sources = set(names(after.directories.get(split(directory)[0], b"")))
+            gone = {name for name in gone if source_of(name) not in sources}
+        if gone:
+            count += sum([e.kind == FILE and e.name in gone for e in before.entries(directory)])
+    return count
 
 
 def _without_compiled(paths: Sequence[bytes], *, of: Sequence[bytes]) -> Tuple[bytes, ...]:

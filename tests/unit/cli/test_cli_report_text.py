@@ -71,6 +71,16 @@ def test_line_of_a_push_that_sent_nothing_says_so() -> None:
     assert _lines(replace(PUSHED, plan=plan)) == [
         "myenv -> server2: 61,204 files, 1.9 GB; nothing to send, 1.9 s"
     ]
+    removing = replace(PUSHED, plan=plan._replace(removed_files=19_996))
+    assert _lines(removing)[0].endswith("; nothing to send, 19,996 files removed, 1.9 s")
+    planned = _lines(replace(removing, outcome="planned"))[0]
+    assert planned.endswith("; nothing to send, 19,996 files would be removed")
+
+
+def test_an_update_does_not_count_what_it_removes() -> None:
+    plan = PUSHED.plan
+    assert plan is not None
+    assert _lines(replace(PUSHED, plan=plan._replace(removed_files=212))) == _lines(PUSHED)
 
 
 def test_line_of_a_server_in_step_has_the_revision() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envsync.tree import revision as revisions
-from envsync.tree.difference import difference
+from envsync.tree.difference import difference, removed_files
 from envsync.tree.revision import directory_digest, revision_of, source_of
 from tests.support.trees import (
     Node,
@@ -210,3 +210,22 @@ def test_compiled_code_is_no_news_beside_its_source(gone: bytes) -> None:
     before, after = manifest_of(there), manifest_of(left)
     assert difference(before, after) == ((), (gone,), ())
     assert difference(after, before) == ((gone,), (), ())
+
+
+@pytest.mark.parametrize(
+    ("gone", "files"),
+    [
+        ((), 0),
+        ((b"lib/m.py", CACHE + b"m.cpython-311.pyc"), 2),
+        ((CACHE + b"m.cpython-311.pyc",), 0),
+        ((b"lib/m.py",), 1),
+        ((CACHE + b"orphan.cpython-311.pyc",), 1),
+        ((b"share/one", b"bin/python", b"empty"), 1),
+        (tuple(ENVIRONMENT), 6),
+    ],
+)
+def test_files_are_removed_but_for_bytecode_that_is_made_anew(
+    gone: tuple[bytes, ...], files: int
+) -> None:
+    assert removed_files(manifest_of(ENVIRONMENT), manifest_of(without(*gone))) == files
+    assert removed_files(manifest_of(without(*gone)), manifest_of(ENVIRONMENT)) == 0

@@ -46,8 +46,8 @@ class BuildPlan(NamedTuple):
         new_bytes = self.work.new_bytes() + carried.size_bytes
         require_room(free, new_bytes, self.work.new_inodes() + carried.inodes)
 
-    def facts(self, packages: Tuple[str, ...] = ()) -> PlanFacts:
-        """Return the plan's figures; `packages` are the changes of packages."""
+    def facts(self, packages: Tuple[str, ...] = (), removed_files: int = 0) -> PlanFacts:
+        """Return the plan's figures; the arguments compare with the live version."""
         work = self.work
         reused: Counter[str] = Counter()
         for copies in work.copies:
@@ -64,6 +64,7 @@ class BuildPlan(NamedTuple):
             remove_entries=len(work.remove),
             new_bytes=work.new_bytes(),
             packages=packages,
+            removed_files=removed_files,
         )
 
 

@@ -12,6 +12,7 @@ from envsync.agent.target.target import Target
 from envsync.agent.trees.snapshot import Snapshot
 from envsync.agent.wire.messages import PlanFacts
 from envsync.conda.manifest_packages import package_changes
+from envsync.tree.difference import removed_files
 from envsync.tree.manifest import EMPTY, Manifest
 from envsync.tree.plan import plan
 from envsync.tree.steps import Files
@@ -40,7 +41,7 @@ def preview(
     built_on = staging_choice(target).candidate(replaced, published_before)
     build = plan_build(target, live, built_on, wanted)
     before = EMPTY if live is None else live.manifest()
-    facts = build.facts(package_changes(before, wanted))
+    facts = build.facts(package_changes(before, wanted), removed_files(before, wanted))
     return Preview(facts, build.work.fetches, built_on)
 
 

@@ -21,6 +21,7 @@ from envsync.agent.target.publication import VerifiedTree
 from envsync.agent.target.target import Target
 from envsync.agent.wire.messages import ORIGIN_NEW, Finding, PlanFacts
 from envsync.errors import AgentFailed, Hint, TransferFailed
+from envsync.tree.difference import removed_files
 from envsync.tree.manifest import Manifest
 from envsync.tree.revision import revision_of
 from envsync.tree.steps import Files
@@ -104,7 +105,9 @@ class TreeBuild:
             build = self._planned(NOTHING, wanted, further)
             self._adopt(NOTHING)
             fetches = self.staging.bring_forward(build, progress)
-        facts = build.facts()
+        live = self._target.live
+        removed = 0 if live is None else removed_files(live.manifest(), wanted)
+        facts = build.facts(removed_files=removed)
         if finished is not None and finished.facts is not None:
             facts = with_copied(facts, finished.facts, build.work)
         return StagedTree(wanted, with_failed(facts, build.work, fetches), fetches, findings)

@@ -181,7 +181,8 @@ class PlanFacts(NamedTuple):
 
     `reused_bytes` is the part of `copy_bytes` that comes neither from the live version nor from the
     staging tree, but from `reused_from`: environments (its own name stands for earlier versions) or
-    the package cache, the largest contribution first.
+    the package cache, the largest contribution first. `remove_entries` are removed from the tree
+    that is built on, `removed_files` are those of the live version (see `tree.difference`).
     """
 
     origin: str
@@ -194,6 +195,7 @@ class PlanFacts(NamedTuple):
     packages: Tuple[str, ...]
     reused_bytes: int
     reused_from: Tuple[str, ...]
+    removed_files: int = 0
 
 
 class StageFacts(NamedTuple):

@@ -117,19 +117,30 @@ def _sending(report: PushReport) -> str:
     plan, is_planned = report.plan, report.outcome == PLANNED
     if report.method == REBUILD:
         return f"{'would be ' if is_planned else ''}rebuilt there with {report.tool}"
-    if plan is None or not plan.fetch_files:
-        return "nothing to send" + ("" if plan is None else _reused(plan))
+    if plan is None:
+        return "nothing to send"
+    rest = _reused(plan) + _removed(plan, is_planned)
+    if not plan.fetch_files:
+        return f"nothing to send{rest}"
     files, sent = count(plan.fetch_files, "file"), size(plan.fetch_bytes)
     wire_bytes = report.predicted_wire_bytes if is_planned else report.wire_bytes
     wire = "" if wire_bytes is None else f"{size(wire_bytes)} on the wire"
     if is_planned:
         about = f", about {wire}" if wire else ""
-        return f"{files} to send ({sent}{about}){_reused(plan)}"
+        return f"{files} to send ({sent}{about}){rest}"
     # What goes directly from server to server has no choice of transport.
     is_told = report.route and report.transport == DIRECT
     transport = "" if is_told else report.transport
     how = ", ".join(part for part in (sent, wire, transport, report.route) if part)
-    return f"{files} sent ({how}){_reused(plan)}"
+    return f"{files} sent ({how}){rest}"
+
+
+def _removed(plan: PlanFacts, is_planned: bool) -> str:
+    """Return how many files are removed, or "" if no more than are sent: the usual update."""
+    if plan.removed_files <= plan.fetch_files:
+        return ""
+    would_be = "would be " if is_planned else ""
+    return f", {count(plan.removed_files, 'file')} {would_be}removed"
 
 
 def _reused(plan: PlanFacts) -> str:
