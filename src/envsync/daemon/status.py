@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,13 @@ class DaemonFacts:
     polled: Mapping[str, str] | None = None
 
 
+def summary(states: Iterable[str]) -> str:
+    """Return how many copies of environments are in step, and how many are in which other state."""
+    counts = Counter(states)
+    others = [f"{count} {name}" for name, count in sorted(counts.items()) if name != IN_STEP]
+    return ", ".join([f"{counts[IN_STEP]} of {counts.total()} copies in step", *others])
+
+
 def sentence(
     state: DaemonState, activities: Mapping[str, Activity], inventory_error: ErrorFacts | None
 ) -> str:
@@ -49,14 +56,11 @@ def sentence(
     broken = [(row.environment, row.error.message) for row in sources if row.error is not None]
     rows = list(state.servers.values())
     halted = [row for row in rows if row.state in (HALTED, HELD)]
-    counts = Counter(row.state for row in rows)
     number = len(sources)
     text = f"{number} environment{'' if number == 1 else 's'}"
     if paused := sum(row.paused for row in sources):
         text += f" ({paused} paused)"
-    text += f", {counts[IN_STEP]} of {len(rows)} copies in step"
-    others = [f"{count} {name}" for name, count in counts.items() if name != IN_STEP]
-    text = ", ".join([text, *sorted(others)])
+    text += f", {summary(row.state for row in rows)}"
     busy = [(name, activity.busy) for name, activity in activities.items() if activity.busy]
     for name, who in busy[:1]:
         text += f"; {name}: waiting for {who}"

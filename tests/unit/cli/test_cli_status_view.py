@@ -143,12 +143,22 @@ def test_a_row_that_is_wider_than_the_terminal_is_not_folded() -> None:
 def test_on_a_screen_that_is_too_small_rows_that_are_in_step_are_counted() -> None:
     fine = [ServerRow("myenv", f"s{number}", IN_STEP, REVISION) for number in range(30)]
     status = shown(*fine, ServerRow("myenv", "z", RETRYING, error=REFUSED))
-    assert len(status_view.lines(status, 80, height=40)) == 35
-    title, row, rest, *_, hint = status_view.lines(status, 80, height=24)
+    assert len(status_view.lines(status, 80, height=40)) == 36
+    total, title, row, rest, *_, hint = status_view.lines(status, 80, height=24)
+    assert total == "30 of 31 copies in step, 1 retrying"
     assert title.startswith("ENVIRONMENT")
     assert row.split()[1:4] == ["z", "-", "retrying"]
     assert (rest, hint) == ("... and 30 in step", "  → check that sshd runs there")
-    assert len(status_view.lines(shown(*fine), 80, height=24)) == 31, "they are all there is"
+    assert len(status_view.lines(shown(*fine), 80, height=24)) == 32, "they are all there is"
+
+
+def test_several_rows_are_summed_up_first() -> None:
+    rows = [
+        ServerRow("myenv", name, state, REVISION)
+        for name, state in (("s", RETRYING), ("t", IN_STEP), ("u", HALTED), ("v", RETRYING))
+    ]
+    assert status_view.lines(shown(*rows), 80)[0] == ("1 of 4 copies in step, 1 halted, 2 retrying")
+    assert status_view.lines(shown(rows[1]), 80)[0].startswith("ENVIRONMENT")
 
 
 def test_what_several_servers_have_in_common_is_told_once() -> None:

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 from envsync import __version__
 from envsync.cli.output.wording import age, moment, rounded
+from envsync.daemon.status import summary
 from envsync.errors import listed
 from envsync.hint_commands import with_config
 from envsync.texts.redaction import escaped
 
 TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
+_STATE = TITLES.index("STATE")
 _WIDTH_MIN = 40
 _IN_STEP = "in-step"
 _RESTART = (
@@ -52,10 +54,13 @@ def lines(
     drawn: list[str] = []
     for line in whereabouts(document, config):
         drawn += _folded(line, width, then="  ")
-    table = _table(rows(document), columns, is_styled=is_styled)
+    shown = rows(document)
+    if len(shown) > 1:
+        drawn += _folded(summary(row[_STATE] for row in shown), width, then="  ")
+    table = _table(shown, columns, is_styled=is_styled)
     below = _below(document, width, verbose=verbose, is_cut=height is not None)
     if height is not None and len(drawn) + len(table) + len(below) > height:
-        table = _shorter_table(rows(document), columns)
+        table = _shorter_table(shown, columns)
     drawn += table
     return [*drawn, *([""] if drawn and below else ()), *below]
 
@@ -72,7 +77,7 @@ def _table(shown: Sequence[Sequence[str]], columns: int, *, is_styled: bool = Fa
 
 def _shorter_table(shown: Sequence[Sequence[str]], columns: int) -> list[str]:
     """Return the table without rows that are in step, unless there is nothing else to show."""
-    others = [row for row in shown if row[TITLES.index("STATE")] != _IN_STEP]
+    others = [row for row in shown if row[_STATE] != _IN_STEP]
     if len(others) in (0, len(shown)):
         return _table(shown, columns)
     return [*_table(others, columns), f"... and {len(shown) - len(others)} in step"]
