@@ -15,6 +15,7 @@ from envsync.cli.output import status_view
 from envsync.daemon.paths import DaemonPaths
 from envsync.daemon.rows import (
     HALTED,
+    HELD,
     IN_STEP,
     LAGGING,
     PUSHING,
@@ -56,6 +57,8 @@ def shown(
         (ServerRow("myenv", "s", PUSHING, next_try_seconds=1.0), ("-", "pushing", "-")),
         (ServerRow("myenv", "s", RETRYING, next_try_seconds=1.0), ("-", "retrying", "now")),
         (ServerRow("myenv", "s", WAITING), ("-", "waiting", "-")),
+        (ServerRow("myenv", "s", HALTED, next_try_seconds=1e12), ("-", "halted", "-")),
+        (ServerRow("myenv", "s", HELD, next_try_seconds=1e12), ("-", "held", "-")),
         (ServerRow("myenv", "s", LAGGING), ("-", "lagging", "-")),
     ],
 )

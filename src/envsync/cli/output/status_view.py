@@ -153,7 +153,8 @@ def _next_try(server: StatusDocument, source: StatusDocument, *, is_running: boo
     when = server["next_try_seconds"]
     if server["state"] in ("lagging", "in-step") and source["activity"] != "at rest":
         return str(source["activity"])
-    if when is None or server["state"] in ("in-step", "pushing"):
+    # What is held or halted is only looked at again: as a next try, a rollback would seem undone.
+    if when is None or server["state"] in ("in-step", "pushing", "held", "halted"):
         return "-"
     seconds = round(when - time.time())
     return "now" if seconds <= 0 else f"in {rounded(seconds)}"
