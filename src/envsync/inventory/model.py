@@ -248,10 +248,8 @@ class Inventory:
             )
         servers = [server.name for server in self.servers]
         groups = [f"@{group}" for group in self.groups]
-        by_host = {
-            server.host: server.name for server in self.servers if server.host != server.name
-        }
-        near = f"; it is the host of {by_host[first]!r}" if first in by_host else ""
+        hosted = [repr(server.name) for server in self.servers if server.host == first]
+        near = f"; it is the host of {listed(hosted)}" if hosted else ""
         near = near or names.suggestion(first, servers + groups)
         return InventoryError(
             f"{self.path} has no {kind} {first!r}{near}",

@@ -71,6 +71,14 @@ def test_an_unknown_name_is_told_with_the_known_ones(tokens: list[str], message:
         assert "groups: @far, @gpu" in caught.value.details
 
 
+def test_a_host_of_several_servers_is_told_with_all_of_them() -> None:
+    servers = tuple(Server(f"gpu{number:02}", "127.0.0.1") for number in range(28))
+    with pytest.raises(InventoryError) as caught:
+        Inventory(path=Path("envsync.yaml"), servers=servers).select(["127.0.0.1"])
+    named = ", ".join(f"'gpu{number:02}'" for number in range(8))
+    assert caught.value.message.endswith(f"; it is the host of {named} and 20 more")
+
+
 @pytest.mark.parametrize("inventory", [INVENTORY, Inventory()])
 @pytest.mark.parametrize(("token", "kind"), [("@gpu", "group"), ("gpu[03-04]", "range")])
 def test_group_or_range_is_refused_where_one_server_is_meant(
