@@ -253,13 +253,24 @@ class Inventory:
         near = near or names.suggestion(first, servers + groups)
         return InventoryError(
             f"{self.path} has no {kind} {first!r}{near}",
-            hint="use a name from the inventory",
+            hint=_correction(first, servers) or "use a name from the inventory",
             details=[
                 *listing("not in the inventory", wanted if len(wanted) > 1 else ()),
                 *listing("servers", servers),
                 *listing("groups", groups),
             ],
         )
+
+
+def _correction(token: str, servers: Sequence[str]) -> str:
+    """Return a hint for a token that names servers, but in another program's way; else ""."""
+    parts = [part for part in token.split(",") if part]
+    if len(parts) > 1 and all(part in servers for part in parts):
+        return f"separate servers by spaces: {' '.join(parts)}"
+    bare = token.rpartition("@")[2].partition(":")[0]
+    if bare in servers and not token.startswith("@"):
+        return f"`user:` and `port:` belong in the inventory; here, say {bare}"
+    return ""
 
 
 def listing(title: str, entries: Sequence[str]) -> list[str]:

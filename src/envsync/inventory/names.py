@@ -150,11 +150,11 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> list[str]:
     """Return the known word nearest to `word`, or a few that are equally near.
 
-    Numbers are compared without leading zeros first: `gpu1` is `gpu01`. The result is empty if no
-    word is near, or if too many are equally near: one of them would be any one.
+    Case and the leading zeros of numbers do not count at first: `GPU1` is `gpu01`. The result is
+    empty if no word is near, or if too many are equally near: one of them would be any one.
     """
-    words, unpadded = sorted(set(known)), _unpadded(word)
-    equal = [one for one in words if _unpadded(one) == unpadded]
+    words, plain = sorted(set(known)), _plain(word)
+    equal = [one for one in words if _plain(one) == plain]
     if not equal:
         near = difflib.get_close_matches(word, words, n=_NEAREST_MAX + 1, cutoff=0.6)
         ratios = [difflib.SequenceMatcher(None, one, word).ratio() for one in near]
@@ -162,5 +162,5 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     return equal if len(equal) <= _NEAREST_MAX else []
 
 
-def _unpadded(word: str) -> str:
-    return _LEADING_ZEROS.sub("", word)
+def _plain(word: str) -> str:
+    return _LEADING_ZEROS.sub("", word).casefold()

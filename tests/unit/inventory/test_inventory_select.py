@@ -79,6 +79,22 @@ def test_a_host_of_several_servers_is_told_with_all_of_them() -> None:
     assert caught.value.message.endswith(f"; it is the host of {named} and 20 more")
 
 
+@pytest.mark.parametrize(
+    ("token", "hint"),
+    [
+        ("gpu03,gpu04", "separate servers by spaces: gpu03 gpu04"),
+        ("gpu03,gpu99", "use a name from the inventory"),
+        ("alice@gpu03", "`user:` and `port:` belong in the inventory; here, say gpu03"),
+        ("gpu03:22", "`user:` and `port:` belong in the inventory; here, say gpu03"),
+        ("@gpu03", "use a name from the inventory"),
+    ],
+)
+def test_a_token_of_another_form_is_answered_with_ours(token: str, hint: str) -> None:
+    with pytest.raises(InventoryError) as caught:
+        INVENTORY.select([token])
+    assert caught.value.hint == hint
+
+
 @pytest.mark.parametrize("inventory", [INVENTORY, Inventory()])
 @pytest.mark.parametrize(("token", "kind"), [("@gpu", "group"), ("gpu[03-04]", "range")])
 def test_group_or_range_is_refused_where_one_server_is_meant(
@@ -94,6 +110,7 @@ def test_group_or_range_is_refused_where_one_server_is_meant(
     [
         ("gpu1", ["gpu01"]),
         ("gpu2", ["gpu02"]),
+        ("GPU01", ["gpu01"]),
         ("gpu024", ["gpu24"]),
         ("gpo11", ["gpu11"]),
         ("gpu0", []),
