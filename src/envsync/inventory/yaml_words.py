@@ -35,8 +35,8 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"mapping values are not allowed",
         (
-            "an unexpected colon: this line is indented too far, the one above lacks its colon, "
-            "or a text with a colon needs quotes"
+            "an unexpected colon: this line is indented too far, it or the one above lacks its "
+            "own, or a text with a colon needs quotes"
         ),
     ),
     (r"could not find expected ':'", "a key without a colon and a space after it"),

@@ -204,7 +204,7 @@ YAML_SLIPS = {
     "a colon in a command": (
         "environments:\n  e:\n    check: echo a: b\n",
         3,
-        "an unexpected colon: this line is indented too far, the one above lacks its colon, or",
+        "an unexpected colon: this line is indented too far, it or the one above lacks its own,",
     ),
     "quotes inside quotes": (
         'environments:\n  e:\n    check: "python -c "import x""\n',
