@@ -277,7 +277,7 @@ def test_room_is_counted_beforehand(server: Server, monkeypatch: pytest.MonkeyPa
     free = filesystem.Space(disk_failures.SPARE_BYTES + (2 << 20), None)
     monkeypatch.setattr("envsync.agent.staging.build_plan.space", lambda _: free)
     monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: False)
-    with pytest.raises(NoSpace, match=r"the push needs 70\.\d MB"):
+    with pytest.raises(NoSpace, match=r"the push needs 3\.\d MB and 67\.1 MB to spare"):
         server.push(CONFIGURED, local=MODELS)
     monkeypatch.setattr("envsync.agent.places.local_disk_usage.can_share_blocks", lambda *_: True)
     server.push(CONFIGURED, local=MODELS)

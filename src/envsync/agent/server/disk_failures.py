@@ -52,18 +52,16 @@ def require_room(
 ) -> None:
     """Raise `NoSpace` if a push or rollback that adds this much would leave too little free."""
     action, spare = ("rollback", _SPARE_OF_ROLLBACK) if is_rollback else ("push", _SPARE)
-    needed = new_bytes + spare.free_bytes
-    if needed > free.free_bytes:
+    if new_bytes + spare.free_bytes > free.free_bytes:
         raise NoSpace(
-            f"the {action} needs {size(needed)}, including {size(spare.free_bytes)} "
-            f"to spare, but {size(free.free_bytes)} are free",
+            f"the {action} needs {size(new_bytes)} and {size(spare.free_bytes)} to spare, "
+            f"but {size(free.free_bytes)} are free",
             hint=Hint(_FREE),
         )
     spare_inodes = spare.free_inodes or 0
-    inodes = new_inodes + spare_inodes
-    if free.free_inodes is not None and inodes > free.free_inodes:
+    if free.free_inodes is not None and new_inodes + spare_inodes > free.free_inodes:
         raise NoSpace(
-            f"the {action} needs {inodes:,} inodes, including {spare_inodes:,} to spare, "
+            f"the {action} needs {new_inodes:,} inodes and {spare_inodes:,} to spare, "
             f"but {free.free_inodes:,} are free",
             hint=Hint(_FREE_INODES),
         )
