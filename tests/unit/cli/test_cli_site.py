@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,19 @@ def test_unknown_server_is_reported_on_an_unlisted_machine() -> None:
     with pytest.raises(InventoryError, match=r"inv\.yaml has no server 'lapdog'") as unknown:
         UNLISTED.select(["laptop", "lapdog"])
     assert "servers: server1, server2" in unknown.value.details
+
+
+@pytest.mark.parametrize("command", ["push", "pull", "verify"])
+def test_a_server_that_stands_before_its_environment_is_told_so(command: str) -> None:
+    asked: dict[str, Callable[[], object]] = {
+        "push": lambda: resolve_push(UNLISTED, PushOptions("server2", ("myenv",))),
+        "pull": lambda: resolve_pull(UNLISTED, PushOptions("server2", from_server="myenv")),
+        "verify": lambda: UNLISTED.servers_of("verify", "server2", ["myenv"]),
+    }
+    with pytest.raises(InventoryError, match="no server 'myenv'") as exchanged:
+        asked[command]()
+    line = f"envsync {command} myenv server2"
+    assert exchanged.value.hint == f"the environment comes first: {line}"
 
 
 def test_an_entry_goes_before_a_hostname_that_every_machine_has() -> None:

@@ -16,6 +16,7 @@ from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import layout_of, require_live
 from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import nonce_at
+from envsync.agent.places.prefix_environments import prefix_environments
 from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.machine import platform_facts
@@ -42,7 +43,7 @@ from envsync.agent.wire.messages import DirectoryIdentity, Finding, SourceState
 from envsync.agent.wire.source_operations import SampleFacts
 from envsync.conda.metadata import HISTORY
 from envsync.conda.platform_needs import Platform
-from envsync.errors import SourceRefused
+from envsync.errors import NotFound, SourceRefused, listed
 from envsync.tree.manifest import Manifest
 
 ReadContents = Callable[..., Iterator[bytes]]
@@ -160,7 +161,12 @@ class SourceEnvironment:
         )
 
     def _require_environment(self) -> None:
-        require_live(self._layout)
+        try:
+            require_live(self._layout)
+        except NotFound as error:
+            there = sorted(prefix_environments(os.fsdecode(self._layout.prefix)).live)
+            error.details = (*error.details, *([f"there: {listed(there)}"] if there else ()))
+            raise
         if not os.path.isfile(os.path.join(self.path, HISTORY)):
             raise SourceRefused(
                 f"{os.fsdecode(self._layout.path)} is not a conda environment "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,22 @@ class Site:
         """Return the named server; this machine can be named, even if it is not listed."""
         return self._known(self.inventory.server(token, self._unlisted))
 
+    def server_of(self, command: str, environment: str, token: str) -> Server:
+        """Return the named server, as in `command environment token`; see `server`."""
+        with self._told_of_exchange(command, environment, token):
+            return self.server(token)
+
+    @contextlib.contextmanager
+    def _told_of_exchange(self, command: str, environment: str, *tokens: str) -> Iterator[None]:
+        """Within the block, an unknown server may be the environment, and that the server."""
+        try:
+            yield
+        except InventoryError as error:
+            if len(tokens) == 1 and any(environment == one.name for one in self.inventory.servers):
+                line = command_line(command, *tokens, environment)
+                error.hint = f"the environment comes first: {line}"
+            raise
+
     def select(self, tokens: Sequence[str]) -> tuple[Server, ...]:
         """Return the named servers, each once; see `server`."""
         named = self.inventory.select(tokens, self._unlisted)
@@ -133,7 +150,8 @@ class Site:
         """Return the named servers, else those that the environment is pushed to."""
         environment = self.inventory.environment(environment).name
         if tokens:
-            return self.select(tokens)
+            with self._told_of_exchange(command, environment, *tokens):
+                return self.select(tokens)
         if self.inventory.path is None:
             raise UsageError(
                 f"no server was named, and no inventory says where {environment} is pushed to",

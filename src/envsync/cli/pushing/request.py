@@ -81,7 +81,7 @@ def resolve_pull(site: Site, options: PushOptions) -> PushRequest:
     """Return the request of a pull: to this machine, from `options.from_server`."""
     environment = site.inventory.environment(options.environment)
     assert options.from_server is not None
-    source = site.place(site.server(options.from_server))
+    source = site.place(site.server_of("pull", environment.name, options.from_server))
     if source.open_link is None:
         raise UsageError(
             f"{source.server} is this machine: there is nothing to pull",
