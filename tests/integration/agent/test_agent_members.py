@@ -629,6 +629,29 @@ def test_files_that_another_closed_are_that_ones_to_open(members: Members, count
     assert members.run(ALICE, lambda: members.server.target().inspect(lock=True)) == 0
 
 
+def test_each_owner_of_closed_files_is_named_with_what_opens_them(members: Members) -> None:
+    """Else the next push would be refused for the files of the next owner."""
+    live = Path(os.fsdecode(members.server.live))
+    made = [live / f"lib/made{n:02}" for n in range(12)]
+    for number, path in enumerate(made):
+        path.touch(0o600)
+        os.chown(path, (0, BOB)[number % 2], -1)
+
+    def refused() -> None:
+        with pytest.raises(PreflightRefused, match="some files are not readable") as found:
+            members.server.target().inspect(lock=True)
+        assert found.value.details[-2:] == ("lib/made09", "and 2 more")
+        assert [told.partition(", who has to run there")[0] for told in hints(found.value)] == [
+            "some belong to root",
+            f"some belong to {user_name(BOB)}",
+        ]
+
+    def hints(error: PreflightRefused) -> list[str]:
+        return error.hint.split("; ")
+
+    assert members.run(ALICE, refused) == 0
+
+
 def test_a_lock_that_root_left_is_named(members: Members) -> None:
     """As by a push with sudo."""
     lock = members.server.state / "lock"

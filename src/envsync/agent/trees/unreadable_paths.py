@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from envsync.agent.server.accounts import is_in_group, is_own, user_name
 from envsync.agent.server.disk_failures import DiskTrouble, disk_trouble
@@ -13,6 +14,7 @@ from envsync.agent.trees.file_hash import hash_open_file
 from envsync.errors import Hint, SourceRefused, StorageFailed
 
 _PATHS_MAX = 10
+_OWNERS_MAX = 4
 _OPEN = "chmod -R {who}+rX {path}"
 _OPEN_HIS = "find {path} -type f -user {owner} ! -perm -{who}+r -exec chmod {who}+r {{}} +"
 """Opens nothing but closed files of one user, who may not change those of others."""
@@ -22,9 +24,11 @@ def require_readable(top_fd: int, unreadable: Sequence[bytes]) -> None:
     """Raise `StorageFailed` if a disk fails, `SourceRefused` if the user may not read a file."""
     require_good_disk(top_fd, unreadable)
     if unreadable:
+        more = len(unreadable) - _PATHS_MAX
+        paths = [os.fsdecode(path) for path in unreadable[:_PATHS_MAX]]
         raise SourceRefused(
             "some files are not readable",
-            details=[os.fsdecode(path) for path in unreadable[:_PATHS_MAX]],
+            details=[*paths, f"and {more:,} more"] if more > 0 else paths,
             hint=how_to_read_files(top_fd, unreadable),
         )
 
@@ -63,7 +67,18 @@ def how_to_read_files(top_fd: int, paths: Sequence[bytes]) -> str:
     """
     if len(paths) == 1:
         return _how_to_read(top_fd, paths[0], paths[0], "it belongs", _OPEN)
-    return _how_to_read(top_fd, paths[0], b"", "they belong", _OPEN_HIS)
+    of_owners: Dict[Optional[int], bytes] = {}
+    for path in paths:
+        of_owners.setdefault(_owner(top_fd, path), path)
+    belong = "they belong" if len(of_owners) == 1 else "some belong"
+    hints = [_how_to_read(top_fd, path, b"", belong, _OPEN_HIS) for path in of_owners.values()]
+    return "; ".join(hints[:_OWNERS_MAX])
+
+
+def _owner(top_fd: int, path: bytes) -> Optional[int]:
+    with contextlib.suppress(OSError):  # it is gone
+        return os.stat(path, dir_fd=top_fd, follow_symlinks=False).st_uid
+    return None
 
 
 def how_to_read_directory(top_fd: int, path: bytes) -> str:
