@@ -158,9 +158,7 @@ def test_environment_that_takes_the_name_during_a_removal_stays(server: Server) 
     assert server.revision() == revision(MINE)
 
 
-def test_removal_killed_where_another_tree_took_the_name_is_recovered(server: Server) -> None:
-    server.push(ONE)
-
+def die_in_a_removal_of_another_tree(server: Server) -> None:
     def action(die: Callable[[], None]) -> None:
         def reached(name: str) -> None:
             if name == "switch":
@@ -172,6 +170,11 @@ def test_removal_killed_where_another_tree_took_the_name_is_recovered(server: Se
         remove(server, on_step=reached)
 
     die_in(action)
+
+
+def test_removal_killed_where_another_tree_took_the_name_is_recovered(server: Server) -> None:
+    server.push(ONE)
+    die_in_a_removal_of_another_tree(server)
     server.target().inspect(lock=False)
     collect(server)
     assert revision(MINE) in somewhere(server)
@@ -180,18 +183,7 @@ def test_removal_killed_where_another_tree_took_the_name_is_recovered(server: Se
 def test_killed_there_and_the_name_is_taken_again(server: Server) -> None:
     """Then it cannot have its name back, and is a generation."""
     server.push(ONE)
-
-    def action(die: Callable[[], None]) -> None:
-        def reached(name: str) -> None:
-            if name == "switch":
-                move_away(server)
-                make_by_hand(server)
-            elif name == "switched":
-                die()
-
-        remove(server, on_step=reached)
-
-    die_in(action)
+    die_in_a_removal_of_another_tree(server)
     make_by_hand(server, THREE)
     server.target().inspect(lock=False)
     collect(server)
