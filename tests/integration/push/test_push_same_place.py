@@ -88,9 +88,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    for name in ("cache", "state"):
-        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
+def scene(own_homes: None, tmp_path: Path) -> Scene:
     for prefix in ("here", "there"):
         for name in ("envs", "conda-meta"):
             (tmp_path / prefix / name).mkdir(parents=True)

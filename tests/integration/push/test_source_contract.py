@@ -25,12 +25,7 @@ from tests.integration.push.source_contract import SHORTER, SourceContract, node
 from tests.support import disk
 
 NAME = "myenv"
-
-
-@pytest.fixture(autouse=True)
-def _homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+pytestmark = pytest.mark.usefixtures("own_homes")
 
 
 @pytest.fixture
