@@ -252,15 +252,18 @@ class SessionContract:
 
 
 class UploadContract:
-    """`uploading_link`: a link to this machine, as this user; `open_link` opens one to an sshd."""
+    """`open_link` opens a link to an sshd, as this user."""
 
     @pytest.fixture
     def open_link(self) -> Callable[[LoopbackSshd], Link]:
         raise NotImplementedError
 
     @pytest.fixture
-    def uploading_link(self) -> Link:
-        raise NotImplementedError
+    def uploading_link(
+        self, sshd: LoopbackSshd, open_link: Callable[[LoopbackSshd], Link]
+    ) -> Iterator[Link]:
+        with contextlib.closing(open_link(sshd)) as link:
+            yield link
 
     @pytest.fixture
     def source(self, tmp_path: Path) -> Path:
@@ -314,6 +317,27 @@ class UploadContract:
         with pytest.raises(TransferFailed) as caught:
             upload(uploading_link, source, tmp_path / "no" / "where")
         assert caught.value.server == uploading_link.server
+
+    def test_cut_leaves_a_prefix_from_which_it_resumes(
+        self, sshd: LoopbackSshd, open_link: Callable[[LoopbackSshd], Link], tmp_path: Path
+    ) -> None:
+        source, target = tmp_path / "big", tmp_path / "target"
+        source.write_bytes(os.urandom(1 << 20) * 40)
+        sent = 0
+
+        def cut_half_way(size: int) -> None:
+            nonlocal sent
+            sent += size
+            if sent == 20 << 20:
+                sshd.cut()
+
+        with pytest.raises(ConnectionLost), contextlib.closing(open_link(sshd)) as link:
+            upload(link, source, target, cut_half_way)
+        there = target.read_bytes()
+        assert source.read_bytes().startswith(there)
+        with contextlib.closing(open_link(sshd)) as again:
+            upload(again, source, target, offset=len(there))
+        assert target.read_bytes() == source.read_bytes()
 
     def test_login_files_that_print(
         self, sshd: LoopbackSshd, request: pytest.FixtureRequest, source: Path, tmp_path: Path

@@ -33,7 +33,7 @@ from tests.integration.ssh.session_contract import (
     sh,
 )
 from tests.lab.loopback_sshd import LoopbackSshd
-from tests.support.links import open_fabric_link, upload
+from tests.support.links import open_fabric_link
 from tests.support.processes import is_running, wait_until
 
 
@@ -115,32 +115,6 @@ class TestOpensshUpload(UploadContract):
     @pytest.fixture
     def open_link(self) -> Callable[[LoopbackSshd], Link]:
         return open_by_ssh
-
-    @pytest.fixture
-    def uploading_link(self, link: OpensshLink) -> Link:
-        return link
-
-    def test_cut_leaves_a_prefix_from_which_it_resumes(
-        self, sshd: LoopbackSshd, link: OpensshLink, tmp_path: Path
-    ) -> None:
-        source, target = tmp_path / "big", tmp_path / "target"
-        source.write_bytes(os.urandom(1 << 20) * 40)
-        sent = 0
-
-        def cut_half_way(size: int) -> None:
-            nonlocal sent
-            sent += size
-            if sent == 20 << 20:
-                sshd.cut()
-
-        with pytest.raises(ConnectionLost):
-            upload(link, source, target, cut_half_way)
-        there = target.read_bytes()
-        assert source.read_bytes().startswith(there)
-        again = open_by_ssh(sshd)
-        upload(again, source, target, offset=len(there))
-        again.close()
-        assert target.read_bytes() == source.read_bytes()
 
 
 def test_a_frozen_server_holds_nobody(sshd: LoopbackSshd) -> None:

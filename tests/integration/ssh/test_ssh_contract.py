@@ -22,7 +22,7 @@ from tests.integration.ssh.session_contract import (
     sh,
 )
 from tests.lab.loopback_sshd import LoopbackSshd
-from tests.support.links import open_fabric_link, upload
+from tests.support.links import open_fabric_link
 
 
 class TestFabricSession(SessionContract):
@@ -56,30 +56,6 @@ class TestFabricUpload(UploadContract):
     @pytest.fixture
     def open_link(self, connect: Callable[..., FabricLink]) -> Callable[[LoopbackSshd], Link]:
         return connect
-
-    @pytest.fixture
-    def uploading_link(self, sshd: LoopbackSshd, connect: Callable[..., FabricLink]) -> Link:
-        return connect(sshd)
-
-    def test_cut_leaves_a_prefix_from_which_it_resumes(
-        self, sshd: LoopbackSshd, connect: Callable[..., FabricLink], tmp_path: Path
-    ) -> None:
-        source, target = tmp_path / "big", tmp_path / "target"
-        source.write_bytes(os.urandom(1 << 20) * 40)
-        sent = 0
-
-        def cut_half_way(size: int) -> None:
-            nonlocal sent
-            sent += size
-            if sent == 20 << 20:
-                sshd.cut()
-
-        with pytest.raises(ConnectionLost):
-            upload(connect(sshd), source, target, cut_half_way)
-        there = target.read_bytes()
-        assert source.read_bytes().startswith(there)
-        upload(connect(sshd), source, target, offset=len(there))
-        assert target.read_bytes() == source.read_bytes()
 
 
 class TestFrozenServer:
