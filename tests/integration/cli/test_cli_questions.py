@@ -90,18 +90,25 @@ def test_verify_of_all_passes_over_the_source(conda_lab: Lab, envsync: Envsync) 
     envsync("verify", "myenv", *everywhere[:1], _from_elsewhere(host), status=20)
 
 
-def test_verify_lists_every_path_however_many(conda_lab: Lab, envsync: Envsync) -> None:
-    """As its answer, so that a file or a pager can have it; what to do comes after it."""
+def test_verify_names_the_packages_of_many_paths(conda_lab: Lab, envsync: Envsync) -> None:
+    """With -v every path, so that a file or a pager can have it; what to do comes after it."""
     envsync("push", "myenv", "server2")
     server2 = conda_lab["server2"]
     environment = server2.path(f"{server2.prefix}/envs/myenv")
     for number in range(300):
         (environment / f"new{number}").write_text("x")
+    server2.install_wheel("labtool", "1.0")
     told = envsync("verify", "myenv", "server2", status=18)
+    [figures, package, files, of_none, more] = told.stdout.splitlines()
+    assert figures.startswith("myenv on server2: ")
+    assert (package, of_none) == ("  + labtool 1.0", "  in no known package: 300 files")
+    assert files.startswith("  labtool 1.0: ")
+    assert more == f"  see all {figures.split()[3]} paths with -v"
+    told = envsync("verify", "myenv", "server2", "-v", status=18)
     assert told.stdout.count("  unexpected  new") == 300
     assert told.stderr.count("\n") == 2
     document = envsync.json("verify", "myenv", "server2", status=18)
-    assert len(document["result"]["servers"][0]["verified"]["unexpected"]) == 300
+    assert len(document["result"]["servers"][0]["verified"]["unexpected"]) > 300
 
 
 def test_diff_names_what_differs(conda_lab: Lab, envsync: Envsync) -> None:

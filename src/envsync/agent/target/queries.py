@@ -46,6 +46,12 @@ def differences(
             hint=f"`envsync verify {target.name}` checks the contents",
         )
 
+    return _described(target, before, live, paths_max, records)
+
+
+def _described(
+    target: Target, before: Manifest, live: Snapshot, paths_max: int, records: Mapping[str, str]
+) -> DifferenceFacts:
     def read(path: bytes) -> Optional[bytes]:
         return read_start(os.path.join(target.layout.standing(), path), _FILE_BYTES_MAX)
 
@@ -59,7 +65,10 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
     manifest = None if record is None else target.environment.published_manifest(record)
     if record is not None and manifest is None:
         raise _without_manifest(target, snapshot, record)
-    drift = difference(manifest, snapshot.manifest()) if manifest is not None else None
+    drift = described = None
+    if manifest is not None:
+        drift = difference(manifest, snapshot.manifest())
+        described = _described(target, manifest, snapshot, 0, {}) if drift else None
     return VerifyFacts(
         revision=snapshot.revision,
         record=None if record is None else record_facts(record),
@@ -68,6 +77,8 @@ def verify(target: Target, progress: Optional[Progress] = None) -> VerifyFacts:
         missing=() if drift is None else tuple(map(os.fsdecode, drift.removed)),
         unexpected=() if drift is None else tuple(map(os.fsdecode, drift.added)),
         unshared=tuple(map(os.fsdecode, unshared(target.layout.standing(), target.trees.local))),
+        packages=() if described is None else described.packages,
+        groups=() if described is None else described.groups,
     )
 
 

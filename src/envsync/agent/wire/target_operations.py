@@ -128,7 +128,8 @@ class DifferenceFacts(NamedTuple):
 class VerifyFacts(NamedTuple):
     """The result of rehashing every byte and comparing with the record.
 
-    `unshared` are paths that the group of a shared environment cannot use as it should.
+    `unshared` are paths that the group of a shared environment cannot use as it should. `packages`
+    and `groups` tell of the others as in `DifferenceFacts`.
     """
 
     revision: str
@@ -138,6 +139,8 @@ class VerifyFacts(NamedTuple):
     missing: Tuple[str, ...]
     unexpected: Tuple[str, ...]
     unshared: Tuple[str, ...]
+    packages: Tuple[str, ...] = ()
+    groups: Tuple[str, ...] = ()
 
 
 OPEN_TARGET = Operation[OpenTarget, str]("target.open")

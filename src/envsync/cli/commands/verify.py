@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from envsync.push.request.places import Place
 
 
+PATHS_SHOWN = 20
+
+
 @click.command()
 @environment_argument
 @servers_argument()
@@ -34,9 +37,9 @@ if TYPE_CHECKING:
 def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -> None:
     """Hash every file of ENV on each SERVER again and compare with what was published there.
 
-    Without SERVER, check the servers in its `push_to` in the inventory. Every path that is
-    damaged, missing, unexpected or not shared with its group is listed, and the exit status is
-    then 18 (of several servers, 20).
+    Without SERVER, check the servers in its `push_to` in the inventory. If paths are damaged,
+    missing, unexpected or not shared with their group, the exit status is 18 (of several
+    servers, 20). Of more than 20, the packages are listed, and every path with -v.
     """
     from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 
@@ -124,7 +127,7 @@ def _figures(facts: VerifyFacts) -> str:
 
 
 def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> Iterator[str]:
-    """Yield what was found, with every path that differs; the error does not repeat them."""
+    """Yield what was found; the error does not repeat it."""
     where, facts = f"{environment} on {outcome.server}", outcome.value
     if facts is None:
         return
@@ -134,8 +137,12 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
         return
     if outcome.error is not None:
         yield f"{where}: {_figures(facts)}"
-        for kind, paths in _differing(facts).items():
-            yield from (f"  {kind:<12}{path}" for path in paths)
+        paths = [f"  {kind:<12}{path}" for kind, some in _differing(facts).items() for path in some]
+        if verbose or len(paths) <= PATHS_SHOWN:
+            yield from paths
+            return
+        yield from (f"  {line}" for line in (*facts.packages, *facts.groups))
+        yield f"  see all {len(paths):,} paths with -v"
         return
     # The source's revision, because the server's own differs if its prefix does.
     revision = short(facts.record.source_revision)
