@@ -10,7 +10,18 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
-from typing import Any, Collection, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from envsync.conda.base_prefix import base_of, is_condas, is_named_for_conda
@@ -20,6 +31,10 @@ from envsync.files.json_object import json_object
 LEAD_FILE_MAX_BYTES = 1024 * 1024
 """Larger files were not written by pip, and are not read."""
 
+PROJECT = "project"
+"""The `LeadsOutside.kind` of what names the directory of an editable install."""
+FINDER, PTH_LINE = "editable install", "line of a .pth file"
+"""The kinds of what makes Python look for modules outside."""
 RUN_PATH = "RPATH"
 """The `LeadsOutside.kind` of a binary's library directory."""
 
@@ -44,7 +59,12 @@ class LeadsOutside(NamedTuple):
 
     def __str__(self) -> str:
         path, leads_to = (p.decode("utf-8", "backslashreplace") for p in (self.path, self.leads_to))
-        return f"{path} ({self.kind}) leads to {leads_to}"
+        if self.kind != PROJECT:
+            return f"{path} ({self.kind}) leads to {leads_to}"
+        # NAME.egg-link, or NAME-VERSION.dist-info/direct_url.json
+        link = posixpath.basename(path if path.endswith(".egg-link") else posixpath.dirname(path))
+        name = posixpath.splitext(link)[0].replace("-", " ", 1)
+        return f"{name} is an editable install of {leads_to}"
 
 
 def is_worth_reading(path: bytes) -> bool:
@@ -71,15 +91,23 @@ def in_file(path: bytes, content: bytes, environment: bytes) -> Tuple[LeadsOutsi
         return ()
     name = posixpath.basename(path)
     if name == b"direct_url.json":
-        kind, targets = "editable install", _direct_url(content)
+        kind, targets = PROJECT, _direct_url(content)
     elif name.endswith(b".egg-link"):
-        kind, targets = "editable install", iter(content.splitlines()[:1])
+        kind, targets = PROJECT, iter(content.splitlines()[:1])
     elif name.endswith(b".py"):
-        kind, targets = "editable install", _finder(content)
+        kind, targets = FINDER, _finder(content)
     else:
-        kind, targets = "line of a .pth file", _pth(content)
+        kind, targets = PTH_LINE, _pth(content)
     leads = _outside(path, kind, targets, environment)
     return tuple(dict.fromkeys(leads))
+
+
+def by_project(leads: Iterable[LeadsOutside]) -> List[LeadsOutside]:
+    """Return `leads`, of absolute paths, without what makes Python look in a project among them."""
+    every = [lead._replace(leads_to=posixpath.normpath(lead.leads_to)) for lead in leads]
+    projects = {lead.leads_to for lead in every if lead.kind == PROJECT}
+    looking = (FINDER, PTH_LINE)
+    return [x for x in every if x.kind not in looking or not _is_below(x.leads_to, projects)]
 
 
 class Names(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -125,3 +126,27 @@ def test_a_link_to_a_name_that_is_rewritten_leads_inside(sources: Sources) -> No
     (moved / "data").symlink_to(moved / "lib")
     assert sources.lines(THERE) == []
     assert sources.lines() == [f"data (symlink) leads to {moved}/lib"], "there, nothing may be"
+
+
+def test_an_editable_install_is_told_once(sources: Sources) -> None:
+    """By its project, whichever files lead there; what leads to other places is told as well."""
+    project, site = sources.root / "proj", sources.top / "lib/python3.11/site-packages"
+    for name, content in {
+        "edit_st-0.1.dist-info/direct_url.json": json.dumps(
+            {"url": f"{project.as_uri()}/", "dir_info": {"editable": True}}
+        ),
+        "__editable__.edit_st-0.1.pth": "import __editable___edit_st_0_1_finder",
+        "__editable___edit_st_0_1_finder.py": f"MAPPING = {{'edit_st': '{project}/src/edit_st'}}\n",
+        "_edit_st.pth": f"{project}/src\n{project}-2/src\n",
+        "old.egg-link": "/srv/old\n.",
+        "easy-install.pth": "/srv/old\n",
+    }.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(content)
+    (site / "data").symlink_to(project / "data")
+    assert sorted(sources.lines(THERE)) == [
+        f"edit_st 0.1 is an editable install of {project}",
+        f"lib/python3.11/site-packages/_edit_st.pth (line of a .pth file) leads to {project}-2/src",
+        f"lib/python3.11/site-packages/data (symlink) leads to {project}/data",
+        "old is an editable install of /srv/old",
+    ]

@@ -265,12 +265,20 @@ def test_path_outside_is_looked_for_on_the_target_as_it_is(path: str) -> None:
 
     def existing(paths: list[str]) -> list[bool]:
         asked.extend(paths)
-        return [True] * len(paths)
+        return [there == path for there in paths]
 
-    outside = (OutsidePath(path, str(lead)), OutsidePath("y", "x leads to y"))
+    outside = (
+        OutsidePath(path, str(lead), ": importing it fails"),
+        OutsidePath("y", "x leads to y"),
+        OutsidePath("/srv/p", "p is an editable install of /srv/p", ": importing it fails"),
+    )
     source = cast(Source, SimpleNamespace(credentials=tuple, outside_paths=lambda: outside))
     target = cast(TargetEnd, SimpleNamespace(existing=existing))
     state = SimpleNamespace(platform=Platform("Linux", "x86_64", "musl", "1.2"))
     warnings = EndChecks(BothEnds(SETTINGS, source, target)).warnings(state, state)  # type: ignore[arg-type]
-    assert asked == [path]
-    assert warnings == (f"{lead}, which is there", "x leads to y")
+    assert asked == [path, "/srv/p"]
+    assert warnings == (
+        f"{lead}, which is there",
+        "x leads to y",
+        "p is an editable install of /srv/p, which is not there: importing it fails",
+    )

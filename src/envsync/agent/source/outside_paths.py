@@ -32,11 +32,15 @@ def outside_paths(source: SourceVersion, target_path: str = "") -> Tuple[Outside
     leads = [lead._replace(leads_to=_there(lead, standing, moved)) for lead in _leads(source)]
     # Any of the environment's names here may have become its name there.
     leads = [lead for lead in leads if not (lead.leads_to + b"/").startswith(standing + b"/")]
+    leads = outside.by_project(leads)
     leads += _run_paths(source, target_path, moved)
-    return (
-        *(OutsidePath(os.fsdecode(lead.leads_to), str(lead)) for lead in leads),
-        *_kernelspecs(source),
-    )
+    return (*map(_outside_path, leads), *_kernelspecs(source))
+
+
+def _outside_path(lead: LeadsOutside) -> OutsidePath:
+    is_imported = lead.kind in (outside.PROJECT, outside.FINDER)
+    if_missing = ": importing it fails" if is_imported else ""
+    return OutsidePath(os.fsdecode(lead.leads_to), str(lead), if_missing)
 
 
 def _there(lead: LeadsOutside, standing: bytes, moved: Moved) -> bytes:

@@ -91,11 +91,13 @@ class SourceOpened(NamedTuple):
 class OutsidePath(NamedTuple):
     """A path that something in the environment leads to, or of a file that leads into it.
 
-    It has surrogate escapes; `message` describes it to people.
+    It has surrogate escapes; `message` describes it to people, and `if_missing` goes on with what
+    follows from it where there is no such path.
     """
 
     path: str
     message: str
+    if_missing: str = ""
 
 
 class GlibcFacts(NamedTuple):

@@ -142,10 +142,13 @@ class EndChecks:
     def _outside(self) -> tuple[str, ...]:
         """Return what leads out of the environment, and whether it exists on the target."""
         outside = self._ends.source.outside_paths()
-        absolute = [path for path, _ in outside if path.startswith("/")]
+        absolute = [path for path, _, _ in outside if path.startswith("/")]
         exists = dict(zip(absolute, self._ends.target.existing(absolute), strict=True))
-        remarks = {True: ", which is there", False: ", which is not there", None: ""}
-        return tuple(message + remarks[exists.get(path)] for path, message in outside)
+        remarks = {True: ", which is there", False: ", which is not there{}", None: ""}
+        return tuple(
+            message + remarks[exists.get(path)].format(if_missing)
+            for path, message, if_missing in outside
+        )
 
     def _base_lacks(self, source: SourceState, target: TargetState) -> tuple[str, ...]:
         if self._ends.settings.environment != BASE:
