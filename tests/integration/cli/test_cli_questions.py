@@ -205,6 +205,7 @@ def test_version_made_by_hand_has_no_publisher_once_it_is_back(
     back = envsync("rollback", "myenv", "server2").stdout.splitlines()[1]
     assert back.startswith("  number 2, overwritten by ")
     assert "it had been changed by hand, 20" in back
+    assert envsync("list", "server2").stdout.splitlines()[1].endswith("  made by hand there")
     told = envsync("push", "myenv", "server2", "--retry-held", status=12).stderr
     assert "that was made by hand there, which this source is not known to have had" in told
     assert "published it" not in told

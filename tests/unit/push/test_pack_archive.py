@@ -185,6 +185,24 @@ def test_environment_with_a_record_that_conda_pack_cannot_read_is_refused(
     assert not (tmp_path / "env.tar").exists()
 
 
+def test_editable_installs_are_named_with_the_command_that_removes_them(
+    environment: Path, tmp_path: Path
+) -> None:
+    python = {"name": "python", "version": "3.11.7"}
+    (environment / "conda-meta/python-3.11.7-0.json").write_text(json.dumps(python))
+    for name in ("lib_a", "lib_b"):
+        place = environment / f"lib/python3.11/site-packages/{name}-1.dist-info"
+        place.mkdir(parents=True)
+        project = {"url": "file:///srv/a", "dir_info": {"editable": True}}
+        (place / "direct_url.json").write_text(json.dumps(project))
+    with pytest.raises(SourceRefused, match="editable packages") as refused:
+        write_archive(environment, tmp_path / "env.tar", "tar", force=False)
+    assert refused.value.details == ("lib_a", "lib_b")
+    assert refused.value.hint.startswith(
+        "install without --editable, or `pip uninstall lib_a lib_b`, or use `envsync push env "
+    )
+
+
 def test_source_that_changes_while_it_is_packed_to_be_pushed_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,8 @@ def list_(invocation: Invocation, servers: tuple[str, ...]) -> None:
 
 def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each environment of a server; what could not be read is shown as `-`."""
+    from envsync.agent.wire.messages import KEPT
+
     if outcome.value is None:
         return
     for facts in outcome.value.environments:
@@ -72,6 +74,8 @@ def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
         # The source's revision is the same everywhere, even where another prefix is written in the
         # files.
         revision = facts.revision if record is None or facts.drifted else record.source_revision
+        # One that was put back: who replaced it put it on record, and nobody published it.
+        by_hand = "made by hand there" if record is not None and record.method == KEPT else ""
         yield (
             facts.name,
             outcome.server,
@@ -82,7 +86,7 @@ def rows_of(outcome: Outcome[ListFacts]) -> Iterator[tuple[str, ...]]:
             # Both times are by the server's clock, which may be far from this machine's.
             "-" if record is None else age(record.when_seconds, outcome.value.time_seconds),
             "-" if record is None else record.who,
-            facts.problem or ("changed there since" if facts.drifted else ""),
+            facts.problem or ("changed there since" if facts.drifted else by_hand),
         )
 
 

@@ -122,7 +122,7 @@ class Source(ABC):
                 f"{self.target_path}",
                 details=(*facts.problems[:_PATHS_SHOWN], *more),
                 hint="use a prefix there that is no longer than this one, "
-                "or name in `local:` what is not needed there",
+                "or name in `local:` what is needed on no server: it is sent to none then",
             )
         return state._replace(
             revision_there=facts.revision,

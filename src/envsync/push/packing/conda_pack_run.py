@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import shlex
 import stat
 import tarfile
 import warnings
@@ -187,6 +188,11 @@ def run_conda_pack(
                 packer.finish()
     except CondaPackException as error:
         first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
+        editable = [line[2:] for line in more if line.startswith("- ")]
+        if editable and "editable" in first:
+            uninstall = shlex.join(["pip", "uninstall", *editable])
+            correction = f"install without --editable, or `{uninstall}`"
+            raise _unpackable(environment, first, editable[:20], correction) from error
         raise _unpackable(environment, first, more[:20]) from error
     except PermissionError as error:
         raise _unpackable(environment, f"{error.filename}: {error.strerror}") from error
@@ -222,7 +228,12 @@ def _odd_records(environment: Path) -> Iterator[str]:
             yield str(path.relative_to(environment))
 
 
-def _unpackable(environment: Path, reason: str, details: Sequence[str] = ()) -> SourceRefused:
+def _unpackable(
+    environment: Path,
+    reason: str,
+    details: Sequence[str] = (),
+    correction: str = "correct that",
+) -> SourceRefused:
     mirror = command_line("push", environment.name, "SERVER", "--method", "mirror")
-    hint = f"correct that, or use `{mirror}`, which does without conda-pack"
+    hint = f"{correction}, or use `{mirror}`, which does without conda-pack"
     return SourceRefused(f"conda-pack cannot pack it: {reason}", details=details, hint=hint)
