@@ -209,7 +209,8 @@ class MainLoop:
             self._notifier.status(sentence)
 
     def _sentence(self) -> str:
-        return status.sentence(self._store.state, self._scheduler.activities, self._inventory.error)
+        shown = self._scheduler.sync_state.shown()
+        return status.sentence(shown, self._scheduler.activities, self._inventory.error)
 
     def _reload(self) -> None:
         """Put the inventory's new content in force; if it is refused, keep the old one."""
@@ -247,7 +248,7 @@ class MainLoop:
     def document(self) -> dict[str, Any]:
         """Return everything that `envsync status` shows."""
         return status.document(
-            self._store.state,
+            self._scheduler.sync_state.shown(),
             self._scheduler.activities,
             status.DaemonFacts(
                 pid=os.getpid(),

@@ -8,7 +8,7 @@ from envsync.daemon.spare_trees import SpareTrees
 from envsync.daemon.sync_state import SyncState
 from envsync.daemon.tracked_source import TrackedSource
 from envsync.daemon.worker import Worker
-from envsync.daemon.worker_messages import Failure, Message, PushEnded
+from envsync.daemon.worker_messages import Failure, Message, PushBegun, PushEnded
 from envsync.errors import EnvsyncError
 
 
@@ -31,7 +31,10 @@ class MessageHandler:
         source = self._sources.get(message.environment)
         if source is None or source.name not in worker.task.environments:
             return
-        if isinstance(message, PushEnded):
+        if isinstance(message, PushBegun):
+            if message.server not in worker.moved_servers:
+                self._sync_state.push_begun(source.name, message.server)
+        elif isinstance(message, PushEnded):
             self._push_ended(source, worker, message)
         elif source.name in worker.outdated_sources:
             return

@@ -10,7 +10,7 @@ from envsync.daemon import transitions
 from envsync.daemon.assignments import Assignments
 from envsync.daemon.log import Log
 from envsync.daemon.push_log import log_failure, log_success
-from envsync.daemon.rows import IN_STEP, PUSHING, RETRYING, ServerRow
+from envsync.daemon.rows import HALTED, HELD, IN_STEP, PUSHING, RETRYING, DaemonState, ServerRow
 from envsync.daemon.store import Store
 from envsync.daemon.worker_messages import PushEnded
 from envsync.errors import EnvsyncError
@@ -40,6 +40,7 @@ class SyncState:
         self._clock = clock
         self._jitter = jitter
         self._unreachable: dict[str, _Outage] = {}
+        self._queued: dict[tuple[str, str], ServerRow] = {}
         self._latest_seconds = clock()
         self.assignments = Assignments(own="", rescan_seconds=0.0)
         """Those in force; `adopt` sets the first ones."""
@@ -97,6 +98,19 @@ class SyncState:
         servers = self.assignments.by_name[environment].servers
         return [rows[environment, server] for server in servers]
 
+    def shown(self) -> DaemonState:
+        """Return the rows as people are shown them.
+
+        A server of a push that is not worked on yet lags, or is held or halted as before.
+        """
+        state = self._store.state
+        self._queued = {
+            key: row
+            for key, row in self._queued.items()
+            if key in state.servers and state.servers[key].state == PUSHING
+        }
+        return replace(state, servers={**state.servers, **self._queued})
+
     # Due work
 
     def reachable_servers(self, environment: str) -> tuple[str, ...]:
@@ -134,12 +148,20 @@ class SyncState:
     # Reports
 
     def push_started(self, environment: str, servers: tuple[str, ...]) -> None:
-        """Note that a push to these servers begins."""
+        """Note that a push to these servers begins; `push_begun` says with which of them."""
         for row in self.servers(environment):
             if row.server in servers:
+                before = row
+                if row.state not in (HELD, HALTED):
+                    before = transitions.to_lagging(row, self._now())
+                self._queued[environment, row.server] = replace(before, next_try_seconds=None)
                 self._store.put_server(transitions.to_pushing(row, self._now()))
                 if row.server in self._unreachable:
                     self._unreachable[row.server].tried_by = environment
+
+    def push_begun(self, environment: str, server: str) -> None:
+        """Note that a push is at work on this server of its own."""
+        self._queued.pop((environment, server), None)
 
     def source_scanned(self, environment: str, revision: str) -> None:
         """Note that the source has this revision, so that servers with another one lag."""

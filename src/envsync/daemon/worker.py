@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from envsync.daemon.tasks import Task
-from envsync.daemon.worker_messages import Failure, Message, PushEnded
+from envsync.daemon.worker_messages import Failure, Message, PushBegun, PushEnded
 from envsync.daemon.worker_process import WorkerProcess
 from envsync.errors import EnvsyncError
 
@@ -62,6 +62,8 @@ class Worker:
 
     def note(self, message: Message) -> None:
         """Note that it has sent this message."""
+        if isinstance(message, PushBegun):
+            return
         self.answered.add(message.environment)
         if isinstance(message, Failure):
             self.source_failed = True

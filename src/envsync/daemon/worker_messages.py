@@ -30,6 +30,13 @@ class SourceScanned(NamedTuple):
     revision: str
 
 
+class PushBegun(NamedTuple):
+    """The push to one server of the task has begun; until then, it was only queued."""
+
+    environment: str
+    server: str
+
+
 class PushOutcome(NamedTuple):
     """The result of a push to one server: the part of `push.steps.report.PushReport` needed here.
 
@@ -68,7 +75,7 @@ class PushEnded(NamedTuple):
         return error if is_gone else None
 
 
-Message: TypeAlias = "Failure | SourceScanned | PushEnded"
+Message: TypeAlias = "Failure | SourceScanned | PushBegun | PushEnded"
 
 
 class _Envelope(NamedTuple):
@@ -96,6 +103,8 @@ def parse(document: Mapping[str, Any]) -> Message | None:
         if "revision" in document:
             return from_json(SourceScanned, document)
         environment = from_json(_Envelope, document).environment
+        if "server" in document:
+            return from_json(PushBegun, document)
         if "report" in document:
             return _push_ended(environment, document["report"])
         if "error" in document:

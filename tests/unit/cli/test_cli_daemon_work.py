@@ -21,7 +21,7 @@ from envsync.errors import AuthenticationRefused, EnvsyncError, HostKeyRefused, 
 from envsync.inventory import Environment, Inventory, Server
 from envsync.push.fan_out.fan_out import FanOut
 from envsync.push.request.places import Place
-from envsync.push.steps.report import FAILED, PUSHED, PushReport
+from envsync.push.steps.report import FAILED, PUSHED, PushReport, ServerProgress
 from tests.support import disk
 from tests.support.pushes import NAME, environment
 from tests.support.trees import file
@@ -96,6 +96,23 @@ def test_a_push_that_reached_nobody_says_what_the_source_is(
     assert [len(one["revision"]) for one in messages if "revision" in one] == [64]
 
 
+def test_a_server_is_told_of_once_its_push_has_begun(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was only prepared has not: the daemon has not begun it either."""
+    sent = daemon_work._SentReports(site, NAME, ("s2", "s3"))
+
+    def told(*servers: str) -> list[str]:
+        for server in servers:
+            sent.on_progress(ServerProgress(server, "connect"))
+        return [json.loads(line)["server"] for line in capsys.readouterr().out.splitlines()]
+
+    assert told("s1", "s2", "s2") == []
+    assert sent.start(is_changed=True)
+    assert told("s2", "s1") == ["s2"]
+    assert told("s3", "s3") == ["s3"]
+
+
 @pytest.fixture
 def report(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -104,7 +121,7 @@ def report(
     del site  # its environment is pushed
 
     def report(error: EnvsyncError) -> list[dict[str, Any]]:
-        def fail(fan_out: FanOut, _: object) -> None:
+        def fail(fan_out: FanOut) -> None:
             fan_out._on_report(PushReport("server2", NAME, FAILED, error=error))
 
         monkeypatch.setattr(FanOut, "run", fail)
@@ -180,7 +197,7 @@ def test_a_report_has_the_first_of_many_warnings(
     most = daemon_work.NOTES_MAX
     many = tuple(f"a link leads to https://bob:s3cretpw@lab/{number}" for number in range(most + 2))
     report = PushReport("server2", NAME, PUSHED, "ab" * 32, warnings=many, changes=("a=1 -> a",))
-    daemon_work._SentReports(site, NAME).send(report, "")
+    daemon_work._SentReports(site, NAME, ()).send(report, "")
     *_, line = capsys.readouterr().out.splitlines()
     sent = json.loads(line)["report"]
     assert sent["changes"] == ["a=1 -> a"]

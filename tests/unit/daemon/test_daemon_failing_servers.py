@@ -11,7 +11,7 @@ from envsync.daemon.rows import HALTED, HELD, IN_STEP, LAGGING, PUSHING, RETRYIN
 from envsync.daemon.tasks import Task
 from envsync.daemon.triggers import REFUSED_MAX_SECONDS
 from envsync.daemon.worker_limits import PUSHING_MAX, SLOW_SECONDS
-from envsync.daemon.worker_messages import SourceScanned
+from envsync.daemon.worker_messages import PushBegun, SourceScanned
 from envsync.errors import RevisionHeld, TargetDrifted, TransferFailed
 from tests.unit.daemon.simulation import (
     BUSY,
@@ -191,6 +191,30 @@ def test_a_paused_environment_is_not_looked_at_until_it_is_resumed(
     daemon.scheduler.pause(["one"], paused=False)
     assert daemon.later(60) == [Task(("one",), ("b",))]
     assert daemon.states() == [IN_STEP] * 4
+
+
+def test_a_server_is_shown_as_pushing_only_once_it_is_worked_on(daemon: SimulatedDaemon) -> None:
+    daemon.refused["b"] = REFUSED
+    daemon.change_one("r2")
+    daemon.later(60)
+    halted = daemon.row("one", "b")
+    assert halted.state == HALTED
+
+    def shown() -> list[str]:
+        rows = daemon.scheduler.sync_state.shown().servers
+        return [rows["one", server].state for server in "ab"]
+
+    daemon.world["one"] = "r3"
+    worker = daemon.push_begun()
+    assert shown() == [LAGGING, HALTED]
+    assert daemon.scheduler.sync_state.shown().servers["one", "b"].error == halted.error
+    for server, states in (("a", [PUSHING, HALTED]), ("b", [PUSHING, PUSHING])):
+        worker.report(PushBegun("one", server))
+        daemon.scheduler.read_worker(worker.fd)
+        assert shown() == states
+    daemon.refused.clear()
+    daemon.finish(worker)
+    assert shown() == [IN_STEP, IN_STEP]
 
 
 def test_a_source_that_is_busy_says_nothing_of_servers(daemon: SimulatedDaemon) -> None:

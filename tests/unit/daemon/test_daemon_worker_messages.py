@@ -14,6 +14,7 @@ from envsync.daemon.tasks import Task
 from envsync.daemon.worker_messages import (
     Failure,
     Message,
+    PushBegun,
     PushEnded,
     PushOutcome,
     SourceScanned,
@@ -46,6 +47,7 @@ def shown(message: Message | None) -> Any:
     [
         Failure("myenv", DRIFTED),
         SourceScanned("myenv", "ab" * 32),
+        PushBegun("myenv", "server2"),
         PushEnded("myenv", OUTCOME, None),
         PushEnded("myenv", OUTCOME._replace(outcome="failed", revision=""), DRIFTED),
     ],
@@ -59,6 +61,7 @@ def test_the_members_are_those_that_other_versions_know() -> None:
     """A daemon that was not started again after an upgrade starts workers of the new version."""
     assert to_document(SourceScanned("e", "r")) == {"environment": "e", "revision": "r"}
     assert to_document(Failure("e", DRIFTED)) == {"environment": "e", "error": DRIFTED.to_json()}
+    assert to_document(PushBegun("e", "s")) == {"environment": "e", "server": "s"}
     assert to_document(PushEnded("e", OUTCOME, DRIFTED)) == {
         "environment": "e",
         "report": {

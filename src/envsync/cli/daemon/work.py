@@ -23,6 +23,7 @@ from envsync.daemon.tasks import START_CHANGED, Task
 from envsync.daemon.worker_messages import (
     Failure,
     Message,
+    PushBegun,
     PushEnded,
     PushOutcome,
     SourceScanned,
@@ -32,14 +33,14 @@ from envsync.errors import EnvsyncError, SourceRefused, UsageError
 from envsync.texts.redaction import redacted_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from envsync.cli.invocation.site import Site
     from envsync.cli.pushing.request import PushRequest
     from envsync.push.ends.end import End
     from envsync.push.fan_out.fan_out import AwaitStart
     from envsync.push.request.places import Place
-    from envsync.push.steps.report import PushReport
+    from envsync.push.steps.report import PushReport, ServerProgress
 
 SCAN_ATTEMPTS = 4
 
@@ -128,14 +129,20 @@ def _push(
     from envsync.push.fan_out.fan_out import FanOut
 
     request = _unattended(site, environment, servers)
-    sent = _SentReports(site, environment)
+    sent = _SentReports(site, environment, servers)
 
     def on_report(report: PushReport) -> None:
         sent.send(report, fan_out.source_revision)
 
-    fan_out = FanOut(request.settings, request.source, request.destinations, on_report=on_report)
+    fan_out = FanOut(
+        request.settings, request.source, request.destinations, sent.on_progress, on_report
+    )
     listen()
-    fan_out.run(await_start)
+    if await_start is None:
+        sent.start()
+        fan_out.run()
+    else:
+        fan_out.run(lambda: sent.start(is_changed=await_start()))
     # Every server may have failed before it was found.
     sent.send_revision(fan_out.source_revision)
 
@@ -157,12 +164,33 @@ def _unattended(site: Site, environment: str, servers: tuple[str, ...]) -> PushR
 
 
 class _SentReports:
-    """Sends how a push ended on each server, and the source's revision once it is known."""
+    """Sends on which servers a push begins and how it ended, and the source's revision if known."""
 
-    def __init__(self, site: Site, environment: str) -> None:
+    def __init__(self, site: Site, environment: str, servers: Collection[str]) -> None:
         self._site = site
         self._environment = environment
+        self._servers = servers
+        self._begun: set[str] = set()
+        self._is_started = False
         self._is_revision_sent = threading.Event()
+
+    def on_progress(self, progress: ServerProgress) -> None:
+        """Send that a server is worked on, at the first sign; may be called from any thread."""
+        server = progress.server
+        if server in self._servers and server not in self._begun:
+            self._begun.add(server)
+            if self._is_started:
+                _send(PushBegun(self._environment, server))
+
+    def start(self, *, is_changed: bool = False) -> bool:
+        """Send with which servers the push begins, and return `is_changed`.
+
+        Until then it was only prepared. One that comes at the same time may be sent twice.
+        """
+        self._is_started = True
+        for server in tuple(self._begun):
+            _send(PushBegun(self._environment, server))
+        return is_changed
 
     def send(self, report: PushReport, source_revision: str) -> None:
         """Send a server's report; may be called from any thread."""
