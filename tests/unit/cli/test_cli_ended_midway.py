@@ -118,7 +118,7 @@ def test_an_interrupted_push_says_why_servers_had_failed(
         "  → start it",
         "envsync: server3: stopped during the switch",
         "  → look",
-        "envsync: stopped; run the same command again to resume",
+        "envsync: stopped: 1 of 3 done, 2 failed; run the same command again to resume",
     ]
 
 

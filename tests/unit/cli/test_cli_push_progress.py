@@ -119,8 +119,8 @@ def test_the_source_goes_when_it_is_known(watched: Watched) -> None:
 def test_a_server_that_is_done_goes(watched: Watched) -> None:
     live, shown = watched
     live.update(ServerProgress("server2", "publish"))
-    live.remove("server2")
-    live.remove("server9")
+    live.ended("server2", is_failed=False)
+    live.ended("server9", is_failed=True)
     assert "server2" not in shown()
 
 
@@ -147,6 +147,22 @@ def test_no_color_leaves_letters_as_they_are(
     live.stop()
     assert "server2" in screen.getvalue()
     assert bool(re.search(r"\x1b\[[0-9;]*m", screen.getvalue())) == ("NO_COLOR" not in environ)
+
+
+def test_of_many_servers_a_line_tells_how_many_are_done() -> None:
+    screen = _Screen()
+    servers = [f"gpu{number}" for number in range(9)]
+    live = LiveProgress(Terminal(screen, io.StringIO(), {"TERM": "xterm"}), "server1", servers)
+    live.update(ServerProgress("gpu0", "transfer"))
+    live.ended("gpu1", is_failed=False)
+    live.ended("gpu2", is_failed=True)
+    live.start()
+    [total, line] = screen.getvalue().splitlines()
+    assert total.endswith("1 of 9 done, 1 failed")
+    assert "gpu0" in line
+    screen.truncate(0)
+    live.stop()
+    assert "done" not in screen.getvalue()
 
 
 def test_ctrl_c_begins_no_new_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,8 @@ class Invocation:
 
     `umask` is the user's, for files that are not envsync's own. `shown_by` is the command that
     shows what became of a switch, set before one is asked for: a server that was asked switches,
-    even if this command is stopped.
+    even if this command is stopped. `done_so_far` says how many of several servers a stopped
+    command is done with.
     """
 
     def __init__(self, environ: Mapping[str, str], umask: int = 0o077) -> None:
@@ -38,6 +39,7 @@ class Invocation:
         self.json = False
         self.command = ""
         self.shown_by = ""
+        self.done_so_far = ""
         self.result: dict[str, Any] | None = None
 
     @classmethod

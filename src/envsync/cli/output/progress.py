@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
 from envsync.cli.output.terminal import Terminal
-from envsync.cli.output.wording import count, rounded, tool_run
+from envsync.cli.output.wording import count, rounded, tally, tool_run
+from envsync.push.server_pool import SERVERS_AT_ONCE
 from envsync.push.steps.report import ServerProgress
 from envsync.texts.redaction import escaped
 from envsync.texts.sizes import size
@@ -92,15 +93,29 @@ class LiveConsole(Console):
         return options.update_width(max(1, options.max_width - _CTRL_C_ROOM))
 
 
+class _Lines(Progress):
+    """The lines of the servers that are worked on, below `total`, unless that is empty."""
+
+    total = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self.total:
+            yield Text(self.total)
+        yield from super().get_renderables()
+
+
 class LiveProgress:
-    """The progress lines; its methods may be called from several threads."""
+    """The progress lines; its methods may be called from several threads.
+
+    Of more servers than are served at a time, a line above them tells how many have `ended`.
+    """
 
     def __init__(self, terminal: Terminal, source_server: str, servers: Sequence[str]) -> None:
         self._source_server = source_server
         console = terminal.live_console()
         name_width = max((len(name) for name in (source_server, *servers)), default=0)
         besides = sum(width + 1 for width in (_SPINNER_WIDTH, name_width, _STEP_WIDTH, 0))
-        self._progress = Progress(
+        self._progress = _Lines(
             SpinnerColumn("line" if console.options.ascii_only else "dots", finished_text=" "),
             _Text("server", name_width),
             _Text("step", _STEP_WIDTH),
@@ -112,6 +127,8 @@ class LiveProgress:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._of = len(servers)
+        self._done = self._failed = 0
         self._tasks: dict[str, TaskID] = {}
         self._steps: dict[str, tuple[str, str]] = {}
         self._rates: dict[str, Rate] = {}
@@ -130,6 +147,7 @@ class LiveProgress:
             # At its end, rich draws all lines: what is higher than the screen would stay there.
             for server in list(self._tasks):
                 self.remove(server)
+            self._progress.total = ""
             self._progress.stop()
 
     def _turn(self, stopped: threading.Event) -> None:
@@ -137,6 +155,15 @@ class LiveProgress:
             with self._lock:
                 if not stopped.is_set():
                     self._progress.refresh()
+
+    def ended(self, server: str, *, is_failed: bool) -> None:
+        """Remove a server's line, and count how its push ended."""
+        with self._lock:
+            self._failed += is_failed
+            self._done += not is_failed
+            if self._of > SERVERS_AT_ONCE:
+                self._progress.total = tally(self._done, self._of, self._failed)
+            self.remove(server)
 
     def remove(self, server: str) -> None:
         with self._lock:

@@ -13,6 +13,11 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def tally(done: int, of: int, failed: int) -> str:
+    """Return `19 of 28 done` or `19 of 28 done, 2 failed`."""
+    return f"{done} of {of} done" + (f", {failed} failed" if failed else "")
+
+
 def contents(files: int, size_bytes: int) -> str:
     """Return `1,268 files, 65.7 MB`."""
     return f"{count(files, 'file')}, {size(size_bytes)}"

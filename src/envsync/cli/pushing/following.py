@@ -45,12 +45,21 @@ def push_and_report(
 
         def know(documents: Sequence[ServerDocument]) -> None:
             result["servers"] = documents
+            invocation.done_so_far = _done_so_far(documents, len(request.destinations))
             if is_own:
                 succeeded = [report for report in documents if report["error"] is None]
                 pushed.update((report["server"], report["revision"]) for report in succeeded)
 
+        know(())
         reports = push_and_show(invocation, request, know, warnings)
     _raise_failures(invocation, reports, source.server)
+
+
+def _done_so_far(documents: Sequence[ServerDocument], of: int) -> str:
+    from envsync.cli.output.wording import tally
+
+    failed = sum(report["error"] is not None for report in documents)
+    return tally(len(documents) - failed, of, failed) if of > 1 else ""
 
 
 def push_and_show(

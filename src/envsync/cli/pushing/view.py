@@ -72,7 +72,7 @@ class PushView:
             if self._closed or (report.outcome == FAILED and is_only):
                 return  # the error itself is shown at the end
             if self._live is not None:
-                self._live.remove(report.server)
+                self._live.ended(report.server, is_failed=report.outcome == FAILED)
             for line in push_text.report_lines(report, verbose=self._verbose):
                 self._terminal.say(line)
 

@@ -42,7 +42,10 @@ _RESUMABLE = ("push", "pull", "unpack", "bootstrap")
 class Interruption:
     """Ctrl-C and similar: an end that is not a failure, and therefore no class of errors.py."""
 
-    def __init__(self, how: KeyboardInterrupt, command: str, shown_by: str = "") -> None:
+    def __init__(
+        self, how: KeyboardInterrupt, command: str, shown_by: str = "", done_so_far: str = ""
+    ) -> None:
+        self._done_so_far = done_so_far
         self._hint = "run the same command again to resume" if command in _RESUMABLE else ""
         if shown_by:
             self._hint = f"`{shown_by}` shows whether it happened"
@@ -52,7 +55,8 @@ class Interruption:
     @property
     def line(self) -> str:
         """What a person is told."""
-        return "; ".join(filter(None, ("stopped", self._hint)))
+        stopped = ": ".join(filter(None, ("stopped", self._done_so_far)))
+        return "; ".join(filter(None, (stopped, self._hint)))
 
     def to_json(self) -> dict[str, Any]:
         like = EnvsyncError("stopped", hint=self._hint).to_json()
@@ -195,7 +199,7 @@ def _carry_out(
         invocation.command = invocation.command or path.partition(" ")[2]
         return _usage_error(error, path)
     except KeyboardInterrupt as how:
-        return Interruption(how, invocation.command, invocation.shown_by)
+        return Interruption(how, invocation.command, invocation.shown_by, invocation.done_so_far)
     except OutputFailed:
         raise
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
