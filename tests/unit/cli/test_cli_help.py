@@ -49,6 +49,7 @@ def test_at_80_columns_what_is_set_line_by_line_stays_so(
     monkeypatch.setenv("COLUMNS", "80")
     for path in PATHS:
         lines = envsync(*path.split(), "--help").out.splitlines()
+        assert max(map(len, lines)) <= 80, path
         outside = [line for line in lines if line and not line.startswith(" ")]
         assert {line.split()[0] for line in outside} <= {"Usage:", "Options:", "Commands:"}, path
 

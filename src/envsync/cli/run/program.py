@@ -51,7 +51,7 @@ def program(context: click.Context) -> None:
 
     \b
       envsync push myenv server2      the environment myenv, from here to server2
-      envsync push myenv              to the servers in its `push_to` in the inventory
+      envsync push myenv              to the servers in its `push_to` (inventory)
     """
     if context.invoked_subcommand is None:
         if context.obj.json:
