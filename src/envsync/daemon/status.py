@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from envsync import __version__
@@ -18,6 +18,7 @@ from envsync.daemon.rows import (
     ServerRow,
     SourceRow,
 )
+from envsync.daemon.transitions import without_sync
 from envsync.daemon.triggers import NO_ACTIVITY, Activity
 
 AT_REST, SETTLING, PAUSED = "at rest", "settling", "paused"
@@ -77,6 +78,10 @@ def document(
 ) -> dict[str, Any]:
     """Return the whole status, JSON-ready; without a daemon, there are no `activities`."""
     polled = facts.polled or {}
+    rows = [
+        row if facts.pid is not None else replace(row, error=without_sync(row))
+        for row in state.servers.values()
+    ]
     return {
         "daemon": {
             "running": facts.pid is not None,
@@ -90,15 +95,15 @@ def document(
         },
         "environments": [
             _source(
-                row,
-                _activity(row, activities.get(name, NO_ACTIVITY)),
+                source,
+                _activity(source, activities.get(name, NO_ACTIVITY)),
                 polled.get(name, ""),
                 sorted(
-                    (server for server in state.servers.values() if server.environment == name),
-                    key=lambda server: server.server,
+                    (row for row in rows if row.environment == name),
+                    key=lambda row: row.server,
                 ),
             )
-            for name, row in sorted(state.followed.items())
+            for name, source in sorted(state.followed.items())
         ],
     }
 

@@ -166,9 +166,18 @@ def _shown(error: EnvsyncError, environment: str, state: str) -> ErrorFacts:
     """
     facts = ErrorFacts.of(error)
     if state == HALTED and facts.hint and error.code not in _HEARS_OF_THE_MEND:
-        sync = command_line("daemon", "sync", environment)
-        return facts._replace(hint=f"{facts.hint}; then: {sync}")
+        return facts._replace(hint=facts.hint + _then_sync(environment))
     return facts
+
+
+def without_sync(row: ServerRow) -> ErrorFacts | None:
+    """Return the row's error as told while no daemon runs: one that starts looks by itself."""
+    error = row.error
+    return error and error._replace(hint=error.hint.removesuffix(_then_sync(row.environment)))
+
+
+def _then_sync(environment: str) -> str:
+    return f"; then: {command_line('daemon', 'sync', environment)}"
 
 
 def pause_after(code: str, earlier_attempts: int, jitter: float) -> float:

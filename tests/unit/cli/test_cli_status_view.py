@@ -28,7 +28,8 @@ from envsync.daemon.rows import (
 )
 from envsync.daemon.status import DaemonFacts, document
 from envsync.daemon.store import Store
-from envsync.errors import EnvsyncError
+from envsync.daemon.transitions import after_failure
+from envsync.errors import EnvsyncError, HostKeyRefused
 from tests.support.command_line import Envsync
 
 
@@ -189,6 +190,16 @@ def test_status_without_a_daemon_says_how_to_start_one() -> None:
     [told] = status_view.whereabouts(document(DaemonState(), {}, RUNNING))
     assert told.startswith("nothing is kept in step: /etc/envsync.yaml")
     assert not list(status_view.whereabouts(shown()))
+
+
+def test_where_no_daemon_runs_none_is_asked_to_look_again() -> None:
+    refused = HostKeyRefused("the host key has changed", hint="see which one it is")
+    row = after_failure(ServerRow("myenv", "server2"), refused, REVISION, 0.0, 3600.0, 0.0)
+    for facts, hint in (
+        (RUNNING, "see which one it is; then: envsync daemon sync myenv"),
+        (DaemonFacts(), "see which one it is"),
+    ):
+        assert [one.hint for one in status_view.troubles(shown(row, facts=facts))] == [hint]
 
 
 def test_troubles_of_the_daemon_itself_are_shown() -> None:
