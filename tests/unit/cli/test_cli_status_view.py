@@ -324,7 +324,10 @@ def test_each_hint_is_printed_once_below_its_reason_and_without_a_prefix(
     for number in (2, 3):
         store.put_server(ServerRow("myenv", f"server{number}", RETRYING, error=REFUSED))
     store.close()
-    lines = envsync("status").err.splitlines()
+    ended = envsync("status")
+    titles, first, _ = ended.out.splitlines()
+    assert titles.index("REASON") == first.index("server3 refuses connections")
+    lines = ended.err.splitlines()
     assert lines[-4:] == [
         "warning: myenv: gone",
         "  → envsync list here",

@@ -126,7 +126,7 @@ def _print(invocation: Invocation, document: StatusDocument) -> None:
         terminal.note(line)
     rows = status_view.rows(document)
     if rows:
-        terminal.table((*status_view.TITLES, ""), rows)
+        terminal.table((*status_view.TITLES, "REASON"), rows)
     alike: dict[str, dict[str, list[str]]] = {}
     for trouble in status_view.troubles(document):
         if not trouble.where:
