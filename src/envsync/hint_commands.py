@@ -22,6 +22,9 @@ _FOR_SEVERAL = re.compile(
     rf"(?:^|(?<=`)|(?<=[→>:] ))envsync (?:{'|'.join(_OF_SEVERAL_SERVERS)})\b[^`]*"
 )
 
+_IS_COPIED = re.compile(r"[`:/=]| -|(?:^|→ )(?:envsync|sudo) ")
+"""Signs of a command, an option or a path."""
+
 A_SERVER = "\0"
 """Stands for a server's name in a text for `for_servers`; in no text for people."""
 
@@ -53,6 +56,11 @@ def for_servers(text: str, servers: Sequence[str]) -> str:
     names = shlex.join(servers)
     told = _FOR_SEVERAL.sub(lambda command: command[0].replace(A_SERVER, names), text)
     return "" if told == text and A_SERVER in text else told.replace(A_SERVER, "SERVER")
+
+
+def is_copied(hint: str) -> bool:
+    """Return whether a hint may have a command or a path in it, which must not be folded."""
+    return _IS_COPIED.search(hint) is not None
 
 
 def with_config(text: str, config: str) -> str:

@@ -30,6 +30,7 @@ from envsync.hint_commands import (
     A_SERVER,
     command_line,
     for_servers,
+    is_copied,
     json_with_config,
     published_diff,
     what_there_is,
@@ -188,6 +189,24 @@ def test_commands_are_quoted_word_by_word() -> None:
     assert command_line("gc", "gpu[03-08]") == "envsync gc 'gpu[03-08]'"
     assert published_diff("myenv", "a b") == "envsync diff myenv 'a b' --published"
     assert what_there_is("server2") == "`envsync list server2` shows its environments"
+
+
+@pytest.mark.parametrize(
+    ("hint", "has_command"),
+    [
+        ("envsync config --help", True),
+        ("→ envsync list", True),
+        ("see why: ls", True),
+        ("see who made it (ls -l), then remove it there", True),
+        ("remove /etc/x", True),
+        ("`envsync list server2` shows its environments", True),
+        ("install envsync where bob may read it", False),
+        ("install rsync there, or Python 3.8 or newer", False),
+        ("give yourself write-permission there", False),
+    ],
+)
+def test_a_hint_with_a_command_is_known(hint: str, has_command: bool) -> None:
+    assert is_copied(hint) == has_command
 
 
 def test_an_inventory_that_was_given_is_named_in_every_command() -> None:

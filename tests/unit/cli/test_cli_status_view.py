@@ -129,6 +129,8 @@ def test_no_line_is_wider_than_the_screen() -> None:
 
 def test_a_hint_is_not_folded_where_it_is_copied() -> None:
     hint = "correct it: " + "another one " * 40
+    prose = ServerRow("myenv", "server2", HALTED, error=_error("x", "another one " * 40))
+    assert max(map(len, below_the_table(shown(prose), 60))) <= 60
     row = ServerRow("myenv", "server2", HALTED, error=_error("a word " * 40, hint.strip()))
     *message, told = below_the_table(shown(row), 60)
     assert max(map(len, message)) <= 60

@@ -99,6 +99,15 @@ def test_on_a_terminal_lines_end_between_words_and_a_hint_can_be_copied() -> Non
     )
 
 
+def test_a_hint_without_a_command_ends_its_lines_between_words() -> None:
+    prose = "install conda at the prefix there, or Python 3.8 or newer"
+    folded = "  → install conda at the prefix there, or\n    Python 3.8 or newer\n"
+    terminal, _, err = _narrow(42)
+    terminal.hint(prose)
+    terminal.error(EnvsyncError("x", hint=prose))
+    assert err.getvalue() == f"{folded}envsync: x\n{folded}"
+
+
 def test_table_that_is_too_wide_leaves_optional_columns_out_and_says_so() -> None:
     rows = [("an-environment-of-2026", "server2", "12 GB", "alice@server1")]
     titles = ("ENVIRONMENT", "SERVER", "SIZE", "BY")

@@ -11,7 +11,7 @@ from envsync import __version__
 from envsync.cli.output.wording import age, moment, rounded
 from envsync.daemon.status import summary
 from envsync.errors import listed
-from envsync.hint_commands import with_config
+from envsync.hint_commands import is_copied, with_config
 from envsync.texts.redaction import escaped
 
 TITLES = ("ENVIRONMENT", "SERVER", "REVISION", "STATE", "SINCE", "NEXT TRY")
@@ -90,10 +90,10 @@ def _below(document: StatusDocument, width: int, *, verbose: bool, is_cut: bool)
         where = f"{trouble.where}: " if trouble.where else ""
         drawn += _folded(f"{where}{trouble.message}", width, then="  ")
         drawn += (f"  {escaped(line)}" for line in trouble.details if verbose)
-        if is_cut:
-            drawn += _folded(trouble.hint, width, first="  → ", then="    ")
-        elif trouble.hint:
+        if is_copied(trouble.hint) and not is_cut:
             drawn.append(f"  → {escaped(trouble.hint)}")
+        else:
+            drawn += _folded(trouble.hint, width, first="  → ", then="    ")
     return drawn
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from envsync.errors import EnvsyncError, SomeServersFailed
-from envsync.hint_commands import with_config
+from envsync.hint_commands import is_copied, with_config
 from envsync.texts.redaction import escaped, redacted
 
 if TYPE_CHECKING:
@@ -105,9 +105,14 @@ class Terminal:
             self._stderr.write(f"{self._styled(head, 'yellow')}{rest}\n")
 
     def hint(self, text: str) -> None:
-        """Print what to do about what was told before it; not folded, because it is copied."""
+        """Print what to do about what was told before it."""
         if text and not self._quiet:
-            self._stderr.write(f"  → {_shortened(self.copyable(text))}\n")
+            self._stderr.write(self._advice(f"→ {text}"))
+
+    def _advice(self, line: str) -> str:
+        """Return a line of advice, folded unless there is something in it to be copied."""
+        shown = f"  {_shortened(self.copyable(line))}"
+        return (shown if is_copied(line) else self._folded(shown, self._stderr)) + "\n"
 
     def copyable(self, line: str) -> str:
         """Return a line with the `--config` that was given in the commands that it shows."""
@@ -126,7 +131,7 @@ class Terminal:
                 self._error(alike)
             hints = [hint for alike in distinct for hint in alike.hints]
             for line in () if self._quiet else solutions(hints):
-                self._stderr.write(f"  {_shortened(self.copyable(line))}\n")
+                self._stderr.write(self._advice(line))
 
     def error(self, error: EnvsyncError) -> None:
         """Print `envsync: server2: what happened`, the details indented, and the hint."""
