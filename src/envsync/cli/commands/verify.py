@@ -38,8 +38,8 @@ def verify(invocation: Invocation, environment: str, servers: tuple[str, ...]) -
     """Hash every file of ENV on each SERVER again and compare with what was published there.
 
     Without SERVER, check the servers in its `push_to` in the inventory. If paths are damaged,
-    missing, unexpected or not shared with their group, the exit status is 18 (of several
-    servers, 20). Of more than 20, the packages are listed, and every path with -v.
+    missing, unexpected or not shared with their group, they are listed (if they are many,
+    their packages; all paths with -v), and the exit status is 18 (of several servers, 20).
     """
     from envsync.cli.invocation.asking import ask_servers, raise_failures, target_of
 
