@@ -42,9 +42,8 @@ class EndChecks:
             replacement.require_permission(settings, source, target)
         except EnvsyncError as error:
             missing = replacement.missing_options(settings, source, target)
-            ruin = ""
-            if missing and target.exists and not is_rebuild and not settings.allow_shrink:
-                ruin = self._ruin()
+            may_be_ruined = target.exists and _has_less(source, target) and not is_rebuild
+            ruin = self._ruin() if missing and may_be_ruined and not settings.allow_shrink else ""
             if ruin:
                 missing = (*missing, "--allow-shrink")
             refusal_hints.complete(error, self._ends, target, missing)
@@ -86,7 +85,10 @@ class EndChecks:
             )
 
     def _ruin(self) -> str:
-        """Return why the source looks ruined by its manifest, or ""."""
+        """Return why the source looks ruined by its manifest, or "".
+
+        For this, both manifests are read, which takes as long as all the rest of a refusal.
+        """
         with contextlib.suppress(EnvsyncError):
             manifest = self._ends.source.manifest(self._ends.target.references())
             return self._ends.target.ruin(manifest)
@@ -183,3 +185,8 @@ def difference_lines(differences: DifferenceFacts) -> tuple[str, ...]:
     left = added + removed + changed - len(paths)
     more = [f"and {left:,} more paths"] if paths and left else []
     return (counts, *packages, *paths, *more)
+
+
+def _has_less(source: SourceState, target: TargetState) -> bool:
+    here, there = source.totals, target.totals
+    return here.files < there.files or here.size_bytes < there.size_bytes
