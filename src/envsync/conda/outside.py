@@ -104,10 +104,20 @@ def in_file(path: bytes, content: bytes, environment: bytes) -> Tuple[LeadsOutsi
 
 def by_project(leads: Iterable[LeadsOutside]) -> List[LeadsOutside]:
     """Return `leads`, of absolute paths, without what makes Python look in a project among them."""
-    every = [lead._replace(leads_to=posixpath.normpath(lead.leads_to)) for lead in leads]
+    every, looking = list(map(_as_project, leads)), (FINDER, PTH_LINE)
     projects = {lead.leads_to for lead in every if lead.kind == PROJECT}
-    looking = (FINDER, PTH_LINE)
-    return [x for x in every if x.kind not in looking or not _is_below(x.leads_to, projects)]
+    return [
+        lead
+        for lead in every
+        if lead.kind not in looking or not _is_below(posixpath.normpath(lead.leads_to), projects)
+    ]
+
+
+def _as_project(lead: LeadsOutside) -> LeadsOutside:
+    """Return `lead`; if it is a project, then by its usual path."""
+    if lead.kind != PROJECT:
+        return lead
+    return lead._replace(leads_to=posixpath.normpath(lead.leads_to))
 
 
 class Names(NamedTuple):

@@ -128,7 +128,10 @@ def test_error_of_a_sources_agent_names_its_server(prefix: Path, opened: object)
     try:
         for path in sorted((prefix / "envs" / NAME).rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        (prefix / "envs" / NAME).rename(prefix / "envs" / "another")
+        another = (prefix / "envs" / NAME).rename(prefix / "envs" / "another")
+        (another / "conda-meta").mkdir()
+        (another / "conda-meta/history").touch()
+        (prefix / "envs/notes.txt").touch()
         with pytest.raises(NotFound) as caught:
             source.look.state()
         assert caught.value.server == source.look.server

@@ -156,6 +156,8 @@ def test_on_a_screen_that_is_too_small_rows_that_are_in_step_are_counted() -> No
     assert row.split()[1:4] == ["z", "-", "retrying"]
     assert (rest, hint) == ("... and 30 in step", "  → check that sshd runs there")
     assert len(status_view.lines(shown(*fine), 80, height=24)) == 32, "they are all there is"
+    for height in range(10, 40):
+        assert len(status_view.lines(status, 80, height=height)) <= height
 
 
 def test_several_rows_are_summed_up_first() -> None:

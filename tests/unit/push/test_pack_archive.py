@@ -199,7 +199,8 @@ def test_editable_installs_are_named_with_the_command_that_removes_them(
         write_archive(environment, tmp_path / "env.tar", "tar", force=False)
     assert refused.value.details == ("lib_a", "lib_b")
     assert refused.value.hint.startswith(
-        "install without --editable, or `pip uninstall lib_a lib_b`, or use `envsync push env "
+        f"install without --editable, or `{environment}/bin/python -m pip uninstall lib_a lib_b`, "
+        "or use `envsync push env "
     )
 
 

@@ -16,7 +16,7 @@ from envsync.agent.places.directory_identity import directory_identity
 from envsync.agent.places.layout import layout_of, require_live
 from envsync.agent.places.local_environment import local_environment
 from envsync.agent.places.locks import nonce_at
-from envsync.agent.places.prefix_environments import prefix_environments
+from envsync.agent.places.prefix_environments import has_history, prefix_environments
 from envsync.agent.places.revision_history import RevisionHistory
 from envsync.agent.server.helper_processes import NO_HELPERS, HelperProcesses
 from envsync.agent.server.machine import platform_facts
@@ -164,7 +164,9 @@ class SourceEnvironment:
         try:
             require_live(self._layout)
         except NotFound as error:
-            there = sorted(prefix_environments(os.fsdecode(self._layout.prefix)).live)
+            names = sorted(prefix_environments(os.fsdecode(self._layout.prefix)).live)
+            envs = os.path.dirname(self._layout.live)
+            there = [name for name in names if has_history(os.path.join(envs, os.fsencode(name)))]
             error.details = (*error.details, *([f"there: {listed(there)}"] if there else ()))
             raise
         if not os.path.isfile(os.path.join(self.path, HISTORY)):

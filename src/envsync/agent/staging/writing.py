@@ -228,8 +228,7 @@ def _content(fd: int, entry: Entry) -> Optional[bytes]:
 def write_or_skip(fd: int, data: memoryview) -> None:
     """Write every byte of a large new file's next part, or leave a hole if all are zeros.
 
-    So a sparse file takes no more room than at the source. Set the file's size at its end: it may
-    be a hole.
+    So the large holes of a sparse file stay holes. Set the file's size at its end: it may be one.
     """
     if len(data) >= _HOLE_BYTES_MIN and _is_zeros(data):
         os.lseek(fd, len(data), os.SEEK_CUR)

@@ -142,6 +142,8 @@ def _lines(environment: str, outcome: Outcome[VerifyFacts], verbose: bool) -> It
             yield from paths
             return
         yield from (f"  {line}" for line in (*facts.packages, *facts.groups))
+        # No package's content is another because of these.
+        yield from (f"  {'unshared':<12}{path}" for path in facts.unshared[:PATHS_SHOWN])
         yield f"  see all {len(paths):,} paths with -v"
         return
     # The source's revision, because the server's own differs if its prefix does.

@@ -59,7 +59,7 @@ def lines(
         drawn += _folded(summary(row[_STATE] for row in shown), width, then="  ")
     table = _table(shown, columns, is_styled=is_styled)
     below = _below(document, width, verbose=verbose, is_cut=height is not None)
-    if height is not None and len(drawn) + len(table) + len(below) > height:
+    if height is not None and len(drawn) + len(table) + bool(below) + len(below) > height:
         table = _shorter_table(shown, columns)
     drawn += table
     return [*drawn, *([""] if drawn and below else ()), *below]

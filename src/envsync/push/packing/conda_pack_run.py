@@ -190,9 +190,11 @@ def run_conda_pack(
         first, *more = [line.strip() for line in str(error).splitlines() if line.strip()]
         editable = [line[2:] for line in more if line.startswith("- ")]
         if editable and "editable" in first:
-            uninstall = shlex.join(["pip", "uninstall", *editable])
+            editable = editable[:20]
+            pip = [f"{environment}/bin/python", "-m", "pip"]
+            uninstall = shlex.join([*pip, "uninstall", *editable])
             correction = f"install without --editable, or `{uninstall}`"
-            raise _unpackable(environment, first, editable[:20], correction) from error
+            raise _unpackable(environment, first, editable, correction) from error
         raise _unpackable(environment, first, more[:20]) from error
     except PermissionError as error:
         raise _unpackable(environment, f"{error.filename}: {error.strerror}") from error
