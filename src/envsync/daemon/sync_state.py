@@ -207,20 +207,20 @@ class SyncState:
         pause_seconds = transitions.pause_after(error.code, outage.attempts, self._jitter())
         outage.attempts += 1
         outage.next_try_seconds = now + pause_seconds
-        self._put_off(row.server, outage.next_try_seconds)
+        self._set_next_try(row.server, outage.next_try_seconds)
         return replace(row, next_try_seconds=outage.next_try_seconds)
 
     def _answered(self, server: str, now: float) -> None:
         """Let the other environments try a server again now, if it was unreachable before."""
         if self._unreachable.pop(server, None) is not None:
-            self._put_off(server, now)
+            self._set_next_try(server, now)
 
-    def _put_off(self, server: str, until_seconds: float) -> None:
+    def _set_next_try(self, server: str, when_seconds: float) -> None:
         """Set the next try of all environments that could not reach a server."""
         for row in list(self._store.state.servers.values()):
             code = None if row.error is None else row.error.code
             if row.server == server and row.state == RETRYING and code in transitions.UNREACHABLE:
-                self._store.put_server(replace(row, next_try_seconds=until_seconds))
+                self._store.put_server(replace(row, next_try_seconds=when_seconds))
 
     def worker_ended(
         self, environment: str, servers: tuple[str, ...], error: EnvsyncError | None

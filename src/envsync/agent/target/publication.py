@@ -150,7 +150,7 @@ def read_back(target: Target, record: Record) -> RecordFacts:
 def written_by_check(target: Target) -> Tuple[str, ...]:
     """Return a warning that names what changed in the live version since it was switched to.
 
-    It was built a moment ago, and its check ran since. None if it cannot be read.
+    It was built a moment ago, and its check ran since. Empty if nothing did, or it cannot be read.
     """
     with contextlib.suppress(EnvsyncError, OSError):
         stands = target.records.at(target.layout.inode() or 0)

@@ -38,8 +38,7 @@ anyway."""
 _WINDOW_BYTES_MAX = 1 << _WINDOW_LOG
 _QUICK_HASH_LOG = 15
 """The size of the match table below level 0, as a power of two. zstd's own, 13, is for a window of
-128 KiB; for ours it finds fewer matches, and takes longer, because what it did not find it
-copies."""
+128 KiB, and finds fewer matches in ours."""
 _TRIED = b"tried " * 20
 _TRIED_LEVEL = -10
 """The lowest level in use, which modules that are too old do not support."""
